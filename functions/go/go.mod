@@ -1,0 +1,3 @@
+module mayfly/functions
+
+go 1.24

@@ -1,0 +1,11 @@
+//! Counts the requests that this instance has seen. A CGI program has one
+//! request in its life, so the answer is always `1`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+fn main() {
+    let count = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
+    print!("Content-Type: text/plain\n\n{count}\n");
+}

@@ -1,0 +1,31 @@
+//! Grows its memory by `?mb=` MiB, or as far as it is allowed to, touches every
+//! page of it, and answers with the number of MiB it got.
+
+use core::arch::wasm32::{memory_grow, memory_size};
+
+use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+
+const PAGE_BYTES: usize = 64 * 1024;
+const PAGES_PER_MIB: usize = 16;
+
+tests_http::serve!(handle);
+
+fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+    let wanted = tests_http::number(&request, "mb").unwrap_or(u64::MAX);
+    let mut got = 0;
+    while got < wanted && memory_grow::<0>(PAGES_PER_MIB) != usize::MAX {
+        touch_last_mib();
+        got += 1;
+    }
+    tests_http::text(answer, &format!("{got}\n"));
+}
+
+/// Writes to each 4 KiB of the newest MiB, so that the host must back it.
+fn touch_last_mib() {
+    let end = memory_size::<0>() * PAGE_BYTES;
+    for address in (end - PAGES_PER_MIB * PAGE_BYTES..end).step_by(4096) {
+        // SAFETY: the memory was grown over this address a moment ago, and
+        // nothing else has been told of it.
+        unsafe { (address as *mut u8).write_volatile(1) };
+    }
+}

@@ -1,0 +1,193 @@
+//! The composition root: every long-lived thing is made here and nowhere else.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use runtime_pool::{CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics};
+use store::Store;
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time,
+};
+
+use crate::{
+    catalog::Catalog,
+    config::Config,
+    deploy::{Deployer, now_ms},
+    edge::Edge,
+    guest_logs,
+    invoker::{Invoker, InvokerMetrics},
+    middleware,
+    routes::{self, Functions},
+    server::Server,
+    telemetry, token,
+};
+
+/// The first administrator's token, for the command line.
+const ADMIN_TOKEN: &str = "admin.token";
+/// Where native code is kept.
+const CODE_DIR: &str = "code";
+/// How often functions leave whose idle time is over.
+const TIDY: Duration = Duration::from_millis(500);
+/// How often artifacts are removed that nothing refers to, and how old they must be by then.
+const COLLECT: Duration = Duration::from_hours(1);
+const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
+
+/// Runs the gateway until it is told to stop by SIGTERM or SIGINT; a second signal ends the drain.
+///
+/// Requests to functions are served on `data`, everything else on `control`, so that neither
+/// can keep the other from working.
+pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Result<()> {
+    telemetry::start_log(&config.logs)?;
+    let registry = telemetry::registry()?;
+    let (stop, stopped) = watch::channel(false);
+    let (ready, readiness) = watch::channel(false);
+
+    let store = Store::open(&store::Config::new(&config.data_dir))
+        .await
+        .with_context(|| format!("opening the data directory {}", config.data_dir.display()))?;
+    let (lines, kept_lines) = mpsc::channel(guest_logs::CHANNEL_LINES);
+    let pool = Pool::new(pool_config(&config)?, lines, PoolMetrics::register(&registry)?)?;
+    let pool = Arc::new(pool);
+    let catalog = Arc::new(Catalog::load(&store, &config).await?);
+    let invoker = Invoker::new(Arc::clone(&pool), InvokerMetrics::register(&registry)?);
+    let deployer = Deployer::new(store.clone(), Arc::clone(&pool), Arc::clone(&catalog), &config);
+
+    let (data_addr, server) = (config.listen, config.server.clone());
+    let data_server = data.spawn(async move { Server::bind(data_addr, &server).await }).await??;
+    let control_server = Server::bind(config.admin_listen, &config.server).await?;
+    announce(&config, &store, &catalog, &data_server, &control_server).await?;
+
+    let edge = Edge::new(Arc::clone(&catalog), invoker, now_ms().cast_unsigned());
+    let data_plane = middleware::data_plane(edge, config.server.in_flight);
+    let functions = Functions {
+        deployer,
+        store: store.clone(),
+        catalog,
+        pool: Arc::clone(&pool),
+        public_base: config.public_base(data_server.addr()).into(),
+    };
+    let control_plane = routes::control_plane(functions, registry, readiness);
+
+    let data_task = data.spawn(data_server.run(data_plane, stopped.clone()));
+    let control_task = control.spawn(control_server.run(control_plane, stopped));
+    let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
+    let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
+    // Ends with the process: it only ever repeats what can be repeated.
+    let tidy_task = control.spawn(tidy(Arc::clone(&pool), store.clone()));
+    ready.send_replace(true);
+
+    stop_signal().await?;
+    tracing::info!("stopping");
+    ready.send_replace(false);
+    time::sleep(Duration::from_millis(config.server.unready_ms)).await;
+    stop.send_replace(true);
+    tokio::select! {
+        drained = async { tokio::try_join!(data_task, control_task) } => drop(drained?),
+        again = stop_signal() => again?,
+    }
+    // Who still writes lines has had the whole drain; what has arrived is kept.
+    tidy_task.abort();
+    drop(pool);
+    let _ = time::timeout(Duration::from_secs(2), log_task).await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
+    let outbound = &config.outbound;
+    let ms = Duration::from_millis;
+    Ok(PoolConfig {
+        engine: EngineConfig {
+            instances: u32::try_from(config.pool.instances)?,
+            memory_bytes_max: config.ceilings.memory_bytes,
+            async_engine: config.pool.async_engine,
+        },
+        compile: CompileConfig {
+            worker: own_binary()?,
+            dir: config.data_dir.join(CODE_DIR),
+            jobs: config.compile.job_count(),
+            queue: config.compile.queue,
+            memory_bytes: config.compile.memory_bytes,
+            cpu_s: config.compile.cpu_s,
+            wall: Duration::from_secs(config.compile.wall_s),
+            output_bytes: config.compile.output_bytes,
+        },
+        outbound: OutboundConfig {
+            allow_private: outbound.allow_private,
+            connect: ms(outbound.connect_ms),
+            tls: ms(outbound.tls_ms),
+            first_byte: ms(outbound.first_byte_ms),
+            between_bytes: ms(outbound.between_bytes_ms),
+            response_bytes: outbound.response_bytes,
+            per_invocation: u32::try_from(outbound.per_invocation)?,
+            at_once: outbound.at_once,
+        },
+        resident_bytes: config.pool.resident_bytes,
+        loads: config.pool.load_count(),
+    })
+}
+
+/// The compile worker is this same program. By way of /proc it is found even when the file was
+/// replaced by a newer version meanwhile.
+fn own_binary() -> anyhow::Result<PathBuf> {
+    let link = PathBuf::from("/proc/self/exe");
+    if link.exists() { Ok(link) } else { std::env::current_exe().context("finding this program") }
+}
+
+/// Says on standard output where the gateway listens and, once, the administrator's token.
+async fn announce(
+    config: &Config,
+    store: &Store,
+    catalog: &Catalog,
+    data: &Server,
+    control: &Server,
+) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let file = config.data_dir.join(ADMIN_TOKEN);
+    let fresh = token::ensure_admin(store, &file).await.context("making the admin token")?;
+    tracing::info!(
+        functions = catalog.len(),
+        data = %data.addr(),
+        control = %control.addr(),
+        "serving"
+    );
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "functions answer at   http://{}/f/NAME/", data.addr())?;
+    writeln!(out, "control plane at      http://{}/", control.addr())?;
+    writeln!(out, "admin token in        {}", file.display())?;
+    if let Some(token) = fresh {
+        writeln!(out, "admin token           {token}   (shown this once)")?;
+    }
+    Ok(())
+}
+
+async fn tidy(pool: Arc<Pool>, store: Store) {
+    let mut tidy = time::interval(TIDY);
+    let mut collect = time::interval(COLLECT);
+    loop {
+        tokio::select! {
+            _ = tidy.tick() => pool.tidy().await,
+            _ = collect.tick() => match store.collect_garbage(now_ms() - GARBAGE_AGE_MS).await {
+                Ok(removed) if removed > 0 => {
+                    tracing::info!(removed, "artifacts that nothing refers to were removed");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "removing unused artifacts"),
+            },
+        }
+    }
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

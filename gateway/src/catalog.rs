@@ -1,0 +1,163 @@
+//! What is active, in memory, so that no call waits for SQL.
+//!
+//! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use runtime_pool::{ArtifactDigest, FunctionKey, HostPattern, Limits, Source};
+use store::{ActiveFunction, Settings, Store};
+
+use crate::{
+    config::{Config, FunctionLimits},
+    function_name::FunctionName,
+};
+
+/// The label of functions that came after there were enough.
+const OTHER: &str = "other";
+
+/// One function as calls see it. Never changed.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) key: FunctionKey,
+    /// `/f/{name}`: where the function is mounted when it is called by path.
+    pub(crate) mount: Arc<str>,
+    pub(crate) source: Source,
+    /// Bytes of a request body.
+    pub(crate) request_bytes: u64,
+}
+
+/// All functions that can be called.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    functions: papaya::HashMap<FunctionName, Arc<Active>>,
+    labels: Mutex<HashSet<Arc<str>>>,
+    labels_max: usize,
+    store: Store,
+    defaults: FunctionLimits,
+    ceilings: FunctionLimits,
+}
+
+impl Catalog {
+    /// Reads what is active. One query, whatever the number of functions; no artifact is touched.
+    pub(crate) async fn load(store: &Store, config: &Config) -> store::Result<Self> {
+        let catalog = Self {
+            functions: papaya::HashMap::new(),
+            labels: Mutex::new(HashSet::new()),
+            labels_max: config.metrics.functions,
+            store: store.clone(),
+            defaults: config.limits.clone(),
+            ceilings: config.ceilings.clone(),
+        };
+        for function in store.all_active().await? {
+            match FunctionName::try_from(function.function.name.as_str()) {
+                Ok(name) => drop(catalog.set(name, &function)),
+                Err(error) => {
+                    tracing::error!(name = function.function.name, %error, "skipped a function");
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The function of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Active>> {
+        self.functions.pin().get(name).cloned()
+    }
+
+    /// Makes a revision the active one; returns the one before it.
+    pub(crate) fn set(&self, name: FunctionName, function: &ActiveFunction) -> Option<Arc<Active>> {
+        let active = Arc::new(self.active(&name, function));
+        self.functions.pin().insert(name, active).cloned()
+    }
+
+    /// Removes a function; returns what it was.
+    pub(crate) fn remove(&self, name: &str) -> Option<Arc<Active>> {
+        self.functions.pin().remove(name).cloned()
+    }
+
+    /// How many functions can be called.
+    pub(crate) fn len(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// A revision as calls would see it.
+    pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> Active {
+        let revision = &function.revision;
+        let key = FunctionKey { function: function.function.id, revision: revision.number };
+        let source = self.source(name, revision.digest, &revision.settings);
+        Active {
+            mount: format!("/f/{name}").into(),
+            key,
+            source,
+            request_bytes: self.defaults.request_bytes,
+        }
+    }
+
+    /// What the pool needs to make a revision resident.
+    pub(crate) fn source(
+        &self,
+        name: &FunctionName,
+        digest: store::Digest,
+        settings: &Settings,
+    ) -> Source {
+        // Both were checked when the revision was published. An entry that a later version no
+        // longer understands allows nothing.
+        let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
+        Source {
+            digest: ArtifactDigest(*digest.as_bytes()),
+            artifact: self.store.artifact_path(&digest),
+            label: self.label(name),
+            limits: self.effective_limits(settings),
+            environment: settings.environment.clone().into_iter().collect(),
+            outbound: outbound.collect::<Vec<HostPattern>>(),
+        }
+    }
+
+    /// What the owner asked for, where that is less than the platform's ceiling.
+    pub(crate) fn effective_limits(&self, settings: &Settings) -> Limits {
+        let (defaults, ceilings) = (&self.defaults, &self.ceilings);
+        let bytes = |asked: Option<u64>, default: usize, ceiling: usize| {
+            asked.map_or(default, |asked| usize::try_from(asked).unwrap_or(usize::MAX)).min(ceiling)
+        };
+        let time = |asked: Option<u64>, default: u64, ceiling: u64| {
+            Duration::from_millis(asked.unwrap_or(default).min(ceiling))
+        };
+        Limits {
+            memory_bytes: bytes(
+                settings.memory_bytes,
+                defaults.memory_bytes,
+                ceilings.memory_bytes,
+            ),
+            cpu: time(settings.cpu_ms, defaults.cpu_ms, ceilings.cpu_ms),
+            timeout: time(settings.timeout_ms, defaults.timeout_ms, ceilings.timeout_ms),
+            concurrency: bytes(settings.concurrency, defaults.concurrency, ceilings.concurrency),
+            queue: bytes(settings.queue, defaults.queue, ceilings.queue),
+            queue_wait: Duration::from_millis(defaults.queue_wait_ms),
+            idle: time(settings.idle_ms, defaults.idle_ms, ceilings.idle_ms),
+            response_bytes: settings
+                .response_bytes
+                .unwrap_or(defaults.response_bytes)
+                .min(ceilings.response_bytes),
+            log_bytes: defaults.log_bytes,
+        }
+    }
+
+    /// The function's own label, or the shared one when there are enough. Labels of functions
+    /// that were deleted stay taken, because their series stay.
+    fn label(&self, name: &FunctionName) -> Arc<str> {
+        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(label) = labels.get(name.as_str()) {
+            return Arc::clone(label);
+        }
+        if labels.len() >= self.labels_max {
+            return OTHER.into();
+        }
+        let label: Arc<str> = name.as_str().into();
+        labels.insert(Arc::clone(&label));
+        label
+    }
+}

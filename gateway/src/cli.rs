@@ -1,0 +1,132 @@
+//! The command line: `mayfly serve`, and a client for the control plane's public API.
+//!
+//! The client knows nothing that the API does not say; it shares no types with the server.
+//! Exit codes: 0 done, 1 it did not work, 2 the command or the settings were wrong.
+
+mod api;
+mod body;
+mod client;
+mod deploy;
+mod failure;
+mod functions;
+mod http;
+mod invoke;
+mod logs;
+mod output;
+mod patch;
+mod progress;
+mod serve;
+mod settings;
+mod token;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+
+#[derive(Debug, Parser)]
+#[command(name = "mayfly", version, about = "A serverless gateway for WebAssembly")]
+#[command(infer_subcommands = false, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(Box<serve::Serve>),
+    /// Deploy a WebAssembly file as a function, or as a new revision of one
+    Deploy(Box<deploy::Deploy>),
+    /// List the functions
+    List(functions::List),
+    /// Show one function with its settings and limits
+    Show(functions::Show),
+    /// Delete a function with all its revisions
+    Delete(functions::Delete),
+    /// Call a function and print its answer
+    Invoke(invoke::Invoke),
+    /// Print what a function wrote
+    Logs(logs::Logs),
+    /// List the revisions of a function
+    Revisions(functions::Revisions),
+    /// Make a revision the one that is called
+    Activate(functions::Activate),
+    /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
+    Set(functions::Set),
+    /// Create, list and revoke tokens for the control plane
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Check or show the gateway's settings
+    #[command(subcommand)]
+    Config(settings::SettingsCommand),
+    /// Compile one artifact; the gateway starts this itself
+    #[command(hide = true)]
+    CompileWorker {
+        /// What it may use, as the gateway says it
+        limits: Vec<String>,
+    },
+}
+
+/// Runs the command that this process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // A closed stream is no reason to change the exit code.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = match cli.command {
+        // First, and with nothing set up: the worker limits its own process, and threads or
+        // settings made before would escape those limits.
+        Command::CompileWorker { limits } => return runtime_pool::compile_worker(limits),
+        Command::Serve(serve) => serve.run(),
+        Command::Config(command) => command.run(),
+        Command::Deploy(command) => client(command.run()),
+        Command::List(command) => client(command.run()),
+        Command::Show(command) => client(command.run()),
+        Command::Delete(command) => client(command.run()),
+        Command::Invoke(command) => client(command.run()),
+        Command::Logs(command) => client(command.run()),
+        Command::Revisions(command) => client(command.run()),
+        Command::Activate(command) => client(command.run()),
+        Command::Set(command) => client(command.run()),
+        Command::Token(command) => client(command.run()),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+/// Runs a client command: one thread is plenty for one request at a time.
+fn client(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(command);
+    // Waits for nothing: a read from a terminal may never end.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_compile_worker_is_hidden_but_there() {
+        let cli = Cli::try_parse_from(["mayfly", "compile-worker", "1", "2", "3"]).unwrap();
+        assert!(matches!(cli.command, Command::CompileWorker { .. }));
+        assert!(!Cli::command().render_help().to_string().contains("compile-worker"));
+    }
+}

@@ -1,0 +1,260 @@
+//! The client of the control plane: where it is, who we are, and what its errors look like.
+
+use std::{fmt, fs, io, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header, request};
+use http_body_util::{BodyExt as _, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    api::{Next, Problem, plain},
+    failure::Failure,
+    http::{self as transport, Body, Plane},
+    output::{self, Output},
+};
+
+/// Nothing that the control plane answers to small questions takes long.
+const QUICK: Duration = Duration::from_secs(30);
+
+/// No answer of the control plane comes near it; it bounds what a wrong address can send us.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Options that all client commands share.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Client options")]
+pub(super) struct Remote {
+    /// The gateway's control plane
+    #[arg(long, value_name = "URL", env = "MAYFLY_SERVER")]
+    #[arg(default_value = "http://127.0.0.1:9090")]
+    server: String,
+    /// File that holds the token [default: MAYFLY_TOKEN, MAYFLY_TOKEN_FILE, or admin.token in
+    /// the gateway's data directory]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How answers are shown
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) output: Output,
+}
+
+/// What the environment says about tokens.
+#[derive(Default)]
+struct TokenSources {
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+}
+
+impl TokenSources {
+    fn from_environment() -> Self {
+        // An empty variable is as good as none: that is how scripts unset one.
+        let read = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            token: read("MAYFLY_TOKEN").map(|token| token.to_string_lossy().into_owned()),
+            token_file: read("MAYFLY_TOKEN_FILE").map(PathBuf::from),
+            data_dir: read("MAYFLY_DATA_DIR").map(PathBuf::from),
+        }
+    }
+
+    /// The first of: the flag's file, the variable, the variable's file, the gateway's own.
+    fn find(self, flag: Option<PathBuf>) -> Result<Token, Failure> {
+        let named = flag.or_else(|| self.token_file.filter(|_| self.token.is_none()));
+        if let (None, Some(token)) = (&named, self.token) {
+            return Token::new(&token);
+        }
+        let path = named.unwrap_or_else(|| {
+            self.data_dir.unwrap_or_else(|| PathBuf::from("data")).join("admin.token")
+        });
+        match fs::read_to_string(&path) {
+            Ok(text) => Token::new(&text),
+            Err(error) => Err(Failure::failed(format!(
+                "no token: MAYFLY_TOKEN is not set, and reading {} failed: {error}",
+                path.display()
+            ))
+            .note(
+                "hint: the gateway writes admin.token into its data directory at its first \
+                 start; say where it is with --token-file, MAYFLY_TOKEN_FILE or MAYFLY_DATA_DIR",
+            )
+            .note(
+                "hint: `mayfly token create NAME`, where that file is, makes a token to pass on",
+            )),
+        }
+    }
+}
+
+/// The `Authorization` header. `Debug` shows nothing of it.
+struct Token(HeaderValue);
+
+impl Token {
+    fn new(text: &str) -> Result<Self, Failure> {
+        let text = text.trim();
+        let value = HeaderValue::from_str(&format!("Bearer {text}"));
+        match value {
+            Ok(mut value) if !text.is_empty() && text.is_ascii() => {
+                value.set_sensitive(true);
+                Ok(Self(value))
+            }
+            _ => Err(Failure::failed("the token is empty or has characters that no token has")),
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// A client of one control plane.
+#[derive(Debug)]
+pub(super) struct Client {
+    server: Uri,
+    token: Token,
+}
+
+/// What the control plane answered, when that was no error.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::failed(format!("the answer is not what the API promises: {error}"))
+                .note("hint: is --server really a Mayfly control plane, and of this version?")
+        })
+    }
+
+    /// Prints the body as it came.
+    pub(super) fn print_json(&self) -> Result<(), Failure> {
+        output::print(&self.body)?;
+        if self.body.is_empty() || self.body.ends_with(b"\n") {
+            return Ok(());
+        }
+        output::print(b"\n")
+    }
+}
+
+impl Client {
+    pub(super) fn new(remote: &Remote) -> Result<Self, Failure> {
+        let server = transport::parse_url(&remote.server)?;
+        let token = TokenSources::from_environment().find(remote.token_file.clone())?;
+        Ok(Self { server, token })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        let request = self.request(Method::GET, path)?;
+        self.send(build(request, transport::empty())?, QUICK).await
+    }
+
+    pub(super) async fn post(&self, path: &str) -> Result<Answer, Failure> {
+        let request = self.request(Method::POST, path)?;
+        self.send(build(request, transport::empty())?, QUICK).await
+    }
+
+    pub(super) async fn post_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
+        let request = self.request(Method::POST, path)?;
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        self.send(build(request, transport::full(json.to_string()))?, QUICK).await
+    }
+
+    pub(super) async fn patch(&self, path: &str, patch: &Value) -> Result<Answer, Failure> {
+        let request = self.request(Method::PATCH, path)?;
+        let request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");
+        self.send(build(request, transport::full(patch.to_string()))?, QUICK).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        let request = self.request(Method::DELETE, path)?;
+        self.send(build(request, transport::empty())?, QUICK).await
+    }
+
+    /// Follows a list to its end, a page at a time. `query` must not be empty.
+    pub(super) async fn pages(
+        &self,
+        path: &str,
+        query: &str,
+        mut each: impl FnMut(&Answer) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut cursor: Option<String> = None;
+        loop {
+            let from = cursor.as_deref().map_or_else(String::new, |cursor| {
+                format!("&cursor={}", transport::escape(cursor))
+            });
+            let answer = self.get(&format!("{path}?{query}{from}")).await?;
+            each(&answer)?;
+            let next = plain(&answer.parse::<Next>()?.next_cursor);
+            // A cursor that stands still would have us ask for ever.
+            if next.is_none() || next == cursor {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    /// The beginning of a request that has our token.
+    pub(super) fn request(&self, method: Method, path: &str) -> Result<request::Builder, Failure> {
+        let base = self.server.to_string();
+        let uri = format!("{}{path}", base.trim_end_matches('/'));
+        let uri: Uri = uri.parse().map_err(|_| Failure::usage(format!("`{uri}` is not a URL")))?;
+        Ok(Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::ACCEPT, "application/json, application/problem+json")
+            .header(header::AUTHORIZATION, self.token.0.clone()))
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+        head_deadline: Duration,
+    ) -> Result<Answer, Failure> {
+        let response = transport::send(request, Plane::Control, head_deadline).await?;
+        let (head, body) = response.into_parts();
+        let reading = Limited::new(body, ANSWER_BYTES_MAX).collect();
+        let body = tokio::time::timeout(QUICK, reading)
+            .await
+            .map_err(|_| Failure::failed("the answer stopped half-way"))?
+            .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?
+            .to_bytes();
+        if head.status.is_success() {
+            Ok(Answer { status: head.status, body })
+        } else {
+            Err(problem(head.status, &body))
+        }
+    }
+}
+
+/// A request with its body.
+pub(super) fn build(request: request::Builder, body: Body) -> Result<Request<Body>, Failure> {
+    request.body(body).map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))
+}
+
+/// An error answer as a person should see it.
+pub(super) fn problem(status: StatusCode, body: &[u8]) -> Failure {
+    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let title = if problem.title.is_empty() { status.to_string() } else { problem.title };
+    let mut failure = Failure::failed(match problem.detail {
+        Some(detail) => format!("{title}: {detail}"),
+        None => title,
+    });
+    if let Some(hint) = problem.hint {
+        failure = failure.note(format!("hint: {hint}"));
+    }
+    if let Some(id) = problem.request_id {
+        failure = failure.note(format!("request id: {id}"));
+    }
+    failure
+}
+
+/// A file that the user named.
+pub(super) fn unreadable(path: &std::path::Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("reading {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

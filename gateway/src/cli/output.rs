@@ -1,0 +1,87 @@
+//! What is printed to standard output.
+
+use std::{
+    borrow::Cow,
+    io::{self, Write as _},
+};
+
+use super::failure::Failure;
+
+/// How answers are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Text,
+    /// The API's JSON, byte for byte
+    Json,
+}
+
+/// Writes `bytes` as they are.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+}
+
+/// Writes `text` and ends the line.
+pub(super) fn print_line(text: &str) -> Result<(), Failure> {
+    print(format!("{text}\n").as_bytes())
+}
+
+/// `text` without anything that a terminal would obey: what comes from guests and servers must
+/// not move the cursor or change the title.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| c == '\t' || !c.is_control();
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().fold(String::with_capacity(text.len() + 8), |mut escaped, c| {
+        if harmless(c) {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.escape_default());
+        }
+        escaped
+    });
+    Cow::Owned(escaped)
+}
+
+/// Columns as wide as their widest cell, two spaces apart, no spaces at the ends of lines.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> = std::iter::once(head.iter().map(|h| (*h).into()).collect())
+        .chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
+        .collect();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_has_no_trailing_spaces() {
+        let rows = [vec!["greet".to_owned(), "3".to_owned()], vec!["ü".to_owned(), String::new()]];
+        assert_eq!(table(&["NAME", "REVISION"], &rows), "NAME   REVISION\ngreet  3\nü\n");
+    }
+
+    #[test]
+    fn a_table_without_rows_is_its_head() {
+        assert_eq!(table(&["NAME", "URL"], &[]), "NAME  URL\n");
+    }
+
+    #[test]
+    fn a_cell_cannot_break_the_table() {
+        let rows = [vec!["a\nb\x07".to_owned()]];
+        assert_eq!(table(&["X"], &rows), "X\na\\nb\\u{7}\n");
+    }
+}

@@ -1,0 +1,300 @@
+//! The permitted range of every setting, and what must hold between two of them.
+
+use toml::Value;
+
+use super::{
+    ConfigError, Origin, Settings,
+    sections::parse_address,
+    sizes::{self, GIB, KIB, MIB, TIB},
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// Keys of `[limits]` and `[ceilings]`. Where nothing physical decides, the upper end is only
+/// there to catch a slip (a byte count in a field of milliseconds).
+const FUNCTION: &[(&str, u64, u64)] = &[
+    // From one page of linear memory to all that 32 bits can address.
+    ("memory_bytes", 64 * KIB, 4 * GIB),
+    ("cpu_ms", 1, HOUR_MS),
+    ("timeout_ms", 1, DAY_MS),
+    ("concurrency", 1, 100_000),
+    ("queue", 0, 1_000_000),
+    ("queue_wait_ms", 0, HOUR_MS),
+    ("idle_ms", 1_000, 365 * DAY_MS),
+    ("response_bytes", 0, 16 * TIB),
+    ("request_bytes", 0, 16 * TIB),
+    ("environment_bytes", 0, MIB),
+    ("log_bytes", 0, 64 * MIB),
+];
+
+/// All other integers.
+const OTHERS: &[(&str, u64, u64)] = &[
+    ("pool.instances", 1, 100_000),
+    ("pool.resident_bytes", 16 * MIB, 16 * TIB),
+    ("pool.loads", 0, 1_024),
+    ("compile.jobs", 0, 1_024),
+    ("compile.queue", 0, 100_000),
+    // Below this the compiler does not even start.
+    ("compile.memory_bytes", 256 * MIB, 16 * TIB),
+    ("compile.cpu_s", 1, 3_600),
+    ("compile.wall_s", 1, 3_600),
+    ("compile.output_bytes", MIB, 16 * GIB),
+    // Offsets within a module are 32 bits wide.
+    ("uploads.artifact_bytes", KIB, 4 * GIB),
+    ("server.connections", 1, 1_000_000),
+    ("server.connections_per_address", 0, 1_000_000),
+    ("server.in_flight", 1, 1_000_000),
+    ("server.header_timeout_ms", 100, HOUR_MS),
+    ("server.idle_timeout_ms", 100, DAY_MS),
+    ("server.drain_ms", 0, DAY_MS),
+    ("server.unready_ms", 0, HOUR_MS),
+    // The HTTP/1 parser's smallest buffer.
+    ("server.header_bytes", 8 * KIB, 16 * MIB),
+    ("server.headers", 8, 10_000),
+    // RFC 9110 asks for 8000 octets; smaller is the operator's choice. HTTP's parser stops
+    // at 65534.
+    ("server.uri_bytes", 64, 65_534),
+    ("server.workers", 0, 1_024),
+    ("outbound.connect_ms", 1, HOUR_MS),
+    ("outbound.tls_ms", 1, HOUR_MS),
+    ("outbound.first_byte_ms", 1, HOUR_MS),
+    ("outbound.between_bytes_ms", 1, HOUR_MS),
+    ("outbound.response_bytes", 0, 16 * TIB),
+    ("outbound.per_invocation", 0, 1_000_000),
+    ("outbound.at_once", 1, 10_000),
+    ("logs.lines_per_function", 0, 10_000_000),
+    // Each label value costs memory in whatever collects the metrics, too.
+    ("metrics.functions", 0, 100_000),
+];
+
+/// The first thing wrong with `settings`.
+pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
+    for (key, min, max) in bounds() {
+        within(settings, &key, min, max)?;
+    }
+    for (name, _, _) in FUNCTION {
+        below_ceiling(settings, name)?;
+    }
+    addresses(settings)?;
+    if text(settings, "data_dir").is_empty() {
+        return Err(wrong(settings, "data_dir", "must be the path of a directory"));
+    }
+    public_url(settings)?;
+    logs(settings)
+}
+
+fn bounds() -> impl Iterator<Item = (String, u64, u64)> {
+    let section = |section: &'static str| {
+        FUNCTION.iter().map(move |(name, min, max)| (format!("{section}.{name}"), *min, *max))
+    };
+    section("limits")
+        .chain(section("ceilings"))
+        .chain(OTHERS.iter().map(|(key, min, max)| ((*key).to_owned(), *min, *max)))
+}
+
+fn within(settings: &Settings, key: &str, min: u64, max: u64) -> Result<(), ConfigError> {
+    let value = u64::try_from(integer(settings, key)).ok();
+    if value.is_some_and(|value| (min..=max).contains(&value)) {
+        return Ok(());
+    }
+    let reason = if key.ends_with("_bytes") {
+        let (low, high) = (sizes::format(min), sizes::format(max));
+        format!("must be from {min} ({low}) to {max} ({high})")
+    } else {
+        format!("must be from {min} to {max}")
+    };
+    Err(wrong(settings, key, reason))
+}
+
+fn below_ceiling(settings: &Settings, name: &str) -> Result<(), ConfigError> {
+    let (limit, ceiling) = (format!("limits.{name}"), format!("ceilings.{name}"));
+    let most = integer(settings, &ceiling);
+    if integer(settings, &limit) <= most {
+        return Ok(());
+    }
+    let origin = &settings.get(&ceiling).origin;
+    Err(wrong(settings, &limit, format!("must not exceed {ceiling} = {most} ({origin})")))
+}
+
+fn addresses(settings: &Settings) -> Result<(), ConfigError> {
+    let address = |key: &str| {
+        parse_address(text(settings, key))
+            .ok_or_else(|| wrong(settings, key, "expected IP:PORT, [IPv6]:PORT or localhost:PORT"))
+    };
+    let (data, control) = (address("listen")?, address("admin_listen")?);
+    if data == control && data.port() != 0 {
+        return Err(wrong(
+            settings,
+            "admin_listen",
+            "must differ from listen: invocations and the control plane never share a port",
+        ));
+    }
+    let insecure = settings.get("insecure_admin").value.as_bool().unwrap_or(false);
+    if !control.ip().is_loopback() && !insecure {
+        return Err(wrong(
+            settings,
+            "admin_listen",
+            "other machines could reach the control plane there, and without TLS anyone on the \
+             way could read its tokens; keep it on 127.0.0.1 (behind a proxy with TLS or a \
+             tunnel), or say insecure_admin = true (--insecure-admin, MAYFLY_INSECURE_ADMIN=true) \
+             where the network itself is trusted",
+        ));
+    }
+    Ok(())
+}
+
+fn public_url(settings: &Settings) -> Result<(), ConfigError> {
+    let url = text(settings, "public_url");
+    let sound = |url: &str| {
+        let uri: http::Uri = url.parse().ok()?;
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        (scheme && !authority.host().is_empty() && uri.query().is_none() && !url.contains('#'))
+            .then_some(())
+    };
+    if url.is_empty() || sound(url).is_some() {
+        return Ok(());
+    }
+    Err(wrong(
+        settings,
+        "public_url",
+        "expected http://HOST or https://HOST, with or without a path",
+    ))
+}
+
+fn logs(settings: &Settings) -> Result<(), ConfigError> {
+    let level = |text: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| text.eq_ignore_ascii_case(level))
+    };
+    // A misspelt level alone would be taken for the name of a target, with everything on.
+    let directive = |text: &str| match text.rsplit_once('=') {
+        Some((target, given)) => !target.is_empty() && level(given),
+        None => level(text),
+    };
+    if !text(settings, "logs.level").split(',').all(directive) {
+        let reason = "expected off, error, warn, info, debug or trace, also per target: \
+                      info,gateway=debug";
+        return Err(wrong(settings, "logs.level", reason));
+    }
+    if !matches!(text(settings, "logs.format"), "auto" | "text" | "json") {
+        return Err(wrong(settings, "logs.format", "expected auto, text or json"));
+    }
+    Ok(())
+}
+
+fn integer(settings: &Settings, key: &str) -> i64 {
+    settings.get(key).value.as_integer().expect("the layers keep the type of the default")
+}
+
+fn text<'a>(settings: &'a Settings, key: &str) -> &'a str {
+    settings.get(key).value.as_str().expect("the layers keep the type of the default")
+}
+
+fn wrong(settings: &Settings, key: &str, reason: impl Into<String>) -> ConfigError {
+    let setting = settings.get(key);
+    let value = match &setting.value {
+        Value::String(text) => format!("\"{text}\""),
+        other => other.to_string(),
+    };
+    let origin: Origin = setting.origin.clone();
+    ConfigError::Value { key: key.to_owned(), value, origin, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flags;
+
+    fn problem(set: &[&str]) -> String {
+        let set = set.iter().map(|pair| (*pair).to_owned()).collect();
+        let flags = Flags { set, ..Flags::default() };
+        match Settings::read(None, std::iter::empty(), &flags) {
+            Ok(_) => "none".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_integer_has_a_range_and_every_range_an_integer() {
+        let settings = Settings::defaults();
+        let mut ranged: Vec<String> = bounds().map(|(key, _, _)| key).collect();
+        ranged.sort();
+        let integers: Vec<&str> = settings
+            .iter()
+            .filter(|(_, setting)| setting.value.is_integer())
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(ranged, integers);
+    }
+
+    #[test]
+    fn the_defaults_are_sound() {
+        assert_eq!(problem(&[]), "none");
+    }
+
+    #[test]
+    fn a_value_outside_of_its_range_names_key_value_origin_and_range() {
+        assert_eq!(
+            problem(&["limits.cpu_ms=0"]),
+            "limits.cpu_ms = 0 (--set): must be from 1 to 3600000"
+        );
+        assert_eq!(
+            problem(&["limits.memory_bytes=12"]),
+            "limits.memory_bytes = 12 (--set): must be from 65536 (64 KiB) to 4294967296 (4 GiB)"
+        );
+        assert_eq!(
+            problem(&["server.workers=-1"]),
+            "server.workers = -1 (--set): must be from 0 to 1024"
+        );
+    }
+
+    #[test]
+    fn a_default_may_not_exceed_its_ceiling() {
+        assert_eq!(
+            problem(&["limits.cpu_ms=30001"]),
+            "limits.cpu_ms = 30001 (--set): must not exceed ceilings.cpu_ms = 30000 (default)"
+        );
+        assert_eq!(problem(&["limits.cpu_ms=30001", "ceilings.cpu_ms=30001"]), "none");
+    }
+
+    #[test]
+    fn a_control_plane_that_others_can_reach_must_be_asked_for() {
+        let text = problem(&["admin_listen=0.0.0.0:9090"]);
+        assert!(text.starts_with("admin_listen = \"0.0.0.0:9090\" (--set): other machines"));
+        assert!(text.contains("insecure_admin = true"));
+        assert_eq!(problem(&["admin_listen=0.0.0.0:9090", "insecure_admin=true"]), "none");
+        assert_eq!(problem(&["admin_listen=[::1]:9090"]), "none");
+    }
+
+    #[test]
+    fn addresses_have_a_port_and_differ() {
+        assert!(
+            problem(&["listen=8080"]).ends_with("expected IP:PORT, [IPv6]:PORT or localhost:PORT")
+        );
+        assert!(problem(&["listen=example.com:80"]).starts_with("listen = \"example.com:80\""));
+        assert!(problem(&["listen=127.0.0.1:9090"]).contains("must differ from listen"));
+        assert_eq!(problem(&["listen=127.0.0.1:0", "admin_listen=127.0.0.1:0"]), "none");
+    }
+
+    #[test]
+    fn a_public_url_is_a_base_and_nothing_else() {
+        for url in ["", "https://f.example", "http://f.example:81/base/"] {
+            assert_eq!(problem(&[&format!("public_url={url}")]), "none");
+        }
+        for url in
+            ["f.example", "ftp://f.example", "http://u:p@f.example", "http://f.example/?a", "/x"]
+        {
+            assert!(problem(&[&format!("public_url={url}")]).starts_with("public_url = "), "{url}");
+        }
+    }
+
+    #[test]
+    fn levels_and_formats_are_from_a_list() {
+        assert_eq!(problem(&["logs.level=warn,gateway=debug"]), "none");
+        assert!(problem(&["logs.level=inof"]).starts_with("logs.level = \"inof\" (--set)"));
+        assert!(problem(&["logs.level="]).starts_with("logs.level = \"\""));
+        assert!(problem(&["logs.format=xml"]).ends_with("expected auto, text or json"));
+    }
+}

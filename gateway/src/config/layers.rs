@@ -1,0 +1,333 @@
+//! The layers: defaults, file, environment, flags.
+//!
+//! Nothing here knows a single setting by name, save the few with flags of their own. The
+//! leaves of [`Config::default`] say which keys there are and of which type each is.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use toml::{
+    Spanned, Table, Value,
+    de::{DeTable, DeValue},
+};
+
+use super::{Config, ConfigError, Flags, Origin, bounds, nearest::nearest, sizes};
+
+/// What the names of our variables begin with.
+pub(super) const PREFIX: &str = "MAYFLY_";
+
+/// Variables that belong to the CLI's client commands and to build scripts.
+const FOREIGN: &[&str] = &[
+    "MAYFLY_CONFIG",
+    "MAYFLY_SERVER",
+    "MAYFLY_TOKEN",
+    "MAYFLY_TOKEN_FILE",
+    "MAYFLY_TOOLS",
+    "MAYFLY_GUEST_TARGET_DIR",
+];
+
+/// One setting, with the place that had the last word.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
+/// All settings by their keys: `limits.cpu_ms`.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    leaves: BTreeMap<String, Setting>,
+}
+
+impl Settings {
+    /// Lays all layers over each other and checks the result.
+    pub(crate) fn read(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Self, ConfigError> {
+        let mut settings = Self::defaults();
+        if let Some(path) = file {
+            let text = fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            settings.overlay_file(path, &text)?;
+        }
+        settings.overlay_environment(environment)?;
+        settings.overlay_flags(flags)?;
+        bounds::check(&settings)?;
+        Ok(settings)
+    }
+
+    pub(super) fn defaults() -> Self {
+        let table = Table::try_from(Config::default()).expect("the defaults are plain values");
+        Self::of(table)
+    }
+
+    fn of(table: Table) -> Self {
+        let mut leaves = BTreeMap::new();
+        flatten("", table, &mut leaves);
+        Self { leaves }
+    }
+
+    pub(crate) fn into_config(self) -> Result<Config, ConfigError> {
+        let mut root = Table::new();
+        for (key, setting) in self.leaves {
+            insert(&mut root, &key, setting.value);
+        }
+        root.try_into().map_err(ConfigError::Shape)
+    }
+
+    /// By key, in the order of the alphabet.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Setting)> {
+        self.leaves.iter().map(|(key, setting)| (key.as_str(), setting))
+    }
+
+    /// `key` must be one that exists.
+    pub(super) fn get(&self, key: &str) -> &Setting {
+        self.leaves.get(key).expect("callers name keys that exist")
+    }
+
+    fn overlay_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let place = |offset: usize| {
+            let before = text.get(..offset).unwrap_or(text);
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            Origin::File {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                column: before[line_start..].chars().count() + 1,
+            }
+        };
+        let document = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+            origin: place(error.span().map_or(0, |span| span.start)),
+            reason: error.message().to_owned(),
+        })?;
+        self.overlay_table("", document.get_ref(), &place)
+    }
+
+    fn overlay_table(
+        &mut self,
+        parent: &str,
+        table: &DeTable<'_>,
+        place: &dyn Fn(usize) -> Origin,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in table.iter() {
+            let key = join(parent, name.get_ref());
+            let origin = place(name.span().start);
+            if self.is_section(&key) {
+                let DeValue::Table(inner) = value.get_ref() else {
+                    return Err(mismatch(key, "a table", value, origin));
+                };
+                self.overlay_table(&key, inner, place)?;
+                continue;
+            }
+            let Some(setting) = self.leaves.get_mut(&key) else {
+                return Err(self.unknown(key, origin));
+            };
+            setting.value = from_toml(&key, &setting.value, value, &origin)?;
+            setting.origin = origin;
+        }
+        Ok(())
+    }
+
+    fn overlay_environment(
+        &mut self,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<(), ConfigError> {
+        let keys: BTreeMap<String, String> =
+            self.leaves.keys().map(|key| (variable(key), key.clone())).collect();
+        // Sorted, so that of two mistakes the same one is always reported.
+        let ours: BTreeMap<String, String> =
+            environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        for (name, text) in ours {
+            if let Some(key) = keys.get(&name) {
+                self.set(key, &text, Origin::Variable { name })?;
+            } else if !is_foreign(&name) {
+                let nearest = nearest(&name, keys.keys().map(String::as_str));
+                let origin = Origin::Variable { name: "environment".to_owned() };
+                return Err(ConfigError::Unknown { origin, key: name, nearest });
+            }
+        }
+        Ok(())
+    }
+
+    fn overlay_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+        for pair in &flags.set {
+            let origin = Origin::Flag { name: "--set" };
+            let Some((key, text)) = pair.split_once('=') else {
+                let reason = format!("`{pair}` is not KEY=VALUE");
+                return Err(ConfigError::Syntax { origin, reason });
+            };
+            self.set(key.trim(), text.trim(), origin)?;
+        }
+        let own = [
+            ("data_dir", "--data-dir", flags.data_dir.as_deref()),
+            ("listen", "--listen", flags.listen.as_deref()),
+            ("admin_listen", "--admin-listen", flags.admin_listen.as_deref()),
+            ("public_url", "--public-url", flags.public_url.as_deref()),
+            ("insecure_admin", "--insecure-admin", flags.insecure_admin.then_some("true")),
+        ];
+        for (key, name, text) in own {
+            if let Some(text) = text {
+                self.set(key, text, Origin::Flag { name })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets one key from text, as variables and flags have it.
+    fn set(&mut self, key: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        let Some(setting) = self.leaves.get_mut(key) else {
+            return Err(self.unknown(key.to_owned(), origin));
+        };
+        match from_text(key, &setting.value, text) {
+            Ok(value) => *setting = Setting { value, origin },
+            Err(reason) => {
+                let (key, value) = (key.to_owned(), text.to_owned());
+                return Err(ConfigError::Value { key, value, origin, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_section(&self, key: &str) -> bool {
+        self.leaves.keys().any(|leaf| leaf.strip_prefix(key).is_some_and(|r| r.starts_with('.')))
+    }
+
+    fn unknown(&self, key: String, origin: Origin) -> ConfigError {
+        let sections = self.leaves.keys().filter_map(|key| Some(key.rsplit_once('.')?.0));
+        let known = self.leaves.keys().map(String::as_str).chain(sections);
+        ConfigError::Unknown { nearest: nearest(&key, known), key, origin }
+    }
+}
+
+/// The variable that sets `key`.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// Whether a variable with our prefix is somebody else's.
+///
+/// Kubernetes puts a service's addresses into each container's environment, under the name of
+/// the service. One called `mayfly` must not keep the gateway from starting.
+fn is_foreign(name: &str) -> bool {
+    let port_number =
+        || name.split("_PORT_").nth(1).is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()));
+    FOREIGN.contains(&name)
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || port_number()
+}
+
+fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+}
+
+fn flatten(parent: &str, table: Table, leaves: &mut BTreeMap<String, Setting>) {
+    for (name, value) in table {
+        let key = join(parent, &name);
+        match value {
+            Value::Table(inner) => flatten(&key, inner, leaves),
+            value => {
+                leaves.insert(key, Setting { value, origin: Origin::Default });
+            }
+        }
+    }
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let inner = inner.as_table_mut().expect("a section is no leaf");
+            insert(inner, rest, value);
+        }
+    }
+}
+
+fn is_size(key: &str) -> bool {
+    key.ends_with("_bytes")
+}
+
+/// Reads `text` as the type that the default has.
+fn from_text(key: &str, default: &Value, text: &str) -> Result<Value, String> {
+    match default {
+        Value::Integer(_) if is_size(key) => sizes::parse(text)
+            .and_then(|bytes| i64::try_from(bytes).ok())
+            .map(Value::Integer)
+            .ok_or_else(|| sizes::EXPECTED.to_owned()),
+        Value::Integer(_) => text
+            .replace('_', "")
+            .parse()
+            .map(Value::Integer)
+            .map_err(|_| "expected a whole number".to_owned()),
+        Value::Boolean(_) => {
+            text.parse().map(Value::Boolean).map_err(|_| "expected true or false".to_owned())
+        }
+        Value::Array(_) => Ok(text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(Value::from)
+            .collect::<Vec<_>>()
+            .into()),
+        _ => Ok(Value::String(text.to_owned())),
+    }
+}
+
+/// Takes a value from the file if it has the type that the default has.
+fn from_toml(
+    key: &str,
+    default: &Value,
+    value: &Spanned<DeValue<'_>>,
+    origin: &Origin,
+) -> Result<Value, ConfigError> {
+    let wrong = |expected: &str| Err(mismatch(key.to_owned(), expected, value, origin.clone()));
+    match (default, value.get_ref()) {
+        (Value::Integer(_), DeValue::Integer(integer)) => {
+            match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(integer) => Ok(Value::Integer(integer)),
+                Err(_) => wrong("a smaller integer"),
+            }
+        }
+        (Value::Integer(_), DeValue::String(text)) if is_size(key) => from_text(key, default, text)
+            .map_err(|reason| ConfigError::Value {
+                key: key.to_owned(),
+                value: format!("\"{text}\""),
+                origin: origin.clone(),
+                reason,
+            }),
+        (Value::Integer(_), _) => wrong("an integer"),
+        (Value::Boolean(_), DeValue::Boolean(boolean)) => Ok(Value::Boolean(*boolean)),
+        (Value::Boolean(_), _) => wrong("a boolean"),
+        (Value::Array(_), DeValue::Array(items)) => {
+            let strings: Option<Vec<Value>> =
+                items.iter().map(|item| item.get_ref().as_str().map(Value::from)).collect();
+            strings.map_or_else(|| wrong("an array of strings"), |strings| Ok(strings.into()))
+        }
+        (Value::Array(_), _) => wrong("an array of strings"),
+        (_, DeValue::String(text)) => Ok(Value::String(text.to_string())),
+        _ => wrong("a string"),
+    }
+}
+
+fn mismatch(
+    key: String,
+    expected: &str,
+    value: &Spanned<DeValue<'_>>,
+    origin: Origin,
+) -> ConfigError {
+    let value = value.get_ref();
+    let shown = match value {
+        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::Integer(integer) => integer.to_string(),
+        DeValue::Boolean(boolean) => boolean.to_string(),
+        _ => format!("({})", value.type_str()),
+    };
+    ConfigError::Value { key, value: shown, origin, reason: format!("expected {expected}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! The sections of the settings, with their defaults. The permitted ranges are in `bounds`.
+
+use std::{net::SocketAddr, num::NonZero, thread};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::sizes::{GIB, KIB, MIB};
+
+/// What one function may use. `[limits]` holds the defaults, `[ceilings]` the most that an
+/// owner may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionLimits {
+    /// Linear memory of one instance.
+    pub memory_bytes: usize,
+    /// CPU time of one invocation.
+    pub cpu_ms: u64,
+    /// Wall-clock time of one invocation, from admission to the last byte of its response.
+    pub timeout_ms: u64,
+    /// Invocations that may run at once.
+    pub concurrency: usize,
+    /// Invocations that may wait for one of those to end.
+    pub queue: usize,
+    /// How long an invocation may wait in that queue.
+    pub queue_wait_ms: u64,
+    /// A function that was not called for this long leaves memory.
+    pub idle_ms: u64,
+    /// Bytes of a response body.
+    pub response_bytes: u64,
+    /// Bytes of a request body.
+    pub request_bytes: u64,
+    /// Names and values of the environment together.
+    pub environment_bytes: usize,
+    /// Standard output and standard error kept per invocation.
+    pub log_bytes: usize,
+}
+
+impl FunctionLimits {
+    /// What holds for a function whose owner asked for nothing.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self {
+            memory_bytes: 128 * MIB as usize,
+            cpu_ms: 1_000,
+            timeout_ms: 30_000,
+            concurrency: 64,
+            // Ten times the concurrency: a burst waits a moment, a flood is refused.
+            queue: 640,
+            queue_wait_ms: 1_000,
+            idle_ms: 300_000,
+            response_bytes: 100 * MIB,
+            request_bytes: 100 * MIB,
+            environment_bytes: 32 * KIB as usize,
+            log_bytes: 64 * KIB as usize,
+        }
+    }
+
+    /// The most that an owner may ask for, unless the operator says otherwise.
+    #[must_use]
+    pub fn ceilings() -> Self {
+        Self {
+            memory_bytes: 512 * MIB as usize,
+            cpu_ms: 30_000,
+            timeout_ms: 300_000,
+            concurrency: 1_024,
+            queue: 10_240,
+            queue_wait_ms: 10_000,
+            idle_ms: 86_400_000,
+            response_bytes: 10 * GIB,
+            request_bytes: 10 * GIB,
+            environment_bytes: 64 * KIB as usize,
+            log_bytes: MIB as usize,
+        }
+    }
+}
+
+/// Functions and instances in memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolSection {
+    /// Instances alive at once, over all functions.
+    pub instances: usize,
+    /// Native code kept in memory.
+    pub resident_bytes: u64,
+    /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
+    pub async_engine: bool,
+    /// Functions being loaded at once; 0 stands for twice the cores. See [`Self::load_count`].
+    pub loads: usize,
+}
+
+impl Default for PoolSection {
+    fn default() -> Self {
+        Self { instances: 1_000, resident_bytes: GIB, async_engine: true, loads: 4 }
+    }
+}
+
+impl PoolSection {
+    /// Functions being loaded at once.
+    #[must_use]
+    pub fn load_count(&self) -> usize {
+        if self.loads == 0 { cores() * 2 } else { self.loads }
+    }
+}
+
+/// The compiler and its child process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompileSection {
+    /// Compilations at once; 0 stands for half of the cores. See [`Self::job_count`].
+    pub jobs: usize,
+    /// Compilations that may wait for one of those to end.
+    pub queue: usize,
+    /// Address space of one compilation.
+    pub memory_bytes: u64,
+    /// CPU time of one compilation.
+    pub cpu_s: u64,
+    /// Wall-clock time of one compilation.
+    pub wall_s: u64,
+    /// Native code that one compilation may produce.
+    pub output_bytes: u64,
+}
+
+impl Default for CompileSection {
+    fn default() -> Self {
+        Self {
+            jobs: 0,
+            queue: 32,
+            memory_bytes: 3 * GIB,
+            cpu_s: 60,
+            wall_s: 120,
+            output_bytes: 256 * MIB,
+        }
+    }
+}
+
+impl CompileSection {
+    /// Compilations at once. Half of the cores, so that a deploy never takes the machine away
+    /// from invocations.
+    #[must_use]
+    pub fn job_count(&self) -> usize {
+        if self.jobs == 0 { (cores() / 2).max(1) } else { self.jobs }
+    }
+}
+
+/// What may be deployed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UploadsSection {
+    /// Size of one artifact.
+    pub artifact_bytes: u64,
+}
+
+impl Default for UploadsSection {
+    fn default() -> Self {
+        Self { artifact_bytes: 50 * MIB }
+    }
+}
+
+/// Both listeners: the data plane and the control plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSection {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address; 0 stands for as many as `connections`. See
+    /// [`Self::connections_per_address_max`].
+    pub connections_per_address: usize,
+    /// Requests at once, bodies included.
+    pub in_flight: usize,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout_ms: u64,
+    /// How long a connection without a request is kept.
+    pub idle_timeout_ms: u64,
+    /// How long requests in flight may take to end once the gateway is told to stop.
+    pub drain_ms: u64,
+    /// Pause between answering "not ready" and closing the listeners, for load balancers.
+    pub unready_ms: u64,
+    /// Size of a request's head.
+    pub header_bytes: usize,
+    /// Header fields of a request.
+    pub headers: usize,
+    /// Length of a request's target.
+    pub uri_bytes: usize,
+    /// Threads of the data plane; 0 stands for one per core. See [`Self::worker_count`].
+    pub workers: usize,
+}
+
+impl Default for ServerSection {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 256,
+            in_flight: 2_000,
+            header_timeout_ms: 10_000,
+            // Longer than the 60 seconds of common load balancers: the one who sends requests
+            // should be the one who closes, or a request meets a closed connection.
+            idle_timeout_ms: 75_000,
+            drain_ms: 30_000,
+            unready_ms: 0,
+            header_bytes: 64 * KIB as usize,
+            headers: 100,
+            uri_bytes: 8 * KIB as usize,
+            workers: 0,
+        }
+    }
+}
+
+impl ServerSection {
+    /// Threads of the data plane.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        if self.workers == 0 { cores() } else { self.workers }
+    }
+
+    /// Connections at once from one address; never more than there may be at all.
+    #[must_use]
+    pub fn connections_per_address_max(&self) -> usize {
+        match self.connections_per_address {
+            0 => self.connections,
+            some => some.min(self.connections),
+        }
+    }
+}
+
+/// Requests that guests make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboundSection {
+    /// Permits loopback, private and link-local addresses, for functions whose own list of
+    /// hosts leads there.
+    pub allow_private: bool,
+    /// How long connecting may take.
+    pub connect_ms: u64,
+    /// How long the TLS handshake may take.
+    pub tls_ms: u64,
+    /// How long the first byte of an answer may take.
+    pub first_byte_ms: u64,
+    /// How long the pause between two pieces of an answer may be.
+    pub between_bytes_ms: u64,
+    /// Size of an answer.
+    pub response_bytes: u64,
+    /// Requests of one invocation.
+    pub per_invocation: usize,
+    /// Requests of one invocation at once.
+    pub at_once: usize,
+}
+
+impl Default for OutboundSection {
+    fn default() -> Self {
+        Self {
+            allow_private: false,
+            connect_ms: 5_000,
+            tls_ms: 5_000,
+            first_byte_ms: 30_000,
+            between_bytes_ms: 30_000,
+            response_bytes: 10 * MIB,
+            per_invocation: 50,
+            at_once: 6,
+        }
+    }
+}
+
+/// Our own log, and what is kept of the guests'.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsSection {
+    /// A level, or several `target=level` joined by commas.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Lines of guests' output kept per function.
+    pub lines_per_function: usize,
+}
+
+impl Default for LogsSection {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto, lines_per_function: 10_000 }
+    }
+}
+
+/// How a line of our own log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+/// The metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSection {
+    /// Functions with a label value of their own; those beyond are counted as `other`.
+    pub functions: usize,
+}
+
+impl Default for MetricsSection {
+    fn default() -> Self {
+        Self { functions: 1_000 }
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// `HOST:PORT`, where the host is an IP address or `localhost`: a listener must not depend on
+/// what a resolver says.
+pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+pub(super) fn deserialize_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_address(&text).ok_or_else(|| de::Error::custom("not an address with a port"))
+}

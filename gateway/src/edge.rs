@@ -1,0 +1,245 @@
+//! The data plane: from a request's address to a function, and its answer back.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use runtime_pool::{Caller, RequestBody};
+
+use crate::{
+    body::{BoundedBody, EdgeBody},
+    catalog::{Active, Catalog},
+    invoker::Invoker,
+    problem::{OUTCOME, Problem, REQUEST_ID},
+    route_table,
+    server::Peer,
+};
+
+/// Marks an answer as the function's own, whatever its status.
+const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
+/// Headers that only the gateway may set.
+const OWN_PREFIX: &str = "mayfly-";
+
+/// Serves one listener's requests to functions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    catalog: Arc<Catalog>,
+    invoker: Invoker,
+    ids: InvocationIds,
+    no_mount: Arc<str>,
+}
+
+/// Names for invocations: unique within the process, and among processes by chance.
+struct InvocationIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl InvocationIds {
+    fn next(&self) -> u128 {
+        u128::from(self.process) << 64 | u128::from(self.next.fetch_add(1, Relaxed))
+    }
+}
+
+impl Edge {
+    /// `process` should differ from one start of the gateway to the next.
+    pub(crate) fn new(catalog: Arc<Catalog>, invoker: Invoker, process: u64) -> Self {
+        let ids = InvocationIds { process, next: AtomicU64::new(0) };
+        Self { shared: Arc::new(Shared { catalog, invoker, ids, no_mount: "".into() }) }
+    }
+}
+
+impl tower::Service<Request<Incoming>> for Edge {
+    type Response = Response<EdgeBody>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let invocation = shared.ids.next();
+            let mut response = match shared.serve(request, invocation).await {
+                Ok(response) => response,
+                Err(problem) => problem.for_invocation(invocation).into_edge_response(),
+            };
+            response.headers_mut().insert(REQUEST_ID, id_header(invocation));
+            Ok(response)
+        })
+    }
+}
+
+impl Shared {
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        invocation: u128,
+    ) -> Result<Response<EdgeBody>, Problem> {
+        let peer = request.extensions().get::<Peer>().map_or_else(unknown_peer, |peer| peer.0);
+        let (mut parts, body) = request.into_parts();
+        let host = host(&parts.uri, &parts.headers)?;
+        let (target, mount) = {
+            let route = route_table::find(host, parts.uri.path()).ok_or_else(Problem::no_route)?;
+            let target = self
+                .catalog
+                .get(route.function)
+                .ok_or_else(|| Problem::function_not_found(route.function))?;
+            (target, route.mount)
+        };
+        parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
+        let body = admit(body, &parts.headers, &target)?;
+        let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
+        let caller = Caller { invocation, peer, mount };
+        let request = Request::from_parts(parts, body);
+        let response = self.invoker.invoke(&target, request, caller).await?;
+        let (mut parts, body) = response.into_parts();
+        remove_own(&mut parts.headers);
+        parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
+        Ok(Response::from_parts(parts, body.into()))
+    }
+}
+
+/// The one host that a request names.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Problem> {
+    let mut values = headers.get_all(header::HOST).iter();
+    let named = match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.to_str().map_err(|_| Problem::bad_host())?),
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(Problem::bad_host()),
+    };
+    match (uri.authority().map(http::uri::Authority::as_str), named) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            Err(Problem::bad_host())
+        }
+        (Some(host), _) | (None, Some(host)) if !host.is_empty() => Ok(host),
+        _ => Err(Problem::bad_host()),
+    }
+}
+
+/// The address as the function sees it: without the part that led to it.
+fn below(uri: &Uri, mount: usize) -> Option<Uri> {
+    if mount == 0 {
+        return Some(uri.clone());
+    }
+    let rest = &uri.path_and_query()?.as_str()[mount..];
+    let rest = match rest {
+        "" | "/" => PathAndQuery::from_static("/"),
+        rest if rest.starts_with('/') => PathAndQuery::try_from(rest).ok()?,
+        // `/f/hello?x` is the function's root with a query.
+        rest => PathAndQuery::try_from(format!("/{rest}")).ok()?,
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(rest);
+    Uri::from_parts(parts).ok()
+}
+
+/// The body as the guest will read it. One that says it is too long is not even begun.
+fn admit(body: Incoming, headers: &HeaderMap, target: &Active) -> Result<RequestBody, Problem> {
+    if body.is_end_stream() {
+        return Ok(RequestBody::Empty);
+    }
+    let max = target.request_bytes;
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|declared| declared > max) {
+        return Err(Problem::request_too_large(max));
+    }
+    Ok(RequestBody::Stream(BoundedBody::new(body, max).boxed_unsync()))
+}
+
+/// A guest cannot speak for the gateway.
+fn remove_own(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with(OWN_PREFIX)) {
+        let own: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+        for name in own {
+            headers.remove(name);
+        }
+    }
+}
+
+/// An invocation's name as 32 hexadecimal digits.
+pub(crate) fn id_text(invocation: u128) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (index, digit) in text.iter_mut().enumerate() {
+        *digit = DIGITS[(invocation >> (124 - 4 * index)) as usize & 0xf];
+    }
+    text
+}
+
+fn id_header(invocation: u128) -> HeaderValue {
+    let text = Bytes::copy_from_slice(&id_text(invocation));
+    HeaderValue::from_maybe_shared(text).expect("hexadecimal digits are a header's value")
+}
+
+/// Only a listener that does not say who calls leads here.
+fn unknown_peer() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_function_sees_the_path_below_its_mount() {
+        for (uri, mount, expected) in [
+            ("/f/hello", 8, "/"),
+            ("/f/hello/", 8, "/"),
+            ("/f/hello/a/b?c=d", 8, "/a/b?c=d"),
+            ("/f/hello?c=d", 8, "/?c=d"),
+            ("/f/other", 0, "/f/other"),
+            ("http://x:1/f/hello/a", 8, "http://x:1/a"),
+        ] {
+            assert_eq!(below(&uri.parse().unwrap(), mount).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_invocations_name_is_its_number_in_hexadecimal() {
+        let number = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
+        assert_eq!(id_text(number), *b"0123456789abcdef0011223344556677");
+    }
+
+    #[test]
+    fn a_request_must_name_one_host() {
+        let one = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("a"))]);
+        assert_eq!(host(&Uri::from_static("/"), &one).unwrap(), "a");
+        assert_eq!(host(&Uri::from_static("http://A/"), &one).unwrap(), "A");
+        assert!(host(&Uri::from_static("http://b/"), &one).is_err());
+        assert!(host(&Uri::from_static("/"), &HeaderMap::new()).is_err());
+        let mut two = one;
+        two.append(header::HOST, HeaderValue::from_static("a"));
+        assert!(host(&Uri::from_static("/"), &two).is_err());
+    }
+
+    #[test]
+    fn headers_that_only_the_gateway_may_set_are_removed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("mayfly-outcome", HeaderValue::from_static("platform"));
+        headers.insert("x-a", HeaderValue::from_static("b"));
+        remove_own(&mut headers);
+        assert_eq!(headers.len(), 1);
+    }
+}

@@ -1,0 +1,97 @@
+//! The one door to functions. HTTP uses it; so will cron and queues.
+
+use std::{sync::Arc, time::Instant};
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use runtime_pool::{Caller, InvokeError, LoadError, Pool, RequestBody, Response, Tier};
+
+use crate::catalog::Active;
+
+/// Upper bounds of request times, in seconds.
+const BUCKETS: &[f64] = &[
+    20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0,
+    5.0, 30.0,
+];
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Load(Arc<LoadError>),
+    #[error(transparent)]
+    Invoke(#[from] InvokeError),
+}
+
+/// Calls functions.
+#[derive(Clone)]
+pub(crate) struct Invoker {
+    pool: Arc<Pool>,
+    metrics: InvokerMetrics,
+}
+
+/// What invocations come to.
+#[derive(Clone, Debug)]
+pub(crate) struct InvokerMetrics {
+    requests: IntCounterVec,
+    total_seconds: HistogramVec,
+}
+
+impl InvokerMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new(
+                    "mayfly_requests_total",
+                    "Invocations, by function, outcome and the tier they started from",
+                ),
+                &["function", "outcome", "start"],
+            )?,
+            total_seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "mayfly_total_seconds",
+                    "From the request's head to the response's head, by tier",
+                )
+                .buckets(BUCKETS.to_vec()),
+                &["start"],
+            )?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.total_seconds.clone()))?;
+        Ok(metrics)
+    }
+
+    fn record(&self, label: &str, outcome: &str, start: Tier, since: Instant) {
+        let start = start.as_str();
+        self.requests.with_label_values(&[label, outcome, start]).inc();
+        self.total_seconds.with_label_values(&[start]).observe(since.elapsed().as_secs_f64());
+    }
+}
+
+impl Invoker {
+    pub(crate) fn new(pool: Arc<Pool>, metrics: InvokerMetrics) -> Self {
+        Self { pool, metrics }
+    }
+
+    /// Calls `target` with `request`.
+    pub(crate) async fn invoke(
+        &self,
+        target: &Active,
+        request: http::Request<RequestBody>,
+        caller: Caller,
+    ) -> Result<Response, Error> {
+        let started = Instant::now();
+        let label = &target.source.label;
+        let load = async { Ok::<_, LoadError>(target.source.clone()) };
+        let (function, tier) = match self.pool.get_or_load(target.key, load).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.metrics.record(label, "load-failed", Tier::Cold, started);
+                return Err(Error::Load(error));
+            }
+        };
+        let result = function.invoke(request, caller).await;
+        let outcome = result.as_ref().err().map_or("ok", InvokeError::outcome);
+        self.metrics.record(label, outcome, tier, started);
+        Ok(result?.0)
+    }
+}

@@ -1,0 +1,34 @@
+//! A name for every answer of the control plane.
+
+use axum::{
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::HeaderValue;
+
+use crate::problem::{Problem, REQUEST_ID};
+
+/// Names the request in its answer, in a problem's body too, and in the log.
+pub(super) async fn name(request: Request, next: Next) -> Response {
+    let id = random_id();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    tracing::info!(request = id, %method, path, status = response.status().as_u16(), "control");
+    let mut response = match response.extensions().get::<Problem>().cloned() {
+        Some(problem) => problem.for_request(id.clone()).into_response(),
+        None => response,
+    };
+    // Hexadecimal digits are always a header's value.
+    if let Ok(value) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn random_id() -> String {
+    let mut bytes = [0; 16];
+    // Without randomness the name is not unique, which is no reason to refuse a request.
+    let _ = getrandom::fill(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}

@@ -1,0 +1,95 @@
+//! Host and path → function.
+//!
+//! Two routes lead to every function: `/f/{name}/…` on any host, and the host `{name}.localhost`.
+//! Both follow from the name, so that deploying a function changes nothing here; which revision
+//! the name means is the catalog's, which is swapped atomically.
+
+use crate::function_name::is_name;
+
+/// Hosts whose first label names a function.
+const HOST_SUFFIX: &str = ".localhost";
+/// Paths whose second segment names a function.
+const PATH_PREFIX: &str = "/f/";
+
+/// What a request's address means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Route<'a> {
+    /// The function's name. It may not exist.
+    pub(crate) function: &'a str,
+    /// Bytes at the start of the path that led here; the function sees what follows them.
+    pub(crate) mount: usize,
+}
+
+/// Finds the route of a request to `host` (with or without a port) and `path`.
+pub(crate) fn find<'a>(host: &'a str, path: &'a str) -> Option<Route<'a>> {
+    by_host(host).or_else(|| by_path(path))
+}
+
+fn by_host(host: &str) -> Option<Route<'_>> {
+    let name = without_port(host);
+    let cut = name.len().checked_sub(HOST_SUFFIX.len())?;
+    let (function, suffix) = name.split_at_checked(cut)?;
+    (suffix.eq_ignore_ascii_case(HOST_SUFFIX) && is_name(function))
+        .then_some(Route { function, mount: 0 })
+}
+
+fn by_path(path: &str) -> Option<Route<'_>> {
+    let rest = path.strip_prefix(PATH_PREFIX)?;
+    let function = rest.split('/').next().unwrap_or(rest);
+    is_name(function).then_some(Route { function, mount: PATH_PREFIX.len() + function.len() })
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_the_function_it_names() {
+        let route = find("example.com", "/f/hello/a/b").unwrap();
+        assert_eq!(route, Route { function: "hello", mount: "/f/hello".len() });
+        assert_eq!(find("x", "/f/hello").unwrap().mount, "/f/hello".len());
+    }
+
+    #[test]
+    fn a_host_leads_to_the_function_it_names_whatever_the_path() {
+        for host in ["hello.localhost", "hello.localhost:8080", "hello.LOCALHOST:80"] {
+            let route = find(host, "/f/other/").unwrap();
+            assert_eq!(route, Route { function: "hello", mount: 0 }, "{host}");
+        }
+    }
+
+    #[test]
+    fn other_addresses_lead_nowhere() {
+        for (host, path) in [
+            ("localhost", "/"),
+            ("a.b.localhost", "/"),
+            ("hello.localhost.evil", "/"),
+            ("x", "/f/"),
+            ("x", "/f//hello"),
+            ("x", "/f/Hello"),
+            ("x", "/f/%68ello"),
+            ("x", "/F/hello"),
+        ] {
+            assert_eq!(find(host, path), None, "{host}{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_route_never_panics_and_its_mount_is_part_of_the_path(host in "\\PC{0,30}", path in "/\\PC{0,30}") {
+            if let Some(route) = find(&host, &path) {
+                prop_assert!(is_name(route.function));
+                prop_assert!(path.is_char_boundary(route.mount));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The control plane's routes. If it can be called there, it is on this page.
+
+mod functions;
+mod logs;
+mod probes;
+mod revisions;
+mod tokens;
+mod view;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
+use prometheus::Registry;
+use runtime_pool::Pool;
+use store::Store;
+use tokio::sync::watch;
+use utoipa::{
+    OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    catalog::Catalog,
+    deploy::Deployer,
+    middleware::{self, Tokens},
+    problem::Problem,
+};
+
+/// Bytes of a JSON body.
+const JSON_BYTES: usize = 256 << 10;
+
+/// What the routes about functions need.
+#[derive(Clone)]
+pub(crate) struct Functions {
+    pub(crate) deployer: Deployer,
+    pub(crate) store: Store,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) pool: Arc<Pool>,
+    /// What functions' addresses begin with, without a slash at its end.
+    pub(crate) public_base: Arc<str>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Mayfly control plane",
+        description = "Deploys WebAssembly functions and says what became of them. Errors are \
+                       problem details (RFC 9457); their `type` is stable.",
+    ),
+    tags(
+        (name = "functions", description = "What is deployed"),
+        (name = "tokens", description = "Who may use this API"),
+        (name = "probes", description = "How the gateway is"),
+    ),
+)]
+struct Api;
+
+/// Every route of the control plane.
+pub(crate) fn control_plane(
+    functions: Functions,
+    registry: Registry,
+    ready: watch::Receiver<bool>,
+) -> Router {
+    let store = functions.store.clone();
+    let guarded = OpenApiRouter::new()
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::deploy, functions::show, functions::change, functions::delete))
+        .routes(routes!(functions::artifact))
+        .routes(routes!(revisions::list))
+        .routes(routes!(revisions::activate))
+        .routes(routes!(logs::list))
+        .with_state(functions)
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(tokens::create, tokens::list))
+                .routes(routes!(tokens::revoke))
+                .with_state(store.clone()),
+        )
+        .layer(DefaultBodyLimit::max(JSON_BYTES))
+        .layer(from_fn_with_state(Tokens(store), middleware::require_token));
+    let open = OpenApiRouter::new()
+        .routes(routes!(probes::healthz))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+        .with_state(probes::Probes { registry, ready });
+
+    let (router, mut api) =
+        OpenApiRouter::with_openapi(Api::openapi()).merge(guarded).merge(open).split_for_parts();
+    api.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    api.components
+        .get_or_insert_default()
+        .add_security_scheme("token", SecurityScheme::Http(bearer));
+    let router = router
+        .merge(probes::openapi(&api))
+        .fallback(async || Problem::no_resource())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    middleware::control_plane(router)
+}

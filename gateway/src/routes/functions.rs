@@ -1,0 +1,252 @@
+//! `/v1/functions`: what is deployed.
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::io::ReaderStream;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Functions,
+    view::{FunctionView, Page, SettingsView, next_cursor},
+};
+use crate::{
+    deploy::{Deployed, TENANT, UploadHead, now_ms},
+    function_name::FunctionName,
+    problem::Problem,
+};
+
+/// A page of functions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FunctionsView {
+    /// In the order of their names.
+    functions: Vec<FunctionView>,
+    /// Asks for the page after this one; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// A change to a function (RFC 7396): what is left out stays, null resets.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeFunction {
+    /// What its owner says about it.
+    description: Option<String>,
+    /// A merge patch on its settings. Makes a new revision.
+    #[schema(value_type = Option<SettingsView>)]
+    settings: Option<Value>,
+}
+
+/// Which revision's artifact.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WhichRevision {
+    /// The active one unless said.
+    revision: Option<u32>,
+}
+
+/// Deploys a function.
+///
+/// The body is the wasm binary. It becomes a new revision and the active one; when the answer is
+/// sent, the function answers. Bytes that are active already change nothing.
+#[utoipa::path(
+    put, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    params(
+        ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter"),
+        ("repr-digest" = Option<String>, Header, description = "`sha-256=:<base64>:` (RFC 9530): \
+            the upload is refused if its bytes have another"),
+        ("mayfly-settings" = Option<String>, Header, description = "A JSON merge patch on the \
+            settings of the active revision"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses(
+        (status = 201, description = "A new revision is active", body = FunctionView),
+        (status = 200, description = "These bytes are active already", body = FunctionView),
+        (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The artifact is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not sent as wasm", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The bytes cannot be a function", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many compilations are waiting", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "There is no space left", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn deploy(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    let head = UploadHead::parse(request.headers())?;
+    let body = request.into_body().into_data_stream();
+    let (status, active) = match functions.deployer.deploy(name, head, body).await? {
+        Deployed::New(active) => (StatusCode::CREATED, active),
+        Deployed::Already(active) => (StatusCode::OK, active),
+    };
+    Ok((status, Json(FunctionView::new(active, &functions))).into_response())
+}
+
+/// Lists functions.
+#[utoipa::path(
+    get, path = "/v1/functions", tag = "functions", security(("token" = [])), params(Page),
+    responses(
+        (status = 200, description = "A page", body = FunctionsView),
+        (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(functions): State<Functions>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<FunctionsView>, Problem> {
+    let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
+    let limit = page.limit();
+    let found = functions.store.functions(TENANT, page.cursor.as_deref(), limit).await?;
+    let next_cursor = next_cursor(&found, limit, |active| active.function.name.clone());
+    let found = found.into_iter().map(|active| FunctionView::new(active, &functions));
+    Ok(Json(FunctionsView { functions: found.collect(), next_cursor }))
+}
+
+/// Shows a function.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    params(("name" = String, Path)),
+    responses(
+        (status = 200, description = "The function", body = FunctionView),
+        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+) -> Result<Json<FunctionView>, Problem> {
+    let name = parse(&name)?;
+    let active = functions
+        .store
+        .function(TENANT, name.as_str())
+        .await?
+        .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
+    Ok(Json(FunctionView::new(active, &functions)))
+}
+
+/// Changes a function's description or settings.
+#[utoipa::path(
+    patch, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    params(("name" = String, Path)),
+    request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The function as it is now", body = FunctionView),
+        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Somebody else changed it at the same time", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The settings are not valid", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn change(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<FunctionView>, Problem> {
+    let name = parse(&name)?;
+    let change: ChangeFunction =
+        serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
+    let absent = || Problem::function_not_found(name.as_str());
+    if let Some(patch) = change.settings {
+        functions.deployer.change_settings(name.clone(), patch).await?.ok_or_else(absent)?;
+    }
+    if let Some(description) = change.description {
+        let described =
+            functions.store.describe(TENANT, name.as_str(), &description, now_ms()).await?;
+        described.ok_or_else(absent)?;
+    }
+    show(State(functions), Path(name.to_string())).await
+}
+
+/// Deletes a function and all its revisions.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    params(("name" = String, Path)),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn delete(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = parse(&name)?;
+    if functions.deployer.delete(name.clone()).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::function_not_found(name.as_str()))
+    }
+}
+
+/// Gives an artifact's bytes back.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/artifact", tag = "functions", security(("token" = [])),
+    params(("name" = String, Path), WhichRevision),
+    responses(
+        (status = 200, description = "The wasm binary", body = Vec<u8>, content_type = "application/wasm"),
+        (status = 304, description = "The bytes that were named in if-none-match"),
+        (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn artifact(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    which: Result<Query<WhichRevision>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
+    let store = &functions.store;
+    let active = store
+        .function(TENANT, name.as_str())
+        .await?
+        .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
+    let revision = match which.revision {
+        None => active.revision,
+        Some(number) => store
+            .revision(TENANT, name.as_str(), number)
+            .await?
+            .ok_or_else(|| Problem::revision_not_found(name.as_str(), number))?,
+    };
+    let tag = format!("\"{}\"", revision.digest);
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == tag.as_str()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    let (file, bytes) = store
+        .open_artifact(&revision.digest)
+        .await?
+        .ok_or_else(|| Problem::internal(&MissingArtifact))?;
+    let wasm = HeaderValue::from_static("application/wasm");
+    let mut response = Response::new(Body::from_stream(ReaderStream::new(file)));
+    response.headers_mut().insert(header::CONTENT_TYPE, wasm);
+    response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// A row whose file is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the artifact of a published revision is missing")]
+struct MissingArtifact;
+
+pub(super) fn parse(name: &str) -> Result<FunctionName, Problem> {
+    FunctionName::try_from(name).map_err(Problem::bad_name)
+}

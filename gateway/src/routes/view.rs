@@ -1,0 +1,223 @@
+//! Functions and revisions as the API shows them.
+
+use std::collections::BTreeMap;
+
+use runtime_pool::{FunctionKey, Limits, State};
+use serde::{Deserialize, Serialize};
+use store::{ActiveFunction, Revision, Settings};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Functions;
+
+/// Entries on a page when none are asked for, and at most.
+const PAGE: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+
+/// A function and its active revision.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FunctionView {
+    /// Unique among functions.
+    #[schema(example = "hello")]
+    name: String,
+    /// The revision that answers now.
+    revision: u32,
+    /// The SHA-256 of the artifact.
+    #[schema(example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    digest: String,
+    /// How it runs: `wasi-http-0.2`, `wasi-http-0.3`, `wasi-command` or `wasi-preview1`.
+    #[schema(example = "wasi-http-0.2")]
+    kind: String,
+    /// Size of the artifact.
+    bytes: u64,
+    /// Where it answers.
+    #[schema(example = "http://127.0.0.1:8080/f/hello/")]
+    url: String,
+    /// What its owner says about it.
+    description: String,
+    /// How much of it is in memory: `cold`, `loaded` or `warm`.
+    #[schema(example = "loaded")]
+    state: &'static str,
+    /// What its owner asked for.
+    settings: SettingsView,
+    /// What holds: the platform's defaults where nothing was asked for.
+    limits: LimitsView,
+    /// When it was first deployed (RFC 3339).
+    created_at: String,
+    /// When it was last changed (RFC 3339).
+    updated_at: String,
+}
+
+/// One immutable deployment of a function.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RevisionView {
+    /// Counts up from 1 within a function.
+    revision: u32,
+    /// The SHA-256 of the artifact.
+    digest: String,
+    /// How it runs.
+    kind: String,
+    /// Size of the artifact.
+    bytes: u64,
+    /// What its owner asked for.
+    settings: SettingsView,
+    /// Whether it answers now.
+    active: bool,
+    /// When it was made (RFC 3339).
+    created_at: String,
+}
+
+/// What a function's owner asks for. What is left out has the platform's default.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SettingsView {
+    /// Linear memory of one instance, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+    /// CPU time of one invocation, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_ms: Option<u64>,
+    /// Wall-clock time of one invocation, its response's body included, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    /// Invocations that may run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u64>,
+    /// Invocations that may wait for one of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<u64>,
+    /// How long it stays in memory without a call, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_ms: Option<u64>,
+    /// Bytes of a response's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_bytes: Option<u64>,
+    /// Environment variables of the guest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    environment: BTreeMap<String, String>,
+    /// Hosts that the guest may call: `api.example.com`, `*.example.com`, `127.0.0.1:8000`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outbound: Vec<String>,
+}
+
+/// Limits as they hold.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LimitsView {
+    /// Linear memory of one instance, in bytes.
+    memory_bytes: u64,
+    /// CPU time of one invocation, in milliseconds.
+    cpu_ms: u64,
+    /// Wall-clock time of one invocation, in milliseconds.
+    timeout_ms: u64,
+    /// Invocations that may run at once.
+    concurrency: u64,
+    /// Invocations that may wait for one of those.
+    queue: u64,
+    /// How long one may wait, in milliseconds.
+    queue_wait_ms: u64,
+    /// How long it stays in memory without a call, in milliseconds.
+    idle_ms: u64,
+    /// Bytes of a response's body.
+    response_bytes: u64,
+    /// Bytes of output kept per invocation.
+    log_bytes: u64,
+}
+
+/// Which page of a list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Page {
+    /// Entries on the page: 100 unless said, at most 1,000.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    pub(super) cursor: Option<String>,
+}
+
+impl Page {
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
+}
+
+/// The cursor of the page after one with these entries: none when it is not full.
+pub(super) fn next_cursor<T>(
+    entries: &[T],
+    limit: u32,
+    cursor: impl Fn(&T) -> String,
+) -> Option<String> {
+    (entries.len() >= limit as usize).then(|| entries.last().map(cursor)).flatten()
+}
+
+impl FunctionView {
+    pub(super) fn new(active: ActiveFunction, functions: &Functions) -> Self {
+        let ActiveFunction { function, revision } = active;
+        let key = FunctionKey { function: function.id, revision: revision.number };
+        let limits = functions.catalog.effective_limits(&revision.settings);
+        Self {
+            url: format!("{}/f/{}/", functions.public_base, function.name),
+            state: State::as_str(functions.pool.state(&key)),
+            name: function.name,
+            revision: revision.number,
+            digest: format!("sha256:{}", revision.digest),
+            kind: revision.kind,
+            bytes: revision.bytes,
+            description: function.description,
+            settings: revision.settings.into(),
+            limits: limits.into(),
+            created_at: rfc3339(function.created_ms),
+            updated_at: rfc3339(function.updated_ms),
+        }
+    }
+}
+
+impl RevisionView {
+    pub(super) fn new(revision: Revision, active: u32) -> Self {
+        Self {
+            revision: revision.number,
+            digest: format!("sha256:{}", revision.digest),
+            kind: revision.kind,
+            bytes: revision.bytes,
+            active: revision.number == active,
+            settings: revision.settings.into(),
+            created_at: rfc3339(revision.created_ms),
+        }
+    }
+}
+
+impl From<Settings> for SettingsView {
+    fn from(settings: Settings) -> Self {
+        Self {
+            memory_bytes: settings.memory_bytes,
+            cpu_ms: settings.cpu_ms,
+            timeout_ms: settings.timeout_ms,
+            concurrency: settings.concurrency,
+            queue: settings.queue,
+            idle_ms: settings.idle_ms,
+            response_bytes: settings.response_bytes,
+            environment: settings.environment,
+            outbound: settings.outbound,
+        }
+    }
+}
+
+impl From<Limits> for LimitsView {
+    fn from(limits: Limits) -> Self {
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            memory_bytes: limits.memory_bytes as u64,
+            cpu_ms: ms(limits.cpu),
+            timeout_ms: ms(limits.timeout),
+            concurrency: limits.concurrency as u64,
+            queue: limits.queue as u64,
+            queue_wait_ms: ms(limits.queue_wait),
+            idle_ms: ms(limits.idle),
+            response_bytes: limits.response_bytes,
+            log_bytes: limits.log_bytes as u64,
+        }
+    }
+}
+
+/// A moment as text; the beginning of time for what no calendar knows.
+pub(super) fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
+}

@@ -1,0 +1,34 @@
+//! The process's own log and metrics.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use prometheus::{IntGauge, Opts, Registry};
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{LogFormat, LogsSection};
+
+/// Sends events of `level` and above to standard error, for people or for machines.
+pub(crate) fn start_log(config: &LogsSection) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.level).context("the setting logs.level")?;
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = match config.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let started = if json { builder.json().try_init() } else { builder.try_init() };
+    started.map_err(|error| anyhow::anyhow!("starting the log: {error}"))
+}
+
+/// A registry that knows what is running.
+pub(crate) fn registry() -> prometheus::Result<Registry> {
+    let registry = Registry::new();
+    let build = IntGauge::with_opts(
+        Opts::new("mayfly_build_info", "Always 1; the label says which version runs")
+            .const_label("version", env!("CARGO_PKG_VERSION")),
+    )?;
+    build.set(1);
+    registry.register(Box::new(build))?;
+    Ok(registry)
+}

@@ -1,0 +1,60 @@
+//! What a deployed artifact is called and what sort of guest it is.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The SHA-256 of a wasm binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ArtifactDigest(pub [u8; 32]);
+
+/// What a wasm binary exports, hence how it is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A component that exports `wasi:http/incoming-handler@0.2.x`.
+    #[serde(rename = "wasi-http-0.2")]
+    WasiHttp02,
+    /// A component that exports `wasi:http/handler@0.3.x`. Runs on the concurrent engine.
+    #[serde(rename = "wasi-http-0.3")]
+    WasiHttp03,
+    /// A component that exports `wasi:cli/run@0.2.x`. Runs once per request, by CGI conventions.
+    #[serde(rename = "wasi-command")]
+    WasiCommand,
+    /// A core module for `wasi_snapshot_preview1` that exports `_start`. Runs as a command does.
+    #[serde(rename = "wasi-preview1")]
+    WasiPreview1,
+}
+
+impl Kind {
+    /// The name used in the API, in metrics and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WasiHttp02 => "wasi-http-0.2",
+            Self::WasiHttp03 => "wasi-http-0.3",
+            Self::WasiCommand => "wasi-command",
+            Self::WasiPreview1 => "wasi-preview1",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        [Self::WasiHttp02, Self::WasiHttp03, Self::WasiCommand, Self::WasiPreview1]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .ok_or(UnknownKind)
+    }
+}
+
+/// The text names no kind of guest that this version can run.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("unknown kind of guest")]
+pub struct UnknownKind;

@@ -1,0 +1,235 @@
+//! From an artifact to native code: found on disk, or compiled in a child process.
+//!
+//! However many ask for one artifact at once, it is verified or compiled once.
+
+use std::{
+    io::{self, Seek as _, SeekFrom},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use moka::future::Cache;
+use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore, task::spawn_blocking, time};
+
+use crate::{
+    artifact::ArtifactDigest,
+    error::{LoadError, Refusal},
+    inspect::{Inspection, looks_like},
+    invocation::Tier,
+    metrics::PoolMetrics,
+    native::{CodeCache, NativeCode},
+    worker::{Report, SUBCOMMAND, WorkerLimits},
+};
+
+/// Bytes of a worker's report that are read. Import lists are the longest part of it.
+const REPORT_BYTES: u64 = 256 << 10;
+/// Artifacts whose native code is known to be verified. Each entry takes about a kilobyte.
+const KNOWN_ARTIFACTS: u64 = 100_000;
+
+/// How compilation is run and bounded.
+#[derive(Clone, Debug)]
+pub struct CompileConfig {
+    /// The program to start as the worker: this same binary.
+    pub worker: PathBuf,
+    /// Where native code is kept.
+    pub dir: PathBuf,
+    /// Compilations that may run at once.
+    pub jobs: usize,
+    /// Compilations that may wait for those.
+    pub queue: usize,
+    /// Address space of a worker, in bytes.
+    pub memory_bytes: u64,
+    /// CPU time of a worker, in seconds.
+    pub cpu_s: u64,
+    /// Wall-clock time of a worker.
+    pub wall: Duration,
+    /// Bytes of native code that one artifact may become.
+    pub output_bytes: u64,
+}
+
+/// Makes, finds and remembers native code.
+pub(crate) struct Compiler {
+    config: CompileConfig,
+    cache: Arc<CodeCache>,
+    known: Cache<ArtifactDigest, Arc<NativeCode>>,
+    jobs: Semaphore,
+    waiting: AtomicUsize,
+    metrics: PoolMetrics,
+}
+
+impl Compiler {
+    pub(crate) fn new(config: CompileConfig, cache: CodeCache, metrics: PoolMetrics) -> Self {
+        Self {
+            jobs: Semaphore::new(config.jobs),
+            cache: Arc::new(cache),
+            known: Cache::new(KNOWN_ARTIFACTS),
+            waiting: AtomicUsize::new(0),
+            config,
+            metrics,
+        }
+    }
+
+    /// The native code of the artifact at `path`, compiled first if need be; and from how far it
+    /// came: `frozen` for whoever had it compiled.
+    pub(crate) async fn native_code(
+        &self,
+        digest: ArtifactDigest,
+        path: &Path,
+    ) -> Result<(Arc<NativeCode>, Tier), LoadError> {
+        let mut tier = Tier::Cold;
+        let code = self
+            .known
+            .try_get_with(digest, async {
+                let cache = Arc::clone(&self.cache);
+                let found = spawn_blocking(move || cache.find(&digest)).await.map_err(panicked)?;
+                match found {
+                    Some(code) => Ok(Arc::new(code)),
+                    None => {
+                        tier = Tier::Frozen;
+                        self.compile(digest, path).await.map(Arc::new)
+                    }
+                }
+            })
+            .await
+            .map_err(|error: Arc<LoadError>| LoadError::clone(&error))?;
+        Ok((code, tier))
+    }
+
+    /// Whether native code is at hand without compiling.
+    pub(crate) fn knows(&self, digest: &ArtifactDigest) -> bool {
+        self.known.contains_key(digest)
+    }
+
+    /// Drops what is known of an artifact, so that its file is checked anew.
+    pub(crate) async fn doubt(&self, digest: &ArtifactDigest) {
+        self.known.invalidate(digest).await;
+    }
+
+    /// Removes an artifact's native code from the disk.
+    pub(crate) async fn forget(&self, digest: ArtifactDigest) {
+        self.doubt(&digest).await;
+        let cache = Arc::clone(&self.cache);
+        // A panic in there would already be in the log; the file is a cache entry.
+        let _ = spawn_blocking(move || cache.forget(&digest)).await;
+    }
+
+    async fn compile(&self, digest: ArtifactDigest, path: &Path) -> Result<NativeCode, LoadError> {
+        let _waiting = Waiting::join(&self.waiting, self.config.jobs + self.config.queue)?;
+        let _job = self.jobs.acquire().await.expect("the semaphore is never closed");
+        let started = Instant::now();
+        let result = self.run_worker(digest, path).await;
+        self.metrics.compiled(started.elapsed(), &result);
+        result
+    }
+
+    async fn run_worker(
+        &self,
+        digest: ArtifactDigest,
+        path: &Path,
+    ) -> Result<NativeCode, LoadError> {
+        let mut wasm = std::fs::File::open(path).map_err(LoadError::io("opening the artifact"))?;
+        refuse_what_is_no_wasm(&mut wasm)?;
+        let code =
+            self.cache.temporary().map_err(LoadError::io("making a file for native code"))?;
+        let output = code.reopen().map_err(LoadError::io("opening a file for native code"))?;
+        let limits = WorkerLimits {
+            memory_bytes: self.config.memory_bytes,
+            cpu_s: self.config.cpu_s,
+            output_bytes: self.config.output_bytes,
+        };
+        let mut child = Command::new(&self.config.worker)
+            .arg(SUBCOMMAND)
+            .args(limits.to_arguments())
+            .env_clear()
+            .stdin(Stdio::from(wasm))
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(LoadError::io("starting the compile worker"))?;
+        let stderr = child.stderr.take().expect("standard error was asked for");
+        let mut report = Vec::new();
+        let finished = time::timeout(self.config.wall, async {
+            stderr.take(REPORT_BYTES).read_to_end(&mut report).await?;
+            child.wait().await
+        })
+        .await;
+        let Ok(status) = finished else {
+            let wall = self.config.wall;
+            return Err(Refusal::CompileLimit(format!("more than {wall:?}")).into());
+        };
+        let status = status.map_err(LoadError::io("waiting for the compile worker"))?;
+        let inspection = self.judge(status, &report)?;
+        let cache = Arc::clone(&self.cache);
+        spawn_blocking(move || cache.keep(&digest, inspection, code))
+            .await
+            .map_err(panicked)?
+            .map_err(LoadError::io("keeping native code"))
+    }
+
+    /// What the worker's end means.
+    fn judge(&self, status: ExitStatus, report: &[u8]) -> Result<Inspection, LoadError> {
+        use rustix::process::Signal;
+        match serde_json::from_slice(report) {
+            Ok(Report::Compiled(inspection)) if status.success() => return Ok(inspection),
+            Ok(Report::Refused(refusal)) if status.success() => return Err(refusal.into()),
+            Ok(_) | Err(_) => {}
+        }
+        let signal = status.signal().and_then(Signal::from_named_raw);
+        let what = match signal {
+            Some(Signal::XCPU | Signal::KILL) => {
+                format!("more than {} s of CPU time", self.config.cpu_s)
+            }
+            // The allocator aborts when the address space is used up.
+            Some(Signal::ABORT) => {
+                format!("more than {} bytes of memory", self.config.memory_bytes)
+            }
+            Some(Signal::XFSZ) => format!("more than {} bytes of code", self.config.output_bytes),
+            _ => {
+                let text = String::from_utf8_lossy(&report[..report.len().min(1_024)]);
+                let cause = io::Error::other(format!("{status}: {text}"));
+                return Err(LoadError::io("running the compile worker")(cause));
+            }
+        };
+        Err(Refusal::CompileLimit(what).into())
+    }
+}
+
+/// Most uploads that are no wasm at all need no child to find out.
+fn refuse_what_is_no_wasm(file: &mut std::fs::File) -> Result<(), LoadError> {
+    let mut start = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(&mut *file, 4_096), &mut start)
+        .map_err(LoadError::io("reading the artifact"))?;
+    file.seek(SeekFrom::Start(0)).map_err(LoadError::io("reading the artifact"))?;
+    if start.starts_with(b"\0asm") && start.len() >= 8 {
+        Ok(())
+    } else {
+        Err(Refusal::NotWasm(looks_like(&start).into()).into())
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> LoadError {
+    LoadError::io("handling native code")(io::Error::other(error))
+}
+
+/// A place in the line of compilations; given up when dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn join(count: &'a AtomicUsize, max: usize) -> Result<Self, LoadError> {
+        let place = Self(count);
+        if count.fetch_add(1, Relaxed) < max { Ok(place) } else { Err(LoadError::CompilerBusy) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

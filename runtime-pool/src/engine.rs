@@ -1,0 +1,172 @@
+//! The two engines and the clock of deadlines.
+//!
+//! The lean engine runs WASI 0.2 and preview1: without support for concurrency inside a store a
+//! fresh instance costs half. The concurrent one runs WASI 0.3, which needs that support.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    thread,
+    time::Duration,
+};
+
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use crate::{artifact::Kind, error::StartError, limits::TABLE_ELEMENTS};
+
+/// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
+pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// Stack for guest code. A guest that needs more traps with a stack overflow.
+const WASM_STACK_BYTES: usize = 512 << 10;
+/// The whole stack of a fiber: the guest's part and the host's own frames.
+const FIBER_STACK_BYTES: usize = 2 << 20;
+/// Core instances that one component may hold: Python components hold several dozen.
+pub(crate) const CORE_INSTANCES: u32 = 64;
+/// Linear memories that one component may hold.
+pub(crate) const MEMORIES: u32 = 4;
+/// Tables that one component may hold.
+pub(crate) const TABLES: u32 = 16;
+/// Metadata that one component instance may need in the host.
+const INSTANCE_BYTES: usize = 1 << 20;
+/// Memory and tables of a freed slot that stay mapped and are reset by the kernel's scan of
+/// written pages. Chosen by measurement; without that scan it would be slower than none.
+const RESIDENT_BYTES: usize = 2 << 20;
+const RESIDENT_TABLE_BYTES: usize = 64 << 10;
+/// Freed slots to unmap at once where the kernel cannot scan. Chosen by measurement.
+const DECOMMIT_BATCH: usize = 128;
+
+/// Sizes that Wasmtime reserves up front.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Instances that may live at once in each engine, over all functions.
+    pub instances: u32,
+    /// The largest linear memory of any function, in bytes.
+    pub memory_bytes_max: usize,
+    /// Whether the engine for WASI 0.3 exists.
+    pub async_engine: bool,
+}
+
+/// Which of the two engines runs a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EngineKind {
+    Lean,
+    Concurrent,
+}
+
+impl Kind {
+    pub(crate) fn engine(self) -> EngineKind {
+        match self {
+            Self::WasiHttp02 | Self::WasiCommand | Self::WasiPreview1 => EngineKind::Lean,
+            Self::WasiHttp03 => EngineKind::Concurrent,
+        }
+    }
+}
+
+/// Settings that decide what native code looks like: the same where it is made and where it runs.
+fn code_config(kind: EngineKind) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        // Only what guests of today need; each of these has had its own advisories.
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_threads(false)
+        .wasm_shared_everything_threads(false)
+        .shared_memory(false)
+        .wasm_memory64(false)
+        .wasm_stack_switching(false)
+        .gc_support(false)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        // Fixed here, so that RUST_BACKTRACE and WASMTIME_BACKTRACE_DETAILS decide nothing.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // Names in backtraces need neither; both make native code larger and slower to load.
+        .generate_address_map(false)
+        .native_unwind_info(false);
+    match kind {
+        EngineKind::Lean => config.concurrency_support(false),
+        EngineKind::Concurrent => config.concurrency_support(true).wasm_component_model_async(true),
+    };
+    config
+}
+
+/// An engine that only compiles. It reserves no memory, so that it starts under a small limit of
+/// address space, and its native code loads in the pooled engine of the same kind.
+pub(crate) fn compiling_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&code_config(kind))
+}
+
+/// An engine that runs guests in a pool of slots, and its epoch clock.
+pub(crate) fn pooled_engine(
+    kind: EngineKind,
+    config: &EngineConfig,
+) -> Result<wasmtime::Engine, StartError> {
+    let mut pooling = PoolingAllocationConfig::default();
+    pooling
+        .total_component_instances(config.instances)
+        .total_core_instances(config.instances.saturating_mul(CORE_INSTANCES / 4))
+        .total_memories(config.instances)
+        .total_tables(config.instances.saturating_mul(4))
+        .total_stacks(config.instances)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES)
+        .max_memories_per_module(MEMORIES)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(config.memory_bytes_max);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pooling
+            .pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(RESIDENT_BYTES)
+            .table_keep_resident(RESIDENT_TABLE_BYTES);
+    } else {
+        pooling.decommit_batch_size(DECOMMIT_BATCH);
+    }
+    let mut engine_config = code_config(kind);
+    engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+    let engine = wasmtime::Engine::new(&engine_config)
+        .map_err(|cause| StartError { what: "reserving the pool of instances", cause })?;
+    tick(&engine)?;
+    Ok(engine)
+}
+
+/// Says how freed instances are reset on this machine, for the start-up log.
+pub(crate) fn reset_strategy() -> &'static str {
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        "pagemap scan"
+    } else {
+        "batched decommit"
+    }
+}
+
+/// What native code made by either engine depends on.
+pub(crate) fn compatibility(engines: [&wasmtime::Engine; 2]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for engine in engines {
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Advances the epoch until the last handle to the engine is dropped.
+fn tick(engine: &wasmtime::Engine) -> Result<(), StartError> {
+    let engine = engine.weak();
+    thread::Builder::new()
+        .name("mayfly-epoch".into())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                thread::sleep(EPOCH_TICK);
+            }
+        })
+        .map_err(|cause| StartError { what: "starting the epoch clock", cause: cause.into() })?;
+    Ok(())
+}

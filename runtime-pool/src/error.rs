@@ -1,0 +1,231 @@
+//! What can go wrong, and whose fault it was.
+
+use std::{fmt, io, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// Who must act on a failure. Decides the status, the log level and the label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller sent something that cannot be served.
+    Caller,
+    /// The function misbehaved: it trapped, hung or ran out of memory.
+    Function,
+    /// We failed, or are full.
+    Platform,
+}
+
+/// A limit that an invocation can hit. Its name is that of the setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// `memory_bytes`.
+    Memory,
+    /// `cpu_ms`.
+    Cpu,
+    /// `timeout_ms`.
+    Timeout,
+    /// `response_bytes`.
+    ResponseBytes,
+    /// `log_bytes` or the function's share of log lines per second.
+    LogBytes,
+    /// `concurrency` and `queue`.
+    Concurrency,
+    /// `pool.instances`.
+    Instances,
+    /// The number of writes of no bytes at all to a body.
+    EmptyWrites,
+}
+
+impl Limit {
+    /// Every limit, for registering metrics.
+    pub const ALL: [Self; 8] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Timeout,
+        Self::ResponseBytes,
+        Self::LogBytes,
+        Self::Concurrency,
+        Self::Instances,
+        Self::EmptyWrites,
+    ];
+
+    /// The name used as a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Timeout => "timeout",
+            Self::ResponseBytes => "response_bytes",
+            Self::LogBytes => "log_bytes",
+            Self::Concurrency => "concurrency",
+            Self::Instances => "instances",
+            Self::EmptyWrites => "empty_writes",
+        }
+    }
+}
+
+/// Why there is no pool.
+#[derive(Debug, thiserror::Error)]
+#[error("starting the runtime: {what}")]
+pub struct StartError {
+    pub(crate) what: &'static str,
+    #[source]
+    pub(crate) cause: wasmtime::Error,
+}
+
+/// Why a binary cannot be a function. The text is for the owner who uploaded it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are no wasm binary: says what they look like instead.
+    #[error("the upload is {0}, not a wasm binary")]
+    NotWasm(String),
+    /// A wasm binary that is malformed, or uses a feature that is switched off.
+    #[error("the wasm binary is not valid here: {0}")]
+    Invalid(String),
+    /// A valid binary that exports nothing we know how to call.
+    #[error("{0}")]
+    NoEntryPoint(String),
+    /// Imports that nobody provides, one by one.
+    #[error("nobody provides {}", .0.join(", "))]
+    UnknownImports(Vec<String>),
+    /// It breaks one of the static limits: which, and by how much.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The compiler hit its limit of time or memory.
+    #[error("compiling it takes more than the platform allows: {0}")]
+    CompileLimit(String),
+    /// It compiles, but an instance cannot be made of it.
+    #[error("an instance cannot be made of it: {0}")]
+    Start(String),
+}
+
+/// Why a function could not be made resident.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The binary itself is at fault.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too many compilations wait already.
+    #[error("too many compilations are waiting")]
+    CompilerBusy,
+    /// The compiler could not be run, or its result not be kept.
+    #[error("{what}")]
+    Io {
+        /// What we tried.
+        what: &'static str,
+        /// What the operating system said.
+        #[source]
+        cause: Arc<io::Error>,
+    },
+    /// Native code that we made ourselves does not load.
+    #[error("{what}")]
+    Engine {
+        /// What we tried.
+        what: &'static str,
+        /// What the engine said.
+        detail: String,
+    },
+    /// The guest needs an engine that the operator has switched off.
+    #[error("WASI 0.3 components are switched off on this node")]
+    AsyncEngineOff,
+}
+
+impl LoadError {
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { what, cause: Arc::new(cause) }
+    }
+
+    /// Who must act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Refused(_) | Self::AsyncEngineOff => Fault::Caller,
+            Self::CompilerBusy | Self::Io { .. } | Self::Engine { .. } => Fault::Platform,
+        }
+    }
+}
+
+/// Why an invocation produced no response.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// Every slot of the function is taken, and its queue is full or the wait was too long.
+    #[error("the function runs as many invocations as it may")]
+    Concurrency,
+    /// The node has no instance left to give.
+    #[error("the node runs as many instances as it may")]
+    Instances,
+    /// The invocation used up its CPU time.
+    #[error("the invocation used up its CPU time of {0:?}")]
+    Cpu(std::time::Duration),
+    /// The wall-clock limit passed before the head of a response.
+    #[error("the function did not respond within {0:?}")]
+    Timeout(std::time::Duration),
+    /// The guest trapped or exited before it answered. The text is for its owner alone.
+    #[error("the function failed: {detail}")]
+    Failed {
+        /// The trap and its wasm backtrace, or the exit code.
+        detail: String,
+        /// Whether it had been refused memory before.
+        out_of_memory: bool,
+    },
+    /// The guest returned without a response, or with one that is none.
+    #[error("the function gave no valid response: {0}")]
+    NoResponse(String),
+    /// The request cannot be given to a guest.
+    #[error("the request cannot be given to a function: {0}")]
+    Request(String),
+    /// An instance could not be made for a reason of ours.
+    #[error("an instance could not be made: {0}")]
+    Start(String),
+}
+
+impl InvokeError {
+    /// Who must act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Request(_) => Fault::Caller,
+            Self::Cpu(_) | Self::Timeout(_) | Self::Failed { .. } | Self::NoResponse(_) => {
+                Fault::Function
+            }
+            Self::Concurrency | Self::Instances | Self::Start(_) => Fault::Platform,
+        }
+    }
+
+    /// The limit that was hit, if it was one.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Concurrency => Some(Limit::Concurrency),
+            Self::Instances => Some(Limit::Instances),
+            Self::Cpu(_) => Some(Limit::Cpu),
+            Self::Timeout(_) => Some(Limit::Timeout),
+            Self::Failed { out_of_memory: true, .. } => Some(Limit::Memory),
+            Self::Failed { .. } | Self::NoResponse(_) | Self::Request(_) | Self::Start(_) => None,
+        }
+    }
+
+    /// The outcome's name in metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Concurrency => "concurrency-limit",
+            Self::Instances => "instance-limit",
+            Self::Cpu(_) => "cpu-limit",
+            Self::Timeout(_) => "timeout",
+            Self::Failed { out_of_memory: true, .. } => "memory-limit",
+            Self::Failed { .. } => "function-failed",
+            Self::NoResponse(_) => "no-response",
+            Self::Request(_) => "bad-request",
+            Self::Start(_) => "start-failed",
+        }
+    }
+}
+
+/// The error an epoch callback raises when the CPU time is used up.
+#[derive(Debug)]
+pub(crate) struct CpuExceeded;
+
+impl fmt::Display for CpuExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CPU time used up")
+    }
+}
+
+impl std::error::Error for CpuExceeded {}

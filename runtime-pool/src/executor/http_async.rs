@@ -1,0 +1,88 @@
+//! `wasi:http/handler` 0.3.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Instant};
+
+use tokio::sync::oneshot;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::{
+    Error as WasiError, WasiHttpView as _,
+    p3::{
+        Request as GuestRequest,
+        bindings::{Service, ServicePre},
+    },
+};
+
+use super::{guest_error, start_error};
+use crate::{
+    InvokeError,
+    host::{Host, component_store},
+    invocation::{FailUnlessDone, Head, Request, Run},
+};
+
+/// Makes an instance, gives it the request, and waits until none of its tasks is left.
+pub(crate) async fn run(
+    pre: &ServicePre<Host>,
+    host: Host,
+    request: Request,
+    head: oneshot::Sender<Head>,
+    run: Arc<Run>,
+) -> Result<(), InvokeError> {
+    let started = Instant::now();
+    let mut store = component_store(pre.engine(), host);
+    let outcome = FailUnlessDone::new(&run.outcome);
+    let service = match pre.instantiate_async(&mut store).await {
+        Ok(service) => service,
+        Err(error) => return Err(start_error(&error, &mut store)),
+    };
+    run.instantiated(started);
+
+    let result =
+        store.run_concurrent(async |accessor| serve(accessor, &service, request, head).await).await;
+    match result.and_then(|served| served) {
+        Ok(()) => {
+            outcome.done();
+            Ok(())
+        }
+        Err(error) => Err(guest_error(&error, &mut store)),
+    }
+}
+
+async fn serve(
+    accessor: &Accessor<Host>,
+    service: &Service,
+    request: Request,
+    head: oneshot::Sender<Head>,
+) -> wasmtime::Result<()> {
+    let (request, request_io) = accessor.with(|mut access| {
+        let hooks = access.get().http().hooks;
+        let (request, io) = GuestRequest::from_http(hooks, with_authority(request));
+        let io: Pin<Box<dyn Future<Output = Result<(), WasiError>> + Send>> = Box::pin(io);
+        (request, io)
+    });
+    let response = match service.handle(accessor, request).await? {
+        Ok(response) => Ok(accessor.with(|access| response.into_http(access, request_io))?),
+        Err(code) => Err(format!("it answered with {code:?}")),
+    };
+    // The receiver is gone when the caller is.
+    let _ = head.send(response);
+    // The guest's own tasks write the body, and may go on after it.
+    poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+    Ok(())
+}
+
+/// HTTP/1.1 carries the authority in `host`; WASI 0.3 has a field for it.
+fn with_authority(request: Request) -> Request {
+    let (mut parts, body) = request.into_parts();
+    if parts.uri.authority().is_none()
+        && let Some(host) = parts.headers.get(http::header::HOST)
+        && let Ok(authority) = http::uri::Authority::try_from(host.as_bytes())
+    {
+        let mut uri = parts.uri.clone().into_parts();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(authority);
+        if let Ok(uri) = http::Uri::from_parts(uri) {
+            parts.uri = uri;
+        }
+    }
+    http::Request::from_parts(parts, body)
+}

@@ -1,0 +1,316 @@
+//! One resident function: one revision, linked, with its slots.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time,
+};
+
+use crate::{
+    ArtifactDigest, HostPattern, InvokeError, Limits,
+    cpu::CpuMeter,
+    executor::{
+        cgi::{self, Command},
+        cgi_environment, http, http_async,
+    },
+    guest_log::{FunctionLog, InvocationLog},
+    host::{self, Control, Host},
+    invocation::{Caller, Drive, Head, Phases, Request, Response, Run, drive},
+    link::Linked,
+    metrics::{GaugeGuard, PoolMetrics},
+    outbound::{Outbound, Policy},
+};
+
+/// What a revision is made of: everything the pool needs to make it resident.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Names the artifact.
+    pub digest: ArtifactDigest,
+    /// Where the artifact is.
+    pub artifact: PathBuf,
+    /// The function's label in metrics, chosen so that there are not too many.
+    pub label: Arc<str>,
+    /// What holds for its invocations.
+    pub limits: Limits,
+    /// Environment variables of its guests.
+    pub environment: Vec<(String, String)>,
+    /// Hosts that its guests may call.
+    pub outbound: Vec<HostPattern>,
+}
+
+/// How much of a function is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing but its row and its files exist.
+    Cold,
+    /// Its code is in memory.
+    Loaded,
+    /// Its code is in memory and at least one instance waits.
+    Warm,
+}
+
+impl State {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Loaded => "loaded",
+            Self::Warm => "warm",
+        }
+    }
+}
+
+/// A function whose code is in memory.
+///
+/// Invariant: a `Function` serves exactly one revision; a new revision is a new `Function`, so
+/// nothing in here is ever updated.
+pub struct Function {
+    code: Option<Linked>,
+    code_bytes: u64,
+    limits: Limits,
+    environment: Vec<(String, String)>,
+    policy: Arc<Policy>,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    log: Arc<FunctionLog>,
+    metrics: PoolMetrics,
+    cpu_seconds: prometheus::Counter,
+    graveyard: mpsc::Sender<Linked>,
+}
+
+/// What an invocation holds for as long as its guest works.
+pub(crate) struct Occupancy {
+    _slot: Option<OwnedSemaphorePermit>,
+    _live: GaugeGuard,
+    meter: Option<Arc<CpuMeter>>,
+    cpu_seconds: prometheus::Counter,
+}
+
+impl Occupancy {
+    /// Accounts the time that `meter` counts when it is released.
+    pub(crate) fn of(mut self, meter: &Arc<CpuMeter>) -> Self {
+        self.meter = Some(Arc::clone(meter));
+        self
+    }
+}
+
+impl Drop for Occupancy {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            self.cpu_seconds.inc_by(meter.used().as_secs_f64());
+        }
+    }
+}
+
+impl Function {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the pool, which has them all")]
+    pub(crate) fn new(
+        code: Linked,
+        code_bytes: u64,
+        source: Source,
+        policy: Policy,
+        log: FunctionLog,
+        cpu_seconds: prometheus::Counter,
+        metrics: PoolMetrics,
+        graveyard: mpsc::Sender<Linked>,
+    ) -> Self {
+        metrics.resident_functions.inc();
+        metrics.resident_bytes.add(code_bytes as f64);
+        Self {
+            code: Some(code),
+            code_bytes,
+            slots: Arc::new(Semaphore::new(source.limits.concurrency)),
+            limits: source.limits,
+            environment: source.environment,
+            policy: Arc::new(policy),
+            waiting: AtomicUsize::new(0),
+            log: Arc::new(log),
+            metrics,
+            cpu_seconds,
+            graveyard,
+        }
+    }
+
+    /// Bytes of native code.
+    pub(crate) fn code_bytes(&self) -> u64 {
+        self.code_bytes
+    }
+
+    /// What holds for its invocations.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How much of it is in memory, as long as it is resident.
+    pub fn state(&self) -> State {
+        State::Loaded
+    }
+
+    /// Writes a line of the platform's to the function's log.
+    pub fn log(&self, invocation: u128, line: String) {
+        self.log.system(invocation, line);
+    }
+
+    fn code(&self) -> &Linked {
+        self.code.as_ref().expect("the code leaves only when the function is dropped")
+    }
+
+    /// Calls the function once, on a fresh instance.
+    pub async fn invoke(
+        self: &Arc<Self>,
+        request: Request,
+        caller: Caller,
+    ) -> Result<(Response, Phases), InvokeError> {
+        let invocation = caller.invocation;
+        let result = self.admit_and_run(request, caller).await;
+        match &result {
+            Ok((_, phases)) => {
+                self.metrics.instantiate_seconds.observe(phases.instantiate.as_secs_f64());
+                self.metrics.guest_seconds.observe(phases.guest.as_secs_f64());
+            }
+            Err(error) => {
+                if let Some(limit) = error.limit() {
+                    self.metrics.limit_hit(limit);
+                }
+                // Nobody's log grows because many callers wait for one function.
+                if error.fault() == crate::Fault::Function {
+                    self.log.system(invocation, error.to_string());
+                }
+            }
+        }
+        result
+    }
+
+    async fn admit_and_run(
+        self: &Arc<Self>,
+        request: Request,
+        caller: Caller,
+    ) -> Result<(Response, Phases), InvokeError> {
+        let slot = self.slot().await?;
+        let occupancy = Occupancy {
+            _slot: Some(slot),
+            _live: GaugeGuard::new(&self.metrics.live_instances),
+            meter: None,
+            cpu_seconds: self.cpu_seconds.clone(),
+        };
+        let run = Arc::new(Run::default());
+        let (sender, head) = oneshot::channel();
+        let drive_guest = Drive {
+            limits: &self.limits,
+            metrics: &self.metrics,
+            run: Arc::clone(&run),
+            occupancy,
+            log: Arc::clone(&self.log),
+            invocation: caller.invocation,
+        };
+        let guest = Arc::clone(self).run(request, caller, sender, run);
+        drive(guest, head, drive_guest).await
+    }
+
+    /// A slot: at once, or after a wait in a bounded queue.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let _place = QueuePlace::join(&self.waiting, self.limits.queue)?;
+        let _waiting = GaugeGuard::new(&self.metrics.waiting_invocations);
+        let slot = Arc::clone(&self.slots).acquire_owned();
+        time::timeout(self.limits.queue_wait, slot)
+            .await
+            .map_err(|_| InvokeError::Concurrency)?
+            .map_err(|_| InvokeError::Concurrency)
+    }
+
+    /// The guest's whole life. Holds the function, so that its code outlives the instance.
+    async fn run(
+        self: Arc<Self>,
+        request: Request,
+        caller: Caller,
+        head: oneshot::Sender<Head>,
+        run: Arc<Run>,
+    ) -> Result<(), InvokeError> {
+        let control = Control::new(&self.limits, Arc::clone(&run.meter));
+        let outbound = Outbound::new(Arc::clone(&self.policy));
+        let log =
+            InvocationLog::new(Arc::clone(&self.log), caller.invocation, self.limits.log_bytes);
+        match self.code() {
+            Linked::Http(pre) => {
+                let wasi = host::wasi(&self.environment, &log).build();
+                let host = Host::new(wasi, outbound, control);
+                http::run(pre, host, request, head, run).await
+            }
+            Linked::HttpAsync(pre) => {
+                let wasi = host::wasi(&self.environment, &log).build();
+                let host = Host::new(wasi, outbound, control);
+                http_async::run(pre, host, request, head, run).await
+            }
+            code @ (Linked::Command(_) | Linked::Module(_)) => {
+                let (parts, body) = request.into_parts();
+                let environment = cgi_environment::environment(&parts, &caller, &self.environment);
+                let mut wasi = host::wasi(&environment, &log);
+                wasi.args(&cgi_environment::arguments(&parts));
+                let command = Command { wasi, control, outbound, body, head, run };
+                match code {
+                    Linked::Command(pre) => cgi::run_component(pre, command).await,
+                    Linked::Module(pre) => cgi::run_module(pre, command).await,
+                    Linked::Http(_) | Linked::HttpAsync(_) => unreachable!("matched above"),
+                }
+            }
+        }
+    }
+
+    /// Makes an instance and drops it: whatever would fail in every invocation fails here.
+    pub(crate) async fn smoke(self: Arc<Self>) -> Result<(), InvokeError> {
+        let run = Arc::new(Run::default());
+        let control = Control::new(&self.limits, Arc::clone(&run.meter));
+        let log = InvocationLog::new(Arc::clone(&self.log), 0, self.limits.log_bytes);
+        let wasi = host::wasi(&self.environment, &log);
+        let outbound = Outbound::new(Arc::clone(&self.policy));
+        let limit = self.limits.timeout.min(SMOKE);
+        let function = Arc::clone(&self);
+        let smoke = async move { function.code().smoke(wasi, outbound, control).await };
+        time::timeout(limit, crate::cpu::Metered::new(smoke, Arc::clone(&run.meter)))
+            .await
+            .unwrap_or(Err(InvokeError::Timeout(limit)))
+    }
+}
+
+/// How long an instance may take to start when it is tried at a deploy.
+const SMOKE: Duration = Duration::from_secs(10);
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.metrics.resident_functions.dec();
+        self.metrics.resident_bytes.sub(self.code_bytes as f64);
+        if let Some(code) = self.code.take() {
+            // Unmapping megabytes takes long: not here, where an async worker may be waiting.
+            // If the reaper is gone the process ends, and so does the code.
+            let _ = self.graveyard.send(code);
+        }
+    }
+}
+
+/// A place in a function's queue; given up when dropped.
+struct QueuePlace<'a>(&'a AtomicUsize);
+
+impl<'a> QueuePlace<'a> {
+    fn join(waiting: &'a AtomicUsize, max: usize) -> Result<Self, InvokeError> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Relaxed) < max { Ok(place) } else { Err(InvokeError::Concurrency) }
+    }
+}
+
+impl Drop for QueuePlace<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,359 @@
+//! One invocation: from the first poll of its guest to the last byte of its response.
+//!
+//! The guest runs inline in the caller's task. Most guests finish in their first poll, and then
+//! no task, channel or timer was needed. One that answers and goes on gets a task of its own,
+//! which ends with the guest, at its deadline, or when nobody wants the rest of the body.
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use tokio::{sync::oneshot, time};
+use wasmtime_wasi_http::WasiBody;
+
+use crate::{
+    InvokeError, Limits,
+    body::{BodyError, GuestTask, Limited, Outcome, RequestBody, ResponseBody, Streaming},
+    cpu::{CpuMeter, Metered},
+    function::Occupancy,
+    guest_log::FunctionLog,
+    metrics::PoolMetrics,
+};
+
+/// Bytes of a body that are collected inline before the guest gets a task of its own.
+const INLINE_BYTES: usize = 64 << 10;
+/// How long a guest may go on after the end of its response.
+const AFTER_RESPONSE: Duration = Duration::from_secs(1);
+
+/// A request on its way to a guest.
+pub(crate) type Request = http::Request<RequestBody>;
+/// A response on its way from a guest.
+pub type Response = http::Response<ResponseBody>;
+
+/// What a guest's executor sends when the guest has decided on the head of its response; or the
+/// guest's own error instead of one.
+pub(crate) type Head = Result<http::Response<WasiBody>, String>;
+
+/// Who calls, and by what address. Guests of the CGI kind are told.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Names the invocation in logs and answers.
+    pub invocation: u128,
+    /// The client's end of the connection.
+    pub peer: SocketAddr,
+    /// The part of the path that led to the function, without a slash at its end; may be empty.
+    pub mount: Arc<str>,
+}
+
+/// What had to be done before the guest could run. The words are the same in the API, in metrics
+/// and in benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// An instance was waiting.
+    Warm,
+    /// The code was in memory; the instance was made.
+    Loaded,
+    /// Only the files existed: the code was mapped and linked.
+    Cold,
+    /// There was no native code for this host: it was compiled.
+    Frozen,
+}
+
+impl Tier {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Loaded => "loaded",
+            Self::Cold => "cold",
+            Self::Frozen => "frozen",
+        }
+    }
+}
+
+/// How long the phases of an invocation took, up to the head of its response.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// Making the instance.
+    pub instantiate: Duration,
+    /// From the instance's first instruction to the head of the response.
+    pub guest: Duration,
+}
+
+/// What an invocation shares between its guest, its body and its accounting.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) meter: Arc<CpuMeter>,
+    pub(crate) outcome: Arc<Outcome>,
+    instantiate_ns: AtomicU64,
+}
+
+impl Run {
+    pub(crate) fn instantiated(&self, since: Instant) {
+        self.instantiate_ns.store(since.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    fn phases(&self, since: Instant) -> Phases {
+        let instantiate = Duration::from_nanos(self.instantiate_ns.load(Relaxed));
+        Phases { instantiate, guest: since.elapsed().saturating_sub(instantiate) }
+    }
+}
+
+/// Marks the run as failed unless the guest came to a good end. Declared after the store, so that
+/// it is dropped first: on a trap, a panic or a cancelled call alike.
+pub(crate) struct FailUnlessDone<'a>(Option<&'a Outcome>);
+
+impl<'a> FailUnlessDone<'a> {
+    pub(crate) fn new(outcome: &'a Outcome) -> Self {
+        Self(Some(outcome))
+    }
+
+    pub(crate) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for FailUnlessDone<'_> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.0 {
+            outcome.fail();
+        }
+    }
+}
+
+/// What the guest's future needs to be driven.
+pub(crate) struct Drive<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) metrics: &'a PoolMetrics,
+    pub(crate) run: Arc<Run>,
+    /// Released when the guest ends, not when the head of its response is sent.
+    pub(crate) occupancy: Occupancy,
+    /// Where failures after the head are explained to the owner.
+    pub(crate) log: Arc<FunctionLog>,
+    pub(crate) invocation: u128,
+}
+
+/// Runs `guest` until there is a response; then, if need be, lets it go on in a task of its own.
+pub(crate) async fn drive<G>(
+    guest: G,
+    mut head: oneshot::Receiver<Head>,
+    drive: Drive<'_>,
+) -> Result<(Response, Phases), InvokeError>
+where
+    G: Future<Output = Result<(), InvokeError>> + Send + 'static,
+{
+    let started = Instant::now();
+    let Drive { limits, metrics, run, occupancy, log, invocation } = drive;
+    let occupancy = occupancy.of(&run.meter);
+    let mut guest = Metered::new(guest, Arc::clone(&run.meter));
+    let deadline = time::Instant::now() + limits.timeout;
+
+    let mut finished = false;
+    let first = tokio::select! {
+        // The guest first: most are done at once, and the timer is then never registered.
+        biased;
+        result = &mut guest => {
+            finished = true;
+            result.map(|()| head.try_recv().ok())
+        }
+        first = &mut head => Ok(first.ok()),
+        () = time::sleep_until(deadline) => Err(InvokeError::Timeout(limits.timeout)),
+    };
+    let first = match first? {
+        Some(first) => first,
+        // The sender is gone without a word while the guest goes on, or the guest has returned.
+        None if finished => return Err(no_response("it returned without one")),
+        None => {
+            return Err(match time::timeout_at(deadline, &mut guest).await {
+                Ok(Ok(())) => no_response("it returned without one"),
+                Ok(Err(error)) => error,
+                Err(_) => InvokeError::Timeout(limits.timeout),
+            });
+        }
+    };
+    let (parts, body) = first.map_err(InvokeError::NoResponse)?.into_parts();
+    let phases = run.phases(started);
+    let mut body = Limited::new(
+        body,
+        content_length(&parts.headers)?,
+        limits.response_bytes,
+        Arc::clone(&run.outcome),
+        metrics.clone(),
+    );
+
+    let mut collected = Collected::default();
+    let ended = collect_inline(&mut guest, &mut finished, &mut body, &mut collected).await?;
+    if ended && finished {
+        drop(occupancy);
+        return Ok((http::Response::from_parts(parts, collected.into_full()), phases));
+    }
+    let (sender, receiver) = oneshot::channel();
+    let guest = Continued { guest: (!finished).then_some(guest), run, log, invocation };
+    let task = tokio::spawn(async move {
+        guest.run(deadline, receiver).await;
+        drop(occupancy);
+    });
+    let body = if ended {
+        // The response is complete and leaves; the guest has a moment to end by itself.
+        let _ = sender.send(());
+        collected.into_full()
+    } else {
+        let guest = GuestTask { abort: task.abort_handle(), ended: Some(sender) };
+        ResponseBody::streaming(Streaming { head: collected.into_buffer(), rest: body, guest })
+    };
+    Ok((http::Response::from_parts(parts, body), phases))
+}
+
+/// A guest that has answered and goes on. Owned by the body: dropping that aborts the task.
+struct Continued<G> {
+    guest: Option<Metered<G>>,
+    run: Arc<Run>,
+    log: Arc<FunctionLog>,
+    invocation: u128,
+}
+
+impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
+    async fn run(self, deadline: time::Instant, ended: oneshot::Receiver<()>) {
+        let Some(guest) = self.guest else {
+            // The guest is done; what it wrote waits in the body.
+            return;
+        };
+        let failure = tokio::select! {
+            biased;
+            result = guest => result.err().map(|error| error.to_string()),
+            () = time::sleep_until(deadline) => Some("its wall-clock limit passed".into()),
+            () = after(ended) => None,
+        };
+        if let Some(failure) = failure {
+            self.run.outcome.fail();
+            self.log.system(self.invocation, format!("the response broke off: {failure}"));
+        }
+    }
+}
+
+/// Ends a moment after the body's end was announced, and never if it is not.
+async fn after(ended: oneshot::Receiver<()>) {
+    if ended.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    time::sleep(AFTER_RESPONSE).await;
+}
+
+/// What was collected of a body: one frame is passed on as it is, more are put together.
+#[derive(Default)]
+struct Collected {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = data;
+        } else {
+            if self.more.is_empty() {
+                self.more.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.more.extend_from_slice(&data);
+        }
+    }
+
+    fn into_full(self) -> ResponseBody {
+        if self.more.is_empty() {
+            ResponseBody::full(self.first)
+        } else {
+            ResponseBody::full(self.more.freeze())
+        }
+    }
+
+    fn into_buffer(self) -> BytesMut {
+        if self.more.is_empty() { BytesMut::from(self.first) } else { self.more }
+    }
+}
+
+/// Polls the guest and its body in turn for as long as either makes progress. Returns whether the
+/// body has ended, which spares small responses the task.
+async fn collect_inline<G>(
+    guest: &mut Metered<G>,
+    finished: &mut bool,
+    body: &mut Limited,
+    collected: &mut Collected,
+) -> Result<bool, InvokeError>
+where
+    G: Future<Output = Result<(), InvokeError>>,
+{
+    let mut ended = false;
+    let mut guest = pin!(guest);
+    poll_fn(|cx| {
+        loop {
+            let mut progress = false;
+            while !ended && collected.len() < INLINE_BYTES {
+                match body.poll_frame(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(None) => ended = true,
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => {
+                            collected.push(data);
+                            progress = true;
+                        }
+                        // Trailers need the stream; the little that was collected goes first.
+                        Err(frame) => {
+                            body.keep_trailers(frame);
+                            return Poll::Ready(Ok(false));
+                        }
+                    },
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Err(broken(&error)));
+                    }
+                }
+            }
+            if *finished {
+                return Poll::Ready(Ok(ended));
+            }
+            match guest.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => *finished = true,
+                // Nothing has been sent: the caller can be told what really happened.
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if progress && collected.len() < INLINE_BYTES => {}
+                Poll::Pending => return Poll::Ready(Ok(ended)),
+            }
+        }
+    })
+    .await
+}
+
+fn content_length(headers: &http::HeaderMap) -> Result<Option<u64>, InvokeError> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = value.as_bytes();
+    let length = std::str::from_utf8(digits)
+        .ok()
+        .filter(|_| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+        .and_then(|text| text.parse().ok());
+    match (length, values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(no_response("its content-length is not one number")),
+    }
+}
+
+fn broken(error: &BodyError) -> InvokeError {
+    InvokeError::NoResponse(error.to_string())
+}
+
+fn no_response(why: &str) -> InvokeError {
+    InvokeError::NoResponse(why.into())
+}

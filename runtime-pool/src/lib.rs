@@ -1,0 +1,45 @@
+//! What happens inside a call: wasm in, native code out, one fresh instance per request.
+//!
+//! Read the modules in this order: [`pool`] (which functions are resident), [`function`] (one
+//! resident function), [`invocation`] (one call, from its first poll to the last byte),
+//! [`executor`] (the ways to run a guest), [`compile`] and [`native`] (how native code is made
+//! and when it is trusted), [`engine`] and [`limits`] (how Wasmtime is held in check).
+//!
+//! This crate knows nothing of routing, of SQL, of the environment or of tenants.
+
+mod artifact;
+mod body;
+mod compile;
+mod cpu;
+mod engine;
+mod error;
+mod executor;
+mod function;
+mod guest_log;
+mod host;
+mod inspect;
+mod invocation;
+mod limits;
+mod link;
+mod metrics;
+mod native;
+mod outbound;
+mod pool;
+mod worker;
+
+pub use crate::{
+    artifact::{ArtifactDigest, Kind},
+    body::{BodyError, RequestBody, ResponseBody},
+    compile::CompileConfig,
+    engine::EngineConfig,
+    error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
+    function::{Function, Source, State},
+    guest_log::{LogLine, LogStream},
+    inspect::{Inspection, inspect},
+    invocation::{Caller, Phases, Response, Tier},
+    limits::Limits,
+    metrics::PoolMetrics,
+    outbound::{HostPattern, OutboundConfig},
+    pool::{FunctionKey, Pool, PoolConfig},
+    worker::compile_worker,
+};

@@ -1,0 +1,132 @@
+//! From native code to something that instances can be made of.
+
+use wasmtime::{Engine, InstancePre, Linker, component};
+use wasmtime_wasi::{WasiCtxBuilder, p2::bindings::CommandPre};
+use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
+
+use crate::{
+    artifact::Kind,
+    engine::{EngineConfig, EngineKind, compatibility, compiling_engine, pooled_engine},
+    error::{InvokeError, LoadError, Refusal, StartError},
+    executor::start_error,
+    host::{Control, Host, ModuleHost, component_store, module_store},
+    native::NativeCode,
+    outbound::Outbound,
+};
+
+/// The engines with everything that guests may import. Made once: building a linker costs more
+/// than a cold start.
+pub(crate) struct Linkers {
+    lean: component::Linker<Host>,
+    modules: Linker<ModuleHost>,
+    concurrent: Option<component::Linker<Host>>,
+}
+
+/// A guest whose imports are resolved.
+pub(crate) enum Linked {
+    Http(ProxyPre<Host>),
+    HttpAsync(ServicePre<Host>),
+    Command(CommandPre<Host>),
+    Module(InstancePre<ModuleHost>),
+}
+
+impl Linkers {
+    pub(crate) fn new(config: &EngineConfig) -> Result<Self, StartError> {
+        let failed = |cause| StartError { what: "linking the host interfaces", cause };
+        let engine = pooled_engine(EngineKind::Lean, config)?;
+        let mut modules = Linker::new(&engine);
+        wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut ModuleHost| {
+            &mut host.wasi
+        })
+        .map_err(failed)?;
+        let concurrent = if config.async_engine {
+            let engine = pooled_engine(EngineKind::Concurrent, config)?;
+            let mut linker = wasi_02(&engine).map_err(failed)?;
+            wasmtime_wasi::p3::add_to_linker(&mut linker).map_err(failed)?;
+            wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(failed)?;
+            Some(linker)
+        } else {
+            None
+        };
+        Ok(Self { lean: wasi_02(&engine).map_err(failed)?, modules, concurrent })
+    }
+
+    /// What native code for these engines depends on. The second engine counts even where it is
+    /// switched off, so that switching it does not throw native code away.
+    pub(crate) fn compatibility(&self) -> Result<u64, StartError> {
+        let concurrent = compiling_engine(EngineKind::Concurrent)
+            .map_err(|cause| StartError { what: "making an engine", cause })?;
+        Ok(compatibility([self.lean.engine(), &concurrent]))
+    }
+
+    /// Maps native code into memory and resolves its imports. Blocks on the file system.
+    pub(crate) fn link(&self, code: &NativeCode) -> Result<Linked, LoadError> {
+        let kind = code.inspection.kind;
+        if kind == Kind::WasiPreview1 {
+            let module = code.module(self.modules.engine()).map_err(unloadable)?;
+            let pre = self.modules.instantiate_pre(&module).map_err(unlinkable)?;
+            return Ok(Linked::Module(pre));
+        }
+        let linker = match kind.engine() {
+            EngineKind::Lean => &self.lean,
+            EngineKind::Concurrent => self.concurrent.as_ref().ok_or(LoadError::AsyncEngineOff)?,
+        };
+        let component = code.component(linker.engine()).map_err(unloadable)?;
+        let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
+        match kind {
+            Kind::WasiHttp02 => ProxyPre::new(pre).map(Linked::Http),
+            Kind::WasiHttp03 => ServicePre::new(pre).map(Linked::HttpAsync),
+            Kind::WasiCommand => CommandPre::new(pre).map(Linked::Command),
+            Kind::WasiPreview1 => unreachable!("linked above"),
+        }
+        .map_err(unlinkable)
+    }
+}
+
+/// A linker with all of WASI 0.2. Guests are denied by being given nothing (no files, no sockets),
+/// not by missing imports: ordinary toolchains import interfaces that they never call.
+fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
+    let mut linker = component::Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+/// Native code that does not load was damaged, or needs more than a pool's slot has.
+fn unloadable(error: wasmtime::Error) -> LoadError {
+    LoadError::Engine { what: "loading native code", detail: format!("{error:#}") }
+}
+
+fn unlinkable(error: wasmtime::Error) -> LoadError {
+    Refusal::Start(format!("{error:#}")).into()
+}
+
+impl Linked {
+    /// Makes an instance and drops it.
+    pub(crate) async fn smoke(
+        &self,
+        mut wasi: WasiCtxBuilder,
+        outbound: Outbound,
+        control: Control,
+    ) -> Result<(), InvokeError> {
+        if let Self::Module(pre) = self {
+            let host = ModuleHost::new(wasi.build_p1(), control);
+            let mut store = module_store(pre.module().engine(), host);
+            return match pre.instantiate_async(&mut store).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(start_error(&error, &mut store)),
+            };
+        }
+        let pre = match self {
+            Self::Http(pre) => pre.instance_pre(),
+            Self::HttpAsync(pre) => pre.instance_pre(),
+            Self::Command(pre) => pre.instance_pre(),
+            Self::Module(_) => unreachable!("instantiated above"),
+        };
+        let mut store = component_store(pre.engine(), Host::new(wasi.build(), outbound, control));
+        match pre.instantiate_async(&mut store).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(start_error(&error, &mut store)),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What the pool reports.
+
+use std::time::Duration;
+
+use prometheus::{
+    CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, core::Collector,
+};
+
+use crate::{
+    error::{Fault, Limit, LoadError},
+    native::NativeCode,
+};
+
+/// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, where a start is
+/// won or lost.
+const PHASE_BUCKETS: &[f64] = &[
+    2e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 0.2,
+    1.0, 5.0, 30.0,
+];
+const COMPILE_BUCKETS: &[f64] = &[5e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
+
+/// The pool's metric families. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PoolMetrics {
+    /// Instances that exist now.
+    pub(crate) live_instances: IntGauge,
+    pub(crate) waiting_invocations: IntGauge,
+    pub(crate) resident_functions: IntGauge,
+    pub(crate) resident_bytes: Gauge,
+    pub(crate) evictions: IntCounterVec,
+    pub(crate) log_lines_dropped: IntCounter,
+    pub(crate) responses_cut: IntCounter,
+    pub(crate) load_seconds: HistogramVec,
+    pub(crate) instantiate_seconds: Histogram,
+    pub(crate) cpu_seconds: CounterVec,
+    pub(crate) guest_seconds: Histogram,
+    limit_hits: IntCounterVec,
+    compile_seconds: Histogram,
+    compilations: IntCounterVec,
+}
+
+impl PoolMetrics {
+    /// Registers the families with `registry`.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let phase =
+            |name: &str, help: &str| HistogramOpts::new(name, help).buckets(PHASE_BUCKETS.to_vec());
+        let metrics = Self {
+            live_instances: IntGauge::new("mayfly_live_instances", "Instances that exist now")?,
+            waiting_invocations: IntGauge::new(
+                "mayfly_waiting_invocations",
+                "Invocations that wait for a slot of their function",
+            )?,
+            resident_functions: IntGauge::new(
+                "mayfly_resident_functions",
+                "Functions whose code is in memory",
+            )?,
+            resident_bytes: Gauge::new(
+                "mayfly_resident_code_bytes",
+                "Native code that is mapped into memory",
+            )?,
+            evictions: IntCounterVec::new(
+                Opts::new("mayfly_evictions_total", "Functions that left memory, by cause"),
+                &["cause"],
+            )?,
+            log_lines_dropped: IntCounter::new(
+                "mayfly_log_lines_dropped_total",
+                "Lines that functions wrote and nobody took",
+            )?,
+            responses_cut: IntCounter::new(
+                "mayfly_responses_cut_total",
+                "Responses that broke off after their head was sent",
+            )?,
+            load_seconds: HistogramVec::new(
+                phase("mayfly_load_seconds", "Making a function resident, by tier"),
+                &["tier"],
+            )?,
+            cpu_seconds: CounterVec::new(
+                Opts::new("mayfly_cpu_seconds_total", "CPU time of guests, by function"),
+                &["function"],
+            )?,
+            instantiate_seconds: Histogram::with_opts(phase(
+                "mayfly_instantiate_seconds",
+                "Making an instance",
+            ))?,
+            guest_seconds: Histogram::with_opts(phase(
+                "mayfly_guest_seconds",
+                "From the guest's start to the head of its response",
+            ))?,
+            limit_hits: IntCounterVec::new(
+                Opts::new("mayfly_limit_hits_total", "Limits that invocations hit"),
+                &["limit"],
+            )?,
+            compile_seconds: Histogram::with_opts(
+                HistogramOpts::new("mayfly_compile_seconds", "Compiling one artifact")
+                    .buckets(COMPILE_BUCKETS.to_vec()),
+            )?,
+            compilations: IntCounterVec::new(
+                Opts::new("mayfly_compilations_total", "Artifacts compiled, by outcome"),
+                &["outcome"],
+            )?,
+        };
+        for limit in Limit::ALL {
+            metrics.limit_hits.with_label_values(&[limit.as_str()]);
+        }
+        metrics.collectors().into_iter().try_for_each(|family| registry.register(family))?;
+        Ok(metrics)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        vec![
+            Box::new(self.live_instances.clone()),
+            Box::new(self.waiting_invocations.clone()),
+            Box::new(self.resident_functions.clone()),
+            Box::new(self.resident_bytes.clone()),
+            Box::new(self.evictions.clone()),
+            Box::new(self.log_lines_dropped.clone()),
+            Box::new(self.responses_cut.clone()),
+            Box::new(self.load_seconds.clone()),
+            Box::new(self.instantiate_seconds.clone()),
+            Box::new(self.guest_seconds.clone()),
+            Box::new(self.cpu_seconds.clone()),
+            Box::new(self.limit_hits.clone()),
+            Box::new(self.compile_seconds.clone()),
+            Box::new(self.compilations.clone()),
+        ]
+    }
+
+    pub(crate) fn limit_hit(&self, limit: Limit) {
+        self.limit_hits.with_label_values(&[limit.as_str()]).inc();
+    }
+
+    pub(crate) fn compiled(&self, took: Duration, result: &Result<NativeCode, LoadError>) {
+        let outcome = match result.as_ref().map_err(LoadError::fault) {
+            Ok(_) => "ok",
+            Err(Fault::Caller | Fault::Function) => "refused",
+            Err(Fault::Platform) => "failed",
+        };
+        self.compilations.with_label_values(&[outcome]).inc();
+        self.compile_seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// Holds a gauge one higher while it lives.
+#[derive(Debug)]
+pub(crate) struct GaugeGuard(IntGauge);
+
+impl GaugeGuard {
+    pub(crate) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

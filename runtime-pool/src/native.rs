@@ -1,0 +1,230 @@
+//! Native code: a cache on disk, trusted only with our own seal.
+//!
+//! Wasmtime loads native code as it is: most single-bit errors pass its checks and would run. So
+//! each file has a keyed hash beside it, made with a key that never leaves this machine, and is
+//! loaded only after that hash was checked. Any doubt means that the file is compiled anew.
+//!
+//! Hashing a large file costs more than a whole cold start. It is done once per process: after
+//! that the file's identity (device, inode, size, times of change) must still be the same, which
+//! only the owner of the directory could forge.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use wasmtime::{Engine, Module, component::Component};
+
+use crate::{artifact::ArtifactDigest, inspect::Inspection};
+
+const SEAL_KEY: &str = "seal.key";
+const TEMPORARY: &str = ".tmp";
+
+/// The directory of native code.
+pub(crate) struct CodeCache {
+    dir: PathBuf,
+    seal_key: [u8; 32],
+    compatibility: u64,
+}
+
+/// One file of native code that was verified, or made, by this process.
+#[derive(Debug)]
+pub(crate) struct NativeCode {
+    pub(crate) inspection: Inspection,
+    /// Size of the file, which is about what it takes in memory.
+    pub(crate) bytes: u64,
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// The file beside the native code that says what it is and vouches for it.
+#[derive(Serialize, Deserialize)]
+struct Seal {
+    inspection: Inspection,
+    mac: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Identity {
+    fn of(file: &File) -> io::Result<Self> {
+        let data = file.metadata()?;
+        Ok(Self {
+            device: data.dev(),
+            inode: data.ino(),
+            bytes: data.len(),
+            changed: (data.ctime(), data.ctime_nsec()),
+            modified: (data.mtime(), data.mtime_nsec()),
+        })
+    }
+}
+
+impl CodeCache {
+    /// Opens the directory, makes it and its key where they do not exist, and removes what an
+    /// interrupted compilation left.
+    pub(crate) fn open(dir: &Path, compatibility: u64) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let seal_key = seal_key(&dir.join(SEAL_KEY))?;
+        Ok(Self { dir: dir.to_owned(), seal_key, compatibility })
+    }
+
+    /// The verified native code of an artifact, if there is any for this build on this machine.
+    ///
+    /// Blocks: reads and hashes the whole file.
+    pub(crate) fn find(&self, digest: &ArtifactDigest) -> Option<NativeCode> {
+        let name = self.name(digest);
+        let seal: Seal = serde_json::from_slice(&fs::read(self.seal_path(&name)).ok()?).ok()?;
+        let path = self.code_path(&name);
+        let mut file = File::open(&path).ok()?;
+        let identity = Identity::of(&file).ok()?;
+        let mac = self.mac(&name, &seal.inspection, &mut file).ok()?;
+        // `blake3::Hash` compares in constant time.
+        (blake3::Hash::from_hex(&seal.mac).ok()? == mac).then_some(NativeCode {
+            inspection: seal.inspection,
+            bytes: identity.bytes,
+            path,
+            identity,
+        })
+    }
+
+    /// A new file for a compiler to write to.
+    pub(crate) fn temporary(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.dir)
+    }
+
+    /// Seals what a compiler has written and puts it in place.
+    ///
+    /// Nothing is flushed to the disk: what a crash leaves behind fails the check of its seal.
+    /// Blocks: reads and hashes the whole file.
+    pub(crate) fn keep(
+        &self,
+        digest: &ArtifactDigest,
+        inspection: Inspection,
+        code: NamedTempFile,
+    ) -> io::Result<NativeCode> {
+        let name = self.name(digest);
+        let mut file = File::open(code.path())?;
+        let mac = self.mac(&name, &inspection, &mut file)?;
+        let path = self.code_path(&name);
+        // The code first: a seal without its code is no seal, and an old seal does not fit.
+        code.persist(&path)?;
+        let identity = Identity::of(&file)?;
+        let seal = Seal { inspection, mac: mac.to_hex().to_string() };
+        let mut sealed = self.temporary()?;
+        serde_json::to_writer(&mut sealed, &seal)?;
+        sealed.persist(self.seal_path(&name))?;
+        Ok(NativeCode { inspection: seal.inspection, bytes: identity.bytes, path, identity })
+    }
+
+    /// Removes the native code of an artifact that no revision refers to any more.
+    pub(crate) fn forget(&self, digest: &ArtifactDigest) {
+        let name = self.name(digest);
+        for path in [self.seal_path(&name), self.code_path(&name)] {
+            // It may never have been compiled; anything else shows up as a full disk.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Depends on everything that native code depends on, so that another build or another
+    /// machine finds nothing instead of something unfit.
+    fn name(&self, digest: &ArtifactDigest) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&digest.0);
+        hasher.update(&self.compatibility.to_le_bytes());
+        hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+        hasher.finalize().to_hex().to_string()
+    }
+
+    fn code_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.cwasm"))
+    }
+
+    fn seal_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+
+    fn mac(
+        &self,
+        name: &str,
+        inspection: &Inspection,
+        file: &mut File,
+    ) -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seal_key);
+        hasher.update(name.as_bytes());
+        hasher.update(&serde_json::to_vec(inspection)?);
+        hasher.update_reader(file)?;
+        Ok(hasher.finalize())
+    }
+}
+
+/// Reads the key, or makes one. A lost key costs one compilation per function, nothing else.
+fn seal_key(path: &Path) -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    match File::open(path) {
+        Ok(mut file) if file.metadata()?.len() == 32 => {
+            file.read_exact(&mut key)?;
+            return Ok(key);
+        }
+        Ok(_) => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut file, &key)?;
+    file.sync_all()?;
+    Ok(key)
+}
+
+impl NativeCode {
+    /// Maps a component into memory.
+    pub(crate) fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        let file = self.verified_file()?;
+        #[expect(unsafe_code, reason = "the only way to load native code without compiling")]
+        // SAFETY: the file's contents were made by our own compiler: their keyed hash was checked
+        // by this process, and the open file is still the one that was hashed. The path leads to
+        // that very file through its descriptor, whatever happens to the directory meanwhile.
+        unsafe {
+            Component::deserialize_file(engine, format!("/proc/self/fd/{}", file.as_raw_fd()))
+        }
+    }
+
+    /// Maps a core module into memory.
+    pub(crate) fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
+        let file = self.verified_file()?;
+        #[expect(unsafe_code, reason = "the only way to load native code without compiling")]
+        // SAFETY: as for a component.
+        unsafe {
+            Module::deserialize_open_file(engine, file)
+        }
+    }
+
+    fn verified_file(&self) -> io::Result<File> {
+        let file = File::open(&self.path)?;
+        if Identity::of(&file)? == self.identity {
+            Ok(file)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "native code changed on disk"))
+        }
+    }
+}

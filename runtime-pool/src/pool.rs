@@ -1,0 +1,266 @@
+//! Which functions are resident.
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use moka::{Expiry, future::Cache, notification::RemovalCause};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::{
+    ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, LogLine, OutboundConfig,
+    PoolMetrics, StartError, State,
+    compile::Compiler,
+    engine::reset_strategy,
+    error::{LoadError, Refusal},
+    function::Source,
+    guest_log::FunctionLog,
+    inspect::Inspection,
+    invocation::Tier,
+    link::{Linked, Linkers},
+    native::{CodeCache, NativeCode},
+    outbound::{Client, Policy},
+};
+
+/// Names a revision of a function. Opaque to the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionKey {
+    /// The function.
+    pub function: i64,
+    /// Its revision.
+    pub revision: u32,
+}
+
+/// What stays in memory, and what it is made with.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// Wasmtime's reservations.
+    pub engine: EngineConfig,
+    /// How native code is made.
+    pub compile: CompileConfig,
+    /// What guests may call.
+    pub outbound: OutboundConfig,
+    /// Bytes of native code that are kept; the least recently used function leaves first.
+    pub resident_bytes: u64,
+    /// Functions that may be loaded at once.
+    pub loads: usize,
+}
+
+/// Keeps functions in memory, as long as they are called.
+pub struct Pool {
+    linkers: Arc<Linkers>,
+    compiler: Compiler,
+    resident: Cache<FunctionKey, Arc<Function>>,
+    loads: Semaphore,
+    client: Arc<Client>,
+    logs: tokio::sync::mpsc::Sender<LogLine>,
+    metrics: PoolMetrics,
+    graveyard: mpsc::Sender<Linked>,
+}
+
+/// Each function leaves when it was not called for its own idle time.
+struct IdleTime;
+
+impl Expiry<FunctionKey, Arc<Function>> for IdleTime {
+    fn expire_after_create(
+        &self,
+        _key: &FunctionKey,
+        function: &Arc<Function>,
+        _created_at: Instant,
+    ) -> Option<Duration> {
+        Some(function.limits().idle)
+    }
+
+    fn expire_after_read(
+        &self,
+        _key: &FunctionKey,
+        function: &Arc<Function>,
+        _read_at: Instant,
+        _left: Option<Duration>,
+        _last_modified_at: Instant,
+    ) -> Option<Duration> {
+        Some(function.limits().idle)
+    }
+}
+
+impl Pool {
+    /// Reserves memory for instances and starts the threads that keep time and clean up.
+    ///
+    /// Lines that guests write go to `logs`; whoever has the other end decides what is kept.
+    pub fn new(
+        config: PoolConfig,
+        logs: tokio::sync::mpsc::Sender<LogLine>,
+        metrics: PoolMetrics,
+    ) -> Result<Self, StartError> {
+        let linkers = Linkers::new(&config.engine)?;
+        let cache =
+            CodeCache::open(&config.compile.dir, linkers.compatibility()?).map_err(|cause| {
+                StartError { what: "opening the cache of native code", cause: cause.into() }
+            })?;
+        tracing::info!(reset = reset_strategy(), "instances are reset by");
+        let evicted = metrics.clone();
+        let resident = Cache::builder()
+            .max_capacity(config.resident_bytes)
+            .weigher(|_, function: &Arc<Function>| {
+                u32::try_from(function.code_bytes()).unwrap_or(u32::MAX)
+            })
+            .expire_after(IdleTime)
+            .eviction_listener(move |_key, _function, cause| {
+                evicted.evictions.with_label_values(&[cause_label(cause)]).inc();
+            })
+            .build();
+        Ok(Self {
+            compiler: Compiler::new(config.compile, cache, metrics.clone()),
+            linkers: Arc::new(linkers),
+            resident,
+            loads: Semaphore::new(config.loads),
+            client: Arc::new(Client::new(config.outbound)),
+            logs,
+            metrics,
+            graveyard: reaper()?,
+        })
+    }
+
+    /// The resident function, or the one that `source` describes; and from how far it came.
+    ///
+    /// Concurrent misses on one key run `source` once and share its outcome.
+    pub async fn get_or_load<E>(
+        &self,
+        key: FunctionKey,
+        source: impl Future<Output = Result<Source, E>>,
+    ) -> Result<(Arc<Function>, Tier), Arc<E>>
+    where
+        E: From<LoadError> + Send + Sync + 'static,
+    {
+        if let Some(function) = self.resident.get(&key).await {
+            return Ok((function, Tier::Loaded));
+        }
+        let mut tier = Tier::Loaded;
+        let load = async {
+            let (function, _, from) = self.load(key, source.await?).await?;
+            tier = from;
+            Ok(Arc::new(function))
+        };
+        let function = self.resident.try_get_with(key, load).await?;
+        Ok((function, tier))
+    }
+
+    /// Compiles a revision that does not exist yet, loads it and tries to make an instance.
+    pub async fn prepare(&self, source: Source) -> Result<Inspection, LoadError> {
+        let nobody = FunctionKey { function: 0, revision: 0 };
+        let (function, inspection, _) = match self.load(nobody, source).await {
+            // Our own native code was made a moment ago: that it does not load is the artifact's
+            // doing. It needs more of something than a slot of the pool has.
+            Err(LoadError::Engine { detail, .. }) => return Err(Refusal::TooLarge(detail).into()),
+            other => other?,
+        };
+        match Arc::new(function).smoke().await {
+            // It is not the artifact's fault that the node is full; the next call will tell.
+            Ok(()) | Err(InvokeError::Instances) => Ok(inspection),
+            Err(InvokeError::Failed { detail, .. }) => Err(Refusal::Start(detail).into()),
+            Err(error) => Err(Refusal::Start(error.to_string()).into()),
+        }
+    }
+
+    /// Makes a revision resident before anybody asks, so that the first call finds it.
+    pub async fn adopt(&self, key: FunctionKey, source: Source) {
+        let source = async { Ok::<_, LoadError>(source) };
+        if let Err(error) = self.get_or_load(key, source).await {
+            // The next call loads it, and answers with the reason if that fails too.
+            tracing::warn!(%error, "a function that was just deployed could not be loaded");
+        }
+    }
+
+    /// How much of a revision is in memory. Looking does not keep it there.
+    pub fn state(&self, key: &FunctionKey) -> State {
+        if self.resident.contains_key(key) { State::Loaded } else { State::Cold }
+    }
+
+    /// Forgets a revision. Calls in flight keep it alive until they end.
+    pub async fn evict(&self, key: &FunctionKey) {
+        self.resident.invalidate(key).await;
+    }
+
+    /// Removes the native code of an artifact that no revision refers to.
+    pub async fn forget_artifact(&self, digest: ArtifactDigest) {
+        self.compiler.forget(digest).await;
+    }
+
+    /// Lets functions leave whose time has come. Somebody must call this now and then: the cache
+    /// has no thread of its own.
+    pub async fn tidy(&self) {
+        self.resident.run_pending_tasks().await;
+    }
+
+    async fn load(
+        &self,
+        key: FunctionKey,
+        source: Source,
+    ) -> Result<(Function, Inspection, Tier), LoadError> {
+        let started = Instant::now();
+        let known = self.compiler.knows(&source.digest);
+        let (code, linked, tier) = match self.link(source.digest, &source.artifact).await {
+            // The file may have been damaged or removed under us: once more, from the start.
+            Err(LoadError::Engine { .. }) if known => {
+                self.compiler.doubt(&source.digest).await;
+                self.link(source.digest, &source.artifact).await?
+            }
+            other => other?,
+        };
+        let log = FunctionLog::new(key, self.logs.clone(), self.metrics.clone());
+        let policy = Policy::new(Arc::clone(&self.client), source.outbound.clone());
+        let cpu_seconds = self.metrics.cpu_seconds.with_label_values(&[&*source.label]);
+        let function = Function::new(
+            linked,
+            code.bytes,
+            source,
+            policy,
+            log,
+            cpu_seconds,
+            self.metrics.clone(),
+            self.graveyard.clone(),
+        );
+        self.metrics
+            .load_seconds
+            .with_label_values(&[tier.as_str()])
+            .observe(started.elapsed().as_secs_f64());
+        Ok((function, code.inspection.clone(), tier))
+    }
+
+    async fn link(
+        &self,
+        digest: ArtifactDigest,
+        artifact: &Path,
+    ) -> Result<(Arc<NativeCode>, Linked, Tier), LoadError> {
+        let (code, tier) = self.compiler.native_code(digest, artifact).await?;
+        // Only now: whoever waits for a compiler must not keep others from loading.
+        let _permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        let (linkers, linking) = (Arc::clone(&self.linkers), Arc::clone(&code));
+        let linked = spawn_blocking(move || linkers.link(&linking)).await.map_err(|error| {
+            LoadError::Engine { what: "linking a function", detail: error.to_string() }
+        })??;
+        Ok((code, linked, tier))
+    }
+}
+
+/// A thread that drops code, which unmaps it. It ends with the last function and the pool.
+fn reaper() -> Result<mpsc::Sender<Linked>, StartError> {
+    let (graveyard, arrivals) = mpsc::channel::<Linked>();
+    thread::Builder::new()
+        .name("mayfly-reaper".into())
+        .spawn(move || arrivals.into_iter().for_each(drop))
+        .map_err(|cause| StartError { what: "starting the reaper", cause: cause.into() })?;
+    Ok(graveyard)
+}
+
+fn cause_label(cause: RemovalCause) -> &'static str {
+    match cause {
+        RemovalCause::Expired => "idle",
+        RemovalCause::Explicit => "removed",
+        RemovalCause::Replaced => "replaced",
+        RemovalCause::Size => "capacity",
+    }
+}

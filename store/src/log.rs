@@ -1,0 +1,236 @@
+//! What functions wrote, line by line.
+//!
+//! Log lines are worth keeping, not worth waiting for: they have a database file of
+//! their own, and a power cut may take the last ones.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+
+use crate::{Error, Result, Store};
+
+/// Lines in one statement. Six parameters each; SQLite allows 32,766.
+const INSERT_LINES: usize = 1_000;
+
+/// Lines that one transaction of a trim removes, so that appending waits only some
+/// milliseconds for it.
+const TRIM_LINES: u32 = 10_000;
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// The guest's standard output.
+    Stdout,
+    /// The guest's standard error.
+    Stderr,
+    /// The platform, about the invocation.
+    System,
+}
+
+/// A line to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// The function that wrote it.
+    pub function_id: i64,
+    /// When, in Unix milliseconds.
+    pub time_ms: i64,
+    /// Which invocation wrote it.
+    pub invocation: String,
+    /// Which revision ran.
+    pub revision: u32,
+    /// Where it came from.
+    pub stream: LogStream,
+    /// The text, without the line's end.
+    pub line: String,
+}
+
+/// A line as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLogLine {
+    /// Rises with every line stored and is never used again: a reader's cursor.
+    pub id: i64,
+    /// The function that wrote it.
+    pub function_id: i64,
+    /// When, in Unix milliseconds.
+    pub time_ms: i64,
+    /// Which invocation wrote it.
+    pub invocation: String,
+    /// Which revision ran.
+    pub revision: u32,
+    /// Where it came from.
+    pub stream: LogStream,
+    /// The text, without the line's end.
+    pub line: String,
+}
+
+/// Which of a function's lines to read.
+#[derive(Clone, Copy, Debug)]
+pub struct LogQuery<'a> {
+    /// The id of the last line that the reader knows: reads on from there. `None` reads
+    /// the newest lines.
+    pub after: Option<i64>,
+    /// Only lines of this invocation.
+    pub invocation: Option<&'a str>,
+    /// At most so many lines.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Stores lines in the given order, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
+    pub async fn append_logs(&self, lines: &[LogLine]) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.inner.logs.begin().await?;
+        for lines in lines.chunks(INSERT_LINES) {
+            let mut insert = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO log_lines (function_id, time_ms, invocation, revision, stream, line) ",
+            );
+            insert.push_values(lines, |mut row, line| {
+                row.push_bind(line.function_id)
+                    .push_bind(line.time_ms)
+                    .push_bind(&line.invocation)
+                    .push_bind(line.revision)
+                    .push_bind(stream_number(line.stream))
+                    .push_bind(&line.line);
+            });
+            // Batches differ in size, and so in text: not worth a place in the cache.
+            insert.build().persistent(false).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Lines of a function, oldest first: with a cursor the first `limit` after it, else
+    /// the newest `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
+    pub async fn logs(&self, function_id: i64, query: LogQuery<'_>) -> Result<Vec<StoredLogLine>> {
+        let mut select =
+            QueryBuilder::<Sqlite>::new("SELECT * FROM log_lines WHERE function_id = ");
+        select.push_bind(function_id);
+        if let Some(invocation) = query.invocation {
+            select.push(" AND invocation = ").push_bind(invocation);
+        }
+        match query.after {
+            Some(after) => select.push(" AND id > ").push_bind(after).push(" ORDER BY id"),
+            None => select.push(" ORDER BY id DESC"),
+        };
+        select.push(" LIMIT ").push_bind(query.limit);
+        let rows = select.build().fetch_all(self.inner.logs.readers()).await?;
+        let mut lines = rows.iter().map(read_line).collect::<Result<Vec<_>>>()?;
+        if query.after.is_none() {
+            lines.reverse();
+        }
+        Ok(lines)
+    }
+
+    /// Removes all but the newest `keep_per_function` lines of each function, and every
+    /// line of functions that were deleted. Returns how many lines that were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`]. What was removed before
+    /// stays removed.
+    pub async fn trim_logs(&self, keep_per_function: u32) -> Result<u64> {
+        // The logs first. A function that has lines here was there before, so if it is
+        // not among those that are read next, it was deleted: ids are not given twice.
+        // In the other order, a function made in between would lose its first lines.
+        let logging = self.logging_functions().await?;
+        let known: HashSet<i64> = sqlx::query_scalar("SELECT id FROM functions")
+            .fetch_all(self.inner.main.readers())
+            .await?
+            .into_iter()
+            .collect();
+        let mut removed = 0;
+        for function_id in logging {
+            let keep = if known.contains(&function_id) { keep_per_function } else { 0 };
+            removed += self.trim_function(function_id, keep).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Hops from one function's first entry in the index to the next one's, instead of
+    /// walking over every line as `DISTINCT` would.
+    async fn logging_functions(&self) -> Result<Vec<i64>> {
+        let ids = sqlx::query_scalar(
+            "WITH RECURSIVE logging (id) AS (
+                 SELECT MIN(function_id) FROM log_lines
+                 UNION ALL
+                 SELECT (SELECT MIN(function_id) FROM log_lines WHERE function_id > logging.id)
+                 FROM logging WHERE logging.id IS NOT NULL)
+             SELECT id FROM logging WHERE id IS NOT NULL",
+        )
+        .fetch_all(self.inner.logs.readers())
+        .await?;
+        Ok(ids)
+    }
+
+    async fn trim_function(&self, function_id: i64, keep: u32) -> Result<u64> {
+        // The newest line that goes. Lines that arrive from here on are newer.
+        let last: Option<i64> = sqlx::query_scalar(
+            "SELECT id FROM log_lines WHERE function_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2",
+        )
+        .bind(function_id)
+        .bind(keep)
+        .fetch_optional(self.inner.logs.readers())
+        .await?;
+        let Some(last) = last else { return Ok(0) };
+        let mut removed = 0;
+        loop {
+            let mut tx = self.inner.logs.begin().await?;
+            let batch = sqlx::query(
+                "DELETE FROM log_lines WHERE id IN (
+                     SELECT id FROM log_lines WHERE function_id = $1 AND id <= $2 LIMIT $3)",
+            )
+            .bind(function_id)
+            .bind(last)
+            .bind(TRIM_LINES)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+            tx.commit().await?;
+            removed += batch;
+            if batch < u64::from(TRIM_LINES) {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+/// As the guest's file descriptors are numbered; 0 is input there, and the platform here.
+fn stream_number(stream: LogStream) -> i64 {
+    match stream {
+        LogStream::System => 0,
+        LogStream::Stdout => 1,
+        LogStream::Stderr => 2,
+    }
+}
+
+fn read_line(row: &SqliteRow) -> Result<StoredLogLine> {
+    let stream = match row.try_get("stream")? {
+        0_i64 => LogStream::System,
+        1 => LogStream::Stdout,
+        2 => LogStream::Stderr,
+        other => {
+            return Err(Error::Inconsistent { reason: format!("log stream {other}") });
+        }
+    };
+    Ok(StoredLogLine {
+        id: row.try_get("id")?,
+        function_id: row.try_get("function_id")?,
+        time_ms: row.try_get("time_ms")?,
+        invocation: row.try_get("invocation")?,
+        revision: row.try_get("revision")?,
+        stream,
+        line: row.try_get("line")?,
+    })
+}

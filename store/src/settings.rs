@@ -1,0 +1,85 @@
+//! What the owner of a function asked for.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// What the owner asked for in a revision. `None` means the platform's default.
+///
+/// These are wishes: whoever runs the function clamps them to what the platform allows.
+/// Stored as JSON, with what is not set left out. A field that is added here comes with
+/// a migration, even if that only says so: a program that does not know the field then
+/// refuses the database instead of failing on a row.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Linear memory of one instance, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processor time of one invocation, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Wall time of one invocation, its response's body included, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Invocations that may run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
+    /// Invocations that may wait for one that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u64>,
+    /// How long the function stays resident without an invocation, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    /// Body of one response, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
+    /// The guest's environment variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Hosts that the function may call, such as `api.example.com` or
+    /// `*.example.com:8443`. Empty: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<String>,
+}
+
+/// Names the environment variables and keeps their values to itself: owners put
+/// passwords there.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("memory_bytes", &self.memory_bytes)
+            .field("cpu_ms", &self.cpu_ms)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("concurrency", &self.concurrency)
+            .field("queue", &self.queue)
+            .field("idle_ms", &self.idle_ms)
+            .field("response_bytes", &self.response_bytes)
+            .field("environment", &self.environment.keys())
+            .field("outbound", &self.outbound)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_is_not_written_and_what_is_unknown_is_refused() {
+        let timeout = Settings { timeout_ms: Some(500), ..Settings::default() };
+
+        assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
+        assert_eq!(serde_json::to_string(&timeout).unwrap(), r#"{"timeout_ms":500}"#);
+        assert_eq!(serde_json::from_str::<Settings>(r#"{"timeout_ms":500}"#).unwrap(), timeout);
+        assert!(serde_json::from_str::<Settings>(r#"{"timeout":500}"#).is_err());
+    }
+
+    #[test]
+    fn debug_output_names_a_variable_but_not_its_value() {
+        let environment = BTreeMap::from([("PASSWORD".to_owned(), "hunter2".to_owned())]);
+        let shown = format!("{:?}", Settings { environment, ..Settings::default() });
+
+        assert!(shown.contains("PASSWORD") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Uploads, artifacts, and their removal.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use store::{Digest, Error, Store};
+use tokio::{io::AsyncReadExt as _, task::JoinHandle};
+
+use crate::support::{MAX_BYTES, TestStore, new, publish, receive};
+
+/// After every file and every row.
+const END_OF_TIME: i64 = i64::MAX;
+
+async fn read(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+    let (mut file, bytes) = store.open_artifact(digest).await.unwrap()?;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).await.unwrap();
+    assert_eq!(content.len() as u64, bytes);
+    Some(content)
+}
+
+#[tokio::test]
+async fn an_upload_in_pieces_of_any_size_is_read_back_whole() {
+    let test = TestStore::new().await;
+    let content: Vec<u8> = (0..700_000_u32).map(|i| (i * 31 % 251) as u8).collect();
+    for piece in [1_009, 262_144, 300_000, 700_000] {
+        let mut upload = test.store.receive(content.len() as u64).await.unwrap();
+        for chunk in content.chunks(piece) {
+            upload.write(chunk).await.unwrap();
+        }
+        assert_eq!(upload.bytes(), 700_000);
+        let received = upload.finish().await.unwrap();
+
+        assert_eq!((received.digest(), received.bytes()), (Digest::of(&content), 700_000));
+        assert!(fs::read(received.path()).unwrap() == content);
+        test.store.publish(&received, new("f")).await.unwrap();
+        assert!(read(&test.store, &Digest::of(&content)).await.unwrap() == content);
+    }
+    assert_eq!(test.files("artifacts"), [test.store.artifact_path(&Digest::of(&content))]);
+}
+
+#[tokio::test]
+async fn an_upload_over_its_limit_is_refused_and_leaves_nothing() {
+    let test = TestStore::new().await;
+    let mut upload = test.store.receive(4).await.unwrap();
+
+    upload.write(b"four").await.unwrap();
+    upload.write(b"").await.unwrap();
+    let refused = upload.write(b"!").await;
+
+    assert!(matches!(refused, Err(Error::TooLarge { max_bytes: 4 })), "{refused:?}");
+    assert_eq!(upload.bytes(), 4);
+    drop(upload);
+    test.until_no_upload_is_left().await;
+}
+
+#[tokio::test]
+async fn dropped_uploads_and_unpublished_bytes_leave_nothing() {
+    let test = TestStore::new().await;
+    let mut upload = test.store.receive(MAX_BYTES).await.unwrap();
+    upload.write(&[7; 300_000]).await.unwrap();
+    let received = test.receive(b"never published").await;
+    assert_eq!(test.files("tmp").len(), 2);
+
+    drop((upload, received));
+
+    test.until_no_upload_is_left().await;
+    assert!(test.files("artifacts").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_stored_is_readable_for_its_owner_only() {
+    let test = TestStore::new().await;
+    test.publish("f", b"x").await;
+
+    for file in test.files("") {
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has {mode:o}", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_publishes_of_the_same_bytes_are_one_file_and_fifty_revisions() {
+    let test = TestStore::new().await;
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let store = test.store.clone();
+            tokio::spawn(async move { publish(&store, new("f"), b"the same").await })
+        })
+        .collect();
+
+    let mut numbers = Vec::new();
+    for task in tasks {
+        numbers.push(task.await.unwrap().unwrap().revision.number);
+    }
+
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
+    assert_eq!(read(&test.store, &Digest::of(b"the same")).await.unwrap(), b"the same");
+    test.until_no_upload_is_left().await;
+    assert_eq!(test.files("artifacts").len(), 1);
+}
+
+#[tokio::test]
+async fn garbage_is_what_no_revision_needs_and_what_is_old_enough() {
+    let test = TestStore::new().await;
+    test.publish("kept", b"kept").await;
+    test.publish("gone", b"gone").await;
+    test.publish("gone", b"kept").await;
+    test.store.delete_function("default", "gone").await.unwrap();
+
+    assert_eq!(test.store.collect_garbage(1_000).await.unwrap(), 0, "published at 1,000");
+    assert_eq!(test.store.collect_garbage(1_001).await.unwrap(), 1);
+    assert_eq!(test.store.collect_garbage(END_OF_TIME).await.unwrap(), 0);
+
+    assert_eq!(read(&test.store, &Digest::of(b"gone")).await, None);
+    assert_eq!(read(&test.store, &Digest::of(b"kept")).await.unwrap(), b"kept");
+}
+
+#[tokio::test]
+async fn many_artifacts_are_collected_in_batches() {
+    let test = TestStore::new().await;
+    for n in 0..130_u8 {
+        test.publish("f", &[n]).await;
+    }
+    test.store.delete_function("default", "f").await.unwrap();
+
+    assert_eq!(test.store.collect_garbage(END_OF_TIME).await.unwrap(), 130);
+    assert!(test.files("artifacts").is_empty());
+}
+
+#[tokio::test]
+async fn a_file_without_a_row_is_harmless_and_is_collected_when_it_is_old() {
+    let test = TestStore::new().await;
+    let path = test.store.artifact_path(&Digest::of(b"orphan"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, b"orphan").unwrap();
+    let stranger = path.with_file_name("README");
+    fs::write(&stranger, b"not ours").unwrap();
+    for file in [&path, &stranger] {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(5_000);
+        fs::File::open(file).unwrap().set_modified(at).unwrap();
+    }
+
+    assert_eq!(test.store.collect_garbage(5_000).await.unwrap(), 0);
+    assert_eq!(test.store.collect_garbage(5_001).await.unwrap(), 1);
+
+    assert_eq!(test.files("artifacts"), [stranger]);
+}
+
+#[tokio::test]
+async fn bytes_whose_file_was_damaged_in_length_are_healed_by_publishing_them_again() {
+    let test = TestStore::new().await;
+    let first = test.publish("f", b"whole").await;
+    let path = test.store.artifact_path(&first.revision.digest);
+    fs::write(&path, b"wh").unwrap();
+
+    test.publish("f", b"whole").await;
+
+    assert_eq!(fs::read(&path).unwrap(), b"whole");
+}
+
+#[tokio::test]
+async fn a_refused_publish_can_be_tried_again_with_the_same_bytes() {
+    let test = TestStore::new().await;
+    let received = test.receive(b"x").await;
+    let refused = store::NewRevision { expect: store::Expect::Active(3), ..new("f") };
+
+    assert!(test.store.publish(&received, refused).await.is_err());
+    test.store.publish(&received, new("f")).await.unwrap();
+    test.store.publish(&received, new("g")).await.unwrap();
+
+    assert_eq!(read(&test.store, &received.digest()).await.unwrap(), b"x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_collection_never_takes_an_artifact_that_is_being_published() {
+    let test = TestStore::new().await;
+    let collected = Arc::new(AtomicU64::new(0));
+    let publishers: Vec<_> = (0..2)
+        .map(|n| {
+            let (store, collected) = (test.store.clone(), Arc::clone(&collected));
+            tokio::spawn(async move {
+                let name = format!("f{n}");
+                // Enough for the collector to have met every step of a publish.
+                while collected.load(Ordering::Relaxed) < 60 {
+                    let received = receive(&store, name.as_bytes()).await;
+                    store.publish(&received, new(&name)).await.unwrap();
+                    let content = read(&store, &received.digest()).await;
+                    assert_eq!(content.as_deref(), Some(name.as_bytes()));
+                    store.delete_function("default", &name).await.unwrap();
+                }
+            })
+        })
+        .collect();
+
+    while !publishers.iter().all(JoinHandle::is_finished) {
+        let removed = test.store.collect_garbage(END_OF_TIME).await.unwrap();
+        collected.fetch_add(removed, Ordering::Relaxed);
+    }
+
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+}

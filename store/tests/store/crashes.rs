@@ -1,0 +1,98 @@
+//! What a process leaves that was killed.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use store::{Config, Digest, Store};
+
+use crate::support::{TestStore, new, publish};
+
+/// Where [`publisher`] looks for its work; without it, it has none.
+const ORDER: &str = "publish-until-killed";
+
+/// Not a test of its own: what `a_killed_publisher_…` starts in a process of its own, in
+/// a directory with an order. Says each name on standard output once it is published.
+#[tokio::test]
+async fn publisher() {
+    let Ok(round) = fs::read_to_string(ORDER) else { return };
+    let store = Store::open(&Config::new("store")).await.unwrap();
+    let mut acknowledged = std::io::stdout();
+    for n in 0.. {
+        let name = format!("published-{round}-{n}");
+        publish(&store, new(&name), name.as_bytes()).await.unwrap();
+        acknowledged.write_all(format!("\n{name}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Returns the names that were acknowledged.
+fn publish_until_killed(dir: &Path, round: usize) -> Vec<String> {
+    fs::write(dir.join(ORDER), round.to_string()).unwrap();
+    let mut publisher = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crashes::publisher", "--nocapture"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(publisher.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut names = lines.filter(|line| line.starts_with("published-"));
+    // A different number each time, so that the kill meets different steps.
+    let mut acknowledged: Vec<_> = names.by_ref().take(3 + round).collect();
+    publisher.kill().unwrap();
+    acknowledged.extend(names);
+    publisher.wait().unwrap();
+    acknowledged
+}
+
+#[tokio::test]
+async fn a_killed_publisher_loses_nothing_that_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..8 {
+        acknowledged.extend(publish_until_killed(dir.path(), round));
+    }
+
+    let store = Store::open(&Config::new(dir.path().join("store"))).await.unwrap();
+
+    let all = store.all_active().await.unwrap();
+    assert!(acknowledged.len() >= 8 * 3);
+    for name in &acknowledged {
+        assert!(all.iter().any(|active| active.function.name == *name), "{name} is lost");
+    }
+    // One that was not acknowledged may be there, but then wholly.
+    for active in all {
+        let bytes = fs::read(store.artifact_path(&active.revision.digest)).unwrap();
+        assert_eq!(Digest::of(&bytes), active.revision.digest);
+        assert_eq!(bytes, active.function.name.as_bytes());
+    }
+    assert_eq!(fs::read_dir(dir.path().join("store/tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_that_a_crash_left_disappears_when_the_store_is_opened() {
+    let test = TestStore::new().await;
+    fs::write(test.dir.path().join("tmp/left"), b"never acknowledged").unwrap();
+
+    let test = test.reopen().await;
+
+    assert!(test.files("tmp").is_empty());
+}
+
+#[tokio::test]
+async fn everything_is_there_again_after_a_restart_even_without_a_close() {
+    let TestStore { store, dir } = TestStore::new().await;
+    let published = publish(&store, new("f"), b"x").await.unwrap();
+    drop(store);
+
+    // The old connections' threads end in their own time.
+    let store = Store::open(&Config::new(dir.path())).await.unwrap();
+
+    let found = store.function("default", "f").await.unwrap().unwrap();
+    assert_eq!(found.revision, published.revision);
+    assert!(store.open_artifact(&found.revision.digest).await.unwrap().is_some());
+    let next = publish(&store, new("f"), b"y").await.unwrap();
+    assert_eq!(next.revision.number, 2);
+}

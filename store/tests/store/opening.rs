@@ -1,0 +1,113 @@
+//! Opening, closing, and who else may be there.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
+
+use store::{Config, Error, NewToken, Store};
+
+use crate::support::{TestStore, new, publish};
+
+fn token() -> NewToken {
+    NewToken {
+        id: "t".to_owned(),
+        name: "of a test".to_owned(),
+        hash: [1; 32],
+        scopes: vec![],
+        created_ms: 0,
+        expires_ms: None,
+    }
+}
+
+#[tokio::test]
+async fn a_missing_directory_is_made_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("a/b");
+
+    Store::open(&Config { dir: below.clone(), readers: 0 }).await.unwrap().tokens().await.unwrap();
+
+    assert_eq!(fs::metadata(&below).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_directory_has_one_store_at_a_time() {
+    let test = TestStore::new().await;
+    test.publish("f", b"x").await;
+    let config = Config::new(test.dir.path());
+
+    let second = Store::open(&config).await;
+
+    let Err(Error::Locked { path }) = second else { panic!("{second:?}") };
+    assert_eq!(path, test.dir.path().canonicalize().unwrap().join("lock"));
+    assert!(test.store.function("default", "f").await.unwrap().is_some());
+    test.store.close().await;
+    assert!(Store::open(&config).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_closed_store_leaves_no_write_ahead_log_and_answers_no_more() {
+    let test = TestStore::new().await;
+    test.publish("f", b"x").await;
+
+    test.store.close().await;
+
+    assert!(test.files("").iter().all(|file| !file.to_str().unwrap().ends_with("-wal")));
+    let closed = test.store.function("default", "f").await;
+    assert!(matches!(closed, Err(Error::Database { .. })), "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+    for file in ["mayfly.db", "logs.db"] {
+        let test = TestStore::new().await;
+        let mut db = test.stranger(file).await;
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (29991231235959, 'of the future', TRUE, x'00', 0)",
+        )
+        .execute(&mut db)
+        .await
+        .unwrap();
+        test.store.close().await;
+
+        let refused = Store::open(&Config::new(test.dir.path())).await.unwrap_err();
+
+        let Error::NewerSchema { found, supported } = refused else { panic!("{refused:?}") };
+        assert_eq!(found, 29_991_231_235_959);
+        assert!((20_260_000_000_000..found).contains(&supported));
+        assert!(refused.to_string().contains("29991231235959"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("mayfly.db"), [b'x'; 8_192]).unwrap();
+
+    let refused = Store::open(&Config::new(dir.path())).await;
+
+    assert!(matches!(refused, Err(Error::Database { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c04_a_write_lock_held_elsewhere_is_busy_within_six_seconds_and_reads_go_on() {
+    let test = TestStore::new().await;
+    test.publish("f", b"x").await;
+    let mut stranger = test.stranger("mayfly.db").await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut stranger).await.unwrap();
+
+    let begun = Instant::now();
+    // The second waits for its turn behind the first, and must not wait twice as long.
+    let (first, second) =
+        tokio::join!(publish(&test.store, new("f"), b"y"), test.store.add_token(token()));
+    let took = begun.elapsed();
+
+    assert!(matches!(first, Err(Error::Busy)), "{first:?}");
+    assert!(matches!(second, Err(Error::Busy)), "{second:?}");
+    assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
+    assert!(test.store.function("default", "f").await.unwrap().is_some());
+    sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await.unwrap();
+    test.publish("f", b"y").await;
+}

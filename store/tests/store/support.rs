@@ -1,0 +1,103 @@
+//! A fresh store, and what tests do with it again and again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use store::{Config, Expect, NewRevision, Published, Received, Result, Settings, Store};
+use tempfile::TempDir;
+
+/// Large enough for what the tests upload.
+pub(crate) const MAX_BYTES: u64 = 10 << 20;
+
+/// A store in a directory of its own, which goes with it.
+pub(crate) struct TestStore {
+    pub(crate) store: Store,
+    pub(crate) dir: TempDir,
+}
+
+impl TestStore {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        Self { store, dir }
+    }
+
+    /// As a new process would find it.
+    pub(crate) async fn reopen(self) -> Self {
+        let Self { store, dir } = self;
+        store.close().await;
+        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        Self { store, dir }
+    }
+
+    pub(crate) async fn receive(&self, bytes: &[u8]) -> Received {
+        receive(&self.store, bytes).await
+    }
+
+    pub(crate) async fn publish(&self, function: &str, bytes: &[u8]) -> Published {
+        publish(&self.store, new(function), bytes).await.unwrap()
+    }
+
+    /// A connection of someone else's to the main database.
+    pub(crate) async fn stranger(&self, file: &str) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.dir.path().join(file));
+        options.connect().await.unwrap()
+    }
+
+    /// The files in a directory of the store and below, sorted.
+    pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        list(&self.dir.path().join(below), &mut files);
+        files.sort();
+        files
+    }
+
+    /// Removal of temporary files goes on behind the caller's back.
+    pub(crate) async fn until_no_upload_is_left(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.files("tmp").is_empty() {
+            assert!(Instant::now() < deadline, "left: {:?}", self.files("tmp"));
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn list(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list(&path, files) } else { files.push(path) }
+    }
+}
+
+pub(crate) fn new(function: &str) -> NewRevision<'_> {
+    NewRevision {
+        tenant: "default",
+        function,
+        kind: "component",
+        settings: None,
+        expect: Expect::Anything,
+        now_ms: 1_000,
+    }
+}
+
+pub(crate) fn timeout(timeout_ms: u64) -> Settings {
+    Settings { timeout_ms: Some(timeout_ms), ..Settings::default() }
+}
+
+pub(crate) async fn receive(store: &Store, bytes: &[u8]) -> Received {
+    let mut upload = store.receive(MAX_BYTES).await.unwrap();
+    upload.write(bytes).await.unwrap();
+    upload.finish().await.unwrap()
+}
+
+pub(crate) async fn publish(
+    store: &Store,
+    new: NewRevision<'_>,
+    bytes: &[u8],
+) -> Result<Published> {
+    store.publish(&receive(store, bytes).await, new).await
+}
