@@ -41,17 +41,30 @@ pub(crate) struct Edge {
 struct Shared {
     catalog: Arc<Catalog>,
     invoker: Invoker,
-    ids: InvocationIds,
+    ids: Arc<InvocationIds>,
     no_mount: Arc<str>,
 }
 
 /// Names for invocations: unique within the process, and among processes by chance.
-struct InvocationIds {
+pub(crate) struct InvocationIds {
     process: u64,
     next: AtomicU64,
 }
 
 impl InvocationIds {
+    /// `process` should differ from one start of the gateway to the next.
+    pub(crate) fn new(process: u64) -> Self {
+        Self { process, next: AtomicU64::new(0) }
+    }
+
+    /// The answer to a request that became no invocation. It has a name all the same.
+    pub(crate) fn refuse(&self, problem: Problem) -> Response<EdgeBody> {
+        let id = self.next();
+        let mut response = problem.for_invocation(id).into_edge_response();
+        response.headers_mut().insert(REQUEST_ID, id_header(id));
+        response
+    }
+
     fn next(&self) -> u128 {
         u128::from(self.process) << 64 | u128::from(self.next.fetch_add(1, Relaxed))
     }
@@ -60,8 +73,13 @@ impl InvocationIds {
 impl Edge {
     /// `process` should differ from one start of the gateway to the next.
     pub(crate) fn new(catalog: Arc<Catalog>, invoker: Invoker, process: u64) -> Self {
-        let ids = InvocationIds { process, next: AtomicU64::new(0) };
+        let ids = Arc::new(InvocationIds::new(process));
         Self { shared: Arc::new(Shared { catalog, invoker, ids, no_mount: "".into() }) }
+    }
+
+    /// For the layers around it, which answer some requests themselves.
+    pub(crate) fn ids(&self) -> Arc<InvocationIds> {
+        Arc::clone(&self.shared.ids)
     }
 }
 
@@ -101,8 +119,8 @@ impl Shared {
             let route = route_table::find(host, parts.uri.path()).ok_or_else(Problem::no_route)?;
             let target = self
                 .catalog
-                .get(route.function)
-                .ok_or_else(|| Problem::function_not_found(route.function))?;
+                .get(&route.function)
+                .ok_or_else(|| Problem::function_not_found(&route.function))?;
             (target, route.mount)
         };
         parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;

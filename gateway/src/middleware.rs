@@ -5,6 +5,8 @@ mod in_flight;
 mod request_id;
 mod unwind;
 
+use std::sync::Arc;
+
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
 use store::Store;
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
@@ -22,12 +24,13 @@ pub(crate) type DataPlane = InFlight<Unwind<Edge>>;
 
 /// Wraps the data plane. Few and our own, because each request pays for each.
 pub(crate) fn data_plane(edge: Edge, in_flight: usize) -> DataPlane {
+    let ids = edge.ids();
     ServiceBuilder::new()
         // Outermost: a full gateway answers before it has looked at anything. The place is held
         // until the response's body has ended.
-        .layer_fn(|inner| InFlight::new(inner, in_flight))
+        .layer_fn(|inner| InFlight::new(inner, in_flight, Arc::clone(&ids)))
         // Around everything that runs our code, so that a panic costs one request.
-        .layer_fn(Unwind::new)
+        .layer_fn(|inner| Unwind::new(inner, Arc::clone(&ids)))
         .service(edge)
 }
 

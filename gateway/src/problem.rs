@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use runtime_pool::{Fault, InvokeError, LoadError, Refusal};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::{body::EdgeBody, deploy, edge::id_text, function_name::NotAName, invoker};
@@ -25,8 +25,9 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
     /// Stable, documented, and what clients match on: `urn:mayfly:problem:…`.
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", serialize_with = "urn")]
+    #[schema(value_type = String, example = "urn:mayfly:problem:function-not-found")]
+    slug: &'static str,
     /// The same for every problem of this type.
     title: &'static str,
     /// The HTTP status.
@@ -44,7 +45,9 @@ pub(crate) struct Problem {
     /// Where on its way the request ended.
     phase: Phase,
     /// Who must act: `caller`, `function` or `platform`.
-    fault: &'static str,
+    #[serde(serialize_with = "fault_text")]
+    #[schema(value_type = String, example = "caller")]
+    fault: Fault,
     /// Seconds after which it may work.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_s: Option<u32>,
@@ -82,18 +85,26 @@ fn fault_name(fault: Fault) -> &'static str {
     }
 }
 
+fn fault_text<S: Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(fault_name(*fault))
+}
+
+fn urn<S: Serializer>(slug: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("urn:mayfly:problem:{slug}"))
+}
+
 impl Problem {
-    fn new(status: StatusCode, phase: Phase, slug: &str, title: &'static str) -> Self {
+    fn new(status: StatusCode, phase: Phase, slug: &'static str, title: &'static str) -> Self {
         let fault = if status.is_client_error() { Fault::Caller } else { Fault::Platform };
         Self {
-            kind: format!("urn:mayfly:problem:{slug}"),
+            slug,
             title,
             status: status.as_u16(),
             detail: String::new(),
             hint: String::new(),
             request_id: None,
             phase,
-            fault: fault_name(fault),
+            fault,
             retry_after_s: None,
         }
     }
@@ -109,7 +120,7 @@ impl Problem {
     }
 
     fn fault(mut self, fault: Fault) -> Self {
-        self.fault = fault_name(fault);
+        self.fault = fault;
         self
     }
 
@@ -267,7 +278,7 @@ impl Problem {
 
     fn headers(&self, headers: &mut http::HeaderMap) {
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-        headers.insert(OUTCOME, HeaderValue::from_static(self.fault));
+        headers.insert(OUTCOME, HeaderValue::from_static(fault_name(self.fault)));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
@@ -347,7 +358,7 @@ impl Problem {
 
 impl From<InvokeError> for Problem {
     fn from(error: InvokeError) -> Self {
-        let guest = |status, slug: &str, title| {
+        let guest = |status, slug: &'static str, title| {
             Self::new(status, Phase::Guest, slug, title).fault(error.fault())
         };
         match &error {
@@ -404,7 +415,7 @@ impl From<InvokeError> for Problem {
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
-        let new = |status, slug: &str, title| Self::new(status, Phase::Store, slug, title);
+        let new = |status, slug: &'static str, title| Self::new(status, Phase::Store, slug, title);
         match &error {
             store::Error::Conflict => {
                 new(StatusCode::CONFLICT, "conflict", "Somebody else changed this at the same time")
@@ -436,7 +447,8 @@ impl From<store::Error> for Problem {
 
 impl From<deploy::Error> for Problem {
     fn from(error: deploy::Error) -> Self {
-        let upload = |status, slug: &str, title| Self::new(status, Phase::Upload, slug, title);
+        let upload =
+            |status, slug: &'static str, title| Self::new(status, Phase::Upload, slug, title);
         match error {
             deploy::Error::Store(error) => error.into(),
             deploy::Error::Load(error) => error.into(),

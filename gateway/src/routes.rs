@@ -9,9 +9,15 @@ mod view;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRequestParts},
+    middleware::from_fn_with_state,
+};
+use http::request::Parts;
 use prometheus::Registry;
 use runtime_pool::Pool;
+use serde::de::DeserializeOwned;
 use store::Store;
 use tokio::sync::watch;
 use utoipa::{
@@ -39,6 +45,18 @@ pub(crate) struct Functions {
     pub(crate) pool: Arc<Pool>,
     /// What functions' addresses begin with, without a slash at its end.
     pub(crate) public_base: Arc<str>,
+}
+
+/// The variable parts of a path. What cannot be decoded is a problem like any other.
+struct Path<T>(T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let decoded = axum::extract::Path::from_request_parts(parts, state).await;
+        decoded.map(|axum::extract::Path(parts)| Self(parts)).map_err(|_| Problem::bad_target())
+    }
 }
 
 #[derive(OpenApi)]

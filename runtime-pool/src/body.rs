@@ -133,11 +133,10 @@ pub(crate) struct GuestTask {
 
 impl Drop for GuestTask {
     fn drop(&mut self) {
-        match self.ended.take() {
-            // Nobody wants the rest: the client has left, or the response was cut.
-            Some(_) => self.abort.abort(),
-            // The body is complete; the task gives the guest a moment and then ends itself.
-            None => {}
+        // Somebody still holds the end: the client has left, or the response was cut, and nobody
+        // wants the rest. Otherwise the task gives the guest a moment and then ends itself.
+        if self.ended.is_some() {
+            self.abort.abort();
         }
     }
 }

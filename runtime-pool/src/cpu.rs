@@ -65,8 +65,9 @@ pub(crate) struct Metered<F> {
 }
 
 impl<F> Metered<F> {
-    pub(crate) fn new(future: F, meter: Arc<CpuMeter>) -> Self {
-        Self { future: Box::pin(future), meter }
+    /// Takes the future boxed: guests' futures are large, and moving them costs.
+    pub(crate) fn new(future: Pin<Box<F>>, meter: Arc<CpuMeter>) -> Self {
+        Self { future, meter }
     }
 }
 
@@ -88,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_time_inside_polls_counts() {
         let meter = Arc::new(CpuMeter::default());
-        let sleeper = tokio::time::sleep(Duration::from_millis(50));
+        let sleeper = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
         Metered::new(sleeper, Arc::clone(&meter)).await;
         assert!(meter.used() < Duration::from_millis(25), "{:?}", meter.used());
     }
@@ -97,11 +98,11 @@ mod tests {
     async fn a_poll_longer_than_a_tick_is_measured_by_the_cpu_clock() {
         let meter = Arc::new(CpuMeter::default());
         let inner = Arc::clone(&meter);
-        let busy = async move {
+        let busy = Box::pin(async move {
             inner.tick();
             // Off the CPU: the monotonic clock runs on, the thread's own does not.
             std::thread::sleep(Duration::from_millis(200));
-        };
+        });
         Metered::new(busy, Arc::clone(&meter)).await;
         assert!(meter.used() >= EPOCH_TICK);
         assert!(meter.used() < Duration::from_millis(100), "{:?}", meter.used());

@@ -32,7 +32,7 @@ pub(crate) const TABLES: u32 = 16;
 const INSTANCE_BYTES: usize = 1 << 20;
 /// Memory and tables of a freed slot that stay mapped and are reset by the kernel's scan of
 /// written pages. Chosen by measurement; without that scan it would be slower than none.
-const RESIDENT_BYTES: usize = 2 << 20;
+const RESIDENT_BYTES: usize = 32 << 20;
 const RESIDENT_TABLE_BYTES: usize = 64 << 10;
 /// Freed slots to unmap at once where the kernel cannot scan. Chosen by measurement.
 const DECOMMIT_BATCH: usize = 128;

@@ -150,16 +150,6 @@ impl Function {
         &self.limits
     }
 
-    /// How much of it is in memory, as long as it is resident.
-    pub fn state(&self) -> State {
-        State::Loaded
-    }
-
-    /// Writes a line of the platform's to the function's log.
-    pub fn log(&self, invocation: u128, line: String) {
-        self.log.system(invocation, line);
-    }
-
     fn code(&self) -> &Linked {
         self.code.as_ref().expect("the code leaves only when the function is dropped")
     }
@@ -183,7 +173,7 @@ impl Function {
                 }
                 // Nobody's log grows because many callers wait for one function.
                 if error.fault() == crate::Fault::Function {
-                    self.log.system(invocation, error.to_string());
+                    self.log.system(invocation, &error.to_string());
                 }
             }
         }
@@ -212,7 +202,7 @@ impl Function {
             log: Arc::clone(&self.log),
             invocation: caller.invocation,
         };
-        let guest = Arc::clone(self).run(request, caller, sender, run);
+        let guest = Box::pin(Arc::clone(self).run(request, caller, sender, run));
         drive(guest, head, drive_guest).await
     }
 
@@ -277,7 +267,7 @@ impl Function {
         let outbound = Outbound::new(Arc::clone(&self.policy));
         let limit = self.limits.timeout.min(SMOKE);
         let function = Arc::clone(&self);
-        let smoke = async move { function.code().smoke(wasi, outbound, control).await };
+        let smoke = Box::pin(async move { function.code().smoke(wasi, outbound, control).await });
         time::timeout(limit, crate::cpu::Metered::new(smoke, Arc::clone(&run.meter)))
             .await
             .unwrap_or(Err(InvokeError::Timeout(limit)))

@@ -75,9 +75,11 @@ impl FunctionLog {
         Self { function, lines, started: Instant::now(), rate: AtomicU64::new(0), metrics }
     }
 
-    /// Writes a line of the platform's own.
-    pub(crate) fn system(&self, invocation: u128, line: String) {
-        self.send(invocation, LogStream::System, line);
+    /// Writes lines of the platform's own.
+    pub(crate) fn system(&self, invocation: u128, text: &str) {
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            self.send(invocation, LogStream::System, printable(line.as_bytes()));
+        }
     }
 
     fn send(&self, invocation: u128, stream: LogStream, line: String) -> bool {
@@ -182,7 +184,7 @@ impl Drop for InvocationLog {
             self.function.metrics.limit_hit(crate::Limit::LogBytes);
             self.function.system(
                 self.invocation,
-                format!("{bytes} bytes of this invocation's log were dropped (limit: log_bytes)"),
+                &format!("{bytes} bytes of this invocation's log were dropped (limit: log_bytes)"),
             );
         }
     }

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -145,7 +145,7 @@ pub(crate) struct Drive<'a> {
 
 /// Runs `guest` until there is a response; then, if need be, lets it go on in a task of its own.
 pub(crate) async fn drive<G>(
-    guest: G,
+    guest: Pin<Box<G>>,
     mut head: oneshot::Receiver<Head>,
     drive: Drive<'_>,
 ) -> Result<(Response, Phases), InvokeError>
@@ -236,7 +236,7 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
         };
         if let Some(failure) = failure {
             self.run.outcome.fail();
-            self.log.system(self.invocation, format!("the response broke off: {failure}"));
+            self.log.system(self.invocation, &format!("the response broke off: {failure}"));
         }
     }
 }

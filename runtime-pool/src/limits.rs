@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-/// Live resources (streams, pollables, fields, …) that one invocation may hold in the host.
-pub(crate) const HOST_RESOURCES: usize = 1_024;
-/// Live component handles that one invocation may hold.
-pub(crate) const COMPONENT_HANDLES: usize = 1_024;
+/// Live resources (streams, pollables, fields, …) that one invocation may hold in the host, each
+/// about 100 bytes. StarlingMonkey, which runs JavaScript, keeps a pollable for each chunk that it
+/// reads: this many let it take in the largest request body.
+pub(crate) const HOST_RESOURCES: usize = 16_384;
+/// Live component handles that one invocation may hold: one for each of those resources.
+pub(crate) const COMPONENT_HANDLES: usize = 16_384;
 /// Bytes that one host call may take over from a component. Bodies and log lines are far below.
 pub(crate) const HOSTCALL_BYTES: usize = 1 << 20;
 /// The same for preview1 modules, whose `fd_write` hands over whole buffers: Go writes megabytes

@@ -63,23 +63,23 @@ impl Linkers {
     pub(crate) fn link(&self, code: &NativeCode) -> Result<Linked, LoadError> {
         let kind = code.inspection.kind;
         if kind == Kind::WasiPreview1 {
-            let module = code.module(self.modules.engine()).map_err(unloadable)?;
-            let pre = self.modules.instantiate_pre(&module).map_err(unlinkable)?;
+            let module = code.module(self.modules.engine()).map_err(|error| unloadable(&error))?;
+            let pre = self.modules.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
             return Ok(Linked::Module(pre));
         }
         let linker = match kind.engine() {
             EngineKind::Lean => &self.lean,
             EngineKind::Concurrent => self.concurrent.as_ref().ok_or(LoadError::AsyncEngineOff)?,
         };
-        let component = code.component(linker.engine()).map_err(unloadable)?;
-        let pre = linker.instantiate_pre(&component).map_err(unlinkable)?;
+        let component = code.component(linker.engine()).map_err(|error| unloadable(&error))?;
+        let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
         match kind {
             Kind::WasiHttp02 => ProxyPre::new(pre).map(Linked::Http),
             Kind::WasiHttp03 => ServicePre::new(pre).map(Linked::HttpAsync),
             Kind::WasiCommand => CommandPre::new(pre).map(Linked::Command),
             Kind::WasiPreview1 => unreachable!("linked above"),
         }
-        .map_err(unlinkable)
+        .map_err(|error| unlinkable(&error))
     }
 }
 
@@ -93,11 +93,11 @@ fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
 }
 
 /// Native code that does not load was damaged, or needs more than a pool's slot has.
-fn unloadable(error: wasmtime::Error) -> LoadError {
+fn unloadable(error: &wasmtime::Error) -> LoadError {
     LoadError::Engine { what: "loading native code", detail: format!("{error:#}") }
 }
 
-fn unlinkable(error: wasmtime::Error) -> LoadError {
+fn unlinkable(error: &wasmtime::Error) -> LoadError {
     Refusal::Start(format!("{error:#}")).into()
 }
 

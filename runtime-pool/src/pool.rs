@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{Expiry, future::Cache, notification::RemovalCause};
+use moka::{Expiry, future::Cache, notification::RemovalCause, policy::EvictionPolicy};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
@@ -108,6 +108,8 @@ impl Pool {
                 u32::try_from(function.code_bytes()).unwrap_or(u32::MAX)
             })
             .expire_after(IdleTime)
+            // The default policy may refuse a newcomer that was not asked for often enough.
+            .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |_key, _function, cause| {
                 evicted.evictions.with_label_values(&[cause_label(cause)]).inc();
             })

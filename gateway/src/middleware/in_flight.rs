@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tokio::sync::Semaphore;
 use tower::Service;
 
-use crate::{body::EdgeBody, problem::Problem};
+use crate::{body::EdgeBody, edge::InvocationIds, problem::Problem};
 
 /// Refuses at once what would be too much. The tower crate's own limit lets go at the response's
 /// head, so that streams would not be counted.
@@ -19,11 +19,12 @@ use crate::{body::EdgeBody, problem::Problem};
 pub(crate) struct InFlight<S> {
     inner: S,
     places: Arc<Semaphore>,
+    ids: Arc<InvocationIds>,
 }
 
 impl<S> InFlight<S> {
-    pub(crate) fn new(inner: S, max: usize) -> Self {
-        Self { inner, places: Arc::new(Semaphore::new(max)) }
+    pub(crate) fn new(inner: S, max: usize, ids: Arc<InvocationIds>) -> Self {
+        Self { inner, places: Arc::new(Semaphore::new(max)), ids }
     }
 }
 
@@ -42,7 +43,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Box::pin(async { Ok(Problem::overloaded().into_edge_response()) });
+            let refusal = self.ids.refuse(Problem::overloaded());
+            return Box::pin(async { Ok(refusal) });
         };
         let response = self.inner.call(request);
         Box::pin(async move { Ok(response.await?.map(|body| body.holding(place))) })

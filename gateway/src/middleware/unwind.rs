@@ -4,6 +4,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,15 +12,18 @@ use futures_util::{FutureExt as _, future::CatchUnwind};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::{body::EdgeBody, problem::Problem};
+use crate::{body::EdgeBody, edge::InvocationIds, problem::Problem};
 
 /// Turns a panic into a problem.
 #[derive(Clone)]
-pub(crate) struct Unwind<S>(S);
+pub(crate) struct Unwind<S> {
+    inner: S,
+    ids: Arc<InvocationIds>,
+}
 
 impl<S> Unwind<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self(inner)
+    pub(crate) fn new(inner: S, ids: Arc<InvocationIds>) -> Self {
+        Self { inner, ids }
     }
 }
 
@@ -33,17 +37,23 @@ where
     type Future = Caught<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // What a panicking call leaves half done is its own instance, which is dropped.
-        Caught(AssertUnwindSafe(self.0.call(request)).catch_unwind())
+        Caught {
+            call: AssertUnwindSafe(self.inner.call(request)).catch_unwind(),
+            ids: Arc::clone(&self.ids),
+        }
     }
 }
 
 /// The future of a call that may panic.
-pub(crate) struct Caught<F>(CatchUnwind<AssertUnwindSafe<F>>);
+pub(crate) struct Caught<F> {
+    call: CatchUnwind<AssertUnwindSafe<F>>,
+    ids: Arc<InvocationIds>,
+}
 
 impl<F, E> Future for Caught<F>
 where
@@ -53,9 +63,9 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The panic's message is in the log already: the hook wrote it.
-        Pin::new(&mut self.0)
+        Pin::new(&mut self.call)
             .poll(cx)
-            .map(|result| result.unwrap_or_else(|_| Ok(Problem::broken().into_edge_response())))
+            .map(|result| result.unwrap_or_else(|_| Ok(self.ids.refuse(Problem::broken()))))
     }
 }
 
@@ -65,11 +75,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_internal_problem() {
-        let panicking = tower::service_fn(|_: Request<()>| {
-            Box::pin(async { panic!("on purpose") })
-                as Pin<Box<dyn Future<Output = Result<Response<EdgeBody>, ()>> + Send>>
+        let panicking = tower::service_fn(|request: Request<()>| {
+            let call: Pin<Box<dyn Future<Output = Result<Response<EdgeBody>, ()>> + Send>> =
+                Box::pin(async move {
+                    assert!(request.headers().is_empty(), "on purpose");
+                    panic!("on purpose")
+                });
+            call
         });
-        let response = Unwind::new(panicking).call(Request::new(())).await.unwrap();
+        let response = Unwind::new(panicking, Arc::new(InvocationIds::new(1)))
+            .call(Request::new(()))
+            .await
+            .unwrap();
         assert_eq!(response.status(), 500);
     }
 }

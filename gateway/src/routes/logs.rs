@@ -2,13 +2,13 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
 };
 use serde::{Deserialize, Serialize};
 use store::LogQuery;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Functions, functions::parse, view::rfc3339};
+use super::{Functions, Path, functions::parse, view::rfc3339};
 use crate::{deploy::TENANT, problem::Problem};
 
 const LINES: u32 = 100;

@@ -2,13 +2,13 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Functions,
+    Functions, Path,
     functions::parse,
     view::{FunctionView, Page, RevisionView, next_cursor},
 };

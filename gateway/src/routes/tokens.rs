@@ -1,16 +1,12 @@
 //! `/v1/tokens`: who may use the control plane.
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{Path, State},
-};
+use axum::{Json, body::Bytes, extract::State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use store::Store;
 use utoipa::ToSchema;
 
-use super::view::rfc3339;
+use super::{Path, view::rfc3339};
 use crate::{
     deploy::now_ms,
     problem::Problem,
