@@ -3,7 +3,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use runtime_pool::{CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics};
+use runtime_pool::{
+    ArtifactDigest, CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics,
+};
 use store::Store;
 use tokio::{
     runtime::Handle,
@@ -20,6 +22,7 @@ use crate::{
     guest_logs,
     invoker::{Invoker, InvokerMetrics},
     middleware,
+    refusals::Refusals,
     routes::{self, Functions},
     server::Server,
     telemetry, token,
@@ -60,8 +63,9 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     let control_server = Server::bind(config.admin_listen, &config.server).await?;
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
-    let edge = Edge::new(Arc::clone(&catalog), invoker, now_ms().cast_unsigned());
-    let data_plane = middleware::data_plane(edge, config.server.in_flight);
+    let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
+    let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals));
+    let data_plane = middleware::data_plane(edge, config.server.in_flight, &refusals);
     let functions = Functions {
         deployer,
         store: store.clone(),
@@ -171,14 +175,23 @@ async fn tidy(pool: Arc<Pool>, store: Store) {
     loop {
         tokio::select! {
             _ = tidy.tick() => pool.tidy().await,
-            _ = collect.tick() => match store.collect_garbage(now_ms() - GARBAGE_AGE_MS).await {
-                Ok(removed) if removed > 0 => {
-                    tracing::info!(removed, "artifacts that nothing refers to were removed");
-                }
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "removing unused artifacts"),
-            },
+            _ = collect.tick() => collect_garbage(&pool, &store).await,
         }
+    }
+}
+
+/// Removes what nothing refers to any more: artifacts, and the native code made of them.
+async fn collect_garbage(pool: &Pool, store: &Store) {
+    match store.collect_garbage(now_ms() - GARBAGE_AGE_MS).await {
+        Ok(removed) => {
+            for digest in &removed {
+                pool.forget_artifact(ArtifactDigest(*digest.as_bytes())).await;
+            }
+            if !removed.is_empty() {
+                tracing::info!(artifacts = removed.len(), "removed what nothing refers to");
+            }
+        }
+        Err(error) => tracing::error!(%error, "removing unused artifacts"),
     }
 }
 

@@ -72,6 +72,7 @@ struct Shared {
 
 /// What the request's head says about an upload.
 pub(crate) struct UploadHead {
+    bytes: Option<u64>,
     digest: Option<Digest>,
     settings: Option<Value>,
 }
@@ -104,7 +105,9 @@ impl UploadHead {
                     .map_err(|error| Error::Settings(format!("{SETTINGS_HEADER}: {error}")))
             })
             .transpose()?;
-        Ok(Self { digest, settings })
+        let bytes =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Self { bytes, digest, settings })
     }
 }
 
@@ -149,6 +152,10 @@ impl Deployer {
         body: impl Stream<Item = Result<Bytes, axum::Error>> + Send,
     ) -> Result<Deployed, Error> {
         let shared = &self.shared;
+        let max_bytes = shared.artifact_bytes;
+        if head.bytes.is_some_and(|bytes| bytes > max_bytes) {
+            return Err(store::Error::TooLarge { max_bytes }.into());
+        }
         let before = shared.store.function(TENANT, name.as_str()).await?;
         let settings = shared.patched(before.as_ref(), head.settings)?;
         let received = shared.receive(body).await?;

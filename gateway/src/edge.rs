@@ -4,14 +4,10 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -23,6 +19,7 @@ use crate::{
     catalog::{Active, Catalog},
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
+    refusals::{Refusals, id_header},
     route_table,
     server::Peer,
 };
@@ -41,45 +38,13 @@ pub(crate) struct Edge {
 struct Shared {
     catalog: Arc<Catalog>,
     invoker: Invoker,
-    ids: Arc<InvocationIds>,
+    refusals: Arc<Refusals>,
     no_mount: Arc<str>,
 }
 
-/// Names for invocations: unique within the process, and among processes by chance.
-pub(crate) struct InvocationIds {
-    process: u64,
-    next: AtomicU64,
-}
-
-impl InvocationIds {
-    /// `process` should differ from one start of the gateway to the next.
-    pub(crate) fn new(process: u64) -> Self {
-        Self { process, next: AtomicU64::new(0) }
-    }
-
-    /// The answer to a request that became no invocation. It has a name all the same.
-    pub(crate) fn refuse(&self, problem: Problem) -> Response<EdgeBody> {
-        let id = self.next();
-        let mut response = problem.for_invocation(id).into_edge_response();
-        response.headers_mut().insert(REQUEST_ID, id_header(id));
-        response
-    }
-
-    fn next(&self) -> u128 {
-        u128::from(self.process) << 64 | u128::from(self.next.fetch_add(1, Relaxed))
-    }
-}
-
 impl Edge {
-    /// `process` should differ from one start of the gateway to the next.
-    pub(crate) fn new(catalog: Arc<Catalog>, invoker: Invoker, process: u64) -> Self {
-        let ids = Arc::new(InvocationIds::new(process));
-        Self { shared: Arc::new(Shared { catalog, invoker, ids, no_mount: "".into() }) }
-    }
-
-    /// For the layers around it, which answer some requests themselves.
-    pub(crate) fn ids(&self) -> Arc<InvocationIds> {
-        Arc::clone(&self.shared.ids)
+    pub(crate) fn new(catalog: Arc<Catalog>, invoker: Invoker, refusals: Arc<Refusals>) -> Self {
+        Self { shared: Arc::new(Shared { catalog, invoker, refusals, no_mount: "".into() }) }
     }
 }
 
@@ -95,13 +60,11 @@ impl tower::Service<Request<Incoming>> for Edge {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let invocation = shared.ids.next();
-            let mut response = match shared.serve(request, invocation).await {
+            let invocation = shared.refusals.next_invocation();
+            Ok(match shared.serve(request, invocation).await {
                 Ok(response) => response,
-                Err(problem) => problem.for_invocation(invocation).into_edge_response(),
-            };
-            response.headers_mut().insert(REQUEST_ID, id_header(invocation));
-            Ok(response)
+                Err(problem) => shared.refusals.answer(problem, invocation),
+            })
         })
     }
 }
@@ -132,6 +95,7 @@ impl Shared {
         let (mut parts, body) = response.into_parts();
         remove_own(&mut parts.headers);
         parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
+        parts.headers.insert(REQUEST_ID, id_header(invocation));
         Ok(Response::from_parts(parts, body.into()))
     }
 }
@@ -196,21 +160,6 @@ fn remove_own(headers: &mut HeaderMap) {
     }
 }
 
-/// An invocation's name as 32 hexadecimal digits.
-pub(crate) fn id_text(invocation: u128) -> [u8; 32] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (index, digit) in text.iter_mut().enumerate() {
-        *digit = DIGITS[(invocation >> (124 - 4 * index)) as usize & 0xf];
-    }
-    text
-}
-
-fn id_header(invocation: u128) -> HeaderValue {
-    let text = Bytes::copy_from_slice(&id_text(invocation));
-    HeaderValue::from_maybe_shared(text).expect("hexadecimal digits are a header's value")
-}
-
 /// Only a listener that does not say who calls leads here.
 fn unknown_peer() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 0))
@@ -232,12 +181,6 @@ mod tests {
         ] {
             assert_eq!(below(&uri.parse().unwrap(), mount).unwrap().to_string(), expected);
         }
-    }
-
-    #[test]
-    fn an_invocations_name_is_its_number_in_hexadecimal() {
-        let number = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
-        assert_eq!(id_text(number), *b"0123456789abcdef0011223344556677");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use runtime_pool::{LogLine, LogStream};
 use store::Store;
 use tokio::sync::mpsc;
 
-use crate::{deploy::now_ms, edge::id_text};
+use crate::{deploy::now_ms, refusals::id_text};
 
 /// Lines that may wait. Each is at most a few kilobytes.
 pub(crate) const CHANNEL_LINES: usize = 4_096;

@@ -21,6 +21,7 @@ mod guest_logs;
 mod invoker;
 mod middleware;
 mod problem;
+mod refusals;
 mod route_table;
 mod routes;
 mod server;

@@ -12,7 +12,7 @@ use store::Store;
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 
 use self::{in_flight::InFlight, unwind::Unwind};
-use crate::{edge::Edge, problem::Problem};
+use crate::{edge::Edge, problem::Problem, refusals::Refusals};
 
 pub(crate) use self::auth::require_token;
 
@@ -23,14 +23,13 @@ const CONTROL_IN_FLIGHT: usize = 256;
 pub(crate) type DataPlane = InFlight<Unwind<Edge>>;
 
 /// Wraps the data plane. Few and our own, because each request pays for each.
-pub(crate) fn data_plane(edge: Edge, in_flight: usize) -> DataPlane {
-    let ids = edge.ids();
+pub(crate) fn data_plane(edge: Edge, in_flight: usize, refusals: &Arc<Refusals>) -> DataPlane {
     ServiceBuilder::new()
         // Outermost: a full gateway answers before it has looked at anything. The place is held
         // until the response's body has ended.
-        .layer_fn(|inner| InFlight::new(inner, in_flight, Arc::clone(&ids)))
+        .layer_fn(|inner| InFlight::new(inner, in_flight, Arc::clone(refusals)))
         // Around everything that runs our code, so that a panic costs one request.
-        .layer_fn(|inner| Unwind::new(inner, Arc::clone(&ids)))
+        .layer_fn(|inner| Unwind::new(inner, Arc::clone(refusals)))
         .service(edge)
 }
 

@@ -12,7 +12,7 @@ use runtime_pool::{Fault, InvokeError, LoadError, Refusal};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::{body::EdgeBody, deploy, edge::id_text, function_name::NotAName, invoker};
+use crate::{body::EdgeBody, deploy, function_name::NotAName, invoker, refusals::id_text};
 
 /// Names the request or invocation in logs and answers.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("mayfly-request-id");
@@ -295,6 +295,11 @@ impl Problem {
         let mut body = serde_json::to_vec(self).unwrap_or_default();
         body.push(b'\n');
         body.into()
+    }
+
+    /// The last part of its type.
+    pub(crate) fn slug(&self) -> &'static str {
+        self.slug
     }
 
     /// The answer on the data plane.

@@ -15,6 +15,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::sync::OwnedRwLockWriteGuard;
+
 use crate::{
     Digest, Result, Store,
     database::sha256,
@@ -26,7 +28,8 @@ const BATCH: usize = 64;
 
 impl Store {
     /// Removes artifacts that no revision refers to and that are older than
-    /// `older_than_ms` (Unix milliseconds), and returns how many these were.
+    /// `older_than_ms` (Unix milliseconds), and returns which these were, so that what
+    /// others derived from them can go too.
     ///
     /// An artifact's age counts from its first publish; that of a file which no publish
     /// has acknowledged, from its last modification by the clock of the file system.
@@ -36,26 +39,27 @@ impl Store {
     /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace),
     /// [`Io`](crate::Error::Io) and [`Database`](crate::Error::Database).
     /// What was removed before stays removed.
-    pub async fn collect_garbage(&self, older_than_ms: i64) -> Result<u64> {
-        let mut removed = 0;
+    pub async fn collect_garbage(&self, older_than_ms: i64) -> Result<Vec<Digest>> {
+        let mut removed = Vec::new();
         loop {
             let batch = self.collect_unreferenced(older_than_ms).await?;
-            removed += batch as u64;
-            if batch < BATCH {
+            let full = batch.len() == BATCH;
+            removed.extend(batch);
+            if !full {
                 break;
             }
         }
         let directory = self.inner.directory.clone();
         let old = blocking("listing artifacts", move || old_files(&directory, older_than_ms));
         for files in old.await?.chunks(BATCH) {
-            removed += self.collect_files_without_row(files).await?;
+            removed.extend(self.collect_files_without_row(files).await?);
         }
         Ok(removed)
     }
 
     /// Rows first: a crash after them leaves files without a row, which the next
     /// collection finds; the other order would leave rows that lie.
-    async fn collect_unreferenced(&self, older_than_ms: i64) -> Result<usize> {
+    async fn collect_unreferenced(&self, older_than_ms: i64) -> Result<Vec<Digest>> {
         let alone = self.inner.placing.clone().write_owned().await;
         let mut tx = self.inner.main.begin().await?;
         let digests = sqlx::query(
@@ -74,17 +78,10 @@ impl Store {
         .map(|row| Ok(Digest::from_bytes(sha256(row, "digest")?)))
         .collect::<Result<Vec<_>>>()?;
         tx.commit().await?;
-        let rows = digests.len();
-        let directory = self.inner.directory.clone();
-        blocking("removing artifacts", move || {
-            let _alone = alone;
-            digests.iter().try_for_each(|digest| remove(&directory.artifact(digest)))
-        })
-        .await?;
-        Ok(rows)
+        self.remove_files(digests, alone).await
     }
 
-    async fn collect_files_without_row(&self, files: &[Digest]) -> Result<u64> {
+    async fn collect_files_without_row(&self, files: &[Digest]) -> Result<Vec<Digest>> {
         let alone = self.inner.placing.clone().write_owned().await;
         // Asks the connection that writes: the commit of a publish whose future was
         // dropped may still be on its way there.
@@ -100,14 +97,21 @@ impl Store {
             }
         }
         tx.rollback().await?;
-        let removed = orphans.len() as u64;
+        self.remove_files(orphans, alone).await
+    }
+
+    async fn remove_files(
+        &self,
+        digests: Vec<Digest>,
+        alone: OwnedRwLockWriteGuard<()>,
+    ) -> Result<Vec<Digest>> {
         let directory = self.inner.directory.clone();
         blocking("removing artifacts", move || {
             let _alone = alone;
-            orphans.iter().try_for_each(|digest| remove(&directory.artifact(digest)))
+            digests.iter().try_for_each(|digest| remove(&directory.artifact(digest)))?;
+            Ok(digests)
         })
-        .await?;
-        Ok(removed)
+        .await
     }
 }
 

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use tokio::sync::Semaphore;
 use tower::Service;
 
-use crate::{body::EdgeBody, edge::InvocationIds, problem::Problem};
+use crate::{body::EdgeBody, problem::Problem, refusals::Refusals};
 
 /// Refuses at once what would be too much. The tower crate's own limit lets go at the response's
 /// head, so that streams would not be counted.
@@ -19,12 +19,12 @@ use crate::{body::EdgeBody, edge::InvocationIds, problem::Problem};
 pub(crate) struct InFlight<S> {
     inner: S,
     places: Arc<Semaphore>,
-    ids: Arc<InvocationIds>,
+    refusals: Arc<Refusals>,
 }
 
 impl<S> InFlight<S> {
-    pub(crate) fn new(inner: S, max: usize, ids: Arc<InvocationIds>) -> Self {
-        Self { inner, places: Arc::new(Semaphore::new(max)), ids }
+    pub(crate) fn new(inner: S, max: usize, refusals: Arc<Refusals>) -> Self {
+        Self { inner, places: Arc::new(Semaphore::new(max)), refusals }
     }
 }
 
@@ -43,7 +43,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let refusal = self.ids.refuse(Problem::overloaded());
+            let refusal = self.refusals.refuse(Problem::overloaded());
             return Box::pin(async { Ok(refusal) });
         };
         let response = self.inner.call(request);

@@ -12,18 +12,18 @@ use futures_util::{FutureExt as _, future::CatchUnwind};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::{body::EdgeBody, edge::InvocationIds, problem::Problem};
+use crate::{body::EdgeBody, problem::Problem, refusals::Refusals};
 
 /// Turns a panic into a problem.
 #[derive(Clone)]
 pub(crate) struct Unwind<S> {
     inner: S,
-    ids: Arc<InvocationIds>,
+    refusals: Arc<Refusals>,
 }
 
 impl<S> Unwind<S> {
-    pub(crate) fn new(inner: S, ids: Arc<InvocationIds>) -> Self {
-        Self { inner, ids }
+    pub(crate) fn new(inner: S, refusals: Arc<Refusals>) -> Self {
+        Self { inner, refusals }
     }
 }
 
@@ -44,7 +44,7 @@ where
         // What a panicking call leaves half done is its own instance, which is dropped.
         Caught {
             call: AssertUnwindSafe(self.inner.call(request)).catch_unwind(),
-            ids: Arc::clone(&self.ids),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 }
@@ -52,7 +52,7 @@ where
 /// The future of a call that may panic.
 pub(crate) struct Caught<F> {
     call: CatchUnwind<AssertUnwindSafe<F>>,
-    ids: Arc<InvocationIds>,
+    refusals: Arc<Refusals>,
 }
 
 impl<F, E> Future for Caught<F>
@@ -65,7 +65,7 @@ where
         // The panic's message is in the log already: the hook wrote it.
         Pin::new(&mut self.call)
             .poll(cx)
-            .map(|result| result.unwrap_or_else(|_| Ok(self.ids.refuse(Problem::broken()))))
+            .map(|result| result.unwrap_or_else(|_| Ok(self.refusals.refuse(Problem::broken()))))
     }
 }
 
@@ -83,10 +83,13 @@ mod tests {
                 });
             call
         });
-        let response = Unwind::new(panicking, Arc::new(InvocationIds::new(1)))
-            .call(Request::new(()))
-            .await
-            .unwrap();
+        let response = Unwind::new(
+            panicking,
+            Arc::new(Refusals::new(1, &prometheus::Registry::new()).unwrap()),
+        )
+        .call(Request::new(()))
+        .await
+        .unwrap();
         assert_eq!(response.status(), 500);
     }
 }
