@@ -1,1 +1,24 @@
-//! How fast.
+//! How fast, and how much of that is us?
+//!
+//! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
+//!   with a bare axum server ([`throughput`]); cold starts ([`cold`]); deploys ([`deploy`]);
+//!   memory and start-up with many functions ([`density`]).
+//! - `cargo bench -p benches`: the pool in process, without HTTP.
+//! - `bare-axum`: the yardstick that the load harness starts.
+//!
+//! The harness knows the gateway only from outside: its command line, its API, its metrics, and
+//! what `/proc` says of its process. Everything is on the loopback interface and ends by itself.
+
+pub mod client;
+pub mod cold;
+pub mod density;
+pub mod deploy;
+pub mod gateway;
+pub mod generator;
+pub mod guest;
+pub mod histogram;
+pub mod http1;
+pub mod machine;
+pub mod process;
+pub mod report;
+pub mod throughput;

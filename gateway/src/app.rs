@@ -45,7 +45,8 @@ const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
 pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Result<()> {
     telemetry::start_log(&config.logs)?;
     let registry = telemetry::registry()?;
-    let (stop, stopped) = watch::channel(false);
+    let (stop_data, data_stopped) = watch::channel(false);
+    let (stop_control, control_stopped) = watch::channel(false);
     let (ready, readiness) = watch::channel(false);
 
     let store = Store::open(&store::Config::new(&config.data_dir))
@@ -64,7 +65,8 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
-    let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals));
+    let uri_bytes = config.server.uri_bytes;
+    let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), uri_bytes);
     let data_plane = middleware::data_plane(edge, config.server.in_flight, &refusals);
     let functions = Functions {
         deployer,
@@ -75,8 +77,8 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     };
     let control_plane = routes::control_plane(functions, registry, readiness);
 
-    let data_task = data.spawn(data_server.run(data_plane, stopped.clone()));
-    let control_task = control.spawn(control_server.run(control_plane, stopped));
+    let data_task = data.spawn(data_server.run(data_plane, data_stopped));
+    let control_task = control.spawn(control_server.run(control_plane, control_stopped));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     // Ends with the process: it only ever repeats what can be repeated.
@@ -87,9 +89,16 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     tracing::info!("stopping");
     ready.send_replace(false);
     time::sleep(Duration::from_millis(config.server.unready_ms)).await;
-    stop.send_replace(true);
+    let drained = async {
+        // The control plane answers throughout: probes see that we are not ready, and metrics
+        // how far the drain is.
+        stop_data.send_replace(true);
+        data_task.await?;
+        stop_control.send_replace(true);
+        control_task.await
+    };
     tokio::select! {
-        drained = async { tokio::try_join!(data_task, control_task) } => drop(drained?),
+        drained = drained => drained?,
         again = stop_signal() => again?,
     }
     // Who still writes lines has had the whole drain; what has arrived is kept.

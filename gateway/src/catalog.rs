@@ -14,10 +14,11 @@ use store::{ActiveFunction, Settings, Store};
 use crate::{
     config::{Config, FunctionLimits},
     function_name::FunctionName,
+    invoker::OkCounter,
 };
 
-/// The label of functions that came after there were enough.
-const OTHER: &str = "other";
+/// The label of functions that came after there were enough, and of what is none yet.
+pub(crate) const OTHER: &str = "other";
 
 /// One function as calls see it. Never changed.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Active {
     pub(crate) source: Source,
     /// Bytes of a request body.
     pub(crate) request_bytes: u64,
+    pub(crate) ok: OkCounter,
 }
 
 /// All functions that can be called.
@@ -88,19 +90,20 @@ impl Catalog {
     pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> Active {
         let revision = &function.revision;
         let key = FunctionKey { function: function.function.id, revision: revision.number };
-        let source = self.source(name, revision.digest, &revision.settings);
+        let source = self.source(self.label(name), revision.digest, &revision.settings);
         Active {
             mount: format!("/f/{name}").into(),
             key,
             source,
             request_bytes: self.defaults.request_bytes,
+            ok: OkCounter::default(),
         }
     }
 
     /// What the pool needs to make a revision resident.
     pub(crate) fn source(
         &self,
-        name: &FunctionName,
+        label: Arc<str>,
         digest: store::Digest,
         settings: &Settings,
     ) -> Source {
@@ -110,7 +113,7 @@ impl Catalog {
         Source {
             digest: ArtifactDigest(*digest.as_bytes()),
             artifact: self.store.artifact_path(&digest),
-            label: self.label(name),
+            label,
             limits: self.effective_limits(settings),
             environment: settings.environment.clone().into_iter().collect(),
             outbound: outbound.collect::<Vec<HostPattern>>(),

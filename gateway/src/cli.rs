@@ -64,8 +64,8 @@ enum Command {
     /// Compile one artifact; the gateway starts this itself
     #[command(hide = true)]
     CompileWorker {
-        /// What it may use, as the gateway says it
-        limits: Vec<String>,
+        /// The artifact's digest and the worker's limits, as the gateway says them
+        job: Vec<String>,
     },
 }
 
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         // First, and with nothing set up: the worker limits its own process, and threads or
         // settings made before would escape those limits.
-        Command::CompileWorker { limits } => return runtime_pool::compile_worker(limits),
+        Command::CompileWorker { job } => return runtime_pool::compile_worker(&job),
         Command::Serve(serve) => serve.run(),
         Command::Config(command) => command.run(),
         Command::Deploy(command) => client(command.run()),
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_compile_worker_is_hidden_but_there() {
-        let cli = Cli::try_parse_from(["mayfly", "compile-worker", "1", "2", "3"]).unwrap();
+        let cli = Cli::try_parse_from(["mayfly", "compile-worker", "1", "2", "3", "4"]).unwrap();
         assert!(matches!(cli.command, Command::CompileWorker { .. }));
         assert!(!Cli::command().render_help().to_string().contains("compile-worker"));
     }

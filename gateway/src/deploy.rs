@@ -13,7 +13,11 @@ use serde_json::Value;
 use store::{ActiveFunction, Digest, Expect, NewRevision, Published, Received, Settings, Store};
 use tokio::{sync::Mutex, task::JoinError};
 
-use crate::{catalog::Catalog, config::FunctionLimits, function_name::FunctionName};
+use crate::{
+    catalog::{Catalog, OTHER},
+    config::FunctionLimits,
+    function_name::FunctionName,
+};
 
 /// The only tenant there is. It is part of every key, so that there can be more.
 pub(crate) const TENANT: &str = "default";
@@ -157,7 +161,7 @@ impl Deployer {
             return Err(store::Error::TooLarge { max_bytes }.into());
         }
         let before = shared.store.function(TENANT, name.as_str()).await?;
-        let settings = shared.patched(before.as_ref(), head.settings)?;
+        let settings = shared.patched(before.as_ref(), head.settings.clone())?;
         let received = shared.receive(body).await?;
         let found = received.digest();
         if let Some(sent) = head.digest.filter(|sent| *sent != found) {
@@ -167,11 +171,11 @@ impl Deployer {
         if let Some(active) = active.filter(|active| active.revision.settings == settings) {
             return Ok(Deployed::Already(active));
         }
-        let mut source = shared.catalog.source(&name, found, &settings);
+        let mut source = shared.catalog.source(OTHER.into(), found, &settings);
         source.artifact = received.path().to_owned();
         let inspection = shared.pool.prepare(source).await?;
-        let published = shared.publish(name, received, inspection.kind.as_str(), settings);
-        Ok(Deployed::New(to_end(published).await?))
+        let kind = inspection.kind.as_str();
+        to_end(Arc::clone(shared).publish(name, received, kind, head.settings)).await
     }
 
     /// Changes settings: a new revision with the same artifact.
@@ -188,6 +192,9 @@ impl Deployer {
         if settings == before.revision.settings {
             return Ok(Some(before));
         }
+        // A limit may be less than what an instance begins with.
+        let digest = before.revision.digest;
+        shared.pool.prepare(shared.catalog.source(OTHER.into(), digest, &settings)).await?;
         to_end(async move {
             let _order = shared.publishing.lock().await;
             let expected = before.revision.number;
@@ -250,27 +257,35 @@ impl Shared {
         Ok(upload.finish().await?)
     }
 
-    fn publish(
-        self: &Arc<Self>,
+    async fn publish(
+        self: Arc<Self>,
         name: FunctionName,
         received: Received,
         kind: &'static str,
-        settings: Settings,
-    ) -> impl Future<Output = Result<ActiveFunction, Error>> + Send + 'static {
-        let shared = Arc::clone(self);
-        async move {
-            let _order = shared.publishing.lock().await;
-            let new = NewRevision {
-                tenant: TENANT,
-                function: name.as_str(),
-                kind,
-                settings: Some(settings),
-                expect: Expect::Anything,
-                now_ms: now_ms(),
-            };
-            let published = shared.store.publish(&received, new).await?;
-            Ok(shared.activate(name, published).await)
+        patch: Option<Value>,
+    ) -> Result<Deployed, Error> {
+        let _order = self.publishing.lock().await;
+        // Once more: others may have published while this was received and compiled, and the
+        // patch is on what is active now.
+        let before = self.store.function(TENANT, name.as_str()).await?;
+        let settings = self.patched(before.as_ref(), patch)?;
+        let same = |active: &ActiveFunction| {
+            let revision = &active.revision;
+            revision.digest == received.digest() && revision.settings == settings
+        };
+        if let Some(active) = before.filter(same) {
+            return Ok(Deployed::Already(active));
         }
+        let new = NewRevision {
+            tenant: TENANT,
+            function: name.as_str(),
+            kind,
+            settings: Some(settings),
+            expect: Expect::Anything,
+            now_ms: now_ms(),
+        };
+        let published = self.store.publish(&received, new).await?;
+        Ok(Deployed::New(self.activate(name, published).await))
     }
 
     /// Tells the data plane of a revision that the store has made active.
@@ -296,6 +311,8 @@ impl Shared {
         let invalid = |error: serde_json::Error| Error::Settings(error.to_string());
         let mut value = serde_json::to_value(before).map_err(invalid)?;
         merge(&mut value, patch);
+        // Null in place of them all resets them all.
+        let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
         let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
         self.check(&settings)?;
         Ok(settings)

@@ -39,12 +39,20 @@ struct Shared {
     catalog: Arc<Catalog>,
     invoker: Invoker,
     refusals: Arc<Refusals>,
+    uri_bytes: usize,
     no_mount: Arc<str>,
 }
 
 impl Edge {
-    pub(crate) fn new(catalog: Arc<Catalog>, invoker: Invoker, refusals: Arc<Refusals>) -> Self {
-        Self { shared: Arc::new(Shared { catalog, invoker, refusals, no_mount: "".into() }) }
+    /// Requests whose target is longer than `uri_bytes` are refused.
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        invoker: Invoker,
+        refusals: Arc<Refusals>,
+        uri_bytes: usize,
+    ) -> Self {
+        let no_mount = "".into();
+        Self { shared: Arc::new(Shared { catalog, invoker, refusals, uri_bytes, no_mount }) }
     }
 }
 
@@ -77,6 +85,9 @@ impl Shared {
     ) -> Result<Response<EdgeBody>, Problem> {
         let peer = request.extensions().get::<Peer>().map_or_else(unknown_peer, |peer| peer.0);
         let (mut parts, body) = request.into_parts();
+        if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.uri_bytes) {
+            return Err(Problem::target_too_long(self.uri_bytes));
+        }
         let host = host(&parts.uri, &parts.headers)?;
         let (target, mount) = {
             let route = route_table::find(host, parts.uri.path()).ok_or_else(Problem::no_route)?;

@@ -1,8 +1,13 @@
 //! The one door to functions. HTTP uses it; so will cron and queues.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
 use runtime_pool::{Caller, InvokeError, LoadError, Pool, RequestBody, Response, Tier};
 
 use crate::catalog::Active;
@@ -12,6 +17,9 @@ const BUCKETS: &[f64] = &[
     20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0,
     5.0, 30.0,
 ];
+
+/// The outcome of an invocation that was answered by its function.
+const OK: &str = "ok";
 
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
@@ -33,37 +41,48 @@ pub(crate) struct Invoker {
 #[derive(Clone, Debug)]
 pub(crate) struct InvokerMetrics {
     requests: IntCounterVec,
-    total_seconds: HistogramVec,
+    /// One per tier, resolved once.
+    total_seconds: [Histogram; 4],
 }
+
+/// The counter that most invocations of a function increment, resolved at the first of them.
+#[derive(Debug, Default)]
+pub(crate) struct OkCounter(OnceLock<IntCounter>);
 
 impl InvokerMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let metrics = Self {
-            requests: IntCounterVec::new(
-                Opts::new(
-                    "mayfly_requests_total",
-                    "Invocations, by function, outcome and the tier they started from",
-                ),
-                &["function", "outcome", "start"],
-            )?,
-            total_seconds: HistogramVec::new(
-                HistogramOpts::new(
-                    "mayfly_total_seconds",
-                    "From the request's head to the response's head, by tier",
-                )
-                .buckets(BUCKETS.to_vec()),
-                &["start"],
-            )?,
-        };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.total_seconds.clone()))?;
-        Ok(metrics)
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "mayfly_requests_total",
+                "Invocations, by function, outcome and the tier they started from",
+            ),
+            &["function", "outcome", "start"],
+        )?;
+        let total_seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "mayfly_total_seconds",
+                "From the request's head to the response's head, by tier",
+            )
+            .buckets(BUCKETS.to_vec()),
+            &["start"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(total_seconds.clone()))?;
+        let total_seconds = Tier::ALL.map(|tier| total_seconds.with_label_values(&[tier.as_str()]));
+        Ok(Self { requests, total_seconds })
     }
 
-    fn record(&self, label: &str, outcome: &str, start: Tier, since: Instant) {
-        let start = start.as_str();
-        self.requests.with_label_values(&[label, outcome, start]).inc();
-        self.total_seconds.with_label_values(&[start]).observe(since.elapsed().as_secs_f64());
+    fn record(&self, target: &Active, outcome: &str, start: Tier, since: Instant) {
+        let count = || {
+            let labels = [&*target.source.label, outcome, start.as_str()];
+            self.requests.with_label_values(&labels)
+        };
+        if outcome == OK && start == Tier::Loaded {
+            target.ok.0.get_or_init(count).inc();
+        } else {
+            count().inc();
+        }
+        self.total_seconds[start as usize].observe(since.elapsed().as_secs_f64());
     }
 }
 
@@ -80,18 +99,17 @@ impl Invoker {
         caller: Caller,
     ) -> Result<Response, Error> {
         let started = Instant::now();
-        let label = &target.source.label;
         let load = async { Ok::<_, LoadError>(target.source.clone()) };
         let (function, tier) = match self.pool.get_or_load(target.key, load).await {
             Ok(found) => found,
             Err(error) => {
-                self.metrics.record(label, "load-failed", Tier::Cold, started);
+                self.metrics.record(target, "load-failed", Tier::Cold, started);
                 return Err(Error::Load(error));
             }
         };
         let result = function.invoke(request, caller).await;
-        let outcome = result.as_ref().err().map_or("ok", InvokeError::outcome);
-        self.metrics.record(label, outcome, tier, started);
+        let outcome = result.as_ref().err().map_or(OK, InvokeError::outcome);
+        self.metrics.record(target, outcome, tier, started);
         Ok(result?.0)
     }
 }

@@ -153,6 +153,13 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-target", title)
     }
 
+    pub(crate) fn target_too_long(max: usize) -> Self {
+        let title = "The request's target is too long";
+        Self::new(StatusCode::URI_TOO_LONG, Phase::Request, "target-too-long", title)
+            .detail(format!("at most {max} bytes are allowed"))
+            .hint("the operator's setting server.uri_bytes")
+    }
+
     pub(crate) fn bad_query(detail: String) -> Self {
         let title = "The query cannot be read";
         Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-query", title).detail(detail)
@@ -179,6 +186,12 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Phase::Request, "request-too-large", title)
             .detail(format!("at most {max} bytes are allowed"))
             .hint("the operator's setting limits.request_bytes")
+    }
+
+    pub(crate) fn document_too_large(max: usize) -> Self {
+        let title = "The body is too large";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Phase::Request, "document-too-large", title)
+            .detail(format!("at most {max} bytes are allowed"))
     }
 
     pub(crate) fn method_not_allowed() -> Self {
@@ -339,12 +352,22 @@ impl Problem {
             LoadError::AsyncEngineOff => {
                 Self::async_engine_off(StatusCode::SERVICE_UNAVAILABLE, Phase::Load)
             }
-            LoadError::Refused(_) | LoadError::Io { .. } | LoadError::Engine { .. } => {
+            LoadError::NoSpace => Self::no_space(),
+            LoadError::Refused(_)
+            | LoadError::Damaged
+            | LoadError::Io { .. }
+            | LoadError::Engine { .. } => {
                 tracing::error!(error = chain(error), "a published function does not load");
                 let title = "The function could not be loaded";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Load, "load-failed", title)
             }
         }
+    }
+
+    fn no_space() -> Self {
+        tracing::error!("no space left in the data directory");
+        let title = "There is no space left";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, Phase::Store, "no-space", title)
     }
 
     fn compiler_busy(phase: Phase) -> Self {
@@ -433,10 +456,7 @@ impl From<store::Error> for Problem {
             )
             .detail(format!("at most {max_bytes} bytes are allowed"))
             .hint("the operator's setting uploads.artifact_bytes"),
-            store::Error::NoSpace => {
-                tracing::error!("no space left in the data directory");
-                new(StatusCode::INSUFFICIENT_STORAGE, "no-space", "There is no space left")
-            }
+            store::Error::NoSpace => Self::no_space(),
             store::Error::Busy => {
                 new(StatusCode::SERVICE_UNAVAILABLE, "store-busy", "The database is busy")
                     .retry_after(5)
@@ -503,7 +523,10 @@ impl From<LoadError> for Problem {
             LoadError::AsyncEngineOff => {
                 Self::async_engine_off(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile)
             }
-            LoadError::Io { .. } | LoadError::Engine { .. } => Self::internal(&error),
+            LoadError::NoSpace => Self::no_space(),
+            LoadError::Damaged | LoadError::Io { .. } | LoadError::Engine { .. } => {
+                Self::internal(&error)
+            }
         }
     }
 }

@@ -11,7 +11,11 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts},
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, Request,
+        rejection::{BytesRejection, FailedToBufferBody},
+    },
     middleware::from_fn_with_state,
 };
 use http::request::Parts;
@@ -56,6 +60,23 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let decoded = axum::extract::Path::from_request_parts(parts, state).await;
         decoded.map(|axum::extract::Path(parts)| Self(parts)).map_err(|_| Problem::bad_target())
+    }
+}
+
+/// A small body as it was sent. What cannot be read is a problem like any other.
+struct Document(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Document {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        use BytesRejection::FailedToBufferBody as NotRead;
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| match rejection {
+            NotRead(FailedToBufferBody::LengthLimitError(_)) => {
+                Problem::document_too_large(JSON_BYTES)
+            }
+            other => Problem::bad_body(other),
+        })
     }
 }
 

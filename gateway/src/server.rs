@@ -1,5 +1,7 @@
 //! One listener: accept loop, caps, timeouts, drain. Used twice: data plane and control plane.
 
+mod connection;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
@@ -10,10 +12,13 @@ use std::{
 use anyhow::Context as _;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use tokio::{
@@ -23,6 +28,7 @@ use tokio::{
 };
 use tower::Service;
 
+use self::connection::{Activity, Answering, Noted, Spoken, spoken};
 use crate::config::ServerSection;
 
 /// Pause after an accept that failed: without file descriptors the next one fails as well.
@@ -73,10 +79,9 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let protocol = protocol(&self.config);
+        let protocols = Arc::new(Protocols::new(&self.config));
         let connections = Arc::new(Connections::new(&self.config));
         let graceful = GracefulShutdown::new();
-        let first_byte = Duration::from_millis(self.config.header_timeout_ms);
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -90,20 +95,16 @@ impl Server {
                 () = stopped(&mut stop) => break,
             };
             let Some(place) = Connections::join(&connections, peer.ip()) else { continue };
-            let service = TowerToHyperService::new(WithPeer { inner: service.clone(), peer });
-            let protocol = protocol.clone();
-            let watcher = graceful.watcher();
+            let served = Served {
+                service: service.clone(),
+                protocols: Arc::clone(&protocols),
+                peer: Peer(peer),
+                watcher: graceful.watcher(),
+            };
             // Ends with the connection; the drain below waits for its watcher.
             tokio::spawn(async move {
                 let _place = place;
-                if !speaks(&stream, first_byte).await {
-                    return;
-                }
-                let connection = protocol.serve_connection(TokioIo::new(stream), service);
-                // What a client does to its connection is its own business.
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(%peer, %error, "a connection ended");
-                }
+                served.serve(stream).await;
             });
         }
         drop(self.listener);
@@ -119,32 +120,96 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-fn protocol(config: &ServerSection) -> auto::Builder<TokioExecutor> {
-    let mut protocol = auto::Builder::new(TokioExecutor::new());
-    protocol
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(config.idle_timeout_ms))
-        .max_buf_size(config.header_bytes)
-        .max_headers(config.headers);
-    protocol
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEADER_LIST)
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
-    protocol
+/// How connections are served: the same for all of a listener's.
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    /// Time for the head of a request, and for the first byte of a connection.
+    head: Duration,
+    /// Time without a request.
+    idle: Duration,
 }
 
-/// Waits for a client's first byte: a silent connection is not kept.
-async fn speaks(stream: &TcpStream, patience: Duration) -> bool {
-    // Answers are written whole; waiting for more would only delay them.
-    let set = stream.set_nodelay(true);
-    matches!(time::timeout(patience, stream.readable()).await, Ok(Ok(()))) && set.is_ok()
+impl Protocols {
+    fn new(config: &ServerSection) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            // Each connection has its own timer, which also sees what this one does not.
+            .header_read_timeout(None)
+            .max_buf_size(config.header_bytes)
+            .max_headers(config.headers);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADER_LIST)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        Self {
+            http1,
+            http2,
+            head: Duration::from_millis(config.header_timeout_ms),
+            idle: Duration::from_millis(config.idle_timeout_ms),
+        }
+    }
+}
+
+/// One connection before its first byte.
+struct Served<S> {
+    service: S,
+    protocols: Arc<Protocols>,
+    peer: Peer,
+    watcher: Watcher,
+}
+
+impl<S, B> Served<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    async fn serve(self, stream: TcpStream) {
+        let Self { service, protocols, peer, watcher } = self;
+        // Answers are written whole; waiting for more would only delay them.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some(spoken) = spoken(&stream, protocols.head).await else { return };
+        let activity = Activity::new();
+        let io = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
+        let service = Answering { inner: service, peer, activity: Arc::clone(&activity) };
+        let service = TowerToHyperService::new(service);
+        let over = activity.over(spoken, protocols.head, protocols.idle);
+        let result = match spoken {
+            Spoken::Http1 => {
+                let connection = protocols.http1.serve_connection(io, service);
+                tokio::select! {
+                    biased;
+                    result = watcher.watch(connection) => result,
+                    () = over => return,
+                }
+            }
+            Spoken::Http2 => {
+                let connection = protocols.http2.serve_connection(io, service);
+                tokio::select! {
+                    biased;
+                    result = watcher.watch(connection) => result,
+                    () = over => return,
+                }
+            }
+        };
+        // What a client does to its connection is its own business.
+        if let Err(error) = result {
+            tracing::debug!(peer = %peer.0, %error, "a connection ended");
+        }
+    }
 }
 
 /// Counts connections, in all and by address.
@@ -198,31 +263,6 @@ impl Drop for Place {
                 open.by_address.remove(&self.address);
             }
         }
-    }
-}
-
-/// Tells the service who calls.
-#[derive(Clone)]
-struct WithPeer<S> {
-    inner: S,
-    peer: SocketAddr,
-}
-
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Incoming>) -> S::Future {
-        request.extensions_mut().insert(Peer(self.peer));
-        self.inner.call(request)
     }
 }
 

@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::{sync::oneshot, task::AbortHandle};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
-use crate::{error::Limit, metrics::PoolMetrics};
+use crate::{error::Limit, guest_log::FunctionLog, metrics::PoolMetrics};
 
 /// Small writes are merged up to this many bytes before they leave: the protocol layers spend
 /// hundreds of bytes on each frame, whatever its size.
@@ -121,6 +121,25 @@ pub(crate) struct Streaming {
     pub(crate) head: BytesMut,
     pub(crate) rest: Limited,
     pub(crate) guest: GuestTask,
+    pub(crate) cut: Cut,
+}
+
+/// Says that a response broke off after its head was sent.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) metrics: PoolMetrics,
+    pub(crate) log: Arc<FunctionLog>,
+    pub(crate) invocation: u128,
+}
+
+impl Cut {
+    fn record(&self, error: &BodyError) {
+        self.metrics.responses_cut.inc();
+        if let BodyError::Limit(limit) = error {
+            self.metrics.limit_hit(*limit);
+            self.log.system(self.invocation, &error.to_string());
+        }
+    }
 }
 
 /// The task in which a guest goes on after the head of its response.
@@ -190,7 +209,10 @@ impl Streaming {
                 Poll::Pending if self.head.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(None) => self.end(),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Err(error))) => {
+                    self.cut.record(&error);
+                    return Poll::Ready(Some(Err(error)));
+                }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if self.head.is_empty() && data.len() >= MERGE_BYTES => {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -228,7 +250,6 @@ pub(crate) struct Limited {
     empty_writes: u32,
     trailers: Option<http::HeaderMap>,
     outcome: Arc<Outcome>,
-    metrics: PoolMetrics,
 }
 
 impl Limited {
@@ -237,9 +258,8 @@ impl Limited {
         promised: Option<u64>,
         max: u64,
         outcome: Arc<Outcome>,
-        metrics: PoolMetrics,
     ) -> Self {
-        Self { body, left: max, promised, empty_writes: 0, trailers: None, outcome, metrics }
+        Self { body, left: max, promised, empty_writes: 0, trailers: None, outcome }
     }
 
     /// The next frame that is not empty. An end is the end only if the guest meant it.
@@ -263,12 +283,6 @@ impl Limited {
                     Err(error) => Err(error),
                 },
             };
-            if let Err(error) = &checked {
-                self.metrics.responses_cut.inc();
-                if let BodyError::Limit(limit) = error {
-                    self.metrics.limit_hit(*limit);
-                }
-            }
             return Poll::Ready(Some(checked));
         }
     }

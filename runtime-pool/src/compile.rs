@@ -20,11 +20,11 @@ use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore, task::spaw
 use crate::{
     artifact::ArtifactDigest,
     error::{LoadError, Refusal},
-    inspect::{Inspection, looks_like},
+    inspect::{Inspection, PRECOMPILED, looks_like},
     invocation::Tier,
     metrics::PoolMetrics,
     native::{CodeCache, NativeCode},
-    worker::{Report, SUBCOMMAND, WorkerLimits},
+    worker::{Job, Report, SUBCOMMAND},
 };
 
 /// Bytes of a worker's report that are read. Import lists are the longest part of it.
@@ -134,18 +134,19 @@ impl Compiler {
         path: &Path,
     ) -> Result<NativeCode, LoadError> {
         let mut wasm = std::fs::File::open(path).map_err(LoadError::io("opening the artifact"))?;
-        refuse_what_is_no_wasm(&mut wasm)?;
+        refuse_what_is_no_wasm(&mut wasm, path)?;
         let code =
             self.cache.temporary().map_err(LoadError::io("making a file for native code"))?;
         let output = code.reopen().map_err(LoadError::io("opening a file for native code"))?;
-        let limits = WorkerLimits {
+        let job = Job {
+            digest,
             memory_bytes: self.config.memory_bytes,
             cpu_s: self.config.cpu_s,
             output_bytes: self.config.output_bytes,
         };
         let mut child = Command::new(&self.config.worker)
             .arg(SUBCOMMAND)
-            .args(limits.to_arguments())
+            .args(job.to_arguments())
             .env_clear()
             .stdin(Stdio::from(wasm))
             .stdout(Stdio::from(output))
@@ -179,13 +180,15 @@ impl Compiler {
         match serde_json::from_slice(report) {
             Ok(Report::Compiled(inspection)) if status.success() => return Ok(inspection),
             Ok(Report::Refused(refusal)) if status.success() => return Err(refusal.into()),
+            Ok(Report::Damaged) if status.success() => return Err(LoadError::Damaged),
+            Ok(Report::NoSpace) if status.success() => return Err(LoadError::NoSpace),
             Ok(_) | Err(_) => {}
         }
         let signal = status.signal().and_then(Signal::from_named_raw);
         let what = match signal {
-            Some(Signal::XCPU | Signal::KILL) => {
-                format!("more than {} s of CPU time", self.config.cpu_s)
-            }
+            Some(Signal::XCPU) => format!("more than {} s of CPU time", self.config.cpu_s),
+            // Nobody but the kernel does that, and it does so when memory runs out.
+            Some(Signal::KILL) => "more memory than the machine has left".to_owned(),
             // The allocator aborts when the address space is used up.
             Some(Signal::ABORT) => {
                 format!("more than {} bytes of memory", self.config.memory_bytes)
@@ -202,7 +205,7 @@ impl Compiler {
 }
 
 /// Most uploads that are no wasm at all need no child to find out.
-fn refuse_what_is_no_wasm(file: &mut std::fs::File) -> Result<(), LoadError> {
+fn refuse_what_is_no_wasm(file: &mut std::fs::File, path: &Path) -> Result<(), LoadError> {
     let mut start = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(&mut *file, 4_096), &mut start)
         .map_err(LoadError::io("reading the artifact"))?;
@@ -210,7 +213,10 @@ fn refuse_what_is_no_wasm(file: &mut std::fs::File) -> Result<(), LoadError> {
     if start.starts_with(b"\0asm") && start.len() >= 8 {
         Ok(())
     } else {
-        Err(Refusal::NotWasm(looks_like(&start).into()).into())
+        // Only the whole file shows what an ELF file is for.
+        let precompiled = wasmtime::Engine::detect_precompiled_file(path).ok().flatten();
+        let what = if precompiled.is_some() { PRECOMPILED } else { looks_like(&start) };
+        Err(Refusal::NotWasm(what.into()).into())
     }
 }
 

@@ -108,6 +108,12 @@ pub enum LoadError {
     /// Too many compilations wait already.
     #[error("too many compilations are waiting")]
     CompilerBusy,
+    /// There is no space left for native code.
+    #[error("no space left for native code")]
+    NoSpace,
+    /// The artifact's bytes are not those that its digest names.
+    #[error("the artifact was damaged on disk")]
+    Damaged,
     /// The compiler could not be run, or its result not be kept.
     #[error("{what}")]
     Io {
@@ -132,14 +138,21 @@ pub enum LoadError {
 
 impl LoadError {
     pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Io { what, cause: Arc::new(cause) }
+        move |cause| match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Io { what, cause: Arc::new(cause) },
+        }
     }
 
     /// Who must act.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Refused(_) | Self::AsyncEngineOff => Fault::Caller,
-            Self::CompilerBusy | Self::Io { .. } | Self::Engine { .. } => Fault::Platform,
+            Self::CompilerBusy
+            | Self::NoSpace
+            | Self::Damaged
+            | Self::Io { .. }
+            | Self::Engine { .. } => Fault::Platform,
         }
     }
 }

@@ -22,6 +22,10 @@ const SEGMENTS_MAX: u32 = 50_000;
 /// Imports, and exports, of the outermost component or module.
 const EXTERNS_MAX: usize = 1_000;
 
+/// What native code is called when somebody uploads it.
+pub(crate) const PRECOMPILED: &str =
+    "native code made by Wasmtime (a .cwasm file); upload the .wasm it was made from";
+
 /// What a binary turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
@@ -50,11 +54,11 @@ struct Survey {
 
 /// Says what `bytes` are, or why they cannot be a function.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return Err(Refusal::NotWasm(PRECOMPILED.into()));
+    }
     if !bytes.starts_with(b"\0asm") {
         return Err(Refusal::NotWasm(looks_like(bytes).into()));
-    }
-    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
-        return Err(Refusal::NotWasm("native code made by Wasmtime".into()));
     }
     let survey = survey(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
     survey.check_limits()?;
@@ -76,9 +80,6 @@ pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
         .trim_start();
     match bytes {
         [] => "empty",
-        [0x7f, b'E', b'L', b'F', ..] if wasmtime::Engine::detect_precompiled(bytes).is_some() => {
-            "native code made by Wasmtime (a .cwasm file); upload the .wasm it was made from"
-        }
         [0x7f, b'E', b'L', b'F', ..] => "an ELF file (a native program)",
         [b'M', b'Z', ..] => "a Windows program",
         [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] => "a macOS program",

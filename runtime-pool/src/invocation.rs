@@ -23,7 +23,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::{
     InvokeError, Limits,
-    body::{BodyError, GuestTask, Limited, Outcome, RequestBody, ResponseBody, Streaming},
+    body::{BodyError, Cut, GuestTask, Limited, Outcome, RequestBody, ResponseBody, Streaming},
     cpu::{CpuMeter, Metered},
     function::Occupancy,
     guest_log::FunctionLog,
@@ -70,6 +70,9 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Warm, Self::Loaded, Self::Cold, Self::Frozen];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -188,7 +191,6 @@ where
         content_length(&parts.headers)?,
         limits.response_bytes,
         Arc::clone(&run.outcome),
-        metrics.clone(),
     );
 
     let mut collected = Collected::default();
@@ -198,6 +200,7 @@ where
         return Ok((http::Response::from_parts(parts, collected.into_full()), phases));
     }
     let (sender, receiver) = oneshot::channel();
+    let cut = Cut { metrics: metrics.clone(), log: Arc::clone(&log), invocation };
     let guest = Continued { guest: (!finished).then_some(guest), run, log, invocation };
     let task = tokio::spawn(async move {
         guest.run(deadline, receiver).await;
@@ -209,7 +212,8 @@ where
         collected.into_full()
     } else {
         let guest = GuestTask { abort: task.abort_handle(), ended: Some(sender) };
-        ResponseBody::streaming(Streaming { head: collected.into_buffer(), rest: body, guest })
+        let head = collected.into_buffer();
+        ResponseBody::streaming(Streaming { head, rest: body, guest, cut })
     };
     Ok((http::Response::from_parts(parts, body), phases))
 }

@@ -1,6 +1,6 @@
 //! What the pool reports.
 
-use std::time::Duration;
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use prometheus::{
     CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -20,9 +20,21 @@ const PHASE_BUCKETS: &[f64] = &[
 ];
 const COMPILE_BUCKETS: &[f64] = &[5e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
 
-/// The pool's metric families. Cheap to clone.
+/// The pool's metric families. Cheap to clone: each invocation holds them.
 #[derive(Clone, Debug)]
-pub struct PoolMetrics {
+pub struct PoolMetrics(Arc<Families>);
+
+impl Deref for PoolMetrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0
+    }
+}
+
+/// The families themselves.
+#[derive(Debug)]
+pub struct Families {
     /// Instances that exist now.
     pub(crate) live_instances: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
@@ -45,7 +57,7 @@ impl PoolMetrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let phase =
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(PHASE_BUCKETS.to_vec());
-        let metrics = Self {
+        let families = Families {
             live_instances: IntGauge::new("mayfly_live_instances", "Instances that exist now")?,
             waiting_invocations: IntGauge::new(
                 "mayfly_waiting_invocations",
@@ -101,12 +113,14 @@ impl PoolMetrics {
             )?,
         };
         for limit in Limit::ALL {
-            metrics.limit_hits.with_label_values(&[limit.as_str()]);
+            families.limit_hits.with_label_values(&[limit.as_str()]);
         }
-        metrics.collectors().into_iter().try_for_each(|family| registry.register(family))?;
-        Ok(metrics)
+        families.collectors().into_iter().try_for_each(|family| registry.register(family))?;
+        Ok(Self(Arc::new(families)))
     }
+}
 
+impl Families {
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         vec![
             Box::new(self.live_instances.clone()),

@@ -23,6 +23,8 @@ const FOREIGN: &[&str] = &[
     "MAYFLY_TOKEN_FILE",
     "MAYFLY_TOOLS",
     "MAYFLY_GUEST_TARGET_DIR",
+    "MAYFLY_GUEST_RUST",
+    "MAYFLY_GUESTS_BUILT",
 ];
 
 /// One setting, with the place that had the last word.

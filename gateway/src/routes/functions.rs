@@ -2,18 +2,18 @@
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Functions, Path,
+    Document, Functions, Path,
     view::{FunctionView, Page, SettingsView, next_cursor},
 };
 use crate::{
@@ -36,10 +36,20 @@ pub(super) struct FunctionsView {
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeFunction {
     /// What its owner says about it.
-    description: Option<String>,
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
     /// A merge patch on its settings. Makes a new revision.
+    #[serde(default, deserialize_with = "even_null")]
     #[schema(value_type = Option<SettingsView>)]
     settings: Option<Value>,
+}
+
+/// Tells a member that is null from one that is not there.
+fn even_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Which revision's artifact.
@@ -57,6 +67,7 @@ pub(super) struct WhichRevision {
 /// sent, the function answers. Bytes that are active already change nothing.
 #[utoipa::path(
     put, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    operation_id = "deployFunction",
     params(
         ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter"),
         ("repr-digest" = Option<String>, Header, description = "`sha-256=:<base64>:` (RFC 9530): \
@@ -70,6 +81,7 @@ pub(super) struct WhichRevision {
         (status = 200, description = "These bytes are active already", body = FunctionView),
         (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The artifact is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not sent as wasm", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The bytes cannot be a function", body = Problem, content_type = "application/problem+json"),
@@ -95,6 +107,7 @@ pub(super) async fn deploy(
 /// Lists functions.
 #[utoipa::path(
     get, path = "/v1/functions", tag = "functions", security(("token" = [])), params(Page),
+    operation_id = "listFunctions",
     responses(
         (status = 200, description = "A page", body = FunctionsView),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
@@ -116,9 +129,11 @@ pub(super) async fn list(
 /// Shows a function.
 #[utoipa::path(
     get, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    operation_id = "showFunction",
     params(("name" = String, Path)),
     responses(
         (status = 200, description = "The function", body = FunctionView),
+        (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
@@ -139,21 +154,24 @@ pub(super) async fn show(
 /// Changes a function's description or settings.
 #[utoipa::path(
     patch, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    operation_id = "changeFunction",
     params(("name" = String, Path)),
     request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The function as it is now", body = FunctionView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Somebody else changed it at the same time", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The settings are not valid", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn change(
     State(functions): State<Functions>,
     Path(name): Path<String>,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<Json<FunctionView>, Problem> {
     let name = parse(&name)?;
     let change: ChangeFunction =
@@ -163,6 +181,7 @@ pub(super) async fn change(
         functions.deployer.change_settings(name.clone(), patch).await?.ok_or_else(absent)?;
     }
     if let Some(description) = change.description {
+        let description = description.unwrap_or_default();
         let described =
             functions.store.describe(TENANT, name.as_str(), &description, now_ms()).await?;
         described.ok_or_else(absent)?;
@@ -173,10 +192,13 @@ pub(super) async fn change(
 /// Deletes a function and all its revisions.
 #[utoipa::path(
     delete, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    operation_id = "deleteFunction",
     params(("name" = String, Path)),
     responses(
         (status = 204, description = "It is gone"),
+        (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -195,6 +217,7 @@ pub(super) async fn delete(
 /// Gives an artifact's bytes back.
 #[utoipa::path(
     get, path = "/v1/functions/{name}/artifact", tag = "functions", security(("token" = [])),
+    operation_id = "readArtifact",
     params(("name" = String, Path), WhichRevision),
     responses(
         (status = 200, description = "The wasm binary", body = Vec<u8>, content_type = "application/wasm"),
@@ -225,7 +248,7 @@ pub(super) async fn artifact(
             .ok_or_else(|| Problem::revision_not_found(name.as_str(), number))?,
     };
     let tag = format!("\"{}\"", revision.digest);
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == tag.as_str()) {
+    if names(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     let (file, bytes) = store
@@ -240,6 +263,16 @@ pub(super) async fn artifact(
         response.headers_mut().insert(header::ETAG, tag);
     }
     Ok(response)
+}
+
+/// Whether `if-none-match` names this tag. A strong or a weak one is the same to it.
+fn names(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
 }
 
 /// A row whose file is gone.

@@ -56,6 +56,7 @@ pub(super) struct LineView {
 /// Shows a function's log.
 #[utoipa::path(
     get, path = "/v1/functions/{name}/logs", tag = "functions", security(("token" = [])),
+    operation_id = "readLogs",
     params(("name" = String, Path), WhichLines),
     responses(
         (status = 200, description = "Lines", body = LogView),

@@ -1,12 +1,12 @@
 //! `/v1/tokens`: who may use the control plane.
 
-use axum::{Json, body::Bytes, extract::State};
+use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use store::Store;
 use utoipa::ToSchema;
 
-use super::{Path, view::rfc3339};
+use super::{Document, Path, view::rfc3339};
 use crate::{
     deploy::now_ms,
     problem::Problem,
@@ -63,17 +63,19 @@ pub(super) struct TokensView {
 /// Makes a token.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "tokens", security(("token" = [])),
+    operation_id = "createToken",
     request_body = CreateToken,
     responses(
         (status = 201, description = "The token", body = FreshTokenView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not an administrator's token", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create(
     State(store): State<Store>,
-    body: Bytes,
+    Document(body): Document,
 ) -> Result<(StatusCode, Json<FreshTokenView>), Problem> {
     let asked: CreateToken =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
@@ -100,6 +102,7 @@ pub(super) async fn create(
 /// Lists tokens, without their secrets.
 #[utoipa::path(
     get, path = "/v1/tokens", tag = "tokens", security(("token" = [])),
+    operation_id = "listTokens",
     responses(
         (status = 200, description = "All tokens", body = TokensView),
         (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
@@ -121,6 +124,7 @@ pub(super) async fn list(State(store): State<Store>) -> Result<Json<TokensView>,
 /// Revokes a token. It stops working at once.
 #[utoipa::path(
     delete, path = "/v1/tokens/{id}", tag = "tokens", security(("token" = [])),
+    operation_id = "revokeToken",
     params(("id" = String, Path)),
     responses(
         (status = 204, description = "It works no more"),

@@ -65,7 +65,9 @@ impl FromStr for HostPattern {
         let host = host.to_ascii_lowercase();
         let host = host.strip_suffix('.').unwrap_or(&host);
         let host = match host.strip_prefix("*.") {
-            Some(below) if is_name(below) => Host::Below(format!(".{below}")),
+            Some(below) if is_name(below) && !ends_in_a_number(below) => {
+                Host::Below(format!(".{below}"))
+            }
             Some(_) => return Err(wrong()),
             None if is_name(host) || is_ipv6(host) => Host::Exact(host.to_owned()),
             None => return Err(wrong()),
@@ -82,6 +84,11 @@ fn is_name(host: &str) -> bool {
                 && !label.ends_with('-')
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         })
+}
+
+/// No name does: what does is an IPv4 address, which is below nothing.
+fn ends_in_a_number(host: &str) -> bool {
+    host.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn is_ipv6(host: &str) -> bool {
@@ -145,14 +152,16 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for text in ["", "*", "a b", "ftp://a.com", "a.com/path", "a.com:x", "-a.com", "*.*.com"] {
+        for text in
+            ["", "*", "a b", "ftp://a.com", "a.com/path", "a.com:x", "-a.com", "*.*.com", "*.0.0.1"]
+        {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_pattern_shows_as_it_is_read(text in r"(https?://)?(\*\.)?[a-z]{1,8}(\.[a-z0-9]{1,8}){0,3}(:[1-9][0-9]{0,3})?") {
+        fn a_pattern_shows_as_it_is_read(text in r"(https?://)?(\*\.)?[a-z]{1,8}(\.[a-z][a-z0-9]{0,7}){0,3}(:[1-9][0-9]{0,3})?") {
             let pattern: HostPattern = text.parse().unwrap();
             prop_assert_eq!(pattern.to_string(), text);
         }

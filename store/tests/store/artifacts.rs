@@ -203,7 +203,7 @@ async fn garbage_collection_never_takes_an_artifact_that_is_being_published() {
 
     while !publishers.iter().all(JoinHandle::is_finished) {
         let removed = test.store.collect_garbage(END_OF_TIME).await.unwrap().len();
-        collected.fetch_add(removed, Ordering::Relaxed);
+        collected.fetch_add(removed as u64, Ordering::Relaxed);
     }
 
     for publisher in publishers {

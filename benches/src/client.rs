@@ -1,0 +1,112 @@
+//! A blocking HTTP/1.1 client for single requests whose time is to be taken.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use crate::http1;
+
+/// Compiling a large guest takes tens of seconds; nothing here takes longer than this.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its whole body.
+    pub body: Vec<u8>,
+    /// From the first byte of the request to the first of the answer.
+    pub first_byte: Duration,
+}
+
+impl Answer {
+    /// The body as text, for messages.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// One connection that is kept open.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    addr: SocketAddr,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub fn connect(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, addr })
+    }
+
+    /// Sends a request without a body.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer cannot be read.
+    pub fn get(&mut self, path: &str) -> io::Result<Answer> {
+        let request = get_request(self.addr, path);
+        self.exchange(&[&request])
+    }
+
+    /// Sends a request with these header lines, each ended by `\r\n`, and this body.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer cannot be read.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let (addr, length) = (self.addr, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {addr}\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
+        self.exchange(&[head.as_bytes(), body])
+    }
+
+    /// Sends these bytes and reads one answer.
+    fn exchange(&mut self, request: &[&[u8]]) -> io::Result<Answer> {
+        let started = Instant::now();
+        for part in request {
+            self.stream.write_all(part)?;
+        }
+        let mut buffer = vec![0; 64 << 10];
+        let mut filled = 0;
+        let mut first_byte = None;
+        loop {
+            if filled == buffer.len() {
+                buffer.resize(2 * filled, 0);
+            }
+            let read = self.stream.read(&mut buffer[filled..])?;
+            let first_byte = *first_byte.get_or_insert_with(|| started.elapsed());
+            if read == 0 {
+                return Err(io::Error::other("the server closed the connection"));
+            }
+            filled += read;
+            let arrived = &buffer[..filled];
+            if let Some(extent) = http1::response(arrived).map_err(io::Error::other)? {
+                let body = http1::body(arrived, extent);
+                return Ok(Answer { status: extent.status, body, first_byte });
+            }
+        }
+    }
+}
+
+/// A whole request without a body.
+#[must_use]
+pub fn get_request(addr: SocketAddr, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\n\r\n").into_bytes()
+}

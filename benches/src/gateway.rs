@@ -1,0 +1,261 @@
+//! A gateway of our own for the length of a measurement.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::{
+    client::{Answer, Client},
+    process::{self, Memory, Server},
+};
+
+/// How long the gateway gets to answer for the first time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at a gateway that does not answer yet.
+const POLL: Duration = Duration::from_micros(200);
+
+/// How to start gateways.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GatewayOptions {
+    /// The gateway's binary [default: `mayfly` beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub mayfly: Option<PathBuf>,
+    /// A setting of the gateway; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Directory under which data directories are made [default: that for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Directory of the guests [default: functions/dist of the source tree]
+    #[arg(long, value_name = "DIR")]
+    pub dist: Option<PathBuf>,
+}
+
+impl GatewayOptions {
+    /// The binary.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn binary(&self) -> anyhow::Result<PathBuf> {
+        self.mayfly.clone().map_or_else(|| process::sibling("mayfly"), Ok)
+    }
+
+    /// Where data directories are made.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    /// A directory that is removed when it is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn temporary(&self) -> anyhow::Result<tempfile::TempDir> {
+        let made = tempfile::Builder::new().prefix("mayfly-load-").tempdir_in(self.scratch());
+        made.context("making a data directory")
+    }
+
+    /// Reads guests.
+    ///
+    /// # Errors
+    /// When one of them is not built.
+    pub fn guests(&self, names: &[String]) -> anyhow::Result<Vec<crate::guest::Guest>> {
+        let dist = self.dist.clone().unwrap_or_else(crate::guest::dist);
+        names.iter().map(|name| crate::guest::Guest::read(&dist, name)).collect()
+    }
+}
+
+/// A gateway that runs. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    server: Server,
+    data_dir: PathBuf,
+    /// The data plane.
+    pub data: SocketAddr,
+    /// The control plane.
+    pub control: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts a gateway on `data_dir` and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(options: &GatewayOptions, data_dir: &Path) -> anyhow::Result<Self> {
+        let mut gateway = Self::spawn(options, data_dir)?;
+        gateway.poll(gateway.control, "/readyz")?;
+        Ok(gateway)
+    }
+
+    /// Starts a gateway on `data_dir`; returns it, and the time until a function of that name gave
+    /// its first answer.
+    ///
+    /// # Errors
+    /// When it does not start or the function does not answer.
+    pub fn start_until(
+        options: &GatewayOptions,
+        data_dir: &Path,
+        function: &str,
+    ) -> anyhow::Result<(Self, Duration)> {
+        let since = Instant::now();
+        let mut gateway = Self::spawn(options, data_dir)?;
+        gateway.poll(gateway.data, &path_of(function))?;
+        Ok((gateway, since.elapsed()))
+    }
+
+    fn spawn(options: &GatewayOptions, data_dir: &Path) -> anyhow::Result<Self> {
+        let (data, control) = (process::free_address()?, process::free_address()?);
+        let mut arguments = ["serve", "--data-dir"].map(String::from).to_vec();
+        arguments.push(data_dir.display().to_string());
+        for (flag, value) in [("--listen", data), ("--admin-listen", control)] {
+            arguments.extend([flag.to_owned(), value.to_string()]);
+        }
+        // All connections come from one address; the usual limit would refuse some of them.
+        let ours = String::from("server.connections_per_address=10000");
+        for setting in std::iter::once(&ours).chain(&options.settings) {
+            arguments.extend(["--set".to_owned(), setting.clone()]);
+        }
+        fs::create_dir_all(data_dir)?;
+        let server = Server::start(&options.binary()?, &arguments, data_dir.join("harness.log"))?;
+        Ok(Self { server, data_dir: data_dir.to_owned(), data, control })
+    }
+
+    /// Waits for an answer with status 200.
+    fn poll(&mut self, addr: SocketAddr, path: &str) -> anyhow::Result<()> {
+        let since = Instant::now();
+        loop {
+            let answer = Client::connect(addr).and_then(|mut client| client.get(path));
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            self.server.must_live()?;
+            ensure!(since.elapsed() < PATIENCE, "{path} does not answer: {answer:?}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The id of its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// What it has in memory.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        Memory::of(self.pid())
+    }
+
+    /// Warnings and errors in its log.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        self.server.complaints()
+    }
+
+    /// Stops it as an operator would; says how long that took.
+    ///
+    /// # Errors
+    /// When it does not stop, or not with 0.
+    pub fn stop(self) -> anyhow::Result<Duration> {
+        self.server.stop()
+    }
+
+    /// The header line that authorises changes, for [`put`](Self::put).
+    ///
+    /// # Errors
+    /// When the file with the token cannot be read.
+    pub fn authorization(&self) -> anyhow::Result<String> {
+        let path = self.data_dir.join("admin.token");
+        let token = fs::read_to_string(&path)
+            .with_context(|| format!("reading the token in {}", path.display()))?;
+        Ok(format!("authorization: Bearer {}\r\n", token.trim()))
+    }
+
+    /// Deploys `wasm` over `client`, a connection to the control plane.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub fn put(
+        client: &mut Client,
+        authorization: &str,
+        name: &str,
+        wasm: &[u8],
+        settings: &Value,
+    ) -> anyhow::Result<Answer> {
+        let headers = format!(
+            "content-type: application/wasm\r\nmayfly-settings: {settings}\r\n{authorization}"
+        );
+        let answer = client
+            .send("PUT", &format!("/v1/functions/{name}"), &headers, wasm)
+            .with_context(|| format!("deploying {name}"))?;
+        let (status, text) = (answer.status, answer.text());
+        ensure!(status == 201 || status == 200, "deploying {name}: {status} {text}");
+        Ok(answer)
+    }
+
+    /// Deploys on a connection of its own.
+    ///
+    /// # Errors
+    /// When the gateway refuses.
+    pub fn deploy(&self, name: &str, wasm: &[u8], settings: &Value) -> anyhow::Result<()> {
+        let mut client = Client::connect(self.control)?;
+        Self::put(&mut client, &self.authorization()?, name, wasm, settings)?;
+        Ok(())
+    }
+
+    /// How much of a function is in memory, as the API says it.
+    ///
+    /// # Errors
+    /// When there is no such function.
+    pub fn state(&self, name: &str) -> anyhow::Result<String> {
+        let path = format!("/v1/functions/{name}");
+        let answer =
+            Client::connect(self.control)?.send("GET", &path, &self.authorization()?, b"")?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text());
+        let view: Value = serde_json::from_slice(&answer.body)?;
+        let state = view.get("state").and_then(Value::as_str);
+        Ok(state.context("the API does not say a function's state")?.to_owned())
+    }
+
+    /// The sum of all metrics whose names, labels included, begin with `series` and have `label`.
+    ///
+    /// # Errors
+    /// When the metrics cannot be read.
+    pub fn metric(&self, series: &str, label: &str) -> anyhow::Result<f64> {
+        let answer = Client::connect(self.control)?.get("/metrics")?;
+        let text = answer.text();
+        let of_series =
+            text.lines().filter(|line| line.starts_with(series) && line.contains(label));
+        let values = of_series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Ok(values.sum())
+    }
+
+    /// Waits until no function has code in memory.
+    ///
+    /// # Errors
+    /// When that takes longer than `patience`.
+    pub fn wait_until_cold(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let since = Instant::now();
+        while self.metric("mayfly_resident_functions ", "")? > 0.0 {
+            self.server.must_live()?;
+            ensure!(since.elapsed() < patience, "functions are still resident after {patience:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+/// Where the data plane serves a function.
+#[must_use]
+pub fn path_of(function: &str) -> String {
+    format!("/f/{function}/")
+}

@@ -1,0 +1,131 @@
+//! Where figures were taken. A figure without this is a rumour.
+
+use std::{collections::BTreeMap, fs, num::NonZero, path::Path, process::Command, thread};
+
+use serde::Serialize;
+
+/// Dependencies whose versions matter to the figures.
+const CRATES: [&str; 4] = ["wasmtime", "hyper", "axum", "tokio"];
+
+/// The machine, the programs, and how busy it was.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    cores: usize,
+    processor: String,
+    memory_gb: f64,
+    kernel: String,
+    /// Of the harness, and so of what it starts.
+    nice: i32,
+    scratch: String,
+    versions: BTreeMap<String, String>,
+    command: String,
+    load_average_before: String,
+    load_average_after: String,
+}
+
+impl Machine {
+    /// Looks around before a measurement.
+    #[must_use]
+    pub fn observe(mayfly: &Path, scratch: &Path) -> Self {
+        let mut versions: BTreeMap<_, _> = locked_versions(include_str!("../../Cargo.lock"));
+        let output = Command::new(mayfly).arg("--version").output();
+        let version = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+        let version = version.unwrap_or_default().trim().trim_start_matches("mayfly ").to_owned();
+        versions.insert("mayfly".into(), version);
+        Self {
+            cores: thread::available_parallelism().map_or(1, NonZero::get),
+            processor: field(&read("/proc/cpuinfo"), "model name"),
+            memory_gb: memory_gb(&read("/proc/meminfo")),
+            kernel: read("/proc/sys/kernel/osrelease"),
+            nice: rustix::process::getpriority_process(None).unwrap_or_default(),
+            scratch: file_system(&read("/proc/mounts"), scratch),
+            versions,
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            load_average_before: load_average(),
+            load_average_after: String::new(),
+        }
+    }
+
+    /// Looks at the load once more, at the end.
+    pub fn finish(&mut self) {
+        self.load_average_after = load_average();
+    }
+
+    /// The facts as a list.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let Self { cores, processor, memory_gb, kernel, nice, scratch, command, .. } = self;
+        let versions: Vec<String> =
+            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        format!(
+            "- machine: {cores} cores ({processor}), {memory_gb:.0} GB, Linux {kernel}; data on \
+             {scratch}\n- versions: {}\n- load average {} before, {} after; nice {nice}; load \
+             generator on the same machine; servers run with an empty environment\n- command: \
+             `{command}`\n",
+            versions.join(", "),
+            self.load_average_before,
+            self.load_average_after,
+        )
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn load_average() -> String {
+    read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn field(text: &str, name: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.split_once(':')).map_or("unknown", |(_, value)| value).trim().into()
+}
+
+fn memory_gb(text: &str) -> f64 {
+    let kibibytes = field(text, "MemTotal");
+    kibibytes.trim_end_matches(" kB").parse::<f64>().unwrap_or_default() * 1_024.0 / 1e9
+}
+
+/// The type of the file system that `path` is on: flushing to some of them costs nothing.
+fn file_system(mounts: &str, path: &Path) -> String {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let entries = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        Some((words.next()?, words.next()?))
+    });
+    let over = entries.filter(|(mount, _)| path.starts_with(mount));
+    over.max_by_key(|(mount, _)| mount.len()).map_or("unknown", |(_, kind)| kind).to_owned()
+}
+
+/// The versions in a lock file of those crates that matter.
+fn locked_versions(lock: &str) -> BTreeMap<String, String> {
+    let value = |line: &str, key: &str| {
+        Some(line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')?.to_owned())
+    };
+    let pairs = lock.split("[[package]]").filter_map(|package| {
+        let name = package.lines().find_map(|line| value(line, "name"))?;
+        let version = package.lines().find_map(|line| value(line, "version"))?;
+        CRATES.contains(&name.as_str()).then_some((name, version))
+    });
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_that_matter_are_found_in_the_lock_file() {
+        let versions = locked_versions(include_str!("../../Cargo.lock"));
+        assert_eq!(versions.len(), CRATES.len());
+        assert!(versions["axum"].starts_with("0."));
+    }
+
+    #[test]
+    fn a_path_is_on_the_nearest_file_system_above_it() {
+        let mounts = "a / ext4 rw 0 0\nb /nowhere tmpfs rw 0 0\nc /nowhere/else xfs rw 0 0";
+        assert_eq!(file_system(mounts, Path::new("/nowhere/at/all")), "tmpfs");
+        assert_eq!(file_system(mounts, Path::new("/elsewhere")), "ext4");
+    }
+}

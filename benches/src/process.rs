@@ -1,0 +1,224 @@
+//! Servers as processes: started, looked at through `/proc`, stopped.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+
+/// How long a server gets to listen, and to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at a server that does not listen yet.
+const POLL: Duration = Duration::from_micros(200);
+
+/// A server process on the loopback interface. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts `program`. What it writes goes to the file `log`. Its environment is empty, so that
+    /// neither `RUST_BACKTRACE` nor settings of this shell change the figures.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start(program: &Path, arguments: &[String], log: PathBuf) -> anyhow::Result<Self> {
+        let output = File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { child, log })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it accepts connections at `addr`.
+    ///
+    /// # Errors
+    /// When it ends before, or takes too long.
+    pub fn wait_for(&mut self, addr: SocketAddr) -> anyhow::Result<()> {
+        let since = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            self.must_live()?;
+            ensure!(since.elapsed() < PATIENCE, "nobody listens on {addr} after {PATIENCE:?}");
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Fails when the process has ended.
+    ///
+    /// # Errors
+    /// The end of its log.
+    pub fn must_live(&mut self) -> anyhow::Result<()> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let last: Vec<&str> = log.lines().rev().take(5).collect();
+        bail!("the server ended ({status}): {}", last.join(" | "))
+    }
+
+    /// Lines of its log that are warnings or worse.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let bad = |line: &&str| {
+            line.contains("\"WARN\"") || line.contains("\"ERROR\"") || line.contains("panicked")
+        };
+        log.lines().filter(bad).map(ToOwned::to_owned).collect()
+    }
+
+    /// Asks it to stop and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not stop in time or does not exit with 0.
+    pub fn stop(mut self) -> anyhow::Result<Duration> {
+        let since = Instant::now();
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM)?;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "the server ended with {status} on SIGTERM");
+                return Ok(since.elapsed());
+            }
+            ensure!(since.elapsed() < PATIENCE, "the server does not stop on SIGTERM");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU time that a process has used so far, its children excluded, in seconds.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program is in parentheses and may contain anything.
+    let (_, fields) = stat.rsplit_once(") ").context("an unknown format of /proc/PID/stat")?;
+    let ticks: u64 = fields.split(' ').skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// What a process has in memory.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Memory {
+    /// Resident set, in megabytes of 10^6 bytes.
+    pub rss_mb: f64,
+    /// The same with each shared page divided by the number of its users.
+    pub pss_mb: f64,
+    /// Mappings in the address space; the kernel allows `vm.max_map_count` of them.
+    pub mappings: usize,
+}
+
+impl Memory {
+    /// Looks at a process.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let megabytes = |text: &str, name: &str| {
+            let kibibytes = text.lines().find_map(|line| line.strip_prefix(name))?;
+            let kibibytes: f64 = kibibytes.trim().trim_end_matches(" kB").parse().ok()?;
+            Some(kibibytes * 1_024.0 / 1e6)
+        };
+        let rss = megabytes(&read("status")?, "VmRSS:");
+        let pss = megabytes(&read("smaps_rollup")?, "Pss:");
+        Ok(Self {
+            rss_mb: rss.context("no VmRSS in /proc/PID/status")?,
+            pss_mb: pss.context("no Pss in /proc/PID/smaps_rollup")?,
+            mappings: read("maps")?.lines().count(),
+        })
+    }
+}
+
+/// A loopback address that nobody uses.
+///
+/// Below the ports that the kernel gives to clients: a client that polls one of those until its
+/// server listens may at last be connected to itself.
+///
+/// # Errors
+/// When there is none.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    (0..2_000)
+        .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, first + NEXT.fetch_add(1, Relaxed))))
+        .find(|addr| TcpListener::bind(addr).is_ok())
+        .context("no free port on the loopback interface")
+}
+
+/// A program beside this one, in the same target directory.
+///
+/// # Errors
+/// When it is not built: says how to.
+pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("finding this program")?;
+    // Benchmarks are one directory deeper than programs.
+    let built = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|p| p.is_file());
+    built.with_context(|| {
+        format!(
+            "there is no `{name}` beside {}; build it first: cargo build --release -p gateway -p \
+             benches",
+            this.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_works_uses_time_and_memory() {
+        let pid = std::process::id();
+        let before = cpu_seconds(pid).unwrap();
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(60) {
+            std::hint::spin_loop();
+        }
+        assert!(cpu_seconds(pid).unwrap() > before);
+        let memory = Memory::of(pid).unwrap();
+        assert!(memory.rss_mb > 1.0 && memory.pss_mb > 0.1 && memory.mappings > 10, "{memory:?}");
+    }
+
+    #[test]
+    fn addresses_are_not_given_twice() {
+        assert_ne!(free_address().unwrap(), free_address().unwrap());
+    }
+
+    #[test]
+    fn a_server_that_ends_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = Path::new("/bin/false");
+        let mut server = Server::start(program, &[], dir.path().join("log")).unwrap();
+        let error = server.wait_for(free_address().unwrap()).unwrap_err();
+        assert!(error.to_string().starts_with("the server ended"), "{error}");
+    }
+}

@@ -1,0 +1,280 @@
+//! Guests beside a bare axum server: requests per second, latency, CPU time, memory.
+//!
+//! Interleaved, so that what the neighbours of this machine do falls on all alike: in each round
+//! each number of connections, and for each of those every target in turn. Ratios are taken
+//! within a round.
+
+use std::{net::SocketAddr, num::NonZero, thread, time::Duration};
+
+use anyhow::ensure;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    client::{Client, get_request},
+    gateway::{Gateway, GatewayOptions, path_of},
+    generator::{self, Observed, Plan},
+    process::{self, Memory, Server},
+    report::{Findings, Spread, number, progress, table},
+};
+
+/// What to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ThroughputOptions {
+    /// Guests to deploy
+    #[arg(long, value_delimiter = ',', default_value = "c-hello,hello")]
+    pub guests: Vec<String>,
+    /// Numbers of connections
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256",
+        value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub connections: Vec<u16>,
+    /// Rounds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Seconds that each point is measured for
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Milliseconds of load before each point
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub warm_up_ms: u64,
+    /// Threads of the load generator [default: one per core]
+    #[arg(long)]
+    pub threads: Option<NonZero<usize>>,
+}
+
+/// The name of the yardstick.
+const BARE: &str = "bare axum";
+
+/// What is called.
+struct Target {
+    name: String,
+    addr: SocketAddr,
+    path: String,
+    pid: u32,
+}
+
+/// One target at one number of connections in one round.
+#[derive(Clone, Debug, Serialize)]
+struct Point {
+    round: u32,
+    connections: usize,
+    target: String,
+    requests_per_s: f64,
+    cpu_s_per_1000: f64,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    errors: u64,
+    stalled: usize,
+}
+
+/// All rounds of one target at one number of connections.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    connections: usize,
+    target: String,
+    requests_per_s: Spread,
+    requests_ratio: Spread,
+    cpu_s_per_1000: Spread,
+    cpu_ratio: Spread,
+    p50_us: Spread,
+    p99_us: Spread,
+    p999_us: Spread,
+    errors: u64,
+    stalled: usize,
+}
+
+/// A server's memory before and after all rounds.
+#[derive(Clone, Debug, Serialize)]
+struct Footprint {
+    server: String,
+    idle: Memory,
+    after_load: Memory,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a server does not start, or what is needed is not built.
+pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Result<Findings> {
+    let guests = gateway.guests(&options.guests)?;
+    let dir = gateway.temporary()?;
+    let mayfly = Gateway::start(gateway, &dir.path().join("data"))?;
+    for guest in &guests {
+        mayfly.deploy(&guest.name, &guest.wasm, &json!({}))?;
+    }
+    let bare_addr = process::free_address()?;
+    let arguments = ["--listen".to_owned(), bare_addr.to_string()];
+    let program = process::sibling("bare-axum")?;
+    let mut bare = Server::start(&program, &arguments, dir.path().join("bare-axum.log"))?;
+    bare.wait_for(bare_addr)?;
+
+    let mut targets =
+        vec![Target { name: BARE.into(), addr: bare_addr, path: "/".into(), pid: bare.pid() }];
+    targets.extend(guests.iter().map(|guest| Target {
+        name: guest.name.clone(),
+        addr: mayfly.data,
+        path: path_of(&guest.name),
+        pid: mayfly.pid(),
+    }));
+    for target in &targets {
+        let answer = Client::connect(target.addr)?.get(&target.path)?;
+        ensure!(answer.status == 200, "{}: {} {}", target.name, answer.status, answer.text());
+    }
+    let idle = [Memory::of(bare.pid())?, mayfly.memory()?];
+    let mut complaints = Vec::new();
+    let points = measure(&targets, options, &mut complaints)?;
+    let after = [Memory::of(bare.pid())?, mayfly.memory()?];
+    complaints.extend(mayfly.complaints());
+
+    let names = [BARE.to_owned(), format!("mayfly with {}", options.guests.join(", "))];
+    let footprints = names.into_iter().zip(idle).zip(after);
+    let footprints: Vec<_> = footprints
+        .map(|((server, idle), after_load)| Footprint { server, idle, after_load })
+        .collect();
+    let rows = rows(&points, &targets, options);
+    let markdown = format!("{}\n{}", throughput_table(&rows), memory_table(&footprints));
+    let figures = json!({ "throughput": rows, "points": points, "memory": footprints });
+    Ok(Findings { markdown, figures, complaints })
+}
+
+fn measure(
+    targets: &[Target],
+    options: &ThroughputOptions,
+    complaints: &mut Vec<String>,
+) -> anyhow::Result<Vec<Point>> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut points = Vec::new();
+    for round in 1..=options.rounds {
+        for connections in options.connections.iter().map(|count| usize::from(*count)) {
+            for target in targets {
+                let plan = Plan {
+                    addr: target.addr,
+                    request: get_request(target.addr, &target.path),
+                    connections,
+                    threads: options.threads.map_or(cores, NonZero::get),
+                    warm_up: Duration::from_millis(options.warm_up_ms),
+                    measure: Duration::from_secs(options.seconds),
+                };
+                let cpu = || process::cpu_seconds(target.pid);
+                let (observed, before, after) = generator::run(plan, cpu)?;
+                let point = point(round, connections, target, &observed, after? - before?);
+                progress(&format!(
+                    "round {round}, {connections} connections, {}: {} req/s, {} errors",
+                    target.name,
+                    number(point.requests_per_s, 0),
+                    point.errors,
+                ));
+                let first_error = observed
+                    .first_error
+                    .map(|error| format!("{} at {connections} connections: {error}", target.name));
+                complaints.extend(first_error);
+                points.push(point);
+            }
+        }
+    }
+    Ok(points)
+}
+
+fn point(
+    round: u32,
+    connections: usize,
+    target: &Target,
+    observed: &Observed,
+    cpu_seconds: f64,
+) -> Point {
+    let requests = observed.latency.count() as f64;
+    Point {
+        round,
+        connections,
+        target: target.name.clone(),
+        requests_per_s: requests / observed.elapsed.as_secs_f64(),
+        cpu_s_per_1000: cpu_seconds * 1_000.0 / requests.max(1.0),
+        p50_us: observed.latency.quantile_us(0.5),
+        p99_us: observed.latency.quantile_us(0.99),
+        p999_us: observed.latency.quantile_us(0.999),
+        errors: observed.errors,
+        stalled: observed.stalled,
+    }
+}
+
+fn rows(points: &[Point], targets: &[Target], options: &ThroughputOptions) -> Vec<Row> {
+    let of = |target: &str, connections: u16| -> Vec<&Point> {
+        let wanted = |point: &&Point| {
+            point.target == target && point.connections == usize::from(connections)
+        };
+        points.iter().filter(wanted).collect()
+    };
+    let mut rows = Vec::new();
+    for connections in &options.connections {
+        let bare = of(BARE, *connections);
+        for target in targets {
+            let rounds = of(&target.name, *connections);
+            rows.push(row(&rounds, &bare));
+        }
+    }
+    rows
+}
+
+/// Both in the order of rounds.
+fn row(rounds: &[&Point], bare: &[&Point]) -> Row {
+    let spread = |figure: fn(&Point) -> f64| Spread::of(rounds.iter().map(|point| figure(point)));
+    let ratio = |figure: fn(&Point) -> f64| {
+        let pairs = rounds.iter().zip(bare);
+        Spread::of(pairs.map(|(point, bare)| figure(point) / figure(bare)))
+    };
+    Row {
+        connections: rounds[0].connections,
+        target: rounds[0].target.clone(),
+        requests_per_s: spread(|point| point.requests_per_s),
+        requests_ratio: ratio(|point| point.requests_per_s),
+        cpu_s_per_1000: spread(|point| point.cpu_s_per_1000),
+        cpu_ratio: ratio(|point| point.cpu_s_per_1000),
+        p50_us: spread(|point| point.p50_us),
+        p99_us: spread(|point| point.p99_us),
+        p999_us: spread(|point| point.p999_us),
+        errors: rounds.iter().map(|point| point.errors).sum(),
+        stalled: rounds.iter().map(|point| point.stalled).sum(),
+    }
+}
+
+fn throughput_table(rows: &[Row]) -> String {
+    let header = [
+        "connections",
+        "target",
+        "req/s",
+        "÷ bare axum",
+        "CPU s per 1,000 req",
+        "× bare axum",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "errors",
+        "stalled",
+    ];
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.connections.to_string(),
+            row.target.clone(),
+            row.requests_per_s.cell(0),
+            row.requests_ratio.cell(3),
+            row.cpu_s_per_1000.cell(4),
+            row.cpu_ratio.cell(2),
+            row.p50_us.cell(0),
+            row.p99_us.cell(0),
+            row.p999_us.cell(0),
+            row.errors.to_string(),
+            row.stalled.to_string(),
+        ]
+    });
+    table(&header, &cells.collect::<Vec<_>>())
+}
+
+fn memory_table(footprints: &[Footprint]) -> String {
+    let header = ["server", "RSS idle MB", "PSS idle MB", "RSS after MB", "PSS after MB"];
+    let cells = footprints.iter().map(|Footprint { server, idle, after_load }| {
+        let sizes = [idle.rss_mb, idle.pss_mb, after_load.rss_mb, after_load.pss_mb];
+        std::iter::once(server.clone()).chain(sizes.map(|size| number(size, 1))).collect()
+    });
+    table(&header, &cells.collect::<Vec<_>>())
+}

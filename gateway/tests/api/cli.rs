@@ -1,0 +1,236 @@
+//! The command line against a running gateway: what scripts read, and what people are told.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::{
+    guests::path,
+    test_gateway::{TestGateway, mayfly, run},
+};
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// The JSON of a command that must succeed.
+async fn json(gateway: &TestGateway, arguments: &[&str]) -> Value {
+    let output = gateway.cli(&[arguments, &["--output", "json"]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
+}
+
+/// What a command that must fail says, and its exit code.
+async fn failure(gateway: &TestGateway, arguments: &[&str]) -> (i32, String) {
+    let output = gateway.cli(arguments).await;
+    assert_eq!(stdout(&output), "", "{arguments:?}: errors belong on standard error");
+    (output.status.code().unwrap(), stderr(&output).to_owned())
+}
+
+#[tokio::test]
+async fn a_functions_whole_life_in_json() {
+    let gateway = TestGateway::start().await;
+    let hello = path("c-hello");
+    let env = path("t-env");
+    let (hello, env) = (hello.to_str().unwrap(), env.to_str().unwrap());
+
+    let made = json(&gateway, &["deploy", hello, "--name", "greet"]).await;
+    assert_eq!((&made["name"], &made["revision"]), (&"greet".into(), &1.into()));
+    assert_eq!(json(&gateway, &["deploy", hello, "--name", "greet"]).await, made);
+    let deploy = ["deploy", env, "--name", "greet", "--env", "A=grüß", "--memory", "64MiB"];
+    let made = json(&gateway, &[&deploy[..], &["--description", "tells"]].concat()).await;
+    assert_eq!((&made["revision"], &made["description"]), (&2.into(), &"tells".into()));
+    assert_eq!(made["settings"], json!({"environment": {"A": "grüß"}, "memory_bytes": 64 << 20}));
+
+    assert_eq!(json(&gateway, &["show", "greet"]).await, made);
+    assert_eq!(json(&gateway, &["list"]).await["functions"], json!([made]));
+    let revisions = json(&gateway, &["revisions", "greet"]).await;
+    assert_eq!(revisions["revisions"].as_array().unwrap().len(), 2);
+
+    let output = gateway.cli(&["invoke", "greet"]).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "A=grüß\n"));
+    let set = ["set", "greet", "cpu_ms=500", "environment.A=", "environment.B=2", "description="];
+    let changed = json(&gateway, &set).await;
+    assert_eq!(changed["settings"]["environment"], json!({"B": "2"}));
+    assert_eq!((&changed["limits"]["cpu_ms"], &changed["description"]), (&500.into(), &"".into()));
+
+    let activated = json(&gateway, &["activate", "greet", "1"]).await;
+    assert_eq!(activated["revision"], 1);
+    assert_eq!(stdout(&gateway.cli(&["invoke", "greet"]).await), "hello from c\n");
+    let output = gateway.cli(&["delete", "greet", "--yes", "--output", "json"]).await;
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), ""));
+    assert_eq!(json(&gateway, &["list"]).await["functions"], json!([]));
+}
+
+#[tokio::test]
+async fn a_functions_whole_life_for_people() {
+    let gateway = TestGateway::start().await;
+    let hello = path("c-hello");
+    let deploy = ["deploy", hello.to_str().unwrap(), "--name", "greet"];
+    let url = format!("http://{}/f/greet/", gateway.data());
+    for (arguments, expected) in [
+        (&deploy[..], &["deployed greet, revision 1 (wasi-http-0.2, 7.2 KiB)", &url][..]),
+        (&deploy, &["unchanged: greet, revision 1"]),
+        (&["list"], &["NAME", "greet", "wasi-http-0.2", &url]),
+        (&["show", "greet"], &["greet", "sha256:", &url, "cpu_ms"]),
+        (&["set", "greet", "cpu_ms=500"], &["500"]),
+        (&["revisions", "greet"], &["REVISION", "wasi-http-0.2"]),
+        (&["activate", "greet", "1"], &["greet is at revision 1"]),
+        (&["delete", "greet", "-y"], &["deleted greet"]),
+    ] {
+        let output = gateway.cli(arguments).await;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        for text in expected {
+            assert!(stdout(&output).contains(text), "{text}: {}", stdout(&output));
+        }
+        assert!(!stdout(&output).contains('\x1b'), "no colours into a pipe: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_is_called_with_method_path_headers_and_body() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("echo").await;
+    gateway.deploy("t-trap").await;
+    let invoke = ["invoke", "echo", "some/path?x=1", "--include", "--header", "x-test-a: 1"];
+    let output = gateway.cli(&[&invoke[..], &["--data", "a body"]].concat()).await;
+    let said = stdout(&output);
+    assert!(said.contains(" 200 OK\n") && said.ends_with("\n\na body"), "{said}");
+    for header in ["x-echo-method: POST\n", "x-echo-path: /some/path?x=1\n", "x-test-a: 1\n"] {
+        assert!(said.contains(header), "{header}: {said}");
+    }
+    let hello = path("c-hello");
+    let file = format!("@{}", hello.display());
+    let output = gateway.cli(&["invoke", "echo", "--data", &file]).await;
+    assert!(output.stdout == std::fs::read(hello).unwrap(), "the file comes back");
+
+    let failed = gateway.cli(&["invoke", "t-trap", "trap"]).await;
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stdout(&failed).contains("urn:mayfly:problem:function-failed"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_functions_log_is_printed() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-logs").await;
+    let answer = gateway.get("/f/t-logs/?n=2").await;
+    gateway.log_lines("t-logs", 4).await;
+    let page = json(&gateway, &["logs", "t-logs"]).await;
+    assert_eq!(page["lines"].as_array().unwrap().len(), 4);
+    let id = answer.header("mayfly-request-id").unwrap();
+    let output = gateway.cli(&["logs", "t-logs", "--invocation", id]).await;
+    assert_eq!(stdout(&output).lines().count(), 4);
+    assert!(stdout(&output).contains("stderr stderr line 1\n"), "{}", stdout(&output));
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let create = ["token", "create", "ci", "--scope", "read", "--expires-in", "12h"];
+    let made = json(&gateway, &create).await;
+    let (id, text) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let tokens = json(&gateway, &["token", "list"]).await;
+    let listed = tokens["tokens"].as_array().unwrap();
+    let ours = listed.iter().find(|token| token["id"] == id).unwrap();
+    assert_eq!((&ours["name"], &ours["scopes"]), (&"ci".into(), &json!(["read"])));
+
+    let show = async || {
+        let mut command = mayfly(&["show", "c-hello"]);
+        command.env("MAYFLY_TOKEN", text);
+        command.env("MAYFLY_SERVER", format!("http://{}", gateway.control_address()));
+        run(command).await
+    };
+    assert_eq!(show().await.status.code(), Some(0));
+    let revoked = gateway.cli(&["token", "revoke", id]).await;
+    assert_eq!(stdout(&revoked), format!("revoked {id}\n"));
+    let refused = show().await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("A valid token is needed"), "{refused:?}");
+
+    let piped = gateway.cli(&["token", "create", "other"]).await;
+    assert!(stdout(&piped).starts_with("mfy_") && stdout(&piped).lines().count() == 1);
+}
+
+#[tokio::test]
+async fn what_went_wrong_is_said_with_what_to_do() {
+    let gateway = TestGateway::start().await;
+    let refused = path("t-bad-import");
+    let refused = refused.to_str().unwrap();
+    for (arguments, code, expected) in [
+        (
+            &["show", "nobody"][..],
+            1,
+            &["no function is called \"nobody\"", "hint:", "request id:"][..],
+        ),
+        (&["invoke", "nobody"], 1, &["nobody"]),
+        (&["deploy", "/nowhere.wasm", "--name", "x"], 1, &["/nowhere.wasm", "No such file"]),
+        (&["deploy", refused, "--name", "x"], 1, &["acme:thing/widget@1.0.0"]),
+        (&["deploy", refused, "--name", "../x"], 1, &["a function's name has"]),
+        (&["deploy", refused], 2, &["--name"]),
+        (&["set", "nobody", "colour=red"], 2, &["unknown setting `colour`"]),
+        (&["delete", "nobody"], 2, &["--yes"]),
+        (&["delete", "nobody", "--yes"], 1, &["nobody"]),
+        (&["no-such-command"], 2, &["no-such-command"]),
+        (&["show", "x", "--token-file", "/nowhere"], 1, &["/nowhere", "admin.token"]),
+        (&["list", "--server", "http://127.0.0.1:1"], 1, &["127.0.0.1:1", "hint:"]),
+        (&["list", "--server", "https://127.0.0.1:1"], 2, &["https"]),
+    ] {
+        let (found, said) = failure(&gateway, arguments).await;
+        assert_eq!(found, code, "{arguments:?}: {said}");
+        for text in expected {
+            assert!(said.contains(text), "{arguments:?}: {text}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_said_to_be_one() {
+    let gateway = TestGateway::start().await;
+    let mut command = mayfly(&["list"]);
+    command.env("MAYFLY_TOKEN", "mfy_0_0");
+    command.env("MAYFLY_SERVER", format!("http://{}", gateway.control_address()));
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the token is not valid"), "{output:?}");
+    assert!(!stderr(&output).contains("mfy_0_0"), "{output:?}");
+}
+
+#[tokio::test]
+async fn settings_are_checked_with_the_line_that_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mayfly.toml");
+    let check = async |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        run(mayfly(&["config", "check", file.to_str().unwrap()])).await
+    };
+    let right = check("listen = \"127.0.0.1:1\"\n[limits]\ncpu_ms = 100\n").await;
+    assert_eq!(right.status.code(), Some(0), "{right:?}");
+    for (text, line, says) in [
+        ("[limits]\n\ncpu_m = 100\n", ":3:", "cpu_ms"),
+        ("listen = \"127.0.0.1:1\"\nlimit = 1\n", ":2:", "limit"),
+        ("[limits]\ncpu_ms = \"fast\"\n", ":2:", "cpu_ms"),
+        ("[limits\n", ":1:", "toml"),
+    ] {
+        let wrong = check(text).await;
+        assert_eq!(wrong.status.code(), Some(2), "{text}: {wrong:?}");
+        assert!(stderr(&wrong).contains(line) && stderr(&wrong).contains(says), "{wrong:?}");
+    }
+    // And the gateway itself does not start with them.
+    let serve = run(mayfly(&["serve", "--config", file.to_str().unwrap()])).await;
+    assert_eq!(serve.status.code(), Some(2), "{serve:?}");
+}
+
+#[tokio::test]
+async fn a_misspelt_variable_is_refused() {
+    let mut command = mayfly(&["config", "check"]);
+    command.env("MAYFLY_LIMITS_CPU_M", "100");
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("MAYFLY_LIMITS_CPU_MS"), "{output:?}");
+}

@@ -1,0 +1,201 @@
+//! Clients that are slow, silent, too many or too long-winded.
+
+use std::time::Duration;
+
+use http::Method;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time,
+};
+
+use crate::{
+    client::{Connection, Http2, PATIENCE, eventually},
+    test_gateway::TestGateway,
+};
+
+/// What the gateway says on a connection until it closes it.
+async fn until_closed(socket: &mut TcpStream) -> String {
+    let mut said = Vec::new();
+    // A reset is an end like any other.
+    let _ = time::timeout(PATIENCE, socket.read_to_end(&mut said)).await.expect("it stays open");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_stops_half_way_is_not_waited_for() {
+    let gateway = TestGateway::with(&["server.header_timeout_ms=300"]).await;
+    for address in [gateway.data(), gateway.control_address()] {
+        for said in
+            ["", "G", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HTTP/2.0\r\n\r\nSM"]
+        {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(said.as_bytes()).await.unwrap();
+            let answer = until_closed(&mut socket).await;
+            assert!(!answer.contains("200 OK"), "{said:?}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_is_closed() {
+    let gateway = TestGateway::with(&["server.idle_timeout_ms=300"]).await;
+    gateway.deploy("c-hello").await;
+    let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+    socket.write_all(b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let answer = until_closed(&mut socket).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("hello from c\n"), "{answer}");
+
+    let connection = Http2::open(gateway.data()).await;
+    let url = format!("http://{}/f/c-hello/", gateway.data());
+    assert_eq!(connection.post(&url, "").await.status(), 200);
+    connection.closed().await;
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_no_silence() {
+    let timeouts = ["server.idle_timeout_ms=300", "server.header_timeout_ms=300"];
+    let gateway = TestGateway::with(&timeouts).await;
+    gateway.deploy("sse").await;
+    let mut stream = gateway.call(Method::GET, "/f/sse/?n=3&ms=1000").open().await;
+    assert_eq!(stream.rest().await, b"data: 1\n\ndata: 2\n\ndata: 3\n\n");
+}
+
+#[tokio::test]
+async fn one_address_gets_only_its_share_of_connections() {
+    let gateway = TestGateway::with(&["server.connections_per_address=2"]).await;
+    gateway.deploy("c-hello").await;
+    let mut first = Connection::open(gateway.data()).await;
+    let mut second = Connection::open(gateway.data()).await;
+    for connection in [&mut first, &mut second] {
+        assert_eq!(connection.get("/f/c-hello/").await.status(), 200);
+    }
+    let mut third = TcpStream::connect(gateway.data()).await.unwrap();
+    assert_eq!(until_closed(&mut third).await, "");
+    assert_eq!(first.get("/f/c-hello/").await.status(), 200);
+
+    drop(second);
+    eventually("there is a place again", async || {
+        let answer = gateway.call(Method::GET, "/f/c-hello/").try_send().await;
+        answer.is_ok_and(|answer| answer.status() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_has_limits() {
+    let gateway = TestGateway::with(&["server.headers=20", "server.header_bytes=16KiB"]).await;
+    gateway.deploy("c-hello").await;
+    let many: String = (0..21).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "x".repeat(20 << 10));
+    for fields in [many, long] {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        let request = format!("GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let answer = until_closed(&mut socket).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_ahead_are_answered_in_their_order() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("echo").await;
+    let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+    let ask = |n: u32, close: &str| {
+        format!("GET /f/echo/{n} HTTP/1.1\r\nhost: a\r\nconnection: {close}\r\n\r\n")
+    };
+    let all: String = (0..49).map(|n| ask(n, "keep-alive")).collect();
+    socket.write_all((all + &ask(49, "close")).as_bytes()).await.unwrap();
+    let said = until_closed(&mut socket).await;
+    let paths: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix("x-echo-path: /")).collect();
+    let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    assert_eq!(paths, expected);
+}
+
+#[tokio::test]
+async fn broken_framing_ends_the_connection() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("echo").await;
+    for (name, head) in [
+        ("two lengths", "content-length: 1\r\ncontent-length: 2\r\n\r\nab"),
+        ("no length", "content-length: x\r\n\r\n"),
+        ("a negative one", "content-length: -1\r\n\r\n"),
+        ("a coding that is not chunked", "transfer-encoding: gzip\r\n\r\n"),
+        ("a space before the colon", "x-a : 1\r\n\r\n"),
+        ("a folded line", "x-a: 1\r\n 2\r\n\r\n"),
+    ] {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        let request = format!("POST /f/echo/ HTTP/1.1\r\nhost: a\r\n{head}");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let answer = until_closed(&mut socket).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{name}: {answer}");
+    }
+}
+
+/// The most that the gateway has had in memory, in bytes.
+fn peak(gateway: &TestGateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test]
+async fn who_does_not_read_does_not_make_the_gateway_hoard() {
+    const MOST: usize = 64 << 20;
+    let gateway = TestGateway::start().await;
+    for guest in ["echo", "echo-p3", "echo-cgi", "c-echo-cgi"] {
+        gateway.deploy(guest).await;
+        let before = peak(&gateway);
+        let (pieces, call) = gateway.call(Method::POST, &format!("/f/{guest}/")).pieces();
+        let opened = tokio::spawn(call.open());
+        pieces.send(vec![1; 64 << 10].into()).await.unwrap();
+        let mut stream = opened.await.unwrap();
+        // Nobody reads, so sooner or later nobody takes any more. On a busy machine a pause may
+        // look like that end; then less is sent, and the test is only weaker.
+        let mut sent = 64 << 10;
+        let pause = Duration::from_millis(500);
+        while time::timeout(pause, pieces.send(vec![1; 64 << 10].into())).await.is_ok() {
+            sent += 64 << 10;
+            assert!(sent < MOST, "{guest}: it takes everything");
+        }
+        let grown = peak(&gateway) - before;
+        assert!(grown < 24 << 20, "{guest}: {grown} bytes of memory for {sent} of body");
+        drop(pieces);
+        assert_eq!(stream.rest().await.len(), sent, "{guest}: all of it arrives");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_control_plane_refuses_and_the_data_plane_goes_on() {
+    let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
+    gateway.deploy("c-hello").await;
+    let mut uploads = Vec::new();
+    for n in 0..256 {
+        let (pieces, put) = gateway.control(Method::PUT, &format!("/v1/functions/f-{n}")).pieces();
+        let upload = tokio::spawn(put.try_send());
+        pieces.send(vec![0; 10].into()).await.unwrap();
+        uploads.push((pieces, upload));
+    }
+    eventually("all of them are under way", async || {
+        (gateway.files("tmp").len() == 256).then_some(())
+    })
+    .await;
+
+    let refused = gateway.api("/v1/functions").await;
+    assert_eq!(refused.problem(), (503, "control-overloaded"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    for probe in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(gateway.anonymous(Method::GET, probe).send().await.status(), 200, "{probe}");
+    }
+
+    for (pieces, upload) in uploads {
+        drop(pieces);
+        assert_eq!(upload.await.unwrap().unwrap().problem(), (422, "invalid-wasm"));
+    }
+    assert_eq!(gateway.api("/v1/functions").await.status(), 200);
+    gateway.no_uploads_left().await;
+}

@@ -1,0 +1,237 @@
+//! `kill -9` at bad moments: what was acknowledged is there afterwards, the rest is whole or gone.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::Method;
+use tokio::time;
+
+use crate::{
+    client::{Call, eventually},
+    guests::{distinct, guest},
+    test_gateway::TestGateway,
+};
+
+/// The processes that a process has started, by any of its threads.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn is_alive(pid: u32) -> bool {
+    // What has ended but was not waited for has no command line any more.
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+/// Nothing is where work in progress is kept.
+fn nothing_is_half_done(gateway: &TestGateway) {
+    assert_eq!(gateway.files("tmp"), [] as [PathBuf; 0]);
+    let code = gateway.files("code");
+    let temporary = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with('.');
+    assert!(!code.iter().any(temporary), "{code:?}");
+}
+
+#[tokio::test]
+async fn killed_while_an_upload_arrives() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let wasm = guest("hello");
+    let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/hello").pieces();
+    let upload = tokio::spawn(put.try_send());
+    // More than is gathered in memory, so that some of it is in the file.
+    pieces.send(vec![0; 1 << 20].into()).await.unwrap();
+    let arrives = async || {
+        let files = gateway.files("tmp");
+        let written = fs::metadata(files.first()?).ok()?.len();
+        (written > 0).then_some(())
+    };
+    eventually("the upload is on its way to the disk", arrives).await;
+
+    gateway.kill();
+    assert!(upload.await.unwrap().is_err());
+    assert_eq!(gateway.files("tmp").len(), 1, "or there is nothing to clean up");
+    gateway.start_again().await;
+    nothing_is_half_done(&gateway);
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(gateway.show("hello").await.problem(), (404, "function-not-found"));
+    assert_eq!(gateway.put("hello", wasm).send().await.status(), 201);
+}
+
+#[tokio::test]
+async fn killed_while_a_worker_compiles() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).try_send());
+    let pid = gateway.pid();
+    let worker = eventually("a compile worker runs", async || children(pid).first().copied()).await;
+
+    gateway.kill();
+    assert!(upload.await.unwrap().is_err());
+    eventually("the worker is gone, too", async || (!is_alive(worker)).then_some(())).await;
+    assert!(!gateway.files("tmp").is_empty(), "or there is nothing to clean up");
+    gateway.start_again().await;
+    nothing_is_half_done(&gateway);
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(gateway.show("js-hello").await.problem(), (404, "function-not-found"));
+    assert_eq!(gateway.get("/f/js-hello/").await.problem(), (404, "function-not-found"));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_fails_one_deploy() {
+    let gateway = TestGateway::start().await;
+    let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).send());
+    let pid = gateway.pid();
+    let worker = eventually("a compile worker runs", async || children(pid).first().copied()).await;
+    let worker = rustix::process::Pid::from_raw(i32::try_from(worker).unwrap()).unwrap();
+    rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
+
+    assert_eq!(upload.await.unwrap().problem(), (422, "compile-limit"));
+    gateway.no_uploads_left().await;
+    nothing_is_half_done(&gateway);
+    gateway.deploy("c-hello").await;
+}
+
+/// Numbers that look random, the same ones for one seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % end
+    }
+}
+
+/// Revisions that were acknowledged: name, number, digest.
+type Acknowledged = Arc<Mutex<Vec<(String, u64, String)>>>;
+
+/// Uploads other bytes under one name, one after the other, until the gateway is gone.
+async fn upload_until_killed(puts: Vec<(String, Call)>, acknowledged: Acknowledged) {
+    for (name, put) in puts {
+        let Ok(answer) = put.try_send().await else { return };
+        assert_eq!(answer.status(), 201, "{answer:?}");
+        let revision = answer.json()["revision"].as_u64().unwrap();
+        let digest = answer.json()["digest"].as_str().unwrap().to_owned();
+        acknowledged.lock().unwrap().push((name, revision, digest));
+    }
+}
+
+/// All that was acknowledged is there, and the newest of each function answers.
+async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at: &str) {
+    let mut newest = BTreeMap::new();
+    for (name, revision, digest) in acknowledged.lock().unwrap().clone() {
+        newest.insert(name, (revision, digest));
+    }
+    for (name, (revision, digest)) in newest {
+        let answer = gateway.get(&format!("/f/{name}/")).await;
+        assert_eq!(answer.plain(), (200, "hello from c\n"), "{at}: {name}");
+        let revisions = gateway.api(&format!("/v1/functions/{name}/revisions")).await;
+        let kept = revisions.json()["revisions"].as_array().unwrap().clone();
+        let found = kept.iter().find(|kept| kept["revision"] == revision);
+        assert_eq!(found.expect(at)["digest"], digest, "{at}: {name}");
+        // One that was about to be acknowledged may have come after it.
+        let active = gateway.show(&name).await.json()["revision"].as_u64().unwrap();
+        assert!((revision..=revision + 1).contains(&active), "{at}: {name} is at {active}");
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
+    const ROUNDS: u32 = 24;
+    const UPLOADERS: u32 = 4;
+    let seed = 0x5eed_0000 + u64::from(std::process::id());
+    let mut random = Random(seed);
+    let mut gateway = TestGateway::start().await;
+    let wasm = guest("c-hello-cgi");
+    let acknowledged = Acknowledged::default();
+    for round in 0..ROUNDS {
+        let mut uploads = Vec::new();
+        for uploader in 0..UPLOADERS {
+            let name = format!("f-{uploader}");
+            let number = |n| (round * 1000 + n) * UPLOADERS + uploader;
+            let put = |n| (name.clone(), gateway.put(&name, distinct(&wasm, number(n))));
+            let puts = (0..50).map(put).collect();
+            uploads.push(tokio::spawn(upload_until_killed(puts, Arc::clone(&acknowledged))));
+        }
+        time::sleep(Duration::from_millis(random.below(150))).await;
+        gateway.kill();
+        for upload in uploads {
+            upload.await.unwrap();
+        }
+        gateway.start_again().await;
+        nothing_is_half_done(&gateway);
+        let at = format!("seed {seed}, round {round}");
+        nothing_is_lost(&gateway, &acknowledged, &at).await;
+    }
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    assert!(!acknowledged.is_empty(), "seed {seed}: killed too early each time");
+    for (name, revision, digest) in acknowledged {
+        let activate = format!("/v1/functions/{name}/revisions/{revision}/activate");
+        let activated = gateway.control(Method::POST, &activate).send().await;
+        assert_eq!(activated.json()["digest"], digest, "seed {seed}: {activated:?}");
+        let answer = gateway.get(&format!("/f/{name}/")).await;
+        assert_eq!(answer.plain(), (200, "hello from c\n"), "seed {seed}: {name} {revision}");
+    }
+}
+
+#[tokio::test]
+async fn native_code_that_was_damaged_is_compiled_anew() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    for damage in [
+        (|bytes: &mut Vec<u8>| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }) as fn(&mut Vec<u8>),
+        |bytes| bytes.truncate(100),
+        Vec::clear,
+    ] {
+        for extension in ["cwasm", "json"] {
+            gateway.terminate();
+            assert!(gateway.exit().await.success());
+            let files = gateway.files("code");
+            let of_kind = |path: &&PathBuf| path.extension().is_some_and(|e| e == extension);
+            let file = files.iter().find(of_kind).unwrap();
+            let mut bytes = fs::read(file).unwrap();
+            damage(&mut bytes);
+            fs::write(file, bytes).unwrap();
+
+            gateway.start_again().await;
+            assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+            assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0, "{extension}");
+        }
+    }
+    gateway.restart().await;
+    assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0, "and what it made is good");
+}
+
+#[tokio::test]
+async fn native_code_is_a_cache_that_may_be_deleted() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    gateway.deploy("hello-p3").await;
+    gateway.terminate();
+    gateway.exit().await;
+    fs::remove_dir_all(gateway.data_dir().join("code")).unwrap();
+
+    gateway.start_again().await;
+    let calls = (0..20).map(|_| gateway.call(Method::GET, "/f/c-hello/").send());
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.plain(), (200, "hello from c\n"));
+    }
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0, "once for all who asked");
+    assert_eq!(gateway.get("/f/hello-p3/").await.plain(), (200, "hello from rust\n"));
+}

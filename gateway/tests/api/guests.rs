@@ -1,0 +1,53 @@
+//! The guests that `functions/build test` makes.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Once,
+};
+
+/// The bytes of `functions/dist/{name}.wasm`.
+pub(crate) fn guest(name: &str) -> Vec<u8> {
+    let path = path(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Where that file is.
+pub(crate) fn path(name: &str) -> PathBuf {
+    build();
+    functions().join("dist").join(name).with_extension("wasm")
+}
+
+/// Another binary that does the same: a custom section at its end makes it so.
+pub(crate) fn distinct(wasm: &[u8], number: u32) -> Vec<u8> {
+    const CUSTOM: u8 = 0;
+    let mut section = vec![4];
+    section.extend_from_slice(b"test");
+    section.extend_from_slice(&number.to_le_bytes());
+    let mut bytes = wasm.to_vec();
+    bytes.extend_from_slice(&[CUSTOM, u8::try_from(section.len()).unwrap()]);
+    bytes.extend_from_slice(&section);
+    bytes
+}
+
+/// Brings the guests up to date. The script has a lock of its own and is quick when there is
+/// nothing to do; `MAYFLY_GUESTS_BUILT=1` says that somebody has just run it.
+fn build() {
+    static BUILD: Once = Once::new();
+    BUILD.call_once(|| {
+        if std::env::var_os("MAYFLY_GUESTS_BUILT").is_some_and(|value| value == "1") {
+            return;
+        }
+        let output = Command::new(functions().join("build")).arg("test").output().unwrap();
+        assert!(
+            output.status.success(),
+            "functions/build test failed:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+    });
+}
+
+fn functions() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions")
+}

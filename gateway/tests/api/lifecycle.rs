@@ -1,0 +1,203 @@
+//! Starting, stopping, starting again.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use http::Method;
+
+use crate::{
+    client::eventually,
+    test_gateway::{TestGateway, mayfly, run},
+};
+
+#[tokio::test]
+async fn the_first_start_writes_a_token_that_only_its_owner_can_read() {
+    let mut gateway = TestGateway::start().await;
+    let file = gateway.data_dir().join("admin.token");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let token = gateway.token();
+    let shown = format!("admin token           {token}   (shown this once)\n");
+    eventually("it is shown", async || gateway.stdout().contains(&shown).then_some(())).await;
+    assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
+    assert!(!gateway.log().contains(&token), "a token must not be in the log");
+
+    gateway.restart().await;
+    assert_eq!(gateway.token(), token);
+    assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
+    assert!(!gateway.stdout().contains("shown this once"), "only the first start shows it");
+}
+
+#[tokio::test]
+async fn probes_and_the_api_document_need_no_token() {
+    let gateway = TestGateway::start().await;
+    let get = |target: &'static str| gateway.anonymous(Method::GET, target).send();
+    assert_eq!(get("/healthz").await.plain(), (200, "ok\n"));
+    assert_eq!(get("/readyz").await.plain(), (200, "ready\n"));
+    let metrics = get("/metrics").await;
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(metrics.text().contains("mayfly_build_info{version="));
+    assert_eq!(get("/openapi.json").await.json()["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn the_planes_do_not_serve_each_others_paths() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    assert_eq!(gateway.get("/metrics").await.problem(), (404, "no-route"));
+    assert_eq!(gateway.get("/v1/functions").await.problem(), (404, "no-route"));
+    assert_eq!(gateway.api("/f/c-hello/").await.problem(), (404, "no-resource"));
+}
+
+#[tokio::test]
+async fn a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("t-sleep").await;
+    let slow = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=2000").send());
+    gateway.metric_becomes("mayfly_live_instances", 1.0).await;
+
+    gateway.terminate();
+    assert_eq!(slow.await.unwrap().plain(), (200, "slept\n"));
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    assert!(gateway.call(Method::GET, "/f/t-sleep/").try_send().await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_does_not_delay_the_end() {
+    let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
+    gateway.deploy("c-hello").await;
+    let mut kept = crate::client::Connection::open(gateway.data()).await;
+    assert_eq!(kept.get("/f/c-hello/").await.status(), 200);
+    let silent = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+
+    gateway.terminate();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    drop(silent);
+}
+
+#[tokio::test]
+async fn the_drain_ends_at_its_limit() {
+    let mut gateway = TestGateway::with(&["server.drain_ms=200"]).await;
+    gateway.deploy("sse").await;
+    let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
+    stream.read(1).await;
+
+    gateway.terminate();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    assert!(stream.try_rest().await.is_err(), "a cut response must not look complete");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_drain() {
+    let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
+    gateway.deploy("sse").await;
+    let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
+    stream.read(1).await;
+
+    gateway.terminate();
+    let refused = async || gateway.call(Method::GET, "/f/sse/").try_send().await.err().map(drop);
+    eventually("the listener is closed", refused).await;
+    gateway.terminate();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn before_the_drain_it_says_that_it_is_not_ready_and_serves_on() {
+    let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
+    gateway.deploy("c-hello").await;
+
+    gateway.terminate();
+    eventually("it is not ready", async || {
+        let answer = gateway.anonymous(Method::GET, "/readyz").send().await;
+        (answer.plain() == (503, "not ready\n")).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(gateway.anonymous(Method::GET, "/healthz").send().await.status(), 200);
+    gateway.kill();
+}
+
+#[tokio::test]
+async fn a_restart_serves_what_was_deployed_and_compiles_nothing() {
+    let mut gateway = TestGateway::start().await;
+    let before = gateway.deploy("c-hello").await;
+    gateway.deploy("hello-p3").await;
+    gateway.deploy("c-hello-cgi").await;
+
+    gateway.restart().await;
+    let cold = gateway.show("c-hello").await;
+    assert_eq!(
+        (&cold.json()["state"], &cold.json()["digest"]),
+        (&"cold".into(), &before["digest"])
+    );
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(gateway.get("/f/hello-p3/").await.plain(), (200, "hello from rust\n"));
+    assert_eq!(gateway.get("/f/c-hello-cgi/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
+    assert_eq!(gateway.show("c-hello").await.json()["state"], "loaded");
+}
+
+#[tokio::test]
+async fn a_second_gateway_on_the_same_directory_is_refused() {
+    let gateway = TestGateway::start().await;
+    let mut second = mayfly(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    second.arg("--data-dir").arg(gateway.data_dir());
+    let output = run(second).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(gateway.data_dir().to_str().unwrap()), "{said}");
+    assert_eq!(gateway.api("/v1/functions").await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_idle_function_leaves_memory_and_comes_back_when_it_is_called() {
+    let gateway = TestGateway::start().await;
+    let idle = serde_json::json!({"idle_ms": 200});
+    gateway.deploy_with("c-hello", &idle).await;
+    let becomes_cold = async || {
+        let state = gateway.show("c-hello").await.json()["state"].clone();
+        (state == "cold").then_some(())
+    };
+    eventually("it is cold", becomes_cold).await;
+    gateway.metric_becomes("mayfly_resident_functions", 0.0).await;
+    gateway.metric_becomes("mayfly_resident_code_bytes", 0.0).await;
+
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    let started = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let cold_start = r#"mayfly_requests_total{function="c-hello",outcome="ok",start="cold"} 1"#;
+    assert!(started.text().contains(cold_start), "{}", started.text());
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
+    assert_eq!(gateway.metric("mayfly_resident_functions").await, 1.0);
+}
+
+#[tokio::test]
+async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
+    let mut gateway = TestGateway::start().await;
+    gateway.expect_errors();
+    gateway.deploy("c-hello").await;
+    for directory in ["artifacts", "code"] {
+        let files = gateway.files(directory);
+        files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    }
+    gateway.deploy("hello-cgi").await;
+    gateway.restart().await;
+    let failed = gateway.get("/f/c-hello/").await;
+    assert_eq!(failed.problem(), (500, "load-failed"));
+    assert_eq!(failed.json()["fault"], "platform");
+    let artifact = gateway.api("/v1/functions/c-hello/artifact").await;
+    assert_eq!(artifact.problem(), (500, "internal"));
+    assert_eq!(gateway.get("/f/hello-cgi/").await.plain(), (200, "hello from rust\n"));
+    assert!(gateway.log().contains(r#""level":"ERROR""#), "a human must look");
+
+    // What was lost comes back with the same bytes.
+    let again = gateway.put("c-hello", crate::guests::guest("c-hello")).send().await;
+    assert!(again.status() < 300, "{again:?}");
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+}
+
+#[tokio::test]
+async fn a_control_plane_that_others_could_reach_must_be_asked_for() {
+    let serve = ["serve", "--admin-listen", "0.0.0.0:0", "--listen", "127.0.0.1:0"];
+    let output = run(mayfly(&serve)).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("admin_listen") && said.contains("insecure_admin"), "{said}");
+}

@@ -1,0 +1,121 @@
+//! What guests write, as their owners read it.
+
+use serde_json::{Value, json};
+
+use crate::{client::eventually, test_gateway::TestGateway};
+
+fn text(line: &Value) -> &str {
+    line["line"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn lines_are_kept_in_order_with_stream_and_invocation() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-logs").await;
+    let answer = gateway.get("/f/t-logs/?n=3").await;
+    assert_eq!(answer.plain(), (200, "logged\n"));
+
+    let lines = gateway.log_lines("t-logs", 6).await;
+    let of = |stream: &str| -> Vec<&str> {
+        lines.iter().filter(|line| line["stream"] == stream).map(text).collect()
+    };
+    assert_eq!(of("stdout"), ["stdout line 0", "stdout line 1", "stdout line 2"]);
+    assert_eq!(of("stderr"), ["stderr line 0", "stderr line 1", "stderr line 2"]);
+    let id = answer.header("mayfly-request-id").unwrap();
+    assert!(lines.iter().all(|line| line["invocation"] == id && line["revision"] == 1));
+    assert!(lines.is_sorted_by_key(|line| line["cursor"].as_i64().unwrap()));
+}
+
+#[tokio::test]
+async fn the_lines_of_one_invocation_can_be_asked_for() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-logs").await;
+    gateway.get("/f/t-logs/?n=2").await;
+    let second = gateway.get("/f/t-logs/?n=1").await;
+    let all = gateway.log_lines("t-logs", 6).await;
+    assert_eq!(all.len(), 6);
+    let id = second.header("mayfly-request-id").unwrap();
+    let log = gateway.api(&format!("/v1/functions/t-logs/logs?invocation={id}")).await;
+    let lines = log.json()["lines"].as_array().unwrap();
+    assert_eq!(lines.iter().map(text).collect::<Vec<_>>(), ["stdout line 0", "stderr line 0"]);
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_where_it_stopped() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-logs").await;
+    gateway.get("/f/t-logs/?n=5").await;
+    let all = gateway.log_lines("t-logs", 10).await;
+    let mut cursor = all[0]["cursor"].as_i64().unwrap() - 1;
+    let mut read = Vec::new();
+    loop {
+        let target = format!("/v1/functions/t-logs/logs?limit=3&after={cursor}");
+        let page = gateway.api(&target).await.json().clone();
+        let lines = page["lines"].as_array().unwrap();
+        assert!(lines.len() <= 3);
+        read.extend(lines.clone());
+        assert_eq!(page["next_cursor"].as_i64().unwrap(), read.last().unwrap()["cursor"]);
+        if lines.is_empty() {
+            break;
+        }
+        cursor = page["next_cursor"].as_i64().unwrap();
+    }
+    assert_eq!(read, all);
+
+    // Without a cursor: the newest, still with the oldest of them first.
+    let newest = gateway.api("/v1/functions/t-logs/logs?limit=3").await;
+    assert_eq!(newest.json()["lines"].as_array().unwrap()[..], all[7..]);
+}
+
+#[tokio::test]
+async fn what_exceeds_the_limit_is_dropped_and_said() {
+    let gateway = TestGateway::with(&["limits.log_bytes=1000"]).await;
+    gateway.deploy("t-logs").await;
+    gateway.get("/f/t-logs/?n=1000").await;
+    // Each line has 13 to 15 bytes.
+    let lines = gateway.log_lines("t-logs", 60).await;
+    let (last, kept) = lines.split_last().unwrap();
+    assert_eq!(last["stream"], "system");
+    assert!(text(last).contains("dropped") && text(last).contains("log_bytes"), "{last}");
+    let dropped: usize = text(last).split(' ').next().unwrap().parse().unwrap();
+    let bytes: usize = kept.iter().map(|line| text(line).len()).sum();
+    assert!((900..=1000).contains(&bytes), "{bytes}");
+    let written: usize = (0..1000).map(|n| 2 * format!("stdout line {n}").len()).sum();
+    assert_eq!(bytes + dropped, written);
+}
+
+#[tokio::test]
+async fn standard_error_of_a_program_is_its_log() {
+    let gateway = TestGateway::start().await;
+    // Go begins with 34 pages, wants more, and says on standard error why it ends.
+    gateway.deploy_with("go-hello", &json!({"memory_bytes": 36 * 65_536})).await;
+    assert_eq!(gateway.get("/f/go-hello/").await.status(), 502);
+    let said = async || {
+        let lines = gateway.log_lines("go-hello", 1).await;
+        let is_said = |line: &Value| line["stream"] == "stderr" && text(line).contains("allocate");
+        lines.iter().any(is_said).then_some(())
+    };
+    eventually("Go has said why", said).await;
+}
+
+#[tokio::test]
+async fn another_functions_log_is_another_log() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-logs").await;
+    gateway.deploy("c-hello").await;
+    gateway.get("/f/t-logs/?n=1").await;
+    gateway.log_lines("t-logs", 2).await;
+    let log = gateway.api("/v1/functions/c-hello/logs").await;
+    assert_eq!(log.json(), &json!({"lines": [], "next_cursor": null}));
+    let nobody = gateway.api("/v1/functions/nobody/logs").await;
+    assert_eq!(nobody.problem(), (404, "function-not-found"));
+}
+
+#[tokio::test]
+async fn lines_survive_a_restart() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("t-logs").await;
+    gateway.get("/f/t-logs/?n=2").await;
+    gateway.restart().await;
+    assert_eq!(gateway.log_lines("t-logs", 4).await.len(), 4);
+}

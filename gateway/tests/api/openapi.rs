@@ -1,0 +1,188 @@
+//! The API's document, held against the running server.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{client::Answer, guests::guest, test_gateway::TestGateway};
+
+async fn document(gateway: &TestGateway) -> Value {
+    let answer = gateway.anonymous(Method::GET, "/openapi.json").send().await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    answer.json().clone()
+}
+
+/// Every operation: its method, its path, what the document says about it.
+fn operations(document: &Value) -> Vec<(Method, String, Value)> {
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_ascii_uppercase().parse().unwrap();
+            operations.push((method, path.clone(), operation.clone()));
+        }
+    }
+    operations
+}
+
+fn is_open(path: &str) -> bool {
+    ["/healthz", "/readyz", "/metrics"].contains(&path)
+}
+
+#[tokio::test]
+async fn the_document_is_whole() {
+    let gateway = TestGateway::start().await;
+    let document = document(&gateway).await;
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap().to_owned();
+        assert!(ids.insert(id), "{method} {path}: its operationId is taken");
+        assert!(operation["summary"].is_string(), "{method} {path}");
+        assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path}");
+    }
+    let mut references = Vec::new();
+    find_references(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+fn find_references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get("$ref") {
+                found.push(reference.clone());
+            }
+            fields.values().for_each(|value| find_references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| find_references(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[tokio::test]
+async fn every_operation_in_the_document_is_there() {
+    let gateway = TestGateway::start().await;
+    for (method, path, _) in operations(&document(&gateway).await) {
+        let target =
+            path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x");
+        let answer = gateway.control(method.clone(), &target).send().await;
+        let missing = answer.text().contains("no-resource") || answer.status() == 405;
+        assert!(!missing, "{method} {target}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_but_the_probes_needs_a_token() {
+    let gateway = TestGateway::start().await;
+    for (method, path, operation) in operations(&document(&gateway).await) {
+        let target =
+            path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x");
+        let answer = gateway.anonymous(method.clone(), &target).send().await;
+        if is_open(&path) {
+            assert!(operation["security"].is_null(), "{method} {path}");
+            assert_eq!(answer.status(), 200, "{method} {path}");
+        } else {
+            assert_eq!(operation["security"], json!([{"token": []}]), "{method} {path}");
+            assert!(operation["responses"]["401"].is_object(), "{method} {path}");
+            assert_eq!(answer.problem(), (401, "unauthorized"), "{method} {path}");
+        }
+    }
+}
+
+/// What the document says about one schema, against an answer.
+fn fits(document: &Value, schema: &str, value: &Value) {
+    let schema = &document["components"]["schemas"][schema];
+    let listed: BTreeSet<&String> = schema["properties"].as_object().unwrap().keys().collect();
+    let there: BTreeSet<&String> = value.as_object().unwrap().keys().collect();
+    assert!(there.is_subset(&listed), "not in the document: {:?}", there.difference(&listed));
+    for required in schema["required"].as_array().unwrap() {
+        assert!(value.get(required.as_str().unwrap()).is_some(), "{required} is missing: {value}");
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_shape_that_the_document_gives_them() {
+    let gateway = TestGateway::start().await;
+    let document = document(&gateway).await;
+    let settings = json!({"environment": {"A": "1"}, "cpu_ms": 100, "outbound": ["a.example"]});
+    gateway.deploy_with("t-logs", &settings).await;
+    let change = json!({"settings": {"queue": 3}, "description": "x"});
+    let views: Vec<Answer> = vec![
+        gateway.put("fresh", guest("c-hello")).send().await,
+        gateway.put("fresh", guest("c-hello")).send().await,
+        gateway.show("t-logs").await,
+        gateway.patch("t-logs", &change).await,
+        gateway.control(Method::POST, "/v1/functions/t-logs/revisions/1/activate").send().await,
+    ];
+    let list = gateway.api("/v1/functions").await.json().clone();
+    fits(&document, "FunctionsView", &list);
+    let listed = list["functions"].as_array().unwrap().iter();
+    for view in views.iter().map(Answer::json).chain(listed) {
+        let schema = &document["components"]["schemas"]["FunctionView"]["properties"];
+        let properties: BTreeSet<&String> = schema.as_object().unwrap().keys().collect();
+        assert_eq!(view.as_object().unwrap().keys().collect::<BTreeSet<_>>(), properties);
+        fits(&document, "FunctionView", view);
+        fits(&document, "LimitsView", &view["limits"]);
+    }
+
+    let revisions = gateway.api("/v1/functions/t-logs/revisions").await.json().clone();
+    fits(&document, "RevisionsView", &revisions);
+    fits(&document, "RevisionView", &revisions["revisions"][0]);
+    gateway.get("/f/t-logs/?n=1").await;
+    let line = &gateway.log_lines("t-logs", 1).await[0];
+    fits(&document, "LineView", line);
+    let tokens = gateway.api("/v1/tokens").await.json().clone();
+    fits(&document, "TokensView", &tokens);
+    fits(&document, "TokenView", &tokens["tokens"][0]);
+    fits(&document, "Problem", gateway.show("nobody").await.json());
+    fits(&document, "Problem", gateway.get("/").await.json());
+}
+
+#[tokio::test]
+async fn every_status_that_is_answered_is_in_the_document() {
+    let gateway = TestGateway::start().await;
+    let document = document(&gateway).await;
+    gateway.deploy("c-hello").await;
+    let json = |method, target: &str, body: Value| gateway.control(method, target).json(&body);
+    let function = "/v1/functions/{name}";
+    for (call, method, path) in [
+        (gateway.put("A", ""), "put", function),
+        (gateway.put("a", ""), "put", function),
+        (gateway.put("a", "").header("content-encoding", "gzip"), "put", function),
+        (gateway.control(Method::GET, "/v1/functions/nobody"), "get", function),
+        (gateway.control(Method::GET, "/v1/functions/A"), "get", function),
+        (gateway.control(Method::DELETE, "/v1/functions/A"), "delete", function),
+        (json(Method::PATCH, "/v1/functions/c-hello", json!([])), "patch", function),
+        (
+            json(Method::PATCH, "/v1/functions/c-hello", json!({"settings": {"x": 1}})),
+            "patch",
+            function,
+        ),
+        (
+            json(
+                Method::PATCH,
+                "/v1/functions/c-hello",
+                json!({"description": "x".repeat(300_000)}),
+            ),
+            "patch",
+            function,
+        ),
+        (json(Method::POST, "/v1/tokens", json!({})), "post", "/v1/tokens"),
+        (
+            gateway.control(Method::POST, "/v1/functions/c-hello/revisions/x/activate"),
+            "post",
+            "/v1/functions/{name}/revisions/{revision}/activate",
+        ),
+        (gateway.control(Method::GET, "/v1/functions?limit=x"), "get", "/v1/functions"),
+    ] {
+        let answer = call.send().await;
+        let listed = &document["paths"][path][method]["responses"];
+        let status = answer.status().to_string();
+        assert!(listed[&status].is_object(), "{method} {path} answers {answer:?}");
+    }
+}

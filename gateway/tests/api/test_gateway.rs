@@ -1,0 +1,291 @@
+//! A running gateway, and what tests do to it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+};
+
+use http::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    client::{Answer, Call, eventually},
+    guests::guest,
+};
+
+/// The program that is tested.
+const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
+
+/// The real binary with a data directory of its own. Dropping it kills it, and fails the test
+/// when the gateway has logged an error.
+pub(crate) struct TestGateway {
+    dir: TempDir,
+    settings: Vec<String>,
+    process: Child,
+    data: SocketAddr,
+    control: SocketAddr,
+    expects_errors: bool,
+}
+
+impl TestGateway {
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts a gateway with `settings`, each `key=value`.
+    pub(crate) async fn with(settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let process = spawn(dir.path(), &settings);
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut gateway =
+            Self { dir, settings, process, data: nowhere, control: nowhere, expects_errors: false };
+        gateway.read_addresses().await;
+        gateway
+    }
+
+    /// Errors in the gateway's log are what this test is about.
+    pub(crate) fn expect_errors(&mut self) {
+        self.expects_errors = true;
+    }
+
+    async fn read_addresses(&mut self) {
+        let (data, control) = eventually("the gateway says where it listens", async || {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                panic!("the gateway ended with {status}");
+            }
+            let said = self.stdout();
+            let data = address(&said, "functions answer at")?;
+            Some((data, address(&said, "control plane at")?))
+        })
+        .await;
+        (self.data, self.control) = (data, control);
+    }
+
+    // The process.
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What it wrote to standard output since its last start.
+    pub(crate) fn stdout(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stdout")).unwrap()
+    }
+
+    /// Its own log since the first start.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        eventually("the gateway ends", async || self.process.try_wait().unwrap()).await
+    }
+
+    /// Sends SIGKILL, and waits until the process is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts again what has ended, on the same data directory.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.process.try_wait().unwrap().is_some(), "it still runs");
+        self.process = spawn(self.dir.path(), &self.settings);
+        self.read_addresses().await;
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        self.terminate();
+        assert!(self.exit().await.success());
+        self.start_again().await;
+    }
+
+    /// Files below a part of the data directory, without directories.
+    pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.data_dir().join(below)];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { directories.push(path) } else { files.push(path) }
+            }
+        }
+        files
+    }
+
+    /// Waits until no upload has left anything behind.
+    pub(crate) async fn no_uploads_left(&self) {
+        eventually("tmp/ is empty", async || self.files("tmp").is_empty().then_some(())).await;
+    }
+
+    // The data plane.
+
+    pub(crate) fn data(&self) -> SocketAddr {
+        self.data
+    }
+
+    pub(crate) fn call(&self, method: Method, target: &str) -> Call {
+        Call::new(self.data, method, target)
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.call(Method::GET, target).send().await
+    }
+
+    // The control plane.
+
+    pub(crate) fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    pub(crate) fn token(&self) -> String {
+        fs::read_to_string(self.data_dir().join("admin.token")).unwrap().trim().to_owned()
+    }
+
+    /// A request to the control plane without a token.
+    pub(crate) fn anonymous(&self, method: Method, target: &str) -> Call {
+        Call::new(self.control, method, target)
+    }
+
+    /// A request to the control plane with the administrator's token.
+    pub(crate) fn control(&self, method: Method, target: &str) -> Call {
+        let bearer = format!("Bearer {}", self.token());
+        self.anonymous(method, target).header("authorization", &bearer)
+    }
+
+    pub(crate) async fn api(&self, target: &str) -> Answer {
+        self.control(Method::GET, target).send().await
+    }
+
+    pub(crate) fn put(&self, name: &str, wasm: impl Into<bytes::Bytes>) -> Call {
+        self.control(Method::PUT, &format!("/v1/functions/{name}"))
+            .header("content-type", "application/wasm")
+            .body(wasm)
+    }
+
+    /// Deploys a guest under its own name.
+    pub(crate) async fn deploy(&self, guest: &str) -> Value {
+        self.deploy_with(guest, &Value::Null).await
+    }
+
+    /// Deploys a guest under its own name, with settings.
+    pub(crate) async fn deploy_with(&self, name: &str, settings: &Value) -> Value {
+        let mut put = self.put(name, guest(name));
+        if !settings.is_null() {
+            put = put.header("mayfly-settings", &settings.to_string());
+        }
+        let answer = put.send().await;
+        assert_eq!(answer.status(), 201, "{answer:?}");
+        answer.json().clone()
+    }
+
+    pub(crate) async fn patch(&self, name: &str, change: &Value) -> Answer {
+        self.control(Method::PATCH, &format!("/v1/functions/{name}")).json(change).send().await
+    }
+
+    pub(crate) async fn show(&self, name: &str) -> Answer {
+        self.api(&format!("/v1/functions/{name}")).await
+    }
+
+    /// Lines of a function's log, once there are `count` of them.
+    pub(crate) async fn log_lines(&self, name: &str, count: usize) -> Vec<Value> {
+        let target = format!("/v1/functions/{name}/logs?limit=1000");
+        eventually("lines are in the function's log", async || {
+            let lines = self.api(&target).await.json()["lines"].as_array().unwrap().clone();
+            (lines.len() >= count).then_some(lines)
+        })
+        .await
+    }
+
+    /// The sum of a metric over all its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.anonymous(Method::GET, "/metrics").send().await;
+        let series = text.text().lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn metric_becomes(&self, name: &str, value: f64) {
+        let what = format!("{name} is {value}");
+        eventually(&what, async || (self.metric(name).await == value).then_some(())).await;
+    }
+
+    // The command line.
+
+    /// Runs a client command of the same binary against this gateway.
+    pub(crate) async fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = mayfly(arguments);
+        command
+            .env("MAYFLY_DATA_DIR", self.data_dir())
+            .env("MAYFLY_SERVER", format!("http://{}", self.control));
+        run(command).await
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let log = self.log();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "shown only when the test fails")]
+            {
+                eprintln!("--- the gateway's log:\n{log}--- end of the gateway's log");
+            }
+            return;
+        }
+        let is_bad = |line: &&str| line.contains(r#""level":"ERROR""#) || line.contains("panicked");
+        let bad: Vec<&str> = log.lines().filter(is_bad).collect();
+        assert!(self.expects_errors || bad.is_empty(), "the gateway logged {bad:#?}");
+    }
+}
+
+fn spawn(dir: &Path, settings: &[String]) -> Child {
+    let mut command =
+        mayfly(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(dir.join("data"));
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    let log = OpenOptions::new().create(true).append(true).open(dir.join("stderr")).unwrap();
+    let stdout = File::create(dir.join("stdout")).unwrap();
+    command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap()
+}
+
+/// The binary, with nothing of this process's environment.
+pub(crate) fn mayfly(arguments: &[&str]) -> Command {
+    let mut command = Command::new(MAYFLY);
+    command.env_clear().args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end, on a thread of its own.
+pub(crate) async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn address(stdout: &str, label: &str) -> Option<SocketAddr> {
+    // A line without its end may be one that is still being written.
+    let line = stdout.split_inclusive('\n').find(|line| line.starts_with(label))?;
+    let url = line.strip_suffix('\n')?.split_whitespace().last()?;
+    url.strip_prefix("http://")?.split('/').next()?.parse().ok()
+}
