@@ -19,7 +19,8 @@ pub struct Guest {
 /// Where `functions/build` puts guests, in the source tree that this was built from.
 #[must_use]
 pub fn dist() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions/dist")
+    let this_crate = Path::new(env!("CARGO_MANIFEST_DIR"));
+    this_crate.parent().unwrap_or(this_crate).join("functions/dist")
 }
 
 impl Guest {

@@ -9,7 +9,7 @@ use runtime_pool::{
 use store::Store;
 use tokio::{
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time,
 };
@@ -44,6 +44,8 @@ const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
 /// can keep the other from working.
 pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Result<()> {
     telemetry::start_log(&config.logs)?;
+    // Before anybody is told that we are here.
+    let mut signals = StopSignals::listen()?;
     let registry = telemetry::registry()?;
     let (stop_data, data_stopped) = watch::channel(false);
     let (stop_control, control_stopped) = watch::channel(false);
@@ -85,11 +87,11 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     let tidy_task = control.spawn(tidy(Arc::clone(&pool), store.clone()));
     ready.send_replace(true);
 
-    stop_signal().await?;
+    signals.next().await;
     tracing::info!("stopping");
     ready.send_replace(false);
-    time::sleep(Duration::from_millis(config.server.unready_ms)).await;
     let drained = async {
+        time::sleep(Duration::from_millis(config.server.unready_ms)).await;
         // The control plane answers throughout: probes see that we are not ready, and metrics
         // how far the drain is.
         stop_data.send_replace(true);
@@ -99,7 +101,7 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     };
     tokio::select! {
         drained = drained => drained?,
-        again = stop_signal() => again?,
+        () = signals.next() => {}
     }
     // Who still writes lines has had the whole drain; what has arrived is kept.
     tidy_task.abort();
@@ -204,12 +206,25 @@ async fn collect_garbage(pool: &Pool, store: &Store) {
     }
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that tell us to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From here on no signal is missed, and none ends the process by itself.
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("waiting for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("waiting for SIGINT")?,
+        })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
 use store::Store;
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
+use utoipa_axum::router::OpenApiRouter;
 
 use self::{in_flight::InFlight, unwind::Unwind};
 use crate::{edge::Edge, problem::Problem, refusals::Refusals};
@@ -33,7 +34,7 @@ pub(crate) fn data_plane(edge: Edge, in_flight: usize, refusals: &Arc<Refusals>)
         .service(edge)
 }
 
-/// Wraps the control plane's routes; those that need a token have their own layer inside.
+/// Wraps the control plane's routes; those that need a token have their own layers inside.
 pub(crate) fn control_plane(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
@@ -42,7 +43,15 @@ pub(crate) fn control_plane(router: Router) -> Router {
             // Around everything that runs our code, so that a panic costs one request.
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| {
                 axum::response::IntoResponse::into_response(Problem::broken())
-            }))
+            })),
+    )
+}
+
+/// Bounds what the control plane does at once. Not for probes: who is busy is not dead, and that
+/// is just when somebody wants to see the metrics.
+pub(crate) fn bounded(router: OpenApiRouter) -> OpenApiRouter {
+    router.layer(
+        ServiceBuilder::new()
             // Shed before the limit: who does not fit is told at once instead of waiting.
             .layer(HandleErrorLayer::new(async |_| Problem::control_plane_overloaded()))
             .layer(LoadShedLayer::new())

@@ -1,18 +1,21 @@
 //! Errors as the caller sees them: RFC 9457 problem details.
 //!
-//! This is the only file that knows which status and which type an error has. What went wrong
+//! This is the only module that knows which status and which type an error has: here for what the
+//! gateway itself refuses, in `from_errors` for what the layers below report. What went wrong
 //! inside is logged here, once, and never sent; a trap's details go to its owner's log.
+
+mod from_errors;
 
 use std::error::Error as StdError;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use runtime_pool::{Fault, InvokeError, LoadError, Refusal};
+use runtime_pool::Fault;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::{body::EdgeBody, deploy, function_name::NotAName, invoker, refusals::id_text};
+use crate::{body::EdgeBody, function_name::NotAName, refusals::id_text};
 
 /// Names the request or invocation in logs and answers.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("mayfly-request-id");
@@ -332,218 +335,6 @@ impl IntoResponse for Problem {
         // The request's name is added on the way out.
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-impl From<invoker::Error> for Problem {
-    fn from(error: invoker::Error) -> Self {
-        match error {
-            invoker::Error::Load(error) => Self::load(&error),
-            invoker::Error::Invoke(error) => error.into(),
-        }
-    }
-}
-
-impl Problem {
-    /// A function that was published does not load any more.
-    fn load(error: &LoadError) -> Self {
-        match error {
-            LoadError::CompilerBusy => Self::compiler_busy(Phase::Load),
-            LoadError::AsyncEngineOff => {
-                Self::async_engine_off(StatusCode::SERVICE_UNAVAILABLE, Phase::Load)
-            }
-            LoadError::NoSpace => Self::no_space(),
-            LoadError::Refused(_)
-            | LoadError::Damaged
-            | LoadError::Io { .. }
-            | LoadError::Engine { .. } => {
-                tracing::error!(error = chain(error), "a published function does not load");
-                let title = "The function could not be loaded";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Load, "load-failed", title)
-            }
-        }
-    }
-
-    fn no_space() -> Self {
-        tracing::error!("no space left in the data directory");
-        let title = "There is no space left";
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, Phase::Store, "no-space", title)
-    }
-
-    fn compiler_busy(phase: Phase) -> Self {
-        let title = "Too many compilations are waiting";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, phase, "compiler-busy", title)
-            .hint("the operator's settings compile.jobs and compile.queue")
-            .retry_after(5)
-    }
-
-    fn async_engine_off(status: StatusCode, phase: Phase) -> Self {
-        let title = "This node does not run WASI 0.3 components";
-        Self::new(status, phase, "async-engine-off", title)
-            .hint("the operator's setting pool.async_engine")
-    }
-}
-
-impl From<InvokeError> for Problem {
-    fn from(error: InvokeError) -> Self {
-        let guest = |status, slug: &'static str, title| {
-            Self::new(status, Phase::Guest, slug, title).fault(error.fault())
-        };
-        match &error {
-            InvokeError::Concurrency => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Phase::Admit,
-                "concurrency-limit",
-                "The function has as many invocations as it may",
-            )
-            .fault(error.fault())
-            .hint("the function's settings concurrency and queue")
-            .retry_after(1),
-            InvokeError::Instances => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Phase::Admit,
-                "instance-limit",
-                "The node has as many instances as it may",
-            )
-            .hint("the operator's setting pool.instances")
-            .retry_after(1),
-            InvokeError::Cpu(limit) => {
-                guest(StatusCode::GATEWAY_TIMEOUT, "cpu-limit", "The function used up its CPU time")
-                    .detail(format!("an invocation may use {} ms", limit.as_millis()))
-                    .hint("the function's setting cpu_ms")
-            }
-            InvokeError::Timeout(limit) => {
-                guest(StatusCode::GATEWAY_TIMEOUT, "timeout", "The function took too long")
-                    .detail(format!("an invocation may take {} ms", limit.as_millis()))
-                    .hint("the function's setting timeout_ms")
-            }
-            InvokeError::Failed { out_of_memory: true, .. } => guest(
-                StatusCode::BAD_GATEWAY,
-                "memory-limit",
-                "The function failed after it was refused memory",
-            )
-            .hint("the function's setting memory_bytes"),
-            InvokeError::Failed { .. } => {
-                guest(StatusCode::BAD_GATEWAY, "function-failed", "The function failed")
-                    .hint("its owner finds the reason in the function's log")
-            }
-            InvokeError::NoResponse(_) => {
-                guest(StatusCode::BAD_GATEWAY, "no-response", "The function gave no valid response")
-                    .hint("its owner finds the reason in the function's log")
-            }
-            InvokeError::Request(_) => Self::bad_target(),
-            InvokeError::Start(_) => {
-                tracing::error!(error = chain(&error), "an instance could not be made");
-                let title = "The function could not be started";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Guest, "start-failed", title)
-            }
-        }
-    }
-}
-
-impl From<store::Error> for Problem {
-    fn from(error: store::Error) -> Self {
-        let new = |status, slug: &'static str, title| Self::new(status, Phase::Store, slug, title);
-        match &error {
-            store::Error::Conflict => {
-                new(StatusCode::CONFLICT, "conflict", "Somebody else changed this at the same time")
-                    .hint("read it again, then repeat the change")
-            }
-            store::Error::TooLarge { max_bytes } => new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "artifact-too-large",
-                "The artifact is too large",
-            )
-            .detail(format!("at most {max_bytes} bytes are allowed"))
-            .hint("the operator's setting uploads.artifact_bytes"),
-            store::Error::NoSpace => Self::no_space(),
-            store::Error::Busy => {
-                new(StatusCode::SERVICE_UNAVAILABLE, "store-busy", "The database is busy")
-                    .retry_after(5)
-            }
-            store::Error::Locked { .. }
-            | store::Error::NewerSchema { .. }
-            | store::Error::Io { .. }
-            | store::Error::Database { .. }
-            | store::Error::Inconsistent { .. } => Self::internal(&error),
-        }
-    }
-}
-
-impl From<deploy::Error> for Problem {
-    fn from(error: deploy::Error) -> Self {
-        let upload =
-            |status, slug: &'static str, title| Self::new(status, Phase::Upload, slug, title);
-        match error {
-            deploy::Error::Store(error) => error.into(),
-            deploy::Error::Load(error) => error.into(),
-            deploy::Error::Body(error) => Self::bad_body(error),
-            deploy::Error::Interrupted(error) => Self::internal(&error),
-            deploy::Error::ContentType => upload(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "The upload is not sent as wasm",
-            )
-            .hint("send the bytes as they are, with `content-type: application/wasm`"),
-            deploy::Error::ContentEncoding => upload(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-content-encoding",
-                "Compressed uploads are not supported",
-            )
-            .hint("send the bytes as they are, without content-encoding"),
-            deploy::Error::BadDigest => upload(
-                StatusCode::BAD_REQUEST,
-                "bad-digest",
-                "The digest that was sent cannot be read",
-            )
-            .hint("send `repr-digest: sha-256=:<base64>:` (RFC 9530)"),
-            deploy::Error::DigestMismatch { sent, found } => upload(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "digest-mismatch",
-                "The bytes are not those whose digest was sent",
-            )
-            .detail(format!("repr-digest says {sent}, the bytes have {found}")),
-            deploy::Error::Settings(detail) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Phase::Request,
-                "bad-settings",
-                "The settings are not valid",
-            )
-            .detail(detail),
-        }
-    }
-}
-
-impl From<LoadError> for Problem {
-    /// An artifact that is being deployed does not become a function.
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Refused(refusal) => refusal.into(),
-            LoadError::CompilerBusy => Self::compiler_busy(Phase::Compile),
-            LoadError::AsyncEngineOff => {
-                Self::async_engine_off(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile)
-            }
-            LoadError::NoSpace => Self::no_space(),
-            LoadError::Damaged | LoadError::Io { .. } | LoadError::Engine { .. } => {
-                Self::internal(&error)
-            }
-        }
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let (slug, title) = match &refusal {
-            Refusal::NotWasm(_) => ("invalid-wasm", "The upload is not a wasm binary"),
-            Refusal::Invalid(_) => ("invalid-wasm", "The wasm binary is not valid here"),
-            Refusal::NoEntryPoint(_) => ("no-entry-point", "There is nothing in it to call"),
-            Refusal::UnknownImports(_) => ("unknown-imports", "It imports what nobody provides"),
-            Refusal::TooLarge(_) => ("artifact-limit", "The artifact breaks a limit"),
-            Refusal::CompileLimit(_) => ("compile-limit", "Compiling it breaks a limit"),
-            Refusal::Start(_) => ("start-failed", "No instance can be made of it"),
-        };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile, slug, title)
-            .detail(refusal.to_string())
     }
 }
 

@@ -118,6 +118,8 @@ pub(crate) fn control_plane(
         )
         .layer(DefaultBodyLimit::max(JSON_BYTES))
         .layer(from_fn_with_state(Tokens(store), middleware::require_token));
+    // Around the check of tokens, which asks the database.
+    let guarded = middleware::bounded(guarded);
     let open = OpenApiRouter::new()
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))

@@ -101,10 +101,11 @@ impl Server {
                 peer: Peer(peer),
                 watcher: graceful.watcher(),
             };
+            let stop = stop.clone();
             // Ends with the connection; the drain below waits for its watcher.
             tokio::spawn(async move {
                 let _place = place;
-                served.serve(stream).await;
+                served.serve(stream, stop).await;
             });
         }
         drop(self.listener);
@@ -175,13 +176,19 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
         let Self { service, protocols, peer, watcher } = self;
         // Answers are written whole; waiting for more would only delay them.
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let Some(spoken) = spoken(&stream, protocols.head).await else { return };
+        let spoken = tokio::select! {
+            biased;
+            spoken = spoken(&stream, protocols.head) => spoken,
+            // It has not asked for anything, so there is nothing to wait for.
+            () = stopped(&mut stop) => None,
+        };
+        let Some(spoken) = spoken else { return };
         let activity = Activity::new();
         let io = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
         let service = Answering { inner: service, peer, activity: Arc::clone(&activity) };

@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,7 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::{sync::oneshot, task::AbortHandle};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
-use crate::{error::Limit, guest_log::FunctionLog, metrics::PoolMetrics};
+use crate::{error::Limit, guest_log::FunctionLog, metrics::PoolMetrics, run::Run};
 
 /// Small writes are merged up to this many bytes before they leave: the protocol layers spend
 /// hundreds of bytes on each frame, whatever its size.
@@ -98,21 +95,6 @@ pub struct ResponseBody(Inner);
 enum Inner {
     Full(Bytes),
     Stream(Box<Streaming>),
-}
-
-/// Whether the guest's part of a response came to a good end. Set before the guest's store goes,
-/// because the end of the store also looks like the end of the body.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome(AtomicBool);
-
-impl Outcome {
-    pub(crate) fn fail(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn failed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
 }
 
 /// A body whose guest still works.
@@ -249,17 +231,12 @@ pub(crate) struct Limited {
     promised: Option<u64>,
     empty_writes: u32,
     trailers: Option<http::HeaderMap>,
-    outcome: Arc<Outcome>,
+    run: Arc<Run>,
 }
 
 impl Limited {
-    pub(crate) fn new(
-        body: WasiBody,
-        promised: Option<u64>,
-        max: u64,
-        outcome: Arc<Outcome>,
-    ) -> Self {
-        Self { body, left: max, promised, empty_writes: 0, trailers: None, outcome }
+    pub(crate) fn new(body: WasiBody, promised: Option<u64>, max: u64, run: Arc<Run>) -> Self {
+        Self { body, left: max, promised, empty_writes: 0, trailers: None, run }
     }
 
     /// The next frame that is not empty. An end is the end only if the guest meant it.
@@ -310,7 +287,7 @@ impl Limited {
     }
 
     fn check_end(&self) -> Result<(), BodyError> {
-        if self.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
+        if self.run.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
             Err(BodyError::Function)
         } else {
             Ok(())

@@ -19,9 +19,9 @@ use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore, task::spaw
 
 use crate::{
     artifact::ArtifactDigest,
+    call::Tier,
     error::{LoadError, Refusal},
     inspect::{Inspection, PRECOMPILED, looks_like},
-    invocation::Tier,
     metrics::PoolMetrics,
     native::{CodeCache, NativeCode},
     worker::{Job, Report, SUBCOMMAND},

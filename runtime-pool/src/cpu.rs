@@ -5,12 +5,7 @@
 //! thread's CPU clock, so that a guest does not pay for the time its thread was preempted.
 
 use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -44,7 +39,8 @@ impl CpuMeter {
         self.used()
     }
 
-    fn end_poll(&self, started: Instant) {
+    /// Called at the end of each poll.
+    pub(crate) fn end_poll(&self, started: Instant) {
         let spent = match self.tick_ns.swap(0, Relaxed) {
             0 => started.elapsed().as_nanos() as u64,
             last => thread_cpu_ns() - last,
@@ -56,55 +52,4 @@ impl CpuMeter {
 fn thread_cpu_ns() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// A future whose polls are counted by `meter`.
-pub(crate) struct Metered<F> {
-    future: Pin<Box<F>>,
-    meter: Arc<CpuMeter>,
-}
-
-impl<F> Metered<F> {
-    /// Takes the future boxed: guests' futures are large, and moving them costs.
-    pub(crate) fn new(future: Pin<Box<F>>, meter: Arc<CpuMeter>) -> Self {
-        Self { future, meter }
-    }
-}
-
-impl<F: Future> Future for Metered<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let started = Instant::now();
-        let result = self.future.as_mut().poll(cx);
-        self.meter.end_poll(started);
-        result
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn only_the_time_inside_polls_counts() {
-        let meter = Arc::new(CpuMeter::default());
-        let sleeper = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
-        Metered::new(sleeper, Arc::clone(&meter)).await;
-        assert!(meter.used() < Duration::from_millis(25), "{:?}", meter.used());
-    }
-
-    #[tokio::test]
-    async fn a_poll_longer_than_a_tick_is_measured_by_the_cpu_clock() {
-        let meter = Arc::new(CpuMeter::default());
-        let inner = Arc::clone(&meter);
-        let busy = Box::pin(async move {
-            inner.tick();
-            // Off the CPU: the monotonic clock runs on, the thread's own does not.
-            std::thread::sleep(Duration::from_millis(200));
-        });
-        Metered::new(busy, Arc::clone(&meter)).await;
-        assert!(meter.used() >= EPOCH_TICK);
-        assert!(meter.used() < Duration::from_millis(100), "{:?}", meter.used());
-    }
 }

@@ -17,17 +17,18 @@ use tokio::{
 
 use crate::{
     ArtifactDigest, HostPattern, InvokeError, Limits,
-    cpu::CpuMeter,
+    call::{Caller, Head, Request, Response},
     executor::{
         cgi::{self, Command},
         cgi_environment, http, http_async,
     },
     guest_log::{FunctionLog, InvocationLog},
     host::{self, Control, Host},
-    invocation::{Caller, Drive, Head, Phases, Request, Response, Run, drive},
+    invocation::{Drive, Occupancy, drive},
     link::Linked,
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
+    run::{Metered, Phases, Run},
 };
 
 /// What a revision is made of: everything the pool needs to make it resident.
@@ -85,30 +86,6 @@ pub struct Function {
     metrics: PoolMetrics,
     cpu_seconds: prometheus::Counter,
     graveyard: mpsc::Sender<Linked>,
-}
-
-/// What an invocation holds for as long as its guest works.
-pub(crate) struct Occupancy {
-    _slot: Option<OwnedSemaphorePermit>,
-    _live: GaugeGuard,
-    meter: Option<Arc<CpuMeter>>,
-    cpu_seconds: prometheus::Counter,
-}
-
-impl Occupancy {
-    /// Accounts the time that `meter` counts when it is released.
-    pub(crate) fn of(mut self, meter: &Arc<CpuMeter>) -> Self {
-        self.meter = Some(Arc::clone(meter));
-        self
-    }
-}
-
-impl Drop for Occupancy {
-    fn drop(&mut self) {
-        if let Some(meter) = &self.meter {
-            self.cpu_seconds.inc_by(meter.used().as_secs_f64());
-        }
-    }
 }
 
 impl Function {
@@ -186,18 +163,17 @@ impl Function {
         caller: Caller,
     ) -> Result<(Response, Phases), InvokeError> {
         let slot = self.slot().await?;
+        let run = Arc::new(Run::default());
         let occupancy = Occupancy {
-            _slot: Some(slot),
+            _slot: slot,
             _live: GaugeGuard::new(&self.metrics.live_instances),
-            meter: None,
+            run: Arc::clone(&run),
             cpu_seconds: self.cpu_seconds.clone(),
         };
-        let run = Arc::new(Run::default());
         let (sender, head) = oneshot::channel();
         let drive_guest = Drive {
             limits: &self.limits,
             metrics: &self.metrics,
-            run: Arc::clone(&run),
             occupancy,
             log: Arc::clone(&self.log),
             invocation: caller.invocation,
@@ -228,7 +204,7 @@ impl Function {
         head: oneshot::Sender<Head>,
         run: Arc<Run>,
     ) -> Result<(), InvokeError> {
-        let control = Control::new(&self.limits, Arc::clone(&run.meter));
+        let control = Control::new(&self.limits, Arc::clone(&run));
         let outbound = Outbound::new(Arc::clone(&self.policy));
         let log =
             InvocationLog::new(Arc::clone(&self.log), caller.invocation, self.limits.log_bytes);
@@ -261,14 +237,14 @@ impl Function {
     /// Makes an instance and drops it: whatever would fail in every invocation fails here.
     pub(crate) async fn smoke(self: Arc<Self>) -> Result<(), InvokeError> {
         let run = Arc::new(Run::default());
-        let control = Control::new(&self.limits, Arc::clone(&run.meter));
+        let control = Control::new(&self.limits, Arc::clone(&run));
         let log = InvocationLog::new(Arc::clone(&self.log), 0, self.limits.log_bytes);
         let wasi = host::wasi(&self.environment, &log);
         let outbound = Outbound::new(Arc::clone(&self.policy));
         let limit = self.limits.timeout.min(SMOKE);
         let function = Arc::clone(&self);
         let smoke = Box::pin(async move { function.code().smoke(wasi, outbound, control).await });
-        time::timeout(limit, crate::cpu::Metered::new(smoke, Arc::clone(&run.meter)))
+        time::timeout(limit, Metered::new(smoke, Arc::clone(&run)))
             .await
             .unwrap_or(Err(InvokeError::Timeout(limit)))
     }

@@ -24,7 +24,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError},
 };
 
-use crate::{metrics::PoolMetrics, pool::FunctionKey};
+use crate::{key::FunctionKey, metrics::PoolMetrics};
 
 /// Bytes of a line that are kept.
 const LINE_BYTES: usize = 4 << 10;

@@ -7,7 +7,6 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ct
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    cpu::CpuMeter,
     error::CpuExceeded,
     guest_log::{GuestOutput, InvocationLog, LogStream},
     limits::{
@@ -15,6 +14,7 @@ use crate::{
         PREVIEW1_HOSTCALL_BYTES, RANDOM_BYTES, StoreLimiter,
     },
     outbound::Outbound,
+    run::Run,
 };
 
 /// What a component can reach.
@@ -35,13 +35,13 @@ pub(crate) struct ModuleHost {
 /// What holds a guest in check, in either kind of store.
 pub(crate) struct Control {
     pub(crate) limiter: StoreLimiter,
-    meter: Arc<CpuMeter>,
+    run: Arc<Run>,
     cpu: Duration,
 }
 
 impl Control {
-    pub(crate) fn new(limits: &Limits, meter: Arc<CpuMeter>) -> Self {
-        Self { limiter: StoreLimiter::new(limits.memory_bytes), meter, cpu: limits.cpu }
+    pub(crate) fn new(limits: &Limits, run: Arc<Run>) -> Self {
+        Self { limiter: StoreLimiter::new(limits.memory_bytes), run, cpu: limits.cpu }
     }
 
     /// CPU time that the invocation may use.
@@ -51,7 +51,7 @@ impl Control {
 
     /// Called at every epoch tick while guest code runs.
     fn tick(&self) -> wasmtime::Result<UpdateDeadline> {
-        if self.meter.tick() > self.cpu {
+        if self.run.meter.tick() > self.cpu {
             return Err(CpuExceeded.into());
         }
         // Others on this thread get their turn.
@@ -145,7 +145,7 @@ fn new_store<T: Controlled>(engine: &Engine, data: T) -> Store<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::*, guest_log::FunctionLog, metrics::PoolMetrics, pool::FunctionKey};
+    use crate::{engine::*, guest_log::FunctionLog, key::FunctionKey, metrics::PoolMetrics};
 
     #[test]
     fn every_knob_of_a_store_is_set() {

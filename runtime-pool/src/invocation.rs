@@ -6,28 +6,26 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::header;
-use tokio::{sync::oneshot, time};
-use wasmtime_wasi_http::WasiBody;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time,
+};
 
 use crate::{
     InvokeError, Limits,
-    body::{BodyError, Cut, GuestTask, Limited, Outcome, RequestBody, ResponseBody, Streaming},
-    cpu::{CpuMeter, Metered},
-    function::Occupancy,
+    body::{BodyError, Cut, GuestTask, Limited, ResponseBody, Streaming},
+    call::{Head, Response},
     guest_log::FunctionLog,
-    metrics::PoolMetrics,
+    metrics::{GaugeGuard, PoolMetrics},
+    run::{Metered, Phases, Run},
 };
 
 /// Bytes of a body that are collected inline before the guest gets a task of its own.
@@ -35,102 +33,18 @@ const INLINE_BYTES: usize = 64 << 10;
 /// How long a guest may go on after the end of its response.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
-/// A request on its way to a guest.
-pub(crate) type Request = http::Request<RequestBody>;
-/// A response on its way from a guest.
-pub type Response = http::Response<ResponseBody>;
-
-/// What a guest's executor sends when the guest has decided on the head of its response; or the
-/// guest's own error instead of one.
-pub(crate) type Head = Result<http::Response<WasiBody>, String>;
-
-/// Who calls, and by what address. Guests of the CGI kind are told.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Names the invocation in logs and answers.
-    pub invocation: u128,
-    /// The client's end of the connection.
-    pub peer: SocketAddr,
-    /// The part of the path that led to the function, without a slash at its end; may be empty.
-    pub mount: Arc<str>,
+/// What an invocation holds for as long as its guest works.
+pub(crate) struct Occupancy {
+    pub(crate) _slot: OwnedSemaphorePermit,
+    pub(crate) _live: GaugeGuard,
+    /// Its CPU time is accounted when this is released.
+    pub(crate) run: Arc<Run>,
+    pub(crate) cpu_seconds: prometheus::Counter,
 }
 
-/// What had to be done before the guest could run. The words are the same in the API, in metrics
-/// and in benchmarks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tier {
-    /// An instance was waiting.
-    Warm,
-    /// The code was in memory; the instance was made.
-    Loaded,
-    /// Only the files existed: the code was mapped and linked.
-    Cold,
-    /// There was no native code for this host: it was compiled.
-    Frozen,
-}
-
-impl Tier {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Warm, Self::Loaded, Self::Cold, Self::Frozen];
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Warm => "warm",
-            Self::Loaded => "loaded",
-            Self::Cold => "cold",
-            Self::Frozen => "frozen",
-        }
-    }
-}
-
-/// How long the phases of an invocation took, up to the head of its response.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Phases {
-    /// Making the instance.
-    pub instantiate: Duration,
-    /// From the instance's first instruction to the head of the response.
-    pub guest: Duration,
-}
-
-/// What an invocation shares between its guest, its body and its accounting.
-#[derive(Debug, Default)]
-pub(crate) struct Run {
-    pub(crate) meter: Arc<CpuMeter>,
-    pub(crate) outcome: Arc<Outcome>,
-    instantiate_ns: AtomicU64,
-}
-
-impl Run {
-    pub(crate) fn instantiated(&self, since: Instant) {
-        self.instantiate_ns.store(since.elapsed().as_nanos() as u64, Relaxed);
-    }
-
-    fn phases(&self, since: Instant) -> Phases {
-        let instantiate = Duration::from_nanos(self.instantiate_ns.load(Relaxed));
-        Phases { instantiate, guest: since.elapsed().saturating_sub(instantiate) }
-    }
-}
-
-/// Marks the run as failed unless the guest came to a good end. Declared after the store, so that
-/// it is dropped first: on a trap, a panic or a cancelled call alike.
-pub(crate) struct FailUnlessDone<'a>(Option<&'a Outcome>);
-
-impl<'a> FailUnlessDone<'a> {
-    pub(crate) fn new(outcome: &'a Outcome) -> Self {
-        Self(Some(outcome))
-    }
-
-    pub(crate) fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for FailUnlessDone<'_> {
+impl Drop for Occupancy {
     fn drop(&mut self) {
-        if let Some(outcome) = self.0 {
-            outcome.fail();
-        }
+        self.cpu_seconds.inc_by(self.run.meter.used().as_secs_f64());
     }
 }
 
@@ -138,7 +52,6 @@ impl Drop for FailUnlessDone<'_> {
 pub(crate) struct Drive<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) metrics: &'a PoolMetrics,
-    pub(crate) run: Arc<Run>,
     /// Released when the guest ends, not when the head of its response is sent.
     pub(crate) occupancy: Occupancy,
     /// Where failures after the head are explained to the owner.
@@ -156,9 +69,9 @@ where
     G: Future<Output = Result<(), InvokeError>> + Send + 'static,
 {
     let started = Instant::now();
-    let Drive { limits, metrics, run, occupancy, log, invocation } = drive;
-    let occupancy = occupancy.of(&run.meter);
-    let mut guest = Metered::new(guest, Arc::clone(&run.meter));
+    let Drive { limits, metrics, occupancy, log, invocation } = drive;
+    let run = Arc::clone(&occupancy.run);
+    let mut guest = Metered::new(guest, Arc::clone(&run));
     let deadline = time::Instant::now() + limits.timeout;
 
     let mut finished = false;
@@ -190,7 +103,7 @@ where
         body,
         content_length(&parts.headers)?,
         limits.response_bytes,
-        Arc::clone(&run.outcome),
+        Arc::clone(&run),
     );
 
     let mut collected = Collected::default();

@@ -9,6 +9,7 @@
 
 mod artifact;
 mod body;
+mod call;
 mod compile;
 mod cpu;
 mod engine;
@@ -19,27 +20,31 @@ mod guest_log;
 mod host;
 mod inspect;
 mod invocation;
+mod key;
 mod limits;
 mod link;
 mod metrics;
 mod native;
 mod outbound;
 mod pool;
+mod run;
 mod worker;
 
 pub use crate::{
     artifact::{ArtifactDigest, Kind},
     body::{BodyError, RequestBody, ResponseBody},
+    call::{Caller, Response, Tier},
     compile::CompileConfig,
     engine::EngineConfig,
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
     function::{Function, Source, State},
     guest_log::{LogLine, LogStream},
     inspect::{Inspection, inspect},
-    invocation::{Caller, Phases, Response, Tier},
+    key::FunctionKey,
     limits::Limits,
     metrics::PoolMetrics,
     outbound::{HostPattern, OutboundConfig},
-    pool::{FunctionKey, Pool, PoolConfig},
+    pool::{Pool, PoolConfig},
+    run::Phases,
     worker::compile_worker,
 };

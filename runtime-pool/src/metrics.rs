@@ -37,6 +37,7 @@ impl Deref for PoolMetrics {
 pub struct Families {
     /// Instances that exist now.
     pub(crate) live_instances: IntGauge,
+    pub(crate) instance_slots: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
     pub(crate) resident_functions: IntGauge,
     pub(crate) resident_bytes: Gauge,
@@ -59,6 +60,10 @@ impl PoolMetrics {
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(PHASE_BUCKETS.to_vec());
         let families = Families {
             live_instances: IntGauge::new("mayfly_live_instances", "Instances that exist now")?,
+            instance_slots: IntGauge::new(
+                "mayfly_instance_slots",
+                "Instances that may exist at once in each engine",
+            )?,
             waiting_invocations: IntGauge::new(
                 "mayfly_waiting_invocations",
                 "Invocations that wait for a slot of their function",
@@ -124,6 +129,7 @@ impl Families {
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         vec![
             Box::new(self.live_instances.clone()),
+            Box::new(self.instance_slots.clone()),
             Box::new(self.waiting_invocations.clone()),
             Box::new(self.resident_functions.clone()),
             Box::new(self.resident_bytes.clone()),

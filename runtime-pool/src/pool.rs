@@ -13,26 +13,18 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use crate::{
     ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, LogLine, OutboundConfig,
     PoolMetrics, StartError, State,
+    call::Tier,
     compile::Compiler,
     engine::reset_strategy,
     error::{LoadError, Refusal},
     function::Source,
     guest_log::FunctionLog,
     inspect::Inspection,
-    invocation::Tier,
+    key::FunctionKey,
     link::{Linked, Linkers},
     native::{CodeCache, NativeCode},
     outbound::{Client, Policy},
 };
-
-/// Names a revision of a function. Opaque to the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FunctionKey {
-    /// The function.
-    pub function: i64,
-    /// Its revision.
-    pub revision: u32,
-}
 
 /// What stays in memory, and what it is made with.
 #[derive(Clone, Debug)]
@@ -96,6 +88,7 @@ impl Pool {
         metrics: PoolMetrics,
     ) -> Result<Self, StartError> {
         let linkers = Linkers::new(&config.engine)?;
+        metrics.instance_slots.set(config.engine.instances.into());
         let cache =
             CodeCache::open(&config.compile.dir, linkers.compatibility()?).map_err(|cause| {
                 StartError { what: "opening the cache of native code", cause: cause.into() }

@@ -9,7 +9,7 @@
 //! server. It starts what it measures, on the loopback interface and in a temporary directory, and
 //! stops by itself; the report is Markdown on standard output.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use benches::{
     cold::{self, ColdOptions},
@@ -61,8 +61,17 @@ struct Args<O: clap::Args> {
     common: Common,
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::progress(&format!("load: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
     let common = match &cli.scenario {
         None => &cli.common,
         Some(Scenario::Cold(args)) => &args.common,

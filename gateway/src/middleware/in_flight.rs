@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
 use crate::{body::EdgeBody, problem::Problem, refusals::Refusals};
@@ -30,23 +30,46 @@ impl<S> InFlight<S> {
 
 impl<S, B> Service<Request<B>> for InFlight<S>
 where
-    S: Service<Request<B>, Response = Response<EdgeBody>, Error = std::convert::Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request<B>, Response = Response<EdgeBody>>,
+    S::Future: Unpin,
 {
     type Response = Response<EdgeBody>;
-    type Error = std::convert::Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Error = S::Error;
+    type Future = Admitted<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let refusal = self.refusals.refuse(Problem::overloaded());
-            return Box::pin(async { Ok(refusal) });
-        };
-        let response = self.inner.call(request);
-        Box::pin(async move { Ok(response.await?.map(|body| body.holding(place))) })
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Admitted::Yes { call: self.inner.call(request), place: Some(place) },
+            Err(_) => Admitted::No(Some(self.refusals.refuse(Problem::overloaded()))),
+        }
+    }
+}
+
+/// The future of a call that had a place, or had none.
+pub(crate) enum Admitted<F> {
+    Yes { call: F, place: Option<OwnedSemaphorePermit> },
+    No(Option<Response<EdgeBody>>),
+}
+
+impl<F, E> Future for Admitted<F>
+where
+    F: Future<Output = Result<Response<EdgeBody>, E>> + Unpin,
+{
+    type Output = Result<Response<EdgeBody>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Yes { call, place } => Pin::new(call).poll(cx).map_ok(|response| {
+                let place = place.take().expect("a future is not polled after its end");
+                response.map(|body| body.holding(place))
+            }),
+            Self::No(refusal) => {
+                Poll::Ready(Ok(refusal.take().expect("a future is not polled after its end")))
+            }
+        }
     }
 }

@@ -99,6 +99,17 @@ async fn a_head_has_limits() {
 }
 
 #[tokio::test]
+async fn a_target_has_a_limit() {
+    let gateway = TestGateway::with(&["server.uri_bytes=100"]).await;
+    gateway.deploy("c-hello").await;
+    let target = |length: usize| format!("{:x<length$}", "/f/c-hello/");
+    assert_eq!(gateway.get(&target(100)).await.status(), 200);
+    let refused = gateway.get(&target(101)).await;
+    assert_eq!(refused.problem().0, 414);
+    assert!(refused.detail().contains("100"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn requests_that_are_sent_ahead_are_answered_in_their_order() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;

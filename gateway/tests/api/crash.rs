@@ -141,9 +141,9 @@ async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at:
         let kept = revisions.json()["revisions"].as_array().unwrap().clone();
         let found = kept.iter().find(|kept| kept["revision"] == revision);
         assert_eq!(found.expect(at)["digest"], digest, "{at}: {name}");
-        // One that was about to be acknowledged may have come after it.
+        // Some that were about to be acknowledged may have come after it.
         let active = gateway.show(&name).await.json()["revision"].as_u64().unwrap();
-        assert!((revision..=revision + 1).contains(&active), "{at}: {name} is at {active}");
+        assert!(active >= revision, "{at}: {name} is at {active}, not {revision}");
     }
 }
 
@@ -165,7 +165,11 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
             let puts = (0..50).map(put).collect();
             uploads.push(tokio::spawn(upload_until_killed(puts, Arc::clone(&acknowledged))));
         }
-        time::sleep(Duration::from_millis(random.below(150))).await;
+        // So many more are acknowledged, and then some steps of the next ones are done.
+        let some = acknowledged.lock().unwrap().len() + random.below(5) as usize;
+        let are_there = async || (acknowledged.lock().unwrap().len() >= some).then_some(());
+        eventually("uploads are acknowledged", are_there).await;
+        time::sleep(Duration::from_millis(random.below(60))).await;
         gateway.kill();
         for upload in uploads {
             upload.await.unwrap();
@@ -176,7 +180,6 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
         nothing_is_lost(&gateway, &acknowledged, &at).await;
     }
     let acknowledged = acknowledged.lock().unwrap().clone();
-    assert!(!acknowledged.is_empty(), "seed {seed}: killed too early each time");
     for (name, revision, digest) in acknowledged {
         let activate = format!("/v1/functions/{name}/revisions/{revision}/activate");
         let activated = gateway.control(Method::POST, &activate).send().await;

@@ -44,7 +44,7 @@ impl TestGateway {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut gateway =
             Self { dir, settings, process, data: nowhere, control: nowhere, expects_errors: false };
-        gateway.read_addresses().await;
+        gateway.becomes_ready().await;
         gateway
     }
 
@@ -53,7 +53,7 @@ impl TestGateway {
         self.expects_errors = true;
     }
 
-    async fn read_addresses(&mut self) {
+    async fn becomes_ready(&mut self) {
         let (data, control) = eventually("the gateway says where it listens", async || {
             if let Some(status) = self.process.try_wait().unwrap() {
                 panic!("the gateway ended with {status}");
@@ -64,6 +64,11 @@ impl TestGateway {
         })
         .await;
         (self.data, self.control) = (data, control);
+        eventually("it is ready", async || {
+            let ready = self.anonymous(Method::GET, "/readyz").send().await;
+            (ready.status() == 200).then_some(())
+        })
+        .await;
     }
 
     // The process.
@@ -107,7 +112,7 @@ impl TestGateway {
     pub(crate) async fn start_again(&mut self) {
         assert!(self.process.try_wait().unwrap().is_some(), "it still runs");
         self.process = spawn(self.dir.path(), &self.settings);
-        self.read_addresses().await;
+        self.becomes_ready().await;
     }
 
     pub(crate) async fn restart(&mut self) {

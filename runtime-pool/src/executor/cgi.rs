@@ -29,10 +29,11 @@ use super::{cgi_head, guest_error, start_error};
 use crate::{
     InvokeError,
     body::RequestBody,
+    call::Head,
     host::{Control, Controlled, Host, ModuleHost, component_store, module_store},
-    invocation::{FailUnlessDone, Head, Run},
     limits::BODY_CHUNK_BYTES,
     outbound::Outbound,
+    run::{FailUnlessDone, Run},
 };
 
 /// What one run of a command is given.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, header, request::Parts};
 
-use crate::invocation::Caller;
+use crate::call::Caller;
 
 /// The environment of one invocation.
 ///

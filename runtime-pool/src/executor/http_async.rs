@@ -15,8 +15,9 @@ use wasmtime_wasi_http::{
 use super::{guest_error, start_error};
 use crate::{
     InvokeError,
+    call::{Head, Request},
     host::{Host, component_store},
-    invocation::{FailUnlessDone, Head, Request, Run},
+    run::{FailUnlessDone, Run},
 };
 
 /// Makes an instance, gives it the request, and waits until none of its tasks is left.

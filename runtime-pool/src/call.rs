@@ -1,0 +1,56 @@
+//! The words of a call: who calls what, from how cold a start, with which request and answer.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use wasmtime_wasi_http::WasiBody;
+
+use crate::body::{RequestBody, ResponseBody};
+
+/// A request on its way to a guest.
+pub(crate) type Request = http::Request<RequestBody>;
+/// A response on its way from a guest.
+pub type Response = http::Response<ResponseBody>;
+
+/// What a guest's executor sends when the guest has decided on the head of its response; or the
+/// guest's own error instead of one.
+pub(crate) type Head = Result<http::Response<WasiBody>, String>;
+
+/// Who calls, and by what address. Guests of the CGI kind are told.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Names the invocation in logs and answers.
+    pub invocation: u128,
+    /// The client's end of the connection.
+    pub peer: SocketAddr,
+    /// The part of the path that led to the function, without a slash at its end; may be empty.
+    pub mount: Arc<str>,
+}
+
+/// What had to be done before the guest could run. The words are the same in the API, in metrics
+/// and in benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// An instance was waiting.
+    Warm,
+    /// The code was in memory; the instance was made.
+    Loaded,
+    /// Only the files existed: the code was mapped and linked.
+    Cold,
+    /// There was no native code for this host: it was compiled.
+    Frozen,
+}
+
+impl Tier {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Warm, Self::Loaded, Self::Cold, Self::Frozen];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Loaded => "loaded",
+            Self::Cold => "cold",
+            Self::Frozen => "frozen",
+        }
+    }
+}

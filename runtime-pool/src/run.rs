@@ -1,0 +1,132 @@
+//! What the parts of one running invocation share.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use crate::cpu::CpuMeter;
+
+/// How long the phases of an invocation took, up to the head of its response.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// Making the instance.
+    pub instantiate: Duration,
+    /// From the instance's first instruction to the head of the response.
+    pub guest: Duration,
+}
+
+/// What an invocation shares between its guest, its body and its accounting.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) meter: CpuMeter,
+    pub(crate) outcome: Outcome,
+    instantiate_ns: AtomicU64,
+}
+
+impl Run {
+    /// Notes how long making the instance took.
+    pub(crate) fn instantiated(&self, since: Instant) {
+        self.instantiate_ns.store(since.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    /// How long the phases took that began at `since`.
+    pub(crate) fn phases(&self, since: Instant) -> Phases {
+        let instantiate = Duration::from_nanos(self.instantiate_ns.load(Relaxed));
+        Phases { instantiate, guest: since.elapsed().saturating_sub(instantiate) }
+    }
+}
+
+/// Marks the run as failed unless the guest came to a good end. Declared after the store, so that
+/// it is dropped first: on a trap, a panic or a cancelled call alike.
+pub(crate) struct FailUnlessDone<'a>(Option<&'a Outcome>);
+
+impl<'a> FailUnlessDone<'a> {
+    pub(crate) fn new(outcome: &'a Outcome) -> Self {
+        Self(Some(outcome))
+    }
+
+    pub(crate) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for FailUnlessDone<'_> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.0 {
+            outcome.fail();
+        }
+    }
+}
+
+/// Whether the guest's part of a response came to a good end. Set before the guest's store goes,
+/// because the end of the store also looks like the end of the body.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome(AtomicBool);
+
+impl Outcome {
+    pub(crate) fn fail(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A future whose polls are counted by its run's meter.
+pub(crate) struct Metered<F> {
+    future: Pin<Box<F>>,
+    run: Arc<Run>,
+}
+
+impl<F> Metered<F> {
+    /// Takes the future boxed: guests' futures are large, and moving them costs.
+    pub(crate) fn new(future: Pin<Box<F>>, run: Arc<Run>) -> Self {
+        Self { future, run }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let started = Instant::now();
+        let result = self.future.as_mut().poll(cx);
+        self.run.meter.end_poll(started);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EPOCH_TICK;
+
+    #[tokio::test]
+    async fn only_the_time_inside_polls_counts() {
+        let run = Arc::new(Run::default());
+        let sleeper = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
+        Metered::new(sleeper, Arc::clone(&run)).await;
+        assert!(run.meter.used() < Duration::from_millis(25), "{:?}", run.meter.used());
+    }
+
+    #[tokio::test]
+    async fn a_poll_longer_than_a_tick_is_measured_by_the_cpu_clock() {
+        let run = Arc::new(Run::default());
+        let inner = Arc::clone(&run);
+        let busy = Box::pin(async move {
+            inner.meter.tick();
+            // Off the CPU: the monotonic clock runs on, the thread's own does not.
+            std::thread::sleep(Duration::from_millis(200));
+        });
+        Metered::new(busy, Arc::clone(&run)).await;
+        assert!(run.meter.used() >= EPOCH_TICK);
+        assert!(run.meter.used() < Duration::from_millis(100), "{:?}", run.meter.used());
+    }
+}
