@@ -4,11 +4,15 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
-use runtime_pool::{ArtifactDigest, FunctionKey, HostPattern, Limits, Source};
+use arc_swap::ArcSwapWeak;
+use runtime_pool::{ArtifactDigest, Function, FunctionKey, HostPattern, Limits, Source};
 use store::{ActiveFunction, Settings, Store};
 
 use crate::{
@@ -30,6 +34,46 @@ pub(crate) struct Active {
     /// Bytes of a request body.
     pub(crate) request_bytes: u64,
     pub(crate) ok: OkCounter,
+    pub(crate) hot: Hot,
+}
+
+/// The resident function as the last calls found it: most calls find it here and need not ask the
+/// pool, whose look-up also keeps the books of who was used when.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    function: ArcSwapWeak<Function>,
+    since: Instant,
+    /// When the pool was last asked, in milliseconds since `since`.
+    asked_ms: AtomicU64,
+}
+
+/// How long calls may go without asking the pool. Short against every idle time, so that the pool
+/// does not take a busy function for an idle one, and what it has evicted is not kept in use.
+const ASK_EVERY_MS: u64 = 100;
+
+impl Hot {
+    fn new() -> Self {
+        let function = ArcSwapWeak::new(Weak::new());
+        Self { function, since: Instant::now(), asked_ms: AtomicU64::new(0) }
+    }
+
+    /// The function, unless it is gone or the pool should be asked again.
+    pub(crate) fn get(&self, now: Instant) -> Option<Arc<Function>> {
+        let fresh = self.now_ms(now).saturating_sub(self.asked_ms.load(Relaxed)) < ASK_EVERY_MS;
+        if fresh { self.function.load().upgrade() } else { None }
+    }
+
+    /// Notes what the pool has said.
+    pub(crate) fn set(&self, function: &Arc<Function>, now: Instant) {
+        self.asked_ms.store(self.now_ms(now), Relaxed);
+        if !self.function.load().ptr_eq(&Arc::downgrade(function)) {
+            self.function.store(Arc::downgrade(function));
+        }
+    }
+
+    fn now_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// All functions that can be called.
@@ -97,6 +141,7 @@ impl Catalog {
             source,
             request_bytes: self.defaults.request_bytes,
             ok: OkCounter::default(),
+            hot: Hot::new(),
         }
     }
 

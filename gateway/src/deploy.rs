@@ -168,7 +168,9 @@ impl Deployer {
             return Err(Error::DigestMismatch { sent, found });
         }
         let active = shared.store.is_active_digest(TENANT, name.as_str(), &found).await?;
-        if let Some(active) = active.filter(|active| active.revision.settings == settings) {
+        if let Some(active) = active.filter(|active| active.revision.settings == settings)
+            && shared.is_intact(&active).await?
+        {
             return Ok(Deployed::Already(active));
         }
         let mut source = shared.catalog.source(OTHER.into(), found, &settings);
@@ -273,7 +275,9 @@ impl Shared {
             let revision = &active.revision;
             revision.digest == received.digest() && revision.settings == settings
         };
-        if let Some(active) = before.filter(same) {
+        if let Some(active) = before.filter(same)
+            && self.is_intact(&active).await?
+        {
             return Ok(Deployed::Already(active));
         }
         let new = NewRevision {
@@ -286,6 +290,12 @@ impl Shared {
         };
         let published = self.store.publish(&received, new).await?;
         Ok(Deployed::New(self.activate(name, published).await))
+    }
+
+    /// Whether a revision's file is still there: if not, the same bytes once more mend it.
+    async fn is_intact(&self, active: &ActiveFunction) -> Result<bool, Error> {
+        let file = self.store.open_artifact(&active.revision.digest).await?;
+        Ok(file.is_some_and(|(_, bytes)| bytes == active.revision.bytes))
     }
 
     /// Tells the data plane of a revision that the store has made active.

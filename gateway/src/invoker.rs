@@ -8,7 +8,7 @@ use std::{
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
-use runtime_pool::{Caller, InvokeError, LoadError, Pool, RequestBody, Response, Tier};
+use runtime_pool::{Caller, Function, InvokeError, LoadError, Pool, RequestBody, Response, Tier};
 
 use crate::catalog::Active;
 
@@ -99,17 +99,32 @@ impl Invoker {
         caller: Caller,
     ) -> Result<Response, Error> {
         let started = Instant::now();
-        let load = async { Ok::<_, LoadError>(target.source.clone()) };
-        let (function, tier) = match self.pool.get_or_load(target.key, load).await {
-            Ok(found) => found,
-            Err(error) => {
-                self.metrics.record(target, "load-failed", Tier::Cold, started);
-                return Err(Error::Load(error));
-            }
+        let (function, tier) = match target.hot.get(started) {
+            Some(function) => (function, Tier::Loaded),
+            None => self.resident(target, started).await?,
         };
         let result = function.invoke(request, caller).await;
         let outcome = result.as_ref().err().map_or(OK, InvokeError::outcome);
         self.metrics.record(target, outcome, tier, started);
         Ok(result?.0)
+    }
+
+    /// Asks the pool, which loads the function if need be.
+    async fn resident(
+        &self,
+        target: &Active,
+        started: Instant,
+    ) -> Result<(Arc<Function>, Tier), Error> {
+        let load = async { Ok::<_, LoadError>(target.source.clone()) };
+        match self.pool.get_or_load(target.key, load).await {
+            Ok((function, tier)) => {
+                target.hot.set(&function, Instant::now());
+                Ok((function, tier))
+            }
+            Err(error) => {
+                self.metrics.record(target, "load-failed", Tier::Cold, started);
+                Err(Error::Load(error))
+            }
+        }
     }
 }

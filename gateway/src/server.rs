@@ -138,6 +138,8 @@ impl Protocols {
             .timer(TokioTimer::new())
             // Each connection has its own timer, which also sees what this one does not.
             .header_read_timeout(None)
+            // Most answers are short: copying them into one buffer costs less than two.
+            .writev(false)
             .max_buf_size(config.header_bytes)
             .max_headers(config.headers);
         let mut http2 = http2::Builder::new(TokioExecutor::new());

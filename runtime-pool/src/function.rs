@@ -1,6 +1,7 @@
 //! One resident function: one revision, linked, with its slots.
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{
         Arc,
@@ -252,6 +253,12 @@ impl Function {
 
 /// How long an instance may take to start when it is tried at a deploy.
 const SMOKE: Duration = Duration::from_secs(10);
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Function").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
 
 impl Drop for Function {
     fn drop(&mut self) {

@@ -44,6 +44,20 @@ async fn a_deploy_says_what_it_made_and_the_function_answers_at_once() {
 }
 
 #[tokio::test]
+async fn the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
+    let gateway = TestGateway::start().await;
+    let wasm = guest("c-hello");
+    assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
+    let digest = sha256(&wasm);
+    let file = gateway.data_dir().join(format!("artifacts/{}/{digest}.wasm", &digest[..2]));
+    std::fs::remove_file(&file).unwrap();
+
+    assert_eq!(gateway.put("greet", wasm).send().await.status(), 201);
+    assert!(file.exists());
+    assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
+}
+
+#[tokio::test]
 async fn the_url_begins_with_what_the_operator_says() {
     let gateway = TestGateway::with(&["public_url=https://fn.example/base/"]).await;
     assert_eq!(gateway.deploy("c-hello").await["url"], "https://fn.example/base/f/c-hello/");

@@ -64,7 +64,7 @@ pub(crate) async fn run_component(
     run.instantiated(started);
     let result = match instance.wasi_cli_run().call_run(&mut store).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(())) => Err(exited(1)),
+        Ok(Err(())) => Err(exited(1, store.data_mut().control().limiter.memory_refused)),
         Err(error) => end_of_command(&error, &mut store),
     };
     finish(result, &stdout, outcome)
@@ -104,14 +104,16 @@ fn end_of_command(
 ) -> Result<(), InvokeError> {
     match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(0)) => Ok(()),
-        Some(I32Exit(status)) => Err(exited(*status)),
+        Some(I32Exit(status)) => {
+            Err(exited(*status, store.data_mut().control().limiter.memory_refused))
+        }
         None => Err(guest_error(error, store)),
     }
 }
 
-fn exited(status: i32) -> InvokeError {
+fn exited(status: i32, out_of_memory: bool) -> InvokeError {
     let detail = format!("it exited with status {status}");
-    InvokeError::Failed { detail, out_of_memory: false }
+    InvokeError::Failed { detail, out_of_memory }
 }
 
 fn finish(
