@@ -1,8 +1,8 @@
 //! How fast, and how much of that is us?
 //!
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
-//!   with a bare axum server ([`throughput`]); cold starts ([`cold`]); deploys ([`deploy`]);
-//!   memory and start-up with many functions ([`density`]).
+//!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
+//!   memory and start-up with many functions (`density`).
 //! - `cargo bench -p benches`: the pool in process, without HTTP.
 //! - `bare-axum`: the yardstick that the load harness starts.
 //!

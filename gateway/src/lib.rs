@@ -1,6 +1,6 @@
 //! What happens to an HTTP request: the gateway's two planes and its command line.
 //!
-//! Read [`app`] first: it makes everything, top to bottom. A request to a function goes
+//! Read `app` first: it makes everything, top to bottom. A request to a function goes
 //! `server` → `middleware` → `edge` → `route_table` → `invoker` → the pool; a deployment goes
 //! `server` → `middleware` → `routes` → `deploy` → the store and the pool → `catalog`.
 //!

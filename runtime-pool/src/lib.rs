@@ -1,9 +1,9 @@
 //! What happens inside a call: wasm in, native code out, one fresh instance per request.
 //!
-//! Read the modules in this order: [`pool`] (which functions are resident), [`function`] (one
-//! resident function), [`invocation`] (one call, from its first poll to the last byte),
-//! [`executor`] (the ways to run a guest), [`compile`] and [`native`] (how native code is made
-//! and when it is trusted), [`engine`] and [`limits`] (how Wasmtime is held in check).
+//! Read the modules in this order: `pool` (which functions are resident), `function` (one
+//! resident function), `invocation` (one call, from its first poll to the last byte),
+//! `executor` (the ways to run a guest), `compile` and `native` (how native code is made
+//! and when it is trusted), `engine` and `limits` (how Wasmtime is held in check).
 //!
 //! This crate knows nothing of routing, of SQL, of the environment or of tenants.
 
