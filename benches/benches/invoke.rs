@@ -23,8 +23,9 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, Caller, CompileConfig, EngineConfig, Function, FunctionKey, Limits, LoadError,
-    LogLine, OutboundConfig, Pool, PoolConfig, PoolMetrics, RequestBody, Source,
+    ArtifactDigest, Caller, CompileConfig, EngineConfig, Function, FunctionKey, Isolation, Limits,
+    LoadError, LogLine, OutboundConfig, Pool, PoolConfig, PoolMetrics, RequestBody, Source, Start,
+    WaitingConfig,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -86,6 +87,8 @@ impl Bench {
                 limits: Limits::default(),
                 environment: Vec::new(),
                 outbound: Vec::new(),
+                isolation: Isolation::Request,
+                max_warm: 0,
             };
             Some(Candidate { name, key: FunctionKey { function, revision: 1 }, source })
         });
@@ -102,7 +105,7 @@ impl Bench {
     async fn load(&self, candidate: &Candidate) -> Arc<Function> {
         let source = async { Ok::<_, LoadError>(candidate.source.clone()) };
         match self.pool.get_or_load(candidate.key, source).await {
-            Ok((function, _tier)) => function,
+            Ok((function, _start)) => function,
             Err(error) => panic!("{}: {error}", candidate.name),
         }
     }
@@ -137,6 +140,7 @@ fn pool_config() -> PoolConfig {
         outbound: OutboundConfig::default(),
         resident_bytes: 1 << 30,
         loads: 4,
+        waiting: WaitingConfig { instances: 0, bytes: 0, worthwhile: Duration::MAX },
     }
 }
 
@@ -158,7 +162,7 @@ async fn call(function: &Arc<Function>) {
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         mount: "".into(),
     };
-    let (response, _phases) = match function.invoke(request, caller).await {
+    let (response, _start) = match function.invoke(request, caller, Start::resident()).await {
         Ok(answered) => answered,
         Err(error) => panic!("a guest failed: {error}"),
     };

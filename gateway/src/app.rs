@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics,
+    WaitingConfig,
 };
 use store::Store;
 use tokio::{
@@ -55,10 +56,12 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
         .await
         .with_context(|| format!("opening the data directory {}", config.data_dir.display()))?;
     let (lines, kept_lines) = mpsc::channel(guest_logs::CHANNEL_LINES);
-    let pool = Pool::new(pool_config(&config)?, lines, PoolMetrics::register(&registry)?)?;
+    let pool_metrics = PoolMetrics::register(&registry)?;
+    let pool = Pool::new(pool_config(&config)?, lines, pool_metrics.clone())?;
     let pool = Arc::new(pool);
     let catalog = Arc::new(Catalog::load(&store, &config).await?);
-    let invoker = Invoker::new(Arc::clone(&pool), InvokerMetrics::register(&registry)?);
+    let invoker =
+        Invoker::new(Arc::clone(&pool), InvokerMetrics::register(&registry, pool_metrics)?);
     let deployer = Deployer::new(store.clone(), Arc::clone(&pool), Arc::clone(&catalog), &config);
 
     let (data_addr, server) = (config.listen, config.server.clone());
@@ -143,6 +146,11 @@ fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         },
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
+        waiting: WaitingConfig {
+            instances: config.pool.warm_instances,
+            bytes: config.pool.warm_bytes,
+            worthwhile: Duration::from_micros(config.pool.warm_from_us),
+        },
     })
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapWeak;
-use runtime_pool::{ArtifactDigest, Function, FunctionKey, HostPattern, Limits, Source};
+use runtime_pool::{ArtifactDigest, Function, FunctionKey, HostPattern, Isolation, Limits, Source};
 use store::{ActiveFunction, Settings, Store};
 
 use crate::{
@@ -33,6 +33,8 @@ pub(crate) struct Active {
     pub(crate) source: Source,
     /// Bytes of a request body.
     pub(crate) request_bytes: u64,
+    /// Whether its answers say how they came about.
+    pub(crate) timing: bool,
     pub(crate) ok: OkCounter,
     pub(crate) hot: Hot,
 }
@@ -140,6 +142,7 @@ impl Catalog {
             key,
             source,
             request_bytes: self.defaults.request_bytes,
+            timing: true,
             ok: OkCounter::default(),
             hot: Hot::new(),
         }
@@ -162,6 +165,8 @@ impl Catalog {
             limits: self.effective_limits(settings),
             environment: settings.environment.clone().into_iter().collect(),
             outbound: outbound.collect::<Vec<HostPattern>>(),
+            isolation: Isolation::Request,
+            max_warm: 8,
         }
     }
 

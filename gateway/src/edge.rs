@@ -22,6 +22,7 @@ use crate::{
     refusals::{Refusals, id_header},
     route_table,
     server::Peer,
+    server_timing::{self, SERVER_TIMING},
 };
 
 /// Marks an answer as the function's own, whatever its status.
@@ -102,9 +103,12 @@ impl Shared {
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
         let caller = Caller { invocation, peer, mount };
         let request = Request::from_parts(parts, body);
-        let response = self.invoker.invoke(&target, request, caller).await?;
+        let (response, start) = self.invoker.invoke(&target, request, caller).await?;
         let (mut parts, body) = response.into_parts();
         remove_own(&mut parts.headers);
+        if target.timing {
+            parts.headers.append(SERVER_TIMING, server_timing::value(&start));
+        }
         parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
         parts.headers.insert(REQUEST_ID, id_header(invocation));
         Ok(Response::from_parts(parts, body.into()))

@@ -5,18 +5,13 @@ use std::{
     time::Instant,
 };
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use runtime_pool::{
+    Caller, Function, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody, Response,
+    Start, Tier,
 };
-use runtime_pool::{Caller, Function, InvokeError, LoadError, Pool, RequestBody, Response, Tier};
 
 use crate::catalog::Active;
-
-/// Upper bounds of request times, in seconds.
-const BUCKETS: &[f64] = &[
-    20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0,
-    5.0, 30.0,
-];
 
 /// The outcome of an invocation that was answered by its function.
 const OK: &str = "ok";
@@ -41,8 +36,7 @@ pub(crate) struct Invoker {
 #[derive(Clone, Debug)]
 pub(crate) struct InvokerMetrics {
     requests: IntCounterVec,
-    /// One per tier, resolved once.
-    total_seconds: [Histogram; 4],
+    pool: PoolMetrics,
 }
 
 /// The counter that most invocations of a function increment, resolved at the first of them.
@@ -50,7 +44,8 @@ pub(crate) struct InvokerMetrics {
 pub(crate) struct OkCounter(OnceLock<IntCounter>);
 
 impl InvokerMetrics {
-    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+    /// `pool` counts the phases.
+    pub(crate) fn register(registry: &Registry, pool: PoolMetrics) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
             Opts::new(
                 "mayfly_requests_total",
@@ -58,31 +53,24 @@ impl InvokerMetrics {
             ),
             &["function", "outcome", "start"],
         )?;
-        let total_seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "mayfly_total_seconds",
-                "From the request's head to the response's head, by tier",
-            )
-            .buckets(BUCKETS.to_vec()),
-            &["start"],
-        )?;
         registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(total_seconds.clone()))?;
-        let total_seconds = Tier::ALL.map(|tier| total_seconds.with_label_values(&[tier.as_str()]));
-        Ok(Self { requests, total_seconds })
+        Ok(Self { requests, pool })
     }
 
-    fn record(&self, target: &Active, outcome: &str, start: Tier, since: Instant) {
+    /// Counts an invocation that began at `since`.
+    fn record(&self, target: &Active, outcome: &str, start: &mut Start, since: Instant) {
+        let tier = start.tier;
         let count = || {
-            let labels = [&*target.source.label, outcome, start.as_str()];
+            let labels = [&*target.source.label, outcome, tier.as_str()];
             self.requests.with_label_values(&labels)
         };
-        if outcome == OK && start == Tier::Loaded {
+        if outcome == OK && tier == Tier::Loaded {
             target.ok.0.get_or_init(count).inc();
         } else {
             count().inc();
         }
-        self.total_seconds[start as usize].observe(since.elapsed().as_secs_f64());
+        start.phases.set(Phase::Total, since.elapsed());
+        self.pool.started(start);
     }
 }
 
@@ -97,32 +85,40 @@ impl Invoker {
         target: &Active,
         request: http::Request<RequestBody>,
         caller: Caller,
-    ) -> Result<Response, Error> {
-        let started = Instant::now();
-        let (function, tier) = match target.hot.get(started) {
-            Some(function) => (function, Tier::Loaded),
-            None => self.resident(target, started).await?,
+    ) -> Result<(Response, Start), Error> {
+        let since = Instant::now();
+        let (function, mut start) = match target.hot.get(since) {
+            Some(function) => (function, Start::resident()),
+            None => self.resident(target, since).await?,
         };
-        let result = function.invoke(request, caller).await;
-        let outcome = result.as_ref().err().map_or(OK, InvokeError::outcome);
-        self.metrics.record(target, outcome, tier, started);
-        Ok(result?.0)
+        match function.invoke(request, caller, start).await {
+            Ok((response, mut start)) => {
+                self.metrics.record(target, OK, &mut start, since);
+                Ok((response, start))
+            }
+            Err(error) => {
+                self.metrics.record(target, error.outcome(), &mut start, since);
+                Err(error.into())
+            }
+        }
     }
 
     /// Asks the pool, which loads the function if need be.
     async fn resident(
         &self,
         target: &Active,
-        started: Instant,
-    ) -> Result<(Arc<Function>, Tier), Error> {
+        since: Instant,
+    ) -> Result<(Arc<Function>, Start), Error> {
         let load = async { Ok::<_, LoadError>(target.source.clone()) };
         match self.pool.get_or_load(target.key, load).await {
-            Ok((function, tier)) => {
+            Ok((function, start)) => {
                 target.hot.set(&function, Instant::now());
-                Ok((function, tier))
+                Ok((function, start))
             }
             Err(error) => {
-                self.metrics.record(target, "load-failed", Tier::Cold, started);
+                // How far it would have come is not known.
+                let mut start = Start { tier: Tier::Cold, phases: Default::default() };
+                self.metrics.record(target, "load-failed", &mut start, since);
                 Err(Error::Load(error))
             }
         }

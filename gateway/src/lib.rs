@@ -25,5 +25,6 @@ mod refusals;
 mod route_table;
 mod routes;
 mod server;
+mod server_timing;
 mod telemetry;
 mod token;

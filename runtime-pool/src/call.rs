@@ -1,4 +1,4 @@
-//! The words of a call: who calls what, from how cold a start, with which request and answer.
+//! The words of a call: who calls, with which request and answer.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -24,33 +24,4 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// The part of the path that led to the function, without a slash at its end; may be empty.
     pub mount: Arc<str>,
-}
-
-/// What had to be done before the guest could run. The words are the same in the API, in metrics
-/// and in benchmarks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tier {
-    /// An instance was waiting.
-    Warm,
-    /// The code was in memory; the instance was made.
-    Loaded,
-    /// Only the files existed: the code was mapped and linked.
-    Cold,
-    /// There was no native code for this host: it was compiled.
-    Frozen,
-}
-
-impl Tier {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Warm, Self::Loaded, Self::Cold, Self::Frozen];
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Warm => "warm",
-            Self::Loaded => "loaded",
-            Self::Cold => "cold",
-            Self::Frozen => "frozen",
-        }
-    }
 }

@@ -19,11 +19,11 @@ use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore, task::spaw
 
 use crate::{
     artifact::ArtifactDigest,
-    call::Tier,
     error::{LoadError, Refusal},
     inspect::{Inspection, PRECOMPILED, looks_like},
     metrics::PoolMetrics,
     native::{CodeCache, NativeCode},
+    start::Tier,
     worker::{Job, Report, SUBCOMMAND},
 };
 

@@ -94,6 +94,9 @@ pub enum Refusal {
     /// The compiler hit its limit of time or memory.
     #[error("compiling it takes more than the platform allows: {0}")]
     CompileLimit(String),
+    /// It cannot be isolated in the way that its settings ask for.
+    #[error("{0}")]
+    Isolation(String),
     /// It compiles, but an instance cannot be made of it.
     #[error("an instance cannot be made of it: {0}")]
     Start(String),

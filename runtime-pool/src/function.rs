@@ -8,28 +8,29 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Semaphore, oneshot},
     time,
 };
+use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
-    ArtifactDigest, HostPattern, InvokeError, Limits,
+    ArtifactDigest, HostPattern, InvokeError, Isolation, Limits,
     call::{Caller, Head, Request, Response},
-    executor::{
-        cgi::{self, Command},
-        cgi_environment, http, http_async,
-    },
+    executor::{cgi, cgi_environment, http, http_async},
     guest_log::{FunctionLog, InvocationLog},
-    host::{self, Control, Host},
-    invocation::{Drive, Occupancy, drive},
+    host::{self, Control, Host, ModuleHost},
+    instance::{AnyGuest, Instance},
+    invocation::{Drive, drive},
     link::Linked,
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
-    run::{Metered, Phases, Run},
+    run::{FailUnlessDone, Metered, Run},
+    start::{Phase, Start, Tier},
+    waiting::{Budget, Waiting},
 };
 
 /// What a revision is made of: everything the pool needs to make it resident.
@@ -47,6 +48,10 @@ pub struct Source {
     pub environment: Vec<(String, String)>,
     /// Hosts that its guests may call.
     pub outbound: Vec<HostPattern>,
+    /// What its invocations share.
+    pub isolation: Isolation,
+    /// Instances that may wait for a call.
+    pub max_warm: usize,
 }
 
 /// How much of a function is in memory.
@@ -78,42 +83,57 @@ impl State {
 pub struct Function {
     code: Option<Linked>,
     code_bytes: u64,
+    origin: Tier,
     limits: Limits,
+    isolation: Isolation,
+    max_waiting: usize,
     environment: Vec<(String, String)>,
     policy: Arc<Policy>,
-    slots: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    slots: Semaphore,
+    queued: AtomicUsize,
+    waiting: Waiting,
     log: Arc<FunctionLog>,
     metrics: PoolMetrics,
     cpu_seconds: prometheus::Counter,
     graveyard: mpsc::Sender<Linked>,
 }
 
+/// What the pool gives to each of its functions.
+pub(crate) struct Surroundings {
+    pub(crate) policy: Policy,
+    pub(crate) log: FunctionLog,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) metrics: PoolMetrics,
+    /// Where code goes that nobody needs any more.
+    pub(crate) graveyard: mpsc::Sender<Linked>,
+}
+
 impl Function {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the pool, which has them all")]
     pub(crate) fn new(
         code: Linked,
         code_bytes: u64,
+        origin: Tier,
         source: Source,
-        policy: Policy,
-        log: FunctionLog,
-        cpu_seconds: prometheus::Counter,
-        metrics: PoolMetrics,
-        graveyard: mpsc::Sender<Linked>,
+        surroundings: Surroundings,
     ) -> Self {
+        let Surroundings { policy, log, budget, metrics, graveyard } = surroundings;
         metrics.resident_functions.inc();
         metrics.resident_bytes.add(code_bytes as f64);
         Self {
             code: Some(code),
             code_bytes,
-            slots: Arc::new(Semaphore::new(source.limits.concurrency)),
+            origin,
+            slots: Semaphore::new(source.limits.concurrency),
             limits: source.limits,
+            isolation: source.isolation,
+            max_waiting: source.max_warm,
             environment: source.environment,
             policy: Arc::new(policy),
-            waiting: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            waiting: Waiting::new(budget),
             log: Arc::new(log),
+            cpu_seconds: metrics.cpu_seconds.with_label_values(&[&*source.label]),
             metrics,
-            cpu_seconds,
             graveyard,
         }
     }
@@ -123,28 +143,45 @@ impl Function {
         self.code_bytes
     }
 
+    /// From how far it came into memory.
+    pub(crate) fn origin(&self) -> Tier {
+        self.origin
+    }
+
     /// What holds for its invocations.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Instances that wait for a call.
+    pub fn waiting_instances(&self) -> usize {
+        self.waiting.count()
+    }
+
+    /// Invocations that run now.
+    pub fn running_invocations(&self) -> usize {
+        self.limits.concurrency - self.slots.available_permits()
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     fn code(&self) -> &Linked {
         self.code.as_ref().expect("the code leaves only when the function is dropped")
     }
 
-    /// Calls the function once, on a fresh instance.
+    /// Calls the function once. `start` says what was done for that already.
     pub async fn invoke(
         self: &Arc<Self>,
         request: Request,
         caller: Caller,
-    ) -> Result<(Response, Phases), InvokeError> {
+        start: Start,
+    ) -> Result<(Response, Start), InvokeError> {
         let invocation = caller.invocation;
-        let result = self.admit_and_run(request, caller).await;
+        let result = self.admit_and_run(request, caller, start).await;
         match &result {
-            Ok((_, phases)) => {
-                self.metrics.instantiate_seconds.observe(phases.instantiate.as_secs_f64());
-                self.metrics.guest_seconds.observe(phases.guest.as_secs_f64());
-            }
+            Ok((_, start)) => self.note_demand(start),
             Err(error) => {
                 if let Some(limit) = error.limit() {
                     self.metrics.limit_hit(limit);
@@ -162,39 +199,47 @@ impl Function {
         self: &Arc<Self>,
         request: Request,
         caller: Caller,
-    ) -> Result<(Response, Phases), InvokeError> {
-        let slot = self.slot().await?;
+        mut start: Start,
+    ) -> Result<(Response, Start), InvokeError> {
+        self.take_slot(&mut start).await?;
         let run = Arc::new(Run::default());
-        let occupancy = Occupancy {
-            _slot: slot,
-            _live: GaugeGuard::new(&self.metrics.live_instances),
-            run: Arc::clone(&run),
-            cpu_seconds: self.cpu_seconds.clone(),
-        };
+        let occupancy = Occupancy::new(Arc::clone(self), Arc::clone(&run));
         let (sender, head) = oneshot::channel();
         let drive_guest = Drive {
             limits: &self.limits,
             metrics: &self.metrics,
+            log: &self.log,
             occupancy,
-            log: Arc::clone(&self.log),
             invocation: caller.invocation,
+            start,
         };
         let guest = Box::pin(Arc::clone(self).run(request, caller, sender, run));
         drive(guest, head, drive_guest).await
     }
 
-    /// A slot: at once, or after a wait in a bounded queue.
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
+    /// Takes a slot: at once, or after a wait in a bounded queue. It is given back by `leave`.
+    async fn take_slot(&self, start: &mut Start) -> Result<(), InvokeError> {
+        if let Ok(slot) = self.slots.try_acquire() {
+            slot.forget();
+            return Ok(());
         }
-        let _place = QueuePlace::join(&self.waiting, self.limits.queue)?;
+        let _place = QueuePlace::join(&self.queued, self.limits.queue)?;
         let _waiting = GaugeGuard::new(&self.metrics.waiting_invocations);
-        let slot = Arc::clone(&self.slots).acquire_owned();
-        time::timeout(self.limits.queue_wait, slot)
+        let since = Instant::now();
+        let slot = time::timeout(self.limits.queue_wait, self.slots.acquire())
             .await
             .map_err(|_| InvokeError::Concurrency)?
-            .map_err(|_| InvokeError::Concurrency)
+            .map_err(|_| InvokeError::Concurrency)?;
+        slot.forget();
+        start.phases.add(Phase::Queue, since.elapsed());
+        Ok(())
+    }
+
+    /// Gives back what an invocation occupied, and accounts for its CPU time.
+    fn leave(&self, run: &Run) {
+        self.cpu_seconds.inc_by(run.meter.used().as_secs_f64());
+        self.metrics.live_instances.dec();
+        self.slots.add_permits(1);
     }
 
     /// The guest's whole life. Holds the function, so that its code outlives the instance.
@@ -205,32 +250,162 @@ impl Function {
         head: oneshot::Sender<Head>,
         run: Arc<Run>,
     ) -> Result<(), InvokeError> {
-        let control = Control::new(&self.limits, Arc::clone(&run));
-        let outbound = Outbound::new(Arc::clone(&self.policy));
+        let mut instance = self.instance(&run, caller.invocation).await?;
+        // Declared after the instance, so that it is dropped before it.
+        let outcome = FailUnlessDone::new(&run.outcome);
+        match &mut instance.guest {
+            AnyGuest::Http(guest) => http::call(guest, request, head).await,
+            AnyGuest::HttpAsync(guest) => http_async::call(guest, request, head).await,
+            AnyGuest::Command(guest) => {
+                cgi::call_component(guest, self.cgi_given(request, &caller, head)).await
+            }
+            AnyGuest::Module(guest) => {
+                cgi::call_module(guest, self.cgi_given(request, &caller, head)).await
+            }
+        }?;
+        outcome.done();
+        self.keep(instance);
+        Ok(())
+    }
+
+    /// An instance: one that waits, or a new one.
+    async fn instance(
+        self: &Arc<Self>,
+        run: &Arc<Run>,
+        invocation: u128,
+    ) -> Result<Instance, InvokeError> {
+        if let Some(mut instance) = self.waiting.take() {
+            instance.begin(Arc::clone(run), invocation, self.limits.log_bytes);
+            return Ok(instance);
+        }
+        let since = Instant::now();
+        let instance = match self.make(run, invocation).await {
+            // Those that wait for others are worth less than one that is needed now.
+            Err(InvokeError::Instances) if self.waiting.budget().release() => {
+                self.make(run, invocation).await
+            }
+            other => other,
+        }?;
+        run.instantiated(since);
+        Ok(instance)
+    }
+
+    /// Makes an instance.
+    async fn make(&self, run: &Arc<Run>, invocation: u128) -> Result<Instance, InvokeError> {
+        let control = Control::new(&self.limits, Arc::clone(run));
+        let log = InvocationLog::new(Arc::clone(&self.log), invocation, self.limits.log_bytes);
+        let mut wasi = host::wasi(&self.environment, &log);
+        let host = |mut wasi: WasiCtxBuilder, control| {
+            Host::new(wasi.build(), Outbound::new(Arc::clone(&self.policy)), control)
+        };
+        let guest = match self.code() {
+            Linked::Http(pre) => AnyGuest::Http(http::make(pre, host(wasi, control)).await?),
+            Linked::HttpAsync(pre) => {
+                AnyGuest::HttpAsync(http_async::make(pre, host(wasi, control)).await?)
+            }
+            Linked::Command(pre) => {
+                AnyGuest::Command(cgi::make_component(pre, host(wasi, control)).await?)
+            }
+            Linked::Module(pre) => {
+                let host = ModuleHost::new(wasi.build_p1(), control);
+                AnyGuest::Module(cgi::make_module(pre, host).await?)
+            }
+        };
+        Ok(Instance::new(guest, log))
+    }
+
+    /// A request as a command sees it: as its environment, its arguments and its streams.
+    fn cgi_given(
+        &self,
+        request: Request,
+        caller: &Caller,
+        head: oneshot::Sender<Head>,
+    ) -> cgi::Given {
+        let (parts, body) = request.into_parts();
+        let environment = cgi_environment::environment(&parts, caller, &self.environment);
         let log =
             InvocationLog::new(Arc::clone(&self.log), caller.invocation, self.limits.log_bytes);
-        match self.code() {
-            Linked::Http(pre) => {
-                let wasi = host::wasi(&self.environment, &log).build();
-                let host = Host::new(wasi, outbound, control);
-                http::run(pre, host, request, head, run).await
+        let mut wasi = host::wasi(&environment, &log);
+        wasi.args(&cgi_environment::arguments(&parts));
+        cgi::Given { wasi, body, head }
+    }
+
+    /// Lets an instance wait for its next call, where the owner has chosen that.
+    fn keep(self: &Arc<Self>, mut instance: Instance) {
+        let Isolation::Reuse { max_uses, .. } = self.isolation else { return };
+        instance.uses += 1;
+        if instance.uses >= max_uses {
+            return;
+        }
+        instance.since = Instant::now();
+        instance.end(Outbound::new(Arc::clone(&self.policy)));
+        if self.waiting.put(instance) {
+            self.waiting.watch(self);
+        }
+    }
+
+    /// Lets instances wait where making one takes long: as many as are in use at once.
+    fn note_demand(self: &Arc<Self>, start: &Start) {
+        let made = start.phases.get(Phase::Instantiate);
+        let worthwhile = made.is_none_or(|took| self.waiting.budget().worthwhile(took));
+        // This one included, whose slot may have been given back already.
+        let running = self.running_invocations().max(1);
+        // With every processor busy there is no time to make instances beforehand.
+        if worthwhile && self.max_waiting > 0 && running <= self.waiting.budget().processors() {
+            self.waiting.in_use(running, self.max_waiting);
+            self.refill();
+        }
+    }
+
+    /// Lets at least so many instances wait from now on, whether anybody calls or not.
+    pub fn keep_waiting(self: &Arc<Self>, instances: usize) {
+        self.waiting.set_floor(instances);
+        self.refill();
+    }
+
+    /// Adjusts how many wait to what was asked for lately. Says whether any do, or shall.
+    pub(crate) fn adjust_waiting(self: &Arc<Self>, now: Instant) -> bool {
+        let idle = match self.isolation {
+            Isolation::Request => None,
+            Isolation::Reuse { idle, .. } => Some(idle),
+        };
+        let any = self.waiting.adjust(now, idle);
+        self.refill();
+        any
+    }
+
+    /// Makes instances that are missing, in a task of its own.
+    fn refill(self: &Arc<Self>) {
+        if !self.waiting.is_short() || !self.waiting.begin_making(self) {
+            return;
+        }
+        let function = Arc::clone(self);
+        tokio::spawn(async move {
+            while function.waiting.is_short() && function.make_waiting().await {
+                // Requests come first.
+                tokio::task::yield_now().await;
             }
-            Linked::HttpAsync(pre) => {
-                let wasi = host::wasi(&self.environment, &log).build();
-                let host = Host::new(wasi, outbound, control);
-                http_async::run(pre, host, request, head, run).await
-            }
-            code @ (Linked::Command(_) | Linked::Module(_)) => {
-                let (parts, body) = request.into_parts();
-                let environment = cgi_environment::environment(&parts, &caller, &self.environment);
-                let mut wasi = host::wasi(&environment, &log);
-                wasi.args(&cgi_environment::arguments(&parts));
-                let command = Command { wasi, control, outbound, body, head, run };
-                match code {
-                    Linked::Command(pre) => cgi::run_component(pre, command).await,
-                    Linked::Module(pre) => cgi::run_module(pre, command).await,
-                    Linked::Http(_) | Linked::HttpAsync(_) => unreachable!("matched above"),
-                }
+            function.waiting.end_making();
+        });
+    }
+
+    /// Makes one that waits. Says whether that went well.
+    async fn make_waiting(self: &Arc<Self>) -> bool {
+        let run = Arc::new(Run::default());
+        let function = Arc::clone(self);
+        let making = Arc::clone(&run);
+        let made = Box::pin(async move { function.make(&making, 0).await });
+        let limit = self.limits.timeout.min(SMOKE);
+        let made = time::timeout(limit, Metered::new(made, Arc::clone(&run))).await;
+        self.cpu_seconds.inc_by(run.meter.used().as_secs_f64());
+        match made.unwrap_or(Err(InvokeError::Timeout(limit))) {
+            Ok(instance) => self.waiting.put(instance),
+            // The node is full: those who need an instance now come first.
+            Err(InvokeError::Instances) => false,
+            Err(error) => {
+                self.waiting.give_up();
+                self.log.system(0, &format!("making an instance that waits: {error}"));
+                false
             }
         }
     }
@@ -238,21 +413,37 @@ impl Function {
     /// Makes an instance and drops it: whatever would fail in every invocation fails here.
     pub(crate) async fn smoke(self: Arc<Self>) -> Result<(), InvokeError> {
         let run = Arc::new(Run::default());
-        let control = Control::new(&self.limits, Arc::clone(&run));
-        let log = InvocationLog::new(Arc::clone(&self.log), 0, self.limits.log_bytes);
-        let wasi = host::wasi(&self.environment, &log);
-        let outbound = Outbound::new(Arc::clone(&self.policy));
         let limit = self.limits.timeout.min(SMOKE);
-        let function = Arc::clone(&self);
-        let smoke = Box::pin(async move { function.code().smoke(wasi, outbound, control).await });
-        time::timeout(limit, Metered::new(smoke, Arc::clone(&run)))
+        let making = Arc::clone(&run);
+        let smoke = Box::pin(async move { self.make(&making, 0).await.map(drop) });
+        time::timeout(limit, Metered::new(smoke, run))
             .await
             .unwrap_or(Err(InvokeError::Timeout(limit)))
     }
 }
 
-/// How long an instance may take to start when it is tried at a deploy.
+/// How long an instance may take to start when nobody waits for it.
 const SMOKE: Duration = Duration::from_secs(10);
+
+/// What an invocation holds for as long as its guest works.
+pub(crate) struct Occupancy {
+    function: Arc<Function>,
+    pub(crate) run: Arc<Run>,
+}
+
+impl Occupancy {
+    /// The function's slot must have been taken.
+    fn new(function: Arc<Function>, run: Arc<Run>) -> Self {
+        function.metrics.live_instances.inc();
+        Self { function, run }
+    }
+}
+
+impl Drop for Occupancy {
+    fn drop(&mut self) {
+        self.function.leave(&self.run);
+    }
+}
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,6 +455,7 @@ impl Drop for Function {
     fn drop(&mut self) {
         self.metrics.resident_functions.dec();
         self.metrics.resident_bytes.sub(self.code_bytes as f64);
+        self.waiting.clear();
         if let Some(code) = self.code.take() {
             // Unmapping megabytes takes long: not here, where an async worker may be waiting.
             // If the reaper is gone the process ends, and so does the code.

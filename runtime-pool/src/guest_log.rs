@@ -112,12 +112,12 @@ impl FunctionLog {
 #[derive(Debug)]
 pub(crate) struct InvocationLog {
     function: Arc<FunctionLog>,
-    invocation: u128,
     buffers: Mutex<Buffers>,
 }
 
 #[derive(Debug)]
 struct Buffers {
+    invocation: u128,
     left: usize,
     dropped_bytes: u64,
     stdout: Vec<u8>,
@@ -126,9 +126,32 @@ struct Buffers {
 
 impl InvocationLog {
     pub(crate) fn new(function: Arc<FunctionLog>, invocation: u128, bytes: usize) -> Arc<Self> {
-        let buffers =
-            Buffers { left: bytes, dropped_bytes: 0, stdout: Vec::new(), stderr: Vec::new() };
-        Arc::new(Self { function, invocation, buffers: Mutex::new(buffers) })
+        let buffers = Mutex::new(Buffers::new(invocation, bytes));
+        Arc::new(Self { function, buffers })
+    }
+
+    /// From here on the guest writes for another invocation.
+    pub(crate) fn begin(&self, invocation: u128, bytes: usize) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(&mut buffers);
+        *buffers = Buffers::new(invocation, bytes);
+    }
+
+    /// Sends what has not been sent, and says what never will be.
+    fn end(&self, buffers: &mut Buffers) {
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
+            if !buffers.of(stream).is_empty() {
+                self.end_line(buffers, stream);
+            }
+        }
+        if buffers.dropped_bytes > 0 {
+            let bytes = buffers.dropped_bytes;
+            self.function.metrics.limit_hit(crate::Limit::LogBytes);
+            self.function.system(
+                buffers.invocation,
+                &format!("{bytes} bytes of this invocation's log were dropped (limit: log_bytes)"),
+            );
+        }
     }
 
     fn write(&self, stream: LogStream, bytes: &[u8]) {
@@ -156,13 +179,17 @@ impl InvocationLog {
             return;
         }
         buffers.left -= line.len();
-        if !self.function.send(self.invocation, stream, printable(&line)) {
+        if !self.function.send(buffers.invocation, stream, printable(&line)) {
             buffers.dropped_bytes += line.len() as u64;
         }
     }
 }
 
 impl Buffers {
+    fn new(invocation: u128, bytes: usize) -> Self {
+        Self { invocation, left: bytes, dropped_bytes: 0, stdout: Vec::new(), stderr: Vec::new() }
+    }
+
     fn of(&mut self, stream: LogStream) -> &mut Vec<u8> {
         match stream {
             LogStream::Stdout => &mut self.stdout,
@@ -174,19 +201,7 @@ impl Buffers {
 impl Drop for InvocationLog {
     fn drop(&mut self) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in [LogStream::Stdout, LogStream::Stderr] {
-            if !buffers.of(stream).is_empty() {
-                self.end_line(&mut buffers, stream);
-            }
-        }
-        if buffers.dropped_bytes > 0 {
-            let bytes = buffers.dropped_bytes;
-            self.function.metrics.limit_hit(crate::Limit::LogBytes);
-            self.function.system(
-                self.invocation,
-                &format!("{bytes} bytes of this invocation's log were dropped (limit: log_bytes)"),
-            );
-        }
+        self.end(&mut buffers);
     }
 }
 

@@ -44,6 +44,12 @@ impl Control {
         Self { limiter: StoreLimiter::new(limits.memory_bytes), run, cpu: limits.cpu }
     }
 
+    /// Gives the store to an invocation.
+    pub(crate) fn begin(&mut self, run: Arc<Run>) {
+        self.run = run;
+        self.limiter.memory_refused = false;
+    }
+
     /// CPU time that the invocation may use.
     pub(crate) fn cpu_limit(&self) -> Duration {
         self.cpu
@@ -84,12 +90,29 @@ impl Host {
         table.set_max_capacity(HOST_RESOURCES);
         Self { wasi, http, outbound, table, control }
     }
+
+    /// Gives the guest the environment and the streams of one invocation.
+    pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
+        self.wasi = wasi;
+    }
+
+    /// Counts requests of the guest anew.
+    pub(crate) fn set_outbound(&mut self, outbound: Outbound) {
+        self.outbound = outbound;
+    }
 }
 
 impl ModuleHost {
-    pub(crate) fn new(mut wasi: WasiP1Ctx, control: Control) -> Self {
+    pub(crate) fn new(wasi: WasiP1Ctx, control: Control) -> Self {
+        let mut host = Self { wasi, control };
+        host.wasi.ctx().table.set_max_capacity(HOST_RESOURCES);
+        host
+    }
+
+    /// Gives the guest the environment and the streams of one invocation.
+    pub(crate) fn set_wasi(&mut self, mut wasi: WasiP1Ctx) {
         wasi.ctx().table.set_max_capacity(HOST_RESOURCES);
-        Self { wasi, control }
+        self.wasi = wasi;
     }
 }
 

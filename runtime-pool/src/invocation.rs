@@ -14,18 +14,17 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::header;
-use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time,
-};
+use tokio::{sync::oneshot, time};
 
 use crate::{
     InvokeError, Limits,
     body::{BodyError, Cut, GuestTask, Limited, ResponseBody, Streaming},
     call::{Head, Response},
+    function::Occupancy,
     guest_log::FunctionLog,
-    metrics::{GaugeGuard, PoolMetrics},
-    run::{Metered, Phases, Run},
+    metrics::PoolMetrics,
+    run::{Metered, Run},
+    start::Start,
 };
 
 /// Bytes of a body that are collected inline before the guest gets a task of its own.
@@ -33,30 +32,17 @@ const INLINE_BYTES: usize = 64 << 10;
 /// How long a guest may go on after the end of its response.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
-/// What an invocation holds for as long as its guest works.
-pub(crate) struct Occupancy {
-    pub(crate) _slot: OwnedSemaphorePermit,
-    pub(crate) _live: GaugeGuard,
-    /// Its CPU time is accounted when this is released.
-    pub(crate) run: Arc<Run>,
-    pub(crate) cpu_seconds: prometheus::Counter,
-}
-
-impl Drop for Occupancy {
-    fn drop(&mut self) {
-        self.cpu_seconds.inc_by(self.run.meter.used().as_secs_f64());
-    }
-}
-
 /// What the guest's future needs to be driven.
 pub(crate) struct Drive<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) metrics: &'a PoolMetrics,
+    /// Where failures after the head are explained to the owner.
+    pub(crate) log: &'a Arc<FunctionLog>,
     /// Released when the guest ends, not when the head of its response is sent.
     pub(crate) occupancy: Occupancy,
-    /// Where failures after the head are explained to the owner.
-    pub(crate) log: Arc<FunctionLog>,
     pub(crate) invocation: u128,
+    /// What was done before.
+    pub(crate) start: Start,
 }
 
 /// Runs `guest` until there is a response; then, if need be, lets it go on in a task of its own.
@@ -64,12 +50,12 @@ pub(crate) async fn drive<G>(
     guest: Pin<Box<G>>,
     mut head: oneshot::Receiver<Head>,
     drive: Drive<'_>,
-) -> Result<(Response, Phases), InvokeError>
+) -> Result<(Response, Start), InvokeError>
 where
     G: Future<Output = Result<(), InvokeError>> + Send + 'static,
 {
     let started = Instant::now();
-    let Drive { limits, metrics, occupancy, log, invocation } = drive;
+    let Drive { limits, metrics, log, occupancy, invocation, mut start } = drive;
     let run = Arc::clone(&occupancy.run);
     let mut guest = Metered::new(guest, Arc::clone(&run));
     let deadline = time::Instant::now() + limits.timeout;
@@ -98,7 +84,7 @@ where
         }
     };
     let (parts, body) = first.map_err(InvokeError::NoResponse)?.into_parts();
-    let phases = run.phases(started);
+    run.note(&mut start, started);
     let mut body = Limited::new(
         body,
         content_length(&parts.headers)?,
@@ -110,10 +96,11 @@ where
     let ended = collect_inline(&mut guest, &mut finished, &mut body, &mut collected).await?;
     if ended && finished {
         drop(occupancy);
-        return Ok((http::Response::from_parts(parts, collected.into_full()), phases));
+        return Ok((http::Response::from_parts(parts, collected.into_full()), start));
     }
     let (sender, receiver) = oneshot::channel();
-    let cut = Cut { metrics: metrics.clone(), log: Arc::clone(&log), invocation };
+    let cut = Cut { metrics: metrics.clone(), log: Arc::clone(log), invocation };
+    let log = Arc::clone(log);
     let guest = Continued { guest: (!finished).then_some(guest), run, log, invocation };
     let task = tokio::spawn(async move {
         guest.run(deadline, receiver).await;
@@ -128,7 +115,7 @@ where
         let head = collected.into_buffer();
         ResponseBody::streaming(Streaming { head, rest: body, guest, cut })
     };
-    Ok((http::Response::from_parts(parts, body), phases))
+    Ok((http::Response::from_parts(parts, body), start))
 }
 
 /// A guest that has answered and goes on. Owned by the body: dropping that aborts the task.

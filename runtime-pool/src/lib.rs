@@ -19,6 +19,7 @@ mod function;
 mod guest_log;
 mod host;
 mod inspect;
+mod instance;
 mod invocation;
 mod key;
 mod limits;
@@ -28,12 +29,14 @@ mod native;
 mod outbound;
 mod pool;
 mod run;
+mod start;
+mod waiting;
 mod worker;
 
 pub use crate::{
     artifact::{ArtifactDigest, Kind},
     body::{BodyError, RequestBody, ResponseBody},
-    call::{Caller, Response, Tier},
+    call::{Caller, Response},
     compile::CompileConfig,
     engine::EngineConfig,
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
@@ -41,10 +44,11 @@ pub use crate::{
     guest_log::{LogLine, LogStream},
     inspect::{Inspection, inspect},
     key::FunctionKey,
-    limits::Limits,
+    limits::{Isolation, Limits},
     metrics::PoolMetrics,
     outbound::{HostPattern, OutboundConfig},
     pool::{Pool, PoolConfig},
-    run::Phases,
+    start::{Phase, Phases, Start, Tier},
+    waiting::WaitingConfig,
     worker::compile_worker,
 };

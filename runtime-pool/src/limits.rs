@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use crate::{artifact::Kind, error::Refusal};
+
 /// Live resources (streams, pollables, fields, …) that one invocation may hold in the host, each
 /// about 100 bytes. StarlingMonkey, which runs JavaScript, keeps a pollable for each chunk that it
 /// reads: this many let it take in the largest request body.
@@ -63,9 +65,53 @@ impl Default for Limits {
     }
 }
 
+/// What a function's invocations share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Nothing: each has a fresh instance.
+    #[default]
+    Request,
+    /// An instance serves one after the other, and what it keeps in memory stays.
+    Reuse {
+        /// Calls after which it is dropped.
+        max_uses: u32,
+        /// Calls that it may serve at once; more than one only for WASI 0.3.
+        max_concurrent: u32,
+        /// Time without a call after which it is dropped.
+        idle: Duration,
+    },
+}
+
+impl Isolation {
+    /// The word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Reuse { .. } => "reuse",
+        }
+    }
+
+    /// Whether a guest of this kind can be held to it.
+    pub(crate) fn fits(&self, kind: Kind) -> Result<(), Refusal> {
+        let Self::Reuse { max_concurrent, .. } = self else { return Ok(()) };
+        match kind {
+            Kind::WasiCommand | Kind::WasiPreview1 => Err(Refusal::Isolation(format!(
+                "a guest of the kind {} ends with its request, so that isolation `reuse` is not \
+                 for it; use `request`",
+                kind.as_str()
+            ))),
+            Kind::WasiHttp02 | Kind::WasiHttp03 if *max_concurrent > 1 => Err(Refusal::Isolation(
+                "an instance serves one call at a time; set max_concurrent to 1".into(),
+            )),
+            Kind::WasiHttp02 | Kind::WasiHttp03 => Ok(()),
+        }
+    }
+}
+
 /// Counts what a store has taken and says no at the limit.
 #[derive(Debug)]
 pub(crate) struct StoreLimiter {
+    memory_max: usize,
     memory_left: usize,
     /// Whether a growth was refused: it explains the trap that usually follows.
     pub(crate) memory_refused: bool,
@@ -73,7 +119,12 @@ pub(crate) struct StoreLimiter {
 
 impl StoreLimiter {
     pub(crate) fn new(memory_bytes: usize) -> Self {
-        Self { memory_left: memory_bytes, memory_refused: false }
+        Self { memory_max: memory_bytes, memory_left: memory_bytes, memory_refused: false }
+    }
+
+    /// Linear memory that the store has.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_max - self.memory_left
     }
 }
 

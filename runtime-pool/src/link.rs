@@ -1,17 +1,18 @@
 //! From native code to something that instances can be made of.
 
+use std::time::Instant;
+
 use wasmtime::{Engine, InstancePre, Linker, component};
-use wasmtime_wasi::{WasiCtxBuilder, p2::bindings::CommandPre};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
     artifact::Kind,
     engine::{EngineConfig, EngineKind, compatibility, compiling_engine, pooled_engine},
-    error::{InvokeError, LoadError, Refusal, StartError},
-    executor::start_error,
-    host::{Control, Host, ModuleHost, component_store, module_store},
+    error::{LoadError, Refusal, StartError},
+    host::{Host, ModuleHost},
     native::NativeCode,
-    outbound::Outbound,
+    start::{Phase, Phases},
 };
 
 /// The engines with everything that guests may import. Made once: building a linker costs more
@@ -59,12 +60,17 @@ impl Linkers {
         Ok(compatibility([self.lean.engine(), &concurrent]))
     }
 
-    /// Maps native code into memory and resolves its imports. Blocks on the file system.
-    pub(crate) fn link(&self, code: &NativeCode) -> Result<Linked, LoadError> {
+    /// Maps native code into memory and resolves its imports; notes how long each took. Blocks on
+    /// the file system.
+    pub(crate) fn link(&self, code: &NativeCode, phases: &mut Phases) -> Result<Linked, LoadError> {
+        let since = Instant::now();
         let kind = code.inspection.kind;
         if kind == Kind::WasiPreview1 {
             let module = code.module(self.modules.engine()).map_err(|error| unloadable(&error))?;
+            let mapped = Instant::now();
+            phases.add(Phase::Load, mapped - since);
             let pre = self.modules.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
+            phases.add(Phase::Link, mapped.elapsed());
             return Ok(Linked::Module(pre));
         }
         let linker = match kind.engine() {
@@ -72,14 +78,18 @@ impl Linkers {
             EngineKind::Concurrent => self.concurrent.as_ref().ok_or(LoadError::AsyncEngineOff)?,
         };
         let component = code.component(linker.engine()).map_err(|error| unloadable(&error))?;
+        let mapped = Instant::now();
+        phases.add(Phase::Load, mapped - since);
         let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
-        match kind {
+        let linked = match kind {
             Kind::WasiHttp02 => ProxyPre::new(pre).map(Linked::Http),
             Kind::WasiHttp03 => ServicePre::new(pre).map(Linked::HttpAsync),
             Kind::WasiCommand => CommandPre::new(pre).map(Linked::Command),
             Kind::WasiPreview1 => unreachable!("linked above"),
         }
-        .map_err(|error| unlinkable(&error))
+        .map_err(|error| unlinkable(&error))?;
+        phases.add(Phase::Link, mapped.elapsed());
+        Ok(linked)
     }
 }
 
@@ -99,34 +109,4 @@ fn unloadable(error: &wasmtime::Error) -> LoadError {
 
 fn unlinkable(error: &wasmtime::Error) -> LoadError {
     Refusal::Start(format!("{error:#}")).into()
-}
-
-impl Linked {
-    /// Makes an instance and drops it.
-    pub(crate) async fn smoke(
-        &self,
-        mut wasi: WasiCtxBuilder,
-        outbound: Outbound,
-        control: Control,
-    ) -> Result<(), InvokeError> {
-        if let Self::Module(pre) = self {
-            let host = ModuleHost::new(wasi.build_p1(), control);
-            let mut store = module_store(pre.module().engine(), host);
-            return match pre.instantiate_async(&mut store).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(start_error(&error, &mut store)),
-            };
-        }
-        let pre = match self {
-            Self::Http(pre) => pre.instance_pre(),
-            Self::HttpAsync(pre) => pre.instance_pre(),
-            Self::Command(pre) => pre.instance_pre(),
-            Self::Module(_) => unreachable!("instantiated above"),
-        };
-        let mut store = component_store(pre.engine(), Host::new(wasi.build(), outbound, control));
-        match pre.instantiate_async(&mut store).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(start_error(&error, &mut store)),
-        }
-    }
 }

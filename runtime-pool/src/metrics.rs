@@ -1,5 +1,7 @@
 //! What the pool reports.
 
+mod phases;
+
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use prometheus::{
@@ -7,9 +9,11 @@ use prometheus::{
     Opts, Registry, core::Collector,
 };
 
+use self::phases::PhaseHistograms;
 use crate::{
     error::{Fault, Limit, LoadError},
     native::NativeCode,
+    start::Start,
 };
 
 /// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, where a start is
@@ -35,19 +39,20 @@ impl Deref for PoolMetrics {
 /// The families themselves.
 #[derive(Debug)]
 pub struct Families {
-    /// Instances that exist now.
+    /// Instances that serve an invocation now.
     pub(crate) live_instances: IntGauge,
     pub(crate) instance_slots: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
+    /// Instances that wait for a call.
+    pub(crate) waiting_instances: IntGauge,
     pub(crate) resident_functions: IntGauge,
     pub(crate) resident_bytes: Gauge,
     pub(crate) evictions: IntCounterVec,
     pub(crate) log_lines_dropped: IntCounter,
     pub(crate) responses_cut: IntCounter,
     pub(crate) load_seconds: HistogramVec,
-    pub(crate) instantiate_seconds: Histogram,
     pub(crate) cpu_seconds: CounterVec,
-    pub(crate) guest_seconds: Histogram,
+    phases: PhaseHistograms,
     limit_hits: IntCounterVec,
     compile_seconds: Histogram,
     compilations: IntCounterVec,
@@ -59,7 +64,14 @@ impl PoolMetrics {
         let phase =
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(PHASE_BUCKETS.to_vec());
         let families = Families {
-            live_instances: IntGauge::new("mayfly_live_instances", "Instances that exist now")?,
+            live_instances: IntGauge::new(
+                "mayfly_live_instances",
+                "Instances that serve an invocation now",
+            )?,
+            waiting_instances: IntGauge::new(
+                "mayfly_waiting_instances",
+                "Instances that were made beforehand and wait for a call",
+            )?,
             instance_slots: IntGauge::new(
                 "mayfly_instance_slots",
                 "Instances that may exist at once in each engine",
@@ -96,14 +108,7 @@ impl PoolMetrics {
                 Opts::new("mayfly_cpu_seconds_total", "CPU time of guests, by function"),
                 &["function"],
             )?,
-            instantiate_seconds: Histogram::with_opts(phase(
-                "mayfly_instantiate_seconds",
-                "Making an instance",
-            ))?,
-            guest_seconds: Histogram::with_opts(phase(
-                "mayfly_guest_seconds",
-                "From the guest's start to the head of its response",
-            ))?,
+            phases: PhaseHistograms::new()?,
             limit_hits: IntCounterVec::new(
                 Opts::new("mayfly_limit_hits_total", "Limits that invocations hit"),
                 &["limit"],
@@ -137,13 +142,18 @@ impl Families {
             Box::new(self.log_lines_dropped.clone()),
             Box::new(self.responses_cut.clone()),
             Box::new(self.load_seconds.clone()),
-            Box::new(self.instantiate_seconds.clone()),
-            Box::new(self.guest_seconds.clone()),
+            Box::new(self.phases.clone()),
+            Box::new(self.waiting_instances.clone()),
             Box::new(self.cpu_seconds.clone()),
             Box::new(self.limit_hits.clone()),
             Box::new(self.compile_seconds.clone()),
             Box::new(self.compilations.clone()),
         ]
+    }
+
+    /// Counts how an invocation started, and how long that took.
+    pub fn started(&self, start: &Start) {
+        self.phases.observe(start);
     }
 
     pub(crate) fn limit_hit(&self, limit: Limit) {

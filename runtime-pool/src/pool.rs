@@ -8,22 +8,26 @@ use std::{
 };
 
 use moka::{Expiry, future::Cache, notification::RemovalCause, policy::EvictionPolicy};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+};
 
 use crate::{
     ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, LogLine, OutboundConfig,
     PoolMetrics, StartError, State,
-    call::Tier,
     compile::Compiler,
     engine::reset_strategy,
     error::{LoadError, Refusal},
-    function::Source,
+    function::{Source, Surroundings},
     guest_log::FunctionLog,
     inspect::Inspection,
     key::FunctionKey,
     link::{Linked, Linkers},
     native::{CodeCache, NativeCode},
     outbound::{Client, Policy},
+    start::{Phase, Phases, Start, Tier},
+    waiting::{Budget, WaitingConfig},
 };
 
 /// What stays in memory, and what it is made with.
@@ -39,6 +43,8 @@ pub struct PoolConfig {
     pub resident_bytes: u64,
     /// Functions that may be loaded at once.
     pub loads: usize,
+    /// Instances that may wait for calls.
+    pub waiting: WaitingConfig,
 }
 
 /// Keeps functions in memory, as long as they are called.
@@ -47,6 +53,7 @@ pub struct Pool {
     compiler: Compiler,
     resident: Cache<FunctionKey, Arc<Function>>,
     loads: Semaphore,
+    waiting: Arc<Budget>,
     client: Arc<Client>,
     logs: tokio::sync::mpsc::Sender<LogLine>,
     metrics: PoolMetrics,
@@ -112,6 +119,7 @@ impl Pool {
             linkers: Arc::new(linkers),
             resident,
             loads: Semaphore::new(config.loads),
+            waiting: Arc::new(Budget::new(config.waiting, metrics.clone())),
             client: Arc::new(Client::new(config.outbound)),
             logs,
             metrics,
@@ -119,39 +127,54 @@ impl Pool {
         })
     }
 
-    /// The resident function, or the one that `source` describes; and from how far it came.
+    /// The resident function, or the one that `source` describes; and what that took.
     ///
     /// Concurrent misses on one key run `source` once and share its outcome.
     pub async fn get_or_load<E>(
         &self,
         key: FunctionKey,
         source: impl Future<Output = Result<Source, E>>,
-    ) -> Result<(Arc<Function>, Tier), Arc<E>>
+    ) -> Result<(Arc<Function>, Start), Arc<E>>
     where
         E: From<LoadError> + Send + Sync + 'static,
     {
         if let Some(function) = self.resident.get(&key).await {
-            return Ok((function, Tier::Loaded));
+            return Ok((function, Start::resident()));
         }
-        let mut tier = Tier::Loaded;
+        let since = Instant::now();
+        let mut loaded = None;
         let load = async {
-            let (function, _, from) = self.load(key, source.await?).await?;
-            tier = from;
+            let source = source.await?;
+            let fetched = since.elapsed();
+            let (function, _, mut phases) = self.load(key, source).await?;
+            // Nothing was fetched from anywhere if it took no time.
+            if fetched >= Duration::from_micros(1) {
+                phases.add(Phase::Fetch, fetched);
+            }
+            loaded = Some(phases);
             Ok(Arc::new(function))
         };
         let function = self.resident.try_get_with(key, load).await?;
-        Ok((function, tier))
+        let mut start = Start::from(function.origin());
+        match loaded {
+            Some(phases) => start.phases = phases,
+            // Somebody else loaded it meanwhile.
+            None => start.phases.add(Phase::Queue, since.elapsed()),
+        }
+        Ok((function, start))
     }
 
     /// Compiles a revision that does not exist yet, loads it and tries to make an instance.
     pub async fn prepare(&self, source: Source) -> Result<Inspection, LoadError> {
         let nobody = FunctionKey { function: 0, revision: 0 };
+        let isolation = source.isolation;
         let (function, inspection, _) = match self.load(nobody, source).await {
             // Our own native code was made a moment ago: that it does not load is the artifact's
             // doing. It needs more of something than a slot of the pool has.
             Err(LoadError::Engine { detail, .. }) => return Err(Refusal::TooLarge(detail).into()),
             other => other?,
         };
+        isolation.fits(inspection.kind)?;
         match Arc::new(function).smoke().await {
             // It is not the artifact's fault that the node is full; the next call will tell.
             Ok(()) | Err(InvokeError::Instances) => Ok(inspection),
@@ -184,59 +207,80 @@ impl Pool {
         self.compiler.forget(digest).await;
     }
 
-    /// Lets functions leave whose time has come. Somebody must call this now and then: the cache
+    /// Lets functions and waiting instances leave whose time has come. Somebody must call this now and then: the cache
     /// has no thread of its own.
     pub async fn tidy(&self) {
         self.resident.run_pending_tasks().await;
+        self.waiting.tick();
     }
 
     async fn load(
         &self,
         key: FunctionKey,
         source: Source,
-    ) -> Result<(Function, Inspection, Tier), LoadError> {
+    ) -> Result<(Function, Inspection, Phases), LoadError> {
         let started = Instant::now();
         let known = self.compiler.knows(&source.digest);
-        let (code, linked, tier) = match self.link(source.digest, &source.artifact).await {
-            // The file may have been damaged or removed under us: once more, from the start.
-            Err(LoadError::Engine { .. }) if known => {
-                self.compiler.doubt(&source.digest).await;
-                self.link(source.digest, &source.artifact).await?
-            }
-            other => other?,
+        let mut phases = Phases::default();
+        let (code, linked, tier) =
+            match self.link(source.digest, &source.artifact, &mut phases).await {
+                // The file may have been damaged or removed under us: once more, from the start.
+                Err(LoadError::Engine { .. }) if known => {
+                    self.compiler.doubt(&source.digest).await;
+                    self.link(source.digest, &source.artifact, &mut phases).await?
+                }
+                other => other?,
+            };
+        let surroundings = Surroundings {
+            policy: Policy::new(Arc::clone(&self.client), source.outbound.clone()),
+            log: FunctionLog::new(key, self.logs.clone(), self.metrics.clone()),
+            budget: Arc::clone(&self.waiting),
+            metrics: self.metrics.clone(),
+            graveyard: self.graveyard.clone(),
         };
-        let log = FunctionLog::new(key, self.logs.clone(), self.metrics.clone());
-        let policy = Policy::new(Arc::clone(&self.client), source.outbound.clone());
-        let cpu_seconds = self.metrics.cpu_seconds.with_label_values(&[&*source.label]);
-        let function = Function::new(
-            linked,
-            code.bytes,
-            source,
-            policy,
-            log,
-            cpu_seconds,
-            self.metrics.clone(),
-            self.graveyard.clone(),
-        );
+        let function = Function::new(linked, code.bytes, tier, source, surroundings);
         self.metrics
             .load_seconds
             .with_label_values(&[tier.as_str()])
             .observe(started.elapsed().as_secs_f64());
-        Ok((function, code.inspection.clone(), tier))
+        Ok((function, code.inspection.clone(), phases))
+    }
+
+    /// The right to load one function.
+    async fn loading(&self, phases: &mut Phases) -> SemaphorePermit<'_> {
+        if let Ok(permit) = self.loads.try_acquire() {
+            return permit;
+        }
+        let since = Instant::now();
+        let permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        phases.add(Phase::Queue, since.elapsed());
+        permit
     }
 
     async fn link(
         &self,
         digest: ArtifactDigest,
         artifact: &Path,
+        phases: &mut Phases,
     ) -> Result<(Arc<NativeCode>, Linked, Tier), LoadError> {
+        let since = Instant::now();
         let (code, tier) = self.compiler.native_code(digest, artifact).await?;
+        // Verifying what is on disk is part of loading it.
+        let phase = if tier == Tier::Frozen { Phase::Compile } else { Phase::Load };
+        phases.add(phase, since.elapsed());
         // Only now: whoever waits for a compiler must not keep others from loading.
-        let _permit = self.loads.acquire().await.expect("the semaphore is never closed");
+        let _permit = self.loading(phases).await;
         let (linkers, linking) = (Arc::clone(&self.linkers), Arc::clone(&code));
-        let linked = spawn_blocking(move || linkers.link(&linking)).await.map_err(|error| {
-            LoadError::Engine { what: "linking a function", detail: error.to_string() }
+        let mut linking_phases = *phases;
+        let linked = spawn_blocking(move || {
+            let linked = linkers.link(&linking, &mut linking_phases)?;
+            Ok::<_, LoadError>((linked, linking_phases))
+        });
+        let (linked, linked_phases) = linked.await.map_err(|error| LoadError::Engine {
+            what: "linking a function",
+            detail: error.to_string(),
         })??;
+        *phases = linked_phases;
         Ok((code, linked, tier))
     }
 }

@@ -10,36 +10,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::cpu::CpuMeter;
-
-/// How long the phases of an invocation took, up to the head of its response.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Phases {
-    /// Making the instance.
-    pub instantiate: Duration,
-    /// From the instance's first instruction to the head of the response.
-    pub guest: Duration,
-}
+use crate::{
+    cpu::CpuMeter,
+    start::{Phase, Start, Tier},
+};
 
 /// What an invocation shares between its guest, its body and its accounting.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) meter: CpuMeter,
     pub(crate) outcome: Outcome,
+    /// How long making the instance took; 0 if it had waited.
     instantiate_ns: AtomicU64,
 }
 
 impl Run {
     /// Notes how long making the instance took.
     pub(crate) fn instantiated(&self, since: Instant) {
-        self.instantiate_ns.store(since.elapsed().as_nanos() as u64, Relaxed);
+        self.instantiate_ns.store(nanoseconds(since).max(1), Relaxed);
     }
 
-    /// How long the phases took that began at `since`.
-    pub(crate) fn phases(&self, since: Instant) -> Phases {
+    /// Adds the guest's part, which began at `since`, to how the invocation started.
+    pub(crate) fn note(&self, start: &mut Start, since: Instant) {
         let instantiate = Duration::from_nanos(self.instantiate_ns.load(Relaxed));
-        Phases { instantiate, guest: since.elapsed().saturating_sub(instantiate) }
+        if !instantiate.is_zero() {
+            start.phases.set(Phase::Instantiate, instantiate);
+        } else if start.tier == Tier::Loaded {
+            start.tier = Tier::Warm;
+        }
+        start.phases.set(Phase::Guest, since.elapsed().saturating_sub(instantiate));
     }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Marks the run as failed unless the guest came to a good end. Declared after the store, so that

@@ -86,11 +86,25 @@ pub struct PoolSection {
     pub async_engine: bool,
     /// Functions being loaded at once; 0 stands for twice the cores. See [`Self::load_count`].
     pub loads: usize,
+    /// Instances that may wait for calls, over all functions.
+    pub warm_instances: usize,
+    /// Linear memory of all instances that wait.
+    pub warm_bytes: u64,
+    /// Instances wait unasked only for functions where making one takes at least this long.
+    pub warm_from_us: u64,
 }
 
 impl Default for PoolSection {
     fn default() -> Self {
-        Self { instances: 1_000, resident_bytes: GIB, async_engine: true, loads: 4 }
+        Self {
+            instances: 1_000,
+            resident_bytes: GIB,
+            async_engine: true,
+            loads: 4,
+            warm_instances: 100,
+            warm_bytes: GIB,
+            warm_from_us: 500,
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +20,10 @@ use wasmtime::InstancePre;
 use wasmtime_wasi::{
     I32Exit, WasiCtxBuilder,
     cli::{IsTerminal, StdinStream, StdoutStream},
-    p2::{InputStream, OutputStream, Pollable, StreamError, bindings::CommandPre},
+    p2::{
+        InputStream, OutputStream, Pollable, StreamError,
+        bindings::{Command, CommandPre},
+    },
 };
 use wasmtime_wasi_http::Error as WasiError;
 
@@ -30,71 +32,80 @@ use crate::{
     InvokeError,
     body::RequestBody,
     call::Head,
-    host::{Control, Controlled, Host, ModuleHost, component_store, module_store},
+    host::{Controlled, Host, ModuleHost, component_store, module_store},
+    instance::Guest,
     limits::BODY_CHUNK_BYTES,
-    outbound::Outbound,
-    run::{FailUnlessDone, Run},
 };
 
 /// What one run of a command is given.
-pub(crate) struct Command {
+pub(crate) struct Given {
+    /// With its arguments and its environment.
     pub(crate) wasi: WasiCtxBuilder,
-    pub(crate) control: Control,
-    pub(crate) outbound: Outbound,
     pub(crate) body: RequestBody,
     pub(crate) head: oneshot::Sender<Head>,
-    pub(crate) run: Arc<Run>,
+}
+
+/// Makes an instance of a `wasi:cli/command` component.
+pub(crate) async fn make_component(
+    pre: &CommandPre<Host>,
+    host: Host,
+) -> Result<Guest<Command, Host>, InvokeError> {
+    let mut store = component_store(pre.engine(), host);
+    match pre.instantiate_async(&mut store).await {
+        Ok(exports) => Ok(Guest { store, exports }),
+        Err(error) => Err(start_error(&error, &mut store)),
+    }
+}
+
+/// Makes an instance of a preview1 module.
+pub(crate) async fn make_module(
+    pre: &InstancePre<ModuleHost>,
+    host: ModuleHost,
+) -> Result<Guest<wasmtime::Instance, ModuleHost>, InvokeError> {
+    let mut store = module_store(pre.module().engine(), host);
+    match pre.instantiate_async(&mut store).await {
+        Ok(exports) => Ok(Guest { store, exports }),
+        Err(error) => Err(start_error(&error, &mut store)),
+    }
 }
 
 /// Runs a `wasi:cli/command` component to its end.
-pub(crate) async fn run_component(
-    pre: &CommandPre<Host>,
-    command: Command,
+pub(crate) async fn call_component(
+    guest: &mut Guest<Command, Host>,
+    given: Given,
 ) -> Result<(), InvokeError> {
-    let started = Instant::now();
-    let Command { mut wasi, control, outbound, body, head, run } = command;
+    let Guest { store, exports } = guest;
+    let Given { mut wasi, body, head } = given;
     let stdout = Stdout::new(head);
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
-    let mut store = component_store(pre.engine(), Host::new(wasi.build(), outbound, control));
-    let outcome = FailUnlessDone::new(&run.outcome);
-    let instance = match pre.instantiate_async(&mut store).await {
-        Ok(instance) => instance,
-        Err(error) => return Err(start_error(&error, &mut store)),
-    };
-    run.instantiated(started);
-    let result = match instance.wasi_cli_run().call_run(&mut store).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(())) => Err(exited(1, store.data_mut().control().limiter.memory_refused)),
-        Err(error) => end_of_command(&error, &mut store),
-    };
-    finish(result, &stdout, outcome)
+    store.data_mut().set_wasi(wasi.build());
+    match exports.wasi_cli_run().call_run(&mut *store).await {
+        Ok(Ok(())) => {}
+        Ok(Err(())) => {
+            return Err(exited(1, store.data_mut().control().limiter.memory_refused));
+        }
+        Err(error) => end_of_command(&error, store)?,
+    }
+    stdout.close()
 }
 
 /// Runs a preview1 module to its end.
-pub(crate) async fn run_module(
-    pre: &InstancePre<ModuleHost>,
-    command: Command,
+pub(crate) async fn call_module(
+    guest: &mut Guest<wasmtime::Instance, ModuleHost>,
+    given: Given,
 ) -> Result<(), InvokeError> {
-    let started = Instant::now();
-    let Command { mut wasi, control, outbound: _, body, head, run } = command;
+    let Guest { store, exports } = guest;
+    let Given { mut wasi, body, head } = given;
     let stdout = Stdout::new(head);
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
-    let host = ModuleHost::new(wasi.build_p1(), control);
-    let mut store = module_store(pre.module().engine(), host);
-    let outcome = FailUnlessDone::new(&run.outcome);
-    let instance = match pre.instantiate_async(&mut store).await {
-        Ok(instance) => instance,
-        Err(error) => return Err(start_error(&error, &mut store)),
-    };
-    run.instantiated(started);
-    let start = instance
-        .get_typed_func::<(), ()>(&mut store, "_start")
+    store.data_mut().set_wasi(wasi.build_p1());
+    let start = exports
+        .get_typed_func::<(), ()>(&mut *store, "_start")
         .map_err(|error| InvokeError::Start(error.to_string()))?;
-    let result = match start.call_async(&mut store, ()).await {
-        Ok(()) => Ok(()),
-        Err(error) => end_of_command(&error, &mut store),
-    };
-    finish(result, &stdout, outcome)
+    if let Err(error) = start.call_async(&mut *store, ()).await {
+        end_of_command(&error, store)?;
+    }
+    stdout.close()
 }
 
 /// A command may end by returning or by exiting; only the status 0 is a success.
@@ -114,17 +125,6 @@ fn end_of_command(
 fn exited(status: i32, out_of_memory: bool) -> InvokeError {
     let detail = format!("it exited with status {status}");
     InvokeError::Failed { detail, out_of_memory }
-}
-
-fn finish(
-    result: Result<(), InvokeError>,
-    stdout: &Stdout,
-    outcome: FailUnlessDone<'_>,
-) -> Result<(), InvokeError> {
-    result?;
-    stdout.close()?;
-    outcome.done();
-    Ok(())
 }
 
 /// Standard output: first the head of the answer, then its body.

@@ -1,11 +1,9 @@
 //! `wasi:http/incoming-handler` 0.2.
 
-use std::{sync::Arc, time::Instant};
-
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{
     WasiHttpView as _,
-    p2::bindings::{ProxyPre, http::types::Scheme},
+    p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
 };
 
 use super::{guest_error, start_error};
@@ -13,26 +11,28 @@ use crate::{
     InvokeError,
     call::{Head, Request},
     host::{Host, component_store},
-    run::{FailUnlessDone, Run},
+    instance::Guest,
 };
 
-/// Makes an instance, gives it the request and waits until it returns.
-pub(crate) async fn run(
+/// Makes an instance.
+pub(crate) async fn make(
     pre: &ProxyPre<Host>,
     host: Host,
+) -> Result<Guest<Proxy, Host>, InvokeError> {
+    let mut store = component_store(pre.engine(), host);
+    match pre.instantiate_async(&mut store).await {
+        Ok(exports) => Ok(Guest { store, exports }),
+        Err(error) => Err(start_error(&error, &mut store)),
+    }
+}
+
+/// Gives it the request and waits until it returns.
+pub(crate) async fn call(
+    guest: &mut Guest<Proxy, Host>,
     request: Request,
     head: oneshot::Sender<Head>,
-    run: Arc<Run>,
 ) -> Result<(), InvokeError> {
-    let started = Instant::now();
-    let mut store = component_store(pre.engine(), host);
-    let outcome = FailUnlessDone::new(&run.outcome);
-    let proxy = match pre.instantiate_async(&mut store).await {
-        Ok(proxy) => proxy,
-        Err(error) => return Err(start_error(&error, &mut store)),
-    };
-    run.instantiated(started);
-
+    let Guest { store, exports } = guest;
     let mut http = store.data_mut().http();
     let request = http
         .new_incoming_request(Scheme::Http, request)
@@ -43,12 +43,9 @@ pub(crate) async fn run(
             let _ = head.send(response.map_err(|code| format!("it answered with {code:?}")));
         })
         .map_err(|error| InvokeError::Start(error.to_string()))?;
-
-    match proxy.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await {
-        Ok(()) => {
-            outcome.done();
-            Ok(())
-        }
-        Err(error) => Err(guest_error(&error, &mut store)),
-    }
+    exports
+        .wasi_http_incoming_handler()
+        .call_handle(&mut *store, request, outparam)
+        .await
+        .map_err(|error| guest_error(&error, store))
 }

@@ -1,6 +1,6 @@
 //! `wasi:http/handler` 0.3.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Instant};
+use std::{future::poll_fn, pin::Pin};
 
 use tokio::sync::oneshot;
 use wasmtime::component::Accessor;
@@ -17,35 +17,33 @@ use crate::{
     InvokeError,
     call::{Head, Request},
     host::{Host, component_store},
-    run::{FailUnlessDone, Run},
+    instance::Guest,
 };
 
-/// Makes an instance, gives it the request, and waits until none of its tasks is left.
-pub(crate) async fn run(
+/// Makes an instance.
+pub(crate) async fn make(
     pre: &ServicePre<Host>,
     host: Host,
+) -> Result<Guest<Service, Host>, InvokeError> {
+    let mut store = component_store(pre.engine(), host);
+    match pre.instantiate_async(&mut store).await {
+        Ok(exports) => Ok(Guest { store, exports }),
+        Err(error) => Err(start_error(&error, &mut store)),
+    }
+}
+
+/// Gives it the request, and waits until none of its tasks is left.
+pub(crate) async fn call(
+    guest: &mut Guest<Service, Host>,
     request: Request,
     head: oneshot::Sender<Head>,
-    run: Arc<Run>,
 ) -> Result<(), InvokeError> {
-    let started = Instant::now();
-    let mut store = component_store(pre.engine(), host);
-    let outcome = FailUnlessDone::new(&run.outcome);
-    let service = match pre.instantiate_async(&mut store).await {
-        Ok(service) => service,
-        Err(error) => return Err(start_error(&error, &mut store)),
-    };
-    run.instantiated(started);
-
-    let result =
-        store.run_concurrent(async |accessor| serve(accessor, &service, request, head).await).await;
-    match result.and_then(|served| served) {
-        Ok(()) => {
-            outcome.done();
-            Ok(())
-        }
-        Err(error) => Err(guest_error(&error, &mut store)),
-    }
+    let Guest { store, exports } = guest;
+    store
+        .run_concurrent(async |accessor| serve(accessor, exports, request, head).await)
+        .await
+        .and_then(|served| served)
+        .map_err(|error| guest_error(&error, store))
 }
 
 async fn serve(
