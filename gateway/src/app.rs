@@ -26,7 +26,7 @@ use crate::{
     refusals::Refusals,
     routes::{self, Functions},
     server::Server,
-    telemetry, token,
+    telemetry, token, warm,
 };
 
 /// The first administrator's token, for the command line.
@@ -70,9 +70,9 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
-    let uri_bytes = config.server.uri_bytes;
-    let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), uri_bytes);
+    let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
     let data_plane = middleware::data_plane(edge, config.server.in_flight, &refusals);
+    let warm_catalog = Arc::clone(&catalog);
     let functions = Functions {
         deployer,
         store: store.clone(),
@@ -86,7 +86,8 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     let control_task = control.spawn(control_server.run(control_plane, control_stopped));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
-    // Ends with the process: it only ever repeats what can be repeated.
+    // Both end with the process: they only ever repeat what can be repeated.
+    let warm_task = control.spawn(warm::keep(warm_catalog, Arc::clone(&pool)));
     let tidy_task = control.spawn(tidy(Arc::clone(&pool), store.clone()));
     ready.send_replace(true);
 
@@ -107,6 +108,7 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
         () = signals.next() => {}
     }
     // Who still writes lines has had the whole drain; what has arrived is kept.
+    warm_task.abort();
     tidy_task.abort();
     drop(pool);
     let _ = time::timeout(Duration::from_secs(2), log_task).await;

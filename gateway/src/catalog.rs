@@ -13,16 +13,22 @@ use std::{
 
 use arc_swap::ArcSwapWeak;
 use runtime_pool::{ArtifactDigest, Function, FunctionKey, HostPattern, Isolation, Limits, Source};
-use store::{ActiveFunction, Settings, Store};
+use store::{ActiveFunction, IsolationMode, Settings, Store};
 
 use crate::{
     config::{Config, FunctionLimits},
     function_name::FunctionName,
     invoker::OkCounter,
+    warm::Floor,
 };
 
 /// The label of functions that came after there were enough, and of what is none yet.
 pub(crate) const OTHER: &str = "other";
+
+/// Calls after which an instance is dropped that is used again: what it leaks ends with it.
+const REUSE_USES: u32 = 1_000;
+/// Time without a call after which it is dropped.
+const REUSE_IDLE: Duration = Duration::from_secs(60);
 
 /// One function as calls see it. Never changed.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(crate) struct Active {
     pub(crate) request_bytes: u64,
     /// Whether its answers say how they came about.
     pub(crate) timing: bool,
+    /// How many instances wait even if nobody calls.
+    pub(crate) floor: Floor,
     pub(crate) ok: OkCounter,
     pub(crate) hot: Hot,
 }
@@ -65,6 +73,11 @@ impl Hot {
         if fresh { self.function.load().upgrade() } else { None }
     }
 
+    /// The function if it is in memory, for those who only want to look.
+    pub(crate) fn peek(&self) -> Option<Arc<Function>> {
+        self.function.load().upgrade()
+    }
+
     /// Notes what the pool has said.
     pub(crate) fn set(&self, function: &Arc<Function>, now: Instant) {
         self.asked_ms.store(self.now_ms(now), Relaxed);
@@ -87,6 +100,8 @@ pub(crate) struct Catalog {
     store: Store,
     defaults: FunctionLimits,
     ceilings: FunctionLimits,
+    /// Whether answers say how they came about, where the owner has not said.
+    timing: bool,
 }
 
 impl Catalog {
@@ -99,6 +114,7 @@ impl Catalog {
             store: store.clone(),
             defaults: config.limits.clone(),
             ceilings: config.ceilings.clone(),
+            timing: config.server.timing,
         };
         for function in store.all_active().await? {
             match FunctionName::try_from(function.function.name.as_str()) {
@@ -127,6 +143,19 @@ impl Catalog {
         self.functions.pin().remove(name).cloned()
     }
 
+    /// The functions that `wanted` picks.
+    pub(crate) fn filter(&self, wanted: impl Fn(&Active) -> bool) -> Vec<Arc<Active>> {
+        self.functions.pin().values().filter(|active| wanted(active)).cloned().collect()
+    }
+
+    /// How many instances may wait: what the owner asked for, where that is less than the ceiling.
+    pub(crate) fn max_warm(&self, settings: &Settings) -> usize {
+        let asked = settings
+            .max_warm
+            .map_or(self.defaults.max_warm, |asked| usize::try_from(asked).unwrap_or(usize::MAX));
+        asked.min(self.ceilings.max_warm)
+    }
+
     /// How many functions can be called.
     pub(crate) fn len(&self) -> usize {
         self.functions.len()
@@ -142,7 +171,9 @@ impl Catalog {
             key,
             source,
             request_bytes: self.defaults.request_bytes,
-            timing: true,
+            timing: revision.settings.server_timing.unwrap_or(self.timing),
+            // What was published was checked; what a later version no longer understands waits not.
+            floor: Floor::new(&revision.settings).unwrap_or_default(),
             ok: OkCounter::default(),
             hot: Hot::new(),
         }
@@ -165,8 +196,8 @@ impl Catalog {
             limits: self.effective_limits(settings),
             environment: settings.environment.clone().into_iter().collect(),
             outbound: outbound.collect::<Vec<HostPattern>>(),
-            isolation: Isolation::Request,
-            max_warm: 8,
+            isolation: effective_isolation(settings),
+            max_warm: self.max_warm(settings),
         }
     }
 
@@ -212,5 +243,21 @@ impl Catalog {
         let label: Arc<str> = name.as_str().into();
         labels.insert(Arc::clone(&label));
         label
+    }
+}
+
+/// What invocations share, with what holds where the owner has not said.
+pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
+    let Some(asked) = &settings.isolation else { return Isolation::Request };
+    let number = |asked: Option<u64>, default: u32| {
+        asked.map_or(default, |asked| u32::try_from(asked).unwrap_or(u32::MAX))
+    };
+    match asked.mode {
+        IsolationMode::Request => Isolation::Request,
+        IsolationMode::Reuse => Isolation::Reuse {
+            max_uses: number(asked.max_uses, REUSE_USES),
+            max_concurrent: number(asked.max_concurrent, 1),
+            idle: asked.idle_ms.map_or(REUSE_IDLE, Duration::from_millis),
+        },
     }
 }

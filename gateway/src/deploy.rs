@@ -10,13 +10,17 @@ use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, header};
 use runtime_pool::{HostPattern, LoadError, Pool};
 use serde_json::Value;
-use store::{ActiveFunction, Digest, Expect, NewRevision, Published, Received, Settings, Store};
+use store::{
+    ActiveFunction, Digest, Expect, IsolationMode, NewRevision, Published, Received, Settings,
+    Store,
+};
 use tokio::{sync::Mutex, task::JoinError};
 
 use crate::{
     catalog::{Catalog, OTHER},
     config::FunctionLimits,
     function_name::FunctionName,
+    warm::Floor,
 };
 
 /// The only tenant there is. It is part of every key, so that there can be more.
@@ -337,11 +341,13 @@ impl Shared {
             ("concurrency", settings.concurrency, ceilings.concurrency as u64),
             ("queue", settings.queue, ceilings.queue as u64),
             ("idle_ms", settings.idle_ms, ceilings.idle_ms),
+            ("min_warm", settings.min_warm, ceilings.min_warm as u64),
+            ("max_warm", settings.max_warm, ceilings.max_warm as u64),
             ("response_bytes", settings.response_bytes, ceilings.response_bytes),
         ];
         for (name, value, ceiling) in asked {
-            // An empty queue is a choice; none of anything else is a mistake.
-            let least = u64::from(name != "queue");
+            // These may be empty by choice; none of anything else is a mistake.
+            let least = u64::from(!["queue", "min_warm", "max_warm"].contains(&name));
             if value.is_some_and(|value| value > ceiling || value < least) {
                 return Err(Error::Settings(format!(
                     "{name} must be from {least} to {ceiling} (the operator's setting \
@@ -349,10 +355,40 @@ impl Shared {
                 )));
             }
         }
+        self.check_warm(settings)?;
         self.check_environment(settings)?;
         for host in &settings.outbound {
             host.parse::<HostPattern>()
                 .map_err(|error| Error::Settings(format!("outbound: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn check_warm(&self, settings: &Settings) -> Result<(), Error> {
+        Floor::new(settings).map_err(Error::Settings)?;
+        let most = self.ceilings.min_warm as u64;
+        if settings.schedule.iter().any(|window| window.min_warm > most) {
+            return Err(Error::Settings(format!(
+                "schedule: min_warm must be at most {most} (the operator's setting \
+                 ceilings.min_warm)"
+            )));
+        }
+        let Some(isolation) = &settings.isolation else { return Ok(()) };
+        let numbers = [
+            ("max_uses", isolation.max_uses),
+            ("max_concurrent", isolation.max_concurrent),
+            ("idle_ms", isolation.idle_ms),
+        ];
+        for (name, value) in numbers {
+            if value == Some(0) {
+                return Err(Error::Settings(format!("isolation: {name} must be at least 1")));
+            }
+            if value.is_some() && isolation.mode == IsolationMode::Request {
+                return Err(Error::Settings(format!(
+                    "isolation: {name} is for the mode `reuse`; with `request` no instance is \
+                     used again"
+                )));
+            }
         }
         Ok(())
     }

@@ -13,10 +13,12 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use runtime_pool::{Caller, RequestBody};
+use subtle::ConstantTimeEq as _;
 
 use crate::{
     body::{BoundedBody, EdgeBody},
     catalog::{Active, Catalog},
+    config::ServerSection,
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     refusals::{Refusals, id_header},
@@ -27,6 +29,8 @@ use crate::{
 
 /// Marks an answer as the function's own, whatever its status.
 const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
+/// With this header a request shows that it may see how answers come about.
+const TIMING_SECRET: &str = "mayfly-server-timing";
 /// Headers that only the gateway may set.
 const OWN_PREFIX: &str = "mayfly-";
 
@@ -42,18 +46,25 @@ struct Shared {
     refusals: Arc<Refusals>,
     uri_bytes: usize,
     no_mount: Arc<str>,
+    timing_secret: String,
 }
 
 impl Edge {
-    /// Requests whose target is longer than `uri_bytes` are refused.
     pub(crate) fn new(
         catalog: Arc<Catalog>,
         invoker: Invoker,
         refusals: Arc<Refusals>,
-        uri_bytes: usize,
+        config: &ServerSection,
     ) -> Self {
-        let no_mount = "".into();
-        Self { shared: Arc::new(Shared { catalog, invoker, refusals, uri_bytes, no_mount }) }
+        let shared = Shared {
+            catalog,
+            invoker,
+            refusals,
+            uri_bytes: config.uri_bytes,
+            no_mount: "".into(),
+            timing_secret: config.timing_secret.clone(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 }
 
@@ -79,6 +90,13 @@ impl tower::Service<Request<Incoming>> for Edge {
 }
 
 impl Shared {
+    /// Whether a request shows that it may see how answers come about. The guest does not see it.
+    fn asks_for_timing(&self, headers: &mut HeaderMap) -> bool {
+        let Some(shown) = headers.remove(TIMING_SECRET) else { return false };
+        !self.timing_secret.is_empty()
+            && bool::from(shown.as_bytes().ct_eq(self.timing_secret.as_bytes()))
+    }
+
     async fn serve(
         &self,
         request: Request<Incoming>,
@@ -98,6 +116,7 @@ impl Shared {
                 .ok_or_else(|| Problem::function_not_found(&route.function))?;
             (target, route.mount)
         };
+        let timing = target.timing | self.asks_for_timing(&mut parts.headers);
         parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let body = admit(body, &parts.headers, &target)?;
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
@@ -106,7 +125,7 @@ impl Shared {
         let (response, start) = self.invoker.invoke(&target, request, caller).await?;
         let (mut parts, body) = response.into_parts();
         remove_own(&mut parts.headers);
-        if target.timing {
+        if timing {
             parts.headers.append(SERVER_TIMING, server_timing::value(&start));
         }
         parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);

@@ -28,3 +28,4 @@ mod server;
 mod server_timing;
 mod telemetry;
 mod token;
+mod warm;

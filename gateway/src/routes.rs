@@ -6,6 +6,7 @@ mod probes;
 mod revisions;
 mod tokens;
 mod view;
+mod warm_view;
 
 use std::sync::Arc;
 

@@ -346,12 +346,16 @@ impl Function {
 
     /// Lets instances wait where making one takes long: as many as are in use at once.
     fn note_demand(self: &Arc<Self>, start: &Start) {
-        let made = start.phases.get(Phase::Instantiate);
-        let worthwhile = made.is_none_or(|took| self.waiting.budget().worthwhile(took));
+        if let Some(took) = start.phases.get(Phase::Instantiate) {
+            self.waiting.note_making(took);
+        }
+        if self.max_waiting == 0 || !self.waiting.is_worthwhile() {
+            return;
+        }
         // This one included, whose slot may have been given back already.
         let running = self.running_invocations().max(1);
         // With every processor busy there is no time to make instances beforehand.
-        if worthwhile && self.max_waiting > 0 && running <= self.waiting.budget().processors() {
+        if running <= self.waiting.budget().processors() {
             self.waiting.in_use(running, self.max_waiting);
             self.refill();
         }

@@ -10,7 +10,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -19,6 +19,9 @@ use std::{
 };
 
 use crate::{Function, instance::Instance, metrics::PoolMetrics};
+
+/// How often an instance is made before it is known how long that takes.
+const MAKINGS: u32 = 3;
 
 /// What may wait on the node.
 #[derive(Clone, Debug)]
@@ -65,11 +68,6 @@ impl Budget {
         self.processors
     }
 
-    /// Whether making an instance takes so long that some should wait.
-    pub(crate) fn worthwhile(&self, making: Duration) -> bool {
-        making >= self.config.worthwhile
-    }
-
     /// A place for an instance of so many bytes, if there is one.
     pub(crate) fn place(self: &Arc<Self>, bytes: u64) -> Option<Place> {
         let place = Place { budget: Arc::clone(self), bytes };
@@ -100,7 +98,7 @@ impl Budget {
     /// Lets go of all that waits, because somebody needs an instance now. Says whether it helped.
     pub(crate) fn release(&self) -> bool {
         let functions: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        functions.iter().fold(false, |any, function| function.waiting().clear() || any)
+        functions.iter().filter(|function| function.waiting().clear()).count() > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Function>>> {
@@ -132,8 +130,11 @@ pub(crate) struct Waiting {
     /// Whether somebody is making some.
     making: AtomicBool,
     watched: AtomicBool,
-    /// What the last one took.
+    /// Memory that the last one had.
     bytes: AtomicU64,
+    /// The quickest that one was made, in nanoseconds, and how often one was.
+    quickest: AtomicU64,
+    made: AtomicU32,
 }
 
 impl Waiting {
@@ -148,7 +149,28 @@ impl Waiting {
             making: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
+            quickest: AtomicU64::new(u64::MAX),
+            made: AtomicU32::new(0),
         }
+    }
+
+    /// Notes how long making one took.
+    pub(crate) fn note_making(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        // Most functions are soon known to be quick, and then nothing is written.
+        if took < self.quickest.load(Relaxed) {
+            self.quickest.fetch_min(took, Relaxed);
+        }
+        if self.made.load(Relaxed) < MAKINGS {
+            self.made.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whether making one takes so long that some should wait: by the quickest of several, because
+    /// a busy machine makes single ones look slow.
+    pub(crate) fn is_worthwhile(&self) -> bool {
+        u128::from(self.quickest.load(Relaxed)) >= self.budget.config.worthwhile.as_nanos()
+            && self.made.load(Relaxed) >= MAKINGS
     }
 
     pub(crate) fn budget(&self) -> &Arc<Budget> {

@@ -34,6 +34,21 @@ pub struct Settings {
     /// Body of one response, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_bytes: Option<u64>,
+    /// Instances that wait for calls even if nobody calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_warm: Option<u64>,
+    /// Instances that may wait for calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_warm: Option<u64>,
+    /// Times of the week when more than `min_warm` wait.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Window>,
+    /// What invocations share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// Whether answers say how they came about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_timing: Option<bool>,
     /// The guest's environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
@@ -41,6 +56,62 @@ pub struct Settings {
     /// `*.example.com:8443`. Empty: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
+}
+
+/// A time of the week, in UTC. One that ends before it begins ends on the day after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// The days on which it begins. None stand for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<Day>,
+    /// When it begins, like `08:30`.
+    pub from: String,
+    /// When it ends.
+    pub to: String,
+    /// Instances that wait for calls meanwhile.
+    pub min_warm: u64,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the days of the week")]
+pub enum Day {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
+}
+
+/// What invocations share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Isolation {
+    /// Whether anything.
+    pub mode: IsolationMode,
+    /// Calls after which an instance is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_uses: Option<u64>,
+    /// Calls that an instance may serve at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u64>,
+    /// Time without a call after which an instance is dropped, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+}
+
+/// Whether invocations share an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IsolationMode {
+    /// Each has a fresh one.
+    Request,
+    /// One after the other may have the same.
+    Reuse,
 }
 
 /// Names the environment variables and keeps their values to itself: owners put
@@ -55,6 +126,11 @@ impl fmt::Debug for Settings {
             .field("queue", &self.queue)
             .field("idle_ms", &self.idle_ms)
             .field("response_bytes", &self.response_bytes)
+            .field("min_warm", &self.min_warm)
+            .field("max_warm", &self.max_warm)
+            .field("schedule", &self.schedule)
+            .field("isolation", &self.isolation)
+            .field("server_timing", &self.server_timing)
             .field("environment", &self.environment.keys())
             .field("outbound", &self.outbound)
             .finish()

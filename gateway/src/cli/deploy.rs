@@ -44,6 +44,15 @@ pub(super) struct Deploy {
     /// Invocations that may run at once
     #[arg(long, value_name = "N")]
     concurrency: Option<u64>,
+    /// Instances that wait for calls even if nobody calls
+    #[arg(long, value_name = "N")]
+    min_warm: Option<u64>,
+    /// Instances that may wait for calls
+    #[arg(long, value_name = "N")]
+    max_warm: Option<u64>,
+    /// What invocations share: `request` is nothing, `reuse` an instance, one after the other
+    #[arg(long, value_name = "MODE", value_parser = ["request", "reuse"])]
+    isolation: Option<String>,
     /// A host that the function may call; may be repeated
     #[arg(long, value_name = "PATTERN")]
     allow_host: Vec<String>,
@@ -85,11 +94,16 @@ impl Deploy {
             ("cpu_ms", self.cpu_ms),
             ("timeout_ms", self.timeout_ms),
             ("concurrency", self.concurrency),
+            ("min_warm", self.min_warm),
+            ("max_warm", self.max_warm),
         ];
         for (key, value) in integers {
             if let Some(value) = value {
                 settings.insert(key.to_owned(), value.into());
             }
+        }
+        if let Some(mode) = &self.isolation {
+            settings.insert("isolation".to_owned(), json!({ "mode": mode }));
         }
         if !self.env.is_empty() {
             settings.insert("environment".to_owned(), patch::environment(&self.env)?);

@@ -6,12 +6,24 @@ use super::failure::Failure;
 use crate::config::{nearest::nearest, sizes};
 
 /// Settings of a function that are integers.
-const INTEGERS: &[&str] =
-    &["memory_bytes", "cpu_ms", "timeout_ms", "concurrency", "queue", "idle_ms", "response_bytes"];
+const INTEGERS: &[&str] = &[
+    "memory_bytes",
+    "cpu_ms",
+    "timeout_ms",
+    "concurrency",
+    "queue",
+    "idle_ms",
+    "response_bytes",
+    "min_warm",
+    "max_warm",
+];
+/// Settings of a function that are JSON as it is in the API.
+const JSON: &[&str] = &["isolation", "schedule"];
 
 /// All that `mayfly set` takes.
 const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, idle_ms, \
-                    response_bytes, environment.NAME, outbound";
+                    response_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
+                    environment.NAME, outbound";
 
 /// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
 pub(super) fn function_patch(pairs: &[String]) -> Result<Value, Failure> {
@@ -52,11 +64,18 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
             ));
         }
         _ if text.is_empty()
-            && (INTEGERS.contains(&key) || ["environment", "outbound"].contains(&key)) =>
+            && (INTEGERS.contains(&key)
+                || JSON.contains(&key)
+                || ["environment", "outbound", "server_timing"].contains(&key)) =>
         {
             Value::Null
         }
         "outbound" => hosts(text.split(',')),
+        "server_timing" => boolean(key, text)?.into(),
+        // The one setting that most functions with an isolation have.
+        "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
+        _ if JSON.contains(&key) => serde_json::from_str(text)
+            .map_err(|error| Failure::usage(format!("{key}: expected JSON: {error}")))?,
         _ if INTEGERS.contains(&key) => integer(key, text)?.into(),
         _ => return Err(unknown(key)),
     };
@@ -65,7 +84,12 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
 }
 
 fn unknown(key: &str) -> Failure {
-    let known = INTEGERS.iter().copied().chain(["description", "environment", "outbound"]);
+    let known = INTEGERS.iter().copied().chain(JSON.iter().copied()).chain([
+        "description",
+        "environment",
+        "outbound",
+        "server_timing",
+    ]);
     let failure = Failure::usage(match nearest(key, known) {
         Some(near) => format!("unknown setting `{key}`; did you mean `{near}`?"),
         None => format!("unknown setting `{key}`"),
@@ -81,6 +105,10 @@ fn integer(key: &str, text: &str) -> Result<u64, Failure> {
     text.replace('_', "")
         .parse()
         .map_err(|_| Failure::usage(format!("{key}={text}: expected a whole number")))
+}
+
+fn boolean(key: &str, text: &str) -> Result<bool, Failure> {
+    text.parse().map_err(|_| Failure::usage(format!("{key}={text}: expected true or false")))
 }
 
 /// A list of host patterns.

@@ -22,6 +22,8 @@ const FUNCTION: &[(&str, u64, u64)] = &[
     ("queue", 0, 1_000_000),
     ("queue_wait_ms", 0, HOUR_MS),
     ("idle_ms", 1_000, 365 * DAY_MS),
+    ("min_warm", 0, 10_000),
+    ("max_warm", 0, 10_000),
     ("response_bytes", 0, 16 * TIB),
     ("request_bytes", 0, 16 * TIB),
     ("environment_bytes", 0, MIB),

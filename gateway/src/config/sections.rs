@@ -25,6 +25,10 @@ pub struct FunctionLimits {
     pub queue_wait_ms: u64,
     /// A function that was not called for this long leaves memory.
     pub idle_ms: u64,
+    /// Instances that wait for calls even if nobody calls.
+    pub min_warm: usize,
+    /// Instances that may wait for calls.
+    pub max_warm: usize,
     /// Bytes of a response body.
     pub response_bytes: u64,
     /// Bytes of a request body.
@@ -48,6 +52,8 @@ impl FunctionLimits {
             queue: 640,
             queue_wait_ms: 1_000,
             idle_ms: 300_000,
+            min_warm: 0,
+            max_warm: 8,
             response_bytes: 100 * MIB,
             request_bytes: 100 * MIB,
             environment_bytes: 32 * KIB as usize,
@@ -66,6 +72,8 @@ impl FunctionLimits {
             queue: 10_240,
             queue_wait_ms: 10_000,
             idle_ms: 86_400_000,
+            min_warm: 16,
+            max_warm: 64,
             response_bytes: 10 * GIB,
             request_bytes: 10 * GIB,
             environment_bytes: 64 * KIB as usize,
@@ -195,6 +203,11 @@ pub struct ServerSection {
     pub headers: usize,
     /// Length of a request's target.
     pub uri_bytes: usize,
+    /// Whether answers carry `Server-Timing`, for functions whose owners have not said.
+    pub timing: bool,
+    /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
+    /// function says. Empty: none do.
+    pub timing_secret: String,
     /// Threads of the data plane; 0 stands for one per core. See [`Self::worker_count`].
     pub workers: usize,
 }
@@ -214,6 +227,8 @@ impl Default for ServerSection {
             header_bytes: 64 * KIB as usize,
             headers: 100,
             uri_bytes: 8 * KIB as usize,
+            timing: true,
+            timing_secret: String::new(),
             workers: 0,
         }
     }

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use store::{ActiveFunction, Revision, Settings};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Functions;
+use super::{
+    Functions,
+    warm_view::{InstancesView, IsolationView, WindowView},
+};
+use crate::catalog::effective_isolation;
 
 /// Entries on a page when none are asked for, and at most.
 const PAGE: u32 = 100;
@@ -37,6 +41,12 @@ pub(super) struct FunctionView {
     /// How much of it is in memory: `cold`, `loaded` or `warm`.
     #[schema(example = "loaded")]
     state: &'static str,
+    /// What its invocations share: `request` (nothing) or `reuse` (an instance, one after the
+    /// other).
+    #[schema(example = "request")]
+    isolation: &'static str,
+    /// Its instances.
+    instances: InstancesView,
     /// What its owner asked for.
     settings: SettingsView,
     /// What holds: the platform's defaults where nothing was asked for.
@@ -88,6 +98,21 @@ pub(super) struct SettingsView {
     /// How long it stays in memory without a call, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_ms: Option<u64>,
+    /// Instances that wait for calls even if nobody calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_warm: Option<u64>,
+    /// Instances that may wait for calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_warm: Option<u64>,
+    /// Times of the week when more than `min_warm` wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    schedule: Vec<WindowView>,
+    /// What invocations share: nothing unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isolation: Option<IsolationView>,
+    /// Whether answers carry `Server-Timing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_timing: Option<bool>,
     /// Bytes of a response's body.
     #[serde(skip_serializing_if = "Option::is_none")]
     response_bytes: Option<u64>,
@@ -153,9 +178,15 @@ impl FunctionView {
         let ActiveFunction { function, revision } = active;
         let key = FunctionKey { function: function.id, revision: revision.number };
         let limits = functions.catalog.effective_limits(&revision.settings);
+        let isolation = effective_isolation(&revision.settings);
+        let resident = functions.catalog.get(&function.name).and_then(|active| active.hot.peek());
+        let instances = resident.as_deref().map(InstancesView::from).unwrap_or_default();
+        let state = if instances.any_waits() { State::Warm } else { functions.pool.state(&key) };
         Self {
             url: format!("{}/f/{}/", functions.public_base, function.name),
-            state: State::as_str(functions.pool.state(&key)),
+            state: state.as_str(),
+            isolation: isolation.as_str(),
+            instances,
             name: function.name,
             revision: revision.number,
             digest: format!("sha256:{}", revision.digest),
@@ -193,6 +224,11 @@ impl From<Settings> for SettingsView {
             concurrency: settings.concurrency,
             queue: settings.queue,
             idle_ms: settings.idle_ms,
+            min_warm: settings.min_warm,
+            max_warm: settings.max_warm,
+            schedule: settings.schedule.into_iter().map(WindowView::from).collect(),
+            isolation: settings.isolation.map(IsolationView::from),
+            server_timing: settings.server_timing,
             response_bytes: settings.response_bytes,
             environment: settings.environment,
             outbound: settings.outbound,

@@ -23,3 +23,5 @@ mod lifecycle;
 mod logs;
 mod openapi;
 mod outbound;
+mod timing;
+mod warm;

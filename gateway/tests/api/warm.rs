@@ -1,0 +1,188 @@
+//! Instances that wait for calls, and those that are used again.
+
+use http::Method;
+use serde_json::json;
+
+use crate::{client::eventually, test_gateway::TestGateway};
+
+impl TestGateway {
+    /// Waits until so many of a function's instances wait for calls.
+    async fn waiting_becomes(&self, name: &str, count: u64) {
+        eventually(&format!("{count} instances of {name} wait"), async || {
+            let shown = self.show(name).await;
+            (shown.json()["instances"]["waiting"] == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Calls a function, which must find an instance that waits.
+    async fn get_warm(&self, name: &str) -> String {
+        let answer = self.get(&format!("/f/{name}/")).await;
+        let timing = answer.header("server-timing").unwrap();
+        assert!(timing.starts_with("tier;desc=warm, guest;dur="), "{timing}");
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        answer.text().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn as_many_instances_wait_as_the_owner_wants_and_each_is_used_once() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-counter", &json!({"min_warm": 2, "idle_ms": 1000})).await;
+    gateway.waiting_becomes("t-counter", 2).await;
+    assert_eq!(gateway.show("t-counter").await.json()["state"], "warm");
+    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 2.0);
+    for _ in 0..10 {
+        assert_eq!(gateway.get_warm("t-counter").await, "1\n");
+        gateway.waiting_becomes("t-counter", 2).await;
+    }
+
+    // Longer than its idle time: what shall wait stays in memory.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    assert_eq!(gateway.get_warm("t-counter").await, "1\n");
+
+    let changed = gateway.patch("t-counter", &json!({"settings": {"min_warm": 0}})).await;
+    assert_eq!(changed.status(), 200);
+    gateway.metric_becomes("mayfly_waiting_instances", 0.0).await;
+    gateway.metric_becomes("mayfly_resident_functions", 0.0).await;
+}
+
+#[tokio::test]
+async fn guests_of_every_kind_can_wait_and_still_see_their_own_request() {
+    let gateway = TestGateway::start().await;
+    let settings = json!({"min_warm": 1, "environment": {"GREETING": "hi"}});
+    for name in ["hello", "hello-p3", "hello-command", "c-hello-cgi"] {
+        gateway.deploy_with(name, &settings).await;
+        gateway.waiting_becomes(name, 1).await;
+        assert!(gateway.get_warm(name).await.starts_with("hello from "));
+    }
+    gateway.deploy_with("t-cgi-env", &settings).await;
+    gateway.waiting_becomes("t-cgi-env", 1).await;
+    let answer = gateway.get("/f/t-cgi-env/below?a=b").await;
+    assert!(answer.header("server-timing").unwrap().contains("warm"));
+    assert!(answer.text().contains("QUERY_STRING=a=b"), "{answer:?}");
+    assert!(answer.text().contains("GREETING=hi"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_a_waiting_instance_writes_belongs_to_the_invocation_that_took_it() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-logs", &json!({"min_warm": 1})).await;
+    for n in [1, 2] {
+        gateway.waiting_becomes("t-logs", 1).await;
+        let answer = gateway.get("/f/t-logs/?n=1").await;
+        assert!(answer.header("server-timing").unwrap().contains("warm"));
+        let lines = gateway.log_lines("t-logs", 2 * n).await;
+        let id = answer.header("mayfly-request-id").unwrap();
+        assert_eq!(lines[2 * n - 1]["invocation"], id);
+    }
+}
+
+#[tokio::test]
+async fn instances_wait_at_the_times_of_the_schedule() {
+    let gateway = TestGateway::start().await;
+    // One of these is open, whatever the time.
+    let always = json!([
+        {"from": "00:00", "to": "12:00", "min_warm": 1},
+        {"from": "12:00", "to": "00:00", "min_warm": 1},
+    ]);
+    gateway.deploy_with("c-hello", &json!({"schedule": always})).await;
+    gateway.waiting_becomes("c-hello", 1).await;
+
+    let bad = json!({"settings": {"schedule": [{"from": "8", "to": "9:00", "min_warm": 1}]}});
+    let refused = gateway.patch("c-hello", &bad).await;
+    assert_eq!(refused.problem(), (422, "bad-settings"));
+    assert!(refused.detail().contains("from"), "{refused:?}");
+    let much = json!({"settings": {"schedule": [{"from": "8:00", "to": "9:00", "min_warm": 99}]}});
+    assert!(gateway.patch("c-hello", &much).await.detail().contains("ceilings.min_warm"));
+}
+
+#[tokio::test]
+async fn what_waits_has_one_budget_and_leaves_before_anybody_is_refused() {
+    let gateway = TestGateway::with(&["pool.warm_instances=3"]).await;
+    gateway.deploy_with("t-counter", &json!({"min_warm": 2})).await;
+    gateway.waiting_becomes("t-counter", 2).await;
+    gateway.deploy_with("c-hello", &json!({"min_warm": 2})).await;
+    gateway.waiting_becomes("c-hello", 1).await;
+    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 3.0);
+
+    // Every slot of the engine is taken by an instance that waits.
+    let full = TestGateway::with(&["pool.instances=2"]).await;
+    full.deploy_with("t-counter", &json!({"min_warm": 2})).await;
+    full.waiting_becomes("t-counter", 2).await;
+    full.deploy("c-hello").await;
+    for _ in 0..5 {
+        assert_eq!(full.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    }
+}
+
+#[tokio::test]
+async fn an_owner_may_choose_to_use_instances_again() {
+    let gateway = TestGateway::start().await;
+    for name in ["t-counter", "t-counter-p3"] {
+        let settings = json!({"isolation": {"mode": "reuse", "max_uses": 3}});
+        gateway.deploy_with(name, &settings).await;
+        assert_eq!(gateway.show(name).await.json()["isolation"], "reuse");
+        let mut seen = Vec::new();
+        for _ in 0..7 {
+            seen.push(gateway.get(&format!("/f/{name}/")).await.text().trim().to_owned());
+        }
+        assert_eq!(seen, ["1", "2", "3", "1", "2", "3", "1"], "{name}");
+        let changed = gateway.patch(name, &json!({"settings": {"isolation": null}})).await;
+        assert_eq!(changed.json()["isolation"], "request");
+        for _ in 0..3 {
+            assert_eq!(gateway.get(&format!("/f/{name}/")).await.plain(), (200, "1\n"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_is_not_used_for_its_idle_time_is_dropped() {
+    let gateway = TestGateway::start().await;
+    let settings = json!({"isolation": {"mode": "reuse", "idle_ms": 300}});
+    gateway.deploy_with("t-counter", &settings).await;
+    assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "1\n"));
+    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 1.0);
+    gateway.metric_becomes("mayfly_waiting_instances", 0.0).await;
+    assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "1\n"));
+}
+
+#[tokio::test]
+async fn an_instance_that_failed_is_never_used_again() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-trap", &json!({"isolation": {"mode": "reuse"}})).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/f/t-trap/trap").await.problem(), (502, "function-failed"));
+    }
+    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 0.0);
+
+    // One that was cut short is not, either.
+    gateway.deploy_with("t-sleep", &json!({"isolation": {"mode": "reuse"}})).await;
+    let cut = gateway.call(Method::GET, "/f/t-sleep/?ms=60000").send();
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(500), cut).await.is_err());
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 0.0);
+}
+
+#[tokio::test]
+async fn an_isolation_that_does_not_fit_is_refused_with_what_would() {
+    let gateway = TestGateway::start().await;
+    let reuse = json!({"isolation": {"mode": "reuse"}}).to_string();
+    let put = gateway.put("a", crate::guests::guest("hello-cgi")).header("mayfly-settings", &reuse);
+    let refused = put.send().await;
+    assert_eq!(refused.problem(), (422, "isolation"));
+    assert!(refused.detail().contains("`request`"), "{refused:?}");
+
+    let most = json!({"isolation": {"mode": "reuse", "max_concurrent": 2}}).to_string();
+    let put = gateway.put("a", crate::guests::guest("hello")).header("mayfly-settings", &most);
+    assert!(put.send().await.detail().contains("max_concurrent"));
+    for isolation in
+        [json!({"mode": "request", "max_uses": 5}), json!({"mode": "reuse", "max_uses": 0})]
+    {
+        let settings = json!({"isolation": isolation}).to_string();
+        let put = gateway.put("a", crate::guests::guest("hello"));
+        let refused = put.header("mayfly-settings", &settings).send().await;
+        assert_eq!(refused.problem(), (422, "bad-settings"));
+        assert!(refused.detail().contains("max_uses"), "{refused:?}");
+    }
+}

@@ -1,0 +1,3 @@
+-- The settings of a revision know five more fields: min_warm, max_warm, schedule, isolation and
+-- server_timing. Nothing changes in the tables: settings are JSON. This is here so that a program
+-- from before, which does not know them, refuses the database instead of failing on a row.
