@@ -117,7 +117,8 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     Ok(())
 }
 
-fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
+/// What the pool is made with.
+pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
     let outbound = &config.outbound;
     let ms = Duration::from_millis;
     Ok(PoolConfig {

@@ -1,9 +1,11 @@
 //! The command line: `mayfly serve`, and a client for the control plane's public API.
 //!
 //! The client knows nothing that the API does not say; it shares no types with the server.
+//! `mayfly bench` needs no server: it starts functions in its own process.
 //! Exit codes: 0 done, 1 it did not work, 2 the command or the settings were wrong.
 
 mod api;
+mod bench;
 mod body;
 mod client;
 mod deploy;
@@ -58,6 +60,9 @@ enum Command {
     /// Create, list and revoke tokens for the control plane
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Measure how fast functions start, and compare measurements
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Check or show the gateway's settings
     #[command(subcommand)]
     Config(settings::SettingsCommand),
@@ -96,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Activate(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Token(command) => client(command.run()),
+        Command::Bench(command) => client(command.run()),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

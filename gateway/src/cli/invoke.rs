@@ -40,7 +40,7 @@ pub(super) struct Invoke {
     remote: Remote,
 }
 
-fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(super) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
     let name = name.trim().parse().map_err(|_| format!("`{name}` is no header name"))?;
     let value = value.trim().parse().map_err(|_| "the value has characters no header may have")?;

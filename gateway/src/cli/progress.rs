@@ -1,4 +1,4 @@
-//! The progress of a deploy: a bar while bytes are sent, then a spinner while the gateway works.
+//! The progress of what takes long: a bar while bytes are sent, a spinner while something works.
 
 use std::{borrow::Cow, io::IsTerminal as _, time::Duration};
 
@@ -26,6 +26,19 @@ impl Progress {
         bar.set_style(style("{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes}"));
         bar.set_message(message);
         Self { bar }
+    }
+
+    /// Shows that something goes on, under the same conditions.
+    pub(super) fn spinner(message: impl Into<Cow<'static, str>>, output: Output) -> Self {
+        let progress = Self::upload(0, message, output);
+        progress.bar.set_style(style("{spinner} {msg} ({elapsed})"));
+        progress
+    }
+
+    /// What is being done.
+    pub(super) fn say(&self, message: impl Into<Cow<'static, str>>) {
+        self.bar.set_message(message);
+        self.bar.tick();
     }
 
     pub(super) fn hidden() -> Self {

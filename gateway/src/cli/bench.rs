@@ -1,0 +1,30 @@
+//! `mayfly bench`: how fast functions start, and whether that has changed.
+
+mod cold_start;
+mod compare;
+mod measurement;
+mod report;
+mod rounds;
+mod statistics;
+mod subject;
+
+use std::process::ExitCode;
+
+use super::failure::Failure;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum BenchCommand {
+    /// Measure how fast functions answer from each tier: frozen, cold, loaded, warm
+    ColdStart(Box<cold_start::ColdStart>),
+    /// Compare two measurements: exit code 1 if anything is worse
+    Compare(compare::Compare),
+}
+
+impl BenchCommand {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::ColdStart(command) => command.run().await,
+            Self::Compare(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Starting functions from each tier, in this process and with the gateway's own pool.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use prometheus::Registry;
+use runtime_pool::{
+    Caller, Function, FunctionKey, Kind, LoadError, LogLine, Phase, Pool, PoolMetrics, RequestBody,
+    Source, Start, Tier,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    super::{failure::Failure, http::causes},
+    report::{MedianPhase, Row},
+    rounds::{Plan, Used},
+    statistics::median,
+    subject::Subject,
+};
+use crate::{app, config::Config};
+
+/// The host that guests are told they were called by.
+const HOST: &str = "bench.localhost";
+/// After a function was dropped, its code is unmapped by another thread; it shall not do that
+/// while the next load is timed.
+const UNMAPPING: Duration = Duration::from_millis(1);
+/// An instance that takes longer to make beforehand is not made at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What functions are asked.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Option<Bytes>,
+}
+
+/// A pool as `mayfly serve` makes it with its default settings.
+pub(super) struct Bench {
+    pool: Pool,
+    question: Question,
+    /// Guests' output ends here: unread, what does not fit is dropped.
+    _logs: mpsc::Receiver<LogLine>,
+}
+
+/// One way to the first byte of an answer.
+struct Sample {
+    total: Duration,
+    start: Start,
+}
+
+/// The samples of one function from one tier.
+pub(super) struct Series<'a> {
+    subject: &'a Subject,
+    kind: Kind,
+    tier: Tier,
+    used: Used,
+    rounds_us: Vec<Vec<f64>>,
+    phases_us: [Vec<f64>; Phase::ALL.len()],
+}
+
+impl Bench {
+    /// Native code is kept in `code_dir`.
+    pub(super) fn new(code_dir: &Path, question: Question) -> Result<Self, Failure> {
+        let failed = |error: anyhow::Error| Failure::failed(format!("{error:#}"));
+        let mut config = app::pool_config(&Config::default()).map_err(failed)?;
+        config.compile.dir = code_dir.to_owned();
+        let metrics = PoolMetrics::register(&Registry::new()).map_err(|e| failed(e.into()))?;
+        let (sender, logs) = mpsc::channel(1_024);
+        let pool = Pool::new(config, sender, metrics).map_err(|error| failed(error.into()))?;
+        Ok(Self { pool, question, _logs: logs })
+    }
+
+    /// Compiles a function where need be, and tries to make an instance, as a deploy does.
+    pub(super) async fn prepare(&self, subject: &Subject) -> Result<Kind, Failure> {
+        let inspection = self.pool.prepare(subject.source.clone()).await;
+        Ok(inspection.map_err(|error| about(subject, &causes(&error)))?.kind)
+    }
+
+    /// One start from `tier`.
+    async fn sample(&self, subject: &Subject, tier: Tier) -> Result<Sample, Failure> {
+        let (key, source) = resident_for(subject, tier);
+        match tier {
+            Tier::Frozen => {
+                self.forget(subject).await?;
+                self.pool.forget_artifact(subject.source.digest).await;
+            }
+            Tier::Cold => self.forget(subject).await?,
+            Tier::Loaded => {}
+            Tier::Warm => self.let_one_wait(subject).await?,
+        }
+        let request = self.question.request()?;
+        let began = Instant::now();
+        let (function, start) = self.load(subject, key, source).await?;
+        let answered = function.invoke(request, caller(), start).await;
+        let (response, start) = answered.map_err(|error| about(subject, &causes(&error)))?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let first = body.frame().await.transpose();
+        let total = began.elapsed();
+
+        first.map_err(|error| about(subject, &causes(&error)))?;
+        body.collect().await.map_err(|error| about(subject, &causes(&error)))?;
+        if status != StatusCode::OK {
+            let Question { method, path, .. } = &self.question;
+            let why = format!("answered {status} to {method} {path}; only a 200 is measured");
+            return Err(about(subject, &why)
+                .note("hint: --path, --method, --header and --data say what to ask"));
+        }
+        if start.tier != tier {
+            let why = format!("started {}, not {}", start.tier.as_str(), tier.as_str());
+            return Err(about(subject, &why));
+        }
+        Ok(Sample { total, start })
+    }
+
+    async fn load(
+        &self,
+        subject: &Subject,
+        key: FunctionKey,
+        source: Source,
+    ) -> Result<(Arc<Function>, Start), Failure> {
+        let loaded = self.pool.get_or_load(key, async { Ok::<_, LoadError>(source) }).await;
+        loaded.map_err(|error| about(subject, &causes(&error)))
+    }
+
+    /// Makes an instance beforehand.
+    async fn let_one_wait(&self, subject: &Subject) -> Result<(), Failure> {
+        let (key, source) = resident_for(subject, Tier::Warm);
+        let (function, _) = self.load(subject, key, source).await?;
+        let waiting = async {
+            while function.waiting_instances() == 0 {
+                function.keep_waiting(1);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting)
+            .await
+            .map_err(|_| about(subject, "no instance can be made beforehand"))
+    }
+
+    /// Makes a function leave memory, and waits until it has.
+    async fn forget(&self, subject: &Subject) -> Result<(), Failure> {
+        let (key, source) = resident_for(subject, Tier::Cold);
+        let function = Arc::downgrade(&self.load(subject, key, source).await?.0);
+        self.pool.evict(&key).await;
+        // The pool drops what it has evicted some time later.
+        while function.strong_count() > 0 {
+            self.pool.tidy().await;
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(UNMAPPING).await;
+        Ok(())
+    }
+}
+
+impl<'a> Series<'a> {
+    pub(super) fn new(subject: &'a Subject, kind: Kind, tier: Tier) -> Self {
+        let used = Used::default();
+        Self { subject, kind, tier, used, rounds_us: Vec::new(), phases_us: Default::default() }
+    }
+
+    /// Takes part in one round. Returns whether it did.
+    pub(super) async fn round(&mut self, bench: &Bench, plan: &Plan) -> Result<bool, Failure> {
+        if !plan.goes_on(self.used) {
+            return Ok(false);
+        }
+        // Others have had the machine: what they left in its caches is not to be measured.
+        let unmeasured = match self.tier {
+            Tier::Frozen => 0,
+            Tier::Cold => 1,
+            Tier::Loaded | Tier::Warm => {
+                let (key, source) = resident_for(self.subject, self.tier);
+                bench.load(self.subject, key, source).await?;
+                3
+            }
+        };
+        for _ in 0..unmeasured {
+            bench.sample(self.subject, self.tier).await?;
+        }
+        let started = Instant::now();
+        let mut samples_us = Vec::new();
+        while plan.another(samples_us.len(), started.elapsed()) {
+            let sample = bench.sample(self.subject, self.tier).await?;
+            samples_us.push(us(sample.total));
+            for (phase, took) in sample.start.phases.iter() {
+                self.phases_us[phase as usize].push(us(took));
+            }
+        }
+        self.rounds_us.push(samples_us);
+        self.used.rounds += 1;
+        self.used.time += started.elapsed();
+        Ok(true)
+    }
+
+    /// What came of it.
+    pub(super) fn into_row(self) -> Row {
+        let measured =
+            Phase::ALL.iter().zip(&self.phases_us).filter(|(_, times)| !times.is_empty());
+        let phases = measured.map(|(phase, times)| MedianPhase {
+            name: phase.as_str().to_owned(),
+            median_us: median(times),
+        });
+        Row {
+            name: self.subject.name.clone(),
+            digest: self.subject.digest(),
+            kind: self.kind.as_str().to_owned(),
+            tier: self.tier.as_str().to_owned(),
+            phases: phases.collect(),
+            rounds_us: self.rounds_us,
+        }
+    }
+}
+
+impl Question {
+    fn request(&self) -> Result<Request<RequestBody>, Failure> {
+        let mut request = Request::new(match &self.body {
+            None => RequestBody::Empty,
+            Some(bytes) => {
+                let body = Full::new(bytes.clone()).map_err(|never| match never {});
+                RequestBody::Stream(body.boxed_unsync())
+            }
+        });
+        *request.method_mut() = self.method.clone();
+        let target = format!("http://{HOST}{}", self.path);
+        *request.uri_mut() =
+            target.parse().map_err(|_| Failure::usage(format!("`{}` is not a path", self.path)))?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static(HOST));
+        request.headers_mut().extend(self.headers.iter().cloned());
+        Ok(request)
+    }
+}
+
+fn caller() -> Caller {
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    Caller { invocation: 1, peer, mount: "".into() }
+}
+
+/// The resident function that starts from `tier` are made of. Where an instance shall wait, it is
+/// another one than where none may.
+fn resident_for(subject: &Subject, tier: Tier) -> (FunctionKey, Source) {
+    let (revision, max_warm) = match tier {
+        Tier::Warm => (subject.key.revision + 1, 1),
+        Tier::Frozen | Tier::Cold | Tier::Loaded => (subject.key.revision, 0),
+    };
+    let key = FunctionKey { revision, ..subject.key };
+    (key, Source { max_warm, ..subject.source.clone() })
+}
+
+/// In microseconds, to the hundredth: finer is noise, and makes files larger.
+fn us(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e8).round() / 100.0
+}
+
+fn about(subject: &Subject, why: &str) -> Failure {
+    Failure::failed(format!("{}: {why}", subject.name))
+}

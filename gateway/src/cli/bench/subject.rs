@@ -1,0 +1,167 @@
+//! What is measured: a file, or a function that a gateway has.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use runtime_pool::{ArtifactDigest, FunctionKey, HostPattern, Isolation, Limits, Source};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::super::{
+    api::FunctionView,
+    client::{Client, Remote, unreadable},
+    failure::Failure,
+    http::escape,
+};
+
+/// Something that the pool can make resident.
+#[derive(Debug)]
+pub(super) struct Subject {
+    /// How its rows are called, and found again in another measurement.
+    pub(super) name: String,
+    pub(super) key: FunctionKey,
+    pub(super) source: Source,
+}
+
+/// Finds everything that was named. Artifacts that a gateway has are kept in `dir`.
+pub(super) async fn find(
+    files: &[PathBuf],
+    functions: &[String],
+    remote: &Remote,
+    dir: &Path,
+) -> Result<Vec<Subject>, Failure> {
+    let mut subjects = Vec::new();
+    for file in files {
+        subjects.push(Subject::new(name_of(file), file.clone())?);
+    }
+    if !functions.is_empty() {
+        let client = Client::new(remote)?;
+        for name in functions {
+            subjects.push(fetch(&client, name, dir).await?);
+        }
+    }
+    let mut names = HashSet::new();
+    for (subject, number) in subjects.iter_mut().zip(1..) {
+        // The artifact may be the same, and is then compiled once: the key tells them apart.
+        subject.key.function = number;
+        if !names.insert(subject.name.clone()) {
+            return Err(Failure::usage(format!("`{}` is there twice", subject.name))
+                .note("hint: rows are named for their files; give the files names of their own"));
+        }
+    }
+    Ok(subjects)
+}
+
+impl Subject {
+    /// With the limits that a function has whose owner asked for nothing.
+    fn new(name: String, artifact: PathBuf) -> Result<Self, Failure> {
+        let wasm = fs::read(&artifact).map_err(|error| unreadable(&artifact, &error))?;
+        let source = Source {
+            digest: ArtifactDigest(Sha256::digest(&wasm).into()),
+            artifact,
+            label: name.as_str().into(),
+            limits: Limits::default(),
+            environment: Vec::new(),
+            outbound: Vec::new(),
+            isolation: Isolation::Request,
+            max_warm: 0,
+        };
+        Ok(Self { name, key: FunctionKey { function: 0, revision: 1 }, source })
+    }
+
+    /// The digest as the API writes it.
+    pub(super) fn digest(&self) -> String {
+        let hex = self.source.digest.0.iter().map(|byte| format!("{byte:02x}"));
+        format!("sha256:{}", hex.collect::<String>())
+    }
+}
+
+/// The name of a file, without its directory and `.wasm`.
+fn name_of(file: &Path) -> String {
+    let name = if file.extension().is_some_and(|extension| extension == "wasm") {
+        file.file_stem()
+    } else {
+        file.file_name()
+    };
+    name.unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The active revision of a gateway's function, with its settings.
+async fn fetch(client: &Client, name: &str, dir: &Path) -> Result<Subject, Failure> {
+    let path = format!("/v1/functions/{}", escape(name));
+    let view: FunctionView = client.get(&path).await?.parse()?;
+    // Of this very revision, should another become active meanwhile.
+    let artifact = client.get(&format!("{path}/artifact?revision={}", view.revision)).await?;
+    // Named by us: the server's word is no path.
+    let file = dir.join(format!("{}.wasm", hex_of(name)));
+    fs::write(&file, &artifact.body)
+        .map_err(|error| Failure::failed(format!("writing {}: {error}", file.display())))?;
+    let mut subject = Subject::new(name.to_owned(), file)?;
+    apply(&mut subject.source, &view.settings, &view.limits);
+    Ok(subject)
+}
+
+fn hex_of(name: &str) -> String {
+    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Sets what decides how an invocation goes. What a later version says besides is passed over.
+fn apply(source: &mut Source, settings: &Map<String, Value>, limits: &Map<String, Value>) {
+    let number = |key: &str| limits.get(key).and_then(Value::as_u64);
+    if let Some(bytes) = number("memory_bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
+        source.limits.memory_bytes = bytes;
+    }
+    if let Some(ms) = number("cpu_ms") {
+        source.limits.cpu = Duration::from_millis(ms);
+    }
+    if let Some(ms) = number("timeout_ms") {
+        source.limits.timeout = Duration::from_millis(ms);
+    }
+    let environment = settings.get("environment").and_then(Value::as_object);
+    source.environment = environment
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect();
+    let outbound = settings.get("outbound").and_then(Value::as_array);
+    let hosts = outbound.into_iter().flatten().filter_map(|host| host.as_str()?.parse().ok());
+    source.outbound = hosts.collect::<Vec<HostPattern>>();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_named_for_its_file() {
+        for (file, name) in [
+            ("functions/dist/hello.wasm", "hello"),
+            ("/a/b.c.wasm", "b.c"),
+            ("a/hello", "hello"),
+            ("a/hello.bin", "hello.bin"),
+        ] {
+            assert_eq!(name_of(Path::new(file)), name);
+        }
+    }
+
+    #[test]
+    fn a_functions_own_settings_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.wasm");
+        fs::write(&file, b"\0asm").unwrap();
+        let mut source = Subject::new("x".to_owned(), file).unwrap().source;
+        let settings = json!({"environment": {"A": "1"}, "outbound": ["x.example"], "later": 1});
+        let limits = json!({"memory_bytes": 1024, "cpu_ms": 5, "timeout_ms": "?", "later": 1});
+        apply(&mut source, settings.as_object().unwrap(), limits.as_object().unwrap());
+        assert_eq!(source.environment, [("A".to_owned(), "1".to_owned())]);
+        assert_eq!((source.limits.memory_bytes, source.outbound.len()), (1_024, 1));
+        assert_eq!(source.limits.cpu, Duration::from_millis(5));
+        assert_eq!(source.limits.timeout, Limits::default().timeout);
+    }
+}
