@@ -3,7 +3,8 @@
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
 //!   memory and start-up with many functions (`density`).
-//! - `cargo bench -p benches`: the pool in process, without HTTP.
+//! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
+//!   starts of processes and containers; `cold-start-table` makes tables of what it has found.
 //! - `bare-axum`: the yardstick that the load harness starts.
 //!
 //! The harness knows the gateway only from outside: its command line, its API, its metrics, and
@@ -11,6 +12,7 @@
 
 pub mod client;
 pub mod cold;
+pub mod cold_start_table;
 pub mod density;
 pub mod deploy;
 pub mod gateway;

@@ -1,0 +1,202 @@
+//! `engine/<strategy>/<guest>`: Wasmtime alone, with different ways to hold instances.
+//!
+//! One iteration makes a store and an instance, calls its handler and drops everything. What the
+//! gateway uses is `pooling-scan`; the settings are those of `runtime-pool/src/engine.rs`, where
+//! they matter to an instance.
+
+use std::{cell::OnceCell, sync::Arc, time::Duration};
+
+use benches::guest;
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion};
+use http_body_util::Empty;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    component::{Component, Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView,
+    p2::bindings::{ProxyPre, http::types::Scheme},
+};
+
+use crate::left_out;
+
+/// Components for `wasi:http` 0.2. Each is compiled for each strategy: the last takes seconds.
+const GUESTS: [&str; 3] = ["c-hello", "hello", "js-hello"];
+
+/// How instances are held.
+#[derive(Clone, Copy, Debug)]
+enum Strategy {
+    OnDemand,
+    Pooling,
+    PoolingDecommitBatch,
+    PoolingScan,
+    /// `PoolingScan` on an engine that can run WASI 0.3.
+    Concurrent,
+}
+
+impl Strategy {
+    const ALL: [Self; 5] = [
+        Self::OnDemand,
+        Self::Pooling,
+        Self::PoolingDecommitBatch,
+        Self::PoolingScan,
+        Self::Concurrent,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::Pooling => "pooling-defaults",
+            Self::PoolingDecommitBatch => "pooling-decommit-batch",
+            Self::PoolingScan => "pooling-scan",
+            Self::Concurrent => "concurrent",
+        }
+    }
+
+    fn needs_scan(self) -> bool {
+        matches!(self, Self::PoolingScan | Self::Concurrent)
+    }
+
+    fn engine(self) -> Engine {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .gc_support(false)
+            .concurrency_support(matches!(self, Self::Concurrent))
+            .max_wasm_stack(512 << 10)
+            .async_stack_size(2 << 20);
+        let mut pooling = PoolingAllocationConfig::default();
+        pooling.max_memory_size(512 << 20).max_component_instance_size(1 << 20);
+        match self {
+            Self::OnDemand | Self::Pooling => {}
+            Self::PoolingDecommitBatch => {
+                pooling.decommit_batch_size(128);
+            }
+            Self::PoolingScan | Self::Concurrent => {
+                pooling
+                    .pagemap_scan(Enabled::Yes)
+                    .linear_memory_keep_resident(32 << 20)
+                    .table_keep_resident(64 << 10);
+            }
+        }
+        config.allocation_strategy(match self {
+            Self::OnDemand => InstanceAllocationStrategy::OnDemand,
+            Self::Pooling | Self::PoolingDecommitBatch | Self::PoolingScan | Self::Concurrent => {
+                InstanceAllocationStrategy::Pooling(pooling)
+            }
+        });
+        Engine::new(&config).unwrap()
+    }
+}
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut group = criterion.benchmark_group("engine");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    for strategy in Strategy::ALL {
+        if strategy.needs_scan() && !PoolingAllocationConfig::is_pagemap_scan_available() {
+            left_out(strategy.name(), "this kernel has no scan of written pages");
+            continue;
+        }
+        let prepared: OnceCell<Linker<Host>> = OnceCell::new();
+        for name in GUESTS {
+            let Ok(guest) = guest::Guest::read(&guest::dist(), name) else {
+                left_out(strategy.name(), &format!("{name} is not built"));
+                continue;
+            };
+            let pre: OnceCell<ProxyPre<Host>> = OnceCell::new();
+            group.bench_function(BenchmarkId::new(strategy.name(), name), |bencher| {
+                let linker = prepared.get_or_init(|| linker(&strategy.engine()));
+                let pre = pre.get_or_init(|| {
+                    let component = Component::new(linker.engine(), &guest.wasm).unwrap();
+                    ProxyPre::new(linker.instantiate_pre(&component).unwrap()).unwrap()
+                });
+                answer(&runtime, pre);
+                bencher.to_async(&runtime).iter(|| call(pre));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn linker(engine: &Engine) -> Linker<Host> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
+    linker
+}
+
+/// A guest that does not answer is not worth measuring.
+fn answer(runtime: &Runtime, pre: &ProxyPre<Host>) {
+    assert_eq!(runtime.block_on(call(pre)), 200);
+}
+
+/// The life of an instance; returns the status of its response.
+async fn call(pre: &ProxyPre<Host>) -> u16 {
+    let mut store = Store::new(pre.engine(), Host::default());
+    // Nobody advances the epoch.
+    store.set_epoch_deadline(1);
+    let proxy = pre.instantiate_async(&mut store).await.unwrap();
+    let (sender, head) = oneshot::channel();
+    let request = http::Request::get("http://bench.localhost/");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let mut http = store.data_mut().http();
+    let request = http.new_incoming_request(Scheme::Http, request).unwrap();
+    let answer = http
+        .new_response_outparam_from_callback(move |response| {
+            let _ = sender.send(response.map(|response| response.status().as_u16()));
+        })
+        .unwrap();
+    let handler = proxy.wasi_http_incoming_handler();
+    handler.call_handle(&mut store, request, answer).await.unwrap();
+    head.await.unwrap().unwrap()
+}
+
+/// What a component can reach: nothing.
+#[derive(Default)]
+struct Host {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    outbound: Denied,
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+    }
+}
+
+/// Requests that guests make: none.
+#[derive(Default)]
+struct Denied;
+
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Denied {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|_| false)
+    }
+
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _request_errors: Io,
+    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send> {
+        Box::new(async { Err(Error::HttpRequestDenied) })
+    }
+}

@@ -1,0 +1,242 @@
+//! A pool as the gateway makes it, and the guests that are there.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use benches::guest;
+use http_body_util::BodyExt as _;
+use prometheus::Registry;
+use runtime_pool::{
+    ArtifactDigest, Caller, CompileConfig, EngineConfig, Function, FunctionKey, Isolation, Limits,
+    LoadError, LogLine, OutboundConfig, Phase, Phases, Pool, PoolConfig, PoolMetrics, RequestBody,
+    Source, Tier, WaitingConfig,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
+
+use crate::left_out;
+
+const GUESTS: [&str; 8] = [
+    "c-hello",
+    "hello",
+    "hello-cgi",
+    "c-hello-cgi",
+    "hello-p3",
+    "go-hello",
+    "js-hello",
+    "python-hello",
+];
+/// After a function was dropped, its code is unmapped by another thread; it shall not do that
+/// while the next load is timed.
+const UNMAPPING: Duration = Duration::from_millis(1);
+
+/// A pool with its own runtime.
+pub(crate) struct Node {
+    pub(crate) runtime: Runtime,
+    pool: Pool,
+    ready: RefCell<HashSet<&'static str>>,
+    /// Guests' output ends here: unread, what does not fit is dropped.
+    _logs: mpsc::Receiver<LogLine>,
+}
+
+/// A guest that is built.
+pub(crate) struct Candidate {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: u64,
+    key: FunctionKey,
+    artifact: PathBuf,
+    source: OnceCell<Source>,
+}
+
+/// One start, with its parts.
+pub(crate) struct Start {
+    pub(crate) total: Duration,
+    phases: Phases,
+}
+
+/// The guests that are there.
+pub(crate) fn candidates() -> Vec<Candidate> {
+    let found = GUESTS.iter().zip(1..).filter_map(|(name, function)| {
+        let artifact = guest::dist().join(name).with_extension("wasm");
+        let Ok(metadata) = artifact.metadata() else {
+            left_out(name, &format!("not built; functions/build {name}"));
+            return None;
+        };
+        let key = FunctionKey { function, revision: 1 };
+        Some(Candidate { name, bytes: metadata.len(), key, artifact, source: OnceCell::new() })
+    });
+    found.collect()
+}
+
+impl Start {
+    /// How long a phase took.
+    pub(crate) fn phase(&self, phase: Phase) -> Duration {
+        self.phases.get(phase).unwrap_or_default()
+    }
+
+    /// What belongs to no phase: asking the pool, making the store, dropping the instance and
+    /// resetting its slot.
+    pub(crate) fn rest(&self) -> Duration {
+        self.total.saturating_sub(self.phases.iter().map(|(_, took)| took).sum())
+    }
+}
+
+impl Candidate {
+    fn source(&self) -> &Source {
+        self.source.get_or_init(|| {
+            let wasm = std::fs::read(&self.artifact).unwrap();
+            Source {
+                digest: ArtifactDigest(Sha256::digest(wasm).into()),
+                artifact: self.artifact.clone(),
+                label: self.name.into(),
+                limits: Limits::default(),
+                environment: Vec::new(),
+                outbound: Vec::new(),
+                isolation: Isolation::Request,
+                max_warm: 0,
+            }
+        })
+    }
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        // As few threads as there can be: a call runs on the one that makes it.
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (sender, logs) = mpsc::channel(1_024);
+        let metrics = PoolMetrics::register(&Registry::new()).unwrap();
+        let pool = runtime.block_on(async { Pool::new(pool_config(), sender, metrics) }).unwrap();
+        Self { runtime, pool, ready: RefCell::default(), _logs: logs }
+    }
+
+    /// Compiles a guest and calls it, if this is the first benchmark that needs it.
+    pub(crate) fn prepare(&self, candidate: &Candidate) {
+        if self.ready.borrow_mut().insert(candidate.name) {
+            self.runtime.block_on(async {
+                self.forget(candidate).await;
+                self.start(candidate, candidate.key).await;
+            });
+        }
+    }
+
+    /// From `tier` to the end of the answer.
+    pub(crate) async fn start_from(&self, tier: Tier, candidate: &Candidate) -> Start {
+        let mut key = candidate.key;
+        match tier {
+            Tier::Frozen => {
+                self.forget(candidate).await;
+                self.pool.forget_artifact(candidate.source().digest).await;
+            }
+            Tier::Cold => self.forget(candidate).await,
+            Tier::Loaded => {}
+            Tier::Warm => {
+                // Another revision, so that nothing waits where nothing shall.
+                key.revision += 1;
+                self.let_one_wait(candidate, key).await;
+            }
+        }
+        let start = self.start(candidate, key).await;
+        assert_eq!(start.0, tier, "{}", candidate.name);
+        start.1
+    }
+
+    /// From wherever the function is to the end of its answer.
+    async fn start(&self, candidate: &Candidate, key: FunctionKey) -> (Tier, Start) {
+        let source = candidate.source();
+        let began = Instant::now();
+        let (function, start) = self.load(candidate, key, source).await;
+        let start = call(&function, start).await;
+        (start.tier, Start { total: began.elapsed(), phases: start.phases })
+    }
+
+    async fn load(
+        &self,
+        candidate: &Candidate,
+        key: FunctionKey,
+        source: &Source,
+    ) -> (Arc<Function>, runtime_pool::Start) {
+        let source = async { Ok::<_, LoadError>(source.clone()) };
+        match self.pool.get_or_load(key, source).await {
+            Ok(loaded) => loaded,
+            Err(error) => panic!("{}: {error}", candidate.name),
+        }
+    }
+
+    /// Makes an instance beforehand.
+    async fn let_one_wait(&self, candidate: &Candidate, key: FunctionKey) {
+        let (function, _) = self.load(candidate, key, candidate.source()).await;
+        while function.waiting_instances() == 0 {
+            function.keep_waiting(1);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Makes a function leave memory, and waits until it has.
+    async fn forget(&self, candidate: &Candidate) {
+        let function =
+            Arc::downgrade(&self.load(candidate, candidate.key, candidate.source()).await.0);
+        self.pool.evict(&candidate.key).await;
+        // The pool drops what it has evicted some time later.
+        while function.strong_count() > 0 {
+            self.pool.tidy().await;
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(UNMAPPING).await;
+    }
+}
+
+fn pool_config() -> PoolConfig {
+    PoolConfig {
+        engine: EngineConfig { instances: 1_000, memory_bytes_max: 512 << 20, async_engine: true },
+        compile: CompileConfig {
+            dir: native_code_dir(),
+            worker: "/proc/self/exe".into(),
+            jobs: 1,
+            queue: 32,
+            memory_bytes: 3 << 30,
+            cpu_s: 120,
+            wall: Duration::from_secs(240),
+            output_bytes: 256 << 20,
+        },
+        outbound: OutboundConfig::default(),
+        resident_bytes: 1 << 30,
+        loads: 4,
+        // Only what a benchmark asks for.
+        waiting: WaitingConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
+    }
+}
+
+/// In the profile's directory, two above this program: kept, so that only the first run compiles.
+fn native_code_dir() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    this.ancestors().nth(2).unwrap().join("bench-native-code")
+}
+
+/// One call, read to the end.
+async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_pool::Start {
+    let request = http::Request::get("http://bench.localhost/")
+        .header(http::header::HOST, "bench.localhost")
+        .body(RequestBody::Empty)
+        .unwrap();
+    let caller = Caller {
+        invocation: 1,
+        peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        mount: "".into(),
+    };
+    let (response, start) = match function.invoke(request, caller, start).await {
+        Ok(answered) => answered,
+        Err(error) => panic!("a guest failed: {error}"),
+    };
+    assert_eq!(response.status(), 200);
+    assert!(!response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    start
+}
