@@ -49,7 +49,8 @@ impl CpuMeter {
     }
 }
 
-fn thread_cpu_ns() -> u64 {
+/// CPU time that the calling thread has used.
+pub(crate) fn thread_cpu_ns() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

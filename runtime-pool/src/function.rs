@@ -26,6 +26,7 @@ use crate::{
     instance::{AnyGuest, Instance},
     invocation::{Drive, drive},
     link::Linked,
+    long::Lane,
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
     run::{FailUnlessDone, Metered, Run},
@@ -93,6 +94,7 @@ pub struct Function {
     queued: AtomicUsize,
     waiting: Waiting,
     log: Arc<FunctionLog>,
+    lane: Arc<Lane>,
     metrics: PoolMetrics,
     cpu_seconds: prometheus::Counter,
     graveyard: mpsc::Sender<Linked>,
@@ -102,6 +104,7 @@ pub struct Function {
 pub(crate) struct Surroundings {
     pub(crate) policy: Policy,
     pub(crate) log: FunctionLog,
+    pub(crate) lane: Lane,
     pub(crate) budget: Arc<Budget>,
     pub(crate) metrics: PoolMetrics,
     /// Where code goes that nobody needs any more.
@@ -116,7 +119,7 @@ impl Function {
         source: Source,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings { policy, log, budget, metrics, graveyard } = surroundings;
+        let Surroundings { policy, log, lane, budget, metrics, graveyard } = surroundings;
         metrics.resident_functions.inc();
         metrics.resident_bytes.add(code_bytes as f64);
         Self {
@@ -133,6 +136,7 @@ impl Function {
             waiting: Waiting::new(budget),
             log: Arc::new(log),
             cpu_seconds: metrics.cpu_seconds.with_label_values(&[&*source.label]),
+            lane: Arc::new(lane),
             metrics,
             graveyard,
         }
@@ -201,20 +205,26 @@ impl Function {
         caller: Caller,
         mut start: Start,
     ) -> Result<(Response, Start), InvokeError> {
+        let invocation = caller.invocation;
         self.take_slot(&mut start).await?;
         let run = Arc::new(Run::default());
         let occupancy = Occupancy::new(Arc::clone(self), Arc::clone(&run));
         let (sender, head) = oneshot::channel();
-        let drive_guest = Drive {
-            limits: &self.limits,
-            metrics: &self.metrics,
-            log: &self.log,
-            occupancy,
-            invocation: caller.invocation,
-            start,
-        };
         let guest = Box::pin(Arc::clone(self).run(request, caller, sender, run));
-        drive(guest, head, drive_guest).await
+        let function = Arc::clone(self);
+        let driven = async move {
+            let drive_guest = Drive {
+                limits: &function.limits,
+                metrics: &function.metrics,
+                log: &function.log,
+                lane: &function.lane,
+                occupancy,
+                invocation,
+                start,
+            };
+            drive(guest, head, drive_guest).await
+        };
+        self.lane.run(driven).await
     }
 
     /// Takes a slot: at once, or after a wait in a bounded queue. It is given back by `leave`.

@@ -22,6 +22,7 @@ use crate::{
     call::{Head, Response},
     function::Occupancy,
     guest_log::FunctionLog,
+    long::Lane,
     metrics::PoolMetrics,
     run::{Metered, Run},
     start::Start,
@@ -38,6 +39,8 @@ pub(crate) struct Drive<'a> {
     pub(crate) metrics: &'a PoolMetrics,
     /// Where failures after the head are explained to the owner.
     pub(crate) log: &'a Arc<FunctionLog>,
+    /// Where the guest runs.
+    pub(crate) lane: &'a Arc<Lane>,
     /// Released when the guest ends, not when the head of its response is sent.
     pub(crate) occupancy: Occupancy,
     pub(crate) invocation: u128,
@@ -55,7 +58,7 @@ where
     G: Future<Output = Result<(), InvokeError>> + Send + 'static,
 {
     let started = Instant::now();
-    let Drive { limits, metrics, log, occupancy, invocation, mut start } = drive;
+    let Drive { limits, metrics, log, lane, occupancy, invocation, mut start } = drive;
     let run = Arc::clone(&occupancy.run);
     let mut guest = Metered::new(guest, Arc::clone(&run));
     let deadline = time::Instant::now() + limits.timeout;
@@ -100,11 +103,14 @@ where
     }
     let (sender, receiver) = oneshot::channel();
     let cut = Cut { metrics: metrics.clone(), log: Arc::clone(log), invocation };
-    let log = Arc::clone(log);
+    let (log, lane) = (Arc::clone(log), Arc::clone(lane));
     let guest = Continued { guest: (!finished).then_some(guest), run, log, invocation };
     let task = tokio::spawn(async move {
-        guest.run(deadline, receiver).await;
-        drop(occupancy);
+        let rest = async move {
+            guest.run(deadline, receiver).await;
+            drop(occupancy);
+        };
+        lane.run(rest).await;
     });
     let body = if ended {
         // The response is complete and leaves; the guest has a moment to end by itself.

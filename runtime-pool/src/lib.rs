@@ -24,6 +24,7 @@ mod invocation;
 mod key;
 mod limits;
 mod link;
+mod long;
 mod metrics;
 mod native;
 mod outbound;
