@@ -37,6 +37,9 @@ const CODE_DIR: &str = "code";
 const TIDY: Duration = Duration::from_millis(500);
 /// How often artifacts are removed that nothing refers to, and how old they must be by then.
 const COLLECT: Duration = Duration::from_hours(1);
+/// When that is done first. A start touches no artifact, and what comes right after it has more
+/// urgent things to do.
+const FIRST_COLLECT: Duration = Duration::from_mins(10);
 const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
 
 /// Runs the gateway until it is told to stop by SIGTERM or SIGINT; a second signal ends the drain.
@@ -193,7 +196,7 @@ async fn announce(
 
 async fn tidy(pool: Arc<Pool>, store: Store) {
     let mut tidy = time::interval(TIDY);
-    let mut collect = time::interval(COLLECT);
+    let mut collect = time::interval_at(time::Instant::now() + FIRST_COLLECT, COLLECT);
     loop {
         tokio::select! {
             _ = tidy.tick() => pool.tidy().await,
