@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_mins(3);
 pub struct Answer {
     /// Its status.
     pub status: u16,
+    /// Its status line and headers.
+    pub head: Vec<u8>,
     /// Its whole body.
     pub body: Vec<u8>,
     /// From the first byte of the request to the first of the answer.
@@ -27,6 +29,15 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The tier from which the invocation started, as its `server-timing` says it.
+    #[must_use]
+    pub fn tier(&self) -> Option<String> {
+        let head = String::from_utf8_lossy(&self.head).to_ascii_lowercase();
+        let timing = head.lines().find_map(|line| line.strip_prefix("server-timing:"))?;
+        let tier = timing.split(',').find_map(|metric| metric.trim().strip_prefix("tier;desc="))?;
+        Some(tier.trim_matches('"').to_owned())
     }
 }
 
@@ -99,7 +110,8 @@ impl Client {
             let arrived = &buffer[..filled];
             if let Some(extent) = http1::response(arrived).map_err(io::Error::other)? {
                 let body = http1::body(arrived, extent);
-                return Ok(Answer { status: extent.status, body, first_byte });
+                let head = arrived[..extent.head].to_vec();
+                return Ok(Answer { status: extent.status, head, body, first_byte });
             }
         }
     }
@@ -109,4 +121,22 @@ impl Client {
 #[must_use]
 pub fn get_request(addr: SocketAddr, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\n\r\n").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tier_is_read_from_the_head() {
+        let tier = |head: &str| {
+            let head = head.as_bytes().to_vec();
+            Answer { status: 200, head, body: Vec::new(), first_byte: Duration::ZERO }.tier()
+        };
+        let head = "HTTP/1.1 200 OK\r\nServer-Timing: tier;desc=cold, total;dur=1.5\r\n\r\n";
+        assert_eq!(tier(head).as_deref(), Some("cold"));
+        let quoted = "HTTP/1.1 200 OK\r\nserver-timing: total;dur=1, tier;desc=\"warm\"\r\n\r\n";
+        assert_eq!(tier(quoted).as_deref(), Some("warm"));
+        assert_eq!(tier("HTTP/1.1 200 OK\r\n\r\n"), None);
+    }
 }

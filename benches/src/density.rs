@@ -1,12 +1,19 @@
-//! Many functions on one gateway: memory with all of them resident and with none, and the time
-//! from the start of the gateway to the first answer of one of them.
+//! Many functions on one gateway: memory with all of them resident and with none, calls under a
+//! budget that holds a part of them, and the time from the start of the gateway to the first
+//! answer of one of them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
 
+use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
+    budget::{self, Budget, BudgetOptions},
     client::Client,
     gateway::{Gateway, GatewayOptions},
     guest::Guest,
@@ -36,6 +43,12 @@ pub struct DensityOptions {
     /// Once more with all functions made of one artifact
     #[arg(long)]
     pub one_artifact_too: bool,
+    /// Uploads at once
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub uploads: u16,
+    /// Calls under a budget
+    #[command(flatten)]
+    pub budget: BudgetOptions,
 }
 
 /// What the artifacts of the functions are.
@@ -59,6 +72,7 @@ struct Case {
     resident: u32,
     deployed: Memory,
     cold: Memory,
+    budget: Option<Budget>,
     start: Quantiles,
     /// Resident set after such a start and one answer, in megabytes.
     started_rss_mb: Spread,
@@ -77,7 +91,10 @@ pub fn run(gateway: &GatewayOptions, options: &DensityOptions) -> anyhow::Result
         cases.push(case(gateway, options, &guest, Artifacts::One)?);
     }
     let complaints = cases.iter().flat_map(|case| case.complaints.clone()).collect();
-    let markdown = format!("Guest: {}\n\n{}", guest.name, density_table(&cases));
+    let mut markdown = format!("Guest: {}\n\n{}", guest.name, density_table(&cases));
+    for budget in cases.iter().filter_map(|case| case.budget.as_ref()) {
+        markdown = format!("{markdown}\n{}", budget.markdown());
+    }
     Ok(Findings { markdown, figures: json!({ "density": cases }), complaints })
 }
 
@@ -94,13 +111,23 @@ fn case(
     let started = Instant::now();
     fill(&mayfly, options, guest, artifacts)?;
     let deploy_seconds = started.elapsed().as_secs_f64();
-    let resident = mayfly.metric("mayfly_resident_functions ", "")? as u32;
+    let resident = mayfly.metric("mayfly_resident_functions ", "")?;
+    let code_bytes = mayfly.metric("mayfly_resident_code_bytes ", "")? / resident.max(1.0);
     let deployed = mayfly.memory()?;
     progress(&format!("waiting {} ms until all functions are cold", options.idle_ms));
     mayfly.wait_until_cold(Duration::from_millis(options.idle_ms) + LEAVE)?;
     let cold = mayfly.memory()?;
     let mut complaints = mayfly.complaints();
     mayfly.stop()?;
+    let budget = if options.budget.calls > 0 {
+        let functions = options.functions;
+        let (budget, more) =
+            budget::run(gateway, &options.budget, &data_dir, functions, code_bytes, name)?;
+        complaints = more;
+        Some(budget)
+    } else {
+        None
+    };
 
     let mut times = Vec::new();
     let mut memories = Vec::new();
@@ -110,6 +137,7 @@ fn case(
         let (mayfly, took) = Gateway::start_until(gateway, &data_dir, &function)?;
         times.push(took);
         memories.push(mayfly.memory()?);
+        // The log goes on from start to start.
         complaints = mayfly.complaints();
         mayfly.stop()?;
     }
@@ -118,9 +146,10 @@ fn case(
         functions: options.functions,
         deploy_seconds,
         empty,
-        resident,
+        resident: resident as u32,
         deployed,
         cold,
+        budget,
         start: Quantiles::of(&times),
         started_rss_mb: Spread::of(memories.iter().map(|memory| memory.rss_mb)),
         started_pss_mb: Spread::of(memories.iter().map(|memory| memory.pss_mb)),
@@ -136,19 +165,32 @@ fn fill(
 ) -> anyhow::Result<()> {
     let authorization = mayfly.authorization()?;
     let settings = json!({ "idle_ms": options.idle_ms });
-    let mut control = Client::connect(mayfly.control)?;
-    for number in 0..options.functions {
-        let stamp = match artifacts {
-            Artifacts::Distinct => number,
-            Artifacts::One => 0,
-        };
-        let wasm = guest.stamped(stamp.into());
-        Gateway::put(&mut control, &authorization, &name(number), &wasm, &settings)?;
-        if (number + 1) % 100 == 0 {
-            progress(&format!("{} of {} functions", number + 1, options.functions));
+    let next = AtomicU32::new(0);
+    let upload = || -> anyhow::Result<()> {
+        let mut control = Client::connect(mayfly.control)?;
+        loop {
+            let number = next.fetch_add(1, Relaxed);
+            if number >= options.functions {
+                return Ok(());
+            }
+            let stamp = match artifacts {
+                Artifacts::Distinct => number,
+                Artifacts::One => 0,
+            };
+            let wasm = guest.stamped(stamp.into());
+            Gateway::put(&mut control, &authorization, &name(number), &wasm, &settings)?;
+            if (number + 1).is_multiple_of(500) {
+                progress(&format!("{} of {} functions", number + 1, options.functions));
+            }
         }
-    }
-    Ok(())
+    };
+    thread::scope(|scope| {
+        let uploads: Vec<_> = (0..options.uploads).map(|_| scope.spawn(upload)).collect();
+        for upload in uploads {
+            upload.join().ok().context("a thread that uploads panicked")??;
+        }
+        Ok(())
+    })
 }
 
 fn name(number: u32) -> String {
@@ -170,7 +212,8 @@ fn density_table(cases: &[Case]) -> String {
         };
         let all = case.functions;
         let deployed = format!("all deployed, {} resident", number(case.resident.into(), 0));
-        let deploying = format!("{:.1} s to deploy", case.deploy_seconds);
+        let rate = f64::from(case.functions) / case.deploy_seconds;
+        let deploying = format!("{:.1} s to deploy, {rate:.0} a second", case.deploy_seconds);
         let [p50, p99, _] = case.start.cells();
         vec![
             row(0, "started, empty".into(), &case.empty, String::new()),

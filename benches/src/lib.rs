@@ -2,7 +2,8 @@
 //!
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
-//!   memory and start-up with many functions (`density`).
+//!   memory and start-up with many functions (`density`); a short function beside one that loops
+//!   for ever (`fairness`).
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` makes tables of what it has found.
 //! - `bare-axum`: the yardstick that the load harness starts.
@@ -10,11 +11,13 @@
 //! The harness knows the gateway only from outside: its command line, its API, its metrics, and
 //! what `/proc` says of its process. Everything is on the loopback interface and ends by itself.
 
+pub mod budget;
 pub mod client;
 pub mod cold;
 pub mod cold_start_table;
 pub mod density;
 pub mod deploy;
+pub mod fairness;
 pub mod gateway;
 pub mod generator;
 pub mod guest;
@@ -24,3 +27,4 @@ pub mod machine;
 pub mod process;
 pub mod report;
 pub mod throughput;
+pub mod zipf;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p benches --bin load -- [--guests c-hello,hello] [--json out.json]
-//! cargo run --release -p benches --bin load -- cold|deploy|density [--help]
+//! cargo run --release -p benches --bin load -- cold|deploy|density|fairness [--help]
 //! ```
 //!
 //! Without a subcommand it measures throughput, latency, CPU time and memory beside a bare axum
@@ -15,6 +15,7 @@ use benches::{
     cold::{self, ColdOptions},
     density::{self, DensityOptions},
     deploy::{self, DeployOptions},
+    fairness::{self, FairnessOptions},
     gateway::GatewayOptions,
     machine::Machine,
     report,
@@ -51,6 +52,8 @@ enum Scenario {
     Deploy(Args<DeployOptions>),
     /// Memory and start-up with many functions
     Density(Args<DensityOptions>),
+    /// A short function beside one that loops for ever
+    Fairness(Args<FairnessOptions>),
 }
 
 #[derive(clap::Args)]
@@ -77,6 +80,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Cold(args)) => &args.common,
         Some(Scenario::Deploy(args)) => &args.common,
         Some(Scenario::Density(args)) => &args.common,
+        Some(Scenario::Fairness(args)) => &args.common,
     };
     let gateway = &common.gateway;
     let mut machine = Machine::observe(&gateway.binary()?, &gateway.scratch());
@@ -85,6 +89,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Cold(args)) => cold::run(gateway, &args.options)?,
         Some(Scenario::Deploy(args)) => deploy::run(gateway, &args.options)?,
         Some(Scenario::Density(args)) => density::run(gateway, &args.options)?,
+        Some(Scenario::Fairness(args)) => fairness::run(gateway, &args.options)?,
     };
     machine.finish();
     report::publish(&machine, &found, common.json.as_deref())

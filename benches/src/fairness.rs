@@ -1,0 +1,307 @@
+//! What a function that loops for ever does to the others: the latency of a short one without it
+//! and beside it, in turns, and how the loops end.
+//!
+//! The short one is called in two ways. Back to back, its threads hardly ever sleep; called now
+//! and then, they must get a core back from a loop each time.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, get_request},
+    gateway::{Gateway, GatewayOptions, path_of},
+    generator::{self, Plan},
+    histogram::Histogram,
+    report::{Findings, Spread, number, progress, table},
+};
+
+/// How long the gateway may take until all loops run, and until none does.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Load before each measurement, and time for the loops to be everywhere that they can get.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// From one call to the next when the short guest is called now and then.
+const NOW_AND_THEN: Duration = Duration::from_millis(2);
+/// Pause of a caller whose loop did not even begin. A gateway that refuses is not to be flooded.
+const AFTER_REFUSAL: Duration = Duration::from_millis(10);
+
+/// What to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FairnessOptions {
+    /// The guest whose latency is taken
+    #[arg(long, default_value = "hello")]
+    pub guest: String,
+    /// The guest that loops
+    #[arg(long = "loop", default_value = "t-loop")]
+    pub looping: String,
+    /// Loops at once
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub loops: u32,
+    /// CPU time that each loop may use
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=30_000))]
+    pub cpu_ms: u64,
+    /// Connections that call the short guest back to back
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub connections: u16,
+    /// Rounds: in each the short guest alone, then beside the loops, in both ways
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Seconds that each quarter of a round takes
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+}
+
+/// The short guest, called in one way for some seconds.
+#[derive(Clone, Debug, Serialize)]
+struct Figures {
+    requests_per_s: f64,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    max_us: f64,
+    errors: u64,
+}
+
+/// The short guest, called in both ways.
+#[derive(Clone, Debug, Serialize)]
+struct Half {
+    back_to_back: Figures,
+    now_and_then: Figures,
+}
+
+/// One of the two ways.
+type Way = fn(&Half) -> &Figures;
+
+/// Both halves of a round.
+#[derive(Clone, Debug, Serialize)]
+struct Round {
+    alone: Half,
+    beside: Half,
+    /// CPU time that the loops used meanwhile, as the gateway accounts it.
+    loop_cpu_s: f64,
+}
+
+/// How many loops ended in the same way.
+type Ends = BTreeMap<String, u64>;
+
+/// Measures.
+///
+/// # Errors
+/// When the gateway does not start, the loops do not begin, or what is needed is not built.
+pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Result<Findings> {
+    let guests = gateway.guests(&[options.guest.clone(), options.looping.clone()])?;
+    let dir = gateway.temporary()?;
+    let mayfly = Gateway::start(gateway, &dir.path().join("data"))?;
+    let (short, looping) = (&guests[0], &guests[1]);
+    let settings = json!({ "cpu_ms": options.cpu_ms, "concurrency": options.loops });
+    mayfly.deploy(&short.name, &short.wasm, &json!({}))?;
+    mayfly.deploy(&looping.name, &looping.wasm, &settings)?;
+
+    let mut ends = Ends::new();
+    let mut rounds = Vec::new();
+    let mut complaints = Vec::new();
+    for number in 1..=options.rounds {
+        let alone = half(&mayfly, options, &mut complaints)?;
+        let cpu_before = loop_cpu_s(&mayfly, options)?;
+        let loops = Loops::start(&mayfly, options)?;
+        let beside = half(&mayfly, options, &mut complaints)?;
+        loops.finish(&mut ends)?;
+        let loop_cpu_s = loop_cpu_s(&mayfly, options)? - cpu_before;
+        progress(&format!(
+            "round {number}: p99 now and then {:.0} µs alone, {:.0} µs beside {} loops",
+            alone.now_and_then.p99_us, beside.now_and_then.p99_us, options.loops
+        ));
+        rounds.push(Round { alone, beside, loop_cpu_s });
+    }
+    complaints.extend(mayfly.complaints());
+    let markdown = format!("{}\n{}", latency_table(&rounds, options), ends_table(&ends));
+    let figures = json!({ "rounds": rounds, "loops_ended": ends });
+    Ok(Findings { markdown, figures, complaints })
+}
+
+/// The short guest as it is now.
+fn half(
+    mayfly: &Gateway,
+    options: &FairnessOptions,
+    complaints: &mut Vec<String>,
+) -> anyhow::Result<Half> {
+    Ok(Half {
+        back_to_back: back_to_back(mayfly, options, complaints)?,
+        now_and_then: now_and_then(mayfly, options, complaints)?,
+    })
+}
+
+fn back_to_back(
+    mayfly: &Gateway,
+    options: &FairnessOptions,
+    complaints: &mut Vec<String>,
+) -> anyhow::Result<Figures> {
+    let plan = Plan {
+        addr: mayfly.data,
+        request: get_request(mayfly.data, &path_of(&options.guest)),
+        connections: options.connections.into(),
+        threads: 1,
+        warm_up: WARM_UP,
+        measure: Duration::from_secs(options.seconds),
+    };
+    let (observed, ..) = generator::run(plan, || ())?;
+    complaints.extend(observed.first_error.map(|error| format!("the short guest: {error}")));
+    let errors = observed.errors + observed.stalled as u64;
+    Ok(Figures::of(&observed.latency, observed.elapsed, errors))
+}
+
+/// While an answer is late, the next calls count from when they were due: one that waits does not
+/// hide that others would have waited, too.
+fn now_and_then(
+    mayfly: &Gateway,
+    options: &FairnessOptions,
+    complaints: &mut Vec<String>,
+) -> anyhow::Result<Figures> {
+    let mut client = Client::connect(mayfly.data)?;
+    let (mut latency, mut errors) = (Histogram::default(), 0);
+    let started = Instant::now();
+    let mut due = started;
+    while started.elapsed() < Duration::from_secs(options.seconds) {
+        due += NOW_AND_THEN;
+        let early = due.saturating_duration_since(Instant::now());
+        thread::sleep(early);
+        // That this program was woken late is nobody else's fault.
+        let since = if early.is_zero() { due } else { Instant::now() };
+        let answer = client.get(&path_of(&options.guest))?;
+        if answer.status == 200 {
+            latency.record(since.elapsed());
+        } else {
+            errors += 1;
+            complaints.push(format!("the short guest: {} {}", answer.status, answer.text()));
+        }
+    }
+    Ok(Figures::of(&latency, started.elapsed(), errors))
+}
+
+impl Figures {
+    fn of(latency: &Histogram, elapsed: Duration, errors: u64) -> Self {
+        Self {
+            requests_per_s: latency.count() as f64 / elapsed.as_secs_f64(),
+            p50_us: latency.quantile_us(0.5),
+            p99_us: latency.quantile_us(0.99),
+            p999_us: latency.quantile_us(0.999),
+            max_us: latency.quantile_us(1.0),
+            errors,
+        }
+    }
+}
+
+/// Callers of the looping guest: each calls again when its loop has ended.
+struct Loops {
+    stop: Arc<AtomicBool>,
+    callers: Vec<JoinHandle<anyhow::Result<Ends>>>,
+}
+
+impl Loops {
+    /// Returns when all loops run.
+    fn start(mayfly: &Gateway, options: &FairnessOptions) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut callers = Vec::new();
+        for _ in 0..options.loops {
+            let (addr, path, stop) = (mayfly.data, path_of(&options.looping), Arc::clone(&stop));
+            let call = move || call_until(addr, &path, &stop);
+            callers.push(thread::Builder::new().name("looping".into()).spawn(call)?);
+        }
+        let since = Instant::now();
+        while mayfly.metric("mayfly_live_instances", "")? < f64::from(options.loops) {
+            ensure!(since.elapsed() < PATIENCE, "the loops do not begin");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { stop, callers })
+    }
+
+    /// Waits until all loops have ended.
+    fn finish(self, ends: &mut Ends) -> anyhow::Result<()> {
+        self.stop.store(true, Relaxed);
+        for caller in self.callers {
+            let ended = caller.join().ok().context("a thread that calls loops panicked")??;
+            for (end, count) in ended {
+                *ends.entry(end).or_default() += count;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn call_until(addr: SocketAddr, path: &str, stop: &AtomicBool) -> anyhow::Result<Ends> {
+    let mut ends = Ends::new();
+    let mut client = Client::connect(addr)?;
+    while !stop.load(Relaxed) {
+        let answer = client.get(path)?;
+        let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let said = |field: &str| problem.get(field).and_then(Value::as_str).unwrap_or_default();
+        let slug = said("type").rsplit(['/', ':', '#']).next().unwrap_or_default().to_owned();
+        *ends.entry(format!("{} {slug}: {}", answer.status, said("detail"))).or_default() += 1;
+        if answer.status != 504 {
+            thread::sleep(AFTER_REFUSAL);
+        }
+    }
+    Ok(ends)
+}
+
+fn loop_cpu_s(mayfly: &Gateway, options: &FairnessOptions) -> anyhow::Result<f64> {
+    let label = format!("function=\"{}\"", options.looping);
+    mayfly.metric("mayfly_cpu_seconds_total", &label)
+}
+
+fn latency_table(rounds: &[Round], options: &FairnessOptions) -> String {
+    let ways: [(&str, Way); 2] =
+        [("back to back", |half| &half.back_to_back), ("now and then", |half| &half.now_and_then)];
+    let beside = format!("beside {} loops", options.loops);
+    let mut rows = Vec::new();
+    for (way, figures) in ways {
+        let alone: Vec<_> = rounds.iter().map(|round| figures(&round.alone)).collect();
+        let loaded: Vec<_> = rounds.iter().map(|round| figures(&round.beside)).collect();
+        let ratios = loaded.iter().zip(&alone).map(|(loaded, alone)| loaded.p99_us / alone.p99_us);
+        rows.push(row(way, "alone", &alone, String::new()));
+        rows.push(row(way, &beside, &loaded, Spread::of(ratios).cell(2)));
+    }
+    let header =
+        ["called", "", "req/s", "p50 µs", "p99 µs", "÷ alone", "p99.9 µs", "max µs", "errors"];
+    let cpu = Spread::of(rounds.iter().map(|round| round.loop_cpu_s)).cell(1);
+    format!(
+        "Guest: {}\n\n{}\nCPU seconds of the loops in a round: {cpu}, on {} cores.\n",
+        options.guest,
+        table(&header, &rows),
+        thread::available_parallelism().map_or(1, usize::from),
+    )
+}
+
+fn row(way: &str, beside: &str, rounds: &[&Figures], ratio: String) -> Vec<String> {
+    let spread = |figure: fn(&Figures) -> f64| {
+        Spread::of(rounds.iter().map(|figures| figure(figures))).cell(0)
+    };
+    vec![
+        way.to_owned(),
+        beside.to_owned(),
+        spread(|figures| figures.requests_per_s),
+        spread(|figures| figures.p50_us),
+        spread(|figures| figures.p99_us),
+        ratio,
+        spread(|figures| figures.p999_us),
+        spread(|figures| figures.max_us),
+        rounds.iter().map(|figures| figures.errors).sum::<u64>().to_string(),
+    ]
+}
+
+fn ends_table(ends: &Ends) -> String {
+    let rows: Vec<_> =
+        ends.iter().map(|(end, count)| vec![end.clone(), number(*count as f64, 0)]).collect();
+    table(&["how loops ended", "count"], &rows)
+}
