@@ -1,0 +1,133 @@
+//! Many functions: more than the node's budget holds, and more than a start should look at.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use http::Method;
+use serde_json::json;
+
+use crate::{
+    guests::{distinct, guest},
+    test_gateway::TestGateway,
+};
+
+/// The least that an operator may set.
+const BUDGET: u64 = 16 << 20;
+
+/// Bytes of native code in memory, as the gateway counts them.
+async fn resident_bytes(gateway: &TestGateway) -> f64 {
+    gateway.metric("mayfly_resident_code_bytes").await
+}
+
+async fn state(gateway: &TestGateway, name: &str) -> String {
+    gateway.show(name).await.json()["state"].as_str().unwrap().to_owned()
+}
+
+/// Deploys `count` functions, each with native code of its own, under `f-0` and so on.
+async fn deploy_many(gateway: &TestGateway, name: &str, count: u32) {
+    let wasm = guest(name);
+    for number in 0..count {
+        let answer = gateway.put(&format!("f-{number}"), distinct(&wasm, number)).send().await;
+        assert_eq!(answer.status(), 201, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn three_times_the_budget_is_served_round_robin_without_a_failure() {
+    let budget = format!("pool.resident_bytes={BUDGET}");
+    let gateway = TestGateway::with(&[&budget]).await;
+    deploy_many(&gateway, "hello", 1).await;
+    let each = resident_bytes(&gateway).await;
+    let count = (3.0 * BUDGET as f64 / each).ceil() as u32;
+    deploy_many(&gateway, "hello", count).await;
+
+    for round in 0..3 {
+        for number in 0..count {
+            let answer = gateway.get(&format!("/f/f-{number}/")).await;
+            assert_eq!(answer.plain(), (200, "hello from rust\n"), "f-{number}, round {round}");
+        }
+    }
+    let evicted = gateway.metric("mayfly_evictions_total").await;
+    assert!(evicted >= f64::from(count), "{evicted} evictions of {count} functions");
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, f64::from(count));
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    assert!(metrics.text().contains(r#"mayfly_evictions_total{cause="capacity"}"#));
+    crate::client::eventually("what is in memory is within the budget", async || {
+        (resident_bytes(&gateway).await <= BUDGET as f64).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_least_recently_called_leaves_first_and_a_call_in_flight_ends_as_it_should() {
+    let budget = format!("pool.resident_bytes={BUDGET}");
+    let gateway = TestGateway::with(&[&budget]).await;
+    gateway.deploy_with("t-sleep", &json!({"timeout_ms": 300_000})).await;
+    deploy_many(&gateway, "hello", 2).await;
+    let each = resident_bytes(&gateway).await / 3.0;
+    let count = (2.0 * BUDGET as f64 / each).ceil() as u32;
+    let slow = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=5000").send());
+    gateway.metric_becomes("mayfly_live_instances", 1.0).await;
+
+    // f-0 is called all the time, f-1 never again; each of the others once, by its deploy.
+    let wasm = guest("hello");
+    for number in 2..count {
+        assert_eq!(gateway.get("/f/f-0/").await.status(), 200);
+        let answer = gateway.put(&format!("f-{number}"), distinct(&wasm, number)).send().await;
+        assert_eq!(answer.status(), 201, "{answer:?}");
+    }
+
+    assert_eq!(state(&gateway, "f-0").await, "loaded");
+    assert_eq!(state(&gateway, "f-1").await, "cold");
+    assert_eq!(state(&gateway, "t-sleep").await, "cold");
+    assert_eq!(slow.await.unwrap().plain(), (200, "slept\n"));
+    assert_eq!(gateway.get("/f/f-1/").await.plain(), (200, "hello from rust\n"));
+}
+
+fn permit(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test]
+async fn a_start_touches_no_artifact_and_no_native_code() {
+    const COUNT: u32 = 300;
+    let mut gateway = TestGateway::start().await;
+    deploy_many(&gateway, "c-hello", COUNT).await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    // Out of the way, so that even root finds nothing; an empty directory of code stays, in which
+    // the gateway has its key.
+    let (data, away) = (gateway.data_dir(), gateway.data_dir().with_extension("away"));
+    fs::create_dir(&away).unwrap();
+    fs::rename(data.join("artifacts"), away.join("artifacts")).unwrap();
+    fs::rename(data.join("code"), away.join("code")).unwrap();
+    fs::create_dir(data.join("code")).unwrap();
+    fs::copy(away.join("code/seal.key"), data.join("code/seal.key")).unwrap();
+    permit(&data.join("code"), 0o700);
+
+    gateway.start_again().await;
+    assert_eq!(gateway.anonymous(Method::GET, "/readyz").send().await.status(), 200);
+    let (mut listed, mut after) = (0, String::new());
+    loop {
+        let page = gateway.api(&format!("/v1/functions?limit=100{after}")).await;
+        listed += page.json()["functions"].as_array().unwrap().len();
+        match page.json()["next_cursor"].as_str() {
+            Some(cursor) => after = format!("&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, COUNT as usize);
+    assert_eq!(gateway.metric("mayfly_resident_functions").await, 0.0);
+
+    // Back again: what was deployed is served, and nothing is compiled.
+    fs::remove_dir_all(data.join("artifacts")).unwrap_or_default();
+    fs::rename(away.join("artifacts"), data.join("artifacts")).unwrap();
+    for file in fs::read_dir(away.join("code")).unwrap() {
+        let file = file.unwrap();
+        fs::rename(file.path(), data.join("code").join(file.file_name())).unwrap();
+    }
+    for number in 0..COUNT {
+        let answer = gateway.get(&format!("/f/f-{number}/")).await;
+        assert_eq!(answer.plain(), (200, "hello from c\n"), "f-{number}");
+    }
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
+}

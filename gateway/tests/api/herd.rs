@@ -1,0 +1,101 @@
+//! Many at once on functions that are not in memory.
+
+use std::{fs, sync::Arc};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Connection, Http2},
+    guests::{distinct, guest},
+    test_gateway::TestGateway,
+};
+
+const HERD: usize = 1_000;
+/// Streams that one connection may have open: the gateway allows no more.
+const STREAMS: usize = 100;
+
+/// A gateway whose callers may wait in line for as long as this machine needs.
+async fn patient_gateway(settings: &[&str]) -> TestGateway {
+    let patient = ["limits.queue_wait_ms=300000", "limits.timeout_ms=300000"];
+    TestGateway::with(&[&patient, settings].concat()).await
+}
+
+/// So many that all of the herd have a place in the function's queue.
+fn wide() -> Value {
+    json!({"concurrency": 64, "queue": HERD})
+}
+
+/// Calls a function from all of the herd at once; each gets `body`.
+async fn stampede(gateway: &TestGateway, name: &str, body: &str) {
+    let url = format!("http://{}/f/{name}/", gateway.data());
+    let connections = join_all((0..HERD / STREAMS).map(|_| Http2::open(gateway.data()))).await;
+    let calls = (0..HERD).map(|n| connections[n % connections.len()].post(&url, ""));
+    for answer in join_all(calls).await {
+        assert_eq!(answer.plain(), (200, body));
+    }
+}
+
+#[tokio::test]
+async fn a_herd_on_a_cold_function_loads_it_once() {
+    let mut gateway = patient_gateway(&[]).await;
+    gateway.deploy_with("hello", &wide()).await;
+    gateway.restart().await;
+    assert_eq!(gateway.metric("mayfly_resident_functions").await, 0.0);
+
+    stampede(&gateway, "hello", "hello from rust\n").await;
+
+    assert_eq!(gateway.metric("mayfly_load_seconds_count").await, 1.0);
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
+    assert_eq!(gateway.metric("mayfly_requests_total").await, HERD as f64);
+}
+
+#[tokio::test]
+async fn a_herd_on_a_function_without_native_code_compiles_it_once() {
+    let mut gateway = patient_gateway(&[]).await;
+    gateway.deploy_with("c-hello", &wide()).await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    for file in gateway.files("code") {
+        fs::remove_file(file).unwrap();
+    }
+    gateway.start_again().await;
+
+    stampede(&gateway, "c-hello", "hello from c\n").await;
+
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
+    assert_eq!(gateway.metric("mayfly_load_seconds_count").await, 1.0);
+}
+
+#[tokio::test]
+async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_goes_on() {
+    const COLD: usize = 500;
+    let mut gateway = patient_gateway(&["server.connections_per_address=0"]).await;
+    gateway.deploy("hello").await;
+    // Of ten artifacts only, so that deploying does not take long: functions are loaded one by
+    // one all the same.
+    let wasm = guest("c-hello");
+    for number in 0..COLD {
+        let artifact = distinct(&wasm, u32::try_from(number % 10).unwrap());
+        assert_eq!(gateway.put(&format!("cold-{number}"), artifact).send().await.status(), 201);
+    }
+    gateway.restart().await;
+    let gateway = Arc::new(gateway);
+
+    let mut warm = Connection::open(gateway.data()).await;
+    assert_eq!(warm.get("/f/hello/").await.plain(), (200, "hello from rust\n"));
+    let calls: Vec<_> = (0..COLD)
+        .map(|number| {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move { gateway.get(&format!("/f/cold-{number}/")).await })
+        })
+        .collect();
+    while calls.iter().any(|call| !call.is_finished()) {
+        assert_eq!(warm.get("/f/hello/").await.plain(), (200, "hello from rust\n"));
+    }
+    for answer in join_all(calls).await {
+        assert_eq!(answer.unwrap().plain(), (200, "hello from c\n"));
+    }
+    assert_eq!(gateway.metric("mayfly_load_seconds_count").await, COLD as f64 + 1.0);
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
+}
