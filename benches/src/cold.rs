@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::ensure;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     client::Client,
@@ -30,6 +30,9 @@ pub struct ColdOptions {
     /// Guests to deploy
     #[arg(long, value_delimiter = ',', default_value = "c-hello,hello")]
     pub guests: Vec<String>,
+    /// Guests to deploy with a snapshot, as NAME-snapshot, beside the others
+    #[arg(long, value_delimiter = ',')]
+    pub snapshots: Vec<String>,
     /// Cold starts of each guest, on each kind of connection
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub count: u32,
@@ -70,12 +73,19 @@ struct Series {
 /// # Errors
 /// When a function does not become cold or does not answer.
 pub fn run(gateway: &GatewayOptions, options: &ColdOptions) -> anyhow::Result<Findings> {
-    let guests = gateway.guests(&options.guests)?;
+    let mut guests: Vec<(Guest, Value)> = Vec::new();
+    for guest in gateway.guests(&options.guests)? {
+        guests.push((guest, json!({ "idle_ms": options.idle_ms })));
+    }
+    for mut guest in gateway.guests(&options.snapshots)? {
+        guest.name.push_str("-snapshot");
+        guests.push((guest, json!({ "idle_ms": options.idle_ms, "snapshot": true })));
+    }
     let dir = gateway.temporary()?;
     let mut mayfly = Gateway::start(gateway, &dir.path().join("data"))?;
     let mut series = Vec::new();
-    for guest in guests {
-        mayfly.deploy(&guest.name, &guest.wasm, &json!({ "idle_ms": options.idle_ms }))?;
+    for (guest, settings) in guests {
+        mayfly.deploy(&guest.name, &guest.wasm, &settings)?;
         let kept = Client::connect(mayfly.data)?;
         series.push(Series { guest, kept, fresh: Default::default(), reused: Default::default() });
     }

@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwapWeak;
 use runtime_pool::{ArtifactDigest, Function, FunctionKey, HostPattern, Isolation, Limits, Source};
-use store::{ActiveFunction, IsolationMode, Settings, Store};
+use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
 
 use crate::{
     config::{Config, FunctionLimits},
@@ -21,6 +21,18 @@ use crate::{
     invoker::OkCounter,
     warm::Floor,
 };
+
+/// What guests usually call the function that prepares them for a snapshot.
+const START_FUNCTION: &str = "wizer-initialize";
+
+/// The export to call before a snapshot is taken, if one is asked for.
+fn start_function(settings: &Settings) -> Option<&str> {
+    match settings.snapshot.as_ref()? {
+        Snapshot::Switch(true) => Some(START_FUNCTION),
+        Snapshot::Switch(false) => None,
+        Snapshot::After(function) => Some(function),
+    }
+}
 
 /// The label of functions that came after there were enough, and of what is none yet.
 pub(crate) const OTHER: &str = "other";
@@ -198,6 +210,7 @@ impl Catalog {
             outbound: outbound.collect::<Vec<HostPattern>>(),
             isolation: effective_isolation(settings),
             max_warm: self.max_warm(settings),
+            snapshot: start_function(settings).map(Into::into),
         }
     }
 

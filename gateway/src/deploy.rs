@@ -12,7 +12,7 @@ use runtime_pool::{HostPattern, LoadError, Pool};
 use serde_json::Value;
 use store::{
     ActiveFunction, Digest, Expect, IsolationMode, NewRevision, Published, Received, Settings,
-    Store,
+    Snapshot, Store,
 };
 use tokio::{sync::Mutex, task::JoinError};
 
@@ -28,6 +28,9 @@ pub(crate) const TENANT: &str = "default";
 
 /// Settings for a new revision, as a JSON merge patch on those of the active one.
 const SETTINGS_HEADER: &str = "mayfly-settings";
+
+/// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
+const START_FUNCTION_BYTES: usize = 128;
 
 /// Why nothing was deployed.
 #[derive(Debug, thiserror::Error)]
@@ -357,6 +360,7 @@ impl Shared {
         }
         self.check_warm(settings)?;
         self.check_environment(settings)?;
+        check_snapshot(settings)?;
         for host in &settings.outbound {
             host.parse::<HostPattern>()
                 .map_err(|error| Error::Settings(format!("outbound: {error}")))?;
@@ -413,6 +417,21 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The name goes to the compile worker on its command line.
+fn check_snapshot(settings: &Settings) -> Result<(), Error> {
+    let Some(Snapshot::After(function)) = &settings.snapshot else { return Ok(()) };
+    let wrong = if function.is_empty() || function.len() > START_FUNCTION_BYTES {
+        format!("must be true, false, or a name of 1 to {START_FUNCTION_BYTES} bytes")
+    } else if function.contains(char::is_control) {
+        "must be true, false, or a name without control characters".to_owned()
+    } else if function == "_start" {
+        "cannot be `_start`, which is what every request runs".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Settings(format!("snapshot: {wrong}")))
 }
 
 /// Runs a change in a task of its own: a client that leaves must not stop it halfway between the

@@ -21,13 +21,15 @@ use crate::{
     artifact::ArtifactDigest,
     error::{LoadError, Refusal},
     inspect::{Inspection, PRECOMPILED, looks_like},
+    key::CodeKey,
     metrics::PoolMetrics,
     native::{CodeCache, NativeCode},
+    snapshot::Snapshot,
     start::Tier,
-    worker::{Job, Report, SUBCOMMAND},
+    worker::{Job, Report, SUBCOMMAND, ended_in_start, last_line},
 };
 
-/// Bytes of a worker's report that are read. Import lists are the longest part of it.
+/// Bytes of what a worker says that are read. Import lists are the longest part of it.
 const REPORT_BYTES: u64 = 256 << 10;
 /// Artifacts whose native code is known to be verified. Each entry takes about a kilobyte.
 const KNOWN_ARTIFACTS: u64 = 100_000;
@@ -57,7 +59,7 @@ pub struct CompileConfig {
 pub(crate) struct Compiler {
     config: CompileConfig,
     cache: Arc<CodeCache>,
-    known: Cache<ArtifactDigest, Arc<NativeCode>>,
+    known: Cache<CodeKey, Arc<NativeCode>>,
     jobs: Semaphore,
     waiting: AtomicUsize,
     metrics: PoolMetrics,
@@ -79,20 +81,20 @@ impl Compiler {
     /// came: `frozen` for whoever had it compiled.
     pub(crate) async fn native_code(
         &self,
-        digest: ArtifactDigest,
+        key: &CodeKey,
         path: &Path,
     ) -> Result<(Arc<NativeCode>, Tier), LoadError> {
         let mut tier = Tier::Cold;
         let code = self
             .known
-            .try_get_with(digest, async {
-                let cache = Arc::clone(&self.cache);
-                let found = spawn_blocking(move || cache.find(&digest)).await.map_err(panicked)?;
+            .try_get_with_by_ref(key, async {
+                let (cache, wanted) = (Arc::clone(&self.cache), key.clone());
+                let found = spawn_blocking(move || cache.find(&wanted)).await.map_err(panicked)?;
                 match found {
                     Some(code) => Ok(Arc::new(code)),
                     None => {
                         tier = Tier::Frozen;
-                        self.compile(digest, path).await.map(Arc::new)
+                        self.compile(key, path).await.map(Arc::new)
                     }
                 }
             })
@@ -101,45 +103,74 @@ impl Compiler {
         Ok((code, tier))
     }
 
+    /// Keeps the plain native code in place of one with a snapshot, which turned out not to work.
+    pub(crate) async fn without_snapshot(
+        &self,
+        key: &CodeKey,
+        path: &Path,
+        reason: String,
+    ) -> Result<Arc<NativeCode>, LoadError> {
+        let plain = CodeKey { digest: key.digest, start_up: None };
+        let (plain, _) = self.native_code(&plain, path).await?;
+        let (cache, wanted) = (Arc::clone(&self.cache), key.clone());
+        let snapshot = Some(Snapshot::NotTaken { reason });
+        let inspection = Inspection { snapshot, ..plain.inspection.clone() };
+        let kept = spawn_blocking(move || {
+            let mut copy = cache.temporary()?;
+            io::copy(&mut plain.verified_file()?, &mut copy)?;
+            cache.keep(&wanted, inspection, copy)
+        });
+        let code = kept.await.map_err(panicked)?.map_err(LoadError::io("keeping native code"))?;
+        let code = Arc::new(code);
+        self.known.insert(key.clone(), Arc::clone(&code)).await;
+        Ok(code)
+    }
+
+    /// What became of a snapshot, as far as that is known without making it.
+    pub(crate) async fn snapshot(&self, key: &CodeKey) -> Option<Snapshot> {
+        if let Some(code) = self.known.get(key).await {
+            return code.inspection.snapshot.clone();
+        }
+        let (cache, key) = (Arc::clone(&self.cache), key.clone());
+        spawn_blocking(move || cache.inspection(&key)).await.ok()??.snapshot
+    }
+
     /// Whether native code is at hand without compiling.
-    pub(crate) fn knows(&self, digest: &ArtifactDigest) -> bool {
-        self.known.contains_key(digest)
+    pub(crate) fn knows(&self, key: &CodeKey) -> bool {
+        self.known.contains_key(key)
     }
 
-    /// Drops what is known of an artifact, so that its file is checked anew.
-    pub(crate) async fn doubt(&self, digest: &ArtifactDigest) {
-        self.known.invalidate(digest).await;
+    /// Drops what is known of native code, so that its file is checked anew.
+    pub(crate) async fn doubt(&self, key: &CodeKey) {
+        self.known.invalidate(key).await;
     }
 
-    /// Removes an artifact's native code from the disk.
+    /// Removes an artifact's native code from the disk, with each of its snapshots.
     pub(crate) async fn forget(&self, digest: ArtifactDigest) {
-        self.doubt(&digest).await;
+        // What is still known of its snapshots goes when it is looked for and not there.
+        self.doubt(&CodeKey { digest, start_up: None }).await;
         let cache = Arc::clone(&self.cache);
         // A panic in there would already be in the log; the file is a cache entry.
         let _ = spawn_blocking(move || cache.forget(&digest)).await;
     }
 
-    async fn compile(&self, digest: ArtifactDigest, path: &Path) -> Result<NativeCode, LoadError> {
+    async fn compile(&self, key: &CodeKey, path: &Path) -> Result<NativeCode, LoadError> {
         let _waiting = Waiting::join(&self.waiting, self.config.jobs + self.config.queue)?;
         let _job = self.jobs.acquire().await.expect("the semaphore is never closed");
         let started = Instant::now();
-        let result = self.run_worker(digest, path).await;
+        let result = self.run_worker(key, path).await;
         self.metrics.compiled(started.elapsed(), &result);
         result
     }
 
-    async fn run_worker(
-        &self,
-        digest: ArtifactDigest,
-        path: &Path,
-    ) -> Result<NativeCode, LoadError> {
+    async fn run_worker(&self, key: &CodeKey, path: &Path) -> Result<NativeCode, LoadError> {
         let mut wasm = std::fs::File::open(path).map_err(LoadError::io("opening the artifact"))?;
         refuse_what_is_no_wasm(&mut wasm, path)?;
         let code =
             self.cache.temporary().map_err(LoadError::io("making a file for native code"))?;
         let output = code.reopen().map_err(LoadError::io("opening a file for native code"))?;
         let job = Job {
-            digest,
+            code: key.clone(),
             memory_bytes: self.config.memory_bytes,
             cpu_s: self.config.cpu_s,
             output_bytes: self.config.output_bytes,
@@ -155,30 +186,37 @@ impl Compiler {
             .spawn()
             .map_err(LoadError::io("starting the compile worker"))?;
         let stderr = child.stderr.take().expect("standard error was asked for");
-        let mut report = Vec::new();
+        let mut said = Vec::new();
         let finished = time::timeout(self.config.wall, async {
-            stderr.take(REPORT_BYTES).read_to_end(&mut report).await?;
+            stderr.take(REPORT_BYTES).read_to_end(&mut said).await?;
             child.wait().await
         })
         .await;
+        let starting = ended_in_start(&said);
         let Ok(status) = finished else {
-            let wall = self.config.wall;
-            return Err(Refusal::CompileLimit(format!("more than {wall:?}")).into());
+            return Err(too_much(starting, key, &format!("more than {:?}", self.config.wall)));
         };
         let status = status.map_err(LoadError::io("waiting for the compile worker"))?;
-        let inspection = self.judge(status, &report)?;
-        let cache = Arc::clone(&self.cache);
-        spawn_blocking(move || cache.keep(&digest, inspection, code))
+        let inspection = match self.judge(status, &said)? {
+            Ok(inspection) => inspection,
+            Err(what) => return Err(too_much(starting, key, &what)),
+        };
+        let (cache, key) = (Arc::clone(&self.cache), key.clone());
+        spawn_blocking(move || cache.keep(&key, inspection, code))
             .await
             .map_err(panicked)?
             .map_err(LoadError::io("keeping native code"))
     }
 
-    /// What the worker's end means.
-    fn judge(&self, status: ExitStatus, report: &[u8]) -> Result<Inspection, LoadError> {
+    /// What the worker's end means: what it found, or of what it took more than it may.
+    fn judge(
+        &self,
+        status: ExitStatus,
+        said: &[u8],
+    ) -> Result<Result<Inspection, String>, LoadError> {
         use rustix::process::Signal;
-        match serde_json::from_slice(report) {
-            Ok(Report::Compiled(inspection)) if status.success() => return Ok(inspection),
+        match serde_json::from_slice(last_line(said)) {
+            Ok(Report::Compiled(inspection)) if status.success() => return Ok(Ok(inspection)),
             Ok(Report::Refused(refusal)) if status.success() => return Err(refusal.into()),
             Ok(Report::Damaged) if status.success() => return Err(LoadError::Damaged),
             Ok(Report::NoSpace) if status.success() => return Err(LoadError::NoSpace),
@@ -195,13 +233,25 @@ impl Compiler {
             }
             Some(Signal::XFSZ) => format!("more than {} bytes of code", self.config.output_bytes),
             _ => {
-                let text = String::from_utf8_lossy(&report[..report.len().min(1_024)]);
+                let text = String::from_utf8_lossy(&said[..said.len().min(1_024)]);
                 let cause = io::Error::other(format!("{status}: {text}"));
                 return Err(LoadError::io("running the compile worker")(cause));
             }
         };
-        Err(Refusal::CompileLimit(what).into())
+        Ok(Err(what))
     }
+}
+
+/// Says who took too much: the compiler, or the guest's start-up function.
+fn too_much(starting: bool, key: &CodeKey, what: &str) -> LoadError {
+    match &key.start_up {
+        Some(start_up) if starting => {
+            let function = &start_up.function;
+            Refusal::StartUp(format!("`{function}` takes more than the platform allows: {what}"))
+        }
+        _ => Refusal::CompileLimit(what.to_owned()),
+    }
+    .into()
 }
 
 /// Most uploads that are no wasm at all need no child to find out.

@@ -28,6 +28,9 @@ pub(crate) const CORE_INSTANCES: u32 = 64;
 pub(crate) const MEMORIES: u32 = 4;
 /// Tables that one component may hold.
 pub(crate) const TABLES: u32 = 16;
+/// Address space that the memory of a guest in the compile worker has to grow into before it must
+/// be moved.
+const GROWTH_BYTES: u64 = 64 << 20;
 /// Metadata that one component instance may need in the host.
 const INSTANCE_BYTES: usize = 1 << 20;
 /// Memory and tables of a freed slot that stay mapped and are reset by the kernel's scan of
@@ -98,6 +101,23 @@ fn code_config(kind: EngineKind) -> Config {
 /// address space, and its native code loads in the pooled engine of the same kind.
 pub(crate) fn compiling_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&code_config(kind))
+}
+
+/// An engine for running a guest's start-up in the compile worker, whose address space is small and
+/// whose CPU time the kernel counts. What it computes is the same on every machine.
+pub(crate) fn initialising_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = code_config(kind);
+    config
+        .epoch_interruption(false)
+        .memory_init_cow(false)
+        .memory_reservation(0)
+        .memory_reservation_for_growth(GROWTH_BYTES)
+        .memory_guard_size(0)
+        .guard_before_linear_memory(false)
+        .memory_may_move(true)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
+    wasmtime::Engine::new(&config)
 }
 
 /// An engine that runs guests in a pool of slots, and its epoch clock.

@@ -97,6 +97,9 @@ pub enum Refusal {
     /// It cannot be isolated in the way that its settings ask for.
     #[error("{0}")]
     Isolation(String),
+    /// The start-up function that a snapshot was to be taken after failed.
+    #[error("its start-up function {0}")]
+    StartUp(String),
     /// It compiles, but an instance cannot be made of it.
     #[error("an instance cannot be made of it: {0}")]
     Start(String),

@@ -25,11 +25,13 @@ use crate::{
     host::{self, Control, Host, ModuleHost},
     instance::{AnyGuest, Instance},
     invocation::{Drive, drive},
+    key::CodeKey,
     link::Linked,
     long::Lane,
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
     run::{FailUnlessDone, Metered, Run},
+    snapshot::StartUp,
     start::{Phase, Start, Tier},
     waiting::{Budget, Waiting},
 };
@@ -53,6 +55,19 @@ pub struct Source {
     pub isolation: Isolation,
     /// Instances that may wait for a call.
     pub max_warm: usize,
+    /// The export that is called once, at the deploy, so that every instance starts from what it
+    /// leaves.
+    pub snapshot: Option<Arc<str>>,
+}
+
+impl Source {
+    /// The native code that it needs.
+    pub(crate) fn code_key(&self) -> CodeKey {
+        let memory_bytes = self.limits.memory_bytes as u64;
+        let start_up =
+            |function: &Arc<str>| StartUp { function: Arc::clone(function), memory_bytes };
+        CodeKey { digest: self.digest, start_up: self.snapshot.as_ref().map(start_up) }
+    }
 }
 
 /// How much of a function is in memory.

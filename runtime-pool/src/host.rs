@@ -100,6 +100,11 @@ impl Host {
     pub(crate) fn set_outbound(&mut self, outbound: Outbound) {
         self.outbound = outbound;
     }
+
+    /// Whether the guest has something open: a stream, a request, a body.
+    pub(crate) fn holds_resources(&self) -> bool {
+        !self.table.is_empty()
+    }
 }
 
 impl ModuleHost {

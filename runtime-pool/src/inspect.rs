@@ -12,6 +12,7 @@ use crate::{
     artifact::Kind,
     engine::{CORE_INSTANCES, MEMORIES, TABLES},
     error::Refusal,
+    snapshot::Snapshot,
 };
 
 /// Functions in all core modules together.
@@ -35,6 +36,9 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// What it exports, likewise.
     pub exports: Vec<String>,
+    /// What became of the snapshot, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
 }
 
 /// Names that decide what a binary is, and the counts that limits apply to.
@@ -69,7 +73,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     if !unknown.is_empty() {
         return Err(Refusal::UnknownImports(unknown));
     }
-    Ok(Inspection { kind, imports: survey.imports, exports: survey.exports })
+    Ok(Inspection { kind, imports: survey.imports, exports: survey.exports, snapshot: None })
 }
 
 /// What bytes that are no wasm binary look like, from their first few.

@@ -1,4 +1,6 @@
-//! What a function is called in here.
+//! What a function, and its native code, are called in here.
+
+use crate::{artifact::ArtifactDigest, snapshot::StartUp};
 
 /// Names a revision of a function. Opaque here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -7,4 +9,12 @@ pub struct FunctionKey {
     pub function: i64,
     /// Its revision.
     pub revision: u32,
+}
+
+/// Names native code: what it was made from, and what was done before it was compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CodeKey {
+    pub(crate) digest: ArtifactDigest,
+    /// The start-up that every instance is to have behind it.
+    pub(crate) start_up: Option<StartUp>,
 }

@@ -3,7 +3,7 @@
 //! Read the modules in this order: `pool` (which functions are resident), `function` (one
 //! resident function), `invocation` (one call, from its first poll to the last byte),
 //! `executor` (the ways to run a guest), `compile` and `native` (how native code is made
-//! and when it is trusted), `engine` and `limits` (how Wasmtime is held in check).
+//! and when it is trusted), `snapshot` (start-up paid once, at the deploy), `engine` and `limits` (how Wasmtime is held in check).
 //!
 //! This crate knows nothing of routing, of SQL, of the environment or of tenants.
 
@@ -30,6 +30,7 @@ mod native;
 mod outbound;
 mod pool;
 mod run;
+mod snapshot;
 mod start;
 mod waiting;
 mod worker;
@@ -49,6 +50,7 @@ pub use crate::{
     metrics::PoolMetrics,
     outbound::{HostPattern, OutboundConfig},
     pool::{Pool, PoolConfig},
+    snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
     waiting::WaitingConfig,
     worker::compile_worker,

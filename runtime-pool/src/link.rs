@@ -36,16 +36,10 @@ impl Linkers {
         let failed = |cause| StartError { what: "linking the host interfaces", cause };
         let engine = pooled_engine(EngineKind::Lean, config)?;
         let mut modules = Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut ModuleHost| {
-            &mut host.wasi
-        })
-        .map_err(failed)?;
+        preview1(&mut modules).map_err(failed)?;
         let concurrent = if config.async_engine {
             let engine = pooled_engine(EngineKind::Concurrent, config)?;
-            let mut linker = wasi_02(&engine).map_err(failed)?;
-            wasmtime_wasi::p3::add_to_linker(&mut linker).map_err(failed)?;
-            wasmtime_wasi_http::p3::add_to_linker(&mut linker).map_err(failed)?;
-            Some(linker)
+            Some(wasi_03(&engine).map_err(failed)?)
         } else {
             None
         };
@@ -95,11 +89,24 @@ impl Linkers {
 
 /// A linker with all of WASI 0.2. Guests are denied by being given nothing (no files, no sockets),
 /// not by missing imports: ordinary toolchains import interfaces that they never call.
-fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
+pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = component::Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     Ok(linker)
+}
+
+/// A linker with all of WASI 0.2 and 0.3.
+pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
+    let mut linker = wasi_02(engine)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// Adds what core modules may import.
+pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)
 }
 
 /// Native code that does not load was damaged, or needs more than a pool's slot has.

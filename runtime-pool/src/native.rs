@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, Module, component::Component};
 
-use crate::{artifact::ArtifactDigest, inspect::Inspection};
+use crate::{artifact::ArtifactDigest, inspect::Inspection, key::CodeKey};
 
 const SEAL_KEY: &str = "seal.key";
 const TEMPORARY: &str = ".tmp";
+const SNAPSHOTS: &str = ".snapshots";
 
 /// The directory of native code.
 pub(crate) struct CodeCache {
@@ -91,9 +92,9 @@ impl CodeCache {
     /// The verified native code of an artifact, if there is any for this build on this machine.
     ///
     /// Blocks: reads and hashes the whole file.
-    pub(crate) fn find(&self, digest: &ArtifactDigest) -> Option<NativeCode> {
-        let name = self.name(digest);
-        let seal: Seal = serde_json::from_slice(&fs::read(self.seal_path(&name)).ok()?).ok()?;
+    pub(crate) fn find(&self, key: &CodeKey) -> Option<NativeCode> {
+        let name = self.name(key);
+        let seal = self.seal(&name)?;
         let path = self.code_path(&name);
         let mut file = File::open(&path).ok()?;
         let identity = Identity::of(&file).ok()?;
@@ -107,6 +108,13 @@ impl CodeCache {
         })
     }
 
+    /// What native code is said to be, without a look at the code itself.
+    ///
+    /// Blocks: reads a small file.
+    pub(crate) fn inspection(&self, key: &CodeKey) -> Option<Inspection> {
+        self.seal(&self.name(key)).map(|seal| seal.inspection)
+    }
+
     /// A new file for a compiler to write to.
     pub(crate) fn temporary(&self) -> io::Result<NamedTempFile> {
         tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.dir)
@@ -118,11 +126,15 @@ impl CodeCache {
     /// Blocks: reads and hashes the whole file.
     pub(crate) fn keep(
         &self,
-        digest: &ArtifactDigest,
+        key: &CodeKey,
         inspection: Inspection,
         code: NamedTempFile,
     ) -> io::Result<NativeCode> {
-        let name = self.name(digest);
+        let name = self.name(key);
+        if key.start_up.is_some() {
+            let dir = self.snapshots(&self.plain_name(&key.digest));
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
         let mut file = File::open(code.path())?;
         let mac = self.mac(&name, &inspection, &mut file)?;
         let path = self.code_path(&name);
@@ -138,21 +150,41 @@ impl CodeCache {
 
     /// Removes the native code of an artifact that no revision refers to any more.
     pub(crate) fn forget(&self, digest: &ArtifactDigest) {
-        let name = self.name(digest);
+        let name = self.plain_name(digest);
         for path in [self.seal_path(&name), self.code_path(&name)] {
             // It may never have been compiled; anything else shows up as a full disk.
             let _ = fs::remove_file(path);
         }
+        let _ = fs::remove_dir_all(self.snapshots(&name));
+    }
+
+    /// Native code with a snapshot lies in a directory beside the plain one, so that it is found
+    /// when the artifact goes.
+    fn name(&self, key: &CodeKey) -> String {
+        let plain = self.plain_name(&key.digest);
+        let Some(start_up) = &key.start_up else { return plain };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&start_up.memory_bytes.to_le_bytes());
+        hasher.update(start_up.function.as_bytes());
+        format!("{plain}{SNAPSHOTS}/{}", hasher.finalize().to_hex())
     }
 
     /// Depends on everything that native code depends on, so that another build or another
     /// machine finds nothing instead of something unfit.
-    fn name(&self, digest: &ArtifactDigest) -> String {
+    fn plain_name(&self, digest: &ArtifactDigest) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&digest.0);
         hasher.update(&self.compatibility.to_le_bytes());
         hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
         hasher.finalize().to_hex().to_string()
+    }
+
+    fn snapshots(&self, plain_name: &str) -> PathBuf {
+        self.dir.join(format!("{plain_name}{SNAPSHOTS}"))
+    }
+
+    fn seal(&self, name: &str) -> Option<Seal> {
+        serde_json::from_slice(&fs::read(self.seal_path(name)).ok()?).ok()
     }
 
     fn code_path(&self, name: &str) -> PathBuf {
@@ -219,12 +251,53 @@ impl NativeCode {
         }
     }
 
-    fn verified_file(&self) -> io::Result<File> {
+    /// The file, if it is still the one that was verified.
+    pub(crate) fn verified_file(&self) -> io::Result<File> {
         let file = File::open(&self.path)?;
         if Identity::of(&file)? == self.identity {
             Ok(file)
         } else {
             Err(io::Error::new(io::ErrorKind::InvalidData, "native code changed on disk"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{artifact::Kind, snapshot::StartUp};
+
+    fn inspection() -> Inspection {
+        let kind = Kind::WasiPreview1;
+        Inspection { kind, imports: Vec::new(), exports: Vec::new(), snapshot: None }
+    }
+
+    #[test]
+    fn code_with_another_start_behind_it_is_other_code_and_all_of_it_goes_with_the_artifact() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CodeCache::open(dir.path(), 7).unwrap();
+        let digest = ArtifactDigest([1; 32]);
+        let start_up = |function: &str, memory_bytes| {
+            Some(StartUp { function: function.into(), memory_bytes })
+        };
+        let keys: Vec<_> = [None, start_up("a", 1), start_up("b", 1), start_up("a", 2)]
+            .map(|start_up| CodeKey { digest, start_up })
+            .into();
+        for (index, key) in keys.iter().enumerate() {
+            assert!(cache.find(key).is_none(), "{key:?}");
+            let mut code = cache.temporary().unwrap();
+            io::Write::write_all(&mut code, &vec![b'x'; index]).unwrap();
+            cache.keep(key, inspection(), code).unwrap();
+            assert_eq!(cache.find(key).unwrap().bytes, index as u64);
+            assert_eq!(cache.inspection(key), Some(inspection()));
+        }
+        let other = CodeKey { digest: ArtifactDigest([2; 32]), start_up: start_up("a", 1) };
+        cache.keep(&other, inspection(), cache.temporary().unwrap()).unwrap();
+
+        cache.forget(&digest);
+        assert!(keys.iter().all(|key| cache.find(key).is_none()));
+        assert!(cache.find(&other).is_some());
+        // The key of the seals, and the other artifact's directory.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

@@ -22,11 +22,12 @@ use crate::{
     function::{Source, Surroundings},
     guest_log::FunctionLog,
     inspect::Inspection,
-    key::FunctionKey,
+    key::{CodeKey, FunctionKey},
     link::{Linked, Linkers},
     long::LongThreads,
     native::{CodeCache, NativeCode},
     outbound::{Client, Policy},
+    snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
     waiting::{Budget, WaitingConfig},
 };
@@ -153,13 +154,13 @@ impl Pool {
         let load = async {
             let source = source.await?;
             let fetched = since.elapsed();
-            let (function, _, mut phases) = self.load(key, source).await?;
+            let (function, _, mut phases) = self.load_published(key, source).await?;
             // Nothing was fetched from anywhere if it took no time.
             if fetched >= Duration::from_micros(1) {
                 phases.add(Phase::Fetch, fetched);
             }
             loaded = Some(phases);
-            Ok(Arc::new(function))
+            Ok(function)
         };
         let function = self.resident.try_get_with(key, load).await?;
         let mut start = Start::from(function.origin());
@@ -182,12 +183,19 @@ impl Pool {
             other => other?,
         };
         isolation.fits(inspection.kind)?;
-        match Arc::new(function).smoke().await {
+        match function.smoke().await {
             // It is not the artifact's fault that the node is full; the next call will tell.
             Ok(()) | Err(InvokeError::Instances) => Ok(inspection),
             Err(InvokeError::Failed { detail, .. }) => Err(Refusal::Start(detail).into()),
             Err(error) => Err(Refusal::Start(error.to_string()).into()),
         }
+    }
+
+    /// What became of the snapshot that `source` asks for; `None` if it asks for none, or none was
+    /// tried since the native code was last lost.
+    pub async fn snapshot(&self, source: &Source) -> Option<Snapshot> {
+        source.snapshot.as_ref()?;
+        self.compiler.snapshot(&source.code_key()).await
     }
 
     /// Makes a revision resident before anybody asks, so that the first call finds it.
@@ -221,23 +229,62 @@ impl Pool {
         self.waiting.tick();
     }
 
-    async fn load(
-        &self,
-        key: FunctionKey,
-        source: Source,
-    ) -> Result<(Function, Inspection, Phases), LoadError> {
-        let started = Instant::now();
-        let known = self.compiler.knows(&source.digest);
-        let mut phases = Phases::default();
-        let (code, linked, tier) =
-            match self.link(source.digest, &source.artifact, &mut phases).await {
-                // The file may have been damaged or removed under us: once more, from the start.
-                Err(LoadError::Engine { .. }) if known => {
-                    self.compiler.doubt(&source.digest).await;
-                    self.link(source.digest, &source.artifact, &mut phases).await?
+    /// Loads a revision whose snapshot, if it has one, could be taken when it was deployed.
+    async fn load_published(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
+        // Boxed, as all that loads is large, and seldom.
+        match Box::pin(self.load(key, source.clone())).await {
+            // Since then a limit became tighter, or the machine too busy. That it starts slowly is
+            // better than that it does not.
+            Err(LoadError::Refused(Refusal::StartUp(reason))) => {
+                self.do_without_snapshot(&source, reason).await?;
+                Box::pin(self.load(key, source)).await
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// Loads a revision. Its snapshot is a binary that was rewritten: if that does not work, which
+    /// is not its owner's concern, it is done without.
+    async fn load(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
+        if source.snapshot.is_none() {
+            return Box::pin(self.load_as_asked(key, source)).await;
+        }
+        let reason = match Box::pin(self.load_as_asked(key, source.clone())).await {
+            Ok(loaded) => match try_snapshot(&loaded).await {
+                Ok(()) => return Ok(loaded),
+                Err(error) => error.to_string(),
+            },
+            Err(error @ (LoadError::Engine { .. } | LoadError::Refused(Refusal::Start(_)))) => {
+                if !matches!(self.snapshot(&source).await, Some(Snapshot::Taken { .. })) {
+                    return Err(error);
                 }
-                other => other?,
-            };
+                error.to_string()
+            }
+            Err(error) => return Err(error),
+        };
+        let reason = format!("instances cannot start from it: {reason}");
+        self.do_without_snapshot(&source, reason).await?;
+        Box::pin(self.load_as_asked(key, source)).await
+    }
+
+    async fn do_without_snapshot(&self, source: &Source, reason: String) -> Result<(), LoadError> {
+        tracing::warn!(reason, "a snapshot is done without");
+        self.compiler.without_snapshot(&source.code_key(), &source.artifact, reason).await.map(drop)
+    }
+
+    async fn load_as_asked(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
+        let started = Instant::now();
+        let code_key = source.code_key();
+        let known = self.compiler.knows(&code_key);
+        let mut phases = Phases::default();
+        let (code, linked, tier) = match self.link(&code_key, &source.artifact, &mut phases).await {
+            // The file may have been damaged or removed under us: once more, from the start.
+            Err(LoadError::Engine { .. }) if known => {
+                self.compiler.doubt(&code_key).await;
+                self.link(&code_key, &source.artifact, &mut phases).await?
+            }
+            other => other?,
+        };
         let surroundings = Surroundings {
             policy: Policy::new(Arc::clone(&self.client), source.outbound.clone()),
             log: FunctionLog::new(key, self.logs.clone(), self.metrics.clone()),
@@ -251,7 +298,7 @@ impl Pool {
             .load_seconds
             .with_label_values(&[tier.as_str()])
             .observe(started.elapsed().as_secs_f64());
-        Ok((function, code.inspection.clone(), phases))
+        Ok((Arc::new(function), code.inspection.clone(), phases))
     }
 
     /// The right to load one function.
@@ -267,12 +314,12 @@ impl Pool {
 
     async fn link(
         &self,
-        digest: ArtifactDigest,
+        key: &CodeKey,
         artifact: &Path,
         phases: &mut Phases,
     ) -> Result<(Arc<NativeCode>, Linked, Tier), LoadError> {
         let since = Instant::now();
-        let (code, tier) = self.compiler.native_code(digest, artifact).await?;
+        let (code, tier) = self.compiler.native_code(key, artifact).await?;
         // Verifying what is on disk is part of loading it.
         let phase = if tier == Tier::Frozen { Phase::Compile } else { Phase::Load };
         phases.add(phase, since.elapsed());
@@ -294,6 +341,22 @@ impl Pool {
         })??;
         *phases = linked_phases;
         Ok((code, linked, tier))
+    }
+}
+
+/// A function, what it is, and what loading it took.
+type Loaded = (Arc<Function>, Inspection, Phases);
+
+/// Makes an instance from a snapshot that has just been made.
+async fn try_snapshot((function, inspection, _): &Loaded) -> Result<(), InvokeError> {
+    let taken = matches!(inspection.snapshot, Some(Snapshot::Taken { .. }));
+    if !taken || function.origin() != Tier::Frozen {
+        return Ok(());
+    }
+    match Arc::clone(function).smoke().await {
+        // The node is full, which says nothing about the snapshot.
+        Ok(()) | Err(InvokeError::Instances) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

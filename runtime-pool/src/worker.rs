@@ -2,7 +2,8 @@
 //! writes native code to its standard output, under limits that the kernel enforces.
 //!
 //! Hostile binaries can make a compiler slow, greedy or wrong; here that costs a child. What it
-//! has to say goes to standard error as one line of JSON.
+//! has to say goes to standard error: a line when the guest's own start-up begins and one when it
+//! is over, if a snapshot is asked for, and at the end a report as one line of JSON.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -20,6 +21,8 @@ use crate::{
     engine::compiling_engine,
     error::Refusal,
     inspect::{Inspection, inspect},
+    key::CodeKey,
+    snapshot::{self, Failure, Image, Snapshot, StartUp},
 };
 
 /// The hidden subcommand under which the binary starts as a worker.
@@ -42,27 +45,59 @@ pub(crate) enum Report {
     NoSpace,
 }
 
+/// Said when the guest's start-up function is about to run, and when it has: a worker that dies in
+/// between does so by the guest's doing.
+const START_BEGINS: &str = "start begins";
+const START_ENDS: &str = "start ends";
+
+/// Whether the guest's start-up was under way when the worker ended.
+pub(crate) fn ended_in_start(said: &[u8]) -> bool {
+    let reached = |stage: &str| lines(said).any(|line| line == stage.as_bytes());
+    reached(START_BEGINS) && !reached(START_ENDS)
+}
+
+/// Where the report is, if the worker came to one.
+pub(crate) fn last_line(said: &[u8]) -> &[u8] {
+    lines(said).last().unwrap_or_default()
+}
+
+fn lines(said: &[u8]) -> impl Iterator<Item = &[u8]> {
+    said.split(|byte| *byte == b'\n')
+}
+
 /// What the worker is to compile and what it may use, as its command line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
-    pub(crate) digest: ArtifactDigest,
+    pub(crate) code: CodeKey,
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_s: u64,
     pub(crate) output_bytes: u64,
 }
 
 impl Job {
-    pub(crate) fn to_arguments(self) -> [String; 4] {
-        let digest = self.digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
+    pub(crate) fn to_arguments(&self) -> Vec<String> {
+        let digest = self.code.digest.0.iter().map(|byte| format!("{byte:02x}")).collect();
         let limits = [self.memory_bytes, self.cpu_s, self.output_bytes];
-        let [memory, cpu, output] = limits.map(|value| value.to_string());
-        [digest, memory, cpu, output]
+        let mut arguments = vec![digest];
+        arguments.extend(limits.map(|value| value.to_string()));
+        if let Some(StartUp { function, memory_bytes }) = &self.code.start_up {
+            arguments.extend([memory_bytes.to_string(), function.to_string()]);
+        }
+        arguments
     }
 
     fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let [digest, memory, cpu, output] = arguments else { return None };
+        let (digest, memory, cpu, output, start_up) = match arguments {
+            [digest, memory, cpu, output] => (digest, memory, cpu, output, None),
+            [digest, memory, cpu, output, memory_bytes, function] => {
+                let memory_bytes = memory_bytes.parse().ok()?;
+                let start_up = StartUp { function: function.as_str().into(), memory_bytes };
+                (digest, memory, cpu, output, Some(start_up))
+            }
+            _ => return None,
+        };
         Some(Self {
-            digest: ArtifactDigest(from_hex(digest)?),
+            code: CodeKey { digest: ArtifactDigest(from_hex(digest)?), start_up },
             memory_bytes: memory.parse().ok()?,
             cpu_s: cpu.parse().ok()?,
             output_bytes: output.parse().ok()?,
@@ -84,18 +119,18 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 /// Runs the compile worker: what the hidden subcommand does with its `arguments`: the artifact's
 /// digest and the worker's limits. Must be called before any thread is started: the limits hold for the whole process.
 pub fn compile_worker(arguments: &[String]) -> ExitCode {
-    match Job::from_arguments(arguments).ok_or(()).and_then(work) {
+    match Job::from_arguments(arguments).ok_or(()).and_then(|job| work(&job)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(()) => ExitCode::FAILURE,
     }
 }
 
-fn work(job: Job) -> Result<(), ()> {
+fn work(job: &Job) -> Result<(), ()> {
     confine(job).map_err(|error| complain(&error))?;
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm).map_err(|error| complain(&error))?;
-    let report = if Sha256::digest(&wasm).as_slice() == job.digest.0 {
-        match compile(&wasm) {
+    let report = if Sha256::digest(&wasm).as_slice() == job.code.digest.0 {
+        match compile(&wasm, job.code.start_up.as_ref()) {
             Ok((inspection, native)) => match io::stdout().lock().write_all(&native) {
                 Ok(()) => Report::Compiled(inspection),
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => Report::NoSpace,
@@ -118,7 +153,7 @@ fn complain(error: &io::Error) {
     let _ = writeln!(io::stderr().lock(), "compile worker: {error}");
 }
 
-fn confine(job: Job) -> io::Result<()> {
+fn confine(job: &Job) -> io::Result<()> {
     // A gateway that is killed takes its workers along.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     setpriority_process(None, NICE)?;
@@ -134,18 +169,57 @@ fn confine(job: Job) -> io::Result<()> {
     Ok(())
 }
 
-fn compile(wasm: &[u8]) -> Result<(Inspection, Vec<u8>), Refusal> {
-    let inspection = inspect(wasm)?;
+fn compile(wasm: &[u8], start_up: Option<&StartUp>) -> Result<(Inspection, Vec<u8>), Refusal> {
+    let mut inspection = inspect(wasm)?;
     let invalid = |error: wasmtime::Error| Refusal::Invalid(format!("{error:#}"));
-    let engine = compiling_engine(inspection.kind.engine()).map_err(invalid)?;
-    let native = match inspection.kind {
+    if let Some(start_up) = start_up {
+        match start_and_compile(wasm, inspection.kind, start_up) {
+            Ok((snapshot, native)) => {
+                inspection.snapshot = Some(snapshot);
+                return Ok((inspection, native));
+            }
+            Err(Failure::Failed(why)) => {
+                return Err(Refusal::StartUp(format!("`{}` failed: {why}", start_up.function)));
+            }
+            Err(Failure::Unfit(reason)) => {
+                inspection.snapshot = Some(Snapshot::NotTaken { reason });
+            }
+        }
+    }
+    let native = precompile(wasm, inspection.kind).map_err(invalid)?;
+    Ok((inspection, native))
+}
+
+fn start_and_compile(
+    wasm: &[u8],
+    kind: Kind,
+    start_up: &StartUp,
+) -> Result<(Snapshot, Vec<u8>), Failure> {
+    stage(START_BEGINS);
+    let image = snapshot::take(wasm, kind, start_up);
+    stage(START_ENDS);
+    let Image { wasm, snapshot } = image?;
+    // The image has to pass what the artifact did.
+    let unfit = |what: &dyn std::fmt::Display| Failure::Unfit(format!("of its image, {what}"));
+    inspect(&wasm).map_err(|refusal| unfit(&refusal))?;
+    let native = precompile(&wasm, kind)
+        .map_err(|error| unfit(&format!("compiling it failed: {error:#}")))?;
+    Ok((snapshot, native))
+}
+
+fn stage(stage: &str) {
+    // Only a report that breaks off needs it.
+    let _ = writeln!(io::stderr().lock(), "{stage}");
+}
+
+fn precompile(wasm: &[u8], kind: Kind) -> wasmtime::Result<Vec<u8>> {
+    let engine = compiling_engine(kind.engine())?;
+    match kind {
         Kind::WasiPreview1 => engine.precompile_module(wasm),
         Kind::WasiHttp02 | Kind::WasiHttp03 | Kind::WasiCommand => {
             engine.precompile_component(wasm)
         }
     }
-    .map_err(invalid)?;
-    Ok((inspection, native))
 }
 
 #[cfg(test)]
@@ -155,10 +229,14 @@ mod tests {
     #[test]
     fn a_job_survives_its_command_line() {
         let digest = ArtifactDigest(std::array::from_fn(|index| index as u8 * 7));
-        let job = Job { digest, memory_bytes: 1, cpu_s: 2, output_bytes: 3 };
-        let read = Job::from_arguments(&job.to_arguments()).unwrap();
-        assert_eq!((read.digest, read.memory_bytes), (digest, 1));
-        assert_eq!((read.cpu_s, read.output_bytes), (2, 3));
+        let start_up = StartUp { function: "wizer-initialize".into(), memory_bytes: 4 };
+        for start_up in [None, Some(start_up)] {
+            let code = CodeKey { digest, start_up };
+            let job = Job { code: code.clone(), memory_bytes: 1, cpu_s: 2, output_bytes: 3 };
+            let read = Job::from_arguments(&job.to_arguments()).unwrap();
+            assert_eq!((read.code, read.memory_bytes), (code, 1));
+            assert_eq!((read.cpu_s, read.output_bytes), (2, 3));
+        }
     }
 
     #[test]
@@ -166,6 +244,22 @@ mod tests {
         for arguments in [&["x", "1", "2", "3"][..], &["1", "2", "3"], &[]] {
             let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
             assert!(Job::from_arguments(&arguments).is_none(), "{arguments:?}");
+        }
+    }
+    #[test]
+    fn a_report_is_told_from_the_stages_before_it() {
+        let (begun, ended) =
+            (format!("{START_BEGINS}\n"), format!("{START_BEGINS}\n{START_ENDS}\n"));
+        for (said, in_start, report) in [
+            (String::new(), false, ""),
+            ("{}".to_owned(), false, "{}"),
+            (begun.clone(), true, ""),
+            (format!("{begun}memory allocation failed\n"), true, ""),
+            (format!("{ended}memory allocation failed\n"), false, ""),
+            (format!("{ended}{{}}"), false, "{}"),
+        ] {
+            assert_eq!(ended_in_start(said.as_bytes()), in_start, "{said:?}");
+            assert_eq!(last_line(said.as_bytes()), report.as_bytes(), "{said:?}");
         }
     }
 }

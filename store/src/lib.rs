@@ -48,7 +48,7 @@ pub use crate::{
     function::{ActiveFunction, Function},
     log::{LogLine, LogQuery, LogStream, StoredLogLine},
     revision::{Expect, NewRevision, Published, Revision},
-    settings::{Day, Isolation, IsolationMode, Settings, Window},
+    settings::{Day, Isolation, IsolationMode, Settings, Snapshot, Window},
     token::{NewToken, Token},
 };
 

@@ -52,6 +52,9 @@ pub struct Settings {
     /// The guest's environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// Whether instances start from an image that is made at the deploy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// Hosts that the function may call, such as `api.example.com` or
     /// `*.example.com:8443`. Empty: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -114,6 +117,16 @@ pub enum IsolationMode {
     Reuse,
 }
 
+/// Whether, and after which function, an image is made at the deploy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Snapshot {
+    /// Yes, after the function that guests usually export for that; or no.
+    Switch(bool),
+    /// Yes, after this one.
+    After(String),
+}
+
 /// Names the environment variables and keeps their values to itself: owners put
 /// passwords there.
 impl fmt::Debug for Settings {
@@ -132,6 +145,7 @@ impl fmt::Debug for Settings {
             .field("isolation", &self.isolation)
             .field("server_timing", &self.server_timing)
             .field("environment", &self.environment.keys())
+            .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .finish()
     }
@@ -149,6 +163,19 @@ mod tests {
         assert_eq!(serde_json::to_string(&timeout).unwrap(), r#"{"timeout_ms":500}"#);
         assert_eq!(serde_json::from_str::<Settings>(r#"{"timeout_ms":500}"#).unwrap(), timeout);
         assert!(serde_json::from_str::<Settings>(r#"{"timeout":500}"#).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_is_a_switch_or_the_name_of_a_function() {
+        for (json, snapshot) in [
+            (r#"{"snapshot":true}"#, Snapshot::Switch(true)),
+            (r#"{"snapshot":"prepare"}"#, Snapshot::After("prepare".to_owned())),
+        ] {
+            let settings = Settings { snapshot: Some(snapshot), ..Settings::default() };
+            assert_eq!(serde_json::to_string(&settings).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Settings>(json).unwrap(), settings);
+        }
+        assert!(serde_json::from_str::<Settings>(r#"{"snapshot":1}"#).is_err());
     }
 
     #[test]

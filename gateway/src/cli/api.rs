@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::config::sizes;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct FunctionView {
@@ -18,8 +20,18 @@ pub(super) struct FunctionView {
     pub(super) state: String,
     pub(super) settings: Map<String, Value>,
     pub(super) limits: Map<String, Value>,
+    pub(super) snapshot: Option<SnapshotView>,
     pub(super) created_at: String,
     pub(super) updated_at: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SnapshotView {
+    pub(super) taken: bool,
+    pub(super) init_ms: u64,
+    pub(super) bytes: u64,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,6 +113,18 @@ pub(super) struct Problem {
     pub(super) detail: Option<String>,
     pub(super) hint: Option<String>,
     pub(super) request_id: Option<String>,
+}
+
+impl SnapshotView {
+    /// What became of it, in a line.
+    pub(super) fn describe(&self) -> String {
+        if self.taken {
+            let size = sizes::format(self.bytes);
+            format!("taken: {} ms of start-up spared, {size} of memory", self.init_ms)
+        } else {
+            format!("not taken: {}", self.reason)
+        }
+    }
 }
 
 /// A value as text: a string without its quotes, anything else as JSON, nothing as `None`.

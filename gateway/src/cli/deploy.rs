@@ -56,6 +56,11 @@ pub(super) struct Deploy {
     /// A host that the function may call; may be repeated
     #[arg(long, value_name = "PATTERN")]
     allow_host: Vec<String>,
+    /// Start instances from an image that is made after a call of this export [default:
+    /// wizer-initialize]; --snapshot=false starts them as usual again
+    #[arg(long, value_name = "EXPORT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    snapshot: Option<String>,
     /// What the function is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -108,6 +113,9 @@ impl Deploy {
         if !self.env.is_empty() {
             settings.insert("environment".to_owned(), patch::environment(&self.env)?);
         }
+        if let Some(snapshot) = &self.snapshot {
+            settings.insert("snapshot".to_owned(), patch::snapshot(snapshot));
+        }
         if !self.allow_host.is_empty() {
             let hosts = patch::hosts(self.allow_host.iter().map(String::as_str));
             settings.insert("outbound".to_owned(), hosts);
@@ -152,7 +160,11 @@ fn summary(status: StatusCode, view: &FunctionView) -> String {
     let url = printable(&view.url);
     let (name, kind) = (printable(&view.name), printable(&view.kind));
     let size = sizes::format(view.bytes);
-    format!("{done} {name}, revision {} ({kind}, {size})\n{url}", view.revision)
+    let mut text = format!("{done} {name}, revision {} ({kind}, {size})\n{url}", view.revision);
+    if let Some(snapshot) = &view.snapshot {
+        text.push_str(&format!("\nsnapshot {}", printable(&snapshot.describe())));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -192,6 +204,34 @@ mod tests {
                 "outbound": ["x.example"],
             })
         );
+    }
+
+    #[test]
+    fn a_snapshot_is_asked_for_with_or_without_a_name() {
+        assert_eq!(settings(&["--snapshot"]), json!({"snapshot": true}));
+        assert_eq!(settings(&["--snapshot=false"]), json!({"snapshot": false}));
+        assert_eq!(settings(&["--snapshot=prepare"]), json!({"snapshot": "prepare"}));
+    }
+
+    #[test]
+    fn the_summary_says_what_became_of_a_snapshot() {
+        let snapshot = serde_json::json!({"taken": true, "init_ms": 812, "bytes": 1024});
+        let taken = FunctionView {
+            snapshot: serde_json::from_value(snapshot).unwrap(),
+            ..Default::default()
+        };
+        let text = summary(StatusCode::CREATED, &taken);
+        assert!(
+            text.ends_with("\nsnapshot taken: 812 ms of start-up spared, 1 KiB of memory"),
+            "{text}"
+        );
+        let snapshot = serde_json::json!({"taken": false, "reason": "it asks\nfor the time"});
+        let not = FunctionView {
+            snapshot: serde_json::from_value(snapshot).unwrap(),
+            ..Default::default()
+        };
+        let text = summary(StatusCode::OK, &not);
+        assert!(text.ends_with("\nsnapshot not taken: it asks\\nfor the time"), "{text}");
     }
 
     #[test]

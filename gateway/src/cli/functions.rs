@@ -92,6 +92,9 @@ fn describe(view: &FunctionView) -> String {
     if let Some(description) = &view.description {
         lines.insert(1, ("description", description.clone()));
     }
+    if let Some(snapshot) = &view.snapshot {
+        lines.push(("snapshot", snapshot.describe()));
+    }
     let mut text = String::new();
     for (name, value) in lines {
         text.push_str(&format!("{name:<12} {}\n", printable(&value)));

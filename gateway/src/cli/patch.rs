@@ -23,7 +23,7 @@ const JSON: &[&str] = &["isolation", "schedule"];
 /// All that `mayfly set` takes.
 const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, idle_ms, \
                     response_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
-                    environment.NAME, outbound";
+                    environment.NAME, outbound, snapshot";
 
 /// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
 pub(super) fn function_patch(pairs: &[String]) -> Result<Value, Failure> {
@@ -66,11 +66,12 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
         _ if text.is_empty()
             && (INTEGERS.contains(&key)
                 || JSON.contains(&key)
-                || ["environment", "outbound", "server_timing"].contains(&key)) =>
+                || ["environment", "outbound", "server_timing", "snapshot"].contains(&key)) =>
         {
             Value::Null
         }
         "outbound" => hosts(text.split(',')),
+        "snapshot" => snapshot(text),
         "server_timing" => boolean(key, text)?.into(),
         // The one setting that most functions with an isolation have.
         "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
@@ -89,6 +90,7 @@ fn unknown(key: &str) -> Failure {
         "environment",
         "outbound",
         "server_timing",
+        "snapshot",
     ]);
     let failure = Failure::usage(match nearest(key, known) {
         Some(near) => format!("unknown setting `{key}`; did you mean `{near}`?"),
@@ -109,6 +111,11 @@ fn integer(key: &str, text: &str) -> Result<u64, Failure> {
 
 fn boolean(key: &str, text: &str) -> Result<bool, Failure> {
     text.parse().map_err(|_| Failure::usage(format!("{key}={text}: expected true or false")))
+}
+
+/// A switch, or the name of an export.
+pub(super) fn snapshot(text: &str) -> Value {
+    text.parse::<bool>().map_or_else(|_| text.into(), Value::Bool)
 }
 
 /// A list of host patterns.
@@ -167,6 +174,7 @@ mod tests {
             "environment.LANG=de=x",
             "environment.OLD=",
             "outbound=a.example, *.b.example",
+            "snapshot=prepare",
         ];
         assert_eq!(
             patch(&given).unwrap(),
@@ -177,6 +185,7 @@ mod tests {
                     "cpu_ms": 500,
                     "environment": {"LANG": "de=x", "OLD": null},
                     "outbound": ["a.example", "*.b.example"],
+                    "snapshot": "prepare",
                 },
             })
         );
@@ -185,12 +194,15 @@ mod tests {
     #[test]
     fn an_empty_value_resets() {
         assert_eq!(
-            patch(&["cpu_ms=", "outbound=", "environment=", "description="]).unwrap(),
+            patch(&["cpu_ms=", "outbound=", "environment=", "description=", "snapshot="]).unwrap(),
             json!({
                 "description": null,
-                "settings": {"cpu_ms": null, "outbound": null, "environment": null},
+                "settings":
+                    {"cpu_ms": null, "outbound": null, "environment": null, "snapshot": null},
             })
         );
+        assert_eq!(patch(&["snapshot=true"]).unwrap(), json!({"settings": {"snapshot": true}}));
+        assert_eq!(patch(&["snapshot=false"]).unwrap(), json!({"settings": {"snapshot": false}}));
     }
 
     #[test]

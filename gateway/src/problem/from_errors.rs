@@ -214,6 +214,7 @@ impl From<Refusal> for Problem {
             Refusal::TooLarge(_) => ("artifact-limit", "The artifact breaks a limit"),
             Refusal::CompileLimit(_) => ("compile-limit", "Compiling it breaks a limit"),
             Refusal::Isolation(_) => ("isolation", "It cannot be isolated as its settings ask"),
+            Refusal::StartUp(_) => ("snapshot-failed", "No snapshot can be taken of it"),
             Refusal::Start(_) => ("start-failed", "No instance can be made of it"),
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile, slug, title)

@@ -101,7 +101,7 @@ pub(super) async fn deploy(
         Deployed::New(active) => (StatusCode::CREATED, active),
         Deployed::Already(active) => (StatusCode::OK, active),
     };
-    Ok((status, Json(FunctionView::new(active, &functions))).into_response())
+    Ok((status, Json(FunctionView::whole(active, &functions).await)).into_response())
 }
 
 /// Lists functions.
@@ -148,7 +148,7 @@ pub(super) async fn show(
         .function(TENANT, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(Json(FunctionView::new(active, &functions)))
+    Ok(Json(FunctionView::whole(active, &functions).await))
 }
 
 /// Changes a function's description or settings.

@@ -87,5 +87,5 @@ pub(super) async fn activate(
         .activate(name.clone(), revision)
         .await?
         .ok_or_else(|| Problem::revision_not_found(name.as_str(), revision))?;
-    Ok(Json(FunctionView::new(active, &functions)))
+    Ok(Json(FunctionView::whole(active, &functions).await))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use runtime_pool::{FunctionKey, Limits, State};
+use runtime_pool::{FunctionKey, Limits, Snapshot, State};
 use serde::{Deserialize, Serialize};
 use store::{ActiveFunction, Revision, Settings};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +11,7 @@ use super::{
     Functions,
     warm_view::{InstancesView, IsolationView, WindowView},
 };
-use crate::catalog::effective_isolation;
+use crate::catalog::{OTHER, effective_isolation};
 
 /// Entries on a page when none are asked for, and at most.
 const PAGE: u32 = 100;
@@ -51,6 +51,8 @@ pub(super) struct FunctionView {
     settings: SettingsView,
     /// What holds: the platform's defaults where nothing was asked for.
     limits: LimitsView,
+    /// What became of the snapshot. Null where none was asked for, and in lists.
+    snapshot: Option<SnapshotView>,
     /// When it was first deployed (RFC 3339).
     created_at: String,
     /// When it was last changed (RFC 3339).
@@ -119,9 +121,39 @@ pub(super) struct SettingsView {
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     environment: BTreeMap<String, String>,
+    /// Whether instances start from an image that is made at the deploy: true, false, or the name
+    /// of the export to call before it is made (`wizer-initialize` unless said).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<SnapshotSetting>,
     /// Hosts that the guest may call: `api.example.com`, `*.example.com`, `127.0.0.1:8000`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outbound: Vec<String>,
+}
+
+/// A switch, or the name of an export.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum SnapshotSetting {
+    /// Whether there is to be one.
+    Switch(bool),
+    /// There is to be one, after a call of this export.
+    After(String),
+}
+
+/// What became of a snapshot that was asked for.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SnapshotView {
+    /// Whether instances start from it.
+    taken: bool,
+    /// CPU time of the start-up that instances are spared, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_ms: Option<u64>,
+    /// Bytes of the memory that instances start with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// Limits as they hold.
@@ -174,6 +206,14 @@ pub(super) fn next_cursor<T>(
 }
 
 impl FunctionView {
+    /// With what became of its snapshot, for which a file may have to be read.
+    pub(super) async fn whole(active: ActiveFunction, functions: &Functions) -> Self {
+        let ActiveFunction { revision, .. } = &active;
+        let source = functions.catalog.source(OTHER.into(), revision.digest, &revision.settings);
+        let snapshot = functions.pool.snapshot(&source).await.map(Into::into);
+        Self { snapshot, ..Self::new(active, functions) }
+    }
+
     pub(super) fn new(active: ActiveFunction, functions: &Functions) -> Self {
         let ActiveFunction { function, revision } = active;
         let key = FunctionKey { function: function.id, revision: revision.number };
@@ -195,6 +235,7 @@ impl FunctionView {
             description: function.description,
             settings: revision.settings.into(),
             limits: limits.into(),
+            snapshot: None,
             created_at: rfc3339(function.created_ms),
             updated_at: rfc3339(function.updated_ms),
         }
@@ -231,8 +272,22 @@ impl From<Settings> for SettingsView {
             server_timing: settings.server_timing,
             response_bytes: settings.response_bytes,
             environment: settings.environment,
+            snapshot: settings.snapshot.map(|snapshot| match snapshot {
+                store::Snapshot::Switch(on) => SnapshotSetting::Switch(on),
+                store::Snapshot::After(function) => SnapshotSetting::After(function),
+            }),
             outbound: settings.outbound,
         }
+    }
+}
+
+impl From<Snapshot> for SnapshotView {
+    fn from(snapshot: Snapshot) -> Self {
+        let (taken, init_ms, bytes, reason) = match snapshot {
+            Snapshot::Taken { init_ms, bytes } => (true, Some(init_ms), Some(bytes), None),
+            Snapshot::NotTaken { reason } => (false, None, None, Some(reason)),
+        };
+        Self { taken, init_ms, bytes, reason }
     }
 }
 

@@ -27,5 +27,6 @@ mod lifecycle;
 mod logs;
 mod openapi;
 mod outbound;
+mod snapshot;
 mod timing;
 mod warm;

@@ -115,6 +115,12 @@ impl TestGateway {
         self.becomes_ready().await;
     }
 
+    /// The same with other settings.
+    pub(crate) async fn start_with(&mut self, settings: &[&str]) {
+        self.settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        self.start_again().await;
+    }
+
     pub(crate) async fn restart(&mut self) {
         self.terminate();
         assert!(self.exit().await.success());
