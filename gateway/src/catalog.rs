@@ -26,8 +26,8 @@ use crate::{
 const START_FUNCTION: &str = "wizer-initialize";
 
 /// The export to call before a snapshot is taken, if one is asked for.
-fn start_function(settings: &Settings) -> Option<&str> {
-    match settings.snapshot.as_ref()? {
+pub(crate) fn start_function(snapshot: &Snapshot) -> Option<&str> {
+    match snapshot {
         Snapshot::Switch(true) => Some(START_FUNCTION),
         Snapshot::Switch(false) => None,
         Snapshot::After(function) => Some(function),
@@ -210,7 +210,7 @@ impl Catalog {
             outbound: outbound.collect::<Vec<HostPattern>>(),
             isolation: effective_isolation(settings),
             max_warm: self.max_warm(settings),
-            snapshot: start_function(settings).map(Into::into),
+            snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
         }
     }
 

@@ -103,6 +103,7 @@ impl Candidate {
                 outbound: Vec::new(),
                 isolation: Isolation::Request,
                 max_warm: 0,
+                snapshot: None,
             }
         })
     }

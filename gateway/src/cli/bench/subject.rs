@@ -8,8 +8,10 @@ use std::{
 };
 
 use runtime_pool::{ArtifactDigest, FunctionKey, HostPattern, Isolation, Limits, Source};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use store::Snapshot;
 
 use super::super::{
     api::FunctionView,
@@ -17,6 +19,7 @@ use super::super::{
     failure::Failure,
     http::escape,
 };
+use crate::catalog::start_function;
 
 /// Something that the pool can make resident.
 #[derive(Debug)]
@@ -69,6 +72,7 @@ impl Subject {
             outbound: Vec::new(),
             isolation: Isolation::Request,
             max_warm: 0,
+            snapshot: None,
         };
         Ok(Self { name, key: FunctionKey { function: 0, revision: 1 }, source })
     }
@@ -130,6 +134,8 @@ fn apply(source: &mut Source, settings: &Map<String, Value>, limits: &Map<String
     let outbound = settings.get("outbound").and_then(Value::as_array);
     let hosts = outbound.into_iter().flatten().filter_map(|host| host.as_str()?.parse().ok());
     source.outbound = hosts.collect::<Vec<HostPattern>>();
+    let snapshot = settings.get("snapshot").and_then(|asked| Snapshot::deserialize(asked).ok());
+    source.snapshot = snapshot.as_ref().and_then(start_function).map(Into::into);
 }
 
 #[cfg(test)]
@@ -156,10 +162,11 @@ mod tests {
         let file = dir.path().join("x.wasm");
         fs::write(&file, b"\0asm").unwrap();
         let mut source = Subject::new("x".to_owned(), file).unwrap().source;
-        let settings = json!({"environment": {"A": "1"}, "outbound": ["x.example"], "later": 1});
+        let settings = json!({"environment": {"A": "1"}, "outbound": ["x.example"], "snapshot": true, "later": 1});
         let limits = json!({"memory_bytes": 1024, "cpu_ms": 5, "timeout_ms": "?", "later": 1});
         apply(&mut source, settings.as_object().unwrap(), limits.as_object().unwrap());
         assert_eq!(source.environment, [("A".to_owned(), "1".to_owned())]);
+        assert_eq!(source.snapshot.as_deref(), Some("wizer-initialize"));
         assert_eq!((source.limits.memory_bytes, source.outbound.len()), (1_024, 1));
         assert_eq!(source.limits.cpu, Duration::from_millis(5));
         assert_eq!(source.limits.timeout, Limits::default().timeout);
