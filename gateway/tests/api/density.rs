@@ -1,6 +1,6 @@
 //! Many functions: more than the node's budget holds, and more than a start should look at.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, ops::Range, os::unix::fs::PermissionsExt as _, path::Path};
 
 use http::Method;
 use serde_json::json;
@@ -22,10 +22,10 @@ async fn state(gateway: &TestGateway, name: &str) -> String {
     gateway.show(name).await.json()["state"].as_str().unwrap().to_owned()
 }
 
-/// Deploys `count` functions, each with native code of its own, under `f-0` and so on.
-async fn deploy_many(gateway: &TestGateway, name: &str, count: u32) {
+/// Deploys a guest under `f-0` and so on, each with native code of its own.
+async fn deploy_many(gateway: &TestGateway, name: &str, numbers: Range<u32>) {
     let wasm = guest(name);
-    for number in 0..count {
+    for number in numbers {
         let answer = gateway.put(&format!("f-{number}"), distinct(&wasm, number)).send().await;
         assert_eq!(answer.status(), 201, "{answer:?}");
     }
@@ -35,10 +35,10 @@ async fn deploy_many(gateway: &TestGateway, name: &str, count: u32) {
 async fn three_times_the_budget_is_served_round_robin_without_a_failure() {
     let budget = format!("pool.resident_bytes={BUDGET}");
     let gateway = TestGateway::with(&[&budget]).await;
-    deploy_many(&gateway, "hello", 1).await;
+    deploy_many(&gateway, "hello", 0..1).await;
     let each = resident_bytes(&gateway).await;
     let count = (3.0 * BUDGET as f64 / each).ceil() as u32;
-    deploy_many(&gateway, "hello", count).await;
+    deploy_many(&gateway, "hello", 1..count).await;
 
     for round in 0..3 {
         for number in 0..count {
@@ -62,7 +62,7 @@ async fn the_least_recently_called_leaves_first_and_a_call_in_flight_ends_as_it_
     let budget = format!("pool.resident_bytes={BUDGET}");
     let gateway = TestGateway::with(&[&budget]).await;
     gateway.deploy_with("t-sleep", &json!({"timeout_ms": 300_000})).await;
-    deploy_many(&gateway, "hello", 2).await;
+    deploy_many(&gateway, "hello", 0..2).await;
     let each = resident_bytes(&gateway).await / 3.0;
     let count = (2.0 * BUDGET as f64 / each).ceil() as u32;
     let slow = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=5000").send());
@@ -91,7 +91,7 @@ fn permit(path: &Path, mode: u32) {
 async fn a_start_touches_no_artifact_and_no_native_code() {
     const COUNT: u32 = 300;
     let mut gateway = TestGateway::start().await;
-    deploy_many(&gateway, "c-hello", COUNT).await;
+    deploy_many(&gateway, "c-hello", 0..COUNT).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());
     // Out of the way, so that even root finds nothing; an empty directory of code stays, in which

@@ -17,7 +17,11 @@ const STREAMS: usize = 100;
 
 /// A gateway whose callers may wait in line for as long as this machine needs.
 async fn patient_gateway(settings: &[&str]) -> TestGateway {
-    let patient = ["limits.queue_wait_ms=300000", "limits.timeout_ms=300000"];
+    let patient = [
+        "ceilings.queue_wait_ms=300000",
+        "limits.queue_wait_ms=300000",
+        "limits.timeout_ms=300000",
+    ];
     TestGateway::with(&[&patient, settings].concat()).await
 }
 
