@@ -117,9 +117,7 @@ impl Gateway {
         for (flag, value) in [("--listen", data), ("--admin-listen", control)] {
             arguments.extend([flag.to_owned(), value.to_string()]);
         }
-        // All connections come from one address; the usual limit would refuse some of them.
-        let ours = String::from("server.connections_per_address=10000");
-        for setting in std::iter::once(&ours).chain(&options.settings) {
+        for setting in &options.settings {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
         fs::create_dir_all(data_dir)?;

@@ -1,8 +1,14 @@
-//! A closed loop of HTTP/1.1 requests: each connection sends the next one when the answer to the
-//! last has arrived.
+//! Sends HTTP/1.1 requests over a number of connections and times the answers.
+//!
+//! In a closed loop each connection sends its next request when the answer to the last has
+//! arrived. In an open loop requests are due at a constant rate, whatever the server does
+//! ([`Arrivals`]): the next free connection sends the one that is due, and its time counts from
+//! when it was due. So a server that pauses is charged for all that had to wait meanwhile.
 //!
 //! It shares the machine with the server, so it does little: one request, written beforehand, and
-//! a parser that only looks for status and length. Bounded in connections and in time.
+//! a parser that only looks for status, length and body. Bounded in connections and in time.
+
+mod arrivals;
 
 use std::{
     io,
@@ -22,12 +28,24 @@ use tokio::{
     runtime, time,
 };
 
+use self::arrivals::Arrivals;
 use crate::{histogram::Histogram, http1};
 
 /// How long requests in flight at the end get. Those that take longer are counted as stalled.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Pause of a connection that failed. A server that refuses is not to be flooded.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
+/// For all connections to be made before the first request of an open loop is due.
+const CONNECTING: Duration = Duration::from_millis(50);
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// As soon as the last one was answered.
+    Closed,
+    /// So many a second, all connections together.
+    Open(f64),
+}
 
 /// What to send, and for how long.
 #[derive(Clone, Debug)]
@@ -36,6 +54,10 @@ pub struct Plan {
     pub addr: SocketAddr,
     /// The whole request.
     pub request: Vec<u8>,
+    /// The body that each answer must have.
+    pub expected: Vec<u8>,
+    /// When to send it.
+    pub load: Load,
     /// Connections, each with one request at a time.
     pub connections: usize,
     /// Threads, each with its share of the connections.
@@ -51,14 +73,18 @@ pub struct Plan {
 pub struct Observed {
     /// How long answers were counted.
     pub elapsed: Duration,
-    /// Answers with status 200, by how long they took.
+    /// Right answers, by how long they took. In an open loop: to requests that were due in the
+    /// measured time.
     pub latency: Histogram,
-    /// Other answers and broken connections, the warm-up included.
+    /// Right answers that arrived in the measured time.
+    pub answered: u64,
+    /// Wrong answers and broken connections, the warm-up included.
     pub errors: u64,
     /// The first of those.
     pub first_error: Option<String>,
-    /// Connections that still waited for an answer five seconds after the end.
-    pub stalled: usize,
+    /// Requests without an answer five seconds after the end; in an open loop also those that
+    /// were due and not even sent by then.
+    pub unanswered: u64,
 }
 
 impl Observed {
@@ -69,8 +95,9 @@ impl Observed {
 
     fn merge(&mut self, other: Self) {
         self.latency.merge(&other.latency);
+        self.answered += other.answered;
         self.errors += other.errors;
-        self.stalled += other.stalled;
+        self.unanswered += other.unanswered;
         self.first_error = self.first_error.take().or(other.first_error);
     }
 }
@@ -79,7 +106,7 @@ impl Observed {
 #[derive(Default)]
 struct Phase(AtomicU8);
 
-const WARM_UP: u8 = 0;
+// It begins with 0, the warm-up.
 const MEASURING: u8 = 1;
 const DONE: u8 = 2;
 
@@ -91,15 +118,28 @@ pub fn run<T>(plan: Plan, mut mark: impl FnMut() -> T) -> anyhow::Result<(Observ
     let plan = Arc::new(plan);
     let phase = Arc::new(Phase::default());
     let threads = plan.threads.min(plan.connections).max(1);
+    let begin = match plan.load {
+        Load::Closed => Instant::now(),
+        Load::Open(_) => Instant::now() + CONNECTING,
+    };
     let mut workers = Vec::new();
     for index in 0..threads {
         let connections = (plan.connections + threads - 1 - index) / threads;
+        let arrivals = match plan.load {
+            Load::Closed => None,
+            Load::Open(rate) => {
+                let length = plan.warm_up + plan.measure;
+                Some(Arrivals::share(begin, length, rate, index, threads))
+            }
+        };
         let (plan, phase) = (Arc::clone(&plan), Arc::clone(&phase));
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let work = move || runtime.block_on(share(plan, phase, connections));
+        let counted_from = begin + plan.warm_up;
+        let work =
+            move || runtime.block_on(share(plan, phase, counted_from, connections, arrivals));
         workers.push(thread::Builder::new().name("generator".into()).spawn(work)?);
     }
-    thread::sleep(plan.warm_up);
+    thread::sleep((begin + plan.warm_up).saturating_duration_since(Instant::now()));
     let before = mark();
     let started = Instant::now();
     phase.0.store(MEASURING, Relaxed);
@@ -108,72 +148,124 @@ pub fn run<T>(plan: Plan, mut mark: impl FnMut() -> T) -> anyhow::Result<(Observ
     let mut all = Observed { elapsed: started.elapsed(), ..Observed::default() };
     let after = mark();
     for worker in workers {
-        let share = worker.join().ok().context("a thread of the generator panicked")?;
+        let share = worker.join().ok().context("a thread of the generator panicked")??;
         all.merge(share);
     }
     Ok((all, before, after))
 }
 
+/// What the connections of one thread share.
+struct Share {
+    plan: Arc<Plan>,
+    phase: Arc<Phase>,
+    /// Requests of an open loop that were due before are its warm-up.
+    counted_from: Instant,
+    arrivals: Option<Arrivals>,
+    observed: Mutex<Observed>,
+}
+
 /// One thread's connections.
-async fn share(plan: Arc<Plan>, phase: Arc<Phase>, connections: usize) -> Observed {
-    let observed = Arc::new(Mutex::new(Observed::default()));
-    let end = time::Instant::now() + plan.warm_up + plan.measure + LAST_ANSWERS;
+async fn share(
+    plan: Arc<Plan>,
+    phase: Arc<Phase>,
+    counted_from: Instant,
+    connections: usize,
+    arrivals: Option<Arrivals>,
+) -> anyhow::Result<Observed> {
+    let end = counted_from + plan.measure + LAST_ANSWERS;
+    let observed = Mutex::default();
+    let share = Arc::new(Share { plan, phase, counted_from, arrivals, observed });
     // They end by themselves, or with this thread's runtime.
     let tasks: Vec<_> = (0..connections)
         .map(|_| {
-            let connection =
-                connection(Arc::clone(&plan), Arc::clone(&phase), Arc::clone(&observed));
-            tokio::spawn(connection)
+            let share = Arc::clone(&share);
+            tokio::spawn(async move { share.connection().await })
         })
         .collect();
-    let mut stalled = 0;
+    if let Some(arrivals) = &share.arrivals {
+        arrivals.announce().await.context("waiting until requests are due")?;
+    }
+    let mut waiting = 0;
     for task in tasks {
-        if time::timeout_at(end, task).await.is_err() {
-            stalled += 1;
+        if time::timeout_at(end.into(), task).await.is_err() {
+            waiting += 1;
         }
     }
-    let mut observed = std::mem::take(&mut *lock(&observed));
-    observed.stalled = stalled;
-    observed
+    let unsent = share.arrivals.as_ref().map_or(0, Arrivals::left);
+    let mut observed = std::mem::take(&mut *lock(&share.observed));
+    observed.unanswered = waiting + unsent;
+    Ok(observed)
 }
 
-/// One connection, made anew when it breaks.
-async fn connection(plan: Arc<Plan>, phase: Arc<Phase>, observed: Arc<Mutex<Observed>>) {
-    while phase.0.load(Relaxed) != DONE {
-        let Err(error) = exchanges(&plan, &phase, &observed).await else { return };
-        lock(&observed).fail(error.to_string());
-        time::sleep(AFTER_FAILURE).await;
+impl Share {
+    /// One connection, made anew when it breaks.
+    async fn connection(&self) {
+        loop {
+            let Err(error) = self.exchanges().await else { return };
+            lock(&self.observed).fail(error.to_string());
+            time::sleep(AFTER_FAILURE).await;
+            if self.is_over() {
+                return;
+            }
+        }
+    }
+
+    /// Nothing more is to be sent.
+    fn is_over(&self) -> bool {
+        self.arrivals.as_ref().map_or(self.phase() == DONE, |arrivals| arrivals.left() == 0)
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.0.load(Relaxed)
+    }
+
+    async fn exchanges(&self) -> io::Result<()> {
+        let mut stream = TcpStream::connect(self.plan.addr).await?;
+        stream.set_nodelay(true)?;
+        let mut buffer = Vec::with_capacity(4 << 10);
+        loop {
+            let due = match &self.arrivals {
+                None => Instant::now(),
+                Some(arrivals) => match arrivals.next().await {
+                    Some(due) => due,
+                    None => return Ok(()),
+                },
+            };
+            stream.write_all(&self.plan.request).await?;
+            let answer = read_answer(&mut stream, &mut buffer).await?;
+            self.count(due, &buffer, answer);
+            buffer.clear();
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn count(&self, due: Instant, buffer: &[u8], answer: http1::Extent) {
+        let took = due.elapsed();
+        let in_time = self.phase() == MEASURING;
+        let mut observed = lock(&self.observed);
+        if answer.status != 200 || !http1::body_is(buffer, answer, &self.plan.expected) {
+            observed.fail(refusal(buffer, answer));
+            return;
+        }
+        observed.answered += u64::from(in_time);
+        let counts = if self.arrivals.is_some() { due >= self.counted_from } else { in_time };
+        if counts {
+            observed.latency.record(took);
+        }
     }
 }
 
-async fn exchanges(plan: &Plan, phase: &Phase, observed: &Mutex<Observed>) -> io::Result<()> {
-    let mut stream = TcpStream::connect(plan.addr).await?;
-    stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(4 << 10);
+async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<http1::Extent> {
     loop {
-        let started = Instant::now();
-        stream.write_all(&plan.request).await?;
-        let answer = loop {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Err(io::Error::other("the server closed the connection"));
-            }
-            if let Some(answer) = http1::response(&buffer).map_err(io::Error::other)? {
-                break answer;
-            }
-        };
-        if answer.end != buffer.len() {
-            return Err(io::Error::other("bytes after the end of the response"));
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::Error::other("the server closed the connection"));
         }
-        let took = started.elapsed();
-        match phase.0.load(Relaxed) {
-            _ if answer.status != 200 => lock(observed).fail(refusal(&buffer, answer)),
-            MEASURING => lock(observed).latency.record(took),
-            WARM_UP => {}
-            _ => return Ok(()),
-        }
-        buffer.clear();
-        if phase.0.load(Relaxed) == DONE {
-            return Ok(());
+        if let Some(answer) = http1::response(buffer).map_err(io::Error::other)? {
+            let ends = answer.end == buffer.len();
+            let excess = || io::Error::other("bytes after the end of the response");
+            return if ends { Ok(answer) } else { Err(excess()) };
         }
     }
 }
@@ -196,7 +288,7 @@ mod tests {
 
     use super::*;
 
-    /// A server for the length of a test, and a plan to load it.
+    /// A server for the length of a test, and a plan to load it in a closed loop.
     fn plan(path: &str) -> Plan {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -205,6 +297,7 @@ mod tests {
             let app = Router::new()
                 .route("/ok", get(async || "hello"))
                 .route("/bad", get(async || StatusCode::BAD_GATEWAY))
+                .route("/pause", get(pause))
                 .route("/never", get(std::future::pending::<StatusCode>));
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -215,11 +308,18 @@ mod tests {
         Plan {
             addr,
             request: format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\n\r\n").into(),
+            expected: b"hello".into(),
+            load: Load::Closed,
             connections: 3,
             threads: 2,
             warm_up: Duration::from_millis(20),
             measure: Duration::from_millis(200),
         }
+    }
+
+    async fn pause() -> &'static str {
+        time::sleep(Duration::from_millis(50)).await;
+        "hello"
     }
 
     #[test]
@@ -233,7 +333,8 @@ mod tests {
         assert_eq!((before, after), (1, 2));
         assert!(observed.latency.count() > 10);
         assert!(observed.latency.quantile_us(0.5) > 0.0);
-        assert_eq!((observed.errors, observed.stalled), (0, 0));
+        assert_eq!(observed.answered, observed.latency.count());
+        assert_eq!((observed.errors, observed.unanswered), (0, 0));
         assert!(observed.elapsed >= Duration::from_millis(200));
     }
 
@@ -246,8 +347,35 @@ mod tests {
     }
 
     #[test]
+    fn another_body_is_an_error() {
+        let plan = Plan { expected: b"hallo".into(), ..plan("/ok") };
+        let (observed, ..) = run(plan, || ()).unwrap();
+        assert_eq!(observed.latency.count(), 0);
+        assert_eq!(observed.first_error.unwrap(), "status 200: hello");
+    }
+
+    #[test]
+    fn an_open_loop_sends_at_its_rate() {
+        let plan = Plan { load: Load::Open(500.0), ..plan("/ok") };
+        let (observed, ..) = run(plan, || ()).unwrap();
+        // 500 a second for 0.2 seconds; a request that is due just at one of the ends may differ.
+        assert!(observed.latency.count().abs_diff(100) <= 2, "{}", observed.latency.count());
+        assert_eq!((observed.errors, observed.unanswered), (0, 0));
+    }
+
+    #[test]
+    fn requests_that_wait_for_a_connection_are_charged_for_it() {
+        // Three connections do 60 a second at most; the last of 200 * 0.22 waits half a second.
+        let plan = Plan { load: Load::Open(200.0), ..plan("/pause") };
+        let (observed, ..) = run(plan, || ()).unwrap();
+        assert!(observed.latency.count().abs_diff(40) <= 2, "{}", observed.latency.count());
+        assert!(observed.latency.quantile_us(1.0) > 300_000.0);
+        assert_eq!(observed.unanswered, 0);
+    }
+
+    #[test]
     fn a_server_that_never_answers_stalls_nobody() {
         let (observed, ..) = run(plan("/never"), || ()).unwrap();
-        assert_eq!((observed.latency.count(), observed.stalled), (0, 3));
+        assert_eq!((observed.latency.count(), observed.unanswered), (0, 3));
     }
 }

@@ -73,6 +73,25 @@ pub fn body(buffer: &[u8], extent: Extent) -> Vec<u8> {
     body
 }
 
+/// Whether a response that is whole has this body.
+#[must_use]
+pub fn body_is(buffer: &[u8], extent: Extent, expected: &[u8]) -> bool {
+    if !extent.chunked {
+        return &buffer[extent.head..extent.end] == expected;
+    }
+    let mut rest = expected;
+    let mut at = extent.head;
+    while let Ok(Some((start, length))) = chunk(buffer, at) {
+        if length == 0 {
+            return rest.is_empty();
+        }
+        let Some(after) = rest.strip_prefix(&buffer[start..start + length]) else { return false };
+        rest = after;
+        at = start + length + 2;
+    }
+    false
+}
+
 fn status(line: &[u8]) -> Result<u16, Malformed> {
     let code = line.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
     code.and_then(decimal)
@@ -128,6 +147,7 @@ mod tests {
         let extent = response(text).unwrap().unwrap();
         assert_eq!((extent.status, extent.head, extent.end), (200, 38, 43));
         assert_eq!(body(text, extent), b"hello");
+        assert!(body_is(text, extent, b"hello") && !body_is(text, extent, b"hell"));
     }
 
     #[test]
@@ -140,6 +160,10 @@ mod tests {
         let extent = response(text).unwrap().unwrap();
         assert_eq!((extent.status, extent.end), (502, text.len()));
         assert_eq!(body(text, extent), b"abc0123456789");
+        assert!(body_is(text, extent, b"abc0123456789"));
+        assert!(
+            !body_is(text, extent, b"abc012345678") && !body_is(text, extent, b"abc01234567890")
+        );
     }
 
     #[test]

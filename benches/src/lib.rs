@@ -1,5 +1,7 @@
 //! How fast, and how much of that is us?
 //!
+//! - `cargo run --release -p benches --bin load -- report`: the gateway beside a bare axum server
+//!   and all peers on this machine, as a report with tables and plots (`comparison`).
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
 //!   memory and start-up with many functions (`density`); a short function beside one that loops
@@ -15,6 +17,7 @@ pub mod budget;
 pub mod client;
 pub mod cold;
 pub mod cold_start_table;
+pub mod comparison;
 pub mod density;
 pub mod deploy;
 pub mod fairness;

@@ -28,10 +28,7 @@ impl Machine {
     #[must_use]
     pub fn observe(mayfly: &Path, scratch: &Path) -> Self {
         let mut versions: BTreeMap<_, _> = locked_versions(include_str!("../../Cargo.lock"));
-        let output = Command::new(mayfly).arg("--version").output();
-        let version = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
-        let version = version.unwrap_or_default().trim().trim_start_matches("mayfly ").to_owned();
-        versions.insert("mayfly".into(), version);
+        versions.insert("mayfly".into(), version_of(mayfly));
         Self {
             cores: thread::available_parallelism().map_or(1, NonZero::get),
             processor: field(&read("/proc/cpuinfo"), "model name"),
@@ -40,7 +37,7 @@ impl Machine {
             nice: rustix::process::getpriority_process(None).unwrap_or_default(),
             scratch: file_system(&read("/proc/mounts"), scratch),
             versions,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: command_line(std::env::args()),
             load_average_before: load_average(),
             load_average_after: String::new(),
         }
@@ -98,6 +95,30 @@ fn file_system(mounts: &str, path: &Path) -> String {
     over.max_by_key(|(mount, _)| mount.len()).map_or("unknown", |(_, kind)| kind).to_owned()
 }
 
+/// Without the directory that the program is in.
+fn command_line(mut arguments: impl Iterator<Item = String>) -> String {
+    let program = arguments.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default().display().to_string();
+    std::iter::once(name).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+/// What a program says of its version: the first word with a digit in it.
+#[must_use]
+pub fn version_of(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    let word = text.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()));
+    word.unwrap_or("unknown").to_owned()
+}
+
+/// The version of one of the crates that matter.
+#[must_use]
+pub fn locked_version(name: &str) -> String {
+    let versions = locked_versions(include_str!("../../Cargo.lock"));
+    versions.get(name).cloned().unwrap_or_default()
+}
+
 /// The versions in a lock file of those crates that matter.
 fn locked_versions(lock: &str) -> BTreeMap<String, String> {
     let value = |line: &str, key: &str| {
@@ -120,6 +141,12 @@ mod tests {
         let versions = locked_versions(include_str!("../../Cargo.lock"));
         assert_eq!(versions.len(), CRATES.len());
         assert!(versions["axum"].starts_with("0."));
+    }
+
+    #[test]
+    fn a_command_can_be_repeated_elsewhere() {
+        let arguments = ["/somewhere/load", "report", "--quick"].map(ToOwned::to_owned);
+        assert_eq!(command_line(arguments.into_iter()), "load report --quick");
     }
 
     #[test]

@@ -33,15 +33,21 @@ impl Server {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(program: &Path, arguments: &[String], log: PathBuf) -> anyhow::Result<Self> {
+        Self::spawn(Command::new(program).args(arguments).env_clear(), log)
+    }
+
+    /// Starts a command in the environment that it has. What it writes goes to the file `log`.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)
             .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
         Ok(Self { child, log })
     }
 
@@ -107,22 +113,62 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already; then there is nothing to kill.
+        // They may have ended already; then there is nothing to kill. A process that was waited
+        // for has no descendants: its id may be another's by now.
+        if let Ok(None) = self.child.try_wait() {
+            let children = family(self.pid()).into_iter().skip(1);
+            let children = children.filter_map(|pid| Pid::from_raw(pid.cast_signed()));
+            for pid in children {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// CPU time that a process has used so far, its children excluded, in seconds.
+/// A process and its descendants, itself first.
+#[must_use]
+pub fn family(pid: u32) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> =
+        pids.filter_map(|pid| Some((pid, stat(pid).ok()?.get(1)?.parse().ok()?))).collect();
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(member) = family.get(next).copied() {
+        let children = parents.iter().filter(|(child, parent)| {
+            // The ids of ended processes are given again: no process is seen twice for sure.
+            *parent == member && !family.contains(child)
+        });
+        let children: Vec<u32> = children.map(|(child, _)| *child).collect();
+        family.extend(children);
+        next += 1;
+    }
+    family
+}
+
+/// The fields of `/proc/PID/stat` from the third, the state, on.
+fn stat(pid: u32) -> anyhow::Result<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program is in parentheses and may contain anything.
+    let (_, fields) = stat.rsplit_once(") ").context("an unknown format of /proc/PID/stat")?;
+    Ok(fields.split(' ').map(ToOwned::to_owned).collect())
+}
+
+/// CPU time that a process and its descendants have used so far, in seconds, those that ended and
+/// were waited for included.
 ///
 /// # Errors
 /// When there is no such process.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name of the program is in parentheses and may contain anything.
-    let (_, fields) = stat.rsplit_once(") ").context("an unknown format of /proc/PID/stat")?;
-    let ticks: u64 = fields.split(' ').skip(11).take(2).flat_map(str::parse::<u64>).sum();
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let ticks = |fields: Vec<String>| -> u64 {
+        fields.iter().skip(11).take(4).flat_map(|field| field.parse::<u64>()).sum()
+    };
+    let own = ticks(stat(pid)?);
+    let others = family(pid).into_iter().skip(1);
+    let others: u64 = others.filter_map(|pid| stat(pid).ok()).map(ticks).sum();
+    Ok((own + others) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// What a process has in memory.
@@ -155,6 +201,21 @@ impl Memory {
             pss_mb: pss.context("no Pss in /proc/PID/smaps_rollup")?,
             mappings: read("maps")?.lines().count(),
         })
+    }
+
+    /// Looks at a process and its descendants.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_family(pid: u32) -> anyhow::Result<Self> {
+        let mut all = Self::of(pid)?;
+        // One that ended meanwhile has nothing in memory.
+        for one in family(pid).into_iter().skip(1).filter_map(|pid| Self::of(pid).ok()) {
+            all.rss_mb += one.rss_mb;
+            all.pss_mb += one.pss_mb;
+            all.mappings += one.mappings;
+        }
+        Ok(all)
     }
 }
 
@@ -206,6 +267,31 @@ mod tests {
         assert!(cpu_seconds(pid).unwrap() > before);
         let memory = Memory::of(pid).unwrap();
         assert!(memory.rss_mb > 1.0 && memory.pss_mb > 0.1 && memory.mappings > 10, "{memory:?}");
+    }
+
+    #[test]
+    fn children_belong_to_a_server_and_end_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 60 & sleep 60 & wait"]);
+        let server = Server::spawn(&mut command, dir.path().join("log")).unwrap();
+        let pid = server.pid();
+        let since = Instant::now();
+        while family(pid).len() < 3 {
+            assert!(since.elapsed() < PATIENCE, "{:?}", family(pid));
+            thread::sleep(Duration::from_millis(5));
+        }
+        let children = family(pid).split_off(1);
+        assert!(Memory::of_family(pid).unwrap().rss_mb > Memory::of(pid).unwrap().rss_mb);
+        drop(server);
+        for child in children {
+            // Their parent is gone: a zombie at most, until somebody waits for it.
+            let gone = || stat(child).map_or(true, |fields| fields[0] == "Z");
+            while !gone() {
+                assert!(since.elapsed() < PATIENCE, "{child} lives");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 
     #[test]

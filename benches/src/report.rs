@@ -53,6 +53,13 @@ impl Spread {
     }
 }
 
+impl From<Spread> for [f64; 3] {
+    /// From the least to the greatest.
+    fn from(spread: Spread) -> Self {
+        [spread.min, spread.median, spread.max]
+    }
+}
+
 /// Single times, as p50 and p99.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Quantiles {
@@ -100,14 +107,15 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// A number from zero up, with its thousands set apart.
+/// A number with its thousands set apart.
 #[must_use]
 pub fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let digits = text.find('.').unwrap_or(text.len());
     let mut out = String::new();
     for (index, digit) in text.chars().enumerate() {
-        if index > 0 && index < digits && (digits - index) % 3 == 0 {
+        let inside = index > 0 && index < digits && !out.ends_with('-');
+        if inside && (digits - index) % 3 == 0 {
             out.push(',');
         }
         out.push(digit);
@@ -193,5 +201,6 @@ mod tests {
     fn thousands_are_set_apart() {
         assert_eq!(number(1_234_567.891, 2), "1,234,567.89");
         assert_eq!(number(123.0, 0), "123");
+        assert_eq!(number(-123_456.0, 0), "-123,456");
     }
 }

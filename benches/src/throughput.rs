@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     client::{Client, get_request},
     gateway::{Gateway, GatewayOptions, path_of},
-    generator::{self, Observed, Plan},
+    generator::{self, Load, Observed, Plan},
     process::{self, Memory, Server},
     report::{Findings, Spread, number, progress, table},
 };
@@ -51,6 +51,8 @@ struct Target {
     addr: SocketAddr,
     path: String,
     pid: u32,
+    /// The body of its answers.
+    expected: Vec<u8>,
 }
 
 /// One target at one number of connections in one round.
@@ -65,7 +67,7 @@ struct Point {
     p99_us: f64,
     p999_us: f64,
     errors: u64,
-    stalled: usize,
+    stalled: u64,
 }
 
 /// All rounds of one target at one number of connections.
@@ -81,7 +83,7 @@ struct Row {
     p99_us: Spread,
     p999_us: Spread,
     errors: u64,
-    stalled: usize,
+    stalled: u64,
 }
 
 /// A server's memory before and after all rounds.
@@ -99,7 +101,10 @@ struct Footprint {
 pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Result<Findings> {
     let guests = gateway.guests(&options.guests)?;
     let dir = gateway.temporary()?;
-    let mayfly = Gateway::start(gateway, &dir.path().join("data"))?;
+    let mut gateway = gateway.clone();
+    // All connections come from one address; the usual limit would refuse some of them.
+    gateway.settings.insert(0, "server.connections_per_address=10000".into());
+    let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     for guest in &guests {
         mayfly.deploy(&guest.name, &guest.wasm, &json!({}))?;
     }
@@ -109,17 +114,9 @@ pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Res
     let mut bare = Server::start(&program, &arguments, dir.path().join("bare-axum.log"))?;
     bare.wait_for(bare_addr)?;
 
-    let mut targets =
-        vec![Target { name: BARE.into(), addr: bare_addr, path: "/".into(), pid: bare.pid() }];
-    targets.extend(guests.iter().map(|guest| Target {
-        name: guest.name.clone(),
-        addr: mayfly.data,
-        path: path_of(&guest.name),
-        pid: mayfly.pid(),
-    }));
-    for target in &targets {
-        let answer = Client::connect(target.addr)?.get(&target.path)?;
-        ensure!(answer.status == 200, "{}: {} {}", target.name, answer.status, answer.text());
+    let mut targets = vec![target(BARE, bare_addr, "/".into(), bare.pid())?];
+    for guest in &guests {
+        targets.push(target(&guest.name, mayfly.data, path_of(&guest.name), mayfly.pid())?);
     }
     let idle = [Memory::of(bare.pid())?, mayfly.memory()?];
     let mut complaints = Vec::new();
@@ -138,6 +135,13 @@ pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Res
     Ok(Findings { markdown, figures, complaints })
 }
 
+/// Its first answer is what all others must be like.
+fn target(name: &str, addr: SocketAddr, path: String, pid: u32) -> anyhow::Result<Target> {
+    let answer = Client::connect(addr)?.get(&path)?;
+    ensure!(answer.status == 200, "{name}: {} {}", answer.status, answer.text());
+    Ok(Target { name: name.to_owned(), addr, path, pid, expected: answer.body })
+}
+
 fn measure(
     targets: &[Target],
     options: &ThroughputOptions,
@@ -151,6 +155,8 @@ fn measure(
                 let plan = Plan {
                     addr: target.addr,
                     request: get_request(target.addr, &target.path),
+                    expected: target.expected.clone(),
+                    load: Load::Closed,
                     connections,
                     threads: options.threads.map_or(cores, NonZero::get),
                     warm_up: Duration::from_millis(options.warm_up_ms),
@@ -194,7 +200,7 @@ fn point(
         p99_us: observed.latency.quantile_us(0.99),
         p999_us: observed.latency.quantile_us(0.999),
         errors: observed.errors,
-        stalled: observed.stalled,
+        stalled: observed.unanswered,
     }
 }
 

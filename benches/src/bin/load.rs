@@ -1,11 +1,12 @@
 //! The load harness. `cargo build --release -p gateway -p benches`, then
 //!
 //! ```text
+//! cargo run --release -p benches --bin load -- report [--quick] [--help]
 //! cargo run --release -p benches --bin load -- [--guests c-hello,hello] [--json out.json]
 //! cargo run --release -p benches --bin load -- cold|deploy|density|fairness [--help]
 //! ```
 //!
-//! Without a subcommand it measures throughput, latency, CPU time and memory beside a bare axum
+//! `report` compares with every peer that it finds and writes docs/benchmarks. Without a subcommand it measures throughput, latency, CPU time and memory beside a bare axum
 //! server. It starts what it measures, on the loopback interface and in a temporary directory, and
 //! stops by itself; the report is Markdown on standard output.
 
@@ -13,6 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use benches::{
     cold::{self, ColdOptions},
+    comparison::{self, ComparisonOptions},
     density::{self, DensityOptions},
     deploy::{self, DeployOptions},
     fairness::{self, FairnessOptions},
@@ -46,6 +48,8 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Scenario {
+    /// The gateway, a bare axum server and every peer on this machine, as a report with plots
+    Report(Box<Args<ComparisonOptions>>),
     /// Requests of functions that have left memory
     Cold(Args<ColdOptions>),
     /// Uploads, up to the first answer
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<()> {
     let common = match &cli.scenario {
         None => &cli.common,
+        Some(Scenario::Report(args)) => &args.common,
         Some(Scenario::Cold(args)) => &args.common,
         Some(Scenario::Deploy(args)) => &args.common,
         Some(Scenario::Density(args)) => &args.common,
@@ -86,6 +91,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let mut machine = Machine::observe(&gateway.binary()?, &gateway.scratch());
     let found = match &cli.scenario {
         None => throughput::run(gateway, &cli.throughput)?,
+        Some(Scenario::Report(args)) => comparison::run(gateway, &args.options, &mut machine)?,
         Some(Scenario::Cold(args)) => cold::run(gateway, &args.options)?,
         Some(Scenario::Deploy(args)) => deploy::run(gateway, &args.options)?,
         Some(Scenario::Density(args)) => density::run(gateway, &args.options)?,

@@ -1,0 +1,140 @@
+//! When the requests of an open loop are due.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::{io::unix::AsyncFd, sync::Semaphore};
+
+/// One thread's share of a constant rate. Its connections take turns at it.
+pub(super) struct Arrivals {
+    /// When the first one is due.
+    first: Instant,
+    /// Nanoseconds between two.
+    interval: f64,
+    /// How many there are.
+    total: u64,
+    /// How many were taken by a connection.
+    taken: AtomicU64,
+    /// A permit for each that is due and not taken.
+    due: Semaphore,
+}
+
+impl Arrivals {
+    /// The share of thread `index` of `threads` that together make `rate` requests a second,
+    /// from `begin` on for this long.
+    pub(super) fn share(
+        begin: Instant,
+        length: Duration,
+        rate: f64,
+        index: usize,
+        threads: usize,
+    ) -> Self {
+        let apart = 1e9 / rate;
+        let interval = apart * threads as f64;
+        let offset = apart * index as f64;
+        let total = ((length.as_nanos() as f64 - offset).max(0.0) / interval).ceil() as u64;
+        let first = begin + Duration::from_nanos(offset as u64);
+        Self { first, interval, total, taken: AtomicU64::new(0), due: Semaphore::new(0) }
+    }
+
+    /// Waits until a request is due that no other connection took, and says when it was due.
+    /// Nothing when there will be no more.
+    pub(super) async fn next(&self) -> Option<Instant> {
+        // The semaphore is never closed.
+        self.due.acquire().await.ok()?.forget();
+        // All connections are on one thread: nobody comes between these two lines.
+        let number = self.taken.load(Relaxed);
+        if number == self.total {
+            // Passed on to the next connection, which is to end as well.
+            self.due.add_permits(1);
+            return None;
+        }
+        self.taken.store(number + 1, Relaxed);
+        Some(self.instant(number))
+    }
+
+    /// How many were not taken.
+    pub(super) fn left(&self) -> u64 {
+        self.total - self.taken.load(Relaxed)
+    }
+
+    /// Lets the connections know of each request when it is due. Ends with the last one.
+    ///
+    /// The timers of the async runtime have a resolution of a millisecond, which is more than
+    /// most answers take.
+    pub(super) async fn announce(&self) -> io::Result<()> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd stays the same descriptor; the successor is unsafe"
+        )]
+        let timer = AsyncFd::new(timer)?;
+        let mut announced = 0;
+        while announced < self.total {
+            let passed = Instant::now().saturating_duration_since(self.first);
+            let all = (passed.as_nanos() as f64 / self.interval) as u64 + 1;
+            let all = if self.first > Instant::now() { 0 } else { all.min(self.total) };
+            self.due.add_permits((all - announced) as usize);
+            announced = all;
+            wait_until(&timer, self.instant(announced)).await?;
+        }
+        // For the connection that finds none left.
+        self.due.add_permits(1);
+        Ok(())
+    }
+
+    fn instant(&self, number: u64) -> Instant {
+        self.first + Duration::from_nanos((number as f64 * self.interval) as u64)
+    }
+}
+
+async fn wait_until(timer: &AsyncFd<OwnedFd>, then: Instant) -> io::Result<()> {
+    // A timer set to zero would never ring.
+    let span = then.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+    let it_value =
+        Timespec { tv_sec: span.as_secs() as i64, tv_nsec: i64::from(span.subsec_nanos()) };
+    let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let once = Itimerspec { it_interval, it_value };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &once)?;
+    loop {
+        let mut ready = timer.readable().await?;
+        let rang = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
+        match rang {
+            Ok(outcome) => return outcome.map(|_| ()),
+            // Not yet, after all.
+            Err(_) => continue,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_all_threads_make_the_rate() {
+        let begin = Instant::now();
+        let second = Duration::from_secs(1);
+        let shares: Vec<_> =
+            (0..3).map(|index| Arrivals::share(begin, second, 1_000.0, index, 3)).collect();
+        assert_eq!(shares.iter().map(Arrivals::left).sum::<u64>(), 1_000);
+        let mut all: Vec<_> = shares
+            .iter()
+            .flat_map(|share| (0..share.total).map(|number| share.instant(number)))
+            .collect();
+        all.sort();
+        for (number, instant) in all.iter().enumerate() {
+            let expected = begin + Duration::from_millis(number as u64);
+            let apart = instant.max(&expected).duration_since(*instant.min(&expected));
+            assert!(apart < Duration::from_micros(1), "{number}: {apart:?}");
+        }
+    }
+}
