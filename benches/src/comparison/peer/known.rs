@@ -29,12 +29,12 @@ pub(crate) const WASMTIME_SERVE: &str = "wasmtime serve";
 
 pub(crate) const FRESH: &str = "a fresh instance for each request";
 
-// Found by trying, on Linux 6.18: resetting memory by what was written to it needs a kernel that
-// can tell (6.7), and without support for concurrency or collected garbage instances are cheaper.
-const BEST_MEMORY: &str = "-Opooling-allocator,pooling-pagemap-scan=y,\
+// A kernel that can tell what was written to memory (Linux 6.7) makes it cheap to reset. Support
+// for concurrency, which costs as much again, cannot be switched off: the server is built on it.
+const BEST_MEMORY: &str = "-Opooling-allocator=y,pooling-pagemap-scan=y,\
                            pooling-memory-keep-resident=2097152,pooling-table-keep-resident=65536,\
                            pooling-total-core-instances=4000";
-const BEST_FEATURES: &str = "-Wconcurrency-support=n,component-model-async=n,gc-support=n";
+const BEST_FEATURES: &str = "-Wgc-support=n";
 
 /// All of them.
 pub(super) const KNOWN: &[Peer] = &[
