@@ -2,7 +2,7 @@
 //!
 //! Each target is a server process of its own with one guest. All run for the whole time and take
 //! turns under load, so that what the neighbours of this machine do falls on all alike
-//! ([`schedule`]). Ratios are taken within a round ([`figures`]).
+//! (`schedule`). Ratios are taken within a round (`figures`).
 
 mod figures;
 mod peer;

@@ -2,7 +2,7 @@
 //!
 //! In a closed loop each connection sends its next request when the answer to the last has
 //! arrived. In an open loop requests are due at a constant rate, whatever the server does
-//! ([`Arrivals`]): the next free connection sends the one that is due, and its time counts from
+//! (`arrivals`): the next free connection sends the one that is due, and its time counts from
 //! when it was due. So a server that pauses is charged for all that had to wait meanwhile.
 //!
 //! It shares the machine with the server, so it does little: one request, written beforehand, and

@@ -1,4 +1,4 @@
-//! Other servers: where they are found and how they are started. Which ones: [`known`].
+//! Other servers: where they are found and how they are started. Which ones: `known`.
 
 mod known;
 
