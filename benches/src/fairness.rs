@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Client, get_request},
     gateway::{Gateway, GatewayOptions, path_of},
-    generator::{self, Plan},
+    generator::{self, Load, Plan},
     histogram::Histogram,
     report::{Findings, Spread, number, progress, table},
 };
@@ -147,9 +147,12 @@ fn back_to_back(
     options: &FairnessOptions,
     complaints: &mut Vec<String>,
 ) -> anyhow::Result<Figures> {
+    let expected = Client::connect(mayfly.data)?.get(&path_of(&options.guest))?.body;
     let plan = Plan {
         addr: mayfly.data,
         request: get_request(mayfly.data, &path_of(&options.guest)),
+        expected,
+        load: Load::Closed,
         connections: options.connections.into(),
         threads: 1,
         warm_up: WARM_UP,
@@ -157,7 +160,7 @@ fn back_to_back(
     };
     let (observed, ..) = generator::run(plan, || ())?;
     complaints.extend(observed.first_error.map(|error| format!("the short guest: {error}")));
-    let errors = observed.errors + observed.stalled as u64;
+    let errors = observed.errors + observed.unanswered;
     Ok(Figures::of(&observed.latency, observed.elapsed, errors))
 }
 
