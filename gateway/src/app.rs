@@ -3,13 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use hyper_util::service::TowerToHyperService;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics,
     WaitingConfig,
 };
 use store::Store;
 use tokio::{
-    runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time,
@@ -22,11 +22,13 @@ use crate::{
     edge::Edge,
     guest_logs,
     invoker::{Invoker, InvokerMetrics},
-    middleware,
+    middleware::DataPlane,
     refusals::Refusals,
     routes::{self, Functions},
     server::Server,
-    telemetry, token, warm,
+    telemetry,
+    threads::Threads,
+    token, warm,
 };
 
 /// The first administrator's token, for the command line.
@@ -44,9 +46,9 @@ const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
 
 /// Runs the gateway until it is told to stop by SIGTERM or SIGINT; a second signal ends the drain.
 ///
-/// Requests to functions are served on `data`, everything else on `control`, so that neither
-/// can keep the other from working.
-pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Result<()> {
+/// Requests to functions are served on threads of their own, so that they and everything else
+/// cannot keep each other from working.
+pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()> {
     telemetry::start_log(&config.logs)?;
     // Before anybody is told that we are here.
     let mut signals = StopSignals::listen()?;
@@ -68,13 +70,14 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     let deployer = Deployer::new(store.clone(), Arc::clone(&pool), Arc::clone(&catalog), &config);
 
     let (data_addr, server) = (config.listen, config.server.clone());
-    let data_server = data.spawn(async move { Server::bind(data_addr, &server).await }).await??;
+    let data_server =
+        threads.accept().spawn(async move { Server::bind(data_addr, &server).await }).await??;
     let control_server = Server::bind(config.admin_listen, &config.server).await?;
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
-    let data_plane = middleware::data_plane(edge, config.server.in_flight, &refusals);
+    let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, refusals));
     let warm_catalog = Arc::clone(&catalog);
     let functions = Functions {
         deployer,
@@ -85,8 +88,17 @@ pub async fn run(config: Config, data: Handle, control: Handle) -> anyhow::Resul
     };
     let control_plane = routes::control_plane(functions, registry, readiness);
 
-    let data_task = data.spawn(data_server.run(data_plane, data_stopped));
-    let control_task = control.spawn(control_server.run(control_plane, control_stopped));
+    let data_task = threads.accept().spawn(data_server.run(
+        threads.data(),
+        move |peer| data_plane.connection(peer),
+        data_stopped,
+    ));
+    let control = threads.control();
+    let control_task = control.spawn(control_server.run(
+        vec![control.clone()],
+        move |_| TowerToHyperService::new(control_plane.clone()),
+        control_stopped,
+    ));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     // Both end with the process: they only ever repeat what can be repeated.

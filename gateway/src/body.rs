@@ -9,19 +9,20 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use runtime_pool::{BodyError, ResponseBody};
-use tokio::sync::OwnedSemaphorePermit;
+
+use crate::middleware::Place;
 
 /// A response's body, with what must be held until it has ended or was dropped.
 #[derive(Debug)]
 pub(crate) struct EdgeBody {
     body: ResponseBody,
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<Place>,
 }
 
 impl EdgeBody {
-    /// Keeps `permit` for as long as there is something to send.
-    pub(crate) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
-        self.held = Some(permit);
+    /// Keeps `place` for as long as there is something to send.
+    pub(crate) fn holding(mut self, place: Place) -> Self {
+        self.held = Some(place);
         self
     }
 }

@@ -1,12 +1,6 @@
 //! The data plane: from a request's address to a function, and its answer back.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body as _;
@@ -23,7 +17,6 @@ use crate::{
     problem::{OUTCOME, Problem, REQUEST_ID},
     refusals::{Refusals, id_header},
     route_table,
-    server::Peer,
     server_timing::{self, SERVER_TIMING},
 };
 
@@ -34,13 +27,8 @@ const TIMING_SECRET: &str = "mayfly-server-timing";
 /// Headers that only the gateway may set.
 const OWN_PREFIX: &str = "mayfly-";
 
-/// Serves one listener's requests to functions. Cheap to clone.
-#[derive(Clone)]
+/// Serves one listener's requests to functions.
 pub(crate) struct Edge {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     catalog: Arc<Catalog>,
     invoker: Invoker,
     refusals: Arc<Refusals>,
@@ -56,40 +44,29 @@ impl Edge {
         refusals: Arc<Refusals>,
         config: &ServerSection,
     ) -> Self {
-        let shared = Shared {
+        Self {
             catalog,
             invoker,
             refusals,
             uri_bytes: config.uri_bytes,
             no_mount: "".into(),
             timing_secret: config.timing_secret.clone(),
-        };
-        Self { shared: Arc::new(shared) }
-    }
-}
-
-impl tower::Service<Request<Incoming>> for Edge {
-    type Response = Response<EdgeBody>;
-    type Error = std::convert::Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
+        }
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let invocation = shared.refusals.next_invocation();
-            Ok(match shared.serve(request, invocation).await {
-                Ok(response) => response,
-                Err(problem) => shared.refusals.answer(problem, invocation),
-            })
-        })
+    /// Answers one request of the client at `peer`.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        invocation: u128,
+    ) -> Response<EdgeBody> {
+        match self.serve(request, peer, invocation).await {
+            Ok(response) => response,
+            Err(problem) => self.refusals.answer(problem, invocation),
+        }
     }
-}
 
-impl Shared {
     /// Whether a request shows that it may see how answers come about. The guest does not see it.
     fn asks_for_timing(&self, headers: &mut HeaderMap) -> bool {
         let Some(shown) = headers.remove(TIMING_SECRET) else { return false };
@@ -100,9 +77,9 @@ impl Shared {
     async fn serve(
         &self,
         request: Request<Incoming>,
+        peer: SocketAddr,
         invocation: u128,
     ) -> Result<Response<EdgeBody>, Problem> {
-        let peer = request.extensions().get::<Peer>().map_or_else(unknown_peer, |peer| peer.0);
         let (mut parts, body) = request.into_parts();
         if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.uri_bytes) {
             return Err(Problem::target_too_long(self.uri_bytes));
@@ -192,11 +169,6 @@ fn remove_own(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-}
-
-/// Only a listener that does not say who calls leads here.
-fn unknown_peer() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], 0))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Invoker {
         let since = Instant::now();
         let (function, mut start) = match target.hot.get(since) {
             Some(function) => (function, Start::resident()),
-            None => self.resident(target, since).await?,
+            None => Box::pin(self.resident(target, since)).await?,
         };
         match function.invoke(request, caller, start).await {
             Ok((response, mut start)) => {

@@ -9,7 +9,7 @@
 
 #![forbid(unsafe_code)]
 
-pub mod app;
+mod app;
 mod body;
 mod catalog;
 pub mod cli;
@@ -27,5 +27,6 @@ mod routes;
 mod server;
 mod server_timing;
 mod telemetry;
+mod threads;
 mod token;
 mod warm;

@@ -5,33 +5,87 @@ mod in_flight;
 mod request_id;
 mod unwind;
 
-use std::sync::Arc;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use store::Store;
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use utoipa_axum::router::OpenApiRouter;
 
-use self::{in_flight::InFlight, unwind::Unwind};
-use crate::{edge::Edge, problem::Problem, refusals::Refusals};
+use self::{in_flight::InFlight, unwind::caught};
+use crate::{
+    body::EdgeBody,
+    edge::Edge,
+    problem::Problem,
+    refusals::{Names, Refusals},
+};
 
-pub(crate) use self::auth::require_token;
+pub(crate) use self::{auth::require_token, in_flight::Place};
 
 /// Requests that the control plane handles at once. Arbitrary, large enough for many deploys.
 const CONTROL_IN_FLIGHT: usize = 256;
 
 /// What serves the data plane.
-pub(crate) type DataPlane = InFlight<Unwind<Edge>>;
+pub(crate) struct DataPlane {
+    edge: Edge,
+    in_flight: Arc<InFlight>,
+    refusals: Arc<Refusals>,
+}
 
-/// Wraps the data plane. Few and our own, because each request pays for each.
-pub(crate) fn data_plane(edge: Edge, in_flight: usize, refusals: &Arc<Refusals>) -> DataPlane {
-    ServiceBuilder::new()
+impl DataPlane {
+    pub(crate) fn new(edge: Edge, in_flight: usize, refusals: Arc<Refusals>) -> Self {
+        Self { edge, in_flight: Arc::new(InFlight::new(in_flight)), refusals }
+    }
+
+    /// What serves the connection of the client at `peer`.
+    pub(crate) fn connection(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<EdgeBody>,
+        Error = Infallible,
+        Future: Send,
+    > + use<> {
+        let names = self.refusals.names();
+        let connection = Arc::new(Connection { plane: Arc::clone(self), peer, names });
+        service_fn(move |request| Arc::clone(&connection).answer(request))
+    }
+}
+
+/// One connection to the data plane. Its requests share it, and so count references where no
+/// other thread does.
+struct Connection {
+    plane: Arc<DataPlane>,
+    peer: SocketAddr,
+    names: Names,
+}
+
+impl Connection {
+    /// Answers one request. Few layers and our own, because each request pays for each.
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<EdgeBody>, Infallible> {
+        let DataPlane { edge, in_flight, refusals } = &*self.plane;
+        let invocation = self.names.next();
         // Outermost: a full gateway answers before it has looked at anything. The place is held
         // until the response's body has ended.
-        .layer_fn(|inner| InFlight::new(inner, in_flight, Arc::clone(refusals)))
+        let Some(place) = InFlight::enter(in_flight) else {
+            return Ok(refusals.answer(Problem::overloaded(), invocation));
+        };
         // Around everything that runs our code, so that a panic costs one request.
-        .layer_fn(|inner| Unwind::new(inner, Arc::clone(refusals)))
-        .service(edge)
+        let response = match caught(edge.answer(request, self.peer, invocation)).await {
+            Some(response) => response,
+            None => refusals.answer(Problem::broken(), invocation),
+        };
+        Ok(response.map(|body| body.holding(place)))
+    }
 }
 
 /// Wraps the control plane's routes; those that need a token have their own layers inside.

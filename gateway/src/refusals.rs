@@ -12,13 +12,31 @@ use crate::{
 };
 
 /// Gives invocations their names, and answers the requests that were refused or failed.
-///
-/// A name is unique within the process, and among processes by chance.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     process: u64,
-    next: AtomicU64,
+    connections: AtomicU64,
     problems: IntCounterVec,
+}
+
+/// Names for the invocations that come over one connection. A name is unique within the process,
+/// and among processes by chance.
+#[derive(Debug)]
+pub(crate) struct Names {
+    connection: u128,
+    used: AtomicU64,
+}
+
+/// Bits of a name that count a connection's invocations: enough for months of them.
+const INVOCATION_BITS: u32 = 40;
+/// Bits of a name that count connections.
+const CONNECTION_BITS: u32 = 36;
+
+impl Names {
+    /// The name of the connection's next invocation.
+    pub(crate) fn next(&self) -> u128 {
+        self.connection + u128::from(self.used.fetch_add(1, Relaxed))
+    }
 }
 
 impl Refusals {
@@ -29,25 +47,22 @@ impl Refusals {
             &["type"],
         )?;
         registry.register(Box::new(problems.clone()))?;
-        Ok(Self { process, next: AtomicU64::new(0), problems })
+        Ok(Self { process, connections: AtomicU64::new(0), problems })
     }
 
-    /// The name of the next invocation.
-    pub(crate) fn next_invocation(&self) -> u128 {
-        u128::from(self.process) << 64 | u128::from(self.next.fetch_add(1, Relaxed))
+    /// Names for one more connection: its requests need not ask here, where all threads meet.
+    pub(crate) fn names(&self) -> Names {
+        let process = u128::from(self.process) << CONNECTION_BITS;
+        let connection = process + u128::from(self.connections.fetch_add(1, Relaxed));
+        Names { connection: connection << INVOCATION_BITS, used: AtomicU64::new(0) }
     }
 
-    /// The answer to an invocation that was refused or failed.
+    /// The answer to a request that was refused or failed.
     pub(crate) fn answer(&self, problem: Problem, invocation: u128) -> Response<EdgeBody> {
         self.problems.with_label_values(&[problem.slug()]).inc();
         let mut response = problem.for_invocation(invocation).into_edge_response();
         response.headers_mut().insert(REQUEST_ID, id_header(invocation));
         response
-    }
-
-    /// The answer to a request that became no invocation. It has a name all the same.
-    pub(crate) fn refuse(&self, problem: Problem) -> Response<EdgeBody> {
-        self.answer(problem, self.next_invocation())
     }
 }
 
@@ -74,5 +89,16 @@ mod tests {
     fn an_invocations_name_is_its_number_in_hexadecimal() {
         let number = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
         assert_eq!(id_text(number), *b"0123456789abcdef0011223344556677");
+    }
+
+    #[test]
+    fn no_two_invocations_have_the_same_name() {
+        let refusals = Refusals::new(7, &Registry::new()).unwrap();
+        let connections = [refusals.names(), refusals.names()];
+        let mut names: Vec<_> =
+            connections.iter().flat_map(|names| [names.next(), names.next()]).collect();
+        names.dedup();
+        assert_eq!(names.len(), 4);
+        assert!(names.is_sorted(), "{names:x?}");
     }
 }

@@ -15,18 +15,18 @@ use http_body::Body;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
+    service::Service,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::watch,
     time,
 };
-use tower::Service;
 
 use self::connection::{Activity, Answering, Noted, Spoken, spoken};
 use crate::config::ServerSection;
@@ -44,10 +44,6 @@ const HEADER_LIST: u32 = 16 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 /// An HTTP/2 client that does not answer a ping for this long is gone.
 const PING: Duration = Duration::from_secs(20);
-
-/// The client's end of the connection, as an extension of each request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// A bound listener.
 pub(crate) struct Server {
@@ -70,9 +66,17 @@ impl Server {
     }
 
     /// Serves until `stop` says so; then lets requests in flight end, for a bounded time.
-    pub(crate) async fn run<S, B>(self, service: S, mut stop: watch::Receiver<bool>)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    ///
+    /// `service` makes what answers the requests of one connection. Each connection is served by
+    /// one of `threads`, by the one that has the fewest.
+    pub(crate) async fn run<M, S, B>(
+        self,
+        threads: Vec<Handle>,
+        service: M,
+        mut stop: watch::Receiver<bool>,
+    ) where
+        M: Fn(SocketAddr) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         B: Body + Send + 'static,
@@ -80,7 +84,7 @@ impl Server {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let protocols = Arc::new(Protocols::new(&self.config));
-        let connections = Arc::new(Connections::new(&self.config));
+        let connections = Arc::new(Connections::new(&self.config, threads.len()));
         let graceful = GracefulShutdown::new();
         loop {
             let (stream, peer) = tokio::select! {
@@ -95,17 +99,21 @@ impl Server {
                 () = stopped(&mut stop) => break,
             };
             let Some(place) = Connections::join(&connections, peer.ip()) else { continue };
+            // Its events belong to the thread that serves it, not to the one that accepts.
+            let Ok(stream) = stream.into_std() else { continue };
             let served = Served {
-                service: service.clone(),
+                service: service(peer),
                 protocols: Arc::clone(&protocols),
-                peer: Peer(peer),
+                peer,
                 watcher: graceful.watcher(),
             };
             let stop = stop.clone();
             // Ends with the connection; the drain below waits for its watcher.
-            tokio::spawn(async move {
+            threads[place.thread].spawn(async move {
                 let _place = place;
-                served.serve(stream, stop).await;
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    served.serve(stream, stop).await;
+                }
             });
         }
         drop(self.listener);
@@ -165,13 +173,13 @@ impl Protocols {
 struct Served<S> {
     service: S,
     protocols: Arc<Protocols>,
-    peer: Peer,
+    peer: SocketAddr,
     watcher: Watcher,
 }
 
 impl<S, B> Served<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,
@@ -193,8 +201,7 @@ where
         let Some(spoken) = spoken else { return };
         let activity = Activity::new();
         let io = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
-        let service = Answering { inner: service, peer, activity: Arc::clone(&activity) };
-        let service = TowerToHyperService::new(service);
+        let service = Answering { inner: service, activity: Arc::clone(&activity) };
         let over = activity.over(spoken, protocols.head, protocols.idle);
         let result = match spoken {
             Spoken::Http1 => {
@@ -216,28 +223,29 @@ where
         };
         // What a client does to its connection is its own business.
         if let Err(error) = result {
-            tracing::debug!(peer = %peer.0, %error, "a connection ended");
+            tracing::debug!(%peer, %error, "a connection ended");
         }
     }
 }
 
-/// Counts connections, in all and by address.
+/// Counts connections, in all, by address and by thread.
 struct Connections {
     open: Mutex<Open>,
     total_max: usize,
     address_max: usize,
 }
 
-#[derive(Default)]
 struct Open {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    by_thread: Vec<usize>,
 }
 
 impl Connections {
-    fn new(config: &ServerSection) -> Self {
+    fn new(config: &ServerSection, threads: usize) -> Self {
+        let by_thread = vec![0; threads];
         Self {
-            open: Mutex::default(),
+            open: Mutex::new(Open { total: 0, by_address: HashMap::new(), by_thread }),
             total_max: config.connections,
             address_max: config.connections_per_address_max(),
         }
@@ -252,7 +260,9 @@ impl Connections {
         }
         open.total += 1;
         open.by_address.insert(address, here + 1);
-        Some(Place { connections: Arc::clone(connections), address })
+        let thread = (0..open.by_thread.len()).min_by_key(|&thread| open.by_thread[thread])?;
+        open.by_thread[thread] += 1;
+        Some(Place { connections: Arc::clone(connections), address, thread })
     }
 }
 
@@ -260,12 +270,15 @@ impl Connections {
 struct Place {
     connections: Arc<Connections>,
     address: IpAddr,
+    /// The thread that serves it, as an index.
+    thread: usize,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
+        open.by_thread[self.thread] -= 1;
         if let Some(here) = open.by_address.get_mut(&self.address) {
             *here -= 1;
             if *here == 0 {
@@ -283,7 +296,7 @@ mod tests {
     fn places_are_counted_by_address_and_given_back() {
         let config =
             ServerSection { connections: 3, connections_per_address: 2, ..Default::default() };
-        let connections = Arc::new(Connections::new(&config));
+        let connections = Arc::new(Connections::new(&config, 1));
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let join = |address| Connections::join(&connections, address);
         let first = join(a).unwrap();
@@ -293,5 +306,15 @@ mod tests {
         assert!(join(b).is_none(), "the listener is full");
         drop(first);
         assert!(join(b).is_some());
+    }
+    #[test]
+    fn the_thread_with_the_fewest_connections_gets_the_next() {
+        let connections = Arc::new(Connections::new(&ServerSection::default(), 2));
+        let join = || Connections::join(&connections, IpAddr::from([192, 0, 2, 1])).unwrap();
+        let (first, second, third) = (join(), join(), join());
+        assert_eq!([first.thread, second.thread, third.thread], [0, 1, 0]);
+        drop(first);
+        drop(third);
+        assert_eq!([join(), join()].map(|place| place.thread), [0, 0]);
     }
 }

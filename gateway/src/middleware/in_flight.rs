@@ -1,75 +1,57 @@
 //! At most so many requests at once, bodies included.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use http::{Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::Service;
-
-use crate::{body::EdgeBody, problem::Problem, refusals::Refusals};
-
-/// Refuses at once what would be too much. The tower crate's own limit lets go at the response's
-/// head, so that streams would not be counted.
-#[derive(Clone)]
-pub(crate) struct InFlight<S> {
-    inner: S,
-    places: Arc<Semaphore>,
-    refusals: Arc<Refusals>,
+/// Counts requests. On a cache line of its own: every thread writes to it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct InFlight {
+    taken: AtomicUsize,
+    max: usize,
 }
 
-impl<S> InFlight<S> {
-    pub(crate) fn new(inner: S, max: usize, refusals: Arc<Refusals>) -> Self {
-        Self { inner, places: Arc::new(Semaphore::new(max)), refusals }
+/// A request's place; given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<InFlight>);
+
+impl InFlight {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), max }
+    }
+
+    /// A place, or none at once. To be held until the response's body has ended: who lets go of
+    /// it at the head does not count streams.
+    pub(crate) fn enter(in_flight: &Arc<Self>) -> Option<Place> {
+        let place = Place(Arc::clone(in_flight));
+        // Whoever is one too many takes its own place back by dropping it.
+        (in_flight.taken.fetch_add(1, Relaxed) < in_flight.max).then_some(place)
     }
 }
 
-impl<S, B> Service<Request<B>> for InFlight<S>
-where
-    S: Service<Request<B>, Response = Response<EdgeBody>>,
-    S::Future: Unpin,
-{
-    type Response = Response<EdgeBody>;
-    type Error = S::Error;
-    type Future = Admitted<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => Admitted::Yes { call: self.inner.call(request), place: Some(place) },
-            Err(_) => Admitted::No(Some(self.refusals.refuse(Problem::overloaded()))),
-        }
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
     }
 }
 
-/// The future of a call that had a place, or had none.
-pub(crate) enum Admitted<F> {
-    Yes { call: F, place: Option<OwnedSemaphorePermit> },
-    No(Option<Response<EdgeBody>>),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<F, E> Future for Admitted<F>
-where
-    F: Future<Output = Result<Response<EdgeBody>, E>> + Unpin,
-{
-    type Output = Result<Response<EdgeBody>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Yes { call, place } => Pin::new(call).poll(cx).map_ok(|response| {
-                let place = place.take().expect("a future is not polled after its end");
-                response.map(|body| body.holding(place))
-            }),
-            Self::No(refusal) => {
-                Poll::Ready(Ok(refusal.take().expect("a future is not polled after its end")))
-            }
-        }
+    #[test]
+    fn who_finds_no_place_takes_none() {
+        let in_flight = Arc::new(InFlight::new(2));
+        let enter = || InFlight::enter(&in_flight);
+        let (first, second) = (enter().unwrap(), enter().unwrap());
+        assert!(enter().is_none());
+        assert!(enter().is_none());
+        drop(first);
+        let third = enter().unwrap();
+        assert!(enter().is_none());
+        drop((second, third));
+        assert_eq!(in_flight.taken.load(Relaxed), 0);
     }
 }

@@ -1,72 +1,14 @@
 //! A panic ends one request, not its connection's other requests and not the process.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::Future, panic::AssertUnwindSafe};
 
-use futures_util::{FutureExt as _, future::CatchUnwind};
-use http::{Request, Response};
-use tower::Service;
+use futures_util::FutureExt as _;
 
-use crate::{body::EdgeBody, problem::Problem, refusals::Refusals};
-
-/// Turns a panic into a problem.
-#[derive(Clone)]
-pub(crate) struct Unwind<S> {
-    inner: S,
-    refusals: Arc<Refusals>,
-}
-
-impl<S> Unwind<S> {
-    pub(crate) fn new(inner: S, refusals: Arc<Refusals>) -> Self {
-        Self { inner, refusals }
-    }
-}
-
-impl<S, B> Service<Request<B>> for Unwind<S>
-where
-    S: Service<Request<B>, Response = Response<EdgeBody>>,
-    S::Future: Unpin,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Caught<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // What a panicking call leaves half done is its own instance, which is dropped.
-        Caught {
-            call: AssertUnwindSafe(self.inner.call(request)).catch_unwind(),
-            refusals: Arc::clone(&self.refusals),
-        }
-    }
-}
-
-/// The future of a call that may panic.
-pub(crate) struct Caught<F> {
-    call: CatchUnwind<AssertUnwindSafe<F>>,
-    refusals: Arc<Refusals>,
-}
-
-impl<F, E> Future for Caught<F>
-where
-    F: Future<Output = Result<Response<EdgeBody>, E>> + Unpin,
-{
-    type Output = Result<Response<EdgeBody>, E>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The panic's message is in the log already: the hook wrote it.
-        Pin::new(&mut self.call)
-            .poll(cx)
-            .map(|result| result.unwrap_or_else(|_| Ok(self.refusals.refuse(Problem::broken()))))
-    }
+/// What `call` comes to, or nothing if it panics.
+pub(crate) fn caught<T>(call: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    // What a panicking call leaves half done is its own instance, which is dropped. The panic's
+    // message is in the log already: the hook wrote it.
+    AssertUnwindSafe(call).catch_unwind().map(Result::ok)
 }
 
 #[cfg(test)]
@@ -74,22 +16,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_becomes_an_internal_problem() {
-        let panicking = tower::service_fn(|request: Request<()>| {
-            let call: Pin<Box<dyn Future<Output = Result<Response<EdgeBody>, ()>> + Send>> =
-                Box::pin(async move {
-                    assert!(request.headers().is_empty(), "on purpose");
-                    panic!("on purpose")
-                });
-            call
-        });
-        let response = Unwind::new(
-            panicking,
-            Arc::new(Refusals::new(1, &prometheus::Registry::new()).unwrap()),
-        )
-        .call(Request::new(()))
-        .await
-        .unwrap();
-        assert_eq!(response.status(), 500);
+    async fn a_panic_ends_its_call_alone() {
+        assert_eq!(caught(async { 1 }).await, Some(1));
+        let panics: Option<()> = caught(async { panic!("on purpose") }).await;
+        assert_eq!(panics, None);
     }
 }

@@ -18,16 +18,13 @@ use std::{
 
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::Service};
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{self, Instant},
 };
-use tower::Service;
-
-use super::Peer;
 
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -191,11 +188,9 @@ impl AsyncWrite for Noted {
     }
 }
 
-/// The service of one connection: tells who calls, and notes when requests begin and end.
-#[derive(Clone)]
+/// The service of one connection: notes when requests begin and end.
 pub(super) struct Answering<S> {
     pub(super) inner: S,
-    pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -207,13 +202,8 @@ where
     type Error = S::Error;
     type Future = AnsweringFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
-        request.extensions_mut().insert(self.peer);
         AnsweringFuture { answer: self.inner.call(request), in_flight: Some(in_flight) }
     }
 }
