@@ -13,7 +13,7 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
-use crate::{artifact::Kind, error::StartError, limits::TABLE_ELEMENTS};
+use crate::{artifact::Kind, error::StartError, limits::TABLE_ELEMENTS, mend::mend};
 
 /// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
@@ -154,6 +154,10 @@ pub(crate) fn pooled_engine(
     let engine = wasmtime::Engine::new(&engine_config)
         .map_err(|cause| StartError { what: "reserving the pool of instances", cause })?;
     tick(&engine)?;
+    // One for the process is enough.
+    if kind == EngineKind::Lean && PoolingAllocationConfig::is_pagemap_scan_available() {
+        mend(engine.weak())?;
+    }
     Ok(engine)
 }
 

@@ -25,6 +25,7 @@ mod key;
 mod limits;
 mod link;
 mod long;
+mod mend;
 mod metrics;
 mod native;
 mod outbound;

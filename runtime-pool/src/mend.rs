@@ -1,0 +1,239 @@
+//! Mends memories whose written pages lie in too many pieces.
+//!
+//! When an instance ends, Wasmtime asks the kernel which pages of its memory were written, and
+//! copies those back from the module's image. The answer has room for 32 pieces; whatever lies
+//! beyond the 32nd is unmapped instead. Unmapping interrupts every other thread of the process,
+//! and so does each page that the next guest then touches again: a JavaScript engine, which
+//! writes here and there, costs four times as much on two threads as on one.
+//!
+//! Wasmtime has no setting for this. But two pieces become one if the pages between them count as
+//! written, too. So this thread looks for such memories now and then and makes the smallest gaps
+//! in them writable, which changes no content. A mended slot stays so, because its pages stay.
+
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    ptr, thread,
+    time::Duration,
+};
+
+use rustix::{
+    mm::{Advice, madvise},
+    param::page_size,
+};
+use wasmtime::EngineWeak;
+
+use crate::error::StartError;
+
+/// How often to look. A slot is mended in two or three rounds.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How often to look when that had no use.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// Page faults within a pause below which there is nothing to look for: unmapping causes dozens
+/// with each invocation, and instances that are reset by copying cause none.
+const FAULTS: u64 = 500;
+/// Pieces for which the kernel's answer has room, as Wasmtime asks.
+const ROOM: usize = 32;
+/// Pieces to leave. Some less than there is room for, because not every request writes the same.
+const LEAVE: usize = 24;
+/// Pages that one round may add to a memory: from then on each invocation copies them.
+const ADD_MAX: usize = 64;
+/// What the files of native code are called, which hold the images of memories.
+const CODE_SUFFIX: &str = ".cwasm";
+
+/// Starts a thread that mends until the last handle to the engine is dropped.
+pub(crate) fn mend(engine: EngineWeak) -> Result<(), StartError> {
+    let failed = |cause: io::Error| StartError { what: "mending memories", cause: cause.into() };
+    let pages = File::open("/proc/self/pagemap").map_err(failed)?;
+    thread::Builder::new()
+        .name("mayfly-mend".into())
+        .spawn(move || {
+            let (mut pause, mut faults) = (PAUSE, 0);
+            while engine.upgrade().is_some() {
+                thread::sleep(pause);
+                // What cannot be read costs speed and nothing else.
+                let now = page_faults().unwrap_or(faults);
+                if now - faults >= FAULTS {
+                    let joined = round(&pages).unwrap_or(0);
+                    pause = if joined > 0 { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+                }
+                faults = now;
+            }
+        })
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// Page faults of this process so far that read nothing from a disk.
+fn page_faults() -> Option<u64> {
+    // The second field is the program's name in parentheses, and the tenth is ours.
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(7)?.parse().ok()
+}
+
+/// Looks at all memories once; returns how many gaps it has closed.
+fn round(pages: &File) -> io::Result<usize> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let mut closed = 0;
+    for memory in memories(&maps) {
+        // It may be gone by now.
+        closed += close_gaps(pages, &memory).unwrap_or(0);
+    }
+    Ok(closed)
+}
+
+fn close_gaps(pages: &File, memory: &Range<usize>) -> io::Result<usize> {
+    let gaps = gaps(&pieces(&written(pages, memory)?));
+    for gap in &gaps {
+        let (start, len) = (memory.start + gap.start * page_size(), gap.len() * page_size());
+        #[expect(unsafe_code, reason = "there is no other way to make pages writable early")]
+        // SAFETY: this does what a write to these pages would do first, and does not write. Should
+        // something else be mapped there by now, its content stays as it is, too.
+        unsafe {
+            madvise(ptr::with_exposed_provenance_mut(start), len, Advice::LinuxPopulateWrite)?;
+        }
+    }
+    Ok(gaps.len())
+}
+
+/// Addresses of the accessible parts of memories that have an image, of a list of mappings.
+fn memories(maps: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut mappings = maps.lines().filter_map(mapping).peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let mut memory = mappings.next()?;
+            while let Some(next) = mappings.next_if(|next| {
+                memory.writable && next.writable && next.range.start == memory.range.end
+            }) {
+                memory.range.end = next.range.end;
+                memory.image |= next.image;
+            }
+            if memory.writable && memory.image {
+                return Some(memory.range);
+            }
+        }
+    })
+}
+
+struct Mapping {
+    range: Range<usize>,
+    writable: bool,
+    image: bool,
+}
+
+/// A line such as `7f00-7f10 rw-p 00001000 fe:00 4711   /a/file`.
+fn mapping(line: &str) -> Option<Mapping> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let address = |digits| usize::from_str_radix(digits, 16).ok();
+    Some(Mapping {
+        range: address(start)?..address(end)?,
+        writable: rest.starts_with("rw-p"),
+        image: rest.ends_with(CODE_SUFFIX),
+    })
+}
+
+/// Which pages of a memory were written: those that are there, and are no file's.
+fn written(pages: &File, memory: &Range<usize>) -> io::Result<Vec<bool>> {
+    const ENTRY: usize = size_of::<u64>();
+    let mut entries = vec![0; memory.len() / page_size() * ENTRY];
+    pages.read_exact_at(&mut entries, (memory.start / page_size() * ENTRY) as u64)?;
+    let (entries, _) = entries.as_chunks::<ENTRY>();
+    Ok(entries
+        .iter()
+        .map(|&entry| {
+            let entry = u64::from_ne_bytes(entry);
+            let (present, of_file) = (entry >> 63 == 1, entry >> 61 & 1 == 1);
+            present && !of_file
+        })
+        .collect())
+}
+
+/// Where written pages lie side by side, as indices.
+fn pieces(written: &[bool]) -> Vec<Range<usize>> {
+    let mut pieces: Vec<Range<usize>> = Vec::new();
+    for page in (0..written.len()).filter(|&page| written[page]) {
+        match pieces.last_mut() {
+            Some(last) if last.end == page => last.end += 1,
+            _ => pieces.push(page..page + 1),
+        }
+    }
+    pieces
+}
+
+/// The gaps to close, smallest first; none if there are few pieces.
+fn gaps(pieces: &[Range<usize>]) -> Vec<Range<usize>> {
+    // A memory at rest whose reset was cut short has as many pieces as there was room for.
+    if pieces.len() < ROOM {
+        return Vec::new();
+    }
+    let mut gaps: Vec<_> = pieces.windows(2).map(|pair| pair[0].end..pair[1].start).collect();
+    gaps.sort_by_key(ExactSizeIterator::len);
+    let mut left = ADD_MAX;
+    gaps.truncate(pieces.len() - LEAVE);
+    gaps.retain(|gap| {
+        let fits = gap.len() <= left;
+        left -= if fits { gap.len() } else { 0 };
+        fits
+    });
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_is_found_by_its_image() {
+        let maps = "\
+            1000-3000 rw-p 00000000 00:00 0 \n\
+            3000-5000 rw-p 00005000 fe:00 7      /data/code/a.cwasm\n\
+            5000-6000 rw-p 00000000 00:00 0 \n\
+            6000-9000 ---p 00000000 00:00 0 \n\
+            9000-a000 rw-p 00000000 00:00 0      [heap]\n\
+            b000-c000 r-xp 00000000 fe:00 7      /data/code/a.cwasm\n\
+            d000-e000 rw-p 00001000 fe:00 8      /data/code/b.cwasm\n";
+        assert_eq!(memories(maps).collect::<Vec<_>>(), [0x1000..0x6000, 0xd000..0xe000]);
+    }
+
+    #[test]
+    fn the_smallest_gaps_are_closed_until_there_is_room() {
+        // Gaps of one page and of three in turn.
+        let pieces: Vec<_> =
+            (0..20).flat_map(|n| [6 * n..6 * n + 1, 6 * n + 2..6 * n + 3]).collect();
+        let gaps = gaps(&pieces);
+        assert_eq!(gaps.len(), 40 - LEAVE);
+        assert!(gaps.iter().all(|gap| gap.len() == 1), "{gaps:?}");
+    }
+
+    #[test]
+    fn few_pieces_are_left_alone_and_wide_gaps_stay_open() {
+        assert!(gaps(&(0..ROOM - 1).map(|n| 2 * n..2 * n + 1).collect::<Vec<_>>()).is_empty());
+        assert!(gaps(&(0..ROOM).map(|n| 100 * n..100 * n + 1).collect::<Vec<_>>()).is_empty());
+    }
+
+    #[test]
+    fn memory_in_many_pieces_is_mended_and_keeps_its_content() {
+        const PAGES: usize = 200;
+        let size = page_size();
+        let mut memory = vec![0_u8; PAGES * size];
+        let first = memory.as_ptr().align_offset(size);
+        for page in (0..PAGES / 2).step_by(2) {
+            memory[first + page * size] = 7;
+        }
+        let start = memory.as_ptr().expose_provenance() + first;
+        let range = start..start + (PAGES - 1) * size;
+        let pages = File::open("/proc/self/pagemap").unwrap();
+        let count = || pieces(&written(&pages, &range).unwrap()).len();
+        assert!(count() >= ROOM, "{}", count());
+
+        assert!(close_gaps(&pages, &range).unwrap() > 0);
+
+        assert!(count() < ROOM, "{}", count());
+        for page in 0..PAGES / 2 {
+            assert_eq!(memory[first + page * size], if page % 2 == 0 { 7 } else { 0 });
+        }
+    }
+}
