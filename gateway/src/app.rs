@@ -10,8 +10,10 @@ use runtime_pool::{
 };
 use store::Store;
 use tokio::{
+    runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
     time,
 };
 
@@ -101,9 +103,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     ));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
-    // Both end with the process: they only ever repeat what can be repeated.
-    let warm_task = control.spawn(warm::keep(warm_catalog, Arc::clone(&pool)));
-    let tidy_task = control.spawn(tidy(Arc::clone(&pool), store.clone()));
+    let upkeep = upkeep(control, warm_catalog, &pool, &store);
     ready.send_replace(true);
 
     signals.next().await;
@@ -123,13 +123,20 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
         () = signals.next() => {}
     }
     // Who still writes lines has had the whole drain; what has arrived is kept.
-    warm_task.abort();
-    tidy_task.abort();
+    drop(upkeep);
     drop(pool);
     let _ = time::timeout(Duration::from_secs(2), log_task).await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is done now and then. Ends when it is dropped: it only ever repeats what can be repeated.
+fn upkeep(control: &Handle, catalog: Arc<Catalog>, pool: &Arc<Pool>, store: &Store) -> JoinSet<()> {
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn_on(warm::keep(catalog, Arc::clone(pool)), control);
+    upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
+    upkeep
 }
 
 /// What the pool is made with.
