@@ -71,9 +71,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
         Invoker::new(Arc::clone(&pool), InvokerMetrics::register(&registry, pool_metrics)?);
     let deployer = Deployer::new(store.clone(), Arc::clone(&pool), Arc::clone(&catalog), &config);
 
-    let (data_addr, server) = (config.listen, config.server.clone());
-    let data_server =
-        threads.accept().spawn(async move { Server::bind(data_addr, &server).await }).await??;
+    let data_server = bind_data(&config, threads).await?;
     let control_server = Server::bind(config.admin_listen, &config.server).await?;
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
@@ -129,6 +127,12 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Listens where functions are called, on the thread that accepts.
+async fn bind_data(config: &Config, threads: &Threads) -> anyhow::Result<Server> {
+    let (addr, server) = (config.listen, config.server.clone());
+    threads.accept().spawn(async move { Server::bind(addr, &server).await }).await?
 }
 
 /// What is done now and then. Ends when it is dropped: it only ever repeats what can be repeated.
