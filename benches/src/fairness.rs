@@ -102,7 +102,10 @@ type Ends = BTreeMap<String, u64>;
 pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Result<Findings> {
     let guests = gateway.guests(&[options.guest.clone(), options.looping.clone()])?;
     let dir = gateway.temporary()?;
-    let mayfly = Gateway::start(gateway, &dir.path().join("data"))?;
+    let mut gateway = gateway.clone();
+    // All connections come from one address; the usual limit might refuse some of them.
+    gateway.settings.insert(0, "server.connections_per_address=10000".into());
+    let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     let (short, looping) = (&guests[0], &guests[1]);
     let settings = json!({ "cpu_ms": options.cpu_ms, "concurrency": options.loops });
     mayfly.deploy(&short.name, &short.wasm, &json!({}))?;
