@@ -88,17 +88,14 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     };
     let control_plane = routes::control_plane(functions, registry, readiness);
 
-    let data_task = threads.accept().spawn(data_server.run(
-        threads.data(),
-        move |peer| data_plane.connection(peer),
-        data_stopped,
-    ));
+    let data_task = threads
+        .data()
+        .spawn(data_server.run(move |peer| data_plane.connection(peer), data_stopped));
     let control = threads.control();
-    let control_task = control.spawn(control_server.run(
-        vec![control.clone()],
-        move |_| TowerToHyperService::new(control_plane.clone()),
-        control_stopped,
-    ));
+    let control_task = control.spawn(
+        control_server
+            .run(move |_| TowerToHyperService::new(control_plane.clone()), control_stopped),
+    );
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     let upkeep = upkeep(control, warm_catalog, &pool, &store);
@@ -129,10 +126,10 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Listens where functions are called, on the thread that accepts.
+/// Listens where functions are called, on the threads that serve that.
 async fn bind_data(config: &Config, threads: &Threads) -> anyhow::Result<Server> {
     let (addr, server) = (config.listen, config.server.clone());
-    threads.accept().spawn(async move { Server::bind(addr, &server).await }).await?
+    threads.data().spawn(async move { Server::bind(addr, &server).await }).await?
 }
 
 /// What is done now and then. Ends when it is dropped: it only ever repeats what can be repeated.

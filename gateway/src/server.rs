@@ -23,7 +23,6 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    runtime::Handle,
     sync::watch,
     time,
 };
@@ -67,14 +66,9 @@ impl Server {
 
     /// Serves until `stop` says so; then lets requests in flight end, for a bounded time.
     ///
-    /// `service` makes what answers the requests of one connection. Each connection is served by
-    /// one of `threads`, by the one that has the fewest.
-    pub(crate) async fn run<M, S, B>(
-        self,
-        threads: Vec<Handle>,
-        service: M,
-        mut stop: watch::Receiver<bool>,
-    ) where
+    /// `service` makes what answers the requests of one connection.
+    pub(crate) async fn run<M, S, B>(self, service: M, mut stop: watch::Receiver<bool>)
+    where
         M: Fn(SocketAddr) -> S,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send,
@@ -84,7 +78,7 @@ impl Server {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let protocols = Arc::new(Protocols::new(&self.config));
-        let connections = Arc::new(Connections::new(&self.config, threads.len()));
+        let connections = Arc::new(Connections::new(&self.config));
         let graceful = GracefulShutdown::new();
         loop {
             let (stream, peer) = tokio::select! {
@@ -99,8 +93,6 @@ impl Server {
                 () = stopped(&mut stop) => break,
             };
             let Some(place) = Connections::join(&connections, peer.ip()) else { continue };
-            // Its events belong to the thread that serves it, not to the one that accepts.
-            let Ok(stream) = stream.into_std() else { continue };
             let served = Served {
                 service: service(peer),
                 protocols: Arc::clone(&protocols),
@@ -109,11 +101,9 @@ impl Server {
             };
             let stop = stop.clone();
             // Ends with the connection; the drain below waits for its watcher.
-            threads[place.thread].spawn(async move {
+            tokio::spawn(async move {
                 let _place = place;
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    served.serve(stream, stop).await;
-                }
+                served.serve(stream, stop).await;
             });
         }
         drop(self.listener);
@@ -228,24 +218,23 @@ where
     }
 }
 
-/// Counts connections, in all, by address and by thread.
+/// Counts connections, in all and by address.
 struct Connections {
     open: Mutex<Open>,
     total_max: usize,
     address_max: usize,
 }
 
+#[derive(Default)]
 struct Open {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
-    by_thread: Vec<usize>,
 }
 
 impl Connections {
-    fn new(config: &ServerSection, threads: usize) -> Self {
-        let by_thread = vec![0; threads];
+    fn new(config: &ServerSection) -> Self {
         Self {
-            open: Mutex::new(Open { total: 0, by_address: HashMap::new(), by_thread }),
+            open: Mutex::default(),
             total_max: config.connections,
             address_max: config.connections_per_address_max(),
         }
@@ -260,9 +249,7 @@ impl Connections {
         }
         open.total += 1;
         open.by_address.insert(address, here + 1);
-        let thread = (0..open.by_thread.len()).min_by_key(|&thread| open.by_thread[thread])?;
-        open.by_thread[thread] += 1;
-        Some(Place { connections: Arc::clone(connections), address, thread })
+        Some(Place { connections: Arc::clone(connections), address })
     }
 }
 
@@ -270,15 +257,12 @@ impl Connections {
 struct Place {
     connections: Arc<Connections>,
     address: IpAddr,
-    /// The thread that serves it, as an index.
-    thread: usize,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        open.by_thread[self.thread] -= 1;
         if let Some(here) = open.by_address.get_mut(&self.address) {
             *here -= 1;
             if *here == 0 {
@@ -296,7 +280,7 @@ mod tests {
     fn places_are_counted_by_address_and_given_back() {
         let config =
             ServerSection { connections: 3, connections_per_address: 2, ..Default::default() };
-        let connections = Arc::new(Connections::new(&config, 1));
+        let connections = Arc::new(Connections::new(&config));
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let join = |address| Connections::join(&connections, address);
         let first = join(a).unwrap();
@@ -306,15 +290,5 @@ mod tests {
         assert!(join(b).is_none(), "the listener is full");
         drop(first);
         assert!(join(b).is_some());
-    }
-    #[test]
-    fn the_thread_with_the_fewest_connections_gets_the_next() {
-        let connections = Arc::new(Connections::new(&ServerSection::default(), 2));
-        let join = || Connections::join(&connections, IpAddr::from([192, 0, 2, 1])).unwrap();
-        let (first, second, third) = (join(), join(), join());
-        assert_eq!([first.thread, second.thread, third.thread], [0, 1, 0]);
-        drop(first);
-        drop(third);
-        assert_eq!([join(), join()].map(|place| place.thread), [0, 0]);
     }
 }

@@ -28,8 +28,8 @@ use crate::{StartError, cpu::thread_cpu_ns};
 /// is looked at, may come right after it has begun; and starting a large guest takes a millisecond.
 const SHORT: Duration = Duration::from_micros(2_500);
 /// How long a function is taken for a long one after it was. Each time it is not, a guest of it
-/// may keep a thread of short ones busy for two ticks: this makes that 1 % of the time at most.
-const REMEMBERED: Duration = Duration::from_secs(1);
+/// may keep a thread of short ones busy for three ticks: this makes that 1 % of the time at most.
+const REMEMBERED: Duration = Duration::from_millis(1_500);
 /// The lowest priority that does not starve.
 const NICE: i32 = 19;
 
@@ -104,7 +104,8 @@ impl Lane {
         // Boxed, so that it can go elsewhere after it has begun.
         let mut guest = Box::pin(guest);
         if !self.was_long() {
-            if let Ended::Done(output) = (WhileShort { guest: guest.as_mut() }).await {
+            let short = WhileShort { guest: guest.as_mut(), suspect: false };
+            if let Ended::Done(output) = short.await {
                 return output;
             }
             self.remember();
@@ -116,7 +117,7 @@ impl Lane {
         });
         match Task(task).await {
             Ok((output, longest_ns)) => {
-                if u128::from(longest_ns) > SHORT.as_nanos() {
+                if is_long(longest_ns) {
                     self.remember();
                 }
                 output
@@ -146,23 +147,43 @@ enum Ended<T> {
     Long,
 }
 
-/// Polls a guest until it is done or turns out to be long. The clock is that on the wall, because
-/// it costs next to nothing; at worst a guest is moved that was kept from computing.
+/// Polls a guest until it is done or turns out to be long. The clock on the wall, which costs next
+/// to nothing, only raises the suspicion: on a busy machine it goes on while the thread waits for
+/// a core. The turn after that is measured in CPU time.
 struct WhileShort<'a, F> {
     guest: Pin<&'a mut F>,
+    suspect: bool,
 }
 
 impl<F: Future> Future for WhileShort<'_, F> {
     type Output = Ended<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.suspect {
+            let started = thread_cpu_ns();
+            return match self.guest.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Ended::Done(output)),
+                Poll::Pending if is_long(thread_cpu_ns() - started) => Poll::Ready(Ended::Long),
+                Poll::Pending => {
+                    self.suspect = false;
+                    Poll::Pending
+                }
+            };
+        }
         let started = Instant::now();
         match self.guest.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ended::Done(output)),
-            Poll::Pending if started.elapsed() > SHORT => Poll::Ready(Ended::Long),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.suspect = started.elapsed() > SHORT;
+                Poll::Pending
+            }
         }
     }
+}
+
+/// Whether a guest that has computed for so long without a pause is a long one.
+fn is_long(cpu_ns: u64) -> bool {
+    u128::from(cpu_ns) > SHORT.as_nanos()
 }
 
 /// A guest on a thread of long ones, and the most that it has computed without a pause. That is
@@ -233,11 +254,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_guest_that_was_kept_from_computing_is_not_long() {
+        let threads = LongThreads::start().unwrap();
+        let lane = threads.lane();
+        let moved = lane.run(async {
+            for _ in 0..3 {
+                // The clock on the wall goes on; that of the thread does not.
+                thread::sleep(2 * SHORT);
+                yield_now().await;
+            }
+            on_a_long_thread()
+        });
+        assert!(!moved.await);
+        assert!(!lane.run(async { on_a_long_thread() }).await);
+    }
+
+    #[tokio::test]
     async fn a_long_guest_goes_on_elsewhere_and_the_next_one_begins_there() {
         let threads = LongThreads::start().unwrap();
         let lane = threads.lane();
         let long = async {
             let began = on_a_long_thread();
+            compute().await;
             compute().await;
             (began, on_a_long_thread())
         };
@@ -271,6 +309,7 @@ mod tests {
         let lane = threads.lane();
         let panicking = tokio::spawn(async move {
             lane.run(async {
+                compute().await;
                 compute().await;
                 panic!("on purpose");
             })

@@ -2,9 +2,10 @@
 //!
 //! One iteration makes a store and an instance, calls its handler and drops everything. What the
 //! gateway uses is `pooling-scan`; the settings are those of `runtime-pool/src/engine.rs`, where
-//! they matter to an instance.
+//! they matter to an instance. `limited` and `unlimited` are the same with all limits and deadlines
+//! that the gateway sets, and with none: the difference is what they cost.
 
-use std::{cell::OnceCell, sync::Arc, time::Duration};
+use std::{cell::OnceCell, sync::Arc, thread, time::Duration};
 
 use benches::guest;
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use tokio::{
     sync::oneshot,
 };
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
+    ResourceLimiter, Store, UpdateDeadline,
     component::{Component, Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -39,15 +41,21 @@ enum Strategy {
     PoolingScan,
     /// `PoolingScan` on an engine that can run WASI 0.3.
     Concurrent,
+    /// `PoolingScan` with all limits and deadlines, and a clock that ticks.
+    Limited,
+    /// `PoolingScan` with none.
+    Unlimited,
 }
 
 impl Strategy {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::OnDemand,
         Self::Pooling,
         Self::PoolingDecommitBatch,
         Self::PoolingScan,
         Self::Concurrent,
+        Self::Limited,
+        Self::Unlimited,
     ];
 
     fn name(self) -> &'static str {
@@ -57,17 +65,19 @@ impl Strategy {
             Self::PoolingDecommitBatch => "pooling-decommit-batch",
             Self::PoolingScan => "pooling-scan",
             Self::Concurrent => "concurrent",
+            Self::Limited => "limited",
+            Self::Unlimited => "unlimited",
         }
     }
 
     fn needs_scan(self) -> bool {
-        matches!(self, Self::PoolingScan | Self::Concurrent)
+        !matches!(self, Self::OnDemand | Self::Pooling | Self::PoolingDecommitBatch)
     }
 
     fn engine(self) -> Engine {
         let mut config = Config::new();
         config
-            .epoch_interruption(true)
+            .epoch_interruption(!matches!(self, Self::Unlimited))
             .gc_support(false)
             .concurrency_support(matches!(self, Self::Concurrent))
             .max_wasm_stack(512 << 10)
@@ -79,7 +89,7 @@ impl Strategy {
             Self::PoolingDecommitBatch => {
                 pooling.decommit_batch_size(128);
             }
-            Self::PoolingScan | Self::Concurrent => {
+            Self::PoolingScan | Self::Concurrent | Self::Limited | Self::Unlimited => {
                 pooling
                     .pagemap_scan(Enabled::Yes)
                     .linear_memory_keep_resident(32 << 20)
@@ -88,12 +98,24 @@ impl Strategy {
         }
         config.allocation_strategy(match self {
             Self::OnDemand => InstanceAllocationStrategy::OnDemand,
-            Self::Pooling | Self::PoolingDecommitBatch | Self::PoolingScan | Self::Concurrent => {
-                InstanceAllocationStrategy::Pooling(pooling)
-            }
+            _ => InstanceAllocationStrategy::Pooling(pooling),
         });
-        Engine::new(&config).unwrap()
+        let engine = Engine::new(&config).unwrap();
+        if matches!(self, Self::Limited) {
+            tick(engine.weak());
+        }
+        engine
     }
+}
+
+/// Advances the epoch, as the gateway does, until the engine is dropped.
+fn tick(engine: EngineWeak) {
+    thread::spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
 }
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -118,8 +140,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     let component = Component::new(linker.engine(), &guest.wasm).unwrap();
                     ProxyPre::new(linker.instantiate_pre(&component).unwrap()).unwrap()
                 });
-                answer(&runtime, pre);
-                bencher.to_async(&runtime).iter(|| call(pre));
+                let limited = matches!(strategy, Strategy::Limited);
+                answer(&runtime, pre, limited);
+                bencher.to_async(&runtime).iter(|| call(pre, limited));
             });
         }
     }
@@ -134,15 +157,21 @@ fn linker(engine: &Engine) -> Linker<Host> {
 }
 
 /// A guest that does not answer is not worth measuring.
-fn answer(runtime: &Runtime, pre: &ProxyPre<Host>) {
-    assert_eq!(runtime.block_on(call(pre)), 200);
+fn answer(runtime: &Runtime, pre: &ProxyPre<Host>, limited: bool) {
+    assert_eq!(runtime.block_on(call(pre, limited)), 200);
 }
 
 /// The life of an instance; returns the status of its response.
-async fn call(pre: &ProxyPre<Host>) -> u16 {
+async fn call(pre: &ProxyPre<Host>, limited: bool) -> u16 {
     let mut store = Store::new(pre.engine(), Host::default());
-    // Nobody advances the epoch.
     store.set_epoch_deadline(1);
+    if limited {
+        store.limiter(|host| &mut host.memory);
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+        store.set_hostcall_fuel(1 << 20);
+        store.set_max_component_handles(16_384);
+        store.data_mut().table.set_max_capacity(16_384);
+    }
     let proxy = pre.instantiate_async(&mut store).await.unwrap();
     let (sender, head) = oneshot::channel();
     let request = http::Request::get("http://bench.localhost/");
@@ -166,6 +195,32 @@ struct Host {
     http: WasiHttpCtx,
     table: ResourceTable,
     outbound: Denied,
+    memory: Memory,
+}
+
+/// Counts memory, and has enough.
+#[derive(Default)]
+struct Memory(usize);
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.0 += desired - current;
+        Ok(self.0 <= 128 << 20)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= 20_000)
+    }
 }
 
 impl WasiView for Host {
