@@ -10,7 +10,7 @@ use std::{cell::OnceCell, sync::Arc, thread, time::Duration};
 use benches::guest;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::oneshot,
@@ -180,12 +180,20 @@ async fn call(pre: &ProxyPre<Host>, limited: bool) -> u16 {
     let request = http.new_incoming_request(Scheme::Http, request).unwrap();
     let answer = http
         .new_response_outparam_from_callback(move |response| {
-            let _ = sender.send(response.map(|response| response.status().as_u16()));
+            let _ = sender.send(response);
         })
         .unwrap();
     let handler = proxy.wasi_http_incoming_handler();
-    handler.call_handle(&mut store, request, answer).await.unwrap();
-    head.await.unwrap().unwrap()
+    let read = async {
+        let response = head.await.unwrap().unwrap();
+        let status = response.status().as_u16();
+        // A guest whose body nobody reads waits or gives up.
+        response.into_body().collect().await.unwrap();
+        status
+    };
+    let (returned, status) = tokio::join!(handler.call_handle(&mut store, request, answer), read);
+    returned.unwrap();
+    status
 }
 
 /// What a component can reach: nothing.

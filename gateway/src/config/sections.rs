@@ -111,7 +111,7 @@ impl Default for PoolSection {
             loads: 4,
             warm_instances: 100,
             warm_bytes: GIB,
-            warm_from_us: 500,
+            warm_from_us: 250,
         }
     }
 }
