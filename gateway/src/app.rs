@@ -3,7 +3,6 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use hyper_util::service::TowerToHyperService;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics,
     WaitingConfig,
@@ -24,7 +23,7 @@ use crate::{
     edge::Edge,
     guest_logs,
     invoker::{Invoker, InvokerMetrics},
-    middleware::DataPlane,
+    middleware::{self, DataPlane, Tokens},
     refusals::Refusals,
     routes::{self, Functions},
     server::Server,
@@ -86,7 +85,8 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
         pool: Arc::clone(&pool),
         public_base: config.public_base(data_server.addr()).into(),
     };
-    let control_plane = routes::control_plane(functions, registry, readiness);
+    let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
+    let control_plane = routes::control_plane(functions, tokens, registry, readiness);
 
     let data_task = threads
         .data()
@@ -94,7 +94,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     let control = threads.control();
     let control_task = control.spawn(
         control_server
-            .run(move |_| TowerToHyperService::new(control_plane.clone()), control_stopped),
+            .run(move |peer| middleware::control_connection(&control_plane, peer), control_stopped),
     );
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));

@@ -1,5 +1,6 @@
 //! The layers around both planes, in the order a request meets them.
 
+mod attempts;
 mod auth;
 mod in_flight;
 mod request_id;
@@ -13,11 +14,13 @@ use hyper::{
     body::Incoming,
     service::{Service, service_fn},
 };
-use store::Store;
-use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
+use hyper_util::service::TowerToHyperService;
+use tower::{
+    ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer, util::MapRequest,
+};
 use utoipa_axum::router::OpenApiRouter;
 
-use self::{in_flight::InFlight, unwind::caught};
+use self::{auth::Peer, in_flight::InFlight, unwind::caught};
 use crate::{
     body::EdgeBody,
     edge::Edge,
@@ -25,7 +28,10 @@ use crate::{
     refusals::{Names, Refusals},
 };
 
-pub(crate) use self::{auth::require_token, in_flight::Place};
+pub(crate) use self::{
+    auth::{SECURITY_SCHEME, Tokens, guarded},
+    in_flight::Place,
+};
 
 /// Requests that the control plane handles at once. Arbitrary, large enough for many deploys.
 const CONTROL_IN_FLIGHT: usize = 256;
@@ -101,6 +107,23 @@ pub(crate) fn control_plane(router: Router) -> Router {
     )
 }
 
+/// What serves the control plane's connection of the client at `peer`.
+pub(crate) fn control_connection(
+    control_plane: &Router,
+    peer: SocketAddr,
+) -> impl Service<
+    Request<Incoming>,
+    Response = axum::response::Response,
+    Error = Infallible,
+    Future: Send,
+> + use<> {
+    let from_peer = move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        request
+    };
+    TowerToHyperService::new(MapRequest::new(control_plane.clone(), from_peer))
+}
+
 /// Bounds what the control plane does at once. Not for probes: who is busy is not dead, and that
 /// is just when somebody wants to see the metrics.
 pub(crate) fn bounded(router: OpenApiRouter) -> OpenApiRouter {
@@ -112,7 +135,3 @@ pub(crate) fn bounded(router: OpenApiRouter) -> OpenApiRouter {
             .layer(GlobalConcurrencyLimitLayer::new(CONTROL_IN_FLIGHT)),
     )
 }
-
-/// What the layer that checks tokens needs.
-#[derive(Clone)]
-pub(crate) struct Tokens(pub(crate) Store);

@@ -6,7 +6,7 @@
 
 mod from_errors;
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -259,6 +259,15 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, Phase::Authenticate, "forbidden", title)
             .detail(format!("the scope {scope:?} is needed"))
             .hint("an administrator can create one: mayfly token create")
+    }
+
+    pub(crate) fn too_many_attempts(wait: Duration) -> Self {
+        let title = "Too many tokens from this address were not valid";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, Phase::Authenticate, "too-many-attempts", title)
+            .detail("tokens that were valid from here lately go on to work; others must wait")
+            .hint("the operator's setting server.auth_failures_per_minute")
+            .retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1))
     }
 
     pub(crate) fn token_in_query() -> Self {

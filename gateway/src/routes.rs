@@ -17,7 +17,6 @@ use axum::{
         DefaultBodyLimit, FromRequest, FromRequestParts, Request,
         rejection::{BytesRejection, FailedToBufferBody},
     },
-    middleware::from_fn_with_state,
 };
 use http::request::Parts;
 use prometheus::Registry;
@@ -36,6 +35,7 @@ use crate::{
     deploy::Deployer,
     middleware::{self, Tokens},
     problem::Problem,
+    token::Scope,
 };
 
 /// Bytes of a JSON body.
@@ -96,29 +96,36 @@ impl<S: Send + Sync> FromRequest<S> for Document {
 )]
 struct Api;
 
-/// Every route of the control plane.
+/// Every route of the control plane. A route is with those that need the same scope; what is in
+/// none of these groups is not served.
 pub(crate) fn control_plane(
     functions: Functions,
+    tokens: Tokens,
     registry: Registry,
     ready: watch::Receiver<bool>,
 ) -> Router {
     let store = functions.store.clone();
-    let guarded = OpenApiRouter::new()
+    let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
-        .routes(routes!(functions::deploy, functions::show, functions::change, functions::delete))
+        .routes(routes!(functions::show))
         .routes(routes!(functions::artifact))
         .routes(routes!(revisions::list))
-        .routes(routes!(revisions::activate))
         .routes(routes!(logs::list))
-        .with_state(functions)
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(tokens::create, tokens::list))
-                .routes(routes!(tokens::revoke))
-                .with_state(store.clone()),
-        )
-        .layer(DefaultBodyLimit::max(JSON_BYTES))
-        .layer(from_fn_with_state(Tokens(store), middleware::require_token));
+        .with_state(functions.clone());
+    let deploy = OpenApiRouter::new()
+        .routes(routes!(functions::deploy, functions::change, functions::delete))
+        .routes(routes!(revisions::activate))
+        .with_state(functions);
+    let admin = OpenApiRouter::new()
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
+        .with_state(store);
+    let tokens = Arc::new(tokens);
+    let needing = |scope, routes| middleware::guarded(&tokens, scope, routes);
+    let guarded = needing(Scope::Read, read)
+        .merge(needing(Scope::Deploy, deploy))
+        .merge(needing(Scope::Admin, admin))
+        .layer(DefaultBodyLimit::max(JSON_BYTES));
     // Around the check of tokens, which asks the database.
     let guarded = middleware::bounded(guarded);
     let open = OpenApiRouter::new()
@@ -133,7 +140,7 @@ pub(crate) fn control_plane(
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     api.components
         .get_or_insert_default()
-        .add_security_scheme("token", SecurityScheme::Http(bearer));
+        .add_security_scheme(middleware::SECURITY_SCHEME, SecurityScheme::Http(bearer));
     let router = router
         .merge(probes::openapi(&api))
         .fallback(async || Problem::no_resource())

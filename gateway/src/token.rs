@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use store::{NewToken, Store};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::deploy::now_ms;
 
@@ -96,9 +96,7 @@ pub(crate) async fn check(
         return Ok(Verdict::Unknown);
     };
     let found = store.token(id).await?;
-    // The same work whether the id exists or not, so that the time tells nothing.
-    let expected = found.as_ref().map_or([0; 32], |token| token.hash);
-    let equal: bool = Sha256::digest(secret).ct_eq(&expected).into();
+    let equal = proves(secret, found.as_ref().map(|token| &token.hash));
     let Some(token) = found.filter(|_| equal) else { return Ok(Verdict::Unknown) };
     let expired = token.expires_ms.is_some_and(|at| at <= now_ms());
     if token.revoked_ms.is_some() || expired {
@@ -110,6 +108,14 @@ pub(crate) async fn check(
         .filter_map(|scope| Scope::parse(scope))
         .any(|scope| scope.covers(needed));
     Ok(if allowed { Verdict::Allowed } else { Verdict::Insufficient })
+}
+
+/// Whether `secret` is the one whose hash was found. Does the same work if none was, so that the
+/// time tells nothing.
+fn proves(secret: &str, found: Option<&[u8; 32]>) -> bool {
+    let expected = found.unwrap_or(&[0; 32]);
+    let equal = Sha256::digest(secret).ct_eq(expected);
+    (equal & Choice::from(u8::from(found.is_some()))).into()
 }
 
 /// Sees to it that the owner of the data directory can administrate: makes a token when its file
@@ -148,6 +154,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+mod timing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -158,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_does_what_its_scope_covers_and_nothing_else() {
+    async fn a03_a_token_does_what_its_scope_covers_and_nothing_else() {
         let (_dir, store) = open().await;
         let fresh = create("ci", &[Scope::Deploy], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
@@ -169,6 +178,26 @@ mod tests {
         ] {
             assert_eq!(check(&store, &fresh.text, needed).await.unwrap(), verdict);
         }
+    }
+
+    #[test]
+    fn a01_a_token_is_an_id_and_256_random_bits_of_which_a_hash_is_stored() {
+        let (one, other) = (create("a", &[], None).unwrap(), create("a", &[], None).unwrap());
+        let (id, secret) = one.text.strip_prefix("mfy_").unwrap().split_once('_').unwrap();
+        assert_eq!((id.len(), secret.len()), (16, 64));
+        assert!(one.text[4..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'_')));
+        assert_eq!(id, one.row.id);
+        assert_eq!(one.row.hash, <[u8; 32]>::from(Sha256::digest(secret)));
+        assert!(one.row.id != other.row.id && one.row.hash != other.row.hash);
+    }
+
+    #[test]
+    fn a02_a_secret_is_proven_by_its_own_hash_alone() {
+        let hash = |secret: &str| <[u8; 32]>::from(Sha256::digest(secret));
+        assert!(proves("s", Some(&hash("s"))));
+        assert!(!proves("s", Some(&hash("t"))));
+        assert!(!proves("s", Some(&[0; 32])));
+        assert!(!proves("s", None));
     }
 
     #[tokio::test]

@@ -60,6 +60,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     // RFC 9110 asks for 8000 octets; smaller is the operator's choice. HTTP's parser stops
     // at 65534.
     ("server.uri_bytes", 64, 65_534),
+    ("server.auth_failures_per_minute", 0, 1_000_000),
     ("server.workers", 0, 1_024),
     ("outbound.connect_ms", 1, HOUR_MS),
     ("outbound.tls_ms", 1, HOUR_MS),

@@ -203,6 +203,9 @@ pub struct ServerSection {
     pub headers: usize,
     /// Length of a request's target.
     pub uri_bytes: usize,
+    /// Tokens from one address that may turn out not to be valid, in a minute; 0 stands for any
+    /// number.
+    pub auth_failures_per_minute: u32,
     /// Whether answers carry `Server-Timing`, for functions whose owners have not said.
     pub timing: bool,
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
@@ -227,6 +230,7 @@ impl Default for ServerSection {
             header_bytes: 64 * KIB as usize,
             headers: 100,
             uri_bytes: 8 * KIB as usize,
+            auth_failures_per_minute: 10,
             timing: true,
             timing_secret: String::new(),
             workers: 0,

@@ -66,7 +66,7 @@ pub(super) struct WhichRevision {
 /// The body is the wasm binary. It becomes a new revision and the active one; when the answer is
 /// sent, the function answers. Bytes that are active already change nothing.
 #[utoipa::path(
-    put, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    put, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "deployFunction",
     params(
         ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter"),
@@ -80,8 +80,6 @@ pub(super) struct WhichRevision {
         (status = 201, description = "A new revision is active", body = FunctionView),
         (status = 200, description = "These bytes are active already", body = FunctionView),
         (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The artifact is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not sent as wasm", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The bytes cannot be a function", body = Problem, content_type = "application/problem+json"),
@@ -106,12 +104,11 @@ pub(super) async fn deploy(
 
 /// Lists functions.
 #[utoipa::path(
-    get, path = "/v1/functions", tag = "functions", security(("token" = [])), params(Page),
+    get, path = "/v1/functions", tag = "functions", params(Page),
     operation_id = "listFunctions",
     responses(
         (status = 200, description = "A page", body = FunctionsView),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -128,13 +125,12 @@ pub(super) async fn list(
 
 /// Shows a function.
 #[utoipa::path(
-    get, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    get, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "showFunction",
     params(("name" = String, Path)),
     responses(
         (status = 200, description = "The function", body = FunctionView),
         (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -153,15 +149,13 @@ pub(super) async fn show(
 
 /// Changes a function's description or settings.
 #[utoipa::path(
-    patch, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    patch, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "changeFunction",
     params(("name" = String, Path)),
     request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The function as it is now", body = FunctionView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Somebody else changed it at the same time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
@@ -191,14 +185,12 @@ pub(super) async fn change(
 
 /// Deletes a function and all its revisions.
 #[utoipa::path(
-    delete, path = "/v1/functions/{name}", tag = "functions", security(("token" = [])),
+    delete, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "deleteFunction",
     params(("name" = String, Path)),
     responses(
         (status = 204, description = "It is gone"),
         (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -216,14 +208,13 @@ pub(super) async fn delete(
 
 /// Gives an artifact's bytes back.
 #[utoipa::path(
-    get, path = "/v1/functions/{name}/artifact", tag = "functions", security(("token" = [])),
+    get, path = "/v1/functions/{name}/artifact", tag = "functions",
     operation_id = "readArtifact",
     params(("name" = String, Path), WhichRevision),
     responses(
         (status = 200, description = "The wasm binary", body = Vec<u8>, content_type = "application/wasm"),
         (status = 304, description = "The bytes that were named in if-none-match"),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
     ),
 )]

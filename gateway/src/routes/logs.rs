@@ -55,13 +55,12 @@ pub(super) struct LineView {
 
 /// Shows a function's log.
 #[utoipa::path(
-    get, path = "/v1/functions/{name}/logs", tag = "functions", security(("token" = [])),
+    get, path = "/v1/functions/{name}/logs", tag = "functions",
     operation_id = "readLogs",
     params(("name" = String, Path), WhichLines),
     responses(
         (status = 200, description = "Lines", body = LogView),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
 )]

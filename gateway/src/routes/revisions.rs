@@ -25,13 +25,12 @@ pub(super) struct RevisionsView {
 
 /// Lists a function's revisions.
 #[utoipa::path(
-    get, path = "/v1/functions/{name}/revisions", tag = "functions", security(("token" = [])),
+    get, path = "/v1/functions/{name}/revisions", tag = "functions",
     operation_id = "listRevisions",
     params(("name" = String, Path), Page),
     responses(
         (status = 200, description = "A page", body = RevisionsView),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -65,13 +64,10 @@ pub(super) async fn list(
 #[utoipa::path(
     post, path = "/v1/functions/{name}/revisions/{revision}/activate", tag = "functions",
     operation_id = "activateRevision",
-    security(("token" = [])),
     params(("name" = String, Path), ("revision" = u32, Path)),
     responses(
         (status = 200, description = "The function as it is now", body = FunctionView),
         (status = 400, description = "Not a name or not a number", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token does not allow it", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
     ),
 )]

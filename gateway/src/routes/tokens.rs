@@ -62,14 +62,12 @@ pub(super) struct TokensView {
 
 /// Makes a token.
 #[utoipa::path(
-    post, path = "/v1/tokens", tag = "tokens", security(("token" = [])),
+    post, path = "/v1/tokens", tag = "tokens",
     operation_id = "createToken",
     request_body = CreateToken,
     responses(
         (status = 201, description = "The token", body = FreshTokenView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not an administrator's token", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -101,12 +99,10 @@ pub(super) async fn create(
 
 /// Lists tokens, without their secrets.
 #[utoipa::path(
-    get, path = "/v1/tokens", tag = "tokens", security(("token" = [])),
+    get, path = "/v1/tokens", tag = "tokens",
     operation_id = "listTokens",
     responses(
         (status = 200, description = "All tokens", body = TokensView),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not an administrator's token", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(State(store): State<Store>) -> Result<Json<TokensView>, Problem> {
@@ -123,13 +119,11 @@ pub(super) async fn list(State(store): State<Store>) -> Result<Json<TokensView>,
 
 /// Revokes a token. It stops working at once.
 #[utoipa::path(
-    delete, path = "/v1/tokens/{id}", tag = "tokens", security(("token" = [])),
+    delete, path = "/v1/tokens/{id}", tag = "tokens",
     operation_id = "revokeToken",
     params(("id" = String, Path)),
     responses(
         (status = 204, description = "It works no more"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not an administrator's token", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such token", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -1,6 +1,10 @@
 //! An HTTP client that hides nothing: one connection a request unless a test wants otherwise.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, request};
@@ -11,7 +15,12 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::mpsc,
+    task::AbortHandle,
+    time,
+};
 
 /// How long anything may take: only a test that would hang gets this far. Compiling a JavaScript
 /// engine takes 15 seconds of CPU time, and ten times that where two other programs want both
@@ -39,6 +48,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 /// A request that is being put together.
 pub(crate) struct Call {
     address: SocketAddr,
+    from: Option<IpAddr>,
     request: request::Builder,
     body: Body,
 }
@@ -46,7 +56,13 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn new(address: SocketAddr, method: Method, target: &str) -> Self {
         let request = Request::builder().method(method).uri(target);
-        Self { address, request, body: whole(Bytes::new()) }
+        Self { address, from: None, request, body: whole(Bytes::new()) }
+    }
+
+    /// Another address of this machine to send it from.
+    pub(crate) fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -93,7 +109,7 @@ impl Call {
     }
 
     async fn try_open(self) -> Result<Stream, Broken> {
-        let mut connection = Connection::try_open(self.address).await?;
+        let mut connection = Connection::try_open(self.address, self.from).await?;
         let response = patiently(connection.sender.send_request(self.request()?)).await??;
         Ok(Stream::new(response, connection.task))
     }
@@ -116,11 +132,15 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        Self::try_open(address).await.unwrap()
+        Self::try_open(address, None).await.unwrap()
     }
 
-    async fn try_open(address: SocketAddr) -> Result<Self, Broken> {
-        let socket = patiently(TcpStream::connect(address)).await??;
+    async fn try_open(address: SocketAddr, from: Option<IpAddr>) -> Result<Self, Broken> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(from) = from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let socket = patiently(socket.connect(address)).await??;
         socket.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         let task = Task::new(async move { drop(connection.await) });

@@ -190,10 +190,15 @@ async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
 }
 
 #[tokio::test]
-async fn a_control_plane_that_others_could_reach_must_be_asked_for() {
-    let serve = ["serve", "--admin-listen", "0.0.0.0:0", "--listen", "127.0.0.1:0"];
-    let output = run(mayfly(&serve)).await;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("admin_listen") && said.contains("insecure_admin"), "{said}");
+async fn a07_a_control_plane_that_others_could_reach_must_be_asked_for() {
+    let shown = run(mayfly(&["config", "show"])).await;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(r#"admin_listen = "127.0.0.1:9090""#), "{shown}");
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9090"] {
+        let serve = ["serve", "--admin-listen", address, "--listen", "127.0.0.1:0"];
+        let output = run(mayfly(&serve)).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("admin_listen") && said.contains("insecure_admin"), "{said}");
+    }
 }

@@ -9,6 +9,7 @@ mod client;
 mod guests;
 mod test_gateway;
 
+mod auth;
 mod bench;
 mod cgi;
 mod cli;

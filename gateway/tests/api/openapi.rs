@@ -68,30 +68,81 @@ fn find_references(value: &Value, found: &mut Vec<String>) {
 async fn every_operation_in_the_document_is_there() {
     let gateway = TestGateway::start().await;
     for (method, path, _) in operations(&document(&gateway).await) {
-        let target =
-            path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x");
+        let target = target(&path);
         let answer = gateway.control(method.clone(), &target).send().await;
         let missing = answer.text().contains("no-resource") || answer.status() == 405;
         assert!(!missing, "{method} {target}: {answer:?}");
     }
 }
 
+/// An address that a path of the document stands for. Nothing is there.
+fn target(path: &str) -> String {
+    path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x")
+}
+
+/// The scope that an operation needs by the document; none for what is open to all.
+fn needed(operation: &Value) -> Option<&str> {
+    let security = operation.get("security")?;
+    let scope = security[0]["token"][0].as_str().unwrap();
+    assert_eq!(*security, json!([{"token": [scope]}]), "exactly one scope");
+    Some(scope)
+}
+
 #[tokio::test]
-async fn every_operation_but_the_probes_needs_a_token() {
+async fn a03_every_operation_but_the_probes_needs_a_token() {
     let gateway = TestGateway::start().await;
     for (method, path, operation) in operations(&document(&gateway).await) {
-        let target =
-            path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x");
-        let answer = gateway.anonymous(method.clone(), &target).send().await;
+        let answer = gateway.anonymous(method.clone(), &target(&path)).send().await;
         if is_open(&path) {
-            assert!(operation["security"].is_null(), "{method} {path}");
-            assert_eq!(answer.status(), 200, "{method} {path}");
-        } else {
-            assert_eq!(operation["security"], json!([{"token": []}]), "{method} {path}");
-            assert!(operation["responses"]["401"].is_object(), "{method} {path}");
-            assert_eq!(answer.problem(), (401, "unauthorized"), "{method} {path}");
+            assert_eq!((needed(&operation), answer.status()), (None, 200), "{method} {path}");
+            continue;
+        }
+        let needed = needed(&operation).unwrap();
+        let reads = method == Method::GET && path.starts_with("/v1/functions");
+        assert!(needed != "read" || method == Method::GET, "{method} {path} changes something");
+        assert!(needed == "admin" || !path.starts_with("/v1/tokens"), "{method} {path}");
+        assert!(needed == "read" || !reads, "{method} {path} only reads");
+        for status in ["401", "403", "429"] {
+            assert!(operation["responses"][status].is_object(), "{method} {path}: {status}");
+        }
+        assert_eq!(answer.problem(), (401, "unauthorized"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a03_every_operation_is_refused_with_every_scope_that_does_not_cover_it() {
+    let gateway = TestGateway::start().await;
+    let token = async |scopes: &[&str]| {
+        let wanted = json!({"name": "t", "scopes": scopes});
+        let made = gateway.control(Method::POST, "/v1/tokens").json(&wanted).send().await;
+        made.json()["token"].as_str().unwrap().to_owned()
+    };
+    // Each scope with what it covers, by itself and with others.
+    let tokens = [
+        (token(&[]).await, vec![]),
+        (token(&["read"]).await, vec!["read"]),
+        (token(&["deploy"]).await, vec!["read", "deploy"]),
+        (token(&["read", "deploy"]).await, vec!["read", "deploy"]),
+        (token(&["admin"]).await, vec!["read", "deploy", "admin"]),
+    ];
+    let mut tried = 0;
+    for (method, path, operation) in operations(&document(&gateway).await) {
+        let Some(needed) = needed(&operation) else { continue };
+        for (token, covers) in &tokens {
+            let call = gateway.anonymous(method.clone(), &target(&path));
+            let answer = call.header("authorization", &format!("Bearer {token}")).send().await;
+            let (what, allowed) =
+                (format!("{method} {path} with {covers:?}"), covers.contains(&needed));
+            if allowed {
+                assert!(![401, 403, 429].contains(&answer.status()), "{what}: {answer:?}");
+            } else {
+                assert_eq!(answer.problem(), (403, "forbidden"), "{what}");
+                assert!(answer.detail().contains(&format!("{needed:?}")), "{what}");
+            }
+            tried += 1;
         }
     }
+    assert!(tried >= 5 * 11, "{tried}");
 }
 
 /// What the document says about one schema, against an answer.

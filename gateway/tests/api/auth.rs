@@ -1,0 +1,200 @@
+//! Who may use the control plane.
+
+use std::{fs, net::IpAddr};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Answer, Call},
+    guests::guest,
+    test_gateway::TestGateway,
+};
+
+/// A new token with these scopes: its text and its id.
+async fn token(gateway: &TestGateway, wanted: &Value) -> (String, String) {
+    let made = gateway.control(Method::POST, "/v1/tokens").json(wanted).send().await;
+    assert_eq!(made.status(), 201, "{made:?}");
+    let text = |name: &str| made.json()[name].as_str().unwrap().to_owned();
+    (text("token"), text("id"))
+}
+
+async fn list_with(gateway: &TestGateway, authorization: &str) -> Answer {
+    let call = gateway.anonymous(Method::GET, "/v1/functions");
+    call.header("authorization", authorization).send().await
+}
+
+#[tokio::test]
+async fn without_a_valid_token_nothing_is_told() {
+    let gateway = TestGateway::start().await;
+    let good = gateway.token();
+    let missing = gateway.anonymous(Method::GET, "/v1/functions").send().await;
+    assert_eq!(missing.problem(), (401, "unauthorized"));
+    assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
+    for wrong in [
+        "Bearer".to_owned(),
+        "Bearer x".to_owned(),
+        format!("Basic {good}"),
+        format!("Bearer {good}0"),
+        format!("Bearer {}", &good[..good.len() - 1]),
+        format!("Bearer mfy_0000000000000000_{}", "0".repeat(64)),
+    ] {
+        let refused = list_with(&gateway, &wrong).await;
+        assert_eq!(refused.problem(), (401, "unauthorized"), "{wrong}");
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"), "{wrong}");
+    }
+    assert_eq!(list_with(&gateway, &format!("bearer {good}")).await.status(), 200);
+    // Whether a function exists is not told either.
+    gateway.deploy("c-hello").await;
+    for name in ["c-hello", "nobody"] {
+        let refused = gateway.anonymous(Method::GET, &format!("/v1/functions/{name}")).send().await;
+        assert_eq!(refused.status(), 401, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a09_a_token_in_the_query_is_refused_even_if_it_is_valid() {
+    let gateway = TestGateway::start().await;
+    let token = gateway.token();
+    for query in [format!("token={token}"), format!("access_token={token}"), format!("x={token}")] {
+        let target = format!("/v1/functions?{query}");
+        let refused = gateway.api(&target).await;
+        assert_eq!(refused.problem(), (400, "token-in-query"), "{query}");
+    }
+    assert!(!gateway.log().contains(&token), "and it is not in the log");
+}
+
+#[tokio::test]
+async fn a03_a_token_does_what_its_scopes_allow() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let (read, _) = token(&gateway, &json!({"name": "r", "scopes": ["read"]})).await;
+    let (deploy, _) = token(&gateway, &json!({"name": "d"})).await;
+    let as_who = |token: &str, method: Method, target: &str| {
+        let call = gateway.anonymous(method, target);
+        call.header("authorization", &format!("Bearer {token}")).body(guest("c-hello")).send()
+    };
+    let function = "/v1/functions/c-hello";
+    for method in [Method::PUT, Method::PATCH, Method::DELETE] {
+        let refused = as_who(&read, method, function).await;
+        assert_eq!(refused.problem(), (403, "forbidden"));
+        assert!(refused.detail().contains("deploy"), "{refused:?}");
+    }
+    assert_eq!(as_who(&read, Method::GET, function).await.status(), 200);
+    assert_eq!(as_who(&read, Method::GET, "/v1/tokens").await.problem(), (403, "forbidden"));
+    assert_eq!(as_who(&deploy, Method::PUT, function).await.status(), 200);
+    assert_eq!(as_who(&deploy, Method::GET, "/v1/tokens").await.problem(), (403, "forbidden"));
+    assert_eq!(as_who(&deploy, Method::POST, "/v1/tokens").await.problem(), (403, "forbidden"));
+    assert_eq!(as_who(&deploy, Method::DELETE, function).await.status(), 204);
+}
+
+#[tokio::test]
+async fn a_revoked_token_stops_working_at_once() {
+    let mut gateway = TestGateway::start().await;
+    let (text, id) = token(&gateway, &json!({"name": "ci", "scopes": ["read"]})).await;
+    let bearer = format!("Bearer {text}");
+    assert_eq!(list_with(&gateway, &bearer).await.status(), 200);
+
+    let revoke = format!("/v1/tokens/{id}");
+    assert_eq!(gateway.control(Method::DELETE, &revoke).send().await.status(), 204);
+    assert_eq!(list_with(&gateway, &bearer).await.problem(), (401, "unauthorized"));
+    gateway.restart().await;
+    assert_eq!(list_with(&gateway, &bearer).await.problem(), (401, "unauthorized"));
+    let unknown = gateway.control(Method::DELETE, "/v1/tokens/0000000000000000").send().await;
+    assert_eq!(unknown.problem(), (404, "token-not-found"));
+}
+
+#[tokio::test]
+async fn a01_tokens_are_listed_without_their_secrets_and_stored_without_them() {
+    let gateway = TestGateway::start().await;
+    let wanted = json!({"name": "ci", "scopes": ["read"], "expires_in_s": 3600});
+    let (text, id) = token(&gateway, &wanted).await;
+    let secret = text.rsplit('_').next().unwrap();
+    let listed = gateway.api("/v1/tokens").await;
+    assert!(!listed.text().contains(secret));
+    let tokens = listed.json()["tokens"].as_array().unwrap();
+    let ours = tokens.iter().find(|token| token["id"] == id).unwrap();
+    assert_eq!((&ours["name"], &ours["scopes"]), (&"ci".into(), &json!(["read"])));
+    assert!(ours["expires_at"].is_string() && ours["revoked_at"].is_null(), "{ours}");
+    // Neither as it is sent nor as the bytes that it stands for, in no file and not in the log.
+    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = secret.as_bytes().chunks(2).map(digits).collect();
+    let mut kept: Vec<(String, Vec<u8>)> = gateway
+        .files("")
+        .iter()
+        .map(|file| (file.display().to_string(), fs::read(file).unwrap()))
+        .collect();
+    kept.push(("the log".to_owned(), gateway.log().into_bytes()));
+    for (place, kept) in kept {
+        for form in [secret.as_bytes(), &bytes] {
+            let found = kept.windows(form.len()).any(|window| window == form);
+            assert!(!found, "the secret is in {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_is_not_made() {
+    let gateway = TestGateway::start().await;
+    for (wanted, slug) in [
+        (json!({"name": "x", "scopes": ["root"]}), "unknown-scope"),
+        (json!({"name": "x", "colour": "red"}), "bad-json"),
+        (json!({"scopes": ["read"]}), "bad-json"),
+        (json!([]), "bad-json"),
+    ] {
+        let refused = gateway.control(Method::POST, "/v1/tokens").json(&wanted).send().await;
+        assert_eq!(refused.problem(), (400, slug), "{wanted}");
+    }
+}
+
+/// A list, asked for from another address of this machine.
+async fn list_from(gateway: &TestGateway, address: IpAddr, token: &str) -> Answer {
+    let call = Call::new(gateway.control_address(), Method::GET, "/v1/functions").from(address);
+    call.header("authorization", &format!("Bearer {token}")).send().await
+}
+
+const TOO_MANY: (u16, &str) = (429, "too-many-attempts");
+
+#[tokio::test]
+async fn a06_after_ten_tokens_that_are_not_valid_an_address_must_wait() {
+    let gateway = TestGateway::start().await;
+    let (new, id) = token(&gateway, &json!({"name": "new", "scopes": ["read"]})).await;
+    let (here, elsewhere) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
+    // All that a guesser can vary: an id that exists, one that does not, and nonsense.
+    let zeros = "0".repeat(64);
+    let guesses =
+        [format!("mfy_{id}_{zeros}"), format!("mfy_0123456789abcdef_{zeros}"), "x".into()];
+    for guess in guesses.iter().cycle().take(10) {
+        let refused = list_from(&gateway, here, guess).await;
+        assert_eq!(refused.problem(), (401, "unauthorized"));
+    }
+    for guess in guesses.iter().cycle().take(5) {
+        let refused = list_from(&gateway, here, guess).await;
+        assert_eq!(refused.problem(), TOO_MANY);
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+    // Nor is a guess looked at that is right: else it would tell.
+    assert_eq!(list_from(&gateway, here, &new).await.problem(), TOO_MANY);
+    // Others are not harmed: neither elsewhere nor here, if they were here before.
+    assert_eq!(list_from(&gateway, elsewhere, &new).await.status(), 200);
+    assert_eq!(list_from(&gateway, here, &gateway.token()).await.status(), 200);
+    assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
+
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    for line in ["unauthorized\"} 10", "too-many-attempts\"} 6"] {
+        let line = format!("mayfly_unauthorized_total{{type=\"{line}\n");
+        assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
+    }
+}
+
+#[tokio::test]
+async fn a06_guesses_that_come_at_once_are_no_more_than_those_that_come_one_by_one() {
+    let gateway = TestGateway::with(&["server.auth_failures_per_minute=3"]).await;
+    let from = "127.0.0.1".parse().unwrap();
+    let guesses = (0..40).map(|_| list_from(&gateway, from, "mfy_0_0"));
+    let answers = futures_util::future::join_all(guesses).await;
+    let unauthorized = answers.iter().filter(|answer| answer.problem().0 == 401).count();
+    assert_eq!(unauthorized, 3);
+    assert!(answers.iter().all(|answer| answer.status() == 401 || answer.problem() == TOO_MANY));
+}
