@@ -34,10 +34,22 @@ impl Answer {
     /// The tier from which the invocation started, as its `server-timing` says it.
     #[must_use]
     pub fn tier(&self) -> Option<String> {
+        self.timing("tier;desc=")
+    }
+
+    /// How long the gateway had the request, as its `server-timing` says it.
+    #[must_use]
+    pub fn inside(&self) -> Option<Duration> {
+        let millis: f64 = self.timing("total;dur=")?.parse().ok()?;
+        Some(Duration::from_secs_f64(millis / 1e3))
+    }
+
+    /// What follows `metric` in `server-timing`.
+    fn timing(&self, metric: &str) -> Option<String> {
         let head = String::from_utf8_lossy(&self.head).to_ascii_lowercase();
         let timing = head.lines().find_map(|line| line.strip_prefix("server-timing:"))?;
-        let tier = timing.split(',').find_map(|metric| metric.trim().strip_prefix("tier;desc="))?;
-        Some(tier.trim_matches('"').to_owned())
+        let value = timing.split(',').find_map(|one| one.trim().strip_prefix(metric))?;
+        Some(value.trim_matches('"').to_owned())
     }
 }
 
@@ -128,15 +140,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tier_is_read_from_the_head() {
-        let tier = |head: &str| {
+    fn tier_and_time_are_read_from_the_head() {
+        let answer = |head: &str| {
             let head = head.as_bytes().to_vec();
-            Answer { status: 200, head, body: Vec::new(), first_byte: Duration::ZERO }.tier()
+            Answer { status: 200, head, body: Vec::new(), first_byte: Duration::ZERO }
         };
-        let head = "HTTP/1.1 200 OK\r\nServer-Timing: tier;desc=cold, total;dur=1.5\r\n\r\n";
-        assert_eq!(tier(head).as_deref(), Some("cold"));
-        let quoted = "HTTP/1.1 200 OK\r\nserver-timing: total;dur=1, tier;desc=\"warm\"\r\n\r\n";
-        assert_eq!(tier(quoted).as_deref(), Some("warm"));
-        assert_eq!(tier("HTTP/1.1 200 OK\r\n\r\n"), None);
+        let cold =
+            answer("HTTP/1.1 200 OK\r\nServer-Timing: tier;desc=cold, total;dur=1.5\r\n\r\n");
+        assert_eq!(cold.tier().as_deref(), Some("cold"));
+        assert_eq!(cold.inside(), Some(Duration::from_micros(1_500)));
+        let quoted = answer("HTTP/1.1 200 OK\r\nserver-timing: tier;desc=\"warm\"\r\n\r\n");
+        assert_eq!((quoted.tier().as_deref(), quoted.inside()), (Some("warm"), None));
+        assert_eq!(answer("HTTP/1.1 200 OK\r\n\r\n").tier(), None);
     }
 }

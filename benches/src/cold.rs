@@ -1,19 +1,22 @@
 //! From a request to the first byte of its answer when the function has left memory.
 //!
-//! Native code is on disk and in the page cache. The same request is timed right afterwards, when
-//! the function is loaded: the difference is what being cold costs.
+//! Native code is on disk and in the page cache. The same request is timed twice more while the
+//! function is loaded: after a pause, as the cold one was, and right after another. A machine that
+//! has rested takes a while to wake up, whatever it is asked: what being cold costs is the
+//! difference to the request after a pause.
 
 use std::{
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    client::Client,
+    client::{Answer, Client},
     gateway::{Gateway, GatewayOptions, path_of},
     guest::Guest,
     report::{Findings, Quantiles, progress, table},
@@ -56,16 +59,29 @@ struct Row {
     guest: String,
     connection: Connection,
     cold: Quantiles,
+    /// Of the cold requests, without the way to the gateway and back: what it says itself.
+    cold_inside: Quantiles,
+    rested: Quantiles,
     loaded: Quantiles,
+}
+
+/// What was observed on one kind of connection.
+#[derive(Debug, Default)]
+struct Times {
+    cold: Vec<Duration>,
+    cold_inside: Vec<Duration>,
+    /// Loaded, after a pause.
+    rested: Vec<Duration>,
+    /// Loaded, right after another request.
+    loaded: Vec<Duration>,
 }
 
 /// One guest on its way through the measurement.
 struct Series {
     guest: Guest,
     kept: Client,
-    /// Cold and loaded times on fresh connections, then those on the kept one.
-    fresh: (Vec<Duration>, Vec<Duration>),
-    reused: (Vec<Duration>, Vec<Duration>),
+    fresh: Times,
+    reused: Times,
 }
 
 /// Measures.
@@ -83,15 +99,20 @@ pub fn run(gateway: &GatewayOptions, options: &ColdOptions) -> anyhow::Result<Fi
     }
     let dir = gateway.temporary()?;
     let mut mayfly = Gateway::start(gateway, &dir.path().join("data"))?;
-    let mut series = Vec::new();
-    for (guest, settings) in guests {
-        mayfly.deploy(&guest.name, &guest.wasm, &settings)?;
-        let kept = Client::connect(mayfly.data)?;
-        series.push(Series { guest, kept, fresh: Default::default(), reused: Default::default() });
+    for (guest, settings) in &guests {
+        mayfly.deploy(&guest.name, &guest.wasm, settings)?;
     }
+    let mut series = Vec::new();
+    for (guest, _) in guests {
+        // Not before all are deployed: a connection that says nothing for long is closed.
+        let kept = Client::connect(mayfly.data)?;
+        series.push(Series { guest, kept, fresh: Times::default(), reused: Times::default() });
+    }
+    // Half of the idle time: the function stays loaded, the machine rests.
+    let pause = Duration::from_millis(options.idle_ms) / 2;
     for turn in 1..=options.count {
         for one in &mut series {
-            one.step(&mut mayfly)?;
+            one.step(&mut mayfly, pause)?;
         }
         if turn % 10 == 0 {
             progress(&format!("{turn} of {} cold starts", options.count));
@@ -107,37 +128,52 @@ pub fn run(gateway: &GatewayOptions, options: &ColdOptions) -> anyhow::Result<Fi
 }
 
 impl Series {
-    /// Two cold starts, each followed by a request that finds the function loaded.
-    fn step(&mut self, mayfly: &mut Gateway) -> anyhow::Result<()> {
+    /// Two cold starts, each followed by two requests that find the function loaded.
+    fn step(&mut self, mayfly: &mut Gateway, pause: Duration) -> anyhow::Result<()> {
         let path = path_of(&self.guest.name);
-        for loaded in [false, true] {
-            if !loaded {
-                become_cold(mayfly, &self.guest.name)?;
-            }
-            let (_client, took) = fresh_request(mayfly, &path)?;
-            if loaded { self.fresh.1.push(took) } else { self.fresh.0.push(took) }
-        }
-        for loaded in [false, true] {
-            if !loaded {
-                become_cold(mayfly, &self.guest.name)?;
-            }
-            let answer = self.kept.get(&path)?;
+        let addr = mayfly.data;
+        let fresh = || fresh_request(addr, &path);
+        self.fresh.round(mayfly, &self.guest.name, pause, fresh)?;
+        let kept = &mut self.kept;
+        let reused = || {
+            let answer = kept.get(&path)?;
             ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text());
-            let took = answer.first_byte;
-            if loaded { self.reused.1.push(took) } else { self.reused.0.push(took) }
-        }
-        Ok(())
+            Ok((answer.first_byte, inside(&answer)?))
+        };
+        self.reused.round(mayfly, &self.guest.name, pause, reused)
     }
 
     fn rows(&self) -> [Row; 2] {
         [(Connection::Fresh, &self.fresh), (Connection::Kept, &self.reused)].map(
-            |(connection, (cold, loaded))| Row {
+            |(connection, times)| Row {
                 guest: self.guest.name.clone(),
                 connection,
-                cold: Quantiles::of(cold),
-                loaded: Quantiles::of(loaded),
+                cold: Quantiles::of(&times.cold),
+                cold_inside: Quantiles::of(&times.cold_inside),
+                rested: Quantiles::of(&times.rested),
+                loaded: Quantiles::of(&times.loaded),
             },
         )
+    }
+}
+
+impl Times {
+    /// One request of each sort. `request` says how long it took, and how much of that inside.
+    fn round(
+        &mut self,
+        mayfly: &mut Gateway,
+        name: &str,
+        pause: Duration,
+        mut request: impl FnMut() -> anyhow::Result<(Duration, Duration)>,
+    ) -> anyhow::Result<()> {
+        become_cold(mayfly, name)?;
+        let (took, inside) = request()?;
+        self.cold.push(took);
+        self.cold_inside.push(inside);
+        thread::sleep(pause);
+        self.rested.push(request()?.0);
+        self.loaded.push(request()?.0);
+        Ok(())
     }
 }
 
@@ -153,14 +189,18 @@ fn become_cold(mayfly: &mut Gateway, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The connection is given back too, so that closing it is not part of the time.
-fn fresh_request(mayfly: &Gateway, path: &str) -> anyhow::Result<(Client, Duration)> {
+/// On a connection made for it, which is closed when the time is taken.
+fn fresh_request(addr: SocketAddr, path: &str) -> anyhow::Result<(Duration, Duration)> {
     let started = Instant::now();
-    let mut client = Client::connect(mayfly.data)?;
+    let mut client = Client::connect(addr)?;
     let connected = started.elapsed();
     let answer = client.get(path)?;
     ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text());
-    Ok((client, connected + answer.first_byte))
+    Ok((connected + answer.first_byte, inside(&answer)?))
+}
+
+fn inside(answer: &Answer) -> anyhow::Result<Duration> {
+    answer.inside().context("the answer does not say how long it took (see `server.timing`)")
 }
 
 /// The gateway counts cold starts as well; a difference means that something else was measured.
@@ -179,6 +219,8 @@ fn cold_table(rows: &[Row]) -> String {
         "cold p50 ms",
         "p99 ms",
         "min..max",
+        "in the gateway p50 ms",
+        "loaded after a pause p50 ms",
         "loaded p50 ms",
         "p99 ms",
         "min..max",
@@ -189,7 +231,9 @@ fn cold_table(rows: &[Row]) -> String {
             Connection::Kept => "kept open",
         };
         let start = [row.guest.clone(), connection.into(), row.cold.count.to_string()];
-        start.into_iter().chain(row.cold.cells()).chain(row.loaded.cells()).collect()
+        let medians = [&row.cold_inside, &row.rested].map(|times| times.cells()[0].clone());
+        let all = start.into_iter().chain(row.cold.cells()).chain(medians);
+        all.chain(row.loaded.cells()).collect()
     });
     table(&header, &cells.collect::<Vec<_>>())
 }

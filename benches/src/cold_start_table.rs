@@ -141,7 +141,15 @@ fn tables(found: &Found) -> String {
     let engines = matrix(
         "engine",
         "guest",
-        &["on-demand", "pooling-defaults", "pooling-decommit-batch", "pooling-scan", "concurrent"],
+        &[
+            "on-demand",
+            "pooling-defaults",
+            "pooling-decommit-batch",
+            "pooling-scan",
+            "unlimited",
+            "limited",
+            "concurrent",
+        ],
     );
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     format!(
@@ -153,7 +161,8 @@ fn tables(found: &Found) -> String {
          What the time goes into (`load` and `link` in the tier cold, the others in the \
          tier loaded):\n\n{phases}\n\
          Wasmtime alone, by the way instances are held (the gateway uses `pooling-scan` where the \
-         kernel has it, else `pooling-decommit-batch`; `concurrent` for WASI 0.3):\n\n{engines}",
+         kernel has it, else `pooling-decommit-batch`; `concurrent` for WASI 0.3; `limited` is that \
+         way with every limit and deadline of an invocation, `unlimited` without):\n\n{engines}",
         field(&read("/proc/cpuinfo"), "model name"),
         read("/proc/sys/kernel/osrelease"),
         load_average(),

@@ -93,6 +93,7 @@ impl Edge {
                 .ok_or_else(|| Problem::function_not_found(&route.function))?;
             (target, route.mount)
         };
+        // Not `||`: asking also takes the secret away, so that the guest never sees it.
         let timing = target.timing | self.asks_for_timing(&mut parts.headers);
         parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let body = admit(body, &parts.headers, &target)?;

@@ -1,6 +1,7 @@
 //! Instances that wait even if nobody calls: how many a function's owner wants at which time.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use jiff::{
 };
 use runtime_pool::{LoadError, Pool};
 use store::{Day, Settings, Window};
-use tokio::time;
+use tokio::{task::JoinSet, time};
 
 use crate::catalog::{Active, Catalog};
 
@@ -113,24 +114,39 @@ fn weekday(day: Day) -> Weekday {
 pub(crate) async fn keep(catalog: Arc<Catalog>, pool: Arc<Pool>) {
     let mut ticks = time::interval(EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut holding = JoinSet::new();
+    let mut held = HashMap::new();
     loop {
         ticks.tick().await;
+        // How a task ended was said where it happened; its id is all that is wanted here.
+        while let Some(ended) = holding.try_join_next_with_id() {
+            held.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+        }
         let now = Timestamp::now();
         for active in catalog.filter(|active| !active.floor.is_none()) {
-            hold(&active, active.floor.at(now), &pool).await;
+            match active.floor.at(now) {
+                0 => let_go(&active),
+                // One that has to be compiled first keeps nobody else waiting.
+                instances if !held.values().any(|key| *key == active.key) => {
+                    let (key, pool) = (active.key, Arc::clone(&pool));
+                    let task = holding.spawn(async move { hold(&active, instances, &pool).await });
+                    held.insert(task.id(), key);
+                }
+                _ => {}
+            }
         }
+    }
+}
+
+/// What is in memory need not stay; what is not is not loaded for this.
+fn let_go(active: &Active) {
+    if let Some(function) = active.hot.peek() {
+        function.keep_waiting(0);
     }
 }
 
 /// Keeps one function's instances waiting. Asking the pool also keeps it in memory.
 async fn hold(active: &Active, instances: usize, pool: &Pool) {
-    if instances == 0 {
-        // What is in memory need not stay; what is not is not loaded for this.
-        if let Some(function) = active.hot.peek() {
-            function.keep_waiting(0);
-        }
-        return;
-    }
     let source = async { Ok::<_, LoadError>(active.source.clone()) };
     match pool.get_or_load(active.key, source).await {
         Ok((function, _)) => {

@@ -409,12 +409,13 @@ impl Function {
             return;
         }
         let function = Arc::clone(self);
+        // Nobody waits for it: it ends with its work, and a panic in it costs nothing but that.
         tokio::spawn(async move {
+            let _making = EndMaking(&function.waiting);
             while function.waiting.is_short() && function.make_waiting().await {
                 // Requests come first.
                 tokio::task::yield_now().await;
             }
-            function.waiting.end_making();
         });
     }
 
@@ -490,6 +491,15 @@ impl Drop for Function {
             // If the reaper is gone the process ends, and so does the code.
             let _ = self.graveyard.send(code);
         }
+    }
+}
+
+/// Gives back the right to make instances that wait, however making them ends.
+struct EndMaking<'a>(&'a Waiting);
+
+impl Drop for EndMaking<'_> {
+    fn drop(&mut self) {
+        self.0.end_making();
     }
 }
 

@@ -88,7 +88,7 @@ impl FunctionLimits {
 pub struct PoolSection {
     /// Instances alive at once, over all functions.
     pub instances: usize,
-    /// Native code kept in memory.
+    /// What resident functions may take: their native code, and 45 KiB for each.
     pub resident_bytes: u64,
     /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
     pub async_engine: bool,
