@@ -162,8 +162,8 @@ fn back_to_back(
         measure: Duration::from_secs(options.seconds),
     };
     let (observed, ..) = generator::run(plan, || ())?;
+    let errors = observed.failures() + observed.unanswered;
     complaints.extend(observed.first_error.map(|error| format!("the short guest: {error}")));
-    let errors = observed.errors + observed.unanswered;
     Ok(Figures::of(&observed.latency, observed.elapsed, errors))
 }
 

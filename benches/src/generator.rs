@@ -78,7 +78,10 @@ pub struct Observed {
     pub latency: Histogram,
     /// Right answers that arrived in the measured time.
     pub answered: u64,
-    /// Wrong answers and broken connections, the warm-up included.
+    /// Refusals for now (429 and 503 that say when to come again), by how long they took; counted
+    /// as `latency` is.
+    pub refused: Histogram,
+    /// Other wrong answers and broken connections, the warm-up included.
     pub errors: u64,
     /// The first of those.
     pub first_error: Option<String>,
@@ -88,6 +91,12 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Requests that were not answered as they should be, refusals included.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.errors + self.refused.count()
+    }
+
     fn fail(&mut self, error: String) {
         self.errors += 1;
         self.first_error.get_or_insert(error);
@@ -95,6 +104,7 @@ impl Observed {
 
     fn merge(&mut self, other: Self) {
         self.latency.merge(&other.latency);
+        self.refused.merge(&other.refused);
         self.answered += other.answered;
         self.errors += other.errors;
         self.unanswered += other.unanswered;
@@ -244,13 +254,19 @@ impl Share {
     fn count(&self, due: Instant, buffer: &[u8], answer: http1::Extent) {
         let took = due.elapsed();
         let in_time = self.phase() == MEASURING;
+        let counts = if self.arrivals.is_some() { due >= self.counted_from } else { in_time };
         let mut observed = lock(&self.observed);
+        if is_refusal(buffer, answer) {
+            if counts {
+                observed.refused.record(took);
+            }
+            return;
+        }
         if answer.status != 200 || !http1::body_is(buffer, answer, &self.plan.expected) {
-            observed.fail(refusal(buffer, answer));
+            observed.fail(in_one_line(buffer, answer));
             return;
         }
         observed.answered += u64::from(in_time);
-        let counts = if self.arrivals.is_some() { due >= self.counted_from } else { in_time };
         if counts {
             observed.latency.record(took);
         }
@@ -270,8 +286,13 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result
     }
 }
 
+/// Whether the server says that it has no room now, and when it may have.
+fn is_refusal(buffer: &[u8], answer: http1::Extent) -> bool {
+    matches!(answer.status, 429 | 503) && http1::has_header(&buffer[..answer.head], b"retry-after")
+}
+
 /// An answer that is none, in one line.
-fn refusal(buffer: &[u8], answer: http1::Extent) -> String {
+fn in_one_line(buffer: &[u8], answer: http1::Extent) -> String {
     let body = http1::body(buffer, answer);
     let start = String::from_utf8_lossy(&body[..body.len().min(200)]).replace('\n', " ");
     format!("status {}: {start}", answer.status)

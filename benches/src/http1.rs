@@ -99,6 +99,12 @@ fn status(line: &[u8]) -> Result<u16, Malformed> {
         .ok_or(Malformed("its status line"))
 }
 
+/// Whether a response's head has this header, whose name is in lower case.
+#[must_use]
+pub fn has_header(head: &[u8], name: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n').any(|line| value_of(line, name).is_some())
+}
+
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;

@@ -5,7 +5,7 @@
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
 //!   memory and start-up with many functions (`density`); a short function beside one that loops
-//!   for ever (`fairness`).
+//!   for ever (`fairness`); more requests than can be served (`overload`).
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` makes tables of what it has found.
 //! - `bare-axum`: the yardstick that the load harness starts.
@@ -14,6 +14,7 @@
 //! what `/proc` says of its process. Everything is on the loopback interface and ends by itself.
 
 pub mod budget;
+mod chart;
 pub mod client;
 pub mod cold;
 pub mod cold_start_table;
@@ -27,6 +28,7 @@ pub mod guest;
 pub mod histogram;
 pub mod http1;
 pub mod machine;
+pub mod overload;
 pub mod process;
 pub mod report;
 pub mod throughput;

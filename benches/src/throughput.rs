@@ -199,7 +199,7 @@ fn point(
         p50_us: observed.latency.quantile_us(0.5),
         p99_us: observed.latency.quantile_us(0.99),
         p999_us: observed.latency.quantile_us(0.999),
-        errors: observed.errors,
+        errors: observed.failures(),
         stalled: observed.unanswered,
     }
 }

@@ -3,12 +3,13 @@
 //! ```text
 //! cargo run --release -p benches --bin load -- report [--quick] [--help]
 //! cargo run --release -p benches --bin load -- [--guests c-hello,hello] [--json out.json]
-//! cargo run --release -p benches --bin load -- cold|deploy|density|fairness [--help]
+//! cargo run --release -p benches --bin load -- cold|deploy|density|fairness|overload [--help]
 //! ```
 //!
-//! `report` compares with every peer that it finds and writes docs/benchmarks. Without a subcommand it measures throughput, latency, CPU time and memory beside a bare axum
-//! server. It starts what it measures, on the loopback interface and in a temporary directory, and
-//! stops by itself; the report is Markdown on standard output.
+//! `report` compares with every peer that it finds and writes docs/benchmarks. Without a subcommand
+//! it measures throughput, latency, CPU time and memory beside a bare axum server. It starts what
+//! it measures, on the loopback interface and in a temporary directory, and stops by itself; the
+//! report is Markdown on standard output.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,6 +21,7 @@ use benches::{
     fairness::{self, FairnessOptions},
     gateway::GatewayOptions,
     machine::Machine,
+    overload::{self, OverloadOptions},
     report,
     throughput::{self, ThroughputOptions},
 };
@@ -58,6 +60,8 @@ enum Scenario {
     Density(Args<DensityOptions>),
     /// A short function beside one that loops for ever
     Fairness(Args<FairnessOptions>),
+    /// More requests than the gateway can serve
+    Overload(Args<OverloadOptions>),
 }
 
 #[derive(clap::Args)]
@@ -86,6 +90,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Deploy(args)) => &args.common,
         Some(Scenario::Density(args)) => &args.common,
         Some(Scenario::Fairness(args)) => &args.common,
+        Some(Scenario::Overload(args)) => &args.common,
     };
     let gateway = &common.gateway;
     let mut machine = Machine::observe(&gateway.binary()?, &gateway.scratch());
@@ -96,6 +101,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Deploy(args)) => deploy::run(gateway, &args.options)?,
         Some(Scenario::Density(args)) => density::run(gateway, &args.options)?,
         Some(Scenario::Fairness(args)) => fairness::run(gateway, &args.options)?,
+        Some(Scenario::Overload(args)) => overload::run(gateway, &args.options)?,
     };
     machine.finish();
     report::publish(&machine, &found, common.json.as_deref())

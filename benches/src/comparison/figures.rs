@@ -98,7 +98,7 @@ impl Point {
             p50_us: observed.latency.quantile_us(0.5),
             p99_us: observed.latency.quantile_us(0.99),
             p999_us: observed.latency.quantile_us(0.999),
-            errors: observed.errors,
+            errors: observed.failures(),
             unanswered: observed.unanswered,
         }
     }

@@ -1,14 +1,12 @@
 //! The report as plots: SVG that is readable on light and on dark pages.
 
-mod chart;
-
 use super::{
     Report,
     figures::{Row, Setting},
     schedule::{quoted_connections, quoted_rate},
     target::{BARE, MAYFLY},
 };
-use chart::{Chart, Colour, Line, Panel, Scale};
+use crate::chart::{Chart, Colour, Line, Panel, Scale};
 
 /// Names of files, and what is in them, for one guest.
 pub(super) fn all(report: &Report, guest: &str) -> anyhow::Result<Vec<(String, String)>> {

@@ -29,37 +29,37 @@ const DARK: &str = "<style>@media (prefers-color-scheme: dark) {\
      }</style>";
 
 /// A whole plot.
-pub(super) struct Chart {
-    pub(super) title: String,
-    pub(super) scale: Scale,
-    pub(super) panels: Vec<Panel>,
+pub(crate) struct Chart {
+    pub(crate) title: String,
+    pub(crate) scale: Scale,
+    pub(crate) panels: Vec<Panel>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
+pub(crate) enum Scale {
     FromZero,
     /// Of microseconds.
     Logarithmic,
 }
 
 /// One of its parts; all have the same axis.
-pub(super) struct Panel {
-    pub(super) title: String,
-    pub(super) lines: Vec<Line>,
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) lines: Vec<Line>,
 }
 
 /// One target's figures.
-pub(super) struct Line {
-    pub(super) label: String,
-    pub(super) colour: Colour,
+pub(crate) struct Line {
+    pub(crate) label: String,
+    pub(crate) colour: Colour,
     /// The least, the median and the greatest: a bar.
-    pub(super) range: Option<[f64; 3]>,
-    pub(super) dots: Vec<f64>,
+    pub(crate) range: Option<[f64; 3]>,
+    pub(crate) dots: Vec<f64>,
 }
 
 /// Middle tones, so that they stand out from light and dark.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Colour {
+pub(crate) enum Colour {
     Gateway,
     Yardstick,
     Peer,
@@ -79,7 +79,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 impl Chart {
     /// As SVG.
-    pub(super) fn draw(&self) -> anyhow::Result<String> {
+    pub(crate) fn draw(&self) -> anyhow::Result<String> {
         let lines = self.panels.iter().map(|panel| panel.lines.len()).max().unwrap_or(0) as u32;
         let panel_height = PANEL_HEAD + lines * LINE_HEIGHT + AXIS_HEIGHT;
         let down = self.panels.len().div_ceil(PANELS_IN_A_ROW);
