@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use prometheus::Registry;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics,
     WaitingConfig,
@@ -23,7 +24,9 @@ use crate::{
     edge::Edge,
     guest_logs,
     invoker::{Invoker, InvokerMetrics},
+    memory::{self, MemoryMetrics},
     middleware::{self, DataPlane, Tokens},
+    pressure::{Pressure, PressureMetrics},
     refusals::Refusals,
     routes::{self, Functions},
     server::Server,
@@ -76,8 +79,10 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
 
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
-    let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, refusals));
-    let warm_catalog = Arc::clone(&catalog);
+    let mut upkeep = upkeep(threads.control(), Arc::clone(&catalog), &pool, &store);
+    let pressure = watch_pressure(&config, threads, &pool, &registry, &mut upkeep)?;
+    let data_plane = DataPlane::new(edge, config.server.in_flight, pressure, refusals);
+    let data_plane = Arc::new(data_plane);
     let functions = Functions {
         deployer,
         store: store.clone(),
@@ -98,7 +103,6 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     );
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
-    let upkeep = upkeep(control, warm_catalog, &pool, &store);
     ready.send_replace(true);
 
     signals.next().await;
@@ -138,6 +142,23 @@ fn upkeep(control: &Handle, catalog: Arc<Catalog>, pool: &Arc<Pool>, store: &Sto
     upkeep.spawn_on(warm::keep(catalog, Arc::clone(pool)), control);
     upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
     upkeep
+}
+
+/// What refuses requests when processors or memory are used up.
+fn watch_pressure(
+    config: &Config,
+    threads: &Threads,
+    pool: &Arc<Pool>,
+    registry: &Registry,
+    upkeep: &mut JoinSet<()>,
+) -> anyhow::Result<Arc<Pressure>> {
+    let pressure = Arc::new(Pressure::new(Duration::from_millis(config.server.max_lag_ms)));
+    let metrics = PressureMetrics::register(registry)?;
+    upkeep.spawn_on(Arc::clone(&pressure).watch(metrics), threads.data());
+    let (limit, metrics) = (config.server.memory_bytes, MemoryMetrics::register(registry)?);
+    let watch = memory::watch(limit, Arc::clone(&pressure), Arc::clone(pool), metrics);
+    upkeep.spawn_on(watch, threads.control());
+    Ok(pressure)
 }
 
 /// What the pool is made with.

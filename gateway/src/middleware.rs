@@ -6,7 +6,7 @@ mod in_flight;
 mod request_id;
 mod unwind;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
 use http::{Request, Response};
@@ -24,6 +24,7 @@ use self::{auth::Peer, in_flight::InFlight, unwind::caught};
 use crate::{
     body::EdgeBody,
     edge::Edge,
+    pressure::{Pressure, Reason},
     problem::Problem,
     refusals::{Names, Refusals},
 };
@@ -40,12 +41,18 @@ const CONTROL_IN_FLIGHT: usize = 256;
 pub(crate) struct DataPlane {
     edge: Edge,
     in_flight: Arc<InFlight>,
+    pressure: Arc<Pressure>,
     refusals: Arc<Refusals>,
 }
 
 impl DataPlane {
-    pub(crate) fn new(edge: Edge, in_flight: usize, refusals: Arc<Refusals>) -> Self {
-        Self { edge, in_flight: Arc::new(InFlight::new(in_flight)), refusals }
+    pub(crate) fn new(
+        edge: Edge,
+        in_flight: usize,
+        pressure: Arc<Pressure>,
+        refusals: Arc<Refusals>,
+    ) -> Self {
+        Self { edge, in_flight: Arc::new(InFlight::new(in_flight)), pressure, refusals }
     }
 
     /// What serves the connection of the client at `peer`.
@@ -78,8 +85,17 @@ impl Connection {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<EdgeBody>, Infallible> {
-        let DataPlane { edge, in_flight, refusals } = &*self.plane;
+        let DataPlane { edge, in_flight, pressure, refusals } = &*self.plane;
         let invocation = self.names.next();
+        match pressure.refuses(Instant::now(), invocation) {
+            None => {}
+            Some(Reason::Behind) => {
+                return Ok(refusals.answer(Problem::too_far_behind(), invocation));
+            }
+            Some(Reason::Memory) => {
+                return Ok(refusals.answer(Problem::memory_pressure(), invocation));
+            }
+        }
         // Outermost: a full gateway answers before it has looked at anything. The place is held
         // until the response's body has ended.
         let Some(place) = InFlight::enter(in_flight) else {

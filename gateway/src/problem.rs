@@ -15,12 +15,19 @@ use runtime_pool::Fault;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::{body::EdgeBody, function_name::NotAName, refusals::id_text};
+use crate::{
+    body::EdgeBody,
+    function_name::NotAName,
+    refusals::{INVOCATION_BITS, id_text},
+};
 
 /// Names the request or invocation in logs and answers.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("mayfly-request-id");
 /// Says who speaks: `function`, or, in a problem, whose fault it was.
 pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("mayfly-outcome");
+
+/// By how many seconds at most callers are told to come again later than others.
+const RETRY_SPREAD_S: u128 = 3;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -133,7 +140,10 @@ impl Problem {
     }
 
     /// Adds the invocation's name.
-    pub(crate) fn for_invocation(self, invocation: u128) -> Self {
+    pub(crate) fn for_invocation(mut self, invocation: u128) -> Self {
+        // Those that were refused together should not come again together.
+        let apart = (invocation ^ (invocation >> INVOCATION_BITS)) % RETRY_SPREAD_S;
+        self.retry_after_s = self.retry_after_s.map(|seconds| seconds + apart as u32);
         let text = id_text(invocation);
         self.for_request(String::from_utf8_lossy(&text).into_owned())
     }
@@ -233,6 +243,21 @@ impl Problem {
         let title = "The gateway has as many requests as it may";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Phase::Admit, "overloaded", title)
             .hint("the operator's setting server.in_flight")
+            .retry_after(1)
+    }
+
+    pub(crate) fn too_far_behind() -> Self {
+        let title = "The gateway's processors are busy";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Phase::Admit, "too-far-behind", title)
+            .detail("requests would wait too long until a thread looks at them")
+            .hint("the operator's setting server.max_lag_ms")
+            .retry_after(1)
+    }
+
+    pub(crate) fn memory_pressure() -> Self {
+        let title = "The gateway's memory is as good as used up";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Phase::Admit, "memory-pressure", title)
+            .hint("the operator's setting server.memory_bytes, or the control group's limit")
             .retry_after(1)
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Names {
 }
 
 /// Bits of a name that count a connection's invocations: enough for months of them.
-const INVOCATION_BITS: u32 = 40;
+pub(crate) const INVOCATION_BITS: u32 = 40;
 /// Bits of a name that count connections.
 const CONNECTION_BITS: u32 = 36;
 

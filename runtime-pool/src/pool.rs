@@ -226,6 +226,11 @@ impl Pool {
         self.compiler.forget(digest).await;
     }
 
+    /// Lets all waiting instances leave: they are only there to be quick.
+    pub fn release_waiting(&self) {
+        self.waiting.release();
+    }
+
     /// Lets functions and waiting instances leave whose time has come. Somebody must call this now
     /// and then: the cache has no thread of its own.
     pub async fn tidy(&self) {

@@ -189,6 +189,11 @@ pub struct ServerSection {
     pub connections_per_address: usize,
     /// Requests at once, bodies included.
     pub in_flight: usize,
+    /// Requests are refused while they would wait longer than this for a thread; 0 for never.
+    pub max_lag_ms: u64,
+    /// Memory that the gateway may use before it refuses requests; 0 stands for what its control
+    /// group or the machine has.
+    pub memory_bytes: u64,
     /// How long a client may take to send the head of a request.
     pub header_timeout_ms: u64,
     /// How long a connection without a request is kept.
@@ -221,6 +226,8 @@ impl Default for ServerSection {
             connections: 10_000,
             connections_per_address: 256,
             in_flight: 2_000,
+            max_lag_ms: 500,
+            memory_bytes: 0,
             header_timeout_ms: 10_000,
             // Longer than the 60 seconds of common load balancers: the one who sends requests
             // should be the one who closes, or a request meets a closed connection.

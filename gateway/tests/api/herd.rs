@@ -41,7 +41,7 @@ async fn stampede(gateway: &TestGateway, name: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn a_herd_on_a_cold_function_loads_it_once() {
+async fn o03_a_herd_on_a_cold_function_loads_it_once() {
     let mut gateway = patient_gateway(&[]).await;
     gateway.deploy_with("hello", &wide()).await;
     gateway.restart().await;
@@ -55,7 +55,7 @@ async fn a_herd_on_a_cold_function_loads_it_once() {
 }
 
 #[tokio::test]
-async fn a_herd_on_a_function_without_native_code_compiles_it_once() {
+async fn o03_a_herd_on_a_function_without_native_code_compiles_it_once() {
     let mut gateway = patient_gateway(&[]).await;
     gateway.deploy_with("c-hello", &wide()).await;
     gateway.terminate();
@@ -72,7 +72,7 @@ async fn a_herd_on_a_function_without_native_code_compiles_it_once() {
 }
 
 #[tokio::test]
-async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_goes_on() {
+async fn o04_five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_goes_on() {
     const COLD: usize = 500;
     let mut gateway = patient_gateway(&["server.connections_per_address=0"]).await;
     gateway.deploy("hello").await;

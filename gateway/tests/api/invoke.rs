@@ -151,7 +151,7 @@ async fn head_is_answered_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_full_gateway_refuses_at_once_and_streams_count() {
+async fn o01_a_full_gateway_refuses_at_once_and_streams_count() {
     let gateway = TestGateway::with(&["server.in_flight=1"]).await;
     gateway.deploy("sse").await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -159,7 +159,7 @@ async fn a_full_gateway_refuses_at_once_and_streams_count() {
 
     let refused = gateway.get("/f/sse/?n=1").await;
     assert_eq!(refused.problem(), (503, "overloaded"));
-    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert_eq!(gateway.api("/v1/functions").await.status(), 200, "the control plane is apart");
 
     drop(stream);
@@ -171,7 +171,7 @@ async fn a_full_gateway_refuses_at_once_and_streams_count() {
 }
 
 #[tokio::test]
-async fn a_full_pool_refuses_at_once() {
+async fn o05_a_full_pool_refuses_at_once() {
     let gateway = TestGateway::with(&["pool.instances=1"]).await;
     gateway.deploy("sse").await;
     gateway.deploy("c-hello").await;
@@ -180,11 +180,11 @@ async fn a_full_pool_refuses_at_once() {
 
     let refused = gateway.get("/f/c-hello/").await;
     assert_eq!(refused.problem(), (503, "instance-limit"));
-    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
+async fn o01_a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 0})).await;
     let first = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=3000").send());
@@ -192,7 +192,7 @@ async fn a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
 
     let refused = gateway.get("/f/t-sleep/?ms=0").await;
     assert_eq!(refused.problem(), (429, "concurrency-limit"));
-    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert_eq!(first.await.unwrap().status(), 200);
     assert_eq!(gateway.get("/f/t-sleep/?ms=0").await.status(), 200);
 }

@@ -28,6 +28,7 @@ mod lifecycle;
 mod logs;
 mod openapi;
 mod outbound;
+mod overload;
 mod snapshot;
 mod timing;
 mod warm;

@@ -1,0 +1,123 @@
+//! More to do than the gateway can: what is refused, how, and what goes on.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::json;
+
+use crate::{
+    client::{Answer, Connection, eventually},
+    test_gateway::TestGateway,
+};
+
+/// Callers that each come again as soon as they were answered, for this long.
+async fn crowd(gateway: &TestGateway, target: &str, callers: usize, long: Duration) -> Vec<Answer> {
+    let until = Instant::now() + long;
+    let caller = async || {
+        let mut answers = Vec::new();
+        let mut connection = Connection::open(gateway.data()).await;
+        while Instant::now() < until {
+            answers.push(connection.get(target).await);
+        }
+        answers
+    };
+    join_all((0..callers).map(|_| caller())).await.into_iter().flatten().collect()
+}
+
+/// How often each status and problem came; refusals say when to come again.
+fn tally(answers: &[Answer]) -> BTreeMap<(u16, String), usize> {
+    let mut tally = BTreeMap::new();
+    for answer in answers {
+        let status = answer.status();
+        let slug = if status == 200 { "" } else { answer.problem().1 };
+        if status == 429 || status == 503 {
+            let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=3).contains(&seconds), "{answer:?}");
+        }
+        *tally.entry((status, slug.to_owned())).or_default() += 1;
+    }
+    tally
+}
+
+#[tokio::test]
+async fn o01_what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answered() {
+    let gateway = TestGateway::with(&[
+        "server.max_lag_ms=5",
+        "server.workers=1",
+        "server.connections_per_address=0",
+    ])
+    .await;
+    gateway.deploy("t-work").await;
+    let crowd = crowd(&gateway, "/f/t-work/?turns=300000", 200, Duration::from_secs(3));
+    let look = async {
+        let mut ready = 0;
+        for _ in 0..20 {
+            ready +=
+                u32::from(gateway.anonymous(Method::GET, "/readyz").send().await.status() == 200);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        ready
+    };
+    let (answers, ready) = tokio::join!(crowd, look);
+    assert_eq!(ready, 20, "the control plane answers throughout");
+    let tally = tally(&answers);
+    let refused = tally.get(&(503, "too-far-behind".to_owned())).copied().unwrap_or(0);
+    let answered = tally.get(&(200, String::new())).copied().unwrap_or(0);
+    assert!(refused > 0 && answered > 0, "{tally:?}");
+    assert_eq!(refused + answered, answers.len(), "{tally:?}");
+    let series = "mayfly_problems_total";
+    assert_eq!(gateway.metric(series).await, refused as f64, "each refusal is counted");
+
+    eventually("when the crowd has gone, nobody is refused any more", async || {
+        (gateway.metric("mayfly_data_plane_refused_ratio").await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/f/t-work/?turns=1").await.status(), 200);
+}
+
+#[tokio::test]
+async fn o01_calls_beyond_slots_and_queue_are_refused_at_once_and_all_others_served() {
+    let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
+    gateway.deploy_with("t-sleep", &json!({"concurrency": 4, "queue": 8})).await;
+    let answers = crowd(&gateway, "/f/t-sleep/?ms=100", 60, Duration::from_secs(2)).await;
+    let tally = tally(&answers);
+    let answered = tally.get(&(200, String::new())).copied().unwrap_or(0);
+    let refused = tally.get(&(429, "concurrency-limit".to_owned())).copied().unwrap_or(0);
+    assert_eq!(refused + answered, answers.len(), "{tally:?}");
+    assert!(refused > answered && answered >= 12, "{tally:?}");
+    // Nothing is left behind: the same is served again.
+    gateway.metric_becomes("mayfly_waiting_invocations", 0.0).await;
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+    assert_eq!(gateway.get("/f/t-sleep/?ms=0").await.status(), 200);
+}
+
+#[tokio::test]
+async fn o09_without_memory_left_functions_are_refused_and_the_control_plane_answers() {
+    // Less than the process itself takes.
+    let mut gateway = TestGateway::with(&["server.memory_bytes=1048576"]).await;
+    gateway.expect_errors();
+    gateway.deploy("c-hello").await;
+    eventually("calls are refused", async || {
+        let answer = gateway.get("/f/c-hello/").await;
+        (answer.status() != 200).then(|| {
+            assert_eq!(answer.problem(), (503, "memory-pressure"));
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        })
+    })
+    .await;
+    assert_eq!(gateway.api("/v1/functions").await.status(), 200);
+    let [used, limit] = [
+        gateway.metric("mayfly_memory_used_bytes").await,
+        gateway.metric("mayfly_memory_limit_bytes").await,
+    ];
+    assert!(limit == 1_048_576.0 && used > limit, "{used} of {limit}");
+
+    gateway.terminate();
+    gateway.exit().await;
+    gateway.start_with(&["server.memory_bytes=100000000000"]).await;
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+}
