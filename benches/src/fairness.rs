@@ -158,6 +158,7 @@ fn back_to_back(
         load: Load::Closed,
         connections: options.connections.into(),
         threads: 1,
+        retries: 0,
         warm_up: WARM_UP,
         measure: Duration::from_secs(options.seconds),
     };

@@ -62,6 +62,8 @@ pub struct Plan {
     pub connections: usize,
     /// Threads, each with its share of the connections.
     pub threads: usize,
+    /// How often a request that is refused for now is sent again, at once.
+    pub retries: u32,
     /// Time before anything is counted.
     pub warm_up: Duration,
     /// Time in which answers are counted.
@@ -241,9 +243,15 @@ impl Share {
                     None => return Ok(()),
                 },
             };
-            stream.write_all(&self.plan.request).await?;
-            let answer = read_answer(&mut stream, &mut buffer).await?;
-            self.count(due, &buffer, answer);
+            for again in (0..=self.plan.retries).rev() {
+                buffer.clear();
+                stream.write_all(&self.plan.request).await?;
+                let answer = read_answer(&mut stream, &mut buffer).await?;
+                if again == 0 || !is_refusal(&buffer, answer) {
+                    self.count(due, &buffer, answer);
+                    break;
+                }
+            }
             buffer.clear();
             if self.is_over() {
                 return Ok(());
@@ -333,6 +341,7 @@ mod tests {
             load: Load::Closed,
             connections: 3,
             threads: 2,
+            retries: 0,
             warm_up: Duration::from_millis(20),
             measure: Duration::from_millis(200),
         }

@@ -33,6 +33,8 @@ use crate::{
 
 /// From one look at the control plane to the next.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
+/// Callers who come again at once, this often, and how many times what can be served they want.
+const IMPATIENT: (u32, f64) = (3, 2.0);
 /// The load at which all should be as it was before.
 const AFTERWARDS: f64 = 0.8;
 
@@ -59,13 +61,30 @@ pub struct OverloadOptions {
     pub plots: Option<PathBuf>,
 }
 
+/// How much is asked for.
+#[derive(Clone, Debug, Serialize)]
+struct Offer {
+    /// Multiple of the capacity.
+    factor: f64,
+    per_s: f64,
+    /// How often who is refused comes again at once.
+    retries: u32,
+}
+
+impl Offer {
+    fn label(&self) -> String {
+        match self.retries {
+            0 => format!("{} ×", self.factor),
+            retries => format!("{} ×, {retries} retries", self.factor),
+        }
+    }
+}
+
 /// One function at one load.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     function: &'static str,
-    /// Multiple of the capacity.
-    factor: f64,
-    offered_per_s: f64,
+    offer: Offer,
     /// Right answers.
     goodput_per_s: f64,
     p50_ms: f64,
@@ -116,8 +135,10 @@ pub fn run(gateway: &GatewayOptions, options: &OverloadOptions) -> anyhow::Resul
         let capacity = capacity(&call, options)?;
         progress(&format!("{}: {} answers a second at most", subject.name, number(capacity, 0)));
         capacities.push(json!({ "function": subject.name, "per_s": capacity }));
-        for factor in options.factors.iter().copied().chain([AFTERWARDS]) {
-            rows.push(row(subject, &mayfly, &call, factor, capacity, options)?);
+        let patient = options.factors.iter().map(|factor| (0, *factor));
+        for (retries, factor) in patient.chain([IMPATIENT, (0, AFTERWARDS)]) {
+            let offer = Offer { factor, per_s: capacity * factor, retries };
+            rows.push(row(subject, &mayfly, &call, &offer, options)?);
         }
         complaints.extend(mayfly.complaints());
     }
@@ -161,6 +182,7 @@ impl Call {
             load,
             connections,
             threads: thread::available_parallelism().map_or(1, NonZero::get),
+            retries: 0,
             warm_up: Duration::from_secs(1),
             measure: Duration::from_secs(options.seconds),
         }
@@ -178,14 +200,12 @@ fn row(
     subject: &Subject,
     mayfly: &Gateway,
     call: &Call,
-    factor: f64,
-    capacity: f64,
+    offer: &Offer,
     options: &OverloadOptions,
 ) -> anyhow::Result<Row> {
-    let offered = capacity * factor;
     let probe = Probe::start(mayfly.control);
-    let plan = call.plan(Load::Open(offered), options.connections.into(), options);
-    let observed = generator::run(plan, || ());
+    let plan = call.plan(Load::Open(offer.per_s), options.connections.into(), options);
+    let observed = generator::run(Plan { retries: offer.retries, ..plan }, || ());
     let (control, control_errors) = probe.finish()?;
     let (observed, ..) = observed?;
     let Observed { latency, refused, .. } = &observed;
@@ -193,8 +213,7 @@ fn row(
     let ms = |histogram: &Histogram, share| histogram.quantile_us(share) / 1e3;
     let row = Row {
         function: subject.name,
-        factor,
-        offered_per_s: offered,
+        offer: offer.clone(),
         goodput_per_s: observed.answered as f64 / seconds,
         p50_ms: ms(latency, 0.5),
         p99_ms: ms(latency, 0.99),
@@ -208,8 +227,9 @@ fn row(
         control_errors,
     };
     progress(&format!(
-        "{}, {factor} times: {} answered and {} refused a second",
+        "{}, {}: {} answered and {} refused a second",
         subject.name,
+        offer.label(),
         number(row.goodput_per_s, 0),
         number(row.refused_per_s, 0)
     ));
@@ -268,8 +288,8 @@ fn overload_table(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         vec![
             row.function.to_owned(),
-            format!("{} ×", row.factor),
-            number(row.offered_per_s, 0),
+            row.offer.label(),
+            number(row.offer.per_s, 0),
             number(row.goodput_per_s, 0),
             number(row.p50_ms, 2),
             number(row.p99_ms, 2),
@@ -292,7 +312,7 @@ fn charts(function: &str, rows: &[Row]) -> [(&'static str, Chart); 2] {
     let panel = |title: &str, figures: fn(&Row) -> (Option<f64>, Vec<f64>)| {
         let line = |row: &&Row| {
             let (bar, dots) = figures(row);
-            let label = format!("{} × ({}/s)", row.factor, number(row.offered_per_s, 0));
+            let label = format!("{} ({}/s)", row.offer.label(), number(row.offer.per_s, 0));
             Line { label, colour: Colour::Gateway, range: bar.map(|bar| [bar; 3]), dots }
         };
         Panel { title: title.to_owned(), lines: rows.iter().map(line).collect() }

@@ -159,6 +159,7 @@ fn measure(
                     load: Load::Closed,
                     connections,
                     threads: options.threads.map_or(cores, NonZero::get),
+                    retries: 0,
                     warm_up: Duration::from_millis(options.warm_up_ms),
                     measure: Duration::from_secs(options.seconds),
                 };

@@ -27,9 +27,13 @@ use crate::refusals::INVOCATION_BITS;
 const BEAT: Duration = Duration::from_millis(20);
 /// A share of everything, in thousandths.
 const ALL: u32 = 1_000;
-/// How much the share that is refused grows when the line is too long, and shrinks when it is not.
+/// How much the share that is refused grows when the line is twice as long as it may be (more when
+/// it is longer, at most so much at once), and shrinks when it is not too long.
 const GROW: u32 = 40;
+const GROW_MOST: u32 = 300;
 const SHRINK: u32 = 8;
+/// So many times as long as it may be, and nobody is let in.
+const MUCH_TOO_LONG: u32 = 10;
 
 /// How much there is to do. On a cache line of its own: requests read it, and nobody should wait
 /// for what others write beside it.
@@ -77,7 +81,7 @@ impl Pressure {
             return None;
         }
         let refused = self.refused.load(Relaxed);
-        let behind = || self.behind(now) > 2 * self.max;
+        let behind = || self.behind(now) > MUCH_TOO_LONG * self.max;
         (spread(number) < refused || behind()).then_some(Reason::Behind)
     }
 
@@ -95,9 +99,12 @@ impl Pressure {
     /// Adjusts the share that is refused to how long the line was.
     fn adjust(&self, waited: Duration) {
         let refused = self.refused.load(Relaxed);
-        let refused = match waited {
-            long if long > self.max => (refused + GROW).min(ALL),
-            _ => refused.saturating_sub(SHRINK),
+        let too_long = waited.as_secs_f64() / self.max.as_secs_f64() - 1.0;
+        let refused = if too_long > 0.0 {
+            let more = (too_long * f64::from(GROW)).ceil() as u32;
+            (refused + more.min(GROW_MOST)).min(ALL)
+        } else {
+            refused.saturating_sub(SHRINK)
         };
         self.refused.store(refused, Relaxed);
     }
@@ -171,12 +178,12 @@ mod tests {
         let pressure = Pressure::new(MAX);
         assert_eq!(refused(&pressure), 0);
         for _ in 0..5 {
-            pressure.adjust(MAX + BEAT);
+            pressure.adjust(2 * MAX);
         }
         let share = refused(&pressure);
         assert!((1_900..2_100).contains(&share), "{share} of 10,000 instead of a fifth");
-        for _ in 0..100 {
-            pressure.adjust(MAX + BEAT);
+        for _ in 0..3 {
+            pressure.adjust(100 * MAX);
         }
         assert_eq!(refused(&pressure), 10_000);
         for _ in 0..(ALL / SHRINK) {
@@ -188,8 +195,8 @@ mod tests {
     #[test]
     fn a_line_that_is_much_too_long_lets_nobody_in() {
         let pressure = Pressure::new(MAX);
-        assert_eq!(pressure.refuses(pressure.began + 2 * MAX, 1), None);
-        assert_eq!(pressure.refuses(pressure.began + 3 * MAX, 1), Some(Reason::Behind));
+        assert_eq!(pressure.refuses(pressure.began + 10 * MAX, 1), None);
+        assert_eq!(pressure.refuses(pressure.began + 11 * MAX, 1), Some(Reason::Behind));
         pressure.set_out_of_memory(true);
         assert_eq!(pressure.refuses(pressure.began, 1), Some(Reason::Memory));
     }

@@ -103,6 +103,7 @@ fn point(
         load: rate.map_or(Load::Closed, Load::Open),
         connections: setting.connections.into(),
         threads: options.threads.map_or(cores, NonZero::get),
+        retries: 0,
         warm_up: Duration::from_millis(options.warm_up_ms),
         measure: options.seconds,
     };

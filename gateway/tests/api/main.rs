@@ -30,5 +30,6 @@ mod openapi;
 mod outbound;
 mod overload;
 mod snapshot;
+mod soak;
 mod timing;
 mod warm;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::{
     client::{Answer, Connection, eventually},
+    guests::{distinct, guest},
     test_gateway::TestGateway,
 };
 
@@ -120,4 +121,29 @@ async fn o09_without_memory_left_functions_are_refused_and_the_control_plane_ans
     gateway.exit().await;
     gateway.start_with(&["server.memory_bytes=100000000000"]).await;
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+}
+
+#[tokio::test]
+async fn o07_calls_are_answered_while_many_artifacts_are_compiled() {
+    const DEPLOYS: u32 = 12;
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let wasm = guest("echo");
+    let deploys = async {
+        let puts = (0..DEPLOYS).map(|n| gateway.put(&format!("f-{n}"), distinct(&wasm, n)).send());
+        for answer in join_all(puts).await {
+            assert_eq!(answer.status(), 201, "{answer:?}");
+        }
+    };
+    let mut canary = Connection::open(gateway.data()).await;
+    tokio::pin!(deploys);
+    loop {
+        tokio::select! {
+            () = &mut deploys => break,
+            answer = canary.get("/f/c-hello/") => {
+                assert_eq!(answer.plain(), (200, "hello from c\n"));
+            }
+        }
+    }
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, f64::from(DEPLOYS + 1));
 }
