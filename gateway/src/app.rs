@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, CompileConfig, EngineConfig, OutboundConfig, Pool, PoolConfig, PoolMetrics,
-    WaitingConfig,
+    ArtifactDigest, CompileConfig, EngineConfig, Listeners, OutboundConfig, Pool, PoolConfig,
+    PoolMetrics, WaitingConfig,
 };
 use store::Store;
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     catalog::Catalog,
-    config::Config,
+    config::{Config, OutboundSection},
     deploy::{Deployer, now_ms},
     edge::Edge,
     guest_logs,
@@ -75,6 +75,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
 
     let data_server = bind_data(&config, threads).await?;
     let control_server = Server::bind(config.admin_listen, &config.server).await?;
+    pool.set_listeners(listeners(&data_server, &control_server));
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
@@ -136,6 +137,11 @@ async fn bind_data(config: &Config, threads: &Threads) -> anyhow::Result<Server>
     threads.data().spawn(async move { Server::bind(addr, &server).await }).await?
 }
 
+/// Where guests cannot call.
+fn listeners(data: &Server, control: &Server) -> Listeners {
+    Listeners { data: vec![data.addr()], control: vec![control.addr()] }
+}
+
 /// What is done now and then. Ends when it is dropped: it only ever repeats what can be repeated.
 fn upkeep(control: &Handle, catalog: Arc<Catalog>, pool: &Arc<Pool>, store: &Store) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
@@ -163,8 +169,6 @@ fn watch_pressure(
 
 /// What the pool is made with.
 pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
-    let outbound = &config.outbound;
-    let ms = Duration::from_millis;
     Ok(PoolConfig {
         engine: EngineConfig {
             instances: u32::try_from(config.pool.instances)?,
@@ -181,16 +185,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             wall: Duration::from_secs(config.compile.wall_s),
             output_bytes: config.compile.output_bytes,
         },
-        outbound: OutboundConfig {
-            allow_private: outbound.allow_private,
-            connect: ms(outbound.connect_ms),
-            tls: ms(outbound.tls_ms),
-            first_byte: ms(outbound.first_byte_ms),
-            between_bytes: ms(outbound.between_bytes_ms),
-            response_bytes: outbound.response_bytes,
-            per_invocation: u32::try_from(outbound.per_invocation)?,
-            at_once: outbound.at_once,
-        },
+        outbound: outbound_config(&config.outbound)?,
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
         waiting: WaitingConfig {
@@ -198,6 +193,38 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             bytes: config.pool.warm_bytes,
             worthwhile: Duration::from_micros(config.pool.warm_from_us),
         },
+    })
+}
+
+/// What holds for requests that guests make.
+fn outbound_config(section: &OutboundSection) -> anyhow::Result<OutboundConfig> {
+    let ms = Duration::from_millis;
+    let ranges = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+    let authorities = match section.ca_file.as_str() {
+        "" => Vec::new(),
+        file => std::fs::read(file)
+            .with_context(|| format!("reading {file} (the setting outbound.ca_file)"))?,
+    };
+    let resolver = Some(section.resolver.as_str()).filter(|resolver| !resolver.is_empty());
+    Ok(OutboundConfig {
+        allow_private: section.allow_private,
+        permit: ranges(&section.permit)?,
+        deny: ranges(&section.deny)?,
+        allow_data_plane: section.allow_data_plane,
+        resolver: resolver.map(str::parse).transpose()?,
+        authorities,
+        connect: ms(section.connect_ms),
+        tls: ms(section.tls_ms),
+        first_byte: ms(section.first_byte_ms),
+        between_bytes: ms(section.between_bytes_ms),
+        header_bytes: section.header_bytes,
+        headers: section.headers,
+        response_bytes: section.response_bytes,
+        per_invocation: u32::try_from(section.per_invocation)?,
+        at_once: section.at_once,
+        idle: ms(section.idle_ms),
+        idle_per_function: section.idle_per_function,
+        idle_connections: section.idle_connections,
     })
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapWeak;
-use runtime_pool::{ArtifactDigest, Function, FunctionKey, HostPattern, Isolation, Limits, Source};
+use runtime_pool::{ArtifactDigest, Function, FunctionKey, Grant, Isolation, Limits, Source};
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
 
 use crate::{
@@ -207,7 +207,7 @@ impl Catalog {
             label,
             limits: self.effective_limits(settings),
             environment: settings.environment.clone().into_iter().collect(),
-            outbound: outbound.collect::<Vec<HostPattern>>(),
+            outbound: outbound.collect::<Vec<Grant>>(),
             isolation: effective_isolation(settings),
             max_warm: self.max_warm(settings),
             snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),

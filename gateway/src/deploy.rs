@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, header};
-use runtime_pool::{HostPattern, LoadError, Pool};
+use runtime_pool::{Grant, LoadError, Pool};
 use serde_json::Value;
 use store::{
     ActiveFunction, Digest, Expect, IsolationMode, NewRevision, Published, Received, Settings,
@@ -362,8 +362,7 @@ impl Shared {
         self.check_environment(settings)?;
         check_snapshot(settings)?;
         for host in &settings.outbound {
-            host.parse::<HostPattern>()
-                .map_err(|error| Error::Settings(format!("outbound: {error}")))?;
+            host.parse::<Grant>().map_err(|error| Error::Settings(format!("outbound: {error}")))?;
         }
         Ok(())
     }

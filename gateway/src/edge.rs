@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, u
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use runtime_pool::{Caller, RequestBody};
+use runtime_pool::{Caller, RequestBody, Trail};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
@@ -33,6 +33,7 @@ pub(crate) struct Edge {
     invoker: Invoker,
     refusals: Arc<Refusals>,
     uri_bytes: usize,
+    hops: usize,
     no_mount: Arc<str>,
     timing_secret: String,
 }
@@ -49,6 +50,7 @@ impl Edge {
             invoker,
             refusals,
             uri_bytes: config.uri_bytes,
+            hops: config.hops,
             no_mount: "".into(),
             timing_secret: config.timing_secret.clone(),
         }
@@ -84,6 +86,10 @@ impl Edge {
         if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > self.uri_bytes) {
             return Err(Problem::target_too_long(self.uri_bytes));
         }
+        let trail = Trail::of(&parts.headers);
+        if trail.as_ref().is_some_and(|trail| trail.hops() >= self.hops) {
+            return Err(Problem::loop_detected(self.hops));
+        }
         let host = host(&parts.uri, &parts.headers)?;
         let (target, mount) = {
             let route = route_table::find(host, parts.uri.path()).ok_or_else(Problem::no_route)?;
@@ -98,7 +104,7 @@ impl Edge {
         parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let body = admit(body, &parts.headers, &target)?;
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
-        let caller = Caller { invocation, peer, mount };
+        let caller = Caller { invocation, peer, mount, trail };
         let request = Request::from_parts(parts, body);
         let (response, start) = self.invoker.invoke(&target, request, caller).await?;
         let (mut parts, body) = response.into_parts();

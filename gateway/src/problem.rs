@@ -173,6 +173,14 @@ impl Problem {
             .hint("the operator's setting server.uri_bytes")
     }
 
+    pub(crate) fn loop_detected(max: usize) -> Self {
+        let title = "The request has come in a circle";
+        Self::new(StatusCode::LOOP_DETECTED, Phase::Request, "loop-detected", title)
+            .fault(Fault::Function)
+            .detail(format!("it has come through {max} gateways; that many are allowed"))
+            .hint("functions that call each other; or the operator's setting server.hops")
+    }
+
     pub(crate) fn bad_query(detail: String) -> Self {
         let title = "The query cannot be read";
         Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-query", title).detail(detail)

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use wasmtime_wasi_http::WasiBody;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::{
+    body::{RequestBody, ResponseBody},
+    outbound::Trail,
+};
 
 /// A request on its way to a guest.
 pub(crate) type Request = http::Request<RequestBody>;
@@ -24,4 +27,6 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// The part of the path that led to the function, without a slash at its end; may be empty.
     pub mount: Arc<str>,
+    /// The gateways that the request has come through, if any.
+    pub trail: Option<Trail>,
 }

@@ -34,11 +34,22 @@ pub enum Limit {
     Instances,
     /// The number of writes of no bytes at all to a body.
     EmptyWrites,
+    /// `outbound.per_invocation`.
+    OutboundRequests,
+    /// `outbound.at_once`: the request waited.
+    OutboundAtOnce,
+    /// `outbound.connect_ms`, `outbound.tls_ms`, `outbound.first_byte_ms` or
+    /// `outbound.between_bytes_ms`, or less where the guest has asked for less.
+    OutboundTime,
+    /// `outbound.header_bytes` or `outbound.headers`.
+    OutboundResponseHead,
+    /// `outbound.response_bytes`.
+    OutboundResponseBytes,
 }
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Memory,
         Self::Cpu,
         Self::Timeout,
@@ -47,6 +58,11 @@ impl Limit {
         Self::Concurrency,
         Self::Instances,
         Self::EmptyWrites,
+        Self::OutboundRequests,
+        Self::OutboundAtOnce,
+        Self::OutboundTime,
+        Self::OutboundResponseHead,
+        Self::OutboundResponseBytes,
     ];
 
     /// The name used as a metric's label.
@@ -60,6 +76,11 @@ impl Limit {
             Self::Concurrency => "concurrency",
             Self::Instances => "instances",
             Self::EmptyWrites => "empty_writes",
+            Self::OutboundRequests => "outbound_requests",
+            Self::OutboundAtOnce => "outbound_at_once",
+            Self::OutboundTime => "outbound_time",
+            Self::OutboundResponseHead => "outbound_response_head",
+            Self::OutboundResponseBytes => "outbound_response_bytes",
         }
     }
 }
@@ -71,6 +92,15 @@ pub struct StartError {
     pub(crate) what: &'static str,
     #[source]
     pub(crate) cause: wasmtime::Error,
+}
+
+impl StartError {
+    pub(crate) fn new(
+        what: &'static str,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self { what, cause: cause.into() }
+    }
 }
 
 /// Why a binary cannot be a function. The text is for the owner who uploaded it.

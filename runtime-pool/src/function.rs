@@ -18,7 +18,7 @@ use tokio::{
 use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
-    ArtifactDigest, HostPattern, InvokeError, Isolation, Limits,
+    ArtifactDigest, Grant, InvokeError, Isolation, Limits,
     call::{Caller, Head, Request, Response},
     executor::{cgi, cgi_environment, http, http_async},
     guest_log::{FunctionLog, InvocationLog},
@@ -49,8 +49,8 @@ pub struct Source {
     pub limits: Limits,
     /// Environment variables of its guests.
     pub environment: Vec<(String, String)>,
-    /// Hosts that its guests may call.
-    pub outbound: Vec<HostPattern>,
+    /// What its guests may call.
+    pub outbound: Vec<Grant>,
     /// What its invocations share.
     pub isolation: Isolation,
     /// Instances that may wait for a call.
@@ -276,6 +276,9 @@ impl Function {
         run: Arc<Run>,
     ) -> Result<(), InvokeError> {
         let mut instance = self.instance(&run, caller.invocation).await?;
+        if let Some(trail) = &caller.trail {
+            instance.set_trail(trail.clone());
+        }
         // Declared after the instance, so that it is dropped before it.
         let outcome = FailUnlessDone::new(&run.outcome);
         match &mut instance.guest {
@@ -321,7 +324,8 @@ impl Function {
         let log = InvocationLog::new(Arc::clone(&self.log), invocation, self.limits.log_bytes);
         let mut wasi = host::wasi(&self.environment, &log);
         let host = |mut wasi: WasiCtxBuilder, control| {
-            Host::new(wasi.build(), Outbound::new(Arc::clone(&self.policy)), control)
+            let outbound = Outbound::new(Arc::clone(&self.policy), Arc::clone(&log));
+            Host::new(wasi.build(), outbound, control)
         };
         let guest = match self.code() {
             Linked::Http(pre) => AnyGuest::Http(http::make(pre, host(wasi, control)).await?),
@@ -363,7 +367,7 @@ impl Function {
             return;
         }
         instance.since = Instant::now();
-        instance.end(Outbound::new(Arc::clone(&self.policy)));
+        instance.end(Arc::clone(&self.policy));
         if self.waiting.put(instance) {
             self.waiting.watch(self);
         }

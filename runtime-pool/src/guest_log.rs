@@ -137,6 +137,17 @@ impl InvocationLog {
         *buffers = Buffers::new(invocation, bytes);
     }
 
+    /// Writes lines of the platform's own about this invocation.
+    pub(crate) fn system(&self, text: &str) {
+        let invocation = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).invocation;
+        self.function.system(invocation, text);
+    }
+
+    /// What is counted of the function.
+    pub(crate) fn metrics(&self) -> &PoolMetrics {
+        &self.function.metrics
+    }
+
     /// Sends what has not been sent, and says what never will be.
     fn end(&self, buffers: &mut Buffers) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {

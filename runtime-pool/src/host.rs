@@ -101,6 +101,11 @@ impl Host {
         self.outbound = outbound;
     }
 
+    /// The requests of the invocation.
+    pub(crate) fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
     /// Whether the guest has something open: a stream, a request, a body.
     pub(crate) fn holds_resources(&self) -> bool {
         !self.table.is_empty()
@@ -185,7 +190,7 @@ mod tests {
         let log = Arc::new(FunctionLog::new(key, lines, metrics));
         let log = InvocationLog::new(log, 1, 1);
         let control = Control::new(&Limits::default(), Arc::default());
-        let host = Host::new(wasi(&[], &log).build(), Outbound::denied(), control);
+        let host = Host::new(wasi(&[], &log).build(), Outbound::denied(log), control);
         let mut store = component_store(&engine, host);
         assert_eq!(store.hostcall_fuel(), HOSTCALL_BYTES);
         assert_eq!(store.max_component_handles(), COMPONENT_HANDLES);

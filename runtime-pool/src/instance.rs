@@ -9,7 +9,7 @@ use wasmtime_wasi_http::{p2::bindings::Proxy, p3::bindings::Service};
 use crate::{
     guest_log::InvocationLog,
     host::{Controlled, Host, ModuleHost},
-    outbound::Outbound,
+    outbound::{Outbound, Policy, Trail},
     run::Run,
 };
 
@@ -66,8 +66,20 @@ impl Instance {
         }
     }
 
+    /// Says by which way the request has come that the instance is to answer.
+    pub(crate) fn set_trail(&mut self, trail: Trail) {
+        match &mut self.guest {
+            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_trail(trail),
+            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_trail(trail),
+            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_trail(trail),
+            // It calls nobody.
+            AnyGuest::Module(_) => {}
+        }
+    }
+
     /// Takes an instance back from an invocation: the next one counts its requests anew.
-    pub(crate) fn end(&mut self, outbound: Outbound) {
+    pub(crate) fn end(&mut self, policy: Arc<Policy>) {
+        let outbound = Outbound::new(policy, Arc::clone(&self.log));
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.store.data_mut().set_outbound(outbound),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().set_outbound(outbound),

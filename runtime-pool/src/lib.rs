@@ -49,7 +49,7 @@ pub use crate::{
     key::FunctionKey,
     limits::{Isolation, Limits},
     metrics::PoolMetrics,
-    outbound::{HostPattern, OutboundConfig},
+    outbound::{AddressRange, Grant, Listeners, OutboundConfig, Trail},
     pool::{Pool, PoolConfig},
     snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},

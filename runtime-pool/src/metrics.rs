@@ -1,5 +1,6 @@
 //! What the pool reports.
 
+mod outbound;
 mod phases;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
@@ -9,7 +10,7 @@ use prometheus::{
     Opts, Registry, core::Collector,
 };
 
-use self::phases::PhaseHistograms;
+use self::{outbound::OutboundMetrics, phases::PhaseHistograms};
 use crate::{
     error::{Fault, Limit, LoadError},
     native::NativeCode,
@@ -52,6 +53,7 @@ pub struct Families {
     pub(crate) responses_cut: IntCounter,
     pub(crate) load_seconds: HistogramVec,
     pub(crate) cpu_seconds: CounterVec,
+    pub(crate) outbound: OutboundMetrics,
     phases: PhaseHistograms,
     limit_hits: IntCounterVec,
     compile_seconds: Histogram,
@@ -108,6 +110,7 @@ impl PoolMetrics {
                 Opts::new("mayfly_cpu_seconds_total", "CPU time of guests, by function"),
                 &["function"],
             )?,
+            outbound: OutboundMetrics::register(registry)?,
             phases: PhaseHistograms::new()?,
             limit_hits: IntCounterVec::new(
                 Opts::new("mayfly_limit_hits_total", "Limits that invocations hit"),

@@ -1,31 +1,77 @@
-//! Which hosts a guest may call, and our own way of calling them.
+//! Which servers a guest may call, and our own way of calling them.
 //!
-//! Nothing is allowed by default. A function's settings name the hosts it may call; whatever
-//! they say, addresses that are not public are refused unless the operator allows them. A name is
-//! resolved once and the vetted address is dialled, so a second answer of the name server changes
-//! nothing. Redirects are the guest's to follow, and each is vetted anew.
+//! Nothing is allowed by default. A function's settings grant hosts, schemes, ports and methods;
+//! whatever they say, addresses that are not public are refused unless the operator permits them,
+//! and this gateway's own listeners are out of reach. A name is resolved once, all its addresses
+//! are vetted, and one of these is dialled. Redirects are the guest's to follow, and each is vetted
+//! anew.
+//!
+//! Read `target` (what an address means), `grant`, `address`, then `connection` and `exchange`.
 
 mod address;
-mod connect;
-mod pattern;
+mod connection;
+mod exchange;
+mod failure;
+mod grant;
+mod idle;
+mod report;
+mod resolve;
+mod target;
+mod trail;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicU32},
+    time::Duration,
+};
 
+use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
-use tokio_rustls::{TlsConnector, rustls};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        self, ClientConfig, RootCertStore,
+        client::Resumption,
+        pki_types::{CertificateDer, pem::PemObject as _},
+    },
+};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
     WasiHttpHooks,
 };
 
-pub use self::pattern::HostPattern;
-use crate::limits::BODY_CHUNK_BYTES;
+pub use self::{
+    address::{AddressRange, Listeners},
+    grant::Grant,
+    trail::Trail,
+};
+use self::{
+    exchange::Admitted, failure::Failure, idle::Idle, report::Report, resolve::Resolver,
+    target::Target,
+};
+use crate::{
+    StartError, error::Limit, guest_log::InvocationLog, limits::BODY_CHUNK_BYTES,
+    metrics::PoolMetrics,
+};
+
+/// TLS sessions that a function may take up again.
+const TLS_SESSIONS: usize = 16;
 
 /// What holds for all requests that leave any guest.
 #[derive(Clone, Debug)]
 pub struct OutboundConfig {
     /// Whether loopback, private, link-local and other addresses that are not public may be called.
     pub allow_private: bool,
+    /// Which of them may be called.
+    pub permit: Vec<AddressRange>,
+    /// Addresses that nobody may call, whatever else is permitted.
+    pub deny: Vec<AddressRange>,
+    /// Whether this gateway's functions may be called, by its own address.
+    pub allow_data_plane: bool,
+    /// The name server to ask, in place of the operating system.
+    pub resolver: Option<SocketAddr>,
+    /// Authorities, as PEM, whose certificates are accepted besides those that browsers accept.
+    pub authorities: Vec<u8>,
     /// Time to resolve a name and open a connection.
     pub connect: Duration,
     /// Time for a TLS handshake.
@@ -34,25 +80,45 @@ pub struct OutboundConfig {
     pub first_byte: Duration,
     /// Time between two parts of a response's body.
     pub between_bytes: Duration,
+    /// Bytes of a response's head.
+    pub header_bytes: usize,
+    /// Header fields of a response.
+    pub headers: usize,
     /// Bytes of a response's body.
     pub response_bytes: u64,
     /// Requests that one invocation may make.
     pub per_invocation: u32,
     /// Requests that one invocation may have open at once.
     pub at_once: usize,
+    /// Time that a connection waits for another request.
+    pub idle: Duration,
+    /// Connections of one function that may wait.
+    pub idle_per_function: usize,
+    /// Connections of all functions that may wait.
+    pub idle_connections: usize,
 }
 
 impl Default for OutboundConfig {
     fn default() -> Self {
         Self {
             allow_private: false,
+            permit: Vec::new(),
+            deny: Vec::new(),
+            allow_data_plane: false,
+            resolver: None,
+            authorities: Vec::new(),
             connect: Duration::from_secs(5),
             tls: Duration::from_secs(5),
             first_byte: Duration::from_secs(30),
             between_bytes: Duration::from_secs(30),
+            header_bytes: 64 << 10,
+            headers: 100,
             response_bytes: 10 << 20,
             per_invocation: 50,
             at_once: 6,
+            idle: Duration::from_secs(4),
+            idle_per_function: 6,
+            idle_connections: 256,
         }
     }
 }
@@ -60,71 +126,133 @@ impl Default for OutboundConfig {
 /// Calls out for guests. One for the node.
 pub(crate) struct Client {
     config: OutboundConfig,
-    tls: TlsConnector,
+    tls: ClientConfig,
+    resolver: Resolver,
+    /// Places for connections that wait.
+    idle_places: Arc<Semaphore>,
+    /// Known once they are bound, which is before the first invocation.
+    listeners: OnceLock<Listeners>,
     forbidden_headers: ForbiddenHeaderFilter,
+    metrics: PoolMetrics,
 }
 
 impl Client {
-    pub(crate) fn new(config: OutboundConfig) -> Self {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        Self {
-            config,
-            tls: TlsConnector::from(Arc::new(tls)),
-            forbidden_headers: Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)),
+    pub(crate) fn new(config: OutboundConfig, metrics: PoolMetrics) -> Result<Self, StartError> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let what = "reading outbound.ca_file";
+        for certificate in CertificateDer::pem_slice_iter(&config.authorities) {
+            let certificate = certificate.map_err(|error| StartError::new(what, error))?;
+            roots.add(certificate).map_err(|error| StartError::new(what, error))?;
         }
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("the provider supports the default versions")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Ok(Self {
+            resolver: Resolver::new(config.resolver),
+            idle_places: Arc::new(Semaphore::new(config.idle_connections)),
+            config,
+            tls,
+            listeners: OnceLock::new(),
+            forbidden_headers: Arc::new(|name| {
+                DEFAULT_FORBIDDEN_HEADERS.contains(name) || *name == trail::HEADER
+            }),
+            metrics,
+        })
+    }
+
+    /// Says where the gateway listens.
+    pub(crate) fn set_listeners(&self, listeners: Listeners) {
+        // They are bound once.
+        let _ = self.listeners.set(listeners);
     }
 }
 
-/// What one function may call.
+/// What one revision of a function may call, and the connections that it has open.
 pub(crate) struct Policy {
     client: Arc<Client>,
-    allowed: Vec<HostPattern>,
+    /// The function's label in metrics.
+    function: Arc<str>,
+    granted: Vec<Grant>,
+    idle: Idle,
+    tls: OnceLock<TlsConnector>,
 }
 
 impl Policy {
-    pub(crate) fn new(client: Arc<Client>, allowed: Vec<HostPattern>) -> Self {
-        Self { client, allowed }
+    pub(crate) fn new(client: Arc<Client>, function: Arc<str>, granted: Vec<Grant>) -> Self {
+        Self { client, function, granted, idle: Idle::default(), tls: OnceLock::new() }
+    }
+
+    /// With sessions of its own: no server can tell that it was called by two functions of one
+    /// node, and none takes up what another function has begun.
+    fn tls(&self) -> TlsConnector {
+        let connector = || {
+            let mut config = self.client.tls.clone();
+            config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+            TlsConnector::from(Arc::new(config))
+        };
+        self.tls.get_or_init(connector).clone()
     }
 }
 
 /// One invocation's requests.
 pub(crate) struct Outbound {
     policy: Arc<Policy>,
+    log: Arc<InvocationLog>,
+    trail: Option<Trail>,
     left: u32,
     at_once: Option<Arc<Semaphore>>,
+    lines: Arc<AtomicU32>,
 }
 
 impl Outbound {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
+    pub(crate) fn new(policy: Arc<Policy>, log: Arc<InvocationLog>) -> Self {
         let left = policy.client.config.per_invocation;
-        Self { policy, left, at_once: None }
+        let lines = Arc::default();
+        Self { policy, log, trail: None, left, at_once: None, lines }
     }
 
     /// For a guest that answers nobody: nothing is allowed.
-    pub(crate) fn denied() -> Self {
-        let client = Arc::new(Client::new(OutboundConfig::default()));
-        Self::new(Arc::new(Policy::new(client, Vec::new())))
+    pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
+        let client = Client::new(OutboundConfig::default(), log.metrics().clone())
+            .expect("without authorities of one's own there is nothing to read");
+        Self::new(Arc::new(Policy::new(Arc::new(client), "".into(), Vec::new())), log)
+    }
+
+    /// Says by which way the invocation's own request has come.
+    pub(crate) fn set_trail(&mut self, trail: Trail) {
+        self.trail = Some(trail);
     }
 
     /// Checks what can be checked without waiting.
-    fn admit(&mut self, request: &http::Request<WasiBody>) -> Result<(), Error> {
-        let target = connect::Target::of(request.uri())?;
-        if !self.policy.allowed.iter().any(|pattern| pattern.allows(&target)) {
-            return Err(Error::HttpRequestDenied);
+    fn admit(
+        &mut self,
+        request: &http::Request<WasiBody>,
+        report: &mut Report,
+    ) -> Result<Target, Failure> {
+        let target = Target::of(request.uri()).ok_or(Failure::Address)?;
+        report.set_target(format!("{} {target}", request.method()));
+        if !target::is_method(request.method()) {
+            return Err(Failure::Method);
         }
-        self.left = self.left.checked_sub(1).ok_or(Error::ConnectionLimitReached)?;
-        Ok(())
+        if !self.policy.granted.iter().any(|grant| grant.allows(request.method(), &target)) {
+            return Err(Failure::NotGranted);
+        }
+        let most = self.policy.client.config.per_invocation;
+        self.left = self.left.checked_sub(1).ok_or(Failure::Requests(most))?;
+        Ok(target)
+    }
+
+    fn at_once(&mut self) -> Arc<Semaphore> {
+        let most = self.policy.client.config.at_once;
+        Arc::clone(self.at_once.get_or_insert_with(|| Arc::new(Semaphore::new(most))))
     }
 }
 
-/// What `send_request` has to return: the response, and the work that keeps its body coming.
+/// What `send_request` has to return: the response, and work that goes on after it. Ours goes on
+/// in the response's body.
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Io), Error>;
 
@@ -147,16 +275,36 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _request_errors: Io,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        if let Err(error) = self.admit(&request) {
-            return Box::new(async { Err(error) });
-        }
         let policy = Arc::clone(&self.policy);
-        let at_once = policy.client.config.at_once;
-        let at_once =
-            Arc::clone(self.at_once.get_or_insert_with(|| Arc::new(Semaphore::new(at_once))));
+        let metrics = policy.client.metrics.clone();
+        let log = Arc::clone(&self.log);
+        let mut report =
+            Report::new(metrics, Arc::clone(&policy.function), log, Arc::clone(&self.lines));
+        let target = match self.admit(&request, &mut report) {
+            Ok(target) => target,
+            Err(failure) => {
+                let code = report.failed(&failure);
+                return Box::new(async { Err(code) });
+            }
+        };
+        // Asked for here, so that requests wait in the order in which they were made: guests read
+        // the answers in that order, and one that is unread keeps its place.
+        let mut place = Box::pin(self.at_once().acquire_owned());
+        let at_once = place.as_mut().now_or_never();
+        let options = options.unwrap_or_default();
+        let trail = self.trail.clone();
         Box::new(async move {
-            let permit = at_once.acquire_owned().await.expect("the semaphore is never closed");
-            policy.client.send(request, options.unwrap_or_default(), permit).await
+            let permit = match at_once {
+                Some(permit) => permit,
+                None => {
+                    policy.client.metrics.limit_hit(Limit::OutboundAtOnce);
+                    place.await
+                }
+            };
+            let permit = permit.expect("the semaphore is never closed");
+            let admitted = Admitted { request, target, options, trail, report };
+            let response = policy.send(admitted, permit).await?;
+            Ok((response, Box::new(async { Ok(()) }) as Io))
         })
     }
 }

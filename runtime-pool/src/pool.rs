@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, LogLine, OutboundConfig,
-    PoolMetrics, StartError, State,
+    ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, Listeners, LogLine,
+    OutboundConfig, PoolMetrics, StartError, State,
     compile::Compiler,
     engine::reset_strategy,
     error::{LoadError, Refusal},
@@ -132,11 +132,16 @@ impl Pool {
             loads: Semaphore::new(config.loads),
             waiting: Arc::new(Budget::new(config.waiting, metrics.clone())),
             long: LongThreads::start()?,
-            client: Arc::new(Client::new(config.outbound)),
+            client: Arc::new(Client::new(config.outbound, metrics.clone())?),
             logs,
             metrics,
             graveyard: reaper()?,
         })
+    }
+
+    /// Says where the gateway listens: guests cannot call there.
+    pub fn set_listeners(&self, listeners: Listeners) {
+        self.client.set_listeners(listeners);
     }
 
     /// The resident function, or the one that `source` describes; and what that took.
@@ -295,7 +300,11 @@ impl Pool {
             other => other?,
         };
         let surroundings = Surroundings {
-            policy: Policy::new(Arc::clone(&self.client), source.outbound.clone()),
+            policy: Policy::new(
+                Arc::clone(&self.client),
+                Arc::clone(&source.label),
+                source.outbound.clone(),
+            ),
             log: FunctionLog::new(key, self.logs.clone(), self.metrics.clone()),
             lane: self.long.lane(),
             budget: Arc::clone(&self.waiting),

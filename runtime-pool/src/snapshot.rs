@@ -132,8 +132,7 @@ async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u
 
     let (output, log) = output();
     let control = control(start_up);
-    let host = Host::new(host::wasi(&[], &log).build(), Outbound::denied(), control);
-    drop(log);
+    let host = Host::new(host::wasi(&[], &log).build(), Outbound::denied(log), control);
     let mut store = component_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {

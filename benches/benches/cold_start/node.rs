@@ -232,6 +232,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         invocation: 1,
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         mount: "".into(),
+        trail: None,
     };
     let (response, start) = match function.invoke(request, caller, start).await {
         Ok(answered) => answered,

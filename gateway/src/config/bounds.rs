@@ -1,5 +1,8 @@
 //! The permitted range of every setting, and what must hold between two of them.
 
+use std::net::SocketAddr;
+
+use runtime_pool::AddressRange;
 use toml::Value;
 
 use super::{
@@ -63,6 +66,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     // at 65534.
     ("server.uri_bytes", 64, 65_534),
     ("server.auth_failures_per_minute", 0, 1_000_000),
+    ("server.hops", 1, 1_000),
     ("server.workers", 0, 1_024),
     ("outbound.connect_ms", 1, HOUR_MS),
     ("outbound.tls_ms", 1, HOUR_MS),
@@ -71,6 +75,12 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("outbound.response_bytes", 0, 16 * TIB),
     ("outbound.per_invocation", 0, 1_000_000),
     ("outbound.at_once", 1, 10_000),
+    // As for requests.
+    ("outbound.header_bytes", 8 * KIB, 16 * MIB),
+    ("outbound.headers", 8, 10_000),
+    ("outbound.idle_ms", 1, HOUR_MS),
+    ("outbound.idle_per_function", 0, 10_000),
+    ("outbound.idle_connections", 0, 100_000),
     ("logs.lines_per_function", 0, 10_000_000),
     // Each label value costs memory in whatever collects the metrics, too.
     ("metrics.functions", 0, 100_000),
@@ -89,6 +99,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
         return Err(wrong(settings, "data_dir", "must be the path of a directory"));
     }
     public_url(settings)?;
+    outbound(settings)?;
     logs(settings)
 }
 
@@ -171,6 +182,22 @@ fn public_url(settings: &Settings) -> Result<(), ConfigError> {
     ))
 }
 
+fn outbound(settings: &Settings) -> Result<(), ConfigError> {
+    for key in ["outbound.permit", "outbound.deny"] {
+        let ranges = settings.get(key).value.as_array().into_iter().flatten();
+        for range in ranges.filter_map(Value::as_str) {
+            range
+                .parse::<AddressRange>()
+                .map_err(|error| wrong(settings, key, error.to_string()))?;
+        }
+    }
+    let resolver = text(settings, "outbound.resolver");
+    if resolver.is_empty() || resolver.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(wrong(settings, "outbound.resolver", "expected IP:PORT or [IPv6]:PORT of a name server"))
+}
+
 fn logs(settings: &Settings) -> Result<(), ConfigError> {
     let level = |text: &str| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
@@ -235,6 +262,22 @@ mod tests {
             .map(|(key, _)| key)
             .collect();
         assert_eq!(ranged, integers);
+    }
+
+    #[test]
+    fn ranges_and_the_name_server_of_outbound_requests_are_checked() {
+        assert_eq!(
+            problem(&["outbound.permit=10.0.0.0/8, fd00::7", "outbound.resolver=[::1]:53"]),
+            "none"
+        );
+        for (set, expected) in [
+            ("outbound.permit=10.0.0.0/8,10.0.0.0/33", "10.0.0.0/33"),
+            ("outbound.deny=example.com", "not a range"),
+            ("outbound.resolver=ns.example", "IP:PORT"),
+        ] {
+            let problem = problem(&[set]);
+            assert!(problem.contains(expected), "{problem}");
+        }
     }
 
     #[test]

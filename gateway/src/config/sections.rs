@@ -211,6 +211,8 @@ pub struct ServerSection {
     /// Tokens from one address that may turn out not to be valid, in a minute; 0 stands for any
     /// number.
     pub auth_failures_per_minute: u32,
+    /// Gateways like this one that a request may come through.
+    pub hops: usize,
     /// Whether answers carry `Server-Timing`, for functions whose owners have not said.
     pub timing: bool,
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
@@ -238,6 +240,8 @@ impl Default for ServerSection {
             headers: 100,
             uri_bytes: 8 * KIB as usize,
             auth_failures_per_minute: 10,
+            // Functions that call functions are seldom more than two or three deep.
+            hops: 8,
             timing: true,
             timing_secret: String::new(),
             workers: 0,
@@ -266,9 +270,19 @@ impl ServerSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundSection {
-    /// Permits loopback, private and link-local addresses, for functions whose own list of
+    /// Permits all loopback, private and link-local addresses, for functions whose own list of
     /// hosts leads there.
     pub allow_private: bool,
+    /// Permits these of them: `10.1.0.0/16`.
+    pub permit: Vec<String>,
+    /// Addresses that nobody may call, whatever else is permitted.
+    pub deny: Vec<String>,
+    /// Permits calling this gateway's functions by its own address.
+    pub allow_data_plane: bool,
+    /// The name server to ask; empty stands for the operating system.
+    pub resolver: String,
+    /// A file of certificates (PEM) of authorities that are trusted besides the usual ones.
+    pub ca_file: String,
     /// How long connecting may take.
     pub connect_ms: u64,
     /// How long the TLS handshake may take.
@@ -277,25 +291,47 @@ pub struct OutboundSection {
     pub first_byte_ms: u64,
     /// How long the pause between two pieces of an answer may be.
     pub between_bytes_ms: u64,
+    /// Size of an answer's head.
+    pub header_bytes: usize,
+    /// Header fields of an answer.
+    pub headers: usize,
     /// Size of an answer.
     pub response_bytes: u64,
     /// Requests of one invocation.
     pub per_invocation: usize,
     /// Requests of one invocation at once.
     pub at_once: usize,
+    /// How long a connection waits for another request.
+    pub idle_ms: u64,
+    /// Connections of one function that may wait.
+    pub idle_per_function: usize,
+    /// Connections of all functions that may wait.
+    pub idle_connections: usize,
 }
 
 impl Default for OutboundSection {
     fn default() -> Self {
         Self {
             allow_private: false,
+            permit: Vec::new(),
+            deny: Vec::new(),
+            allow_data_plane: false,
+            resolver: String::new(),
+            ca_file: String::new(),
             connect_ms: 5_000,
             tls_ms: 5_000,
             first_byte_ms: 30_000,
             between_bytes_ms: 30_000,
+            header_bytes: 64 * KIB as usize,
+            headers: 100,
             response_bytes: 10 * MIB,
             per_invocation: 50,
             at_once: 6,
+            // Common servers keep a connection for 5 seconds: who sends requests should be the one
+            // who closes, or a request meets a closed connection.
+            idle_ms: 4_000,
+            idle_per_function: 6,
+            idle_connections: 256,
         }
     }
 }

@@ -1,59 +1,34 @@
-//! Which servers a guest can call.
+//! Which servers a guest can call, and what it is told of them.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-};
+mod addresses;
+mod limits;
+mod name_server;
+mod requests;
+mod reuse;
+mod upstream;
 
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
 
+use self::{
+    name_server::NameServer,
+    upstream::{Served, Upstream},
+};
 use crate::{client::Answer, test_gateway::TestGateway};
 
-/// A server that counts its connections and answers each with what it was asked for.
-struct Upstream {
-    address: SocketAddr,
-    connections: Arc<AtomicU32>,
+/// Guests that make the requests that they are asked for: 0.2 and 0.3.
+const GUESTS: [&str; 2] = ["t-outbound", "t-outbound-p3"];
+
+/// What became of the requests that `query` asks a guest for.
+async fn ask(gateway: &TestGateway, guest: &str, query: &str) -> String {
+    let answer = gateway.get(&format!("/f/{guest}/?{query}")).await;
+    assert_eq!(answer.status(), 200, "{guest}: {query}: {answer:?}");
+    answer.text().trim_end().to_owned()
 }
 
-impl Upstream {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&connections);
-        // Ends with the test's runtime.
-        tokio::spawn(async move {
-            loop {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                counter.fetch_add(1, Relaxed);
-                tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(socket.read_u8().await.unwrap());
-                    }
-                    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-                    let length = head.len();
-                    let answer = format!(
-                        "HTTP/1.1 203 OK\r\ncontent-type: text/x\r\ncontent-length: {length}\r\n\
-                         \r\n{head}"
-                    );
-                    socket.write_all(answer.as_bytes()).await.unwrap();
-                });
-            }
-        });
-        Self { address, connections }
-    }
-
-    fn connections(&self) -> u32 {
-        self.connections.load(Relaxed)
-    }
+/// Requests of a guest with this outcome, as they were counted.
+async fn outcomes(gateway: &TestGateway, guest: &str, outcome: &str) -> f64 {
+    let labels = [("function", guest), ("outcome", outcome)];
+    gateway.metric_with("mayfly_outbound_requests_total", &labels).await
 }
 
 async fn fetch(gateway: &TestGateway, url: &str) -> Answer {
@@ -64,8 +39,8 @@ async fn fetch(gateway: &TestGateway, url: &str) -> Answer {
 async fn nothing_is_allowed_unless_it_is_named() {
     // Even where the operator allows private addresses.
     let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
-    let upstream = Upstream::start().await;
-    let port = upstream.address.port();
+    let upstream = Upstream::echo().await;
+    let port = upstream.port();
     let url = format!("http://127.0.0.1:{port}/");
     gateway.deploy("fetch").await;
     assert_eq!(fetch(&gateway, &url).await.plain(), (502, "HttpRequestDenied\n"));
@@ -89,8 +64,8 @@ async fn nothing_is_allowed_unless_it_is_named() {
 #[tokio::test]
 async fn private_addresses_are_prohibited_even_if_they_are_named() {
     let gateway = TestGateway::start().await;
-    let upstream = Upstream::start().await;
-    let port = upstream.address.port();
+    let upstream = Upstream::echo().await;
+    let port = upstream.port();
     let hosts = ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"];
     let named: Vec<String> = hosts.iter().map(|host| format!("{host}:{port}")).collect();
     gateway.deploy_with("fetch", &json!({"outbound": named})).await;
@@ -104,8 +79,8 @@ async fn private_addresses_are_prohibited_even_if_they_are_named() {
 #[tokio::test]
 async fn a_server_that_is_named_and_allowed_is_called() {
     let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
-    let upstream = Upstream::start().await;
-    let host = upstream.address.to_string();
+    let upstream = Upstream::echo().await;
+    let host = upstream.host();
     gateway.deploy_with("fetch", &json!({"outbound": [host]})).await;
     let answer = fetch(&gateway, &format!("http://{host}/some/path?x=1")).await;
     assert_eq!(answer.status(), 203);
@@ -113,26 +88,4 @@ async fn a_server_that_is_named_and_allowed_is_called() {
     assert!(answer.text().starts_with("get /some/path?x=1 http/1.1\r\n"), "{}", answer.text());
     assert!(answer.text().contains(&format!("\r\nhost: {host}\r\n")), "{}", answer.text());
     assert_eq!(upstream.connections(), 1);
-}
-
-#[tokio::test]
-async fn the_gateways_own_control_plane_is_out_of_reach() {
-    let gateway = TestGateway::start().await;
-    let control = gateway.control_address().to_string();
-    gateway.deploy_with("fetch", &json!({"outbound": [control]})).await;
-    let answer = fetch(&gateway, &format!("http://{control}/metrics")).await;
-    assert_eq!(answer.plain(), (502, "DestinationIpProhibited\n"));
-}
-
-#[tokio::test]
-async fn a_server_that_does_not_answer_is_not_waited_for() {
-    let limits = ["outbound.allow_private=true", "outbound.first_byte_ms=200"];
-    let gateway = TestGateway::with(&limits).await;
-    // Accepts, in the kernel's queue, and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = silent.local_addr().unwrap().to_string();
-    gateway.deploy_with("fetch", &json!({"outbound": [host]})).await;
-    let answer = fetch(&gateway, &format!("http://{host}/")).await;
-    assert_eq!(answer.plain(), (502, "ConnectionReadTimeout\n"));
-    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
 }

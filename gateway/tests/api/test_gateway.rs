@@ -235,6 +235,18 @@ impl TestGateway {
         series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// The same over those that have these labels.
+    pub(crate) async fn metric_with(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.anonymous(Method::GET, "/metrics").send().await;
+        let labels: Vec<String> =
+            labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let series = text.text().lines().filter(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with('{'));
+            rest.is_some_and(|rest| labels.iter().all(|label| rest.contains(label.as_str())))
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// Waits until a metric has a value.
     pub(crate) async fn metric_becomes(&self, name: &str, value: f64) {
         let what = format!("{name} is {value}");

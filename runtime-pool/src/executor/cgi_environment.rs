@@ -134,8 +134,12 @@ mod tests {
         owner: &[(&str, &str)],
     ) -> BTreeMap<String, String> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let caller =
-            Caller { invocation: 1, peer: ([192, 0, 2, 1], 5).into(), mount: "/f/hello".into() };
+        let caller = Caller {
+            invocation: 1,
+            peer: ([192, 0, 2, 1], 5).into(),
+            mount: "/f/hello".into(),
+            trail: None,
+        };
         let owner: Vec<_> =
             owner.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         environment(&parts, &caller, &owner).into_iter().collect()

@@ -1,10 +1,86 @@
-//! Which addresses are public.
+//! Which addresses may be called.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+
+use super::{OutboundConfig, failure::Failure};
+
+/// Addresses that begin alike: `10.0.0.0/8`, `fd00::/8`, or one alone: `192.0.2.7`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange(IpNet);
+
+/// Why a text is no [`AddressRange`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a range of addresses: write for example \"10.1.0.0/16\" or \"fd00::7\"")]
+pub struct NotARange(String);
+
+impl FromStr for AddressRange {
+    type Err = NotARange;
+
+    fn from_str(text: &str) -> Result<Self, NotARange> {
+        let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        range.map(Self).map_err(|_| NotARange(text.to_owned()))
+    }
+}
+
+/// Where this gateway itself listens.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    /// Functions are called there.
+    pub data: Vec<SocketAddr>,
+    /// Everything else: the API, metrics, probes.
+    pub control: Vec<SocketAddr>,
+}
+
+/// Whether a guest may call `address`, if its grants lead there.
+pub(super) fn vet(
+    config: &OutboundConfig,
+    listeners: &Listeners,
+    address: SocketAddr,
+) -> Result<(), Failure> {
+    // The same host in other words.
+    let ip = address.ip().to_canonical();
+    let within =
+        |ranges: &[AddressRange], ip: IpAddr| ranges.iter().any(|range| range.0.contains(&ip));
+    if within(&config.deny, ip) {
+        return Err(Failure::Denied(ip));
+    }
+    let listens = |listeners: &[SocketAddr]| {
+        listeners.iter().any(|listener| listener.port() == address.port())
+    };
+    let (data, control) = (listens(&listeners.data), listens(&listeners.control));
+    if (data || control) && is_own(ip) {
+        if control || !config.allow_data_plane {
+            return Err(Failure::Gateway(ip));
+        }
+        return Ok(());
+    }
+    if config.allow_private || is_public(address.ip()) || within(&config.permit, address.ip()) {
+        return Ok(());
+    }
+    Err(Failure::NotPublic(ip))
+}
+
+/// Whether an address is this machine's. Asked seldom: only for the ports that we listen on.
+fn is_own(ip: IpAddr) -> bool {
+    // Who calls "any" address ends up at the machine's own.
+    if ip.is_loopback() || ip.is_unspecified() {
+        return true;
+    }
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces.iter().any(|interface| interface.ip() == ip),
+        // Rather too careful.
+        Err(_) => true,
+    }
+}
 
 /// Whether anybody on the internet means the same host by this address. The ranges are those of
 /// the IANA registries of special-purpose addresses (RFC 6890 and its updates).
-pub(crate) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -44,7 +120,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::outbound::target::Target;
 
     #[test]
     fn special_addresses_are_not_public() {
@@ -91,6 +170,73 @@ mod tests {
         }
     }
 
+    fn verdict(config: &OutboundConfig, address: &str) -> &'static str {
+        let listeners = Listeners {
+            data: vec!["0.0.0.0:8080".parse().unwrap()],
+            control: vec!["127.0.0.1:9090".parse().unwrap()],
+        };
+        match vet(config, &listeners, address.parse().unwrap()) {
+            Ok(()) => "ok",
+            Err(failure) => failure.outcome(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_permitted_of_the_private_ranges_may_be_called() {
+        let ranges = |ranges: &[&str]| ranges.iter().map(|range| range.parse().unwrap()).collect();
+        let permit = OutboundConfig {
+            permit: ranges(&["10.1.0.0/16", "fd00::7"]),
+            deny: ranges(&["10.1.2.0/24", "8.8.8.8"]),
+            ..OutboundConfig::default()
+        };
+        for (address, expected) in [
+            ("10.1.0.1:80", "ok"),
+            ("[fd00::7]:80", "ok"),
+            ("1.1.1.1:80", "ok"),
+            ("10.2.0.1:80", "not-public"),
+            ("[fd00::8]:80", "not-public"),
+            ("[::ffff:10.1.0.1]:80", "not-public"),
+            ("10.1.2.3:80", "denied"),
+            ("8.8.8.8:80", "denied"),
+            ("[::ffff:8.8.8.8]:80", "denied"),
+        ] {
+            assert_eq!(verdict(&permit, address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn s5_the_gateways_own_listeners_are_out_of_reach_whatever_is_permitted() {
+        let all = OutboundConfig { allow_private: true, ..OutboundConfig::default() };
+        let with_data = OutboundConfig { allow_data_plane: true, ..OutboundConfig::default() };
+        let mut own =
+            vec!["127.0.0.1", "127.9.9.9", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]"]
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>();
+        for interface in if_addrs::get_if_addrs().unwrap() {
+            own.push(match interface.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            });
+        }
+        for host in own {
+            for config in [&all, &with_data] {
+                assert_eq!(verdict(config, &format!("{host}:9090")), "gateway", "{host}");
+            }
+            assert_eq!(verdict(&all, &format!("{host}:8080")), "gateway", "{host}");
+            assert_eq!(verdict(&with_data, &format!("{host}:8080")), "ok", "{host}");
+            assert_eq!(verdict(&all, &format!("{host}:8081")), "ok", "{host}");
+        }
+        assert_eq!(verdict(&all, "10.0.0.1:9090"), "ok");
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        for text in ["", "10.0.0.0/33", "10.0.0", "x", "::/129", "10.0.0.1:80"] {
+            assert!(text.parse::<AddressRange>().is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn ordinary_addresses_are_public() {
         for address in [
@@ -107,6 +253,66 @@ mod tests {
             "2606:4700::1",
         ] {
             assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    /// An IPv4 address in one to four parts, each in one of the bases that resolvers read.
+    fn spelling(ip: Ipv4Addr, parts: u32, bases: &[u8]) -> String {
+        let number = u32::from(ip);
+        let mut texts = Vec::new();
+        for part in 0..parts {
+            let last = part + 1 == parts;
+            // The last part holds all that is left.
+            let value = if last {
+                number & (u32::MAX >> (8 * part))
+            } else {
+                number >> (24 - 8 * part) & 0xff
+            };
+            texts.push(match bases[part as usize] % 4 {
+                0 => format!("{value}"),
+                1 => format!("0{value:o}"),
+                2 => format!("0x{value:x}"),
+                _ => format!("0X{value:08X}"),
+            });
+        }
+        texts.join(".")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        #[test]
+        fn s1_every_spelling_of_a_private_address_is_refused(
+            network in proptest::sample::select(vec![
+                (0, 8), (10 << 24, 8), (0x6440_0000, 10), (127 << 24, 8), (0xa9fe_0000, 16),
+                (0xac10_0000, 12), (0xc000_0200, 24), (0xc0a8_0000, 16), (0xc612_0000, 15),
+                (0xe000_0000, 4), (0xf000_0000, 4),
+            ]),
+            host: u32,
+            parts in 1u32..=4,
+            bases: [u8; 4],
+            form in 0u8..7,
+        ) {
+            let (network, prefix): (u32, u32) = network;
+            let ip = Ipv4Addr::from(network | host & (u32::MAX >> prefix));
+            let [a, b, c, d] = ip.octets().map(u16::from);
+            let text = match form {
+                0 => format!("[::ffff:{ip}]"),
+                1 => format!("[::{:x}:{:x}]", a << 8 | b, c << 8 | d),
+                2 => format!("[64:ff9b::{:x}:{:x}]", a << 8 | b, c << 8 | d),
+                3 => format!("[2002:{:x}:{:x}::1]", a << 8 | b, c << 8 | d),
+                4 => format!("{}.", spelling(ip, parts, &bases)),
+                _ => spelling(ip, parts, &bases),
+            };
+            let target = Target::of(&format!("http://{text}/").parse().unwrap());
+            let ip = match target.unwrap().host {
+                url::Host::Ipv4(ip) => IpAddr::V4(ip),
+                url::Host::Ipv6(ip) => IpAddr::V6(ip),
+                url::Host::Domain(name) => panic!("{text} is a name: {name}"),
+            };
+            let config = OutboundConfig::default();
+            let verdict = vet(&config, &Listeners::default(), SocketAddr::new(ip, 80));
+            prop_assert!(verdict.is_err(), "{}", text);
         }
     }
 }

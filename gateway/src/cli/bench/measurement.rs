@@ -241,7 +241,7 @@ impl Question {
 
 fn caller() -> Caller {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    Caller { invocation: 1, peer, mount: "".into() }
+    Caller { invocation: 1, peer, mount: "".into(), trail: None }
 }
 
 /// The resident function that starts from `tier` are made of. Where an instance shall wait, it is

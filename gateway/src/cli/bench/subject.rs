@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use runtime_pool::{ArtifactDigest, FunctionKey, HostPattern, Isolation, Limits, Source};
+use runtime_pool::{ArtifactDigest, FunctionKey, Grant, Isolation, Limits, Source};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -133,7 +133,7 @@ fn apply(source: &mut Source, settings: &Map<String, Value>, limits: &Map<String
         .collect();
     let outbound = settings.get("outbound").and_then(Value::as_array);
     let hosts = outbound.into_iter().flatten().filter_map(|host| host.as_str()?.parse().ok());
-    source.outbound = hosts.collect::<Vec<HostPattern>>();
+    source.outbound = hosts.collect::<Vec<Grant>>();
     let snapshot = settings.get("snapshot").and_then(|asked| Snapshot::deserialize(asked).ok());
     source.snapshot = snapshot.as_ref().and_then(start_function).map(Into::into);
 }

@@ -1,6 +1,8 @@
 //! What the `wasi:http` 0.2 test guests share. Each guest is one file under
 //! `examples/` and does one thing, mostly one wrong thing.
 
+pub mod plan;
+
 use wasip2::http::types::{
     Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };

@@ -1,0 +1,77 @@
+//! Makes the requests that its caller asks for (see `plan`), and answers with what became of each:
+//! the status and the length of the body, the error's name, or the part that the host did not take.
+
+use tests_http::plan::{Outcomes, Plan, name};
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method,
+    OutgoingRequest, RequestOptions, ResponseOutparam, Scheme, http_error_code,
+};
+use wasip2::io::streams::StreamError;
+
+tests_http::serve!(handle);
+
+fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+    let plan = Plan::of(&request.path_with_query().unwrap_or_default());
+    let mut outcomes = Outcomes::default();
+    let mut left = plan.times;
+    while left > 0 {
+        let now = left.min(plan.at_once);
+        left -= now;
+        let sent: Vec<_> = (0..now).map(|_| send(&plan)).collect();
+        for sent in sent {
+            outcomes.push(sent.and_then(receive).unwrap_or_else(|failure| failure));
+        }
+    }
+    tests_http::text(answer, &outcomes.text());
+}
+
+fn send(plan: &Plan) -> Result<FutureIncomingResponse, String> {
+    let headers = Fields::new();
+    for (name, value) in &plan.headers {
+        headers.append(name, value).map_err(|_| format!("no header {name}"))?;
+    }
+    let request = OutgoingRequest::new(headers);
+    let method = match plan.method.as_str() {
+        "GET" => Method::Get,
+        "POST" => Method::Post,
+        "CONNECT" => Method::Connect,
+        other => Method::Other(other.to_owned()),
+    };
+    let scheme = match plan.scheme.as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        other => Scheme::Other(other.to_owned()),
+    };
+    request.set_method(&method).map_err(|()| "no method")?;
+    request.set_scheme(Some(&scheme)).map_err(|()| "no scheme")?;
+    request.set_authority(Some(&plan.to)).map_err(|()| "no authority")?;
+    request.set_path_with_query(Some(&plan.path)).map_err(|()| "no path")?;
+    let options = RequestOptions::new();
+    options.set_connect_timeout(plan.connect).map_err(|()| "no connect")?;
+    options.set_first_byte_timeout(plan.first).map_err(|()| "no first")?;
+    options.set_between_bytes_timeout(plan.between).map_err(|()| "no between")?;
+    outgoing_handler::handle(request, Some(options)).map_err(|code| name(&code))
+}
+
+fn receive(sent: FutureIncomingResponse) -> Result<String, String> {
+    sent.subscribe().block();
+    // Both unwraps hold: the future is ready, and it is asked only once.
+    let response: Result<IncomingResponse, ErrorCode> = sent.get().unwrap().unwrap();
+    let response = response.map_err(|code| name(&code))?;
+    let status = response.status();
+    let body = response.consume().unwrap();
+    let stream = body.stream().unwrap();
+    let mut length = 0;
+    loop {
+        match stream.blocking_read(64 * 1024) {
+            Ok(bytes) => length += bytes.len(),
+            Err(StreamError::Closed) => return Ok(format!("{status} {length}")),
+            Err(StreamError::LastOperationFailed(error)) => {
+                let code = http_error_code(&error);
+                let code = code.map_or_else(|| error.to_debug_string(), |code| name(&code));
+                return Err(format!("{status} {code}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Which addresses are called, and which never are.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+
+use super::{GUESTS, NameServer, Upstream, ask, outcomes};
+use crate::test_gateway::TestGateway;
+
+const PROHIBITED: &str = "1 x DestinationIpProhibited";
+
+/// Ways to write addresses that are not public; all reach this machine or its neighbours if they
+/// are dialled.
+const SPELLINGS: &[&str] = &[
+    "127.0.0.1",
+    "127.0.0.1.",
+    "127.1",
+    "127.0.1",
+    "127.255.255.254",
+    "0x7f.1",
+    "0x7f.0.0.1",
+    "0x7f000001",
+    "0X7F000001",
+    "2130706433",
+    "017700000001",
+    "0177.0.0.1",
+    "0177.1",
+    "127.0x0.1",
+    "0",
+    "0.0.0.0",
+    "0x0",
+    "00",
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "a.localhost",
+    "10.0.0.1",
+    "10.1",
+    "167772161",
+    "0xa.1",
+    "012.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "192.168.1",
+    "0xc0.0xa8.1",
+    "169.254.169.254",
+    "169.254.43518",
+    "2852039166",
+    "0xA9FEA9FE",
+    "100.64.0.1",
+    "100.127.255.255",
+    "198.18.0.1",
+    "198.19.255.255",
+    "192.0.0.1",
+    "192.0.2.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "[::]",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::ffff:10.0.0.1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[64:ff9b::169.254.169.254]",
+    "[2002:7f00:1::]",
+    "[2002:a9fe:a9fe::1]",
+    "[2001::1]",
+    "[2001:db8::1]",
+    "[fc00::1]",
+    "[fd00:ec2::254]",
+    "[fe80::1]",
+    "[fec0::1]",
+    "[ff02::1]",
+    "[3fff::1]",
+    "[100::1]",
+];
+
+/// What is no address at all, and does not get that far.
+const NO_ADDRESS: &[&str] = &[
+    "[fe80::1%251]",
+    "127.0.0.1%2f",
+    "256.0.0.1",
+    "1.2.3.4.5",
+    "0x7f.0.0.0.1",
+    "127..1",
+    "example.com@127.0.0.1",
+    "%31%32%37.0.0.1",
+    "0x1ffffffff",
+];
+
+#[tokio::test]
+async fn s1_no_spelling_of_an_address_that_is_not_public_is_called() {
+    let gateway = TestGateway::start().await;
+    let upstream = Upstream::echo().await;
+    let port = upstream.port();
+    let named: Vec<String> = SPELLINGS.iter().map(|host| format!("{host}:{port}")).collect();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({ "outbound": named })).await;
+        for host in SPELLINGS {
+            let answer = ask(&gateway, guest, &format!("to={host}:{port}")).await;
+            assert_eq!(answer, PROHIBITED, "{guest}: {host}");
+        }
+        for host in NO_ADDRESS {
+            let escaped = host.replace('%', "%25");
+            let answer = ask(&gateway, guest, &format!("to={escaped}:{port}")).await;
+            let refused = ["1 x HttpRequestUriInvalid", "1 x no authority"];
+            assert!(refused.contains(&&*answer), "{guest}: {host}: {answer}");
+        }
+    }
+    assert_eq!(upstream.connections(), 0);
+    let prohibited = (GUESTS.len() * SPELLINGS.len()) as f64;
+    let outcomes = gateway.metric("mayfly_outbound_requests_total").await;
+    assert!(outcomes >= prohibited, "{outcomes}");
+}
+
+#[tokio::test]
+async fn s2_a_name_is_refused_if_any_of_its_addresses_is() {
+    let upstream = Upstream::echo().await;
+    let names = NameServer::start(|name, _| {
+        let addresses: &[&str] = match name {
+            "good.test" => &["127.0.0.1"],
+            "private.test" => &["10.0.0.1"],
+            "mixed.test" => &["127.0.0.1", "10.0.0.1"],
+            "late.test" => &["127.0.0.1", "127.0.0.1", "127.0.0.1", "169.254.169.254"],
+            "six.test" => &["127.0.0.1", "fd00::1"],
+            "mapped.test" => &["::ffff:10.0.0.1"],
+            "public.test" => &["1.1.1.1", "127.0.0.2"],
+            _ => &[],
+        };
+        addresses.iter().map(|address| address.parse().unwrap()).collect()
+    })
+    .await;
+    let gateway = TestGateway::with(&[&names.setting(), "outbound.permit=127.0.0.1"]).await;
+    let port = upstream.port();
+    gateway.deploy_with("t-outbound", &json!({"outbound": [format!("*.test:{port}")]})).await;
+    let to = async |name: &str| ask(&gateway, "t-outbound", &format!("to={name}:{port}")).await;
+    assert!(to("good.test").await.starts_with("1 x 203 "));
+    for name in
+        ["private.test", "mixed.test", "late.test", "six.test", "mapped.test", "public.test"]
+    {
+        assert_eq!(to(name).await, PROHIBITED, "{name}");
+    }
+    assert_eq!(to("nobody.test").await, "1 x DnsError");
+    assert_eq!(upstream.connections(), 1);
+    // The owner is told why.
+    let lines = gateway.log_lines("t-outbound", 7).await;
+    let private = format!(
+        "outbound: GET http://private.test:{port}: the address 10.0.0.1 is not public; the \
+         operator may permit it with outbound.permit"
+    );
+    assert!(lines.iter().any(|line| line["line"] == private.as_str()), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn s3_a_name_server_that_changes_its_mind_changes_nothing() {
+    const INVOCATIONS: u32 = 20;
+    const EACH: u32 = 50;
+    // Closes after each answer, so that each request resolves anew.
+    let upstream = Upstream::serving(async |mut served| {
+        served.head().await;
+        served.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+    })
+    .await;
+    let names = NameServer::start(|_, before| {
+        let last = if before % 2 == 0 { 1 } else { 2 };
+        vec![Ipv4Addr::new(127, 0, 0, last).into()]
+    })
+    .await;
+    let gateway = TestGateway::with(&[&names.setting(), "outbound.permit=127.0.0.1"]).await;
+    let port = upstream.port();
+    gateway.deploy_with("t-outbound", &json!({"outbound": [format!("flip.test:{port}")]})).await;
+    for _ in 0..INVOCATIONS {
+        let query = format!("to=flip.test:{port}&times={EACH}");
+        let answer = ask(&gateway, "t-outbound", &query).await;
+        let pair = "1 x 200 0\n1 x DestinationIpProhibited\n";
+        assert_eq!(format!("{answer}\n"), pair.repeat(EACH as usize / 2));
+    }
+    let called = upstream.called_at();
+    assert_eq!(called.len(), (INVOCATIONS * EACH / 2) as usize);
+    assert!(called.iter().all(|ip| *ip == IpAddr::from([127, 0, 0, 1])), "{called:?}");
+    assert_eq!(names.asked(), INVOCATIONS * EACH, "one resolution for each request");
+}
+
+#[tokio::test]
+async fn s5_the_gateways_own_listeners_are_out_of_reach() {
+    // Whatever the operator permits.
+    let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
+    let mut hosts: Vec<String> =
+        ["127.0.0.1", "localhost", "127.1", "0.0.0.0", "[::]", "[::1]"].map(str::to_owned).into();
+    hosts.extend(if_addrs::get_if_addrs().unwrap().iter().map(|interface| {
+        let address = SocketAddr::new(interface.ip(), 1).to_string();
+        address.trim_end_matches(":1").to_owned()
+    }));
+    let ports = [gateway.data().port(), gateway.control_address().port()];
+    let named: Vec<String> =
+        hosts.iter().flat_map(|host| ports.map(|port| format!("{host}:{port}"))).collect();
+    gateway.deploy_with("t-outbound", &json!({ "outbound": named })).await;
+    for to in &named {
+        let answer = ask(&gateway, "t-outbound", &format!("to={to}&path=/healthz")).await;
+        assert_eq!(answer, PROHIBITED, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn s5_the_operator_may_open_the_data_plane_to_functions() {
+    let gateway = TestGateway::with(&["outbound.allow_data_plane=true"]).await;
+    let upstream = Upstream::echo().await;
+    let data = gateway.data().to_string();
+    let control = gateway.control_address().to_string();
+    let other = upstream.host();
+    gateway.deploy("hello").await;
+    gateway.deploy_with("t-outbound", &json!({"outbound": [data, control, other]})).await;
+    let get =
+        async |to: &str| ask(&gateway, "t-outbound", &format!("to={to}&path=/f/hello/")).await;
+    assert!(get(&data).await.starts_with("1 x 200 "));
+    // That opens neither the control plane nor anything else of this machine.
+    assert_eq!(get(&control).await, PROHIBITED);
+    assert_eq!(get(&other).await, PROHIBITED);
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_operator_permits_and_denies_ranges() {
+    let settings = ["outbound.permit=127.0.0.0/8, ::1", "outbound.deny=127.0.0.3"];
+    let gateway = TestGateway::with(&settings).await;
+    let upstream = Upstream::echo().await;
+    let port = upstream.port();
+    let hosts = ["127.0.0.1", "127.0.0.2", "[::1]", "127.0.0.3", "10.0.0.1", "[::ffff:127.0.0.1]"];
+    let named: Vec<String> = hosts.iter().map(|host| format!("{host}:{port}")).collect();
+    gateway.deploy_with("t-outbound", &json!({ "outbound": named })).await;
+    let (permitted, refused) = named.split_at(3);
+    for to in permitted {
+        assert!(ask(&gateway, "t-outbound", &format!("to={to}")).await.starts_with("1 x 203 "));
+    }
+    for to in refused {
+        assert_eq!(ask(&gateway, "t-outbound", &format!("to={to}")).await, PROHIBITED, "{to}");
+    }
+    assert_eq!(outcomes(&gateway, "t-outbound", "not-public").await, 2.0);
+    assert_eq!(outcomes(&gateway, "t-outbound", "denied").await, 1.0);
+}

@@ -1,0 +1,252 @@
+//! Servers that are slow, endless or no servers at all, and guests that ask for too much.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time,
+};
+
+use super::{GUESTS, Served, Upstream, ask, outcomes};
+use crate::{client::PATIENCE, test_gateway::TestGateway};
+
+/// Settings with which waiting in vain takes this long at each step.
+const SHORT: [&str; 5] = [
+    "outbound.permit=127.0.0.1",
+    "outbound.connect_ms=300",
+    "outbound.tls_ms=300",
+    "outbound.first_byte_ms=300",
+    "outbound.between_bytes_ms=300",
+];
+const SHORT_TIME: Duration = Duration::from_millis(300);
+
+/// The gateway's open files.
+fn descriptors(gateway: &TestGateway) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count()
+}
+
+fn resident_bytes(gateway: &TestGateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn g15_of_ten_thousand_requests_fifty_leave_over_six_connections_at_most() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    // Slow enough that requests meet.
+    let upstream = Upstream::serving(async |mut served: Served| {
+        while served.head().await.is_some() {
+            time::sleep(Duration::from_millis(2)).await;
+            served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [host]})).await;
+    }
+    gateway.deploy("hello").await;
+    gateway.get("/f/hello/").await;
+    let before = descriptors(&gateway);
+    for (guest, at_once) in [("t-outbound", 1), ("t-outbound", 50), ("t-outbound-p3", 1)] {
+        let query = format!("to={host}&times=10000&at_once={at_once}");
+        let answer = ask(&gateway, guest, &query).await;
+        assert_eq!(answer, "50 x 200 2\n9950 x ConnectionLimitReached", "{guest} {at_once}");
+        assert!(upstream.most_open() <= 12, "{}", upstream.most_open());
+    }
+    // Six in use by the one, and two that wait of the other function.
+    let most = upstream.most_open();
+    assert!((6..=8).contains(&most), "{most} connections at once");
+    let after = descriptors(&gateway);
+    assert!(after <= before + 8, "{before} descriptors became {after}");
+    gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
+    assert_eq!(outcomes(&gateway, "t-outbound", "too-many").await, 2.0 * 9950.0);
+    assert_eq!(limit_hits(&gateway, "outbound_requests").await, 3.0 * 9950.0);
+    assert!(limit_hits(&gateway, "outbound_at_once").await >= 1.0);
+    // The log says it, and is not flooded with it.
+    let lines = gateway.log_lines("t-outbound", 16).await;
+    assert!(lines.len() <= 2 * 16, "{}", lines.len());
+    let line = lines[0]["line"].as_str().unwrap();
+    assert!(line.contains("outbound.per_invocation"), "{line}");
+}
+
+/// In place of the code of an error within a body, guests of 0.2 get its text.
+fn told(guest: &str, outcome: &str) -> String {
+    let text = match outcome {
+        "200 ConnectionReadTimeout" => "200 connection read timeout",
+        "200 HttpResponseBodySize" => "200 HTTP response body size exceeds limit: 10485760 bytes",
+        "200 HttpProtocolError" => "200 HTTP protocol error",
+        "200 HttpResponseIncomplete" => "200 incomplete HTTP response",
+        other => other,
+    };
+    if guest == "t-outbound" { text.to_owned() } else { outcome.to_owned() }
+}
+
+async fn limit_hits(gateway: &TestGateway, limit: &str) -> f64 {
+    gateway.metric_with("mayfly_limit_hits_total", &[("limit", limit)]).await
+}
+
+/// A port whose connections are never accepted, and the connections that fill its queue.
+async fn deaf() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    // Once the queue is full the kernel answers no more.
+    while let Ok(stream) = time::timeout(SHORT_TIME, TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+    }
+    (address, listener, queued)
+}
+
+#[tokio::test]
+async fn g16_a_server_that_stalls_is_given_up_at_each_step() {
+    let gateway = TestGateway::with(&SHORT).await;
+    let (deaf, _listener, _queued) = deaf().await;
+    let silent =
+        Upstream::serving(async |mut served: Served| served.wait_for_the_end().await).await;
+    let stuck = Upstream::serving(async |mut served: Served| {
+        served.head().await;
+        served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab").await;
+        served.wait_for_the_end().await;
+    })
+    .await;
+    let (deaf, silent, stuck) = (deaf.to_string(), silent.host(), stuck.host());
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [deaf, silent, stuck]})).await;
+        for (query, expected) in [
+            (format!("to={deaf}"), "ConnectionTimeout"),
+            (format!("to={silent}&scheme=https"), "ConnectionTimeout"),
+            (format!("to={silent}"), "ConnectionReadTimeout"),
+            (format!("to={stuck}"), "200 ConnectionReadTimeout"),
+        ] {
+            let since = Instant::now();
+            let answer = ask(&gateway, guest, &query).await;
+            assert_eq!(answer, format!("1 x {}", told(guest, expected)), "{guest}: {query}");
+            assert!(since.elapsed() >= SHORT_TIME, "{:?}", since.elapsed());
+        }
+        for outcome in
+            ["connect-timeout", "tls-timeout", "first-byte-timeout", "between-bytes-timeout"]
+        {
+            assert_eq!(outcomes(&gateway, guest, outcome).await, 1.0, "{guest}: {outcome}");
+        }
+    }
+    gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+}
+
+#[tokio::test]
+async fn g17_a_guest_can_shorten_times_and_never_lengthen_them() {
+    let gateway = TestGateway::with(&SHORT).await;
+    let silent =
+        Upstream::serving(async |mut served: Served| served.wait_for_the_end().await).await;
+    let host = silent.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [host]})).await;
+        for value in [0, 1, 999_999, 1_000_000, u64::MAX - 1, u64::MAX] {
+            let times = format!("connect={value}&first={value}&between={value}");
+            let answer = ask(&gateway, guest, &format!("to={host}&{times}")).await;
+            let refused = ["1 x ConnectionReadTimeout", "1 x ConnectionTimeout", "1 x DnsTimeout"];
+            assert!(refused.contains(&&*answer), "{guest}: {value}: {answer}");
+        }
+    }
+    // The defaults are much longer than this test may take: a guest's own limit holds.
+    let gateway =
+        TestGateway::with(&["outbound.permit=127.0.0.1", "outbound.first_byte_ms=3600000"]).await;
+    gateway.deploy_with("t-outbound", &json!({"outbound": [host], "timeout_ms": 300_000})).await;
+    let since = Instant::now();
+    let answer = ask(&gateway, "t-outbound", &format!("to={host}&first=50000000")).await;
+    assert_eq!(answer, "1 x ConnectionReadTimeout");
+    assert!(since.elapsed() < PATIENCE / 2);
+}
+
+/// Answers that break a limit or are none, and what the guest is told.
+const HOSTILE: &[(&str, &str)] = &[
+    ("declared", "HttpResponseBodySize"),
+    ("endless", "200 HttpResponseBodySize"),
+    ("fields", "HttpResponseHeaderSectionSize"),
+    ("long-field", "HttpResponseHeaderSectionSize"),
+    ("endless-head", "HttpResponseHeaderSectionSize"),
+    ("garbage", "HttpProtocolError"),
+    ("http2", "HttpProtocolError"),
+    ("two-lengths", "HttpProtocolError"),
+    ("bad-chunk", "200 HttpProtocolError"),
+    ("cut-length", "200 HttpResponseIncomplete"),
+    ("cut-chunk", "200 HttpResponseIncomplete"),
+    ("nothing", "HttpResponseIncomplete"),
+];
+
+/// Answers as the path of the request says.
+async fn hostile(mut served: Served) {
+    let Some(head) = served.head().await else { return };
+    let kind = head.split([' ', '/']).nth(2).unwrap().to_owned();
+    let text = match kind.as_str() {
+        "declared" => "HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\nabc".to_owned(),
+        "fields" => format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(10_000)),
+        "long-field" => format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(1 << 20)),
+        "garbage" => "\u{1}\u{2}\u{3} this is no HTTP\r\n\r\n".to_owned(),
+        "http2" => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        "two-lengths" => {
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nabc".to_owned()
+        }
+        "bad-chunk" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n".to_owned(),
+        "cut-length" => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_owned(),
+        "cut-chunk" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab".to_owned(),
+        _ => String::new(),
+    };
+    served.write(text.as_bytes()).await;
+    let piece = vec![b'x'; 64 << 10];
+    match kind.as_str() {
+        // A million fields, or until the other end has had enough.
+        "endless-head" => {
+            served.write(b"HTTP/1.1 200 OK\r\n").await;
+            for _ in 0..1_000 {
+                served.write("abc: def\r\n".repeat(1_000).as_bytes()).await;
+            }
+        }
+        "endless" => {
+            served.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            for _ in 0..400 {
+                served.write(b"10000\r\n").await;
+                served.write(&piece).await;
+                served.write(b"\r\n").await;
+            }
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn s9_answers_have_limits_as_requests_have() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    let upstream = Upstream::serving(hostile).await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [host], "cpu_ms": 10_000})).await;
+    }
+    let all = async |count: u32| {
+        for guest in GUESTS {
+            for (kind, expected) in HOSTILE {
+                let query = format!("to={host}&path=/{kind}&times={count}");
+                let answer = ask(&gateway, guest, &query).await;
+                let expected = format!("{count} x {}", told(guest, expected));
+                assert_eq!(answer, expected, "{guest}: {kind}");
+            }
+        }
+    };
+    // Twice, so that what is allocated once has been.
+    all(2).await;
+    let before = resident_bytes(&gateway);
+    all(8).await;
+    let after = resident_bytes(&gateway);
+    assert!(after <= before + (8 << 20), "{before} bytes became {after}");
+    gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
+    assert!(limit_hits(&gateway, "outbound_response_bytes").await >= 40.0);
+    assert!(limit_hits(&gateway, "outbound_response_head").await >= 60.0);
+}

@@ -1,0 +1,101 @@
+//! Connections that are used again, and functions that call functions.
+
+use http::Method;
+use serde_json::json;
+
+use super::{GUESTS, Served, Upstream, ask};
+use crate::{client::eventually, test_gateway::TestGateway};
+
+#[tokio::test]
+async fn a_functions_connections_are_used_again_and_by_no_other_function() {
+    let gateway =
+        TestGateway::with(&["outbound.permit=127.0.0.1", "outbound.idle_ms=3600000"]).await;
+    let upstream = Upstream::echo().await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [host]})).await;
+        for _ in 0..3 {
+            let answer = ask(&gateway, guest, &format!("to={host}&times=10")).await;
+            assert!(answer.starts_with("10 x 203 "), "{answer}");
+        }
+    }
+    // One each, even over several invocations.
+    assert_eq!(upstream.connections(), 2);
+    assert_eq!(gateway.metric("mayfly_outbound_connections").await, 2.0);
+    // A new revision begins anew, and the connection of the old one leaves with it.
+    gateway.patch("t-outbound", &json!({"settings": {"cpu_ms": 900}})).await;
+    ask(&gateway, "t-outbound", &format!("to={host}")).await;
+    assert_eq!(upstream.connections(), 3);
+    eventually("the old revision's connection is closed", async || {
+        (upstream.open() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_is_closed_when_its_time_is_over() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1", "outbound.idle_ms=50"]).await;
+    let upstream = Upstream::echo().await;
+    let host = upstream.host();
+    gateway.deploy_with("t-outbound", &json!({"outbound": [host]})).await;
+    ask(&gateway, "t-outbound", &format!("to={host}")).await;
+    eventually("it is closed", async || (upstream.open() == 0).then_some(())).await;
+    gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_closes_between_two_requests_costs_no_error() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    // Says that it will keep the connection, and does not.
+    let upstream = Upstream::serving(async |mut served: Served| {
+        served.head().await;
+        served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    })
+    .await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [host]})).await;
+        for _ in 0..5 {
+            assert_eq!(ask(&gateway, guest, &format!("to={host}")).await, "1 x 200 2");
+            let closed = async || (upstream.open() == 0).then_some(());
+            eventually("the server has closed", closed).await;
+            gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s8_a_function_that_calls_itself_meets_an_end() {
+    let gateway = TestGateway::with(&["outbound.allow_data_plane=true"]).await;
+    let data = gateway.data().to_string();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({"outbound": [data]})).await;
+        let answer = ask(&gateway, guest, &format!("to={data}&again={guest}")).await;
+        // The head of the chain: the next one answered.
+        assert!(answer.starts_with("1 x 200 "), "{answer}");
+        let labels = [("function", guest), ("outcome", "ok")];
+        assert_eq!(gateway.metric_with("mayfly_requests_total", &labels).await, 8.0, "{guest}");
+    }
+    let loops = gateway.metric_with("mayfly_problems_total", &[("type", "loop-detected")]).await;
+    assert_eq!(loops, 2.0);
+}
+
+#[tokio::test]
+async fn s8_hops_are_counted_on_the_way_in_and_out() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1", "server.hops=3"]).await;
+    let upstream = Upstream::echo().await;
+    let host = upstream.host();
+    gateway.deploy_with("t-outbound", &json!({"outbound": [host]})).await;
+    let call = async |trail: &str| {
+        let call = gateway.call(Method::GET, &format!("/f/t-outbound/?to={host}"));
+        call.header("cdn-loop", trail).send().await
+    };
+    assert_eq!(call("other, mayfly; a=b, mayfly").await.status(), 200);
+    let head = upstream.heads().pop().unwrap();
+    assert!(head.contains("\r\ncdn-loop: other, mayfly; a=b, mayfly, mayfly\r\n"), "{head}");
+    assert_eq!(call("mayfly,Mayfly, mayfly").await.problem(), (508, "loop-detected"));
+    // The next request on the same connections has a way of its own.
+    gateway.get(&format!("/f/t-outbound/?to={host}")).await;
+    let head = upstream.heads().pop().unwrap();
+    assert!(head.contains("\r\ncdn-loop: mayfly\r\n"), "{head}");
+}

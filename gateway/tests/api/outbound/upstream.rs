@@ -1,0 +1,147 @@
+//! Servers that guests call.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+/// A server on all addresses of this machine, which counts. Ends with the test's runtime.
+pub(super) struct Upstream {
+    port: u16,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: AtomicU32,
+    open: AtomicU32,
+    most_open: AtomicU32,
+    heads: Mutex<Vec<String>>,
+    called_at: Mutex<Vec<IpAddr>>,
+}
+
+/// One connection to it.
+pub(super) struct Served {
+    pub(super) socket: TcpStream,
+    seen: Arc<Seen>,
+}
+
+impl Upstream {
+    /// Answers every request on a kept connection with the request's own head as its body.
+    pub(super) async fn echo() -> Self {
+        Self::answering(|head| {
+            let length = head.len();
+            format!(
+                "HTTP/1.1 203 OK\r\ncontent-type: text/x\r\ncontent-length: {length}\r\n\r\n{head}"
+            )
+        })
+        .await
+    }
+
+    /// Answers every request on a kept connection.
+    pub(super) async fn answering(
+        answer: impl Fn(&str) -> String + Clone + Send + 'static,
+    ) -> Self {
+        Self::serving(move |mut served| {
+            let answer = answer.clone();
+            async move {
+                while let Some(head) = served.head().await {
+                    served.write(answer(&head).as_bytes()).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Does with each connection what `serve` does.
+    pub(super) async fn serving<F, Serving>(serve: F) -> Self
+    where
+        F: Fn(Served) -> Serving + Send + 'static,
+        Serving: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("[::]:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::<Seen>::default();
+        let counter = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let seen = Arc::clone(&counter);
+                seen.connections.fetch_add(1, Relaxed);
+                let open = seen.open.fetch_add(1, Relaxed) + 1;
+                seen.most_open.fetch_max(open, Relaxed);
+                let at = socket.local_addr().unwrap().ip().to_canonical();
+                seen.called_at.lock().unwrap().push(at);
+                let served = serve(Served { socket, seen: Arc::clone(&seen) });
+                tokio::spawn(async move {
+                    served.await;
+                    seen.open.fetch_sub(1, Relaxed);
+                });
+            }
+        });
+        Self { port, seen }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its authority by the loopback address.
+    pub(super) fn host(&self) -> String {
+        SocketAddr::from(([127, 0, 0, 1], self.port)).to_string()
+    }
+
+    pub(super) fn connections(&self) -> u32 {
+        self.seen.connections.load(Relaxed)
+    }
+
+    pub(super) fn open(&self) -> u32 {
+        self.seen.open.load(Relaxed)
+    }
+
+    pub(super) fn most_open(&self) -> u32 {
+        self.seen.most_open.load(Relaxed)
+    }
+
+    /// The heads of all requests, in lower case.
+    pub(super) fn heads(&self) -> Vec<String> {
+        self.seen.heads.lock().unwrap().clone()
+    }
+
+    /// The addresses of ours that were called.
+    pub(super) fn called_at(&self) -> Vec<IpAddr> {
+        self.seen.called_at.lock().unwrap().clone()
+    }
+}
+
+impl Served {
+    /// The head of the next request, in lower case; none when there is no more.
+    pub(super) async fn head(&mut self) -> Option<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.socket.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        self.seen.heads.lock().unwrap().push(head.clone());
+        Some(head)
+    }
+
+    /// Whoever is written to may have gone.
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await;
+    }
+
+    /// Says nothing until the other end closes.
+    pub(super) async fn wait_for_the_end(&mut self) {
+        let mut ignored = [0; 1024];
+        while self.socket.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+    }
+}

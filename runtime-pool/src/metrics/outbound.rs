@@ -1,0 +1,34 @@
+//! What is counted of the requests that guests make.
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+
+/// The families about outbound requests.
+#[derive(Debug)]
+pub(crate) struct OutboundMetrics {
+    requests: IntCounterVec,
+    /// Connections that are open, those that wait for another request included.
+    pub(crate) connections: IntGauge,
+}
+
+impl OutboundMetrics {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "mayfly_outbound_requests_total",
+                "Requests that guests made, by function and outcome",
+            ),
+            &["function", "outcome"],
+        )?;
+        let connections = IntGauge::new(
+            "mayfly_outbound_connections",
+            "Open connections to servers that guests call, waiting ones included",
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Self { requests, connections })
+    }
+
+    pub(crate) fn count(&self, function: &str, outcome: &str) {
+        self.requests.with_label_values(&[function, outcome]).inc();
+    }
+}

@@ -1,0 +1,187 @@
+//! Why a guest's request came to nothing: for the guest, for its owner, and for who counts.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use wasmtime_wasi_http::Error;
+
+use crate::error::Limit;
+
+/// Why a request came to nothing. The text is for the function's log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("not the address of an http or https server")]
+    Address,
+    #[error("the method CONNECT is not supported")]
+    Method,
+    #[error("not granted; the function's setting outbound says what it may call")]
+    NotGranted,
+    #[error("an invocation may make {0} requests (the operator's setting outbound.per_invocation)")]
+    Requests(u32),
+    #[error("the address {0} is not public; the operator may permit it with outbound.permit")]
+    NotPublic(IpAddr),
+    #[error("the address {0} is denied by the operator's setting outbound.deny")]
+    Denied(IpAddr),
+    #[error(
+        "{0} is this gateway itself; the operator may open its data plane to functions with \
+         outbound.allow_data_plane"
+    )]
+    Gateway(IpAddr),
+    #[error("the name cannot be resolved: {0}")]
+    Name(String),
+    #[error("resolving the name took longer than {} ms (outbound.connect_ms)", .0.as_millis())]
+    NameTime(Duration),
+    #[error("connecting: {0}")]
+    Connect(io::Error),
+    #[error("connecting took longer than {} ms (outbound.connect_ms)", .0.as_millis())]
+    ConnectTime(Duration),
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    #[error("the TLS handshake took longer than {} ms (outbound.tls_ms)", .0.as_millis())]
+    TlsTime(Duration),
+    #[error("no answer within {} ms (outbound.first_byte_ms)", .0.as_millis())]
+    FirstByteTime(Duration),
+    #[error("the answer stood still for {} ms (outbound.between_bytes_ms)", .0.as_millis())]
+    BetweenTime(Duration),
+    #[error("the answer's head is larger than allowed (outbound.header_bytes, outbound.headers)")]
+    ResponseHead,
+    #[error("the answer's body is larger than {0} bytes (outbound.response_bytes)")]
+    ResponseBytes(u64),
+    #[error("the answer is not HTTP: {0}")]
+    Protocol(hyper::Error),
+    #[error("the server closed the connection before its answer was complete")]
+    Broken,
+    #[error("the request's body broke off")]
+    RequestBody,
+    #[error("the request's body is not as long as its content-length says")]
+    RequestLength(Option<u64>),
+}
+
+impl Failure {
+    /// What the guest is told.
+    pub(super) fn code(&self) -> Error {
+        match self {
+            Self::Address => Error::HttpRequestUriInvalid,
+            Self::Method => Error::HttpRequestMethodInvalid,
+            Self::NotGranted => Error::HttpRequestDenied,
+            Self::Requests(_) => Error::ConnectionLimitReached,
+            Self::NotPublic(_) | Self::Denied(_) | Self::Gateway(_) => {
+                Error::DestinationIpProhibited
+            }
+            Self::Name(reason) => Error::DnsError { rcode: Some(reason.clone()), info_code: None },
+            Self::NameTime(_) => Error::DnsTimeout,
+            Self::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    Error::DestinationIpUnroutable
+                }
+                _ => Error::DestinationUnavailable,
+            },
+            Self::ConnectTime(_) | Self::TlsTime(_) => Error::ConnectionTimeout,
+            Self::Tls(error) => tls_code(error),
+            Self::FirstByteTime(_) | Self::BetweenTime(_) => Error::ConnectionReadTimeout,
+            Self::ResponseHead => Error::HttpResponseHeaderSectionSize(None),
+            Self::ResponseBytes(max) => Error::HttpResponseBodySize(Some(*max)),
+            Self::Protocol(_) => Error::HttpProtocolError,
+            Self::Broken => Error::HttpResponseIncomplete,
+            Self::RequestBody => Error::ConnectionTerminated,
+            Self::RequestLength(sent) => Error::HttpRequestBodySize(*sent),
+        }
+    }
+
+    /// Its label in metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Address | Self::Method => "invalid",
+            Self::NotGranted => "not-granted",
+            Self::Requests(_) => "too-many",
+            Self::NotPublic(_) => "not-public",
+            Self::Denied(_) => "denied",
+            Self::Gateway(_) => "gateway",
+            Self::Name(_) | Self::NameTime(_) => "name",
+            Self::Connect(_) => "connect",
+            Self::ConnectTime(_) => "connect-timeout",
+            Self::Tls(_) => "tls",
+            Self::TlsTime(_) => "tls-timeout",
+            Self::FirstByteTime(_) => "first-byte-timeout",
+            Self::BetweenTime(_) => "between-bytes-timeout",
+            Self::ResponseHead => "response-head",
+            Self::ResponseBytes(_) => "response-bytes",
+            Self::Protocol(_) => "protocol",
+            Self::Broken | Self::RequestBody => "broken",
+            Self::RequestLength(_) => "invalid",
+        }
+    }
+
+    /// The limit that was hit, if it was one.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Requests(_) => Some(Limit::OutboundRequests),
+            Self::NameTime(_)
+            | Self::ConnectTime(_)
+            | Self::TlsTime(_)
+            | Self::FirstByteTime(_)
+            | Self::BetweenTime(_) => Some(Limit::OutboundTime),
+            Self::ResponseHead => Some(Limit::OutboundResponseHead),
+            Self::ResponseBytes(_) => Some(Limit::OutboundResponseBytes),
+            Self::Address
+            | Self::Method
+            | Self::NotGranted
+            | Self::NotPublic(_)
+            | Self::Denied(_)
+            | Self::Gateway(_)
+            | Self::Name(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Protocol(_)
+            | Self::Broken
+            | Self::RequestBody
+            | Self::RequestLength(_) => None,
+        }
+    }
+}
+
+impl From<hyper::Error> for Failure {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_parse_too_large() {
+            Self::ResponseHead
+        } else if error.is_body_write_aborted() {
+            Self::RequestLength(None)
+        } else if error.is_user() {
+            match cause::<Error>(&error) {
+                Some(Error::HttpRequestBodySize(sent)) => Self::RequestLength(*sent),
+                _ => Self::RequestBody,
+            }
+        } else if error.is_parse() || is_invalid(&error) {
+            Self::Protocol(error)
+        } else {
+            // Closed, reset or cut short: whatever it was, the rest of the answer is missing.
+            Self::Broken
+        }
+    }
+}
+
+/// Whether a body's pieces are not what they should be.
+fn is_invalid(error: &hyper::Error) -> bool {
+    cause::<io::Error>(error).is_some_and(|cause| {
+        matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+    })
+}
+
+fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+fn tls_code(error: &io::Error) -> Error {
+    use tokio_rustls::rustls;
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+            Error::TlsCertificateError
+        }
+        Some(rustls::Error::AlertReceived(alert)) => {
+            let name = format!("{alert:?}");
+            Error::TlsAlertReceived { alert_id: Some(u8::from(*alert)), alert_message: Some(name) }
+        }
+        _ => Error::TlsProtocolError,
+    }
+}
