@@ -28,6 +28,7 @@ mod route_table;
 mod routes;
 mod server;
 mod server_timing;
+mod sync;
 mod telemetry;
 mod threads;
 mod token;

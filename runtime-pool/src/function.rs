@@ -3,18 +3,11 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time,
-};
+use tokio::{sync::oneshot, time};
 use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
@@ -31,6 +24,7 @@ use crate::{
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
     run::{FailUnlessDone, Metered, Run},
+    slots::{NoSlot, Slots},
     snapshot::StartUp,
     start::{Phase, Start, Tier},
     waiting::{Budget, Waiting},
@@ -105,8 +99,7 @@ pub struct Function {
     max_waiting: usize,
     environment: Vec<(String, String)>,
     policy: Arc<Policy>,
-    slots: Semaphore,
-    queued: AtomicUsize,
+    slots: Slots,
     waiting: Waiting,
     log: Arc<FunctionLog>,
     lane: Arc<Lane>,
@@ -141,13 +134,16 @@ impl Function {
             code: Some(code),
             code_bytes,
             origin,
-            slots: Semaphore::new(source.limits.concurrency),
+            slots: Slots::new(
+                source.limits.concurrency,
+                source.limits.queue,
+                source.limits.queue_wait,
+            ),
             limits: source.limits,
             isolation: source.isolation,
             max_waiting: source.max_warm,
             environment: source.environment,
             policy: Arc::new(policy),
-            queued: AtomicUsize::new(0),
             waiting: Waiting::new(budget),
             log: Arc::new(log),
             cpu_seconds: metrics.cpu_seconds.with_label_values(&[&*source.label]),
@@ -179,7 +175,7 @@ impl Function {
 
     /// Invocations that run now.
     pub fn running_invocations(&self) -> usize {
-        self.limits.concurrency - self.slots.available_permits()
+        self.slots.taken()
     }
 
     pub(crate) fn waiting(&self) -> &Waiting {
@@ -244,18 +240,14 @@ impl Function {
 
     /// Takes a slot: at once, or after a wait in a bounded queue. It is given back by `leave`.
     async fn take_slot(&self, start: &mut Start) -> Result<(), InvokeError> {
-        if let Ok(slot) = self.slots.try_acquire() {
-            slot.forget();
+        if self.slots.take() {
             return Ok(());
         }
-        let _place = QueuePlace::join(&self.queued, self.limits.queue)?;
+        let full = |NoSlot| InvokeError::Concurrency;
+        let place = self.slots.join_queue().map_err(full)?;
         let _waiting = GaugeGuard::new(&self.metrics.waiting_invocations);
         let since = Instant::now();
-        let slot = time::timeout(self.limits.queue_wait, self.slots.acquire())
-            .await
-            .map_err(|_| InvokeError::Concurrency)?
-            .map_err(|_| InvokeError::Concurrency)?;
-        slot.forget();
+        place.slot().await.map_err(full)?;
         start.phases.add(Phase::Queue, since.elapsed());
         Ok(())
     }
@@ -264,7 +256,7 @@ impl Function {
     fn leave(&self, run: &Run) {
         self.cpu_seconds.inc_by(run.meter.used().as_secs_f64());
         self.metrics.live_instances.dec();
-        self.slots.add_permits(1);
+        self.slots.give_back();
     }
 
     /// The guest's whole life. Holds the function, so that its code outlives the instance.
@@ -415,11 +407,14 @@ impl Function {
         let function = Arc::clone(self);
         // Nobody waits for it: it ends with its work, and a panic in it costs nothing but that.
         tokio::spawn(async move {
-            let _making = EndMaking(&function.waiting);
-            while function.waiting.is_short() && function.make_waiting().await {
+            let waiting = &function.waiting;
+            let make = async || {
+                let made = function.make_waiting().await;
                 // Requests come first.
                 tokio::task::yield_now().await;
-            }
+                made
+            };
+            waiting.making().until_enough(|| waiting.is_short(), make).await;
         });
     }
 
@@ -495,30 +490,5 @@ impl Drop for Function {
             // If the reaper is gone the process ends, and so does the code.
             let _ = self.graveyard.send(code);
         }
-    }
-}
-
-/// Gives back the right to make instances that wait, however making them ends.
-struct EndMaking<'a>(&'a Waiting);
-
-impl Drop for EndMaking<'_> {
-    fn drop(&mut self) {
-        self.0.end_making();
-    }
-}
-
-/// A place in a function's queue; given up when dropped.
-struct QueuePlace<'a>(&'a AtomicUsize);
-
-impl<'a> QueuePlace<'a> {
-    fn join(waiting: &'a AtomicUsize, max: usize) -> Result<Self, InvokeError> {
-        let place = Self(waiting);
-        if waiting.fetch_add(1, Relaxed) < max { Ok(place) } else { Err(InvokeError::Concurrency) }
-    }
-}
-
-impl Drop for QueuePlace<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -31,8 +31,10 @@ mod native;
 mod outbound;
 mod pool;
 mod run;
+mod slots;
 mod snapshot;
 mod start;
+mod sync;
 mod waiting;
 mod worker;
 

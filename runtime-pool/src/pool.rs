@@ -130,7 +130,7 @@ impl Pool {
             linkers: Arc::new(linkers),
             resident,
             loads: Semaphore::new(config.loads),
-            waiting: Arc::new(Budget::new(config.waiting, metrics.clone())),
+            waiting: Arc::new(Budget::new(&config.waiting, metrics.clone())),
             long: LongThreads::start()?,
             client: Arc::new(Client::new(config.outbound, metrics.clone())?),
             logs,

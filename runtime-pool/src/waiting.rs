@@ -6,6 +6,9 @@
 //! the number of processors: it rises at once and falls slowly, to none when nobody calls. All
 //! that wait on the node share one budget, and leave before anybody is refused an instance.
 
+mod making;
+mod room;
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -18,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::{making::Making, room::Room};
 use crate::{Function, instance::Instance, metrics::PoolMetrics};
 
 /// How often an instance is made before it is known how long that takes.
@@ -36,9 +40,8 @@ pub struct WaitingConfig {
 
 /// What waits on the node.
 pub(crate) struct Budget {
-    config: WaitingConfig,
-    instances: AtomicUsize,
-    bytes: AtomicU64,
+    worthwhile: Duration,
+    room: Room,
     /// Functions for which something waits, or shall.
     functions: Mutex<Vec<Weak<Function>>>,
     processors: usize,
@@ -52,11 +55,10 @@ pub(crate) struct Place {
 }
 
 impl Budget {
-    pub(crate) fn new(config: WaitingConfig, metrics: PoolMetrics) -> Self {
+    pub(crate) fn new(config: &WaitingConfig, metrics: PoolMetrics) -> Self {
         Self {
-            config,
-            instances: AtomicUsize::new(0),
-            bytes: AtomicU64::new(0),
+            worthwhile: config.worthwhile,
+            room: Room::new(config.instances, config.bytes),
             functions: Mutex::default(),
             processors: thread::available_parallelism().map_or(1, usize::from),
             metrics,
@@ -70,12 +72,10 @@ impl Budget {
 
     /// A place for an instance of so many bytes, if there is one.
     pub(crate) fn place(self: &Arc<Self>, bytes: u64) -> Option<Place> {
-        let place = Place { budget: Arc::clone(self), bytes };
-        self.metrics.waiting_instances.inc();
-        let instances = self.instances.fetch_add(1, Relaxed) + 1;
-        let total = self.bytes.fetch_add(bytes, Relaxed) + bytes;
-        // Dropping the place gives back what was just taken.
-        (instances <= self.config.instances && total <= self.config.bytes).then_some(place)
+        self.room.take(bytes).then(|| {
+            self.metrics.waiting_instances.inc();
+            Place { budget: Arc::clone(self), bytes }
+        })
     }
 
     /// Looks after a function's waiting instances from now on.
@@ -109,8 +109,7 @@ impl Budget {
 impl Drop for Place {
     fn drop(&mut self) {
         self.budget.metrics.waiting_instances.dec();
-        self.budget.instances.fetch_sub(1, Relaxed);
-        self.budget.bytes.fetch_sub(self.bytes, Relaxed);
+        self.budget.room.give_back(self.bytes);
     }
 }
 
@@ -127,8 +126,7 @@ pub(crate) struct Waiting {
     floor: AtomicUsize,
     /// The most that were in use at once since the last adjustment.
     peak: AtomicUsize,
-    /// Whether somebody is making some.
-    making: AtomicBool,
+    making: Making,
     watched: AtomicBool,
     /// Memory that the last one had.
     bytes: AtomicU64,
@@ -146,7 +144,7 @@ impl Waiting {
             wanted: AtomicUsize::new(0),
             floor: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            making: AtomicBool::new(false),
+            making: Making::new(),
             watched: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             quickest: AtomicU64::new(u64::MAX),
@@ -169,7 +167,7 @@ impl Waiting {
     /// Whether making one takes so long that some should wait: by the quickest of several, because
     /// a busy machine makes single ones look slow.
     pub(crate) fn is_worthwhile(&self) -> bool {
-        u128::from(self.quickest.load(Relaxed)) >= self.budget.config.worthwhile.as_nanos()
+        u128::from(self.quickest.load(Relaxed)) >= self.budget.worthwhile.as_nanos()
             && self.made.load(Relaxed) >= MAKINGS
     }
 
@@ -229,11 +227,11 @@ impl Waiting {
     /// The right to make more. One at a time: making them must not take all processors.
     pub(crate) fn begin_making(&self, function: &Arc<Function>) -> bool {
         self.watch(function);
-        !self.making.swap(true, AcqRel)
+        self.making.begin()
     }
 
-    pub(crate) fn end_making(&self) {
-        self.making.store(false, Release);
+    pub(crate) fn making(&self) -> &Making {
+        &self.making
     }
 
     pub(crate) fn watch(&self, function: &Arc<Function>) {

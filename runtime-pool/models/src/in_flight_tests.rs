@@ -1,0 +1,35 @@
+//! The requests in flight.
+
+use loom::{sync::Arc, thread};
+
+use crate::{
+    explore::{Inside, every_order, orders_of_three},
+    in_flight::InFlight,
+};
+
+fn at_once(threads: usize, max: usize) {
+    let in_flight = Arc::new(InFlight::new(max));
+    let inside = std::sync::Arc::new(Inside::new(max));
+    let enter = |in_flight: &Arc<InFlight>, inside: &Inside| {
+        let place = InFlight::enter(in_flight);
+        if place.is_some() {
+            inside.stay(1);
+        }
+    };
+    let others: Vec<_> = (1..threads)
+        .map(|_| {
+            let (in_flight, inside) = (Arc::clone(&in_flight), std::sync::Arc::clone(&inside));
+            thread::spawn(move || enter(&in_flight, &inside))
+        })
+        .collect();
+    enter(&in_flight, &inside);
+    others.into_iter().for_each(|other| other.join().unwrap());
+    let places: Vec<_> = (0..=max).filter_map(|_| InFlight::enter(&in_flight)).collect();
+    assert_eq!(places.len(), max, "a place was lost or made");
+}
+
+#[test]
+fn m02_never_more_requests_are_in_flight_than_may_be_and_no_place_is_lost() {
+    every_order(|| at_once(2, 1));
+    orders_of_three(|| at_once(3, 2));
+}

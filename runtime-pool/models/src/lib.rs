@@ -1,0 +1,22 @@
+//! The product's own state machines between threads, in every order of events that two threads
+//! allow, and in most of three. The files are those of the product; only what `sync` names is loom's here.
+//!
+//! `cargo test --manifest-path runtime-pool/models/Cargo.toml`
+
+#![cfg(test)]
+
+mod explore;
+mod semaphore;
+mod sync;
+
+#[path = "../../../gateway/src/middleware/in_flight.rs"]
+mod in_flight;
+#[path = "../../src/slots.rs"]
+mod slots;
+#[path = "waiting.rs"]
+mod waiting;
+
+mod in_flight_tests;
+mod making_tests;
+mod room_tests;
+mod slots_tests;

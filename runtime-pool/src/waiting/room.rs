@@ -1,0 +1,35 @@
+//! Room for instances that wait: for so many, and for so many bytes of all together.
+
+use crate::sync::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What is taken of the room. Never more than there is; who asks at the same time as one for whom
+/// there is not enough may be refused along with it.
+pub(crate) struct Room {
+    instances: AtomicUsize,
+    bytes: AtomicU64,
+    instances_max: usize,
+    bytes_max: u64,
+}
+
+impl Room {
+    pub(crate) fn new(instances_max: usize, bytes_max: u64) -> Self {
+        let (instances, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { instances, bytes, instances_max, bytes_max }
+    }
+
+    /// Takes room for an instance of so many bytes, if there is any.
+    pub(crate) fn take(&self, bytes: u64) -> bool {
+        let instances = self.instances.fetch_add(1, Relaxed) + 1;
+        let total = self.bytes.fetch_add(bytes, Relaxed) + bytes;
+        let enough = instances <= self.instances_max && total <= self.bytes_max;
+        if !enough {
+            self.give_back(bytes);
+        }
+        enough
+    }
+
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.instances.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+}
