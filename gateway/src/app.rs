@@ -188,6 +188,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         outbound: outbound_config(&config.outbound)?,
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
+        queue: config.pool.queue,
         waiting: WaitingConfig {
             instances: config.pool.warm_instances,
             bytes: config.pool.warm_bytes,

@@ -32,6 +32,8 @@ pub enum Limit {
     Concurrency,
     /// `pool.instances`.
     Instances,
+    /// `pool.queue`.
+    Queue,
     /// The number of writes of no bytes at all to a body.
     EmptyWrites,
     /// `outbound.per_invocation`.
@@ -49,7 +51,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Memory,
         Self::Cpu,
         Self::Timeout,
@@ -57,6 +59,7 @@ impl Limit {
         Self::LogBytes,
         Self::Concurrency,
         Self::Instances,
+        Self::Queue,
         Self::EmptyWrites,
         Self::OutboundRequests,
         Self::OutboundAtOnce,
@@ -75,6 +78,7 @@ impl Limit {
             Self::LogBytes => "log_bytes",
             Self::Concurrency => "concurrency",
             Self::Instances => "instances",
+            Self::Queue => "queue",
             Self::EmptyWrites => "empty_writes",
             Self::OutboundRequests => "outbound_requests",
             Self::OutboundAtOnce => "outbound_at_once",
@@ -199,6 +203,9 @@ pub enum InvokeError {
     /// Every slot of the function is taken, and its queue is full or the wait was too long.
     #[error("the function runs as many invocations as it may")]
     Concurrency,
+    /// So many invocations wait on the node that the function may have no more of them.
+    #[error("as many invocations wait for a slot as may")]
+    Queue,
     /// The node has no instance left to give.
     #[error("the node runs as many instances as it may")]
     Instances,
@@ -235,7 +242,7 @@ impl InvokeError {
             Self::Cpu(_) | Self::Timeout(_) | Self::Failed { .. } | Self::NoResponse(_) => {
                 Fault::Function
             }
-            Self::Concurrency | Self::Instances | Self::Start(_) => Fault::Platform,
+            Self::Concurrency | Self::Queue | Self::Instances | Self::Start(_) => Fault::Platform,
         }
     }
 
@@ -243,6 +250,7 @@ impl InvokeError {
     pub fn limit(&self) -> Option<Limit> {
         match self {
             Self::Concurrency => Some(Limit::Concurrency),
+            Self::Queue => Some(Limit::Queue),
             Self::Instances => Some(Limit::Instances),
             Self::Cpu(_) => Some(Limit::Cpu),
             Self::Timeout(_) => Some(Limit::Timeout),
@@ -255,6 +263,7 @@ impl InvokeError {
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Concurrency => "concurrency-limit",
+            Self::Queue => "queue-limit",
             Self::Instances => "instance-limit",
             Self::Cpu(_) => "cpu-limit",
             Self::Timeout(_) => "timeout",

@@ -24,7 +24,7 @@ use crate::{
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
     run::{FailUnlessDone, Metered, Run},
-    slots::{NoSlot, Slots},
+    slots::{Line, NoSlot, Slots},
     snapshot::StartUp,
     start::{Phase, Start, Tier},
     waiting::{Budget, Waiting},
@@ -114,6 +114,7 @@ pub(crate) struct Surroundings {
     pub(crate) log: FunctionLog,
     pub(crate) lane: Lane,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) line: Arc<Line>,
     pub(crate) metrics: PoolMetrics,
     /// Where code goes that nobody needs any more.
     pub(crate) graveyard: mpsc::Sender<Linked>,
@@ -127,7 +128,7 @@ impl Function {
         source: Source,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings { policy, log, lane, budget, metrics, graveyard } = surroundings;
+        let Surroundings { policy, log, lane, budget, line, metrics, graveyard } = surroundings;
         metrics.resident_functions.inc();
         metrics.resident_bytes.add(code_bytes as f64);
         Self {
@@ -137,6 +138,7 @@ impl Function {
             slots: Slots::new(
                 source.limits.concurrency,
                 source.limits.queue,
+                line,
                 source.limits.queue_wait,
             ),
             limits: source.limits,
@@ -243,7 +245,10 @@ impl Function {
         if self.slots.take() {
             return Ok(());
         }
-        let full = |NoSlot| InvokeError::Concurrency;
+        let full = |reason| match reason {
+            NoSlot::Function => InvokeError::Concurrency,
+            NoSlot::Node => InvokeError::Queue,
+        };
         let place = self.slots.join_queue().map_err(full)?;
         let _waiting = GaugeGuard::new(&self.metrics.waiting_invocations);
         let since = Instant::now();

@@ -27,6 +27,7 @@ use crate::{
     long::LongThreads,
     native::{CodeCache, NativeCode},
     outbound::{Client, Policy},
+    slots::Line,
     snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
     waiting::{Budget, WaitingConfig},
@@ -53,6 +54,8 @@ pub struct PoolConfig {
     pub resident_bytes: u64,
     /// Functions that may be loaded at once.
     pub loads: usize,
+    /// Invocations that may wait for a slot, over all functions.
+    pub queue: usize,
     /// Instances that may wait for calls.
     pub waiting: WaitingConfig,
 }
@@ -64,6 +67,7 @@ pub struct Pool {
     resident: Cache<FunctionKey, Arc<Function>>,
     loads: Semaphore,
     waiting: Arc<Budget>,
+    line: Arc<Line>,
     long: LongThreads,
     client: Arc<Client>,
     logs: tokio::sync::mpsc::Sender<LogLine>,
@@ -130,6 +134,7 @@ impl Pool {
             linkers: Arc::new(linkers),
             resident,
             loads: Semaphore::new(config.loads),
+            line: Arc::new(Line::new(config.queue)),
             waiting: Arc::new(Budget::new(&config.waiting, metrics.clone())),
             long: LongThreads::start()?,
             client: Arc::new(Client::new(config.outbound, metrics.clone())?),
@@ -308,6 +313,7 @@ impl Pool {
             log: FunctionLog::new(key, self.logs.clone(), self.metrics.clone()),
             lane: self.long.lane(),
             budget: Arc::clone(&self.waiting),
+            line: Arc::clone(&self.line),
             metrics: self.metrics.clone(),
             graveyard: self.graveyard.clone(),
         };

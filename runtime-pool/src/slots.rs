@@ -1,15 +1,36 @@
 //! A function's slots: how many invocations run at once, and how many wait for one of them to end.
 //!
+//! All that wait on the node stand in one line, in which each function may take as many places as
+//! it leaves to others: the more of them want some, the fewer each gets, and one that nobody has
+//! called yet always finds one.
+//!
 //! Invariant: each slot that was taken is given back once, and nobody is in the queue who does not
 //! wait. `models/` tries it with every order of events.
 
 use std::time::Duration;
 
-use crate::sync::{AtomicUsize, Ordering::Relaxed, Semaphore, timeout};
+use crate::sync::{Arc, AtomicUsize, Ordering::Relaxed, Semaphore, timeout};
 
-/// There was no slot, nor one to be had in time.
-#[derive(Debug)]
-pub(crate) struct NoSlot;
+/// Why there is no slot.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// The function's queue is full, or the wait was too long.
+    Function,
+    /// So many wait on the node that the function may have no more of them.
+    Node,
+}
+
+/// Those who wait for a slot on the node.
+pub(crate) struct Line {
+    waiting: AtomicUsize,
+    max: usize,
+}
+
+impl Line {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { waiting: AtomicUsize::new(0), max }
+    }
+}
 
 /// What may run at once, and what may wait.
 pub(crate) struct Slots {
@@ -17,6 +38,7 @@ pub(crate) struct Slots {
     count: usize,
     queued: AtomicUsize,
     queue: usize,
+    line: Arc<Line>,
     wait: Duration,
 }
 
@@ -24,9 +46,9 @@ pub(crate) struct Slots {
 pub(crate) struct QueuePlace<'a>(&'a Slots);
 
 impl Slots {
-    /// `queue` many may wait, each at most for `wait`.
-    pub(crate) fn new(count: usize, queue: usize, wait: Duration) -> Self {
-        Self { free: Semaphore::new(count), count, queued: AtomicUsize::new(0), queue, wait }
+    /// `queue` many may wait in the node's line, each at most for `wait`.
+    pub(crate) fn new(count: usize, queue: usize, line: Arc<Line>, wait: Duration) -> Self {
+        Self { free: Semaphore::new(count), count, queued: AtomicUsize::new(0), queue, line, wait }
     }
 
     /// Slots that are taken.
@@ -44,7 +66,15 @@ impl Slots {
     pub(crate) fn join_queue(&self) -> Result<QueuePlace<'_>, NoSlot> {
         let place = QueuePlace(self);
         // Whoever is one too many takes its own place back by dropping it.
-        if self.queued.fetch_add(1, Relaxed) < self.queue { Ok(place) } else { Err(NoSlot) }
+        let ours = self.queued.fetch_add(1, Relaxed);
+        let left = self.line.max.saturating_sub(self.line.waiting.fetch_add(1, Relaxed));
+        if ours >= self.queue {
+            return Err(NoSlot::Function);
+        }
+        if ours >= left {
+            return Err(NoSlot::Node);
+        }
+        Ok(place)
     }
 
     pub(crate) fn give_back(&self) {
@@ -58,7 +88,7 @@ impl QueuePlace<'_> {
         let Self(slots) = &self;
         // Who leaves while the slot is on its way passes it on: the permit is its own until then.
         let permit = timeout(slots.wait, slots.free.acquire()).await;
-        permit.map_err(|_| NoSlot)?.map_err(|_| NoSlot)?.forget();
+        permit.map_err(|_| NoSlot::Function)?.map_err(|_| NoSlot::Function)?.forget();
         Ok(())
     }
 }
@@ -66,5 +96,6 @@ impl QueuePlace<'_> {
 impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.0.queued.fetch_sub(1, Relaxed);
+        self.0.line.waiting.fetch_sub(1, Relaxed);
     }
 }

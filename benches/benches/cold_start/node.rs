@@ -212,6 +212,7 @@ fn pool_config() -> PoolConfig {
         resident_bytes: 1 << 30,
         loads: 4,
         // Only what a benchmark asks for.
+        queue: 2_000,
         waiting: WaitingConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
     }
 }

@@ -38,6 +38,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("pool.instances", 1, 100_000),
     ("pool.resident_bytes", 16 * MIB, 16 * TIB),
     ("pool.loads", 0, 1_024),
+    ("pool.queue", 0, 1_000_000),
     ("pool.warm_instances", 0, 100_000),
     ("pool.warm_bytes", 0, 16 * TIB),
     ("pool.warm_from_us", 0, 1_000_000),

@@ -94,6 +94,8 @@ pub struct PoolSection {
     pub async_engine: bool,
     /// Functions being loaded at once; 0 stands for twice the cores. See [`Self::load_count`].
     pub loads: usize,
+    /// Invocations that may wait for a slot, over all functions.
+    pub queue: usize,
     /// Instances that may wait for calls, over all functions.
     pub warm_instances: usize,
     /// Linear memory of all instances that wait.
@@ -109,6 +111,7 @@ impl Default for PoolSection {
             resident_bytes: GIB,
             async_engine: true,
             loads: 4,
+            queue: 2_000,
             warm_instances: 100,
             warm_bytes: GIB,
             warm_from_us: 250,

@@ -72,6 +72,15 @@ impl From<InvokeError> for Problem {
             .fault(error.fault())
             .hint("the function's settings concurrency and queue")
             .retry_after(1),
+            InvokeError::Queue => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Phase::Admit,
+                "queue-limit",
+                "As many invocations wait on the node as may",
+            )
+            .detail("a function may have as many of them as it leaves to others")
+            .hint("the operator's setting pool.queue")
+            .retry_after(1),
             InvokeError::Instances => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Phase::Admit,

@@ -6,7 +6,7 @@ use loom::{future::block_on, sync::Arc, thread};
 
 use crate::{
     explore::{Inside, every_order, orders_of_three},
-    slots::{NoSlot, Slots},
+    slots::{Line, NoSlot, QueuePlace, Slots},
 };
 
 const PATIENT: Duration = Duration::MAX;
@@ -19,7 +19,10 @@ struct Function {
 
 impl Function {
     fn new(queue: usize, wait: Duration) -> Arc<Self> {
-        Arc::new(Self { slots: Slots::new(1, queue, wait), running: Inside::new(1) })
+        Arc::new(Self {
+            slots: Slots::new(1, queue, Arc::new(Line::new(100)), wait),
+            running: Inside::new(1),
+        })
     }
 
     /// What the product does for an invocation.
@@ -78,5 +81,65 @@ fn m02_who_gives_up_while_a_slot_is_on_its_way_passes_it_on() {
     orders_of_three(|| {
         let function = Function::new(2, Duration::ZERO);
         assert!(Function::invoke_at_once(&function, 3) <= 2, "nobody was served");
+    });
+}
+
+/// A function without a free slot, whose callers stand in this line.
+fn full(line: &Arc<Line>) -> Slots {
+    let slots = Slots::new(1, 5, Arc::clone(line), PATIENT);
+    assert!(slots.take());
+    slots
+}
+
+/// Takes places until there is none, and says how many there were and why there are no more.
+fn fill(slots: &Slots) -> (Vec<QueuePlace<'_>>, NoSlot) {
+    let mut places = Vec::new();
+    loop {
+        match slots.join_queue() {
+            Ok(place) => places.push(place),
+            Err(reason) => return (places, reason),
+        }
+    }
+}
+
+#[test]
+fn o01_each_function_may_take_as_many_places_as_it_leaves_to_others() {
+    every_order(|| {
+        let line = Arc::new(Line::new(8));
+        let (first, second, third) = (full(&line), full(&line), full(&line));
+        let (firsts, reason) = fill(&first);
+        assert_eq!((firsts.len(), reason), (4, NoSlot::Node));
+        let (seconds, _) = fill(&second);
+        assert_eq!(seconds.len(), 2);
+        let (thirds, _) = fill(&third);
+        assert_eq!(thirds.len(), 1, "there is a place for whoever comes");
+        drop((firsts, seconds));
+        assert_eq!(fill(&first).0.len(), 4, "half of what the third has left");
+    });
+}
+
+#[test]
+fn o01_a_function_has_no_more_places_than_its_own_queue() {
+    every_order(|| {
+        let line = Arc::new(Line::new(100));
+        let slots = full(&line);
+        for _ in 0..2 {
+            let (places, reason) = fill(&slots);
+            assert_eq!((places.len(), reason), (5, NoSlot::Function));
+        }
+    });
+}
+
+#[test]
+fn m02_those_who_come_at_once_never_take_more_of_the_line_than_there_is() {
+    every_order(|| {
+        let line = Arc::new(Line::new(1));
+        let slots = Arc::new(full(&line));
+        let other = Arc::clone(&slots);
+        let joined = thread::spawn(move || other.join_queue().map(std::mem::forget).is_ok());
+        let here = slots.join_queue().map(std::mem::forget).is_ok();
+        let both = usize::from(joined.join().unwrap()) + usize::from(here);
+        // Both may find the other there, and so neither a place; but never two of one.
+        assert!(both <= 1, "{both}");
     });
 }
