@@ -27,6 +27,7 @@ use crate::{
     memory::{self, MemoryMetrics},
     middleware::{self, DataPlane, Tokens},
     pressure::{Pressure, PressureMetrics},
+    quarantine::Quarantine,
     refusals::Refusals,
     routes::{self, Functions},
     server::Server,
@@ -66,12 +67,12 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
         .with_context(|| format!("opening the data directory {}", config.data_dir.display()))?;
     let (lines, kept_lines) = mpsc::channel(guest_logs::CHANNEL_LINES);
     let pool_metrics = PoolMetrics::register(&registry)?;
-    let pool = Pool::new(pool_config(&config)?, lines, pool_metrics.clone())?;
-    let pool = Arc::new(pool);
+    let pool = Arc::new(Pool::new(pool_config(&config)?, lines, pool_metrics.clone())?);
     let catalog = Arc::new(Catalog::load(&store, &config).await?);
-    let invoker =
-        Invoker::new(Arc::clone(&pool), InvokerMetrics::register(&registry, pool_metrics)?);
-    let deployer = Deployer::new(store.clone(), Arc::clone(&pool), Arc::clone(&catalog), &config);
+    let quarantine = Quarantine::start(&registry, store.clone(), threads.control())?;
+    let invoker_metrics = InvokerMetrics::register(&registry, pool_metrics)?;
+    let invoker = Invoker::new(Arc::clone(&pool), Arc::clone(&quarantine), invoker_metrics);
+    let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, &config, &registry)?;
 
     let data_server = bind_data(&config, threads).await?;
     let control_server = Server::bind(config.admin_listen, &config.server).await?;
@@ -86,6 +87,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     let data_plane = Arc::new(data_plane);
     let functions = Functions {
         deployer,
+        quarantine,
         store: store.clone(),
         catalog,
         pool: Arc::clone(&pool),
@@ -147,6 +149,7 @@ fn upkeep(control: &Handle, catalog: Arc<Catalog>, pool: &Arc<Pool>, store: &Sto
     let mut upkeep = JoinSet::new();
     upkeep.spawn_on(warm::keep(catalog, Arc::clone(pool)), control);
     upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
+    upkeep.spawn_on(report_sandbox(Arc::clone(pool)), control);
     upkeep
 }
 
@@ -184,6 +187,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             cpu_s: config.compile.cpu_s,
             wall: Duration::from_secs(config.compile.wall_s),
             output_bytes: config.compile.output_bytes,
+            deploys_per_minute: config.quotas.compiles_per_minute,
         },
         outbound: outbound_config(&config.outbound)?,
         resident_bytes: config.pool.resident_bytes,
@@ -271,6 +275,24 @@ async fn tidy(pool: Arc<Pool>, store: Store) {
             _ = tidy.tick() => pool.tidy().await,
             _ = collect.tick() => collect_garbage(&pool, &store).await,
         }
+    }
+}
+
+/// Says which barriers stand around the compiler. A kernel that lacks one is used all the same: the
+/// others hold, and operators are told.
+async fn report_sandbox(pool: Arc<Pool>) {
+    let sandbox = match pool.sandbox().await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return tracing::error!(%error, "trying the compiler's sandbox"),
+    };
+    for what in &sandbox.reached {
+        // Expected where a barrier is missing, and said below.
+        tracing::warn!(what, "the compiler's sandbox lets this through");
+    }
+    let missing = sandbox.barriers().into_iter().filter(|(_, stands)| !stands);
+    match missing.map(|(kind, _)| kind).collect::<Vec<_>>().join(", ") {
+        missing if missing.is_empty() => tracing::info!("the compiler's sandbox is complete"),
+        missing => tracing::warn!(missing, "this kernel lacks a part of the compiler's sandbox"),
     }
 }
 

@@ -28,7 +28,7 @@ pub use self::{
     error::{ConfigError, Origin},
     sections::{
         CompileSection, FunctionLimits, LogFormat, LogsSection, MetricsSection, OutboundSection,
-        PoolSection, ServerSection, UploadsSection,
+        PoolSection, QuotasSection, ServerSection, UploadsSection,
     },
 };
 
@@ -58,6 +58,8 @@ pub struct Config {
     pub compile: CompileSection,
     /// What may be deployed.
     pub uploads: UploadsSection,
+    /// How much may be deployed on this node.
+    pub quotas: QuotasSection,
     /// Both listeners.
     pub server: ServerSection,
     /// Requests that guests make.
@@ -81,6 +83,7 @@ impl Default for Config {
             pool: PoolSection::default(),
             compile: CompileSection::default(),
             uploads: UploadsSection::default(),
+            quotas: QuotasSection::default(),
             server: ServerSection::default(),
             outbound: OutboundSection::default(),
             logs: LogsSection::default(),

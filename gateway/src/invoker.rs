@@ -11,7 +11,7 @@ use runtime_pool::{
     Start, Tier,
 };
 
-use crate::catalog::Active;
+use crate::{catalog::Active, quarantine::Quarantine};
 
 /// The outcome of an invocation that was answered by its function.
 const OK: &str = "ok";
@@ -29,6 +29,7 @@ pub(crate) enum Error {
 #[derive(Clone)]
 pub(crate) struct Invoker {
     pool: Arc<Pool>,
+    quarantine: Arc<Quarantine>,
     metrics: InvokerMetrics,
 }
 
@@ -75,8 +76,12 @@ impl InvokerMetrics {
 }
 
 impl Invoker {
-    pub(crate) fn new(pool: Arc<Pool>, metrics: InvokerMetrics) -> Self {
-        Self { pool, metrics }
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        quarantine: Arc<Quarantine>,
+        metrics: InvokerMetrics,
+    ) -> Self {
+        Self { pool, quarantine, metrics }
     }
 
     /// Calls `target` with `request`.
@@ -116,6 +121,8 @@ impl Invoker {
                 Ok((function, start))
             }
             Err(error) => {
+                let digest = store::Digest::from_bytes(target.source.digest.0);
+                self.quarantine.suspect(&error, digest);
                 // How far it would have come is not known.
                 let mut start = Start { tier: Tier::Cold, phases: Default::default() };
                 self.metrics.record(target, "load-failed", &mut start, since);

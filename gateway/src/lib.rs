@@ -23,6 +23,7 @@ mod memory;
 mod middleware;
 mod pressure;
 mod problem;
+mod quarantine;
 mod refusals;
 mod route_table;
 mod routes;

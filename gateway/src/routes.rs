@@ -35,6 +35,7 @@ use crate::{
     deploy::Deployer,
     middleware::{self, Tokens},
     problem::Problem,
+    quarantine::Quarantine,
     token::Scope,
 };
 
@@ -45,6 +46,7 @@ const JSON_BYTES: usize = 256 << 10;
 #[derive(Clone)]
 pub(crate) struct Functions {
     pub(crate) deployer: Deployer,
+    pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) store: Store,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pool: Arc<Pool>,

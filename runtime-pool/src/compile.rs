@@ -3,12 +3,14 @@
 //! However many ask for one artifact at once, it is verified or compiled once.
 
 use std::{
+    collections::VecDeque,
+    fs::File,
     io::{self, Seek as _, SeekFrom},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -24,9 +26,10 @@ use crate::{
     key::CodeKey,
     metrics::PoolMetrics,
     native::{CodeCache, NativeCode},
+    sandbox::Sandbox,
     snapshot::Snapshot,
     start::Tier,
-    worker::{Job, Report, SUBCOMMAND, ended_in_start, last_line},
+    worker::{Job, PROBE, Report, SUBCOMMAND, ended_in_start, last_line},
 };
 
 /// Bytes of what a worker says that are read. Import lists are the longest part of it.
@@ -53,6 +56,18 @@ pub struct CompileConfig {
     pub wall: Duration,
     /// Bytes of native code that one artifact may become.
     pub output_bytes: u64,
+    /// Compilations that deploys may begin within a minute. What is published is compiled anew
+    /// however often that is needed.
+    pub deploys_per_minute: usize,
+}
+
+/// What native code is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An owner deploys it.
+    Deploy,
+    /// It was deployed, and is to run.
+    Run,
 }
 
 /// Makes, finds and remembers native code.
@@ -62,6 +77,7 @@ pub(crate) struct Compiler {
     known: Cache<CodeKey, Arc<NativeCode>>,
     jobs: Semaphore,
     waiting: AtomicUsize,
+    rate: Rate,
     metrics: PoolMetrics,
 }
 
@@ -72,6 +88,7 @@ impl Compiler {
             cache: Arc::new(cache),
             known: Cache::new(KNOWN_ARTIFACTS),
             waiting: AtomicUsize::new(0),
+            rate: Rate::new(config.deploys_per_minute),
             config,
             metrics,
         }
@@ -83,6 +100,22 @@ impl Compiler {
         &self,
         key: &CodeKey,
         path: &Path,
+        purpose: Purpose,
+    ) -> Result<(Arc<NativeCode>, Tier), LoadError> {
+        match self.find_or_compile(key, path, purpose).await {
+            // What runs is not to suffer from a deploy of the same bytes that came first.
+            Err(LoadError::CompileRate { .. }) if purpose == Purpose::Run => {
+                self.find_or_compile(key, path, purpose).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn find_or_compile(
+        &self,
+        key: &CodeKey,
+        path: &Path,
+        purpose: Purpose,
     ) -> Result<(Arc<NativeCode>, Tier), LoadError> {
         let mut tier = Tier::Cold;
         let code = self
@@ -94,7 +127,7 @@ impl Compiler {
                     Some(code) => Ok(Arc::new(code)),
                     None => {
                         tier = Tier::Frozen;
-                        self.compile(key, path).await.map(Arc::new)
+                        self.compile(key, path, purpose).await.map(Arc::new)
                     }
                 }
             })
@@ -111,7 +144,7 @@ impl Compiler {
         reason: String,
     ) -> Result<Arc<NativeCode>, LoadError> {
         let plain = CodeKey { digest: key.digest, start_up: None };
-        let (plain, _) = self.native_code(&plain, path).await?;
+        let (plain, _) = self.native_code(&plain, path, Purpose::Run).await?;
         let (cache, wanted) = (Arc::clone(&self.cache), key.clone());
         let snapshot = Some(Snapshot::NotTaken { reason });
         let inspection = Inspection { snapshot, ..plain.inspection.clone() };
@@ -154,18 +187,45 @@ impl Compiler {
         let _ = spawn_blocking(move || cache.forget(&digest)).await;
     }
 
-    async fn compile(&self, key: &CodeKey, path: &Path) -> Result<NativeCode, LoadError> {
+    async fn compile(
+        &self,
+        key: &CodeKey,
+        path: &Path,
+        purpose: Purpose,
+    ) -> Result<NativeCode, LoadError> {
+        // Refused before it takes anybody's place, and without a child.
+        let wasm = open_wasm(path)?;
         let _waiting = Waiting::join(&self.waiting, self.config.jobs + self.config.queue)?;
+        if purpose == Purpose::Deploy {
+            self.rate.admit(Instant::now())?;
+        }
         let _job = self.jobs.acquire().await.expect("the semaphore is never closed");
         let started = Instant::now();
-        let result = self.run_worker(key, path).await;
+        let result = self.run_worker(key, wasm).await;
         self.metrics.compiled(started.elapsed(), &result);
         result
     }
 
-    async fn run_worker(&self, key: &CodeKey, path: &Path) -> Result<NativeCode, LoadError> {
-        let mut wasm = std::fs::File::open(path).map_err(LoadError::io("opening the artifact"))?;
-        refuse_what_is_no_wasm(&mut wasm, path)?;
+    /// Which barriers around the compile worker this machine has: one is started that tries them.
+    pub(crate) async fn sandbox(&self) -> io::Result<Sandbox> {
+        let probe = self.worker().arg(PROBE).stdin(Stdio::null()).output();
+        let said = time::timeout(self.config.wall, probe).await??;
+        let sandbox: Sandbox = serde_json::from_slice(&said.stdout)?;
+        for (kind, stands) in sandbox.barriers() {
+            self.metrics.sandbox.with_label_values(&[kind]).set(stands.into());
+        }
+        Ok(sandbox)
+    }
+
+    /// A worker to be started: a group of its own, nothing of our environment, and gone when
+    /// nobody waits for it.
+    fn worker(&self) -> Command {
+        let mut worker = Command::new(&self.config.worker);
+        worker.arg(SUBCOMMAND).env_clear().process_group(0).kill_on_drop(true);
+        worker
+    }
+
+    async fn run_worker(&self, key: &CodeKey, wasm: File) -> Result<NativeCode, LoadError> {
         let code =
             self.cache.temporary().map_err(LoadError::io("making a file for native code"))?;
         let output = code.reopen().map_err(LoadError::io("opening a file for native code"))?;
@@ -175,14 +235,12 @@ impl Compiler {
             cpu_s: self.config.cpu_s,
             output_bytes: self.config.output_bytes,
         };
-        let mut child = Command::new(&self.config.worker)
-            .arg(SUBCOMMAND)
+        let mut child = self
+            .worker()
             .args(job.to_arguments())
-            .env_clear()
             .stdin(Stdio::from(wasm))
             .stdout(Stdio::from(output))
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .map_err(LoadError::io("starting the compile worker"))?;
         let stderr = child.stderr.take().expect("standard error was asked for");
@@ -194,7 +252,8 @@ impl Compiler {
         .await;
         let starting = ended_in_start(&said);
         let Ok(status) = finished else {
-            return Err(too_much(starting, key, &format!("more than {:?}", self.config.wall)));
+            let what = format!("more than {:?} (compile.wall_s)", self.config.wall);
+            return Err(too_much(starting, key, &what));
         };
         let status = status.map_err(LoadError::io("waiting for the compile worker"))?;
         let inspection = match self.judge(status, &said)? {
@@ -224,14 +283,24 @@ impl Compiler {
         }
         let signal = status.signal().and_then(Signal::from_named_raw);
         let what = match signal {
-            Some(Signal::XCPU) => format!("more than {} s of CPU time", self.config.cpu_s),
+            Some(Signal::XCPU) => {
+                format!("more than {} s of CPU time (compile.cpu_s)", self.config.cpu_s)
+            }
             // Nobody but the kernel does that, and it does so when memory runs out.
             Some(Signal::KILL) => "more memory than the machine has left".to_owned(),
             // The allocator aborts when the address space is used up.
             Some(Signal::ABORT) => {
-                format!("more than {} bytes of memory", self.config.memory_bytes)
+                format!(
+                    "more than {} bytes of memory (compile.memory_bytes)",
+                    self.config.memory_bytes
+                )
             }
-            Some(Signal::XFSZ) => format!("more than {} bytes of code", self.config.output_bytes),
+            Some(Signal::XFSZ) => {
+                format!(
+                    "more than {} bytes of code (compile.output_bytes)",
+                    self.config.output_bytes
+                )
+            }
             _ => {
                 let text = String::from_utf8_lossy(&said[..said.len().min(1_024)]);
                 let cause = io::Error::other(format!("{status}: {text}"));
@@ -254,14 +323,18 @@ fn too_much(starting: bool, key: &CodeKey, what: &str) -> LoadError {
     .into()
 }
 
-/// Most uploads that are no wasm at all need no child to find out.
-fn refuse_what_is_no_wasm(file: &mut std::fs::File, path: &Path) -> Result<(), LoadError> {
+/// Opens an artifact. Most uploads that are no wasm at all need no child to find out.
+fn open_wasm(path: &Path) -> Result<File, LoadError> {
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LoadError::Missing,
+        _ => LoadError::io("opening the artifact")(error),
+    })?;
     let mut start = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(&mut *file, 4_096), &mut start)
+    io::Read::read_to_end(&mut io::Read::take(&mut file, 4_096), &mut start)
         .map_err(LoadError::io("reading the artifact"))?;
     file.seek(SeekFrom::Start(0)).map_err(LoadError::io("reading the artifact"))?;
     if start.starts_with(b"\0asm") && start.len() >= 8 {
-        Ok(())
+        Ok(file)
     } else {
         // Only the whole file shows what an ELF file is for.
         let precompiled = wasmtime::Engine::detect_precompiled_file(path).ok().flatten();
@@ -287,5 +360,59 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// When the deploys of the last minute began to compile.
+struct Rate {
+    per_minute: usize,
+    begun: Mutex<VecDeque<Instant>>,
+}
+
+impl Rate {
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn new(per_minute: usize) -> Self {
+        Self { per_minute, begun: Mutex::default() }
+    }
+
+    fn admit(&self, now: Instant) -> Result<(), LoadError> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        while begun.front().is_some_and(|first| now.duration_since(*first) >= Self::MINUTE) {
+            begun.pop_front();
+        }
+        if begun.len() < self.per_minute {
+            begun.push_back(now);
+            return Ok(());
+        }
+        let oldest = begun.front().map_or(Duration::ZERO, |first| now.duration_since(*first));
+        let retry_after = Self::MINUTE.saturating_sub(oldest);
+        Err(LoadError::CompileRate { per_minute: self.per_minute, retry_after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn u17_so_many_deploys_compile_within_a_minute_and_the_next_is_told_when() {
+        let rate = Rate::new(2);
+        let start = Instant::now();
+        let after = |seconds| rate.admit(start + Duration::from_secs(seconds));
+        let wait = |refused: Result<(), LoadError>| match refused {
+            Err(LoadError::CompileRate { retry_after, .. }) => retry_after.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        after(0).unwrap();
+        after(20).unwrap();
+        assert_eq!(wait(after(20)), 40);
+        assert_eq!(wait(after(59)), 1);
+        after(60).unwrap();
+        assert_eq!(wait(after(60)), 20);
+        after(80).unwrap();
+
+        let none = Rate::new(0);
+        assert_eq!(wait(none.admit(start)), 60);
     }
 }

@@ -148,12 +148,23 @@ pub enum LoadError {
     /// Too many compilations wait already.
     #[error("too many compilations are waiting")]
     CompilerBusy,
+    /// Deploys have begun as many compilations within a minute as they may.
+    #[error("deploys may begin {per_minute} compilations within a minute")]
+    CompileRate {
+        /// How many.
+        per_minute: usize,
+        /// When the next may begin.
+        retry_after: std::time::Duration,
+    },
     /// There is no space left for native code.
     #[error("no space left for native code")]
     NoSpace,
     /// The artifact's bytes are not those that its digest names.
     #[error("the artifact was damaged on disk")]
     Damaged,
+    /// The artifact is not where it should be.
+    #[error("the artifact is not there")]
+    Missing,
     /// The compiler could not be run, or its result not be kept.
     #[error("{what}")]
     Io {
@@ -187,10 +198,11 @@ impl LoadError {
     /// Who must act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Refused(_) | Self::AsyncEngineOff => Fault::Caller,
+            Self::Refused(_) | Self::AsyncEngineOff | Self::CompileRate { .. } => Fault::Caller,
             Self::CompilerBusy
             | Self::NoSpace
             | Self::Damaged
+            | Self::Missing
             | Self::Io { .. }
             | Self::Engine { .. } => Fault::Platform,
         }

@@ -31,6 +31,7 @@ mod native;
 mod outbound;
 mod pool;
 mod run;
+mod sandbox;
 mod slots;
 mod snapshot;
 mod start;
@@ -53,6 +54,7 @@ pub use crate::{
     metrics::PoolMetrics,
     outbound::{AddressRange, Grant, Listeners, OutboundConfig, Trail},
     pool::{Pool, PoolConfig},
+    sandbox::Sandbox,
     snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
     waiting::WaitingConfig,

@@ -1,6 +1,6 @@
 //! From native code to something that instances can be made of.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use wasmtime::{Engine, InstancePre, Linker, component};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -109,8 +109,18 @@ pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> 
     wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)
 }
 
-/// Native code that does not load was damaged, or needs more than a pool's slot has.
+/// Native code that does not load was damaged or taken away, or needs more than a pool's slot has;
+/// unless it is the disk that failed.
 fn unloadable(error: &wasmtime::Error) -> LoadError {
+    let changed = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
+    if let Some(cause) = error.root_cause().downcast_ref::<io::Error>()
+        && !changed(cause.kind())
+    {
+        return LoadError::io("loading native code")(io::Error::new(
+            cause.kind(),
+            cause.to_string(),
+        ));
+    }
     LoadError::Engine { what: "loading native code", detail: format!("{error:#}") }
 }
 

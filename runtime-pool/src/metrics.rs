@@ -7,7 +7,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use prometheus::{
     CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, core::Collector,
+    IntGaugeVec, Opts, Registry, core::Collector,
 };
 
 use self::{outbound::OutboundMetrics, phases::PhaseHistograms};
@@ -54,6 +54,8 @@ pub struct Families {
     pub(crate) load_seconds: HistogramVec,
     pub(crate) cpu_seconds: CounterVec,
     pub(crate) outbound: OutboundMetrics,
+    /// Which barriers stand around the compiler.
+    pub(crate) sandbox: IntGaugeVec,
     phases: PhaseHistograms,
     limit_hits: IntCounterVec,
     compile_seconds: Histogram,
@@ -111,6 +113,7 @@ impl PoolMetrics {
                 &["function"],
             )?,
             outbound: OutboundMetrics::register(registry)?,
+            sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
             limit_hits: IntCounterVec::new(
                 Opts::new("mayfly_limit_hits_total", "Limits that invocations hit"),
@@ -133,6 +136,11 @@ impl PoolMetrics {
     }
 }
 
+fn sandbox() -> prometheus::Result<IntGaugeVec> {
+    let help = "Whether a barrier around the compiler stands, by its kind";
+    IntGaugeVec::new(Opts::new("mayfly_compile_sandbox", help), &["kind"])
+}
+
 impl Families {
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         vec![
@@ -149,6 +157,7 @@ impl Families {
             Box::new(self.waiting_instances.clone()),
             Box::new(self.cpu_seconds.clone()),
             Box::new(self.limit_hits.clone()),
+            Box::new(self.sandbox.clone()),
             Box::new(self.compile_seconds.clone()),
             Box::new(self.compilations.clone()),
         ]

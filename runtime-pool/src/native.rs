@@ -143,7 +143,7 @@ impl CodeCache {
         let identity = Identity::of(&file)?;
         let seal = Seal { inspection, mac: mac.to_hex().to_string() };
         let mut sealed = self.temporary()?;
-        serde_json::to_writer(&mut sealed, &seal)?;
+        io::Write::write_all(&mut sealed, &serde_json::to_vec(&seal)?)?;
         sealed.persist(self.seal_path(&name))?;
         Ok(NativeCode { inspection: seal.inspection, bytes: identity.bytes, path, identity })
     }

@@ -1,6 +1,7 @@
 //! Which functions are resident.
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, mpsc},
     thread,
@@ -16,7 +17,7 @@ use tokio::{
 use crate::{
     ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, Listeners, LogLine,
     OutboundConfig, PoolMetrics, StartError, State,
-    compile::Compiler,
+    compile::{Compiler, Purpose},
     engine::reset_strategy,
     error::{LoadError, Refusal},
     function::{Source, Surroundings},
@@ -27,6 +28,7 @@ use crate::{
     long::LongThreads,
     native::{CodeCache, NativeCode},
     outbound::{Client, Policy},
+    sandbox::Sandbox,
     slots::Line,
     snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
@@ -190,7 +192,7 @@ impl Pool {
     pub async fn prepare(&self, source: Source) -> Result<Inspection, LoadError> {
         let nobody = FunctionKey { function: 0, revision: 0 };
         let isolation = source.isolation;
-        let (function, inspection, _) = match self.load(nobody, source).await {
+        let (function, inspection, _) = match self.load(nobody, source, Purpose::Deploy).await {
             // Our own native code was made a moment ago: that it does not load is the artifact's
             // doing. It needs more of something than a slot of the pool has.
             Err(LoadError::Engine { detail, .. }) => return Err(Refusal::TooLarge(detail).into()),
@@ -203,6 +205,11 @@ impl Pool {
             Err(InvokeError::Failed { detail, .. }) => Err(Refusal::Start(detail).into()),
             Err(error) => Err(Refusal::Start(error.to_string()).into()),
         }
+    }
+
+    /// Which barriers stand around the compiler on this machine. Starts one to find out.
+    pub async fn sandbox(&self) -> io::Result<Sandbox> {
+        self.compiler.sandbox().await
     }
 
     /// What became of the snapshot that `source` asks for; `None` if it asks for none, or none was
@@ -251,12 +258,12 @@ impl Pool {
     /// Loads a revision whose snapshot, if it has one, could be taken when it was deployed.
     async fn load_published(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
         // Boxed, as all that loads is large, and seldom.
-        match Box::pin(self.load(key, source.clone())).await {
+        match Box::pin(self.load(key, source.clone(), Purpose::Run)).await {
             // Since then a limit became tighter, or the machine too busy. That it starts slowly is
             // better than that it does not.
             Err(LoadError::Refused(Refusal::StartUp(reason))) => {
                 self.do_without_snapshot(&source, reason).await?;
-                Box::pin(self.load(key, source)).await
+                Box::pin(self.load(key, source, Purpose::Run)).await
             }
             loaded => loaded,
         }
@@ -264,11 +271,16 @@ impl Pool {
 
     /// Loads a revision. Its snapshot is a binary that was rewritten: if that does not work, which
     /// is not its owner's concern, it is done without.
-    async fn load(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
+    async fn load(
+        &self,
+        key: FunctionKey,
+        source: Source,
+        purpose: Purpose,
+    ) -> Result<Loaded, LoadError> {
         if source.snapshot.is_none() {
-            return Box::pin(self.load_as_asked(key, source)).await;
+            return Box::pin(self.load_as_asked(key, source, purpose)).await;
         }
-        let reason = match Box::pin(self.load_as_asked(key, source.clone())).await {
+        let reason = match Box::pin(self.load_as_asked(key, source.clone(), purpose)).await {
             Ok(loaded) => match try_snapshot(&loaded).await {
                 Ok(()) => return Ok(loaded),
                 Err(error) => error.to_string(),
@@ -283,7 +295,7 @@ impl Pool {
         };
         let reason = format!("instances cannot start from it: {reason}");
         self.do_without_snapshot(&source, reason).await?;
-        Box::pin(self.load_as_asked(key, source)).await
+        Box::pin(self.load_as_asked(key, source, purpose)).await
     }
 
     async fn do_without_snapshot(&self, source: &Source, reason: String) -> Result<(), LoadError> {
@@ -291,16 +303,22 @@ impl Pool {
         self.compiler.without_snapshot(&source.code_key(), &source.artifact, reason).await.map(drop)
     }
 
-    async fn load_as_asked(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
+    async fn load_as_asked(
+        &self,
+        key: FunctionKey,
+        source: Source,
+        purpose: Purpose,
+    ) -> Result<Loaded, LoadError> {
         let started = Instant::now();
         let code_key = source.code_key();
         let known = self.compiler.knows(&code_key);
         let mut phases = Phases::default();
-        let (code, linked, tier) = match self.link(&code_key, &source.artifact, &mut phases).await {
+        let linked = self.link(&code_key, &source.artifact, purpose, &mut phases).await;
+        let (code, linked, tier) = match linked {
             // The file may have been damaged or removed under us: once more, from the start.
             Err(LoadError::Engine { .. }) if known => {
                 self.compiler.doubt(&code_key).await;
-                self.link(&code_key, &source.artifact, &mut phases).await?
+                self.link(&code_key, &source.artifact, purpose, &mut phases).await?
             }
             other => other?,
         };
@@ -340,10 +358,11 @@ impl Pool {
         &self,
         key: &CodeKey,
         artifact: &Path,
+        purpose: Purpose,
         phases: &mut Phases,
     ) -> Result<(Arc<NativeCode>, Linked, Tier), LoadError> {
         let since = Instant::now();
-        let (code, tier) = self.compiler.native_code(key, artifact).await?;
+        let (code, tier) = self.compiler.native_code(key, artifact, purpose).await?;
         // Verifying what is on disk is part of loading it.
         let phase = if tier == Tier::Frozen { Phase::Compile } else { Phase::Load };
         phases.add(phase, since.elapsed());

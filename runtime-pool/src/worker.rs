@@ -22,11 +22,14 @@ use crate::{
     error::Refusal,
     inspect::{Inspection, inspect},
     key::CodeKey,
+    sandbox,
     snapshot::{self, Failure, Image, Snapshot, StartUp},
 };
 
 /// The hidden subcommand under which the binary starts as a worker.
 pub(crate) const SUBCOMMAND: &str = "compile-worker";
+/// In place of a job: the worker tries its barriers and reports which stand.
+pub(crate) const PROBE: &str = "probe";
 /// Open files that the worker may hold.
 const OPEN_FILES: u64 = 64;
 /// How far the worker steps back behind invocations.
@@ -117,8 +120,12 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Runs the compile worker: what the hidden subcommand does with its `arguments`: the artifact's
-/// digest and the worker's limits. Must be called before any thread is started: the limits hold for the whole process.
+/// digest and the worker's limits. Must be called before any thread is started: the limits hold
+/// for the whole process, the barriers for this thread and those that it starts.
 pub fn compile_worker(arguments: &[String]) -> ExitCode {
+    if arguments == [PROBE] {
+        return probe();
+    }
     match Job::from_arguments(arguments).ok_or(()).and_then(|job| work(&job)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(()) => ExitCode::FAILURE,
@@ -127,9 +134,17 @@ pub fn compile_worker(arguments: &[String]) -> ExitCode {
 
 fn work(job: &Job) -> Result<(), ()> {
     confine(job).map_err(|error| complain(&error))?;
+    sandbox::raise();
+    // Now, as long as there is memory for their stacks: the compiler panics if it cannot have them.
+    let threads = rayon::ThreadPoolBuilder::new().build_global();
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm).map_err(|error| complain(&error))?;
-    let report = if Sha256::digest(&wasm).as_slice() == job.code.digest.0 {
+    let report = if threads.is_err() {
+        let bytes = job.memory_bytes;
+        let what =
+            format!("its threads need more than {bytes} bytes of memory (compile.memory_bytes)");
+        Report::Refused(Refusal::CompileLimit(what))
+    } else if Sha256::digest(&wasm).as_slice() == job.code.digest.0 {
         match compile(&wasm, job.code.start_up.as_ref()) {
             Ok((inspection, native)) => match io::stdout().lock().write_all(&native) {
                 Ok(()) => Report::Compiled(inspection),
@@ -144,7 +159,22 @@ fn work(job: &Job) -> Result<(), ()> {
     } else {
         Report::Damaged
     };
-    serde_json::to_writer(io::stderr().lock(), &report).map_err(|error| complain(&error.into()))
+    // In one piece: the stream has no buffer.
+    let report = serde_json::to_vec(&report).map_err(|error| complain(&error.into()))?;
+    io::stderr().lock().write_all(&report).map_err(|error| complain(&error))
+}
+
+/// Raises the barriers as for a job, tries them, and writes down what came of it.
+fn probe() -> ExitCode {
+    let mut sandbox = sandbox::raise();
+    sandbox.reached = sandbox::try_the_barriers();
+    match serde_json::to_writer(io::stdout().lock(), &sandbox) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.into());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The parent logs whatever is not a report.

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -65,34 +65,84 @@ impl Store {
         Ok(opened.map(|(file, bytes)| (tokio::fs::File::from_std(file), bytes)))
     }
 
-    /// Moves received bytes to their place unless they are there, and returns when that
-    /// will survive a power cut.
+    /// Whether an artifact's file is there and has the bytes that it is named for. Reads all
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub async fn is_whole(&self, digest: &Digest) -> Result<bool> {
+        let (path, digest) = (self.artifact_path(digest), *digest);
+        blocking("checking an artifact", move || is_whole(&path, &digest)).await
+    }
+
+    /// Puts a damaged artifact aside, so that nobody reads it again, and says whether it was
+    /// damaged. Uploading its bytes once more brings it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`] and [`Error::Io`].
+    pub async fn quarantine(&self, digest: &Digest) -> Result<bool> {
+        // Alone: a publish of the same bytes may be mending it.
+        let alone = self.inner.placing.clone().write_owned().await;
+        let (directory, digest) = (self.inner.directory.clone(), *digest);
+        blocking("putting a damaged artifact aside", move || {
+            let _alone = alone;
+            let path = directory.artifact(&digest);
+            if !path.exists() || is_whole(&path, &digest)? {
+                return Ok(false);
+            }
+            private_directory(&directory.quarantine())?;
+            fs::rename(&path, directory.quarantine().join(format!("{digest}.wasm")))?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Moves received bytes to their place, and returns when that will survive a power cut.
     ///
     /// The caller holds the placing lock from before this call until the artifact's row
     /// has committed: else garbage collection could remove the file in between.
     pub(crate) async fn place(&self, received: &Received) -> Result<()> {
-        let Received { digest, bytes, .. } = *received;
+        let digest = received.digest;
         let temp = received.path().to_owned();
         let directory = self.inner.directory.clone();
-        blocking("moving an artifact to its place", move || {
-            place(&directory, &digest, bytes, &temp)
-        })
-        .await
+        blocking("moving an artifact to its place", move || place(&directory, &digest, &temp)).await
     }
 }
 
-fn place(directory: &Directory, digest: &Digest, bytes: u64, temp: &Path) -> io::Result<()> {
+fn place(directory: &Directory, digest: &Digest, temp: &Path) -> io::Result<()> {
     let path = directory.artifact(digest);
     let shard = path.parent().expect("an artifact lies in a shard");
     private_directory(shard)?;
-    // Two tasks may both find it absent: they rename equal bytes over each other.
-    if !fs::metadata(&path).is_ok_and(|there| there.len() == bytes) {
-        fs::rename(temp, &path)?;
+    // Even over a file that is there: it may be damaged, and these bytes were hashed a moment
+    // ago. Two tasks rename equal bytes over each other.
+    match fs::rename(temp, &path) {
+        // Published a second time by the same caller, after an error or for another function.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_whole(&path, digest)? => {}
+        renamed => renamed?,
     }
-    // Even when the file and the shard were there: whoever made them may not have come
-    // to this line yet, and our row must not commit before they are safe.
+    // Even when the shard was there: whoever made it may not have come to this line yet, and our
+    // row must not commit before it is safe.
     sync_directory(shard)?;
     sync_directory(&directory.artifacts())
+}
+
+/// Whether a file has the bytes that `digest` is of; not if there is none.
+fn is_whole(path: &Path, digest: &Digest) -> io::Result<bool> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        match file.read(&mut block)? {
+            0 => break,
+            read => hasher.update(&block[..read]),
+        }
+    }
+    Ok(hasher.finalize().as_slice() == digest.as_bytes())
 }
 
 /// Bytes that are arriving. Dropping it removes them.

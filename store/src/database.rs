@@ -22,6 +22,11 @@ const BUSY: Duration = Duration::from_secs(5);
 /// which the control plane promises to say that it is busy.
 const WRITE: Duration = Duration::from_millis(5_200);
 
+/// How often opening is tried, each time for as long as a writer waits. After a crash the
+/// write-ahead log is read and flushed first, for which a busy disk may take longer; and a start
+/// that fails is worse than one that waits for a backup to end.
+const OPENINGS: u32 = 6;
+
 /// The write-ahead log's file is cut to this size once it has been moved into the
 /// database. Arbitrary: many times what SQLite lets it grow to when nobody reads.
 const WAL_BYTES: &str = "67108864";
@@ -40,6 +45,21 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the file, makes it when absent, and applies pending migrations.
     pub(crate) async fn open(
+        path: &Path,
+        synchronous: SqliteSynchronous,
+        readers: u32,
+        migrations: &Migrator,
+    ) -> Result<Self> {
+        for _ in 1..OPENINGS {
+            match Self::try_open(path, synchronous, readers, migrations).await {
+                Err(Error::Busy) => {}
+                opened => return opened,
+            }
+        }
+        Self::try_open(path, synchronous, readers, migrations).await
+    }
+
+    async fn try_open(
         path: &Path,
         synchronous: SqliteSynchronous,
         readers: u32,

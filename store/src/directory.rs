@@ -78,6 +78,11 @@ impl Directory {
         self.root.join("tmp")
     }
 
+    /// Artifacts that turned out to be damaged.
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
     }

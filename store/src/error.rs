@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, io, path::PathBuf};
 
+use crate::Quota;
+
 /// A result whose error is the store's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -19,6 +21,15 @@ pub enum Error {
     TooLarge {
         /// The limit.
         max_bytes: u64,
+    },
+
+    /// There is as much as there may be. Nothing was changed.
+    #[error("there is as much of {quota:?} as there may be: {max}")]
+    Quota {
+        /// Of what.
+        quota: Quota,
+        /// The limit.
+        max: u64,
     },
 
     /// Another store, most likely of another gateway, has the directory open.

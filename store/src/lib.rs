@@ -11,6 +11,7 @@
 //! mayfly.db      functions, revisions, tokens     (synchronous FULL)
 //! logs.db        log lines                        (synchronous NORMAL)
 //! artifacts/ab/abcd….wasm                         named by their SHA-256, never by an owner
+//! quarantine/    artifacts that turned out to be damaged, for a look at what happened
 //! tmp/           uploads under way; nothing in it was ever acknowledged
 //! lock           held by the one gateway that uses the directory
 //! ```
@@ -29,7 +30,9 @@ mod directory;
 mod error;
 mod function;
 mod garbage;
+mod idempotency;
 mod log;
+mod quota;
 mod revision;
 mod settings;
 mod token;
@@ -46,7 +49,9 @@ pub use crate::{
     digest::{Digest, ParseDigestError},
     error::{Error, Result},
     function::{ActiveFunction, Function},
+    idempotency::{Answered, Request},
     log::{LogLine, LogQuery, LogStream, StoredLogLine},
+    quota::{Quota, Quotas},
     revision::{Expect, NewRevision, Published, Revision},
     settings::{Day, Isolation, IsolationMode, Settings, Snapshot, Window},
     token::{NewToken, Token},

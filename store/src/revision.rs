@@ -3,9 +3,10 @@
 use sqlx::{Row as _, Sqlite, Transaction, sqlite::SqliteRow};
 
 use crate::{
-    ActiveFunction, Digest, Error, Function, Received, Result, Settings, Store,
+    ActiveFunction, Digest, Error, Function, Quotas, Received, Request, Result, Settings, Store,
     database::{json, sha256, to_json},
     function::find,
+    idempotency, quota,
 };
 
 /// One immutable deployment of a function: an artifact, and how to run it.
@@ -41,6 +42,10 @@ pub struct NewRevision<'a> {
     pub settings: Option<Settings>,
     /// What must hold for the revision to be published.
     pub expect: Expect,
+    /// What the client calls this, so that it is known when it is sent once more.
+    pub request: Option<Request<'a>>,
+    /// How much there may be with it.
+    pub quotas: Quotas,
     /// The time of publication, in Unix milliseconds.
     pub now_ms: i64,
 }
@@ -93,8 +98,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when `new.expect` does not hold; [`Error::NoSpace`],
-    /// [`Error::Busy`], [`Error::Io`], [`Error::Database`], [`Error::Inconsistent`].
+    /// [`Error::Conflict`] when `new.expect` does not hold; [`Error::Quota`];
+    /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Io`], [`Error::Database`],
+    /// [`Error::Inconsistent`].
     pub async fn publish(&self, received: &Received, new: NewRevision<'_>) -> Result<Published> {
         // Shared with other publishes, not with garbage collection: the file that
         // `place` finds or makes must still be there when the row commits.
@@ -114,6 +120,7 @@ impl Store {
             tx.rollback().await?;
             return Err(Error::Conflict);
         }
+        quota::admit_artifact(&mut tx, received, &new.quotas).await?;
         insert_artifact(&mut tx, received, new.now_ms).await?;
         let created_function = before.is_none();
         let (function_id, inherited) = match before {
@@ -127,7 +134,13 @@ impl Store {
             settings: &new.settings.unwrap_or(inherited),
             now_ms: new.now_ms,
         };
-        activate_addition(&mut tx, addition).await?;
+        let number = activate_addition(&mut tx, addition).await?;
+        if let Some(request) = new.request {
+            let revision = (function_id, number);
+            let (tenant, quotas) = (new.tenant, &new.quotas);
+            idempotency::insert(&mut tx, tenant, request, revision, true, quotas, new.now_ms)
+                .await?;
+        }
         finish(tx, new.tenant, new.function, created_function).await
     }
 
@@ -225,7 +238,7 @@ struct Addition<'a> {
     now_ms: i64,
 }
 
-type Tx = Transaction<'static, Sqlite>;
+pub(crate) type Tx = Transaction<'static, Sqlite>;
 
 async fn insert_artifact(tx: &mut Tx, received: &Received, now_ms: i64) -> Result<()> {
     sqlx::query(
@@ -243,6 +256,7 @@ async fn insert_artifact(tx: &mut Tx, received: &Received, now_ms: i64) -> Resul
 /// Inserts a function that points to its first revision, which the same transaction has
 /// to add.
 async fn insert_function(tx: &mut Tx, new: &NewRevision<'_>) -> Result<i64> {
+    quota::admit_function(tx, &new.quotas).await?;
     let id = sqlx::query_scalar(
         "INSERT INTO functions (tenant, name, active_revision, created_ms, updated_ms)
          VALUES ($1, $2, 1, $3, $3) RETURNING id",
@@ -255,11 +269,11 @@ async fn insert_function(tx: &mut Tx, new: &NewRevision<'_>) -> Result<i64> {
     Ok(id)
 }
 
-/// Adds a revision under the next number, and points its function to it.
-async fn activate_addition(tx: &mut Tx, addition: Addition<'_>) -> Result<()> {
+/// Adds a revision under the next number, and points its function to it. Returns that number.
+async fn activate_addition(tx: &mut Tx, addition: Addition<'_>) -> Result<u32> {
     let Addition { function_id, digest, kind, settings, now_ms } = addition;
     // Revisions go only with their function, so the maximum is the last one ever given.
-    let number: i64 = sqlx::query_scalar(
+    let number: u32 = sqlx::query_scalar(
         "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms)
          SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5
          FROM revisions WHERE function_id = $1
@@ -278,7 +292,7 @@ async fn activate_addition(tx: &mut Tx, addition: Addition<'_>) -> Result<()> {
         .bind(function_id)
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    Ok(number)
 }
 
 async fn finish(

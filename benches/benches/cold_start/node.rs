@@ -207,6 +207,7 @@ fn pool_config() -> PoolConfig {
             cpu_s: 120,
             wall: Duration::from_secs(240),
             output_bytes: 256 << 20,
+            deploys_per_minute: usize::MAX,
         },
         outbound: OutboundConfig::default(),
         resident_bytes: 1 << 30,

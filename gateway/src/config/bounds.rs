@@ -51,6 +51,10 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("compile.output_bytes", MIB, 16 * GIB),
     // Offsets within a module are 32 bits wide.
     ("uploads.artifact_bytes", KIB, 4 * GIB),
+    ("quotas.functions", 0, 10_000_000),
+    ("quotas.artifact_bytes", 0, 1_024 * TIB),
+    ("quotas.compiles_per_minute", 0, 1_000_000),
+    ("quotas.idempotency_keys", 0, 10_000_000),
     ("server.connections", 1, 1_000_000),
     ("server.connections_per_address", 0, 1_000_000),
     ("server.in_flight", 1, 1_000_000),

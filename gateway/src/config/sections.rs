@@ -181,6 +181,34 @@ impl Default for UploadsSection {
     }
 }
 
+/// How much may be deployed on this node, by all owners together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotasSection {
+    /// Functions.
+    pub functions: usize,
+    /// Bytes of all artifacts.
+    pub artifact_bytes: u64,
+    /// Compilations that deploys may begin within a minute.
+    pub compiles_per_minute: usize,
+    /// Answered uploads that are remembered for a day by their `idempotency-key`.
+    pub idempotency_keys: usize,
+}
+
+impl Default for QuotasSection {
+    fn default() -> Self {
+        Self {
+            // Ten times what has been measured on one node.
+            functions: 100_000,
+            artifact_bytes: 100 * GIB,
+            // About what one core compiles of the smallest functions.
+            compiles_per_minute: 600,
+            // A few megabytes.
+            idempotency_keys: 10_000,
+        }
+    }
+}
+
 /// Both listeners: the data plane and the control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

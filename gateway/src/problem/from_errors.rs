@@ -4,6 +4,7 @@
 
 use http::StatusCode;
 use runtime_pool::{InvokeError, LoadError, Refusal};
+use store::Quota;
 
 use super::{Phase, Problem, chain};
 use crate::{deploy, invoker};
@@ -26,8 +27,14 @@ impl Problem {
                 Self::async_engine_off(StatusCode::SERVICE_UNAVAILABLE, Phase::Load)
             }
             LoadError::NoSpace => Self::no_space(),
+            LoadError::Damaged => Self::artifact_damaged(),
+            LoadError::Missing => {
+                tracing::error!("the artifact of a published revision is not there");
+                Self::artifact_damaged()
+            }
             LoadError::Refused(_)
-            | LoadError::Damaged
+            // Only deploys are held to it.
+            | LoadError::CompileRate { .. }
             | LoadError::Io { .. }
             | LoadError::Engine { .. } => {
                 tracing::error!(error = chain(error), "a published function does not load");
@@ -41,6 +48,13 @@ impl Problem {
         tracing::error!("no space left in the data directory");
         let title = "There is no space left";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, Phase::Store, "no-space", title)
+    }
+
+    /// Whoever put the artifact aside has logged it.
+    pub(crate) fn artifact_damaged() -> Self {
+        let title = "The function's artifact is damaged or missing";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Load, "artifact-damaged", title)
+            .hint("deploy the same bytes again, which mends it")
     }
 
     fn compiler_busy(phase: Phase) -> Self {
@@ -123,6 +137,41 @@ impl From<InvokeError> for Problem {
     }
 }
 
+impl Problem {
+    fn quota(quota: Quota, max: u64) -> Self {
+        let new = |status, slug: &'static str, title| Self::new(status, Phase::Store, slug, title);
+        match quota {
+            Quota::Functions => new(
+                StatusCode::CONFLICT,
+                "function-quota",
+                "The node has as many functions as it may",
+            )
+            .detail(format!("at most {max} are allowed"))
+            .hint("delete one, or raise the operator's setting quotas.functions"),
+            Quota::ArtifactBytes => new(
+                StatusCode::CONFLICT,
+                "storage-quota",
+                "The node keeps as many bytes of artifacts as it may",
+            )
+            .detail(format!(
+                "at most {max} bytes are allowed; artifacts that no function needs go within a day"
+            ))
+            .hint("delete functions, or raise the operator's setting quotas.artifact_bytes"),
+            Quota::IdempotencyKeys => new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "idempotency-quota",
+                "The node remembers as many answered uploads as it may",
+            )
+            .detail(format!("at most {max} within a day"))
+            .hint(
+                "send it without idempotency-key, or raise the operator's setting \
+                 quotas.idempotency_keys",
+            )
+            .retry_after(600),
+        }
+    }
+}
+
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         let new = |status, slug: &'static str, title| Self::new(status, Phase::Store, slug, title);
@@ -139,6 +188,7 @@ impl From<store::Error> for Problem {
             .detail(format!("at most {max_bytes} bytes are allowed"))
             .hint("the operator's setting uploads.artifact_bytes"),
             store::Error::NoSpace => Self::no_space(),
+            store::Error::Quota { quota, max } => Self::quota(*quota, *max),
             store::Error::Busy => {
                 new(StatusCode::SERVICE_UNAVAILABLE, "store-busy", "The database is busy")
                     .retry_after(5)
@@ -185,6 +235,25 @@ impl From<deploy::Error> for Problem {
                 "The bytes are not those whose digest was sent",
             )
             .detail(format!("repr-digest says {sent}, the bytes have {found}")),
+            deploy::Error::Precondition => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                Phase::Request,
+                "precondition-failed",
+                "The function is not in the state that the upload is meant for",
+            )
+            .hint("read it again: its etag is what if-match must name"),
+            deploy::Error::BadIdempotencyKey => upload(
+                StatusCode::BAD_REQUEST,
+                "bad-idempotency-key",
+                "The idempotency key cannot be used",
+            )
+            .detail("idempotency-key must have 1 to 255 visible ASCII characters"),
+            deploy::Error::IdempotencyKeyReused => upload(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was that of another upload",
+            )
+            .hint("give each upload a key of its own, and only a repetition the same"),
             deploy::Error::Settings(detail) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 Phase::Request,
@@ -206,9 +275,17 @@ impl From<LoadError> for Problem {
                 Self::async_engine_off(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile)
             }
             LoadError::NoSpace => Self::no_space(),
-            LoadError::Damaged | LoadError::Io { .. } | LoadError::Engine { .. } => {
-                Self::internal(&error)
-            }
+            LoadError::CompileRate { per_minute, retry_after } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Phase::Compile,
+                "compile-quota",
+                "Deploys have begun as many compilations as they may",
+            )
+            .detail(format!("at most {per_minute} within a minute"))
+            .hint("the operator's setting quotas.compiles_per_minute")
+            .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1)),
+            LoadError::Damaged | LoadError::Missing => Self::artifact_damaged(),
+            LoadError::Io { .. } | LoadError::Engine { .. } => Self::internal(&error),
         }
     }
 }

@@ -6,9 +6,10 @@ use axum::{
     extract::{Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use store::ActiveFunction;
 use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,7 +18,7 @@ use super::{
     view::{FunctionView, Page, SettingsView, next_cursor},
 };
 use crate::{
-    deploy::{Deployed, TENANT, UploadHead, now_ms},
+    deploy::{Deployed, TENANT, UploadHead, entity_tag, now_ms},
     function_name::FunctionName,
     problem::Problem,
 };
@@ -74,15 +75,24 @@ pub(super) struct WhichRevision {
             the upload is refused if its bytes have another"),
         ("mayfly-settings" = Option<String>, Header, description = "A JSON merge patch on the \
             settings of the active revision"),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these; `*`: unless there is such a function"),
+        ("if-none-match" = Option<String>, Header, description = "`*`: refused if there is such \
+            a function"),
+        ("idempotency-key" = Option<String>, Header, description = "1 to 255 characters that \
+            name this upload: sent once more within a day, it is answered alike"),
     ),
     request_body(content = Vec<u8>, content_type = "application/wasm"),
     responses(
         (status = 201, description = "A new revision is active", body = FunctionView),
         (status = 200, description = "These bytes are active already", body = FunctionView),
         (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A quota is used up", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The artifact is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not sent as wasm", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The bytes cannot be a function", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many compilations within a minute", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many compilations are waiting", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "There is no space left", body = Problem, content_type = "application/problem+json"),
     ),
@@ -92,14 +102,30 @@ pub(super) async fn deploy(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let name = parse(&name)?;
-    let head = UploadHead::parse(request.headers())?;
-    let body = request.into_body().into_data_stream();
-    let (status, active) = match functions.deployer.deploy(name, head, body).await? {
-        Deployed::New(active) => (StatusCode::CREATED, active),
-        Deployed::Already(active) => (StatusCode::OK, active),
+    let deployed = async {
+        let name = parse(&name)?;
+        let head = UploadHead::parse(request.headers())?;
+        let body = request.into_body().into_data_stream();
+        // Boxed, as all that deploys is large, and seldom.
+        Box::pin(functions.deployer.deploy(name, head, body)).await.map_err(Problem::from)
     };
-    Ok((status, Json(FunctionView::whole(active, &functions).await)).into_response())
+    let (status, active) = match deployed.await {
+        Ok(Deployed::New(active)) => (StatusCode::CREATED, active),
+        Ok(Deployed::Already(active)) => (StatusCode::OK, active),
+        Err(problem) => {
+            functions.deployer.refused(problem.slug());
+            return Err(problem);
+        }
+    };
+    Ok((status, shown(active, &functions).await).into_response())
+}
+
+/// A function, and the tag by which a conditional upload names its state.
+type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
+
+async fn shown(active: ActiveFunction, functions: &Functions) -> Shown {
+    let tag = [(header::ETAG, entity_tag(&active))];
+    (tag, Json(FunctionView::whole(active, functions).await))
 }
 
 /// Lists functions.
@@ -137,14 +163,14 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(functions): State<Functions>,
     Path(name): Path<String>,
-) -> Result<Json<FunctionView>, Problem> {
+) -> Result<Shown, Problem> {
     let name = parse(&name)?;
     let active = functions
         .store
         .function(TENANT, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(Json(FunctionView::whole(active, &functions).await))
+    Ok(shown(active, &functions).await)
 }
 
 /// Changes a function's description or settings.
@@ -166,7 +192,7 @@ pub(super) async fn change(
     State(functions): State<Functions>,
     Path(name): Path<String>,
     Document(body): Document,
-) -> Result<Json<FunctionView>, Problem> {
+) -> Result<Shown, Problem> {
     let name = parse(&name)?;
     let change: ChangeFunction =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
@@ -246,6 +272,11 @@ pub(super) async fn artifact(
         .open_artifact(&revision.digest)
         .await?
         .ok_or_else(|| Problem::internal(&MissingArtifact))?;
+    // Before the first byte: afterwards it could only be cut.
+    if !store.is_whole(&revision.digest).await? {
+        functions.quarantine.report(revision.digest);
+        return Err(Problem::artifact_damaged());
+    }
     let wasm = HeaderValue::from_static("application/wasm");
     let mut response = Response::new(Body::from_stream(ReaderStream::new(file)));
     response.headers_mut().insert(header::CONTENT_TYPE, wasm);

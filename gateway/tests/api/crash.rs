@@ -1,5 +1,12 @@
 //! `kill -9` at bad moments: what was acknowledged is there afterwards, the rest is whole or gone.
 
+mod clock;
+mod damage;
+mod disk;
+mod faults;
+mod points;
+mod strace;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,6 +24,16 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+/// The compile workers of a gateway that have something to compile.
+pub(crate) fn workers(pid: u32) -> Vec<u32> {
+    let is_at_work = |child: &u32| {
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        // One is started with the gateway only to try its sandbox.
+        line.contains("\0compile-worker\0") && !line.contains("\0probe\0")
+    };
+    children(pid).into_iter().filter(is_at_work).collect()
+}
+
 /// The processes that a process has started, by any of its threads.
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
@@ -28,7 +45,7 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     // What has ended but was not waited for has no command line any more.
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
@@ -42,7 +59,7 @@ fn nothing_is_half_done(gateway: &TestGateway) {
 }
 
 #[tokio::test]
-async fn killed_while_an_upload_arrives() {
+async fn c01_killed_while_an_upload_arrives() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let wasm = guest("hello");
@@ -68,12 +85,12 @@ async fn killed_while_an_upload_arrives() {
 }
 
 #[tokio::test]
-async fn killed_while_a_worker_compiles() {
+async fn c01_killed_while_a_worker_compiles() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).try_send());
     let pid = gateway.pid();
-    let worker = eventually("a compile worker runs", async || children(pid).first().copied()).await;
+    let worker = eventually("a compile worker runs", async || workers(pid).first().copied()).await;
 
     gateway.kill();
     assert!(upload.await.unwrap().is_err());
@@ -91,7 +108,7 @@ async fn a_worker_that_is_killed_fails_one_deploy() {
     let gateway = TestGateway::start().await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).send());
     let pid = gateway.pid();
-    let worker = eventually("a compile worker runs", async || children(pid).first().copied()).await;
+    let worker = eventually("a compile worker runs", async || workers(pid).first().copied()).await;
     let worker = rustix::process::Pid::from_raw(i32::try_from(worker).unwrap()).unwrap();
     rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
 
@@ -148,7 +165,7 @@ async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at:
 }
 
 #[tokio::test]
-async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
+async fn c01_killed_at_any_moment_nothing_acknowledged_is_lost() {
     const ROUNDS: u32 = 24;
     const UPLOADERS: u32 = 4;
     let seed = 0x5eed_0000 + u64::from(std::process::id());
@@ -190,7 +207,7 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
 }
 
 #[tokio::test]
-async fn native_code_that_was_damaged_is_compiled_anew() {
+async fn c06_native_code_that_was_damaged_is_compiled_anew() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     for damage in [

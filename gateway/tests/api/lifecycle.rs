@@ -181,7 +181,7 @@ async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
     gateway.deploy("hello-cgi").await;
     gateway.restart().await;
     let failed = gateway.get("/f/c-hello/").await;
-    assert_eq!(failed.problem(), (500, "load-failed"));
+    assert_eq!(failed.problem(), (500, "artifact-damaged"));
     assert_eq!(failed.json()["fault"], "platform");
     let artifact = gateway.api("/v1/functions/c-hello/artifact").await;
     assert_eq!(artifact.problem(), (500, "internal"));

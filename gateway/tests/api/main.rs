@@ -21,6 +21,7 @@ mod deploy;
 mod errors;
 mod fairness;
 mod herd;
+mod hostile_uploads;
 mod invoke;
 mod isolation;
 mod kinds;

@@ -25,10 +25,22 @@ const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
 pub(crate) struct TestGateway {
     dir: TempDir,
     settings: Vec<String>,
+    ground: Ground,
     process: Child,
     data: SocketAddr,
     control: SocketAddr,
     expects_errors: bool,
+}
+
+/// What a gateway of a test runs on.
+enum Ground {
+    /// This machine as it is.
+    Plain,
+    /// A disk of its own for the data, of so many bytes (`16m`).
+    Disk(&'static str),
+    /// A clock that is off by what this file says (`+400d`). What counts how long something takes
+    /// is not changed, as it is not when somebody sets a real clock.
+    Clock(PathBuf),
 }
 
 impl TestGateway {
@@ -38,14 +50,26 @@ impl TestGateway {
 
     /// Starts a gateway with `settings`, each `key=value`.
     pub(crate) async fn with(settings: &[&str]) -> Self {
+        Self::on(Ground::Plain, settings).await
+    }
+
+    /// Starts a gateway whose data directory is a disk of that size.
+    pub(crate) async fn on_a_disk_of(size: &'static str) -> Self {
+        Self::on(Ground::Disk(size), &[]).await
+    }
+
+    /// Starts a gateway whose clock is off by what a file says.
+    pub(crate) async fn with_a_clock_from(offset: &Path) -> Self {
+        Self::on(Ground::Clock(offset.to_owned()), &[]).await
+    }
+
+    async fn on(ground: Ground, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Tests share a machine that may be busy: only those refuse calls for it that say so.
-        let settings = [&["server.max_lag_ms=0"], settings].concat();
-        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let process = spawn(dir.path(), &settings);
+        let settings = for_a_busy_machine(settings);
+        let process = spawn(dir.path(), &settings, &ground);
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut gateway =
-            Self { dir, settings, process, data: nowhere, control: nowhere, expects_errors: false };
+        let (data, control, expects_errors) = (nowhere, nowhere, false);
+        let mut gateway = Self { dir, settings, ground, process, data, control, expects_errors };
         gateway.becomes_ready().await;
         gateway
     }
@@ -80,7 +104,14 @@ impl TestGateway {
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        let data = self.dir.path().join("data");
+        match self.ground {
+            Ground::Plain | Ground::Clock(_) => data,
+            // Mounted where only the gateway sees it, and whoever looks through its eyes.
+            Ground::Disk(_) => {
+                PathBuf::from(format!("/proc/{}/root{}", self.pid(), data.display()))
+            }
+        }
     }
 
     /// What it wrote to standard output since its last start.
@@ -113,13 +144,13 @@ impl TestGateway {
     /// Starts again what has ended, on the same data directory.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.process.try_wait().unwrap().is_some(), "it still runs");
-        self.process = spawn(self.dir.path(), &self.settings);
+        self.process = spawn(self.dir.path(), &self.settings, &self.ground);
         self.becomes_ready().await;
     }
 
     /// The same with other settings.
     pub(crate) async fn start_with(&mut self, settings: &[&str]) {
-        self.settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        self.settings = for_a_busy_machine(settings);
         self.start_again().await;
     }
 
@@ -284,9 +315,19 @@ impl Drop for TestGateway {
     }
 }
 
-fn spawn(dir: &Path, settings: &[String]) -> Child {
-    let mut command =
-        mayfly(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+/// Tests share a machine that may be busy: only those refuse calls for it that say so.
+fn for_a_busy_machine(settings: &[&str]) -> Vec<String> {
+    let settings = [&["server.max_lag_ms=0"], settings].concat();
+    settings.iter().map(|&setting| setting.to_owned()).collect()
+}
+
+fn spawn(dir: &Path, settings: &[String], ground: &Ground) -> Child {
+    let mut command = match ground {
+        Ground::Plain => mayfly(&[]),
+        Ground::Disk(size) => on_a_disk(size, &dir.join("data")),
+        Ground::Clock(offset) => with_a_clock(offset),
+    };
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(dir.join("data"));
     for setting in settings {
         command.args(["--set", setting]);
@@ -294,6 +335,34 @@ fn spawn(dir: &Path, settings: &[String]) -> Child {
     let log = OpenOptions::new().create(true).append(true).open(dir.join("stderr")).unwrap();
     let stdout = File::create(dir.join("stdout")).unwrap();
     command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap()
+}
+
+/// The binary with a file system in memory mounted at `data`, for it alone.
+fn on_a_disk(size: &str, data: &Path) -> Command {
+    fs::create_dir_all(data).unwrap();
+    let mount = r#"mount -t tmpfs -o "size=$0,mode=700" tmpfs "$1" && shift && exec "$@""#;
+    let mut command = Command::new("unshare");
+    // Who is root in a namespace of its own may mount there.
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", mount, size]).arg(data).arg(MAYFLY);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+    command
+}
+
+/// The binary with another clock.
+fn with_a_clock(offset: &Path) -> Command {
+    let machine = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let library = Path::new(&machine).join("faketime/libfaketimeMT.so.1");
+    assert!(library.exists(), "this test needs libfaketime (Debian: apt-get install faketime)");
+    let mut command = mayfly(&[]);
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", offset)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command
 }
 
 /// The binary, with nothing of this process's environment.

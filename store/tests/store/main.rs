@@ -5,7 +5,9 @@
 mod artifacts;
 mod cancellation;
 mod crashes;
+mod damage;
 mod functions;
+mod idempotency;
 mod logs;
 mod opening;
 mod support;

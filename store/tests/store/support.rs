@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use store::{Config, Expect, NewRevision, Published, Received, Result, Settings, Store};
+use store::{Config, Expect, NewRevision, Published, Quotas, Received, Result, Settings, Store};
 use tempfile::TempDir;
 
 /// Large enough for what the tests upload.
@@ -80,6 +80,8 @@ pub(crate) fn new(function: &str) -> NewRevision<'_> {
         kind: "component",
         settings: None,
         expect: Expect::Anything,
+        request: None,
+        quotas: Quotas::default(),
         now_ms: 1_000,
     }
 }

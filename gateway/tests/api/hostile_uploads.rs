@@ -1,0 +1,74 @@
+//! Uploads made to break a parser, a compiler, a disk or a name, and what the gateway does about
+//! them while it goes on serving others.
+
+mod bombs;
+mod damaged;
+mod names;
+mod quotas;
+mod repeated;
+mod sandbox;
+mod start;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+
+use crate::{client::Connection, test_gateway::TestGateway};
+
+/// Someone who calls `c-hello` all the while, and must not notice an attack.
+pub(crate) struct Canary {
+    stop: Arc<AtomicBool>,
+    calls: JoinHandle<Vec<Duration>>,
+}
+
+impl Canary {
+    /// `c-hello` must have been deployed.
+    pub(crate) fn start(gateway: &TestGateway) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (address, stopped) = (gateway.data(), Arc::clone(&stop));
+        let calls = tokio::spawn(async move {
+            let mut connection = Connection::open(address).await;
+            let mut took = Vec::new();
+            while !stopped.load(Relaxed) {
+                let since = Instant::now();
+                let answer = connection.get("/f/c-hello/").await;
+                took.push(since.elapsed());
+                assert_eq!(answer.plain(), (200, "hello from c\n"));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            took
+        });
+        Self { stop, calls }
+    }
+
+    /// Every call was answered, and almost every one without waiting for the attack.
+    pub(crate) async fn ends_unharmed(self) {
+        self.stop.store(true, Relaxed);
+        let mut took = self.calls.await.unwrap();
+        took.sort_unstable();
+        assert!(!took.is_empty());
+        let median = took[took.len() / 2];
+        // Far more than it takes, and far less than any of the attacks.
+        assert!(median < Duration::from_millis(100), "{median:?}");
+    }
+}
+
+/// Memory of a process that is not shared or swapped out, in bytes.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
+}
+
+/// So many in the build that every change goes through, and all of them when there is time.
+pub(crate) fn repetitions(few: u32, all: u32) -> u32 {
+    #[expect(clippy::disallowed_methods, reason = "asks whether this is one of the long runs")]
+    let long = std::env::var("MAYFLY_LONG").is_ok_and(|value| value == "1");
+    if long { all } else { few }
+}

@@ -1,0 +1,232 @@
+//! Binaries that are valid, small, and cost a compiler minutes or gigabytes.
+
+use serde_json::Value;
+use wasm_encoder::{
+    BlockType, CodeSection, Component, ConstExpr, DataSection, EntityType, ExportKind,
+    ExportSection, Function, FunctionSection, ImportSection, Instruction, MemorySection,
+    MemoryType, Module, ModuleSection, TableSection, TableType, TypeSection, ValType,
+};
+
+use super::{Canary, resident_bytes};
+use crate::test_gateway::TestGateway;
+
+/// A command with `functions` that do nothing besides its start.
+fn functions(functions: u32) -> Vec<u8> {
+    command(functions, |_| {}, |_| {})
+}
+
+/// A command with so many data segments.
+fn data_segments(segments: u32) -> Vec<u8> {
+    command(0, one_memory, |module| {
+        let mut data = DataSection::new();
+        for segment in 0..segments {
+            let offset = ConstExpr::i32_const((segment * 8 % 65_536).cast_signed());
+            data.active(0, &offset, [1, 2, 3, 4]);
+        }
+        module.section(&data);
+    })
+}
+
+/// A command with one function of so many instructions that depend on each other.
+fn enormous_function(instructions: u32) -> Vec<u8> {
+    let mut module = Module::new();
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    module.section(&types);
+    let mut functions = FunctionSection::new();
+    functions.function(0);
+    module.section(&functions);
+    let mut exports = ExportSection::new();
+    exports.export("_start", ExportKind::Func, 0);
+    module.section(&exports);
+    let mut body = Function::new([(200, ValType::I64)]);
+    for n in 0..instructions {
+        // Each reads what two others wrote, on either side of a branch.
+        let (a, b) = (n % 200, n * 7 % 200);
+        body.instruction(&Instruction::LocalGet(a));
+        body.instruction(&Instruction::LocalGet(b));
+        body.instruction(&Instruction::I64Mul);
+        body.instruction(&Instruction::LocalTee(b));
+        body.instruction(&Instruction::I64Eqz);
+        body.instruction(&Instruction::If(BlockType::Empty));
+        body.instruction(&Instruction::LocalGet(b));
+        body.instruction(&Instruction::LocalSet(a));
+        body.instruction(&Instruction::End);
+    }
+    body.instruction(&Instruction::End);
+    let mut code = CodeSection::new();
+    code.function(&body);
+    module.section(&code);
+    module.finish()
+}
+
+fn memories(count: u32) -> Vec<u8> {
+    command(
+        0,
+        |module| {
+            many_memories(module, count);
+        },
+        |_| {},
+    )
+}
+
+fn tables(count: u32) -> Vec<u8> {
+    let many = |module: &mut Module| {
+        let mut tables = TableSection::new();
+        for _ in 0..count {
+            tables.table(TableType {
+                element_type: wasm_encoder::RefType::FUNCREF,
+                table64: false,
+                minimum: 1,
+                maximum: None,
+                shared: false,
+            });
+        }
+        module.section(&tables);
+    };
+    command(0, many, |_| {})
+}
+
+fn one_memory(module: &mut Module) {
+    many_memories(module, 1);
+}
+
+fn many_memories(module: &mut Module, count: u32) {
+    let mut memories = MemorySection::new();
+    for _ in 0..count {
+        memories.memory(MemoryType {
+            minimum: 1,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+    }
+    module.section(&memories);
+}
+
+/// A core module that exports `_start`, with sections of its own before the exports and at the end.
+fn command(
+    empty_functions: u32,
+    before: impl FnOnce(&mut Module),
+    last: impl FnOnce(&mut Module),
+) -> Vec<u8> {
+    let mut module = Module::new();
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    module.section(&types);
+    let mut functions = FunctionSection::new();
+    let mut code = CodeSection::new();
+    for _ in 0..=empty_functions {
+        functions.function(0);
+        let mut body = Function::new([]);
+        body.instruction(&Instruction::End);
+        code.function(&body);
+    }
+    module.section(&functions);
+    before(&mut module);
+    let mut exports = ExportSection::new();
+    exports.export("_start", ExportKind::Func, 0);
+    module.section(&exports);
+    module.section(&code);
+    last(&mut module);
+    module.finish()
+}
+
+/// A component that makes so many instances of one empty module.
+fn core_instances(count: u32) -> Vec<u8> {
+    let mut component = Component::new();
+    component.section(&ModuleSection(&Module::new()));
+    let mut instances = wasm_encoder::InstanceSection::new();
+    for _ in 0..count {
+        instances.instantiate::<_, &str>(0, []);
+    }
+    component.section(&instances);
+    component.finish()
+}
+
+/// A command that imports so many functions.
+fn imports(count: u32) -> Vec<u8> {
+    let mut module = Module::new();
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    module.section(&types);
+    let mut imports = ImportSection::new();
+    for n in 0..count {
+        imports.import("wasi_snapshot_preview1", &format!("f{n}"), EntityType::Function(0));
+    }
+    module.section(&imports);
+    let mut exports = ExportSection::new();
+    exports.export("_start", ExportKind::Func, 0);
+    module.section(&exports);
+    module.finish()
+}
+
+#[tokio::test]
+async fn u08_u11_what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let before = resident_bytes(gateway.pid());
+    let canary = Canary::start(&gateway);
+    for (name, bomb, says) in [
+        ("functions", functions(200_000), "200001 functions; at most 100000"),
+        ("segments", data_segments(60_000), "60000 data segments; at most 50000"),
+        ("memories", memories(100), "100 linear memories; at most 4"),
+        ("tables", tables(1_000), "1000 tables; at most 16"),
+        ("instances", core_instances(1_000), "1000 core instances; at most 64"),
+        ("imports", imports(5_000), "5000 imports; at most 1000"),
+    ] {
+        let refused = gateway.put(name, bomb).send().await;
+        assert_eq!(refused.problem(), (422, "artifact-limit"), "{refused:?}");
+        assert!(refused.detail().contains(says), "{refused:?}");
+    }
+    canary.ends_unharmed().await;
+    let grown = resident_bytes(gateway.pid()).saturating_sub(before);
+    assert!(grown < 64 << 20, "the gateway grew by {grown} bytes");
+    gateway.no_uploads_left().await;
+    assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 6.0);
+}
+
+/// The static limits cannot know what a binary costs to compile. The kernel does, and ends the
+/// child.
+#[tokio::test]
+async fn u08_what_is_dear_to_compile_ends_a_child_and_disturbs_nobody() {
+    let bombs: [(&str, &str, Vec<u8>, &str); 3] = [
+        ("functions", "compile.cpu_s=1", functions(99_000), "1 s of CPU time (compile.cpu_s)"),
+        (
+            "enormous",
+            "compile.cpu_s=1",
+            enormous_function(300_000),
+            "1 s of CPU time (compile.cpu_s)",
+        ),
+        (
+            "segments",
+            "compile.memory_bytes=600MiB",
+            data_segments(49_000),
+            "629145600 bytes of memory (compile.memory_bytes)",
+        ),
+    ];
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    for (name, setting, bomb, says) in bombs {
+        gateway.terminate();
+        gateway.exit().await;
+        gateway.start_with(&[setting]).await;
+        // The first call maps the code.
+        assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
+        let before = resident_bytes(gateway.pid());
+        let canary = Canary::start(&gateway);
+        let refused = gateway.put(name, bomb).send().await;
+        assert_eq!(refused.problem(), (422, "compile-limit"), "{name}: {refused:?}");
+        assert!(refused.detail().contains(says), "{name}: {refused:?}");
+        assert_eq!(refused.json()["fault"], Value::from("caller"), "{name}");
+        canary.ends_unharmed().await;
+        let grown = resident_bytes(gateway.pid()).saturating_sub(before);
+        assert!(grown < 64 << 20, "{name}: the gateway grew by {grown} bytes");
+        gateway.no_uploads_left().await;
+        let temporary = |path: &std::path::PathBuf| {
+            path.file_name().unwrap().to_str().unwrap().starts_with(".tmp")
+        };
+        assert!(!gateway.files("code").iter().any(temporary), "{name}");
+    }
+}

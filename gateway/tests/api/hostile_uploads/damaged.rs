@@ -1,0 +1,47 @@
+//! Binaries that were cut or changed somewhere.
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{Canary, repetitions};
+use crate::{guests::guest, test_gateway::TestGateway};
+
+/// The same answer that a look at the bytes gives; no crash, and nothing left.
+async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
+    let uploads = uploads.into_iter().map(|(what, bytes)| {
+        let fits = runtime_pool::inspect(&bytes).is_ok();
+        let put = gateway.put("damaged", bytes);
+        async move { (what, fits, put.send().await) }
+    });
+    let answers: Vec<_> = stream::iter(uploads).buffer_unordered(8).collect().await;
+    for (what, fits, answer) in answers {
+        match answer.status() {
+            422 => assert!(!answer.detail().is_empty(), "{what}: {answer:?}"),
+            // A custom section that is missing or changed matters to nobody.
+            200 | 201 => assert!(fits, "{what}: {answer:?}"),
+            other => panic!("{what}: {other}: {answer:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn u04_a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let canary = Canary::start(&gateway);
+    let whole = guest("c-hello-cgi");
+    let each = |count: u32| {
+        let step = whole.len() / (count as usize).min(whole.len());
+        (0..whole.len()).step_by(step.max(1))
+    };
+    let cuts =
+        each(repetitions(100, u32::MAX)).map(|at| (format!("cut at {at}"), whole[..at].into()));
+    are_judged(&gateway, cuts.collect()).await;
+    let flips = each(repetitions(100, u32::MAX)).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        (format!("flipped at {at}"), bytes)
+    });
+    are_judged(&gateway, flips.collect()).await;
+    canary.ends_unharmed().await;
+    gateway.no_uploads_left().await;
+}

@@ -1,0 +1,136 @@
+//! Names, paths and headers of uploads.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use futures_util::{StreamExt as _, stream};
+use http::Method;
+use proptest::{
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{repetitions, resident_bytes};
+use crate::{guests::guest, test_gateway::TestGateway};
+
+/// Every byte that a path may not hold, or that means something there, as a percent escape.
+fn escaped(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
+            text.push(byte.into());
+        } else {
+            write!(text, "%{byte:02x}").unwrap();
+        }
+    }
+    text
+}
+
+fn is_a_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && name.as_bytes()[0].is_ascii_lowercase()
+        && !name.ends_with('-')
+}
+
+/// Names that somebody would try, and names that nobody would think of.
+fn hostile_names(count: u32) -> Vec<String> {
+    let pieces = prop_oneof![
+        "[a-z0-9-]{0,70}",
+        "\\PC{0,40}",
+        "[./%\\\\:;?#&=\u{0}\u{202e}a]{1,30}",
+        Just("../".repeat(8) + "etc/passwd"),
+        Just("%2e%2e%2f".to_owned()),
+        Just("\u{202e}gnp.exe".to_owned()),
+        Just("CON".to_owned()),
+        Just("-rf".to_owned()),
+        Just("a\0b".to_owned()),
+        Just("a".repeat(10_000)),
+        Just(".".to_owned()),
+        Just("..".to_owned()),
+        Just(" ".to_owned()),
+    ];
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[13; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut names = Vec::new();
+    while names.len() < count as usize {
+        let name = pieces.new_tree(&mut runner).unwrap().current();
+        if !is_a_name(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn u13_no_hostile_name_is_a_function_or_a_path() {
+    let gateway = TestGateway::start().await;
+    let before = gateway.files("");
+    let wasm = bytes::Bytes::from(guest("c-hello"));
+    let names = hostile_names(repetitions(1_000, 5_000));
+    let uploads = names.iter().map(|name| {
+        let call = gateway.put(&escaped(name), wasm.clone());
+        async move { (name, call.send().await) }
+    });
+    let answers: Vec<_> = stream::iter(uploads).buffer_unordered(16).collect().await;
+    for (name, answer) in answers {
+        // A client resolves `.` and `..` before it asks; an empty name is another resource.
+        let refused = matches!(answer.status(), 400 | 404 | 405 | 414);
+        assert!(refused, "{name:?}: {answer:?}");
+    }
+    assert_eq!(gateway.api("/v1/functions").await.json()["functions"], serde_json::json!([]));
+    assert_eq!(gateway.files("artifacts"), [] as [PathBuf; 0]);
+    gateway.no_uploads_left().await;
+    let mut after = gateway.files("");
+    after.retain(|file| !before.contains(file));
+    // The databases have files beside them that come and go.
+    after.retain(|file| !file.to_str().unwrap().contains(".db-"));
+    assert_eq!(after, [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn u14_a_form_is_no_upload() {
+    let gateway = TestGateway::start().await;
+    let part = "--x\r\ncontent-disposition: form-data; name=f; filename=\"../../x\"\r\n\r\nasm\r\n";
+    let mut form = part.repeat(10_000);
+    form.push_str("--x--\r\n");
+    for kind in ["multipart/form-data; boundary=x", "multipart/form-data", "multipart/mixed"] {
+        let put = gateway.control(Method::PUT, "/v1/functions/f").header("content-type", kind);
+        let refused = put.body(form.clone()).send().await;
+        assert_eq!(refused.problem(), (415, "unsupported-media-type"), "{kind}");
+    }
+    // Named as wasm it is bytes like others.
+    let refused = gateway.put("f", form).send().await;
+    assert_eq!(refused.problem(), (422, "invalid-wasm"));
+    gateway.no_uploads_left().await;
+    assert_eq!(gateway.files("artifacts"), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn u07_what_is_compressed_is_refused_and_never_unpacked() {
+    let gateway = TestGateway::start().await;
+    let before = resident_bytes(gateway.pid());
+    // The start of a stream that would unpack to a gigabyte of zeros.
+    let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xed; 1 << 20]].concat();
+    for encoding in ["gzip", "zstd", "br", "deflate", "gzip, gzip", "x", ""] {
+        let put = gateway.put("f", bomb.clone()).header("content-encoding", encoding);
+        assert_eq!(put.send().await.problem(), (415, "unsupported-content-encoding"), "{encoding}");
+    }
+    let refused = gateway.put("f", bomb).send().await;
+    assert_eq!(refused.problem(), (422, "invalid-wasm"));
+    assert!(refused.detail().contains("gzip"), "{refused:?}");
+    let grown = resident_bytes(gateway.pid()).saturating_sub(before);
+    // What the allocator keeps of the sockets' buffers is in it.
+    assert!(grown < 16 << 20, "the gateway grew by {grown} bytes");
+}
+
+#[tokio::test]
+async fn u05_an_upload_is_refused_for_the_length_that_it_says() {
+    let gateway = TestGateway::start().await;
+    let (_pieces, put) = gateway.control(Method::PUT, "/v1/functions/f").pieces();
+    let refused = put.header("content-length", "10737418240").send().await;
+    assert_eq!(refused.problem(), (413, "artifact-too-large"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("uploads.artifact_bytes"));
+    gateway.no_uploads_left().await;
+}

@@ -1,0 +1,93 @@
+//! How much may be deployed on a node.
+
+use futures_util::future::join_all;
+use http::Method;
+
+use crate::{
+    guests::{distinct, guest},
+    test_gateway::TestGateway,
+};
+
+#[tokio::test]
+async fn u17_a_node_has_so_many_functions_and_a_revision_is_none() {
+    let gateway = TestGateway::with(&["quotas.functions=3"]).await;
+    let wasm = guest("c-hello-cgi");
+    let answers = join_all((0..8).map(|n| gateway.put(&format!("f-{n}"), wasm.clone()).send()));
+    let answers = answers.await;
+    assert_eq!(answers.iter().filter(|answer| answer.status() == 201).count(), 3);
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status() != 201).collect();
+    for refused in &refused {
+        assert_eq!(refused.problem(), (409, "function-quota"));
+        assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.functions"));
+    }
+    let listed = gateway.api("/v1/functions").await.json()["functions"].clone();
+    let name = listed[0]["name"].as_str().unwrap().to_owned();
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 5.0);
+
+    assert_eq!(gateway.put(&name, distinct(&wasm, 1)).send().await.status(), 201);
+    gateway.control(Method::DELETE, &format!("/v1/functions/{name}")).send().await;
+    assert_eq!(gateway.put("another", wasm).send().await.status(), 201);
+}
+
+#[tokio::test]
+async fn u17_a_node_keeps_so_many_bytes_of_artifacts() {
+    let wasm = guest("c-hello-cgi");
+    let room = distinct(&wasm, 0).len() * 2 + wasm.len() / 2;
+    let gateway = TestGateway::with(&[&format!("quotas.artifact_bytes={room}")]).await;
+    for n in 0..2 {
+        assert_eq!(gateway.put("greet", distinct(&wasm, n)).send().await.status(), 201);
+    }
+    let refused = gateway.put("greet", distinct(&wasm, 2)).send().await;
+    assert_eq!(refused.problem(), (409, "storage-quota"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.artifact_bytes"));
+    // What is there may be deployed as often as anybody likes.
+    assert_eq!(gateway.put("other", distinct(&wasm, 0)).send().await.status(), 201);
+    assert_eq!(gateway.show("greet").await.json()["revision"], 2);
+    gateway.no_uploads_left().await;
+}
+
+#[tokio::test]
+async fn u17_so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
+    let mut gateway = TestGateway::with(&["quotas.compiles_per_minute=3"]).await;
+    let wasm = guest("c-hello-cgi");
+    for n in 0..3 {
+        let name = format!("f-{n}");
+        assert_eq!(gateway.put(&name, distinct(&wasm, n)).send().await.status(), 201);
+    }
+    let refused = gateway.put("greet", distinct(&wasm, 3)).send().await;
+    assert_eq!(refused.problem(), (429, "compile-quota"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.compiles_per_minute"));
+    assert!((1..=60).contains(&refused.json()["retry_after_s"].as_u64().unwrap()));
+    // What needs no compiler is not held to it, nor is what is no wasm.
+    assert_eq!(gateway.put("greet", distinct(&wasm, 0)).send().await.status(), 201);
+    assert_eq!(gateway.put("greet", "text").send().await.problem(), (422, "invalid-wasm"));
+
+    // Native code that is lost is made again for whoever calls.
+    gateway.terminate();
+    gateway.exit().await;
+    std::fs::remove_dir_all(gateway.data_dir().join("code")).unwrap();
+    gateway.start_with(&["quotas.compiles_per_minute=0"]).await;
+    for n in 0..3 {
+        assert_eq!(gateway.get(&format!("/f/f-{n}/")).await.plain(), (200, "hello from c\n"));
+    }
+    let refused = gateway.put("greet", distinct(&wasm, 9)).send().await;
+    assert_eq!(refused.problem(), (429, "compile-quota"));
+}
+
+#[tokio::test]
+async fn u17_a_node_remembers_so_many_answered_uploads() {
+    let gateway = TestGateway::with(&["quotas.idempotency_keys=2"]).await;
+    let wasm = guest("c-hello-cgi");
+    let put =
+        |n: u32| gateway.put("greet", distinct(&wasm, n)).header("idempotency-key", &n.to_string());
+    for n in 0..2 {
+        assert_eq!(put(n).send().await.status(), 201);
+    }
+    let refused = put(2).send().await;
+    assert_eq!(refused.problem(), (429, "idempotency-quota"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.idempotency_keys"));
+    assert_eq!(gateway.show("greet").await.json()["revision"], 2, "and nothing was changed");
+    assert_eq!(put(1).send().await.status(), 201, "what is known is answered");
+    assert_eq!(gateway.put("greet", distinct(&wasm, 2)).send().await.status(), 201);
+}

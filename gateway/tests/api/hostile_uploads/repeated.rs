@@ -1,0 +1,182 @@
+//! The same upload again and again, and several for one state of a function.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::json;
+
+use crate::{
+    client::{Answer, Call, Connection},
+    guests::{distinct, guest},
+    test_gateway::TestGateway,
+};
+
+fn count(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.status() == status).count()
+}
+
+#[tokio::test]
+async fn u15_fifty_equal_uploads_are_one_revision_one_artifact_and_one_compilation() {
+    let gateway = TestGateway::start().await;
+    let wasm = Bytes::from(guest("c-hello"));
+    let uploads = (0..50).map(|_| gateway.put("greet", wasm.clone()).send());
+    let answers = join_all(uploads).await;
+    assert_eq!((count(&answers, 201), count(&answers, 200)), (1, 49));
+    assert!(answers.iter().all(|answer| answer.json()["revision"] == 1));
+    assert_eq!(gateway.files("artifacts").len(), 1);
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
+    gateway.no_uploads_left().await;
+}
+
+#[tokio::test]
+async fn u15_of_fifty_uploads_for_one_state_one_is_published() {
+    let gateway = TestGateway::with(&["compile.queue=100"]).await;
+    let wasm = guest("c-hello-cgi");
+    let first = gateway.put("greet", wasm.clone()).header("if-none-match", "*").send().await;
+    assert_eq!(first.status(), 201, "{first:?}");
+    let tag = first.header("etag").unwrap().to_owned();
+    assert_eq!(gateway.show("greet").await.header("etag"), Some(tag.as_str()));
+    let uploads =
+        (0..50).map(|n| gateway.put("greet", distinct(&wasm, n)).header("if-match", &tag).send());
+    let answers = join_all(uploads).await;
+    assert_eq!((count(&answers, 201), count(&answers, 412)), (1, 49));
+    let lost = answers.iter().find(|answer| answer.status() == 412).unwrap();
+    assert_eq!(lost.problem(), (412, "precondition-failed"));
+    assert_eq!(gateway.show("greet").await.json()["revision"], 2);
+    assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
+}
+
+#[tokio::test]
+async fn u15_conditions_are_held_before_and_after_the_bytes_arrive() {
+    let gateway = TestGateway::start().await;
+    let wasm = guest("c-hello");
+    let put = |header: &str, value: &str| gateway.put("greet", wasm.clone()).header(header, value);
+    assert_eq!(put("if-match", "*").send().await.status(), 412, "there is none");
+    assert_eq!(put("if-match", "\"1.1\"").send().await.status(), 412);
+    let made = put("if-none-match", "*").send().await;
+    assert_eq!(made.status(), 201);
+    let tag = made.header("etag").unwrap().to_owned();
+    assert_eq!(put("if-none-match", "*").send().await.status(), 412);
+    assert_eq!(put("if-match", "*").send().await.status(), 200);
+    assert_eq!(put("if-match", &format!("\"x\", {tag}")).send().await.status(), 200);
+    assert_eq!(put("if-match", "\"x\"").send().await.status(), 412);
+    assert_eq!(put("if-match", "not a tag").send().await.status(), 412);
+
+    // Another function of the same name is not the one that was meant.
+    gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
+    assert_eq!(put("if-none-match", "*").send().await.status(), 201);
+    assert_eq!(put("if-match", &tag).send().await.status(), 412);
+}
+
+#[tokio::test]
+async fn u15_an_upload_that_is_sent_once_more_is_answered_alike() {
+    let mut gateway = TestGateway::start().await;
+    let wasm = guest("c-hello-cgi");
+    let named = |gateway: &TestGateway, name: &str, key: &str, n: u32| -> Call {
+        gateway.put(name, distinct(&wasm, n)).header("idempotency-key", key)
+    };
+    let made = named(&gateway, "greet", "first", 1).send().await;
+    assert_eq!((made.status(), &made.json()["revision"]), (201, &1.into()));
+    assert_eq!(named(&gateway, "greet", "second", 2).send().await.json()["revision"], 2);
+
+    // Also after another deploy and a crash.
+    gateway.kill();
+    gateway.start_again().await;
+    let again = named(&gateway, "greet", "first", 1).send().await;
+    assert_eq!((again.status(), &again.json()["revision"]), (201, &1.into()), "{again:?}");
+    assert_eq!(again.json()["digest"], made.json()["digest"]);
+    assert_eq!(again.header("etag"), made.header("etag"));
+    assert_eq!(gateway.show("greet").await.json()["revision"], 2, "and nothing was changed");
+
+    for other in [
+        named(&gateway, "greet", "first", 3),
+        named(&gateway, "other", "first", 1),
+        named(&gateway, "greet", "first", 1).header("mayfly-settings", "{}"),
+        named(&gateway, "greet", "first", 1).header("if-match", "*"),
+    ] {
+        assert_eq!(other.send().await.problem(), (422, "idempotency-key-reused"));
+    }
+    for wrong in ["", &"x".repeat(256)] {
+        let refused = named(&gateway, "greet", wrong, 4).send().await;
+        assert_eq!(refused.problem(), (400, "bad-idempotency-key"));
+    }
+    // What was refused is not remembered.
+    let refused = gateway.put("greet", "no wasm").header("idempotency-key", "third").send().await;
+    assert_eq!(refused.status(), 422);
+    assert_eq!(named(&gateway, "greet", "third", 5).send().await.status(), 201);
+    // Bytes that are active already.
+    assert_eq!(named(&gateway, "greet", "fourth", 5).send().await.status(), 200);
+    assert_eq!(named(&gateway, "greet", "fourth", 5).send().await.status(), 200);
+    assert_eq!(named(&gateway, "greet", "fourth", 6).send().await.status(), 422);
+}
+
+#[tokio::test]
+async fn u15_of_equal_uploads_with_one_name_at_once_each_gets_the_same_answer() {
+    let gateway = TestGateway::start().await;
+    let wasm = Bytes::from(guest("c-hello"));
+    let uploads = (0..20).map(|_| {
+        let put = gateway.put("greet", wasm.clone()).header("idempotency-key", "one");
+        put.header("if-none-match", "*").send()
+    });
+    for answer in join_all(uploads).await {
+        assert_eq!((answer.status(), &answer.json()["revision"]), (201, &1.into()), "{answer:?}");
+    }
+}
+
+/// The settings that an upload is tried with are those that it is published with.
+#[tokio::test]
+async fn an_upload_that_meets_a_change_of_settings_is_tried_with_them() {
+    let gateway = TestGateway::start().await;
+    gateway.put("greet", guest("c-hello-cgi")).send().await;
+    let wasm = guest("c-hello-cgi");
+    for round in 0..10_u32 {
+        let upload = gateway.put("greet", distinct(&wasm, round)).send();
+        // So little that no instance can be made, or as much as before.
+        let memory = if round % 2 == 0 { json!(65_536) } else { json!(null) };
+        let change = json!({"settings": {"memory_bytes": memory, "cpu_ms": 100 + round}});
+        let (uploaded, changed) = tokio::join!(upload, gateway.patch("greet", &change));
+        assert!(matches!(uploaded.status(), 201 | 422), "{uploaded:?}");
+        assert!(matches!(changed.status(), 200 | 409 | 422), "{changed:?}");
+        let called = gateway.get("/f/greet/").await;
+        assert_eq!(called.status(), 200, "{round}: {uploaded:?} {changed:?} {called:?}");
+    }
+}
+
+#[tokio::test]
+async fn u16_calls_go_on_while_a_function_is_replaced_deleted_and_made_again() {
+    let gateway = TestGateway::start().await;
+    let wasm = guest("c-hello");
+    gateway.put("greet", wasm.clone()).send().await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (address, stop) = (gateway.data(), std::sync::Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await;
+                let mut answered = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let answer = connection.get("/f/greet/").await;
+                    // Between a delete and the next deploy there is none, which is no error of ours.
+                    match answer.status() {
+                        200 => assert_eq!(answer.text(), "hello from c\n"),
+                        404 => assert_eq!(answer.problem().1, "function-not-found"),
+                        other => panic!("{other}: {answer:?}"),
+                    }
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for n in 0..20 {
+        assert_eq!(gateway.put("greet", distinct(&wasm, n)).send().await.status(), 201);
+        let deleted = gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
+        assert_eq!(deleted.status(), 204);
+        assert_eq!(gateway.get("/f/greet/").await.status(), 404, "after the answer it is gone");
+        assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for calls in join_all(callers).await {
+        assert!(calls.unwrap() > 0);
+    }
+}

@@ -1,0 +1,232 @@
+//! What the compile worker gives up before it reads the first byte of a hostile binary.
+//!
+//! The kernel's limits (`worker`) bound what it uses; this bounds what it can reach: no file, no
+//! socket, no other process, no program, not even if the compiler or a guest's start-up function
+//! were made to run code of an attacker's. Each barrier is raised where the kernel has it; what it
+//! refuses is reported, and the rest holds.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{FromRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    process::Command,
+    thread,
+};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
+use serde::{Deserialize, Serialize};
+
+/// The newest rights of the kernel's Landlock that are taken away; older kernels know fewer.
+const LANDLOCK: ABI = ABI::V6;
+
+/// System calls that compiling, and running a guest in an instance of its own, needs once the
+/// worker has started: memory, threads, time, and the streams that it was given.
+const NEEDED: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    // Answered by `no_clone3` first.
+    libc::SYS_clone3,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_sysinfo,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Which barriers around the compile worker this kernel has raised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// It cannot get rights that the gateway has not.
+    pub no_new_privs: bool,
+    /// It can make only a few system calls.
+    pub seccomp: bool,
+    /// It can open no file and no connection.
+    pub landlock: bool,
+    /// What it could do all the same when it tried. Empty unless something is badly wrong.
+    pub reached: Vec<String>,
+}
+
+impl Sandbox {
+    /// The barriers by name, and whether each of them stands.
+    pub fn barriers(&self) -> [(&'static str, bool); 3] {
+        [
+            ("no_new_privs", self.no_new_privs),
+            ("seccomp", self.seccomp),
+            ("landlock", self.landlock),
+        ]
+    }
+}
+
+/// Raises every barrier that there is. Holds for this thread and those that it starts, so it must
+/// be the only one.
+pub(crate) fn raise() -> Sandbox {
+    close_what_was_inherited();
+    let fenced = fence_files().unwrap_or(RulesetStatus::NotEnforced);
+    let landlock = fenced != RulesetStatus::NotEnforced && File::open("/proc/self/exe").is_err();
+    let seccomp = filter_calls().is_ok();
+    // Either needs it, and asks for it first.
+    let no_new_privs = seccomp || fenced != RulesetStatus::NotEnforced;
+    Sandbox { no_new_privs, seccomp, landlock, reached: Vec::new() }
+}
+
+/// Closes all but the three standard streams: a descriptor that whoever started the gateway forgot
+/// to close would go round every other barrier.
+fn close_what_was_inherited() {
+    let Ok(open) = fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<RawFd> =
+        open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // The list was read through a descriptor of its own, which is closed again, and in it.
+    let is_open = |fd: &RawFd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok();
+    for fd in open.into_iter().filter(|fd| *fd > 2).filter(is_open) {
+        #[expect(unsafe_code, reason = "the only way to close what nobody here has opened")]
+        // SAFETY: the worker has one thread and has opened nothing yet, so no value owns this.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
+
+/// Every right that Landlock knows is handled, and none granted.
+fn fence_files() -> Result<RulesetStatus, landlock::RulesetError> {
+    let fence = Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()?;
+    Ok(fence.restrict_self()?.ruleset)
+}
+
+fn filter_calls() -> Result<(), seccompiler::Error> {
+    // The kernel obeys the stricter of two filters.
+    apply_filter(&no_clone3()?)?;
+    apply_filter(&only_needed()?)
+}
+
+/// A filter cannot look into the arguments of `clone3`. Told that there is none, the C library
+/// makes its threads with `clone`.
+fn no_clone3() -> Result<BpfProgram, seccompiler::Error> {
+    let calls = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let absent = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    program(calls, SeccompAction::Allow, absent)
+}
+
+fn only_needed() -> Result<BpfProgram, seccompiler::Error> {
+    let mut calls: BTreeMap<i64, Vec<SeccompRule>> =
+        NEEDED.iter().map(|call| (*call, Vec::new())).collect();
+    // The old names of what is above.
+    #[cfg(target_arch = "x86_64")]
+    calls.insert(libc::SYS_poll, Vec::new());
+    calls.insert(libc::SYS_ppoll, Vec::new());
+    let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET;
+    let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
+    let mask = thread | u64::from(namespaces.cast_unsigned());
+    // Threads, not processes.
+    let threads = SeccompCmpOp::MaskedEq(mask);
+    calls.insert(libc::SYS_clone, vec![when(0, SeccompCmpArgLen::Qword, threads, thread)?]);
+    // Signals to itself: how the allocator ends a worker that is out of memory.
+    let own = u64::from(std::process::id());
+    calls.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, own)?]);
+    // Looking at limits, not changing them.
+    let nothing = when(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    calls.insert(libc::SYS_prlimit64, vec![nothing]);
+    // Names for threads and for memory.
+    let mut named = Vec::new();
+    for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA] {
+        let option = u64::from(option.cast_unsigned());
+        named.push(when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, option)?);
+    }
+    calls.insert(libc::SYS_prctl, named);
+    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    program(calls, refused, SeccompAction::Allow)
+}
+
+/// `width` is what the kernel looks at: the rest of a register may hold anything.
+fn when(
+    argument: u8,
+    width: SeccompCmpArgLen,
+    op: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, seccompiler::Error> {
+    let condition = SeccompCondition::new(argument, width, op, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
+
+fn program(
+    calls: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    these: SeccompAction,
+) -> Result<BpfProgram, seccompiler::Error> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    Ok(SeccompFilter::new(calls, otherwise, these, arch)?.try_into()?)
+}
+
+/// Tries what a worker must not be able to do, and says what worked.
+pub(crate) fn try_the_barriers() -> Vec<String> {
+    let own = std::process::id();
+    let attempts: [(&str, io::Result<()>); 9] = [
+        ("read a file", File::open("/proc/self/exe").map(drop)),
+        ("list a directory", fs::read_dir("/").map(drop)),
+        ("write a file", OpenOptions::new().write(true).open("/dev/null").map(drop)),
+        ("make a file", File::create(format!("/tmp/mayfly-probe-{own}")).map(drop)),
+        ("listen", TcpListener::bind("127.0.0.1:0").map(drop)),
+        ("connect", TcpStream::connect("127.0.0.1:1").map(drop)),
+        ("send a datagram", UdpSocket::bind("127.0.0.1:0").map(drop)),
+        ("make a pair of sockets", UnixStream::pair().map(drop)),
+        ("start a program", Command::new("/proc/self/exe").arg("--version").spawn().map(drop)),
+    ];
+    let mut reached: Vec<String> = attempts
+        .into_iter()
+        .filter(|(_, tried)| tried.is_ok())
+        .map(|(what, _)| what.to_owned())
+        .collect();
+    // It needs threads, and they must not be without the barriers.
+    let thread = thread::Builder::new().spawn(|| File::open("/proc/self/exe").is_ok());
+    match thread.map(thread::JoinHandle::join) {
+        Ok(Ok(false)) => {}
+        Ok(Ok(true)) => reached.push("read a file from another thread".to_owned()),
+        Ok(Err(_)) | Err(_) => reached.push("start no thread, which it needs".to_owned()),
+    }
+    reached
+}

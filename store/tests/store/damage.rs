@@ -1,0 +1,41 @@
+//! Artifacts whose bytes have changed on disk.
+
+use std::fs;
+
+use crate::support::TestStore;
+
+#[tokio::test]
+async fn c08_an_artifact_that_was_damaged_within_is_found_put_aside_and_mended() {
+    let test = TestStore::new().await;
+    let good = test.publish("g", b"others").await.revision.digest;
+    let digest = test.publish("f", b"whole").await.revision.digest;
+    let path = test.store.artifact_path(&digest);
+    // Wherever the damage is, and also if it changes the length.
+    for damage in [&b"Whole"[..], b"wholf", b"who", b"wholesome", b""] {
+        assert!(test.store.is_whole(&digest).await.unwrap());
+        assert!(!test.store.quarantine(&digest).await.unwrap(), "what is whole stays");
+        fs::write(&path, damage).unwrap();
+
+        assert!(!test.store.is_whole(&digest).await.unwrap(), "{damage:?}");
+        assert!(test.store.quarantine(&digest).await.unwrap(), "{damage:?}");
+        assert!(!path.exists());
+        assert!(!test.store.quarantine(&digest).await.unwrap(), "it is put aside already");
+        let aside = test.dir.path().join("quarantine").join(path.file_name().unwrap());
+        assert_eq!(fs::read(aside).unwrap(), damage);
+        assert!(test.store.is_whole(&good).await.unwrap());
+
+        test.publish("f", b"whole").await;
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+}
+
+#[tokio::test]
+async fn c08_the_same_bytes_mend_an_artifact_that_nobody_has_found_damaged() {
+    let test = TestStore::new().await;
+    let digest = test.publish("f", b"whole").await.revision.digest;
+    fs::write(test.store.artifact_path(&digest), b"Whole").unwrap();
+
+    test.publish("f", b"whole").await;
+
+    assert!(test.store.is_whole(&digest).await.unwrap());
+}
