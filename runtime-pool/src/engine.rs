@@ -3,6 +3,8 @@
 //! The lean engine runs WASI 0.2 and preview1: without support for concurrency inside a store a
 //! fresh instance costs half. The concurrent one runs WASI 0.3, which needs that support.
 
+mod counts;
+
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     thread,
@@ -15,6 +17,8 @@ use wasmtime::{
 
 use crate::{artifact::Kind, error::StartError, limits::TABLE_ELEMENTS, mend::mend};
 
+pub(crate) use self::counts::{CORE_INSTANCES, MEMORIES, TABLES};
+
 /// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 
@@ -22,12 +26,6 @@ pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 const WASM_STACK_BYTES: usize = 512 << 10;
 /// The whole stack of a fiber: the guest's part and the host's own frames.
 const FIBER_STACK_BYTES: usize = 2 << 20;
-/// Core instances that one component may hold: Python components hold several dozen.
-pub(crate) const CORE_INSTANCES: u32 = 64;
-/// Linear memories that one component may hold.
-pub(crate) const MEMORIES: u32 = 4;
-/// Tables that one component may hold.
-pub(crate) const TABLES: u32 = 16;
 /// Address space that the memory of a guest in the compile worker has to grow into before it must
 /// be moved.
 const GROWTH_BYTES: u64 = 64 << 20;

@@ -11,7 +11,6 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use wasmparser::{Parser, Payload};
 use wasmtime::{Store, component};
@@ -33,10 +32,13 @@ use crate::{
 
 mod expose;
 mod imports;
+mod outcome;
 mod state;
 
 use imports::{Refused, Tainted};
 use state::{ComponentState, ModuleState};
+
+pub use self::outcome::Snapshot;
 
 /// Lines of a start-up function's output that are shown when it fails.
 const LINES: usize = 8;
@@ -48,23 +50,6 @@ pub(crate) struct StartUp {
     pub(crate) function: Arc<str>,
     /// Linear memory that it may use: what an instance may have.
     pub(crate) memory_bytes: u64,
-}
-
-/// What became of a snapshot that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Snapshot {
-    /// Instances start from it.
-    Taken {
-        /// CPU time of the start-up that they are spared, in milliseconds.
-        init_ms: u64,
-        /// Bytes of memory that they start with, zeros at the ends of pages left out.
-        bytes: u64,
-    },
-    /// Instances start as if none had been asked for.
-    NotTaken {
-        /// Why, for the owner.
-        reason: String,
-    },
 }
 
 /// Why there is no snapshot.

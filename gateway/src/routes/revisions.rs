@@ -78,10 +78,12 @@ pub(super) async fn activate(
     let name = parse(&name)?;
     let revision =
         revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
-    let active = functions
-        .deployer
-        .activate(name.clone(), revision)
-        .await?
-        .ok_or_else(|| Problem::revision_not_found(name.as_str(), revision))?;
+    let Some(active) = functions.deployer.activate(name.clone(), revision).await? else {
+        let exists = functions.store.function(TENANT, name.as_str()).await?.is_some();
+        return Err(match exists {
+            true => Problem::revision_not_found(name.as_str(), revision),
+            false => Problem::function_not_found(name.as_str()),
+        });
+    };
     Ok(Json(FunctionView::whole(active, &functions).await))
 }

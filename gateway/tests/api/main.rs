@@ -27,6 +27,7 @@ mod isolation;
 mod kinds;
 mod lifecycle;
 mod logs;
+mod model;
 mod openapi;
 mod outbound;
 mod overload;

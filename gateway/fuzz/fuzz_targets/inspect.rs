@@ -1,0 +1,32 @@
+//! An upload: what it is, or why it cannot be a function.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+// The files of the product that the check consists of.
+#[path = "../../../runtime-pool/src/artifact.rs"]
+#[allow(dead_code, reason = "only the kinds are used here")]
+mod artifact;
+#[path = "../../../runtime-pool/src/engine/counts.rs"]
+mod engine;
+#[path = "../../../runtime-pool/src/error.rs"]
+#[allow(dead_code, reason = "only refusals are used here")]
+mod error;
+#[path = "../../../runtime-pool/src/inspect.rs"]
+#[allow(dead_code, reason = "only the check itself is used here")]
+mod inspect;
+#[path = "../../../runtime-pool/src/snapshot/outcome.rs"]
+#[allow(dead_code, reason = "the check never takes a snapshot")]
+mod snapshot;
+
+fuzz_target!(|data: &[u8]| {
+    match inspect::inspect(data) {
+        Ok(inspection) => {
+            assert!(data.starts_with(b"\0asm"));
+            assert!(!inspection.exports.is_empty());
+        }
+        // What its owner reads.
+        Err(refusal) => assert!(!refusal.to_string().is_empty()),
+    }
+});
