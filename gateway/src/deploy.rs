@@ -18,7 +18,7 @@ use store::{
 use tokio::{sync::Mutex, task::JoinError};
 
 use crate::{
-    catalog::{Catalog, OTHER},
+    catalog::{Catalog, OTHER, credential},
     config::FunctionLimits,
     function_name::FunctionName,
     quarantine::Quarantine,
@@ -30,6 +30,8 @@ pub(crate) use self::upload::{UploadHead, entity_tag};
 /// The only tenant there is. It is part of every key, so that there can be more.
 pub(crate) const TENANT: &str = "default";
 
+/// Credentials of one function. Arbitrary, large enough.
+const CREDENTIALS: usize = 64;
 /// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
@@ -440,6 +442,12 @@ impl Shared {
         check_snapshot(settings)?;
         for host in &settings.outbound {
             host.parse::<Grant>().map_err(|error| Error::Settings(format!("outbound: {error}")))?;
+        }
+        if settings.credentials.len() > CREDENTIALS {
+            return Err(Error::Settings(format!("credentials: at most {CREDENTIALS} are allowed")));
+        }
+        for asked in &settings.credentials {
+            credential(asked).map_err(|error| Error::Settings(format!("credentials: {error}")))?;
         }
         Ok(())
     }
