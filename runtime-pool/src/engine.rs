@@ -192,3 +192,37 @@ fn tick(engine: &wasmtime::Engine) -> Result<(), StartError> {
         .map_err(|cause| StartError { what: "starting the epoch clock", cause: cause.into() })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c07_every_change_of_an_engine_makes_other_native_code() {
+        let lean = code_config(EngineKind::Lean);
+        let engine = |change: fn(&mut Config) -> &mut Config| {
+            let mut config = lean.clone();
+            change(&mut config);
+            wasmtime::Engine::new(&config).unwrap()
+        };
+        let ours = engine(|config| config);
+        let names = |other: &wasmtime::Engine| compatibility([other, &ours]);
+        assert_eq!(names(&ours), names(&compiling_engine(EngineKind::Lean).unwrap()));
+        for other in [
+            engine(|config| config.epoch_interruption(false)),
+            engine(|config| config.wasm_simd(false).wasm_relaxed_simd(false)),
+            engine(|config| config.memory_guard_size(0)),
+            engine(|config| config.cranelift_nan_canonicalization(true)),
+            engine(|config| {
+                config
+                    .module_version(wasmtime::ModuleVersionStrategy::Custom(
+                        "another release".to_owned(),
+                    ))
+                    .unwrap()
+            }),
+            compiling_engine(EngineKind::Concurrent).unwrap(),
+        ] {
+            assert_ne!(names(&other), names(&ours));
+        }
+    }
+}

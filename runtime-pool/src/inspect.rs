@@ -274,6 +274,8 @@ fn validate(bytes: &[u8]) -> Result<(), Refusal> {
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::MULTI_MEMORY
         | WasmFeatures::RELAXED_SIMD;
+    // References to what the host holds need a collector of garbage as well.
+    features.remove(WasmFeatures::GC_TYPES);
     Validator::new_with_features(features)
         .validate_all(bytes)
         .map(drop)
@@ -428,6 +430,99 @@ mod tests {
         assert!(!interface_matches("wasi:io/poll@0.20.1", "wasi:io/poll@0.2"));
         assert!(!interface_matches("wasi:io/poll@0.2", "wasi:io/poll@0.2"));
         assert!(!interface_matches("wasi:io/poll@0.2.0-draft", "wasi:io/poll@0.2"));
+    }
+
+    /// Each proposal that SECURITY.md says is off, in a module that is valid with it.
+    const OFF: &[(&str, &[&str])] = &[
+        (
+            "threads",
+            &[
+                "(module (memory 1 1 shared))",
+                "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))",
+                "(module (memory 1) (func (atomic.fence)))",
+            ],
+        ),
+        ("shared memory", &["(module (import \"env\" \"memory\" (memory 1 2 shared)))"]),
+        (
+            "garbage collection",
+            &[
+                "(module (type (struct)))",
+                "(module (type (array i8)))",
+                "(module (func (param externref)))",
+                "(module (func (param anyref)))",
+                "(module (func (result i31ref) (ref.i31 (i32.const 1))))",
+                "(module (type $t (func)) (func (param (ref null $t)) (call_ref $t (local.get 0))))",
+            ],
+        ),
+        (
+            "exceptions",
+            &[
+                "(module (tag))",
+                "(module (import \"env\" \"e\" (tag)))",
+                "(module (func (param exnref)))",
+                "(module (func (block (try_table (catch_all 0)))))",
+            ],
+        ),
+        ("64-bit memories", &["(module (memory i64 1))", "(module (table i64 1 funcref))"]),
+        ("stack switching", &["(module (type $f (func)) (type (cont $f)))"]),
+    ];
+
+    #[test]
+    fn x02_what_security_md_says_is_off_passes_neither_the_check_nor_an_engine() {
+        let text = std::fs::read_to_string("../SECURITY.md").unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, list) = text.split_once("ordinary guests do not need are off: ").unwrap();
+        let (list, _) = list.split_once('.').unwrap();
+        let named: Vec<_> = list.split(", ").collect();
+        assert_eq!(named, OFF.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        for (name, modules) in OFF {
+            for text in *modules {
+                let core = module(text);
+                // Alone and within a component, where it would be as good.
+                let inside = module(&format!("(component (core {})", &text[1..]));
+                for bytes in [core, inside] {
+                    let refused = inspect(&bytes);
+                    let is_refused = matches!(refused, Err(Refusal::Invalid(_)));
+                    assert!(is_refused, "{name}: {text}: {refused:?}");
+                    for kind in [Kind::WasiHttp02, Kind::WasiHttp03] {
+                        let engine = crate::engine::compiling_engine(kind.engine()).unwrap();
+                        let made = match bytes[4] {
+                            1 => engine.precompile_module(&bytes),
+                            _ => engine.precompile_component(&bytes),
+                        };
+                        assert!(made.is_err(), "{name}: {text}: {kind} compiles it");
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn u04_no_damage_to_a_component_makes_it_panic(
+            flips in proptest::collection::vec((any::<usize>(), 0_u32..8), 0..4),
+            cut in any::<usize>(),
+        ) {
+            let mut bytes = module(
+                r#"(component
+                    (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
+                    (core module $m (memory (export "m") 1) (table 2 funcref)
+                        (func $f (export "f") (param i32) (result i32)
+                            (if (result i32) (local.get 0) (then (i32.const 1)) (else (i32.const 2))))
+                        (elem (i32.const 0) $f) (data (i32.const 8) "some data"))
+                    (core instance $i (instantiate $m))
+                    (func (export "g") (param "x" u32) (result u32)
+                        (canon lift (core func $i "f"))))"#,
+            );
+            let len = bytes.len();
+            for (at, bit) in flips {
+                bytes[at % len] ^= 1 << bit;
+            }
+            drop(inspect(&bytes[..len - cut % len]));
+            drop(inspect(&bytes));
+        }
     }
 
     proptest! {

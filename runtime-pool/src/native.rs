@@ -272,6 +272,62 @@ mod tests {
         Inspection { kind, imports: Vec::new(), exports: Vec::new(), snapshot: None }
     }
 
+    fn kept(cache: &CodeCache, key: &CodeKey, code: &[u8]) {
+        let mut file = cache.temporary().unwrap();
+        io::Write::write_all(&mut file, code).unwrap();
+        cache.keep(key, inspection(), file).unwrap();
+    }
+
+    #[test]
+    fn c06_no_bit_of_native_code_or_of_its_seal_can_change_unnoticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = CodeCache::open(dir.path(), 7).unwrap();
+        let key = CodeKey { digest: ArtifactDigest([1; 32]), start_up: None };
+        let code: Vec<u8> = (0..1_300_u32).map(|at| (at * 7 % 251) as u8).collect();
+        kept(&cache, &key, &code);
+        let name = cache.name(&key);
+        let mut flips = 0;
+        for path in [cache.code_path(&name), cache.seal_path(&name)] {
+            let whole = fs::read(&path).unwrap();
+            for bit in 0..whole.len() * 8 {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, &bytes).unwrap();
+                if let Some(found) = cache.find(&key) {
+                    // A digit of the hash in capitals says the same.
+                    let seal = |bytes| String::from_utf8(bytes).map(|text| text.to_lowercase());
+                    assert_eq!(seal(bytes), seal(whole.clone()), "bit {bit} of {}", path.display());
+                    assert_eq!(found.inspection, inspection());
+                }
+                flips += 1;
+            }
+            for cut in 0..whole.len() {
+                fs::write(&path, &whole[..cut]).unwrap();
+                assert!(cache.find(&key).is_none(), "{cut} bytes of {}", path.display());
+            }
+            fs::write(&path, &whole).unwrap();
+            assert!(cache.find(&key).is_some());
+        }
+        assert!(flips > 10_000, "{flips}");
+    }
+
+    #[test]
+    fn c07_native_code_of_another_engine_is_not_found_and_stays_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = CodeCache::open(dir.path(), 7).unwrap();
+        let key = CodeKey { digest: ArtifactDigest([1; 32]), start_up: None };
+        kept(&ours, &key, b"ours");
+        drop(ours);
+
+        let newer = CodeCache::open(dir.path(), 8).unwrap();
+        assert!(newer.find(&key).is_none());
+        kept(&newer, &key, b"theirs");
+        assert_eq!(newer.find(&key).unwrap().bytes, 6);
+
+        let back = CodeCache::open(dir.path(), 7).unwrap();
+        assert_eq!(back.find(&key).unwrap().bytes, 4);
+    }
+
     #[test]
     fn code_with_another_start_behind_it_is_other_code_and_all_of_it_goes_with_the_artifact() {
         let dir = tempfile::tempdir().unwrap();

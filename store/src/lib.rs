@@ -8,8 +8,7 @@
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, tokens, secrets     (synchronous FULL)
-//! secrets.key    what the secrets are sealed with
+//! mayfly.db      functions, revisions, tokens     (synchronous FULL)
 //! logs.db        log lines                        (synchronous NORMAL)
 //! artifacts/ab/abcd….wasm                         named by their SHA-256, never by an owner
 //! quarantine/    artifacts that turned out to be damaged, for a look at what happened
@@ -35,7 +34,6 @@ mod idempotency;
 mod log;
 mod quota;
 mod revision;
-mod secret;
 mod settings;
 mod token;
 
@@ -55,8 +53,7 @@ pub use crate::{
     log::{LogLine, LogQuery, LogStream, StoredLogLine},
     quota::{Quota, Quotas},
     revision::{Expect, NewRevision, Published, Revision},
-    secret::{NewSecret, Secret},
-    settings::{Credential, Day, Isolation, IsolationMode, Settings, Snapshot, Window},
+    settings::{Day, Isolation, IsolationMode, Settings, Snapshot, Window},
     token::{NewToken, Token},
 };
 

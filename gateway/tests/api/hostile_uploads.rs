@@ -5,6 +5,7 @@ mod bombs;
 mod damaged;
 mod names;
 mod quotas;
+mod random;
 mod repeated;
 mod sandbox;
 mod start;

@@ -12,3 +12,4 @@ mod logs;
 mod opening;
 mod support;
 mod tokens;
+mod upgrades;

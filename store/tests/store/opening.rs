@@ -59,7 +59,7 @@ async fn a_closed_store_leaves_no_write_ahead_log_and_answers_no_more() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn c12_a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     for file in ["mayfly.db", "logs.db"] {
         let test = TestStore::new().await;
         let mut db = test.stranger(file).await;

@@ -70,7 +70,6 @@ impl Subject {
             limits: Limits::default(),
             environment: Vec::new(),
             outbound: Vec::new(),
-            credentials: Vec::new(),
             isolation: Isolation::Request,
             max_warm: 0,
             snapshot: None,
