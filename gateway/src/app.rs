@@ -30,6 +30,7 @@ use crate::{
     quarantine::Quarantine,
     refusals::Refusals,
     routes::{self, Functions},
+    secrets::Secrets,
     server::Server,
     telemetry,
     threads::Threads,
@@ -62,9 +63,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     let (stop_control, control_stopped) = watch::channel(false);
     let (ready, readiness) = watch::channel(false);
 
-    let store = Store::open(&store::Config::new(&config.data_dir))
-        .await
-        .with_context(|| format!("opening the data directory {}", config.data_dir.display()))?;
+    let store = open_store(&config).await?;
     let (lines, kept_lines) = mpsc::channel(guest_logs::CHANNEL_LINES);
     let pool_metrics = PoolMetrics::register(&registry)?;
     let pool = Arc::new(Pool::new(pool_config(&config)?, lines, pool_metrics.clone())?);
@@ -91,6 +90,7 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
         store: store.clone(),
         catalog,
         pool: Arc::clone(&pool),
+        secrets: Secrets::load(&store, &pool).await?,
         public_base: config.public_base(data_server.addr()).into(),
     };
     let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
@@ -131,6 +131,12 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Store::open(&store::Config::new(&config.data_dir))
+        .await
+        .with_context(|| format!("opening the data directory {}", config.data_dir.display()))
 }
 
 /// Listens where functions are called, on the threads that serve that.

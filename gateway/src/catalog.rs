@@ -12,7 +12,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapWeak;
-use runtime_pool::{ArtifactDigest, Function, FunctionKey, Grant, Isolation, Limits, Source};
+use runtime_pool::{
+    ArtifactDigest, Credential, Function, FunctionKey, Grant, Isolation, Limits, NotACredential,
+    Source,
+};
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
 
 use crate::{
@@ -208,6 +211,11 @@ impl Catalog {
             limits: self.effective_limits(settings),
             environment: settings.environment.clone().into_iter().collect(),
             outbound: outbound.collect::<Vec<Grant>>(),
+            credentials: settings
+                .credentials
+                .iter()
+                .filter_map(|one| credential(one).ok())
+                .collect(),
             isolation: effective_isolation(settings),
             max_warm: self.max_warm(settings),
             snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
@@ -257,6 +265,11 @@ impl Catalog {
         labels.insert(Arc::clone(&label));
         label
     }
+}
+
+/// What requests of the function get on their way.
+pub(crate) fn credential(asked: &store::Credential) -> Result<Credential, NotACredential> {
+    Credential::new(&asked.host, &asked.header, &asked.secret, &asked.prefix)
 }
 
 /// What invocations share, with what holds where the owner has not said.

@@ -17,6 +17,7 @@ mod logs;
 mod output;
 mod patch;
 mod progress;
+mod secret;
 mod serve;
 mod settings;
 mod token;
@@ -57,6 +58,9 @@ enum Command {
     Activate(functions::Activate),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(functions::Set),
+    /// Store, list and delete secrets that are put into requests of functions
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Create, list and revoke tokens for the control plane
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Revisions(command) => client(command.run()),
         Command::Activate(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
+        Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),
         Command::Bench(command) => client(command.run()),
     };

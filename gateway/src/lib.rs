@@ -27,6 +27,7 @@ mod quarantine;
 mod refusals;
 mod route_table;
 mod routes;
+mod secrets;
 mod server;
 mod server_timing;
 mod sync;

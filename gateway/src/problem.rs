@@ -314,6 +314,12 @@ impl Problem {
             .detail(format!("no token has the id {id:?}"))
     }
 
+    pub(crate) fn secret_not_found(name: &str) -> Self {
+        let title = "There is no such secret";
+        Self::new(StatusCode::NOT_FOUND, Phase::Route, "secret-not-found", title)
+            .detail(format!("no secret is called {name:?}"))
+    }
+
     pub(crate) fn unknown_scope(scope: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Phase::Request, "unknown-scope", "Not a scope")
             .detail(format!("{scope:?} is none of admin, deploy, read"))

@@ -4,6 +4,7 @@ mod functions;
 mod logs;
 mod probes;
 mod revisions;
+mod secrets;
 mod tokens;
 mod view;
 mod warm_view;
@@ -36,6 +37,7 @@ use crate::{
     middleware::{self, Tokens},
     problem::Problem,
     quarantine::Quarantine,
+    secrets::Secrets,
     token::Scope,
 };
 
@@ -50,6 +52,7 @@ pub(crate) struct Functions {
     pub(crate) store: Store,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) secrets: Secrets,
     /// What functions' addresses begin with, without a slash at its end.
     pub(crate) public_base: Arc<str>,
 }
@@ -92,6 +95,7 @@ impl<S: Send + Sync> FromRequest<S> for Document {
     ),
     tags(
         (name = "functions", description = "What is deployed"),
+        (name = "secrets", description = "Values that are put into requests of functions"),
         (name = "tokens", description = "Who may use this API"),
         (name = "probes", description = "How the gateway is"),
     ),
@@ -106,7 +110,7 @@ pub(crate) fn control_plane(
     registry: Registry,
     ready: watch::Receiver<bool>,
 ) -> Router {
-    let store = functions.store.clone();
+    let (store, secrets) = (functions.store.clone(), functions.secrets.clone());
     let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
         .routes(routes!(functions::show))
@@ -121,7 +125,13 @@ pub(crate) fn control_plane(
     let admin = OpenApiRouter::new()
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
-        .with_state(store);
+        .with_state(store)
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(secrets::list))
+                .routes(routes!(secrets::put, secrets::delete))
+                .with_state(secrets),
+        );
     let tokens = Arc::new(tokens);
     let needing = |scope, routes| middleware::guarded(&tokens, scope, routes);
     let guarded = needing(Scope::Read, read)

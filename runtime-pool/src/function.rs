@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time};
 use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
-    ArtifactDigest, Grant, InvokeError, Isolation, Limits,
+    ArtifactDigest, Credential, Grant, InvokeError, Isolation, Limits,
     call::{Caller, Head, Request, Response},
     executor::{cgi, cgi_environment, http, http_async},
     guest_log::{FunctionLog, InvocationLog},
@@ -45,6 +45,8 @@ pub struct Source {
     pub environment: Vec<(String, String)>,
     /// What its guests may call.
     pub outbound: Vec<Grant>,
+    /// Secrets that are put into their requests.
+    pub credentials: Vec<Credential>,
     /// What its invocations share.
     pub isolation: Isolation,
     /// Instances that may wait for a call.

@@ -52,7 +52,7 @@ pub use crate::{
     key::FunctionKey,
     limits::{Isolation, Limits},
     metrics::PoolMetrics,
-    outbound::{AddressRange, Grant, Listeners, OutboundConfig, Trail},
+    outbound::{AddressRange, Credential, Grant, Listeners, NotACredential, OutboundConfig, Trail},
     pool::{Pool, PoolConfig},
     sandbox::Sandbox,
     snapshot::Snapshot,

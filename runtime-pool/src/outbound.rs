@@ -10,6 +10,7 @@
 
 mod address;
 mod connection;
+mod credential;
 mod exchange;
 mod failure;
 mod grant;
@@ -42,12 +43,13 @@ use wasmtime_wasi_http::{
 
 pub use self::{
     address::{AddressRange, Listeners},
+    credential::{Credential, NotACredential},
     grant::Grant,
     trail::Trail,
 };
 use self::{
-    exchange::Admitted, failure::Failure, idle::Idle, report::Report, resolve::Resolver,
-    target::Target,
+    credential::Secrets, exchange::Admitted, failure::Failure, idle::Idle, report::Report,
+    resolve::Resolver, target::Target,
 };
 use crate::{
     StartError, error::Limit, guest_log::InvocationLog, limits::BODY_CHUNK_BYTES,
@@ -133,6 +135,8 @@ pub(crate) struct Client {
     /// Known once they are bound, which is before the first invocation.
     listeners: OnceLock<Listeners>,
     forbidden_headers: ForbiddenHeaderFilter,
+    /// What functions' credentials name.
+    pub(crate) secrets: Secrets,
     metrics: PoolMetrics,
 }
 
@@ -159,6 +163,7 @@ impl Client {
             forbidden_headers: Arc::new(|name| {
                 DEFAULT_FORBIDDEN_HEADERS.contains(name) || *name == trail::HEADER
             }),
+            secrets: Secrets::default(),
             metrics,
         })
     }
@@ -176,13 +181,20 @@ pub(crate) struct Policy {
     /// The function's label in metrics.
     function: Arc<str>,
     granted: Vec<Grant>,
+    credentials: Vec<Credential>,
     idle: Idle,
     tls: OnceLock<TlsConnector>,
 }
 
 impl Policy {
-    pub(crate) fn new(client: Arc<Client>, function: Arc<str>, granted: Vec<Grant>) -> Self {
-        Self { client, function, granted, idle: Idle::default(), tls: OnceLock::new() }
+    pub(crate) fn new(
+        client: Arc<Client>,
+        function: Arc<str>,
+        granted: Vec<Grant>,
+        credentials: Vec<Credential>,
+    ) -> Self {
+        let (idle, tls) = (Idle::default(), OnceLock::new());
+        Self { client, function, granted, credentials, idle, tls }
     }
 
     /// With sessions of its own: no server can tell that it was called by two functions of one
@@ -218,7 +230,7 @@ impl Outbound {
     pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
         let client = Client::new(OutboundConfig::default(), log.metrics().clone())
             .expect("without authorities of one's own there is nothing to read");
-        Self::new(Arc::new(Policy::new(Arc::new(client), "".into(), Vec::new())), log)
+        Self::new(Arc::new(Policy::new(Arc::new(client), "".into(), Vec::new(), Vec::new())), log)
     }
 
     /// Says by which way the invocation's own request has come.

@@ -9,13 +9,14 @@ use std::{
 };
 
 use moka::{Expiry, future::Cache, notification::RemovalCause, policy::EvictionPolicy};
+use secrecy::SecretString;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
 
 use crate::{
-    ArtifactDigest, CompileConfig, EngineConfig, Function, InvokeError, Listeners, LogLine,
+    ArtifactDigest, CompileConfig, EngineConfig, Function, Grant, InvokeError, Listeners, LogLine,
     OutboundConfig, PoolMetrics, StartError, State,
     compile::{Compiler, Purpose},
     engine::reset_strategy,
@@ -149,6 +150,16 @@ impl Pool {
     /// Says where the gateway listens: guests cannot call there.
     pub fn set_listeners(&self, listeners: Listeners) {
         self.client.set_listeners(listeners);
+    }
+
+    /// Makes a secret known, to be sent to `hosts` alone, or to any if there are none.
+    pub fn set_secret(&self, name: String, value: SecretString, hosts: Vec<Grant>) {
+        self.client.secrets.set(name, value, hosts);
+    }
+
+    /// Forgets a secret.
+    pub fn remove_secret(&self, name: &str) {
+        self.client.secrets.remove(name);
     }
 
     /// The resident function, or the one that `source` describes; and what that took.
@@ -327,6 +338,7 @@ impl Pool {
                 Arc::clone(&self.client),
                 Arc::clone(&source.label),
                 source.outbound.clone(),
+                source.credentials.clone(),
             ),
             log: FunctionLog::new(key, self.logs.clone(), self.metrics.clone()),
             lane: self.long.lane(),

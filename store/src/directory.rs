@@ -73,6 +73,11 @@ impl Directory {
         self.root.join("logs.db")
     }
 
+    /// The key that secrets are sealed with.
+    pub(crate) fn secrets_key(&self) -> PathBuf {
+        self.root.join("secrets.key")
+    }
+
     /// Uploads under way.
     pub(crate) fn uploads(&self) -> PathBuf {
         self.root.join("tmp")

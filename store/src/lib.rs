@@ -8,7 +8,8 @@
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, tokens     (synchronous FULL)
+//! mayfly.db      functions, revisions, tokens, secrets     (synchronous FULL)
+//! secrets.key    what the secrets are sealed with
 //! logs.db        log lines                        (synchronous NORMAL)
 //! artifacts/ab/abcd….wasm                         named by their SHA-256, never by an owner
 //! quarantine/    artifacts that turned out to be damaged, for a look at what happened
@@ -34,6 +35,7 @@ mod idempotency;
 mod log;
 mod quota;
 mod revision;
+mod secret;
 mod settings;
 mod token;
 
@@ -53,7 +55,8 @@ pub use crate::{
     log::{LogLine, LogQuery, LogStream, StoredLogLine},
     quota::{Quota, Quotas},
     revision::{Expect, NewRevision, Published, Revision},
-    settings::{Day, Isolation, IsolationMode, Settings, Snapshot, Window},
+    secret::{NewSecret, Secret},
+    settings::{Credential, Day, Isolation, IsolationMode, Settings, Snapshot, Window},
     token::{NewToken, Token},
 };
 

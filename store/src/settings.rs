@@ -59,6 +59,24 @@ pub struct Settings {
     /// `*.example.com:8443`. Empty: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
+    /// Secrets that are put into its requests on the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Credential>,
+}
+
+/// A secret that is put into requests to a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Which requests, like an entry of `outbound`.
+    pub host: String,
+    /// The header field that holds it.
+    pub header: String,
+    /// The secret's name.
+    pub secret: String,
+    /// What stands before it in the field's value, such as `Bearer `.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
 }
 
 /// A time of the week, in UTC. One that ends before it begins ends on the day after.
@@ -147,6 +165,7 @@ impl fmt::Debug for Settings {
             .field("environment", &self.environment.keys())
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
+            .field("credentials", &self.credentials)
             .finish()
     }
 }

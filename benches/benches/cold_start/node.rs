@@ -101,6 +101,7 @@ impl Candidate {
                 limits: Limits::default(),
                 environment: Vec::new(),
                 outbound: Vec::new(),
+                credentials: Vec::new(),
                 isolation: Isolation::Request,
                 max_warm: 0,
                 snapshot: None,

@@ -89,6 +89,21 @@ pub(super) struct TokenPage {
     pub(super) tokens: Vec<TokenView>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SecretView {
+    pub(super) name: String,
+    pub(super) hosts: Vec<String>,
+    pub(super) created_at: String,
+    pub(super) updated_at: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SecretPage {
+    pub(super) secrets: Vec<SecretView>,
+}
+
 /// The one answer that holds a token, so it has no `Debug`.
 #[derive(Deserialize)]
 pub(super) struct NewToken {

@@ -161,6 +161,12 @@ impl Client {
         self.send(build(request, transport::full(json.to_string()))?, QUICK).await
     }
 
+    pub(super) async fn put_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
+        let request = self.request(Method::PUT, path)?;
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        self.send(build(request, transport::full(json.to_string()))?, QUICK).await
+    }
+
     pub(super) async fn patch(&self, path: &str, patch: &Value) -> Result<Answer, Failure> {
         let request = self.request(Method::PATCH, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");

@@ -18,12 +18,12 @@ const INTEGERS: &[&str] = &[
     "max_warm",
 ];
 /// Settings of a function that are JSON as it is in the API.
-const JSON: &[&str] = &["isolation", "schedule"];
+const JSON: &[&str] = &["credentials", "isolation", "schedule"];
 
 /// All that `mayfly set` takes.
 const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, idle_ms, \
                     response_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
-                    environment.NAME, outbound, snapshot";
+                    environment.NAME, outbound, credentials, snapshot";
 
 /// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
 pub(super) fn function_patch(pairs: &[String]) -> Result<Value, Failure> {

@@ -6,8 +6,10 @@ use serde_json::Value;
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot};
 
 use super::{Error, Shared};
-use crate::warm::Floor;
+use crate::{catalog::credential, warm::Floor};
 
+/// Credentials of one function. Arbitrary, large enough.
+const CREDENTIALS: usize = 64;
 /// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
@@ -58,6 +60,12 @@ impl Shared {
         check_snapshot(settings)?;
         for host in &settings.outbound {
             host.parse::<Grant>().map_err(|error| Error::Settings(format!("outbound: {error}")))?;
+        }
+        if settings.credentials.len() > CREDENTIALS {
+            return Err(Error::Settings(format!("credentials: at most {CREDENTIALS} are allowed")));
+        }
+        for asked in &settings.credentials {
+            credential(asked).map_err(|error| Error::Settings(format!("credentials: {error}")))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use runtime_pool::{InvokeError, LoadError, Refusal};
 use store::Quota;
 
 use super::{Phase, Problem, chain};
-use crate::{deploy, invoker};
+use crate::{deploy, invoker, secrets};
 
 impl From<invoker::Error> for Problem {
     fn from(error: invoker::Error) -> Self {
@@ -198,6 +198,21 @@ impl From<store::Error> for Problem {
             | store::Error::Io { .. }
             | store::Error::Database { .. }
             | store::Error::Inconsistent { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<secrets::Error> for Problem {
+    fn from(error: secrets::Error) -> Self {
+        match error {
+            secrets::Error::Refused(detail) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Phase::Request,
+                "bad-secret",
+                "The secret is not valid",
+            )
+            .detail(detail),
+            secrets::Error::Store(error) => error.into(),
         }
     }
 }

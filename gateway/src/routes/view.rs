@@ -128,6 +128,36 @@ pub(super) struct SettingsView {
     /// Hosts that the guest may call: `api.example.com`, `*.example.com`, `127.0.0.1:8000`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     outbound: Vec<String>,
+    /// Secrets that are put into its requests on their way out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    credentials: Vec<CredentialView>,
+}
+
+/// A secret that is put into requests to a host.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CredentialView {
+    /// Which requests, like an entry of `outbound`. Over https alone unless this begins with
+    /// `http://`.
+    #[schema(example = "api.example.com")]
+    host: String,
+    /// The header field that holds it.
+    #[schema(example = "authorization")]
+    header: String,
+    /// The secret's name.
+    #[schema(example = "example-token")]
+    secret: String,
+    /// What stands before it in the field's value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(example = "Bearer ")]
+    prefix: String,
+}
+
+impl From<store::Credential> for CredentialView {
+    fn from(credential: store::Credential) -> Self {
+        let store::Credential { host, header, secret, prefix } = credential;
+        Self { host, header, secret, prefix }
+    }
 }
 
 /// A switch, or the name of an export.
@@ -277,6 +307,7 @@ impl From<Settings> for SettingsView {
                 store::Snapshot::After(function) => SnapshotSetting::After(function),
             }),
             outbound: settings.outbound,
+            credentials: settings.credentials.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which servers a guest can call, and what it is told of them.
 
 mod addresses;
+mod credentials;
 mod limits;
 mod name_server;
 mod requests;

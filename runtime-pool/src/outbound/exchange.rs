@@ -55,7 +55,7 @@ impl Policy {
     ) -> Result<http::Response<WasiBody>, Error> {
         let Admitted { request, target, options, trail, mut report } = admitted;
         let times = Times::of(&self.client.config, &options);
-        let request = prepare(request, &target, trail.as_ref());
+        let request = self.prepare(request, &target, trail.as_ref());
         let exchanged = async {
             let (response, connection) = self.exchange(request?, &target, &times).await?;
             let max = self.client.config.response_bytes;
@@ -74,6 +74,26 @@ impl Policy {
             }
             Err(failure) => Err(report.failed(&failure)),
         }
+    }
+
+    /// To the host itself a request names only the path; the host is in its own header.
+    fn prepare(
+        &self,
+        request: http::Request<WasiBody>,
+        target: &Target,
+        trail: Option<&Trail>,
+    ) -> Result<http::Request<WasiBody>, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        // `?x` is the root with a query.
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        parts.uri = path.parse().map_err(|_| Failure::Address)?;
+        let host = HeaderValue::try_from(target.authority()).map_err(|_| Failure::Address)?;
+        let secrets = &self.client.secrets;
+        secrets.add(&self.credentials, &parts.method, target, &mut parts.headers)?;
+        parts.headers.insert(header::HOST, host);
+        parts.headers.insert(trail::HEADER, Trail::leaving(trail));
+        Ok(http::Request::from_parts(parts, body))
     }
 
     /// Takes a connection that waits, or opens one.
@@ -103,23 +123,6 @@ impl Policy {
             }
         }
     }
-}
-
-/// To the host itself a request names only the path; the host is in its own header.
-fn prepare(
-    request: http::Request<WasiBody>,
-    target: &Target,
-    trail: Option<&Trail>,
-) -> Result<http::Request<WasiBody>, Failure> {
-    let (mut parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    // `?x` is the root with a query.
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    parts.uri = path.parse().map_err(|_| Failure::Address)?;
-    let host = HeaderValue::try_from(target.authority()).map_err(|_| Failure::Address)?;
-    parts.headers.insert(header::HOST, host);
-    parts.headers.insert(trail::HEADER, Trail::leaving(trail));
-    Ok(http::Request::from_parts(parts, body))
 }
 
 /// An answer's body with its limits.

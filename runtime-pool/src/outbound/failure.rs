@@ -26,6 +26,10 @@ pub(super) enum Failure {
          outbound.allow_data_plane"
     )]
     Gateway(IpAddr),
+    #[error("the secret {0:?} that its setting credentials names is not there, or no header value")]
+    NoSecret(String),
+    #[error("the secret {0:?} may not be sent there; whoever stored it has said where to")]
+    SecretHost(String),
     #[error("the name cannot be resolved: {0}")]
     Name(String),
     #[error("resolving the name took longer than {} ms (outbound.connect_ms)", .0.as_millis())]
@@ -67,6 +71,8 @@ impl Failure {
             Self::NotPublic(_) | Self::Denied(_) | Self::Gateway(_) => {
                 Error::DestinationIpProhibited
             }
+            Self::NoSecret(_) => Error::ConfigurationError,
+            Self::SecretHost(_) => Error::HttpRequestDenied,
             Self::Name(reason) => Error::DnsError { rcode: Some(reason.clone()), info_code: None },
             Self::NameTime(_) => Error::DnsTimeout,
             Self::Connect(error) => match error.kind() {
@@ -97,6 +103,7 @@ impl Failure {
             Self::NotPublic(_) => "not-public",
             Self::Denied(_) => "denied",
             Self::Gateway(_) => "gateway",
+            Self::NoSecret(_) | Self::SecretHost(_) => "secret",
             Self::Name(_) | Self::NameTime(_) => "name",
             Self::Connect(_) => "connect",
             Self::ConnectTime(_) => "connect-timeout",
@@ -129,6 +136,8 @@ impl Failure {
             | Self::NotPublic(_)
             | Self::Denied(_)
             | Self::Gateway(_)
+            | Self::NoSecret(_)
+            | Self::SecretHost(_)
             | Self::Name(_)
             | Self::Connect(_)
             | Self::Tls(_)

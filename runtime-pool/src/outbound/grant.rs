@@ -42,6 +42,12 @@ impl Grant {
         (self.methods.is_empty() || self.methods.contains(method)) && self.covers(target)
     }
 
+    /// Whether nobody on the way to `target` can read along, or whoever wrote this knows that they
+    /// can.
+    pub(crate) fn names_the_scheme_or_it_is_https(&self, target: &Target) -> bool {
+        self.scheme.is_some() || target.scheme == Scheme::HTTPS
+    }
+
     /// Whether `target` is meant, whatever the method.
     fn covers(&self, target: &Target) -> bool {
         let named = match (&self.names, &target.host) {

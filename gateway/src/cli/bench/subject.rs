@@ -70,6 +70,7 @@ impl Subject {
             limits: Limits::default(),
             environment: Vec::new(),
             outbound: Vec::new(),
+            credentials: Vec::new(),
             isolation: Isolation::Request,
             max_warm: 0,
             snapshot: None,

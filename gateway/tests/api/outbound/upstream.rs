@@ -9,8 +9,13 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{self, ServerConfig, pki_types::PrivatePkcs8KeyDer},
+    server::TlsStream,
 };
 
 /// A server on all addresses of this machine, which counts. Ends with the test's runtime.
@@ -29,8 +34,8 @@ struct Seen {
 }
 
 /// One connection to it.
-pub(super) struct Served {
-    pub(super) socket: TcpStream,
+pub(super) struct Served<S = TcpStream> {
+    socket: S,
     seen: Arc<Seen>,
 }
 
@@ -59,6 +64,31 @@ impl Upstream {
             }
         })
         .await
+    }
+
+    /// The same over TLS, with a certificate for `name`, which is returned as PEM.
+    pub(super) async fn echo_over_tls(name: &str) -> (Self, String) {
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certified.cert.der().clone()], key.into())
+                .unwrap();
+        let tls = TlsAcceptor::from(Arc::new(config));
+        let upstream = Self::serving(move |served| {
+            let tls = tls.clone();
+            async move {
+                let Some(mut served) = served.secured(&tls).await else { return };
+                while served.head().await.is_some() {
+                    served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                }
+            }
+        })
+        .await;
+        (upstream, certified.cert.pem())
     }
 
     /// Does with each connection what `serve` does.
@@ -123,6 +153,14 @@ impl Upstream {
 }
 
 impl Served {
+    /// The same after a TLS handshake; none if that fails.
+    async fn secured(self, tls: &TlsAcceptor) -> Option<Served<TlsStream<TcpStream>>> {
+        let Self { socket, seen } = self;
+        Some(Served { socket: tls.accept(socket).await.ok()?, seen })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     /// The head of the next request, in lower case; none when there is no more.
     pub(super) async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();

@@ -1,0 +1,177 @@
+//! Secrets that are put into requests on their way out, so that they never are in a guest.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
+
+use super::{failure::Failure, grant::Grant, target::Target, trail};
+
+/// Which secret goes into which requests of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    grant: Grant,
+    header: HeaderName,
+    secret: Arc<str>,
+    prefix: String,
+}
+
+/// Why a setting is no [`Credential`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotACredential(String);
+
+impl Credential {
+    /// Reads one: requests that `host` means, as in a grant, get the header field `header` with
+    /// `prefix` and the value of `secret`.
+    pub fn new(
+        host: &str,
+        header: &str,
+        secret: &str,
+        prefix: &str,
+    ) -> Result<Self, NotACredential> {
+        let grant = host.parse().map_err(|error| NotACredential(format!("host: {error}")))?;
+        let name = HeaderName::from_bytes(header.as_bytes())
+            .ok()
+            .filter(|name| !is_ours(name))
+            .ok_or_else(|| {
+                NotACredential(format!("header: {header:?} is no header that may be set"))
+            })?;
+        if HeaderValue::from_str(prefix).is_err() {
+            return Err(NotACredential(format!("prefix: {prefix:?} cannot be part of a header")));
+        }
+        Ok(Self { grant, header: name, secret: secret.into(), prefix: prefix.to_owned() })
+    }
+
+    /// Whether a request is meant. Without TLS anybody on the way could read the secret: then only
+    /// if the host was written with `http://`.
+    fn is_for(&self, method: &Method, target: &Target) -> bool {
+        self.grant.allows(method, target) && self.grant.names_the_scheme_or_it_is_https(target)
+    }
+}
+
+/// Fields that say where a message ends or goes.
+fn is_ours(name: &HeaderName) -> bool {
+    DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        || *name == trail::HEADER
+        || [header::CONTENT_LENGTH, header::TE, header::TRAILER, header::EXPECT].contains(name)
+}
+
+/// The secrets of the node by name. They change while it runs.
+#[derive(Default)]
+pub(crate) struct Secrets(RwLock<HashMap<String, Arc<Secret>>>);
+
+struct Secret {
+    value: SecretString,
+    /// Where it may be sent. None stand for anywhere.
+    hosts: Vec<Grant>,
+}
+
+/// Nothing but the names.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(secrets.keys()).finish()
+    }
+}
+
+impl Secrets {
+    pub(crate) fn set(&self, name: String, value: SecretString, hosts: Vec<Grant>) {
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        secrets.insert(name, Arc::new(Secret { value, hosts }));
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Secret>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Puts into a request what its function's settings want in it. What the guest has put into
+    /// the same fields is gone.
+    pub(super) fn add(
+        &self,
+        credentials: &[Credential],
+        method: &Method,
+        target: &Target,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Failure> {
+        for credential in credentials.iter().filter(|one| one.is_for(method, target)) {
+            let name = &credential.secret;
+            let secret = self.get(name).ok_or_else(|| Failure::NoSecret(name.to_string()))?;
+            let any_host = secret.hosts.is_empty();
+            if !any_host && !secret.hosts.iter().any(|host| host.allows(method, target)) {
+                return Err(Failure::SecretHost(name.to_string()));
+            }
+            let text = format!("{}{}", credential.prefix, secret.value.expose_secret());
+            let mut value =
+                HeaderValue::try_from(text).map_err(|_| Failure::NoSecret(name.to_string()))?;
+            value.set_sensitive(true);
+            headers.insert(credential.header.clone(), value);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(credentials: &[Credential], hosts: &[&str], uri: &str) -> Result<HeaderMap, Failure> {
+        let secrets = Secrets::default();
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        secrets.set("token".into(), "hunter2".into(), hosts);
+        let mut headers = HeaderMap::new();
+        headers.append("x-key", HeaderValue::from_static("the guest's"));
+        headers.append("x-key", HeaderValue::from_static("and another"));
+        let target = Target::of(&uri.parse().unwrap()).unwrap();
+        secrets.add(credentials, &Method::GET, &target, &mut headers).map(|()| headers)
+    }
+
+    fn credential(host: &str) -> Credential {
+        Credential::new(host, "X-Key", "token", "Bearer ").unwrap()
+    }
+
+    #[test]
+    fn a_secret_takes_the_place_of_what_the_guest_has_set() {
+        let headers = added(&[credential("a.example")], &[], "https://a.example/").unwrap();
+        let values: Vec<_> = headers.get_all("x-key").iter().collect();
+        assert_eq!(values, ["Bearer hunter2"]);
+        assert!(values[0].is_sensitive());
+        assert!(!format!("{headers:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_goes_to_its_hosts_alone_and_over_tls_unless_said() {
+        let values = |host: &str, hosts: &[&str], uri: &str| {
+            added(&[credential(host)], hosts, uri)
+                .map(|headers| headers["x-key"] == "Bearer hunter2")
+        };
+        assert!(!values("a.example", &[], "https://b.example/").unwrap());
+        assert!(!values("a.example", &[], "http://a.example/").unwrap());
+        assert!(values("http://a.example", &[], "http://a.example/").unwrap());
+        assert!(!values("POST a.example", &[], "https://a.example/").unwrap());
+        assert!(values("*.example", &["a.example"], "https://a.example/").unwrap());
+        let elsewhere = values("*.example", &["a.example"], "https://b.example/");
+        assert!(matches!(elsewhere, Err(Failure::SecretHost(_))));
+        let unknown = Credential::new("a.example", "x-key", "other", "").unwrap();
+        let unknown = added(&[unknown], &[], "https://a.example/");
+        assert!(matches!(unknown, Err(Failure::NoSecret(_))));
+    }
+
+    #[test]
+    fn fields_that_frame_a_message_hold_no_secret() {
+        for header in ["host", "Content-Length", "transfer-encoding", "cdn-loop", "a b", ""] {
+            assert!(Credential::new("a.example", header, "token", "").is_err(), "{header}");
+        }
+        assert!(Credential::new("a/b", "x-key", "token", "").is_err());
+        assert!(Credential::new("a.example", "x-key", "token", "a\nb").is_err());
+    }
+}
