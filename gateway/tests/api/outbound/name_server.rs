@@ -12,7 +12,10 @@ use simple_dns::{
     CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE,
     rdata::{A, AAAA, RData},
 };
-use tokio::net::UdpSocket;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UdpSocket},
+};
 
 /// Answers over UDP. Ends with the test's runtime.
 pub(super) struct NameServer {
@@ -48,12 +51,42 @@ impl NameServer {
         Self { address, asked }
     }
 
+    /// Has more to say than a datagram holds, and says it over TCP.
+    pub(super) async fn over_tcp(addresses: Vec<IpAddr>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = UdpSocket::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            let mut datagram = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut datagram).await.unwrap();
+                let mut packet = Packet::parse(&datagram[..length]).unwrap().into_reply();
+                packet.set_flags(PacketFlag::RESPONSE | PacketFlag::TRUNCATION);
+                socket.send_to(&packet.build_bytes_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        let asked = Arc::<AtomicU32>::default();
+        let counter = Arc::clone(&asked);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                counter.fetch_add(1, Relaxed);
+                let mut question = vec![0; stream.read_u16().await.unwrap().into()];
+                stream.read_exact(&mut question).await.unwrap();
+                let answer = answer(Packet::parse(&question).unwrap(), &addresses);
+                stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        Self { address, asked }
+    }
+
     /// The setting that makes a gateway ask this server.
     pub(super) fn setting(&self) -> String {
         format!("outbound.resolver={}", self.address)
     }
 
-    /// Questions for IPv4 addresses.
+    /// Questions: those for IPv4 addresses, or all over TCP.
     pub(super) fn asked(&self) -> u32 {
         self.asked.load(Relaxed)
     }
