@@ -25,13 +25,16 @@ use crate::{
     guest_logs,
     invoker::{Invoker, InvokerMetrics},
     memory::{self, MemoryMetrics},
-    middleware::{self, DataPlane, Tokens},
+    middleware::{ControlConnection, DataPlane, Tokens},
+    planes::{Planes, Unbound},
     pressure::{Pressure, PressureMetrics},
     quarantine::Quarantine,
     refusals::Refusals,
+    reload::{Load, Reload, ReloadMetrics},
     routes::{self, Functions},
     secrets::Secrets,
-    server::Server,
+    server::{ConnectionMetrics, Server},
+    systemd::{self, Sockets},
     telemetry,
     threads::Threads,
     token, warm,
@@ -48,16 +51,28 @@ const COLLECT: Duration = Duration::from_hours(1);
 /// When that is done first. A start touches no artifact, and what comes right after it has more
 /// urgent things to do.
 const FIRST_COLLECT: Duration = Duration::from_mins(10);
+/// How long lines of functions may take to be stored at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
+
+/// What the gateway is started with.
+pub(crate) struct Given {
+    pub(crate) config: Config,
+    /// Reads the settings once more.
+    pub(crate) load: Load,
+    pub(crate) sockets: Sockets,
+}
 
 /// Runs the gateway until it is told to stop by SIGTERM or SIGINT; a second signal ends the drain.
 ///
 /// Requests to functions are served on threads of their own, so that they and everything else
 /// cannot keep each other from working.
-pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()> {
-    telemetry::start_log(&config.logs)?;
+pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
+    let Given { config, load, sockets } = given;
+    let log = telemetry::start_log(&config.logs)?;
     // Before anybody is told that we are here.
     let mut signals = StopSignals::listen()?;
+    let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let registry = telemetry::registry()?;
     let (stop_data, data_stopped) = watch::channel(false);
     let (stop_control, control_stopped) = watch::channel(false);
@@ -73,17 +88,18 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
     let invoker = Invoker::new(Arc::clone(&pool), Arc::clone(&quarantine), invoker_metrics);
     let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, &config, &registry)?;
 
-    let data_server = bind_data(&config, threads).await?;
-    let control_server = Server::bind(config.admin_listen, &config.server).await?;
+    let unbound = Unbound::new(&config, ConnectionMetrics::register(&registry)?)?;
+    let (certificates, leaving) = (unbound.certificates(), unbound.leaving());
+    let (data_server, control_server) = unbound.bind(&config, sockets, threads).await?;
     pool.set_listeners(listeners(&data_server, &control_server));
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
+    let control = threads.control();
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
-    let mut upkeep = upkeep(threads.control(), Arc::clone(&catalog), &pool, &store);
+    let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store);
     let pressure = watch_pressure(&config, threads, &pool, &registry, &mut upkeep)?;
-    let data_plane = DataPlane::new(edge, config.server.in_flight, pressure, refusals);
-    let data_plane = Arc::new(data_plane);
+    let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, pressure, refusals));
     let functions = Functions {
         deployer,
         quarantine,
@@ -94,55 +110,40 @@ pub(crate) async fn run(config: Config, threads: &Threads) -> anyhow::Result<()>
         public_base: config.public_base(data_server.addr()).into(),
     };
     let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
+    let metrics = ReloadMetrics::register(&registry)?;
     let control_plane = routes::control_plane(functions, tokens, registry, readiness);
 
     let data_task = threads
         .data()
         .spawn(data_server.run(move |peer| data_plane.connection(peer), data_stopped));
-    let control = threads.control();
-    let control_task = control.spawn(
-        control_server
-            .run(move |peer| middleware::control_connection(&control_plane, peer), control_stopped),
-    );
+    let server = config.server.clone();
+    let connection = move |peer| ControlConnection::new(&control_plane, &server, peer);
+    let control_task = control.spawn(control_server.run(connection, control_stopped));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
+    let unready = Duration::from_millis(config.server.unready_ms);
+    upkeep.spawn_on(Reload { load, config, log, certificates, metrics }.run(hang_up), control);
+    systemd::watchdog(&mut upkeep, threads.data(), control);
     ready.send_replace(true);
+    systemd::ready();
 
-    signals.next().await;
+    let stop = signals.next().await;
     tracing::info!("stopping");
+    systemd::stopping();
     ready.send_replace(false);
-    let drained = async {
-        time::sleep(Duration::from_millis(config.server.unready_ms)).await;
-        // The control plane answers throughout: probes see that we are not ready, and metrics
-        // how far the drain is.
-        stop_data.send_replace(true);
-        data_task.await?;
-        stop_control.send_replace(true);
-        control_task.await
-    };
+    // Nobody who presses a key waits for a load balancer.
+    let pause = if stop == Stop::Terminate { unready } else { Duration::ZERO };
+    let planes = Planes::new(leaving, (stop_data, data_task), (stop_control, control_task));
     tokio::select! {
-        drained = drained => drained?,
-        () = signals.next() => {}
+        ended = planes.end(pause) => ended?,
+        _ = signals.next() => {}
     }
     // Who still writes lines has had the whole drain; what has arrived is kept.
-    drop(upkeep);
-    drop(pool);
-    let _ = time::timeout(Duration::from_secs(2), log_task).await;
+    drop((upkeep, pool));
+    let _ = time::timeout(LAST_LINES, log_task).await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
-}
-
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    Store::open(&store::Config::new(&config.data_dir))
-        .await
-        .with_context(|| format!("opening the data directory {}", config.data_dir.display()))
-}
-
-/// Listens where functions are called, on the threads that serve that.
-async fn bind_data(config: &Config, threads: &Threads) -> anyhow::Result<Server> {
-    let (addr, server) = (config.listen, config.server.clone());
-    threads.data().spawn(async move { Server::bind(addr, &server).await }).await?
 }
 
 /// Where guests cannot call.
@@ -174,6 +175,12 @@ fn watch_pressure(
     let watch = memory::watch(limit, Arc::clone(&pressure), Arc::clone(pool), metrics);
     upkeep.spawn_on(watch, threads.control());
     Ok(pressure)
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Store::open(&store::Config::new(&config.data_dir))
+        .await
+        .with_context(|| format!("opening the data directory {}", config.data_dir.display()))
 }
 
 /// What the pool is made with.
@@ -264,8 +271,8 @@ async fn announce(
         "serving"
     );
     let mut out = std::io::stdout().lock();
-    writeln!(out, "functions answer at   http://{}/f/NAME/", data.addr())?;
-    writeln!(out, "control plane at      http://{}/", control.addr())?;
+    writeln!(out, "functions answer at   {}/f/NAME/", data.url())?;
+    writeln!(out, "control plane at      {}/", control.url())?;
     writeln!(out, "admin token in        {}", file.display())?;
     if let Some(token) = fresh {
         writeln!(out, "admin token           {token}   (shown this once)")?;
@@ -317,6 +324,15 @@ async fn collect_garbage(pool: &Pool, store: &Store) {
     }
 }
 
+/// How we were told to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// By a program.
+    Terminate,
+    /// By a key.
+    Interrupt,
+}
+
 /// The signals that tell us to stop.
 struct StopSignals {
     terminate: Signal,
@@ -332,10 +348,10 @@ impl StopSignals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Stop {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Stop::Terminate,
+            _ = self.interrupt.recv() => Stop::Interrupt,
         }
     }
 }

@@ -150,6 +150,14 @@ impl Config {
             .collect()
     }
 
+    /// The keys of settings that differ from those of `other`.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (Settings::of_config(self), Settings::of_config(other));
+        let pairs = ours.iter().zip(theirs.iter());
+        let differ = pairs.filter(|((_, ours), (_, theirs))| ours.value != theirs.value);
+        differ.map(|((key, _), _)| key.to_owned()).collect()
+    }
+
     /// The base of the URLs in answers, without a slash at its end.
     ///
     /// `bound` is the address that the data plane really got: it differs from
@@ -165,7 +173,8 @@ impl Config {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
         };
-        format!("http://{}", SocketAddr::new(host, bound.port()))
+        let scheme = if self.server.tls_cert.is_empty() { "http" } else { "https" };
+        format!("{scheme}://{}", SocketAddr::new(host, bound.port()))
     }
 }
 

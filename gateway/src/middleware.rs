@@ -6,27 +6,29 @@ mod in_flight;
 mod request_id;
 mod unwind;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
 };
-use hyper_util::service::TowerToHyperService;
-use tower::{
-    ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer, util::MapRequest,
-};
+use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use utoipa_axum::router::OpenApiRouter;
 
-use self::{auth::Peer, in_flight::InFlight, unwind::caught};
+use self::{in_flight::InFlight, unwind::caught};
 use crate::{
-    body::EdgeBody,
+    body::{BoundedBody, EdgeBody, Pace, Troubles},
+    config::ServerSection,
     edge::Edge,
+    forwarded::Origin,
     pressure::{Pressure, Reason},
     problem::Problem,
     refusals::{Names, Refusals},
+    server::Peer,
+    strict,
 };
 
 pub(crate) use self::{
@@ -58,7 +60,7 @@ impl DataPlane {
     /// What serves the connection of the client at `peer`.
     pub(crate) fn connection(
         self: &Arc<Self>,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> impl Service<
         Request<Incoming>,
         Response = Response<EdgeBody>,
@@ -66,7 +68,8 @@ impl DataPlane {
         Future: Send,
     > + use<> {
         let names = self.refusals.names();
-        let connection = Arc::new(Connection { plane: Arc::clone(self), peer, names });
+        let connection =
+            Arc::new(Connection { plane: Arc::clone(self), origin: Origin::new(peer), names });
         service_fn(move |request| Arc::clone(&connection).answer(request))
     }
 }
@@ -75,7 +78,7 @@ impl DataPlane {
 /// other thread does.
 struct Connection {
     plane: Arc<DataPlane>,
-    peer: SocketAddr,
+    origin: Origin,
     names: Names,
 }
 
@@ -102,7 +105,7 @@ impl Connection {
             return Ok(refusals.answer(Problem::overloaded(), invocation));
         };
         // Around everything that runs our code, so that a panic costs one request.
-        let response = match caught(edge.answer(request, self.peer, invocation)).await {
+        let response = match caught(edge.answer(request, &self.origin, invocation)).await {
             Some(response) => response,
             None => refusals.answer(Problem::broken(), invocation),
         };
@@ -110,7 +113,50 @@ impl Connection {
     }
 }
 
-/// Wraps the control plane's routes; those that need a token have their own layers inside.
+/// What serves one connection of the control plane. Those routes that need a token have layers of
+/// their own inside.
+pub(crate) struct ControlConnection {
+    router: Router,
+    target_bytes: usize,
+    pace: Pace,
+    peer: Peer,
+}
+
+impl ControlConnection {
+    pub(crate) fn new(router: &Router, config: &ServerSection, peer: Peer) -> Self {
+        let (router, pace) = (router.clone(), Pace::new(config));
+        Self { router, target_bytes: config.uri_bytes, pace, peer }
+    }
+}
+
+impl Service<Request<Incoming>> for ControlConnection {
+    type Response = axum::response::Response;
+    type Error = Infallible;
+    type Future = <Router as tower::Service<Request<axum::body::Body>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(self.peer);
+        // Before the routes are looked at, so that they and the permissions go by the same path.
+        let checked = strict::check(&mut parts, self.target_bytes)
+            .and_then(|()| strict::host(&parts.uri, &parts.headers).map(drop));
+        if let Err(problem) = checked {
+            parts.extensions.insert(problem);
+        }
+        let body = if body.is_end_stream() {
+            axum::body::Body::empty()
+        } else {
+            let troubles = Troubles::default();
+            parts.extensions.insert(troubles.clone());
+            // How large it may be is each route's own question.
+            axum::body::Body::new(BoundedBody::new(body, u64::MAX, self.pace, troubles))
+        };
+        let request = Request::from_parts(parts, body);
+        tower::Service::call(&mut self.router.clone(), request)
+    }
+}
+
+/// Wraps the control plane's routes.
 pub(crate) fn control_plane(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
@@ -121,23 +167,6 @@ pub(crate) fn control_plane(router: Router) -> Router {
                 axum::response::IntoResponse::into_response(Problem::broken())
             })),
     )
-}
-
-/// What serves the control plane's connection of the client at `peer`.
-pub(crate) fn control_connection(
-    control_plane: &Router,
-    peer: SocketAddr,
-) -> impl Service<
-    Request<Incoming>,
-    Response = axum::response::Response,
-    Error = Infallible,
-    Future: Send,
-> + use<> {
-    let from_peer = move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        request
-    };
-    TowerToHyperService::new(MapRequest::new(control_plane.clone(), from_peer))
 }
 
 /// Bounds what the control plane does at once. Not for probes: who is busy is not dead, and that

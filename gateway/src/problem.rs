@@ -16,9 +16,10 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::{
-    body::EdgeBody,
+    body::{EdgeBody, Trouble},
     function_name::NotAName,
     refusals::{INVOCATION_BITS, id_text},
+    server::Refused,
 };
 
 /// Names the request or invocation in logs and answers.
@@ -61,6 +62,9 @@ pub(crate) struct Problem {
     /// Seconds after which it may work.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_s: Option<u32>,
+    /// Whether nothing more is read from this client's connection.
+    #[serde(skip)]
+    closes: bool,
 }
 
 /// Where on its way a request ended.
@@ -116,6 +120,7 @@ impl Problem {
             phase,
             fault,
             retry_after_s: None,
+            closes: false,
         }
     }
 
@@ -139,6 +144,11 @@ impl Problem {
         self
     }
 
+    fn closes(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
     /// Adds the invocation's name.
     pub(crate) fn for_invocation(mut self, invocation: u128) -> Self {
         // Those that were refused together should not come again together.
@@ -156,9 +166,58 @@ impl Problem {
 
     // What is wrong with a request.
 
-    pub(crate) fn bad_host() -> Self {
+    /// What the strict layer does not let through.
+    pub(crate) fn refused(refused: Refused) -> Self {
+        let new = |status, slug, title| Self::new(status, Phase::Request, slug, title).closes();
+        match refused {
+            Refused::Malformed(detail) => {
+                let title = "The request can be read in more than one way, or in none";
+                new(StatusCode::BAD_REQUEST, "malformed-request", title).detail(detail)
+            }
+            Refused::Version => {
+                let title = "This version of HTTP is not spoken here";
+                new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version-not-supported", title)
+                    .fault(Fault::Caller)
+                    .hint("HTTP/1.0, HTTP/1.1 and HTTP/2 are")
+            }
+            Refused::Method => {
+                let title = "This method is not supported for anything";
+                new(StatusCode::NOT_IMPLEMENTED, "method-not-supported", title)
+                    .fault(Fault::Caller)
+                    .detail("neither CONNECT nor TRACE is")
+            }
+            Refused::Fields(max) => {
+                let title = "The request has too many header fields";
+                new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-headers", title)
+                    .detail(format!("at most {max} are allowed"))
+                    .hint("the operator's setting server.headers")
+            }
+            Refused::HeadBytes(max) => {
+                let title = "The request's head is too long";
+                new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", title)
+                    .detail(format!("at most {max} bytes are allowed"))
+                    .hint("the operator's setting server.header_bytes")
+            }
+            Refused::TargetBytes(max) => {
+                let title = "The request's target is too long";
+                new(StatusCode::URI_TOO_LONG, "target-too-long", title)
+                    .detail(format!("at most {max} bytes are allowed"))
+                    .hint("the operator's setting server.uri_bytes")
+            }
+        }
+    }
+
+    pub(crate) fn bad_host(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-host", "The host is not clear")
-            .detail("a request must name exactly one host, and the same one everywhere")
+            .detail(detail)
+            .hint("a request must name exactly one host, and the same one everywhere")
+            .closes()
+    }
+
+    pub(crate) fn expectation_failed() -> Self {
+        let title = "Nobody here meets this expectation";
+        Self::new(StatusCode::EXPECTATION_FAILED, Phase::Request, "expectation-failed", title)
+            .detail("only 100-continue is known")
     }
 
     pub(crate) fn bad_target() -> Self {
@@ -166,11 +225,28 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-target", title)
     }
 
-    pub(crate) fn target_too_long(max: usize) -> Self {
-        let title = "The request's target is too long";
-        Self::new(StatusCode::URI_TOO_LONG, Phase::Request, "target-too-long", title)
-            .detail(format!("at most {max} bytes are allowed"))
-            .hint("the operator's setting server.uri_bytes")
+    pub(crate) fn unclear_target(detail: &str) -> Self {
+        Self::bad_target().detail(detail)
+    }
+
+    /// What is wrong with the body that a client sent.
+    pub(crate) fn troubled(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::TooLarge(max) => Self::request_too_large(max).closes(),
+            Trouble::TooSlow(bytes_per_s) => {
+                let title = "The request's body came too slowly";
+                Self::new(StatusCode::REQUEST_TIMEOUT, Phase::Request, "request-too-slow", title)
+                    .detail(format!("at least {bytes_per_s} bytes a second are expected"))
+                    .hint("the operator's settings server.body_rate_bytes and server.body_grace_ms")
+                    .closes()
+            }
+            Trouble::Broken => {
+                let title = "The body could not be read";
+                Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-body", title)
+                    .detail("it does not end as the request's head says")
+                    .closes()
+            }
+        }
     }
 
     pub(crate) fn loop_detected(max: usize) -> Self {
@@ -345,6 +421,9 @@ impl Problem {
         headers.insert(OUTCOME, HeaderValue::from_static(fault_name(self.fault)));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -4,8 +4,6 @@
 //! Both follow from the name, so that deploying a function changes nothing here; which revision
 //! the name means is the catalog's, which is swapped atomically.
 
-use std::borrow::Cow;
-
 use crate::function_name::is_name;
 
 /// Hosts whose first label names a function.
@@ -17,46 +15,27 @@ const PATH_PREFIX: &str = "/f/";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route<'a> {
     /// The function's name. It may not exist.
-    pub(crate) function: Cow<'a, str>,
+    pub(crate) function: &'a str,
     /// Bytes at the start of the path that led here; the function sees what follows them.
     pub(crate) mount: usize,
 }
 
-/// Finds the route of a request to `host` (with or without a port) and `path`.
+/// Finds the route of a request to `host`, a name without a port, and `path`. Both must be in the
+/// canonical form.
 pub(crate) fn find<'a>(host: &'a str, path: &'a str) -> Option<Route<'a>> {
     by_host(host).or_else(|| by_path(path))
 }
 
 fn by_host(host: &str) -> Option<Route<'_>> {
-    let name = without_port(host);
-    let cut = name.len().checked_sub(HOST_SUFFIX.len())?;
-    let (function, suffix) = name.split_at_checked(cut)?;
-    if !suffix.eq_ignore_ascii_case(HOST_SUFFIX) {
-        return None;
-    }
-    // A host has no case, but hardly any client sends another than this one.
-    let function = if function.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(function.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(function)
-    };
-    is_name(&function).then_some(Route { function, mount: 0 })
+    let function = host.strip_suffix(HOST_SUFFIX)?;
+    is_name(function).then_some(Route { function, mount: 0 })
 }
 
 fn by_path(path: &str) -> Option<Route<'_>> {
     let rest = path.strip_prefix(PATH_PREFIX)?;
     let function = rest.split('/').next().unwrap_or(rest);
-    is_name(function).then_some(Route {
-        mount: PATH_PREFIX.len() + function.len(),
-        function: Cow::Borrowed(function),
-    })
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
+    let mount = PATH_PREFIX.len() + function.len();
+    is_name(function).then_some(Route { function, mount })
 }
 
 #[cfg(test)]
@@ -68,16 +47,14 @@ mod tests {
     #[test]
     fn a_path_leads_to_the_function_it_names() {
         let route = find("example.com", "/f/hello/a/b").unwrap();
-        assert_eq!(route, Route { function: "hello".into(), mount: "/f/hello".len() });
+        assert_eq!(route, Route { function: "hello", mount: "/f/hello".len() });
         assert_eq!(find("x", "/f/hello").unwrap().mount, "/f/hello".len());
     }
 
     #[test]
     fn a_host_leads_to_the_function_it_names_whatever_the_path() {
-        for host in ["hello.localhost", "hello.localhost:8080", "Hello.LOCALHOST:80"] {
-            let route = find(host, "/f/other/").unwrap();
-            assert_eq!(route, Route { function: "hello".into(), mount: 0 }, "{host}");
-        }
+        let route = find("hello.localhost", "/f/other/").unwrap();
+        assert_eq!(route, Route { function: "hello", mount: 0 });
     }
 
     #[test]
@@ -100,7 +77,7 @@ mod tests {
         #[test]
         fn a_route_never_panics_and_its_mount_is_part_of_the_path(host in "\\PC{0,30}", path in "/\\PC{0,30}") {
             if let Some(route) = find(&host, &path) {
-                prop_assert!(is_name(&route.function));
+                prop_assert!(is_name(route.function));
                 prop_assert!(path.is_char_boundary(route.mount));
             }
         }

@@ -1,62 +1,102 @@
-//! One listener: accept loop, caps, timeouts, drain. Used twice: data plane and control plane.
+//! One listener: accept loop, caps, timeouts, TLS, drain. Used twice: data plane and control plane.
 
+mod activity;
+mod answering;
 mod connection;
+mod control_frames;
+#[doc(hidden)]
+pub mod framing;
+mod metrics;
+mod places;
+mod proxy_header;
+mod requests;
+mod tls;
+mod wire;
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::Service,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use hyper::{body::Incoming, service::Service};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::watch,
-    time,
+    time::{self, Instant},
 };
 
-use self::connection::{Activity, Answering, Noted, Spoken, spoken};
-use crate::config::ServerSection;
+use self::{connection::Accepted, connection::Connections, metrics::End};
+use crate::{config::ServerSection, forwarded::TrustedProxies};
+
+pub(crate) use self::{
+    framing::Refused,
+    metrics::ConnectionMetrics,
+    tls::{LOOK as TLS_LOOK, Tls, TlsFiles},
+};
 
 /// Pause after an accept that failed: without file descriptors the next one fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Streams that one HTTP/2 connection may have open.
-const STREAMS: u32 = 100;
-/// Flow-control windows: a client may be this far ahead of whoever reads its body.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of header fields of one HTTP/2 request.
-const HEADER_LIST: u32 = 16 << 10;
-/// Bytes of a response that may wait for the client on each stream.
-const SEND_BUFFER: usize = 64 << 10;
-/// An HTTP/2 client that does not answer a ping for this long is gone.
-const PING: Duration = Duration::from_secs(20);
+/// Pause between two log lines about that.
+const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The address that it comes from, or that a proxy has named at its beginning.
+    pub(crate) addr: SocketAddr,
+    /// Whether what it says about others is believed.
+    pub(crate) trusted: bool,
+    /// Whether nobody on the way can read along.
+    pub(crate) tls: bool,
+}
+
+/// What a listener needs besides its address.
+pub(crate) struct Listening {
+    /// Its name in metrics.
+    pub(crate) plane: &'static str,
+    pub(crate) config: ServerSection,
+    /// Connections at once.
+    pub(crate) connections: usize,
+    /// Whether trusted proxies begin their connections with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
+    pub(crate) trusted: TrustedProxies,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) metrics: ConnectionMetrics,
+    /// Set when clients should go elsewhere.
+    pub(crate) leaving: Arc<AtomicBool>,
+}
 
 /// A bound listener.
 pub(crate) struct Server {
     listener: TcpListener,
     addr: SocketAddr,
-    config: ServerSection,
+    listening: Listening,
 }
 
 impl Server {
-    pub(crate) async fn bind(addr: SocketAddr, config: &ServerSection) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(addr: SocketAddr, listening: Listening) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(addr).await.with_context(|| format!("listening on {addr}"))?;
+        Self::new(listener, listening)
+    }
+
+    /// Takes over a socket that somebody else has opened and bound.
+    pub(crate) fn inherit(
+        socket: std::net::TcpListener,
+        listening: Listening,
+    ) -> anyhow::Result<Self> {
+        socket.set_nonblocking(true).context("taking over a socket")?;
+        Self::new(TcpListener::from_std(socket).context("taking over a socket")?, listening)
+    }
+
+    fn new(listener: TcpListener, listening: Listening) -> anyhow::Result<Self> {
         let addr = listener.local_addr().context("asking for the listener's address")?;
-        Ok(Self { listener, addr, config: config.clone() })
+        Ok(Self { listener, addr, listening })
     }
 
     /// The address it was bound to, with the port that was really given.
@@ -64,12 +104,18 @@ impl Server {
         self.addr
     }
 
+    /// Where it can be asked, as the beginning of a URL.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.listening.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
+    }
+
     /// Serves until `stop` says so; then lets requests in flight end, for a bounded time.
     ///
     /// `service` makes what answers the requests of one connection.
     pub(crate) async fn run<M, S, B>(self, service: M, mut stop: watch::Receiver<bool>)
     where
-        M: Fn(SocketAddr) -> S,
+        M: Fn(Peer) -> S + Send + Sync + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -77,39 +123,48 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let protocols = Arc::new(Protocols::new(&self.config));
-        let connections = Arc::new(Connections::new(&self.config));
-        let graceful = GracefulShutdown::new();
+        let drain = Duration::from_millis(self.listening.config.drain_ms);
+        let connections = Arc::new(Connections::new(self.listening, service, stop.clone()));
+        let mut failing = Failing::default();
         loop {
-            let (stream, peer) = tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "accepting a connection");
-                        time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
                 () = stopped(&mut stop) => break,
             };
-            let Some(place) = Connections::join(&connections, peer.ip()) else { continue };
-            let served = Served {
-                service: service(peer),
-                protocols: Arc::clone(&protocols),
-                peer,
-                watcher: graceful.watcher(),
-            };
-            let stop = stop.clone();
-            // Ends with the connection; the drain below waits for its watcher.
-            tokio::spawn(async move {
-                let _place = place;
-                served.serve(stream, stop).await;
-            });
+            match accepted {
+                Ok((stream, peer)) => {
+                    connections.serve(Accepted { stream, peer, at: Instant::now() });
+                }
+                Err(error) => {
+                    connections.not_accepted();
+                    failing.log(&error);
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // The system has accepted these for us already.
+        while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
+            connections.serve(Accepted { stream, peer, at: Instant::now() });
         }
         drop(self.listener);
-        let drain = Duration::from_millis(self.config.drain_ms);
-        if time::timeout(drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!(?drain, "connections were cut at the end of the drain");
+        if time::timeout(drain, connections.all_ended()).await.is_err() {
+            let cut = connections.cut();
+            tracing::warn!(?drain, cut, "connections were cut at the end of the drain");
+        }
+    }
+}
+
+/// Accepting fails many times a second if it fails at all.
+#[derive(Default)]
+struct Failing {
+    logged: Option<Instant>,
+}
+
+impl Failing {
+    fn log(&mut self, error: &std::io::Error) {
+        if self.logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_PAUSE) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(%error, "connections cannot be accepted");
         }
     }
 }
@@ -117,178 +172,4 @@ impl Server {
 /// Returns when the application stops; its sender lives until then.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
-}
-
-/// How connections are served: the same for all of a listener's.
-struct Protocols {
-    http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
-    /// Time for the head of a request, and for the first byte of a connection.
-    head: Duration,
-    /// Time without a request.
-    idle: Duration,
-}
-
-impl Protocols {
-    fn new(config: &ServerSection) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            // Each connection has its own timer, which also sees what this one does not.
-            .header_read_timeout(None)
-            // Most answers are short: copying them into one buffer costs less than two.
-            .writev(false)
-            .max_buf_size(config.header_bytes)
-            .max_headers(config.headers);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADER_LIST)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING);
-        Self {
-            http1,
-            http2,
-            head: Duration::from_millis(config.header_timeout_ms),
-            idle: Duration::from_millis(config.idle_timeout_ms),
-        }
-    }
-}
-
-/// One connection before its first byte.
-struct Served<S> {
-    service: S,
-    protocols: Arc<Protocols>,
-    peer: SocketAddr,
-    watcher: Watcher,
-}
-
-impl<S, B> Served<S>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    async fn serve(self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
-        let Self { service, protocols, peer, watcher } = self;
-        // Answers are written whole; waiting for more would only delay them.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
-        let spoken = tokio::select! {
-            biased;
-            spoken = spoken(&stream, protocols.head) => spoken,
-            // It has not asked for anything, so there is nothing to wait for.
-            () = stopped(&mut stop) => None,
-        };
-        let Some(spoken) = spoken else { return };
-        let activity = Activity::new();
-        let io = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
-        let service = Answering { inner: service, activity: Arc::clone(&activity) };
-        let over = activity.over(spoken, protocols.head, protocols.idle);
-        let result = match spoken {
-            Spoken::Http1 => {
-                let connection = protocols.http1.serve_connection(io, service);
-                tokio::select! {
-                    biased;
-                    result = watcher.watch(connection) => result,
-                    () = over => return,
-                }
-            }
-            Spoken::Http2 => {
-                let connection = protocols.http2.serve_connection(io, service);
-                tokio::select! {
-                    biased;
-                    result = watcher.watch(connection) => result,
-                    () = over => return,
-                }
-            }
-        };
-        // What a client does to its connection is its own business.
-        if let Err(error) = result {
-            tracing::debug!(%peer, %error, "a connection ended");
-        }
-    }
-}
-
-/// Counts connections, in all and by address.
-struct Connections {
-    open: Mutex<Open>,
-    total_max: usize,
-    address_max: usize,
-}
-
-#[derive(Default)]
-struct Open {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-impl Connections {
-    fn new(config: &ServerSection) -> Self {
-        Self {
-            open: Mutex::default(),
-            total_max: config.connections,
-            address_max: config.connections_per_address_max(),
-        }
-    }
-
-    /// A place for one more connection, or none: then the connection is closed at once.
-    fn join(connections: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut open = connections.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = open.by_address.get(&address).copied().unwrap_or_default();
-        if open.total >= connections.total_max || here >= connections.address_max {
-            return None;
-        }
-        open.total += 1;
-        open.by_address.insert(address, here + 1);
-        Some(Place { connections: Arc::clone(connections), address })
-    }
-}
-
-/// One connection's place; given up when dropped.
-struct Place {
-    connections: Arc<Connections>,
-    address: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total -= 1;
-        if let Some(here) = open.by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                open.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_counted_by_address_and_given_back() {
-        let config =
-            ServerSection { connections: 3, connections_per_address: 2, ..Default::default() };
-        let connections = Arc::new(Connections::new(&config));
-        let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let join = |address| Connections::join(&connections, address);
-        let first = join(a).unwrap();
-        let _second = join(a).unwrap();
-        assert!(join(a).is_none(), "the address is full");
-        let _third = join(b).unwrap();
-        assert!(join(b).is_none(), "the listener is full");
-        drop(first);
-        assert!(join(b).is_some());
-    }
 }

@@ -8,8 +8,17 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{LogFormat, LogsSection};
 
+/// Changes which events are written.
+pub(crate) struct LogLevel(Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send>);
+
+impl LogLevel {
+    pub(crate) fn set(&self, level: &str) -> anyhow::Result<()> {
+        (self.0)(EnvFilter::try_new(level).context("the setting logs.level")?)
+    }
+}
+
 /// Sends events of `level` and above to standard error, for people or for machines.
-pub(crate) fn start_log(config: &LogsSection) -> anyhow::Result<()> {
+pub(crate) fn start_log(config: &LogsSection) -> anyhow::Result<LogLevel> {
     let filter = EnvFilter::try_new(&config.level).context("the setting logs.level")?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = match config.format {
@@ -17,8 +26,19 @@ pub(crate) fn start_log(config: &LogsSection) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let started = if json { builder.json().try_init() } else { builder.try_init() };
-    started.map_err(|error| anyhow::anyhow!("starting the log: {error}"))
+    let (started, level) = if json {
+        let builder = builder.json().with_filter_reloading();
+        let handle = builder.reload_handle();
+        let set = move |filter| Ok(handle.reload(filter)?);
+        (builder.try_init(), LogLevel(Box::new(set)))
+    } else {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        let set = move |filter| Ok(handle.reload(filter)?);
+        (builder.try_init(), LogLevel(Box::new(set)))
+    };
+    started.map_err(|error| anyhow::anyhow!("starting the log: {error}"))?;
+    Ok(level)
 }
 
 /// A registry that knows what is running.

@@ -4,7 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use super::{failure::Failure, settings};
 use crate::{
+    app::Given,
     config::{Config, Flags},
+    systemd::Sockets,
     threads::Threads,
 };
 
@@ -19,14 +21,17 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let config = Config::environment()
-            .and_then(|environment| {
-                Config::load(self.config.as_deref(), environment.into_iter(), &self.flags)
-            })
-            .map_err(|error| settings::wrong(&error))?;
+        let Self { config: file, flags } = self;
+        // The environment stays what it was at the start, whoever reads the settings again.
+        let environment = Config::environment().map_err(|error| settings::wrong(&error))?;
+        let load = move || Config::load(file.as_deref(), environment.clone().into_iter(), &flags);
+        let config = load().map_err(|error| settings::wrong(&error))?;
+        // Before there are threads: sockets that were passed are taken from the environment.
+        let sockets = Sockets::take().map_err(|error| Failure::failed(format!("{error:#}")))?;
         let threads = Threads::start(config.server.worker_count())
             .map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let outcome = threads.control().block_on(crate::app::run(config, &threads));
+        let given = Given { config, load: Box::new(load), sockets };
+        let outcome = threads.control().block_on(crate::app::run(given, &threads));
         threads.stop();
         match outcome {
             Ok(()) => Ok(ExitCode::SUCCESS),

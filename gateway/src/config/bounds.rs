@@ -10,6 +10,7 @@ use super::{
     sections::parse_address,
     sizes::{self, GIB, KIB, MIB, TIB},
 };
+use crate::forwarded::TrustedProxies;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -62,6 +63,9 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.memory_bytes", 0, 16 * TIB),
     ("server.header_timeout_ms", 100, HOUR_MS),
     ("server.idle_timeout_ms", 100, DAY_MS),
+    ("server.stall_timeout_ms", 100, DAY_MS),
+    ("server.body_rate_bytes", 0, GIB),
+    ("server.body_grace_ms", 0, DAY_MS),
     ("server.drain_ms", 0, DAY_MS),
     ("server.unready_ms", 0, HOUR_MS),
     // The HTTP/1 parser's smallest buffer.
@@ -72,6 +76,11 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.uri_bytes", 64, 65_534),
     ("server.auth_failures_per_minute", 0, 1_000_000),
     ("server.hops", 1, 1_000),
+    ("server.http2_streams", 1, 10_000),
+    ("server.http2_header_bytes", KIB, 16 * MIB),
+    ("server.control_frames_per_s", 10, 1_000_000),
+    ("server.tls_handshake_timeout_ms", 100, HOUR_MS),
+    ("server.tls_handshakes", 1, 1_000_000),
     ("server.workers", 0, 1_024),
     ("outbound.connect_ms", 1, HOUR_MS),
     ("outbound.tls_ms", 1, HOUR_MS),
@@ -100,6 +109,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
         below_ceiling(settings, name)?;
     }
     addresses(settings)?;
+    proxies(settings)?;
+    tls(settings, "server.tls_cert", "server.tls_key")?;
+    tls(settings, "server.admin_tls_cert", "server.admin_tls_key")?;
     if text(settings, "data_dir").is_empty() {
         return Err(wrong(settings, "data_dir", "must be the path of a directory"));
     }
@@ -155,17 +167,41 @@ fn addresses(settings: &Settings) -> Result<(), ConfigError> {
         ));
     }
     let insecure = settings.get("insecure_admin").value.as_bool().unwrap_or(false);
-    if !control.ip().is_loopback() && !insecure {
+    let tls = !text(settings, "server.admin_tls_cert").is_empty();
+    if !control.ip().is_loopback() && !insecure && !tls {
         return Err(wrong(
             settings,
             "admin_listen",
             "other machines could reach the control plane there, and without TLS anyone on the \
-             way could read its tokens; keep it on 127.0.0.1 (behind a proxy with TLS or a \
-             tunnel), or say insecure_admin = true (--insecure-admin, MAYFLY_INSECURE_ADMIN=true) \
+             way could read its tokens; give it server.admin_tls_cert, or keep it on 127.0.0.1 \
+             (behind a proxy with TLS or a tunnel), or say insecure_admin = true (--insecure-admin, MAYFLY_INSECURE_ADMIN=true) \
              where the network itself is trusted",
         ));
     }
     Ok(())
+}
+
+fn proxies(settings: &Settings) -> Result<(), ConfigError> {
+    let entries = settings.get("server.trusted_proxies").value.as_array();
+    let entries: Vec<&str> = entries.into_iter().flatten().filter_map(Value::as_str).collect();
+    if TrustedProxies::parse(&entries).is_none() {
+        let reason = "expected addresses and ranges, such as 10.0.0.0/8 or 2001:db8::1";
+        return Err(wrong(settings, "server.trusted_proxies", reason));
+    }
+    let speaks = settings.get("server.proxy_protocol").value.as_bool().unwrap_or(false);
+    if speaks && entries.is_empty() {
+        let reason = "only trusted proxies are believed: name them in server.trusted_proxies";
+        return Err(wrong(settings, "server.proxy_protocol", reason));
+    }
+    Ok(())
+}
+
+fn tls(settings: &Settings, cert: &str, key: &str) -> Result<(), ConfigError> {
+    match (text(settings, cert).is_empty(), text(settings, key).is_empty()) {
+        (false, true) => Err(wrong(settings, key, format!("{cert} needs a key"))),
+        (true, false) => Err(wrong(settings, cert, format!("{key} needs a certificate"))),
+        (true, true) | (false, false) => Ok(()),
+    }
 }
 
 fn public_url(settings: &Settings) -> Result<(), ConfigError> {
@@ -322,6 +358,22 @@ mod tests {
         assert!(text.contains("insecure_admin = true"));
         assert_eq!(problem(&["admin_listen=0.0.0.0:9090", "insecure_admin=true"]), "none");
         assert_eq!(problem(&["admin_listen=[::1]:9090"]), "none");
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_the_proxy_protocol_needs_them() {
+        assert_eq!(problem(&["server.trusted_proxies=10.0.0.0/8, ::1"]), "none");
+        assert!(problem(&["server.trusted_proxies=proxy"]).contains("10.0.0.0/8"));
+        assert!(problem(&["server.proxy_protocol=true"]).contains("server.trusted_proxies"));
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        assert!(problem(&["server.tls_cert=a"]).starts_with("server.tls_key"));
+        assert!(problem(&["server.admin_tls_key=a"]).starts_with("server.admin_tls_cert"));
+        let both = ["server.admin_tls_cert=a", "server.admin_tls_key=b"];
+        assert_eq!(problem(&both), "none");
+        assert_eq!(problem(&[both[0], both[1], "admin_listen=0.0.0.0:9090"]), "none");
     }
 
     #[test]

@@ -60,8 +60,11 @@ impl Settings {
     }
 
     pub(super) fn defaults() -> Self {
-        let table = Table::try_from(Config::default()).expect("the defaults are plain values");
-        Self::of(table)
+        Self::of_config(&Config::default())
+    }
+
+    pub(super) fn of_config(config: &Config) -> Self {
+        Self::of(Table::try_from(config).expect("settings are plain values"))
     }
 
     fn of(table: Table) -> Self {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZero, thread};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::sizes::{GIB, KIB, MIB};
+use crate::{forwarded::TrustedProxies, server::TlsFiles};
 
 /// What one function may use. `[limits]` holds the defaults, `[ceilings]` the most that an
 /// owner may ask for.
@@ -229,6 +230,12 @@ pub struct ServerSection {
     pub header_timeout_ms: u64,
     /// How long a connection without a request is kept.
     pub idle_timeout_ms: u64,
+    /// How long a client may take nothing of an answer.
+    pub stall_timeout_ms: u64,
+    /// Bytes a second that a client must send of a request's body; 0: as slowly as it likes.
+    pub body_rate_bytes: u64,
+    /// Time of waiting for a body that does not count for its rate.
+    pub body_grace_ms: u64,
     /// How long requests in flight may take to end once the gateway is told to stop.
     pub drain_ms: u64,
     /// Pause between answering "not ready" and closing the listeners, for load balancers.
@@ -244,6 +251,28 @@ pub struct ServerSection {
     pub auth_failures_per_minute: u32,
     /// Gateways like this one that a request may come through.
     pub hops: usize,
+    /// Streams that one HTTP/2 connection may have open.
+    pub http2_streams: u32,
+    /// Size of the header fields of one HTTP/2 request.
+    pub http2_header_bytes: usize,
+    /// HTTP/2 frames a second that only ask for work: PING, SETTINGS and the like.
+    pub control_frames_per_s: u64,
+    /// Addresses and ranges of proxies that are believed when they say for whom they speak.
+    pub trusted_proxies: Vec<String>,
+    /// Whether those begin each connection with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+    /// The data plane's certificate chain, in PEM; empty: no TLS.
+    pub tls_cert: String,
+    /// The private key of `tls_cert`, in PEM.
+    pub tls_key: String,
+    /// The control plane's certificate chain, in PEM; empty: no TLS.
+    pub admin_tls_cert: String,
+    /// The private key of `admin_tls_cert`, in PEM.
+    pub admin_tls_key: String,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout_ms: u64,
+    /// TLS handshakes at once.
+    pub tls_handshakes: usize,
     /// Whether answers carry `Server-Timing`, for functions whose owners have not said.
     pub timing: bool,
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
@@ -265,14 +294,28 @@ impl Default for ServerSection {
             // Longer than the 60 seconds of common load balancers: the one who sends requests
             // should be the one who closes, or a request meets a closed connection.
             idle_timeout_ms: 75_000,
+            stall_timeout_ms: 30_000,
+            body_rate_bytes: KIB,
+            body_grace_ms: 10_000,
             drain_ms: 30_000,
-            unready_ms: 0,
+            unready_ms: 5_000,
             header_bytes: 64 * KIB as usize,
             headers: 100,
             uri_bytes: 8 * KIB as usize,
             auth_failures_per_minute: 10,
             // Functions that call functions are seldom more than two or three deep.
             hops: 8,
+            http2_streams: 100,
+            http2_header_bytes: 16 * KIB as usize,
+            control_frames_per_s: 1_000,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            admin_tls_cert: String::new(),
+            admin_tls_key: String::new(),
+            tls_handshake_timeout_ms: 10_000,
+            tls_handshakes: 256,
             timing: true,
             timing_secret: String::new(),
             workers: 0,
@@ -285,6 +328,22 @@ impl ServerSection {
     #[must_use]
     pub fn worker_count(&self) -> usize {
         if self.workers == 0 { cores() } else { self.workers }
+    }
+
+    /// The proxies that are believed.
+    #[must_use]
+    pub(crate) fn trusted(&self) -> TrustedProxies {
+        TrustedProxies::parse(&self.trusted_proxies).unwrap_or_default()
+    }
+
+    /// The data plane's certificate.
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        tls_files(&self.tls_cert, &self.tls_key)
+    }
+
+    /// The control plane's certificate.
+    pub(crate) fn admin_tls(&self) -> Option<TlsFiles> {
+        tls_files(&self.admin_tls_cert, &self.admin_tls_key)
     }
 
     /// Connections at once from one address; never more than there may be at all.
@@ -409,6 +468,10 @@ impl Default for MetricsSection {
     fn default() -> Self {
         Self { functions: 1_000 }
     }
+}
+
+fn tls_files(cert: &str, key: &str) -> Option<TlsFiles> {
+    (!cert.is_empty()).then(|| TlsFiles { cert: cert.into(), key: key.into() })
 }
 
 fn cores() -> usize {

@@ -1,6 +1,6 @@
 //! Who may use the control plane.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{Request, State},
@@ -20,15 +20,12 @@ use utoipa_axum::router::OpenApiRouter;
 use super::attempts::{Attempts, TooMany};
 use crate::{
     problem::Problem,
+    server::Peer,
     token::{self, Scope, Verdict},
 };
 
 /// What the document calls the way to authenticate.
 pub(crate) const SECURITY_SCHEME: &str = "token";
-
-/// Where a request comes from.
-#[derive(Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// What tells who may.
 pub(crate) struct Tokens {
@@ -66,7 +63,7 @@ impl Tokens {
         let text = bearer(header).ok_or_else(|| {
             Problem::unauthorized("the authorization header is not a bearer token")
         })?;
-        let Peer(peer) = request.extensions.get().expect("each connection has a peer");
+        let peer = request.extensions.get::<Peer>().expect("each connection has a peer").addr;
         let too_many = |TooMany(wait)| Problem::too_many_attempts(wait);
         self.attempts.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
         let verdict = token::check(&self.store, text, needed).await?;

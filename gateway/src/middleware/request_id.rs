@@ -7,13 +7,26 @@ use axum::{
 };
 use http::HeaderValue;
 
-use crate::problem::{Problem, REQUEST_ID};
+use crate::{
+    body::{Trouble, Troubles},
+    problem::{Problem, REQUEST_ID},
+};
 
-/// Names the request in its answer, in a problem's body too, and in the log.
+/// Names the request in its answer, in a problem's body too, and in the log. One that was refused
+/// before it was looked at gets no further.
 pub(super) async fn name(request: Request, next: Next) -> Response {
     let id = random_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = next.run(request).await;
+    let troubles = request.extensions().get::<Troubles>().cloned();
+    let response = match request.extensions().get::<Problem>() {
+        Some(refused) => refused.clone().into_response(),
+        None => next.run(request).await,
+    };
+    let response = match troubles.and_then(|troubles| troubles.first()) {
+        Some(trouble @ Trouble::TooSlow(_)) => Problem::troubled(trouble).into_response(),
+        // The routes have words of their own for these.
+        Some(Trouble::TooLarge(_) | Trouble::Broken) | None => response,
+    };
     tracing::info!(request = id, %method, path, status = response.status().as_u16(), "control");
     let mut response = match response.extensions().get::<Problem>().cloned() {
         Some(problem) => problem.for_request(id.clone()).into_response(),

@@ -1,46 +1,289 @@
-//! What one connection is doing, and when it has done nothing useful for too long.
-//!
-//! The protocol libraries' own timers leave silent clients, half a preface and idle HTTP/2
-//! connections alone, and cost a timer for each request. Here each connection has one coarse
-//! timer, and reading and answering only note the time.
+//! One connection from the accept to its end.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, service::Service};
-use pin_project_lite::pin_project;
+use http_body::Body;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::{Semaphore, watch},
     time::{self, Instant},
 };
 
-/// What every HTTP/2 client sends first.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::{
+    End, Listening, Peer,
+    activity::{Activity, Patience, Spoken},
+    answering::Answering,
+    control_frames::PREFACE,
+    framing::HeadLimits,
+    metrics::Counted,
+    places::{Place, Places},
+    proxy_header, stopped, tls,
+    wire::Wire,
+};
+use crate::config::ServerSection;
+
+/// Flow-control windows: a client may be this far ahead of whoever reads its body.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of a response that may wait for the client on each stream.
+const SEND_BUFFER: usize = 64 << 10;
+/// An HTTP/2 client that does not answer a ping for this long is gone.
+const PING: Duration = Duration::from_secs(20);
 /// Pause between two looks at a preface that has not arrived whole.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+/// When the gateway stops, a connection that was just made may have its request on the way.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long an idle HTTP/2 client gets to take leave.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// More than the longest head that gets through, so that the library never refuses one.
+const HEAD_ROOM: usize = 1 << 10;
 
-/// The protocol that a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
-    Http1,
-    Http2,
+/// A connection that was accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: std::net::SocketAddr,
+    pub(super) at: Instant,
 }
 
-/// Waits until it is clear what the client speaks. `None` when it says nothing, or not enough, in
-/// time.
-pub(super) async fn spoken(stream: &TcpStream, patience: Duration) -> Option<Spoken> {
+/// Everything that the connections of one listener share.
+pub(super) struct Connections<M> {
+    service: M,
+    listening: Listening,
+    places: Arc<Places>,
+    counted: Counted,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    patience: Patience,
+    head: HeadLimits,
+    handshakes: Semaphore,
+    stop: watch::Receiver<bool>,
+}
+
+impl<M, S, B> Connections<M>
+where
+    M: Fn(Peer) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) fn new(listening: Listening, service: M, stop: watch::Receiver<bool>) -> Self {
+        let config = &listening.config;
+        let counted = listening.metrics.of(listening.plane);
+        let per_address = config.connections_per_address_max();
+        Self {
+            places: Places::new(listening.connections, per_address, counted.open().clone()),
+            counted,
+            http1: http1(config),
+            http2: http2(config),
+            patience: Patience {
+                head: Duration::from_millis(config.header_timeout_ms),
+                idle: Duration::from_millis(config.idle_timeout_ms),
+                stall: Duration::from_millis(config.stall_timeout_ms),
+            },
+            head: HeadLimits {
+                bytes: config.header_bytes,
+                fields: config.headers,
+                target_bytes: config.uri_bytes,
+            },
+            handshakes: Semaphore::new(config.tls_handshakes),
+            service,
+            listening,
+            stop,
+        }
+    }
+
+    /// Serves a connection, if there is a place for it.
+    pub(super) fn serve(self: &Arc<Self>, accepted: Accepted) {
+        let place = match self.places.take() {
+            Ok(place) => place,
+            Err(end) => return self.counted.ended(end),
+        };
+        let connections = Arc::clone(self);
+        // Ends with the connection; the drain waits for its place.
+        tokio::spawn(async move {
+            let mut place = place;
+            if let Err(end) = connections.all(accepted, &mut place).await {
+                connections.counted.ended(end);
+            }
+        });
+    }
+
+    /// Counts a connection that the system did not give us.
+    pub(super) fn not_accepted(&self) {
+        self.counted.not_accepted();
+    }
+
+    /// Returns when all connections have ended.
+    pub(super) async fn all_ended(&self) {
+        self.places.all_free().await;
+    }
+
+    /// Counts the connections that nobody waits for any more, and says how many there are.
+    pub(super) fn cut(&self) -> usize {
+        let cut = self.places.taken();
+        (0..cut).for_each(|_| self.counted.ended(End::Drain));
+        cut
+    }
+
+    /// All of a connection. Why it ended, where that was our choice.
+    async fn all(&self, accepted: Accepted, place: &mut Place) -> Result<(), End> {
+        let Accepted { mut stream, peer: mut addr, at } = accepted;
+        // Answers are written whole; waiting for more would only delay them.
+        if stream.set_nodelay(true).is_err() {
+            return Ok(());
+        }
+        let mut trusted = self.listening.trusted.contains(addr.ip());
+        if trusted && self.listening.proxy_protocol {
+            let header = proxy_header::read(&mut stream);
+            let header = time::timeout(self.patience.head, header).await;
+            if let Some(client) = header.ok().flatten().ok_or(End::ProxyHeader)? {
+                addr = client;
+                trusted = self.listening.trusted.contains(addr.ip());
+            }
+        }
+        // A proxy has the connections of many.
+        if !trusted {
+            place.belongs_to(addr.ip())?;
+        }
+        let peer = Peer { addr, trusted, tls: self.listening.tls.is_some() };
+        let mut stop = self.stop.clone();
+        let hurry = async move {
+            stopped(&mut stop).await;
+            time::sleep(LAST_WORDS).await;
+        };
+        let Some(tls) = &self.listening.tls else {
+            let spoken = tokio::select! {
+                spoken = spoken(&stream, at + self.patience.head) => spoken?,
+                () = hurry => return Ok(()),
+            };
+            let Some(spoken) = spoken else { return Ok(()) };
+            // Apart, so that a connection which says nothing holds nothing.
+            return Box::pin(self.http(stream, spoken, peer, at)).await;
+        };
+        let handshake = self.handshakes.try_acquire().map_err(|_| End::TlsHandshakes)?;
+        let patience = Duration::from_millis(self.listening.config.tls_handshake_timeout_ms);
+        let stream = tokio::select! {
+            stream = time::timeout_at(at + patience, tls.acceptor().accept(stream)) => stream,
+            () = hurry => return Ok(()),
+        };
+        drop(handshake);
+        let stream = stream.map_err(|_| End::TlsTimeout)?.map_err(|error| {
+            tracing::debug!(%addr, %error, "a TLS handshake failed");
+            End::TlsFailed
+        })?;
+        let chosen = stream.get_ref().1.alpn_protocol();
+        let spoken = if chosen == Some(tls::HTTP2) { Spoken::Http2 } else { Spoken::Http1 };
+        Box::pin(self.http(stream, spoken, peer, at)).await
+    }
+
+    /// A connection whose protocol is known.
+    async fn http<T>(&self, stream: T, spoken: Spoken, peer: Peer, at: Instant) -> Result<(), End>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::new(at);
+        let service = Answering {
+            inner: (self.service)(peer),
+            activity: Arc::clone(&activity),
+            leaving: Arc::clone(&self.listening.leaving),
+        };
+        let noted = Arc::clone(&activity);
+        let result = match spoken {
+            Spoken::Http1 => {
+                let wire = TokioIo::new(Wire::http1(stream, noted, self.head));
+                let connection = self.http1.serve_connection(wire, service);
+                self.drive(connection, spoken, &activity).await
+            }
+            Spoken::Http2 => {
+                let frames = self.listening.config.control_frames_per_s;
+                let wire = TokioIo::new(Wire::http2(stream, noted, frames));
+                let connection = self.http2.serve_connection(wire, service);
+                self.drive(connection, spoken, &activity).await
+            }
+        };
+        // What a client does to its connection is its own business.
+        if let Err(error) = result {
+            tracing::debug!(peer = %peer.addr, %error, "a connection ended");
+        }
+        activity.ended().map_or(Ok(()), Err)
+    }
+
+    /// Drives a connection to its end.
+    async fn drive<C: GracefulConnection>(
+        &self,
+        connection: C,
+        spoken: Spoken,
+        activity: &Activity,
+    ) -> Result<(), C::Error> {
+        let mut connection = pin!(connection);
+        let mut over = pin!(activity.over(spoken, &self.patience));
+        let mut stop = self.stop.clone();
+        let end = tokio::select! {
+            biased;
+            result = connection.as_mut() => return result,
+            end = &mut over => end,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    result = connection.as_mut() => return result,
+                    end = &mut over => end,
+                }
+            }
+        };
+        activity.end(end);
+        if end == End::Idle && spoken == Spoken::Http2 {
+            // It may just be sending a request, and learns that nobody has looked at it.
+            connection.as_mut().graceful_shutdown();
+            let _ = time::timeout(FAREWELL, connection).await;
+        }
+        Ok(())
+    }
+}
+
+fn http1(config: &ServerSection) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // Each connection has its own timer, which also sees what this one does not.
+        .header_read_timeout(None)
+        // Most answers are short: copying them into one buffer costs less than two.
+        .writev(false)
+        .max_buf_size(config.header_bytes + HEAD_ROOM)
+        .max_headers(config.headers);
+    builder
+}
+
+fn http2(config: &ServerSection) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.http2_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(config.http2_header_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+/// Waits until it is clear what the client speaks. `None` when it leaves before.
+async fn spoken(stream: &TcpStream, deadline: Instant) -> Result<Option<Spoken>, End> {
     let look = async {
         let mut start = [0; PREFACE.len()];
         loop {
@@ -54,249 +297,5 @@ pub(super) async fn spoken(stream: &TcpStream, patience: Duration) -> Option<Spo
             }
         }
     };
-    time::timeout(patience, look).await.ok().flatten()
-}
-
-/// Times in milliseconds since the connection began; 0 stands for never.
-#[derive(Debug)]
-pub(super) struct Activity {
-    began: Instant,
-    in_flight: AtomicU64,
-    /// When the last request ended.
-    quiet_since: AtomicU64,
-    /// When the first byte of a request came that is not complete yet.
-    head_since: AtomicU64,
-}
-
-impl Activity {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            began: Instant::now(),
-            in_flight: AtomicU64::new(0),
-            quiet_since: AtomicU64::new(0),
-            head_since: AtomicU64::new(0),
-        })
-    }
-
-    fn now(&self) -> u64 {
-        // One more, so that "at once" is not "never".
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
-    }
-
-    fn bytes_arrived(&self) {
-        if self.in_flight.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
-            self.head_since.store(self.now(), Relaxed);
-        }
-    }
-
-    fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.head_since.store(0, Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
-    /// How long the connection may go on as it is, or `None` when its time is over.
-    fn patience(&self, spoken: Spoken, head: Duration, idle: Duration) -> Option<Duration> {
-        if self.in_flight.load(Relaxed) > 0 {
-            return Some(head.min(idle));
-        }
-        let left = |since: u64, limit: Duration| {
-            limit.checked_sub(Duration::from_millis(self.now().saturating_sub(since)))
-        };
-        let quiet = left(self.quiet_since.load(Relaxed), idle)?;
-        match (spoken, self.head_since.load(Relaxed)) {
-            // What arrives on an idle HTTP/2 connection may be pings, which are no request.
-            (Spoken::Http2, _) | (Spoken::Http1, 0) => Some(quiet),
-            (Spoken::Http1, since) => left(since, head).map(|head| head.min(quiet)),
-        }
-    }
-
-    /// Returns when the connection has done nothing useful for too long.
-    pub(super) async fn over(&self, spoken: Spoken, head: Duration, idle: Duration) {
-        // A connection may become slow right after it was looked at: never sleep past `head`.
-        while let Some(patience) = self.patience(spoken, head, idle) {
-            time::sleep(patience.min(head).max(PREFACE_PAUSE)).await;
-        }
-    }
-}
-
-/// A request that is being answered; its end is noted when this is dropped.
-#[derive(Debug)]
-struct InFlight(Arc<Activity>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.quiet_since.store(self.0.now(), Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A stream that notes when bytes arrive.
-pub(super) struct Noted {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-}
-
-impl Noted {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
-    }
-}
-
-impl AsyncRead for Noted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes_arrived();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Noted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-/// The service of one connection: notes when requests begin and end.
-pub(super) struct Answering<S> {
-    pub(super) inner: S,
-    pub(super) activity: Arc<Activity>,
-}
-
-impl<S, B> Service<Request<Incoming>> for Answering<S>
-where
-    S: Service<Request<Incoming>, Response = Response<B>>,
-{
-    type Response = Response<Answered<B>>;
-    type Error = S::Error;
-    type Future = AnsweringFuture<S::Future>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.begin();
-        AnsweringFuture { answer: self.inner.call(request), in_flight: Some(in_flight) }
-    }
-}
-
-pin_project! {
-    /// The future of one answer.
-    pub(super) struct AnsweringFuture<F> {
-        #[pin]
-        answer: F,
-        in_flight: Option<InFlight>,
-    }
-}
-
-impl<F, B, E> Future for AnsweringFuture<F>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = Result<Response<Answered<B>>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let in_flight = this.in_flight;
-        this.answer
-            .poll(cx)
-            .map_ok(|response| response.map(|body| Answered { body, _in_flight: in_flight.take() }))
-    }
-}
-
-pin_project! {
-    /// A body that is part of a request until it has ended or was dropped.
-    pub(super) struct Answered<B> {
-        #[pin]
-        body: B,
-        _in_flight: Option<InFlight>,
-    }
-}
-
-impl<B: Body> Body for Answered<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_secs(75);
-
-    /// A connection that began so long ago.
-    fn aged(seconds: u64) -> Arc<Activity> {
-        let began = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        Arc::new(Activity { began, ..Arc::into_inner(Activity::new()).unwrap() })
-    }
-
-    #[test]
-    fn a_connection_without_a_request_has_its_idle_time() {
-        assert!(aged(74).patience(Spoken::Http1, HEAD, IDLE).unwrap() <= Duration::from_secs(1));
-        assert_eq!(aged(76).patience(Spoken::Http1, HEAD, IDLE), None);
-    }
-
-    #[test]
-    fn a_connection_at_work_has_all_the_time_and_its_idle_time_afterwards() {
-        let activity = aged(300);
-        let request = activity.begin();
-        assert!(activity.patience(Spoken::Http1, HEAD, IDLE).is_some());
-        drop(request);
-        assert!(activity.patience(Spoken::Http1, HEAD, IDLE).unwrap() > Duration::from_secs(70));
-    }
-
-    #[test]
-    fn a_slow_head_has_its_own_time_but_pings_are_none() {
-        let activity = aged(20);
-        activity.bytes_arrived();
-        assert!(activity.patience(Spoken::Http1, HEAD, IDLE).unwrap() <= HEAD);
-        // As if those bytes had come at the beginning.
-        activity.head_since.store(1, Relaxed);
-        assert_eq!(activity.patience(Spoken::Http1, HEAD, IDLE), None);
-        assert!(activity.patience(Spoken::Http2, HEAD, IDLE).is_some());
-    }
+    time::timeout_at(deadline, look).await.map_err(|_| End::Head)
 }

@@ -23,21 +23,6 @@ async fn until_closed(socket: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn who_says_nothing_or_stops_half_way_is_not_waited_for() {
-    let gateway = TestGateway::with(&["server.header_timeout_ms=300"]).await;
-    for address in [gateway.data(), gateway.control_address()] {
-        for said in
-            ["", "G", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HTTP/2.0\r\n\r\nSM"]
-        {
-            let mut socket = TcpStream::connect(address).await.unwrap();
-            socket.write_all(said.as_bytes()).await.unwrap();
-            let answer = until_closed(&mut socket).await;
-            assert!(!answer.contains("200 OK"), "{said:?}: {answer}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_connection_without_requests_is_closed() {
     let gateway = TestGateway::with(&["server.idle_timeout_ms=300"]).await;
     gateway.deploy("c-hello").await;
@@ -107,43 +92,6 @@ async fn a_target_has_a_limit() {
     let refused = gateway.get(&target(101)).await;
     assert_eq!(refused.problem().0, 414);
     assert!(refused.detail().contains("100"), "{refused:?}");
-}
-
-#[tokio::test]
-async fn requests_that_are_sent_ahead_are_answered_in_their_order() {
-    let gateway = TestGateway::start().await;
-    gateway.deploy("echo").await;
-    let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
-    let ask = |n: u32, close: &str| {
-        format!("GET /f/echo/{n} HTTP/1.1\r\nhost: a\r\nconnection: {close}\r\n\r\n")
-    };
-    let all: String = (0..49).map(|n| ask(n, "keep-alive")).collect();
-    socket.write_all((all + &ask(49, "close")).as_bytes()).await.unwrap();
-    let said = until_closed(&mut socket).await;
-    let paths: Vec<&str> =
-        said.lines().filter_map(|line| line.strip_prefix("x-echo-path: /")).collect();
-    let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
-    assert_eq!(paths, expected);
-}
-
-#[tokio::test]
-async fn broken_framing_ends_the_connection() {
-    let gateway = TestGateway::start().await;
-    gateway.deploy("echo").await;
-    for (name, head) in [
-        ("two lengths", "content-length: 1\r\ncontent-length: 2\r\n\r\nab"),
-        ("no length", "content-length: x\r\n\r\n"),
-        ("a negative one", "content-length: -1\r\n\r\n"),
-        ("a coding that is not chunked", "transfer-encoding: gzip\r\n\r\n"),
-        ("a space before the colon", "x-a : 1\r\n\r\n"),
-        ("a folded line", "x-a: 1\r\n 2\r\n\r\n"),
-    ] {
-        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
-        let request = format!("POST /f/echo/ HTTP/1.1\r\nhost: a\r\n{head}");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let answer = until_closed(&mut socket).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{name}: {answer}");
-    }
 }
 
 /// The most that the gateway has had in memory, in bytes.

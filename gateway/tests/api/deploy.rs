@@ -78,7 +78,7 @@ async fn other_bytes_are_another_revision_that_answers_at_once() {
 }
 
 #[tokio::test]
-async fn no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
+async fn d04_no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
     let gateway = TestGateway::start().await;
     let revisions = [("c-hello", "hello from c\n"), ("hello-cgi", "hello from rust\n")];
     gateway.put("greet", guest(revisions[1].0)).send().await;
@@ -190,9 +190,7 @@ async fn only_dns_labels_are_names() {
     let gateway = TestGateway::start().await;
     let long = "x".repeat(64);
     for name in [
-        "..",
         "..%2fx",
-        "%2e%2e",
         "%2e%2e%2fx",
         "A",
         &long,
@@ -201,7 +199,6 @@ async fn only_dns_labels_are_names() {
         "-a",
         "a-",
         "1a",
-        "a%00",
         "a%20b",
         "%C3%A9",
         "%252e",
@@ -210,9 +207,11 @@ async fn only_dns_labels_are_names() {
         let refused = gateway.put(name, guest("c-hello")).send().await;
         assert_eq!(refused.problem(), (400, "bad-name"), "{name}");
     }
-    let refused = gateway.put("%ff", guest("c-hello")).send().await;
-    assert_eq!(refused.problem(), (400, "bad-target"));
-    for path in ["../x", "", "a/b"] {
+    for name in ["%ff", "a%00"] {
+        let refused = gateway.put(name, guest("c-hello")).send().await;
+        assert_eq!(refused.problem(), (400, "bad-target"), "{name}");
+    }
+    for path in ["..", "%2e%2e", "../x", "", "a/b"] {
         let refused = gateway.put(path, guest("c-hello")).send().await;
         assert!([404, 405].contains(&refused.problem().0), "{path}: {refused:?}");
     }

@@ -2,7 +2,6 @@
 
 use http::Method;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{client::Connection, test_gateway::TestGateway};
 
@@ -19,7 +18,7 @@ async fn a_path_leads_to_the_function_which_sees_what_is_below_it() {
         ("/f/t-headers", "/"),
         ("/f/t-headers/", "/"),
         ("/f/t-headers/a/b", "/a/b"),
-        ("/f/t-headers/a%20b/%2e?x=1&y=%41&z", "/a%20b/%2e?x=1&y=%41&z"),
+        ("/f/t-headers/a%20b/%c3%A9?x=1&y=%41&z", "/a%20b/%C3%A9?x=1&y=%41&z"),
         ("/f/t-headers?x=1", "/?x=1"),
         ("/f/t-headers//a", "//a"),
         ("/f/t-headers/f/t-headers/", "/f/t-headers/"),
@@ -73,7 +72,7 @@ async fn the_function_sees_method_headers_and_authority_as_they_were_sent() {
 #[tokio::test]
 async fn an_address_that_names_no_function_says_how_to_name_one() {
     let gateway = TestGateway::start().await;
-    for target in ["/", "/f/", "/f", "/x", "/f/Hello/", "/f/%68ello/", "/f/a_b/", "/F/hello/"] {
+    for target in ["/", "/f/", "/f", "/x", "/f/Hello/", "/f/a_b/", "/F/hello/"] {
         let answer = gateway.get(target).await;
         assert_eq!(answer.problem(), (404, "no-route"), "{target}");
     }
@@ -82,32 +81,6 @@ async fn an_address_that_names_no_function_says_how_to_name_one() {
         assert_eq!(answer.problem(), (404, "function-not-found"), "{target}");
         assert!(answer.detail().contains("hello"), "{answer:?}");
     }
-}
-
-#[tokio::test]
-async fn a_request_must_name_one_host() {
-    let gateway = TestGateway::start().await;
-    gateway.deploy("c-hello").await;
-    for head in [
-        "GET /f/c-hello/ HTTP/1.1\r\n",
-        "GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
-        "GET http://a/f/c-hello/ HTTP/1.1\r\nhost: b\r\n",
-    ] {
-        let answer = raw(&gateway, &format!("{head}connection: close\r\n\r\n")).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{head}: {answer}");
-        assert!(answer.contains("urn:mayfly:problem:bad-host"), "{head}: {answer}");
-    }
-    let absolute = "GET http://a/f/c-hello/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    assert!(raw(&gateway, absolute).await.starts_with("HTTP/1.1 200 "));
-}
-
-/// Everything that the data plane says on one connection.
-async fn raw(gateway: &TestGateway, request: &str) -> String {
-    let mut socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8(answer).unwrap()
 }
 
 #[tokio::test]

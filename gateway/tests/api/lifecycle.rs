@@ -48,7 +48,7 @@ async fn the_planes_do_not_serve_each_others_paths() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
+async fn d01_a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("t-sleep").await;
     let slow = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=2000").send());
@@ -61,7 +61,7 @@ async fn a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_does_not_delay_the_end() {
+async fn d01_a_connection_without_a_request_does_not_delay_the_end() {
     let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
     let mut kept = crate::client::Connection::open(gateway.data()).await;
@@ -74,7 +74,7 @@ async fn a_connection_without_a_request_does_not_delay_the_end() {
 }
 
 #[tokio::test]
-async fn the_drain_ends_at_its_limit() {
+async fn d05_the_drain_ends_at_its_limit() {
     let mut gateway = TestGateway::with(&["server.drain_ms=200"]).await;
     gateway.deploy("sse").await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -86,7 +86,7 @@ async fn the_drain_ends_at_its_limit() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_drain() {
+async fn d05_a_second_signal_ends_the_drain() {
     let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
     gateway.deploy("sse").await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -100,7 +100,7 @@ async fn a_second_signal_ends_the_drain() {
 }
 
 #[tokio::test]
-async fn before_the_drain_it_says_that_it_is_not_ready_and_serves_on() {
+async fn d01_before_the_drain_it_says_that_it_is_not_ready_and_serves_on() {
     let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
 

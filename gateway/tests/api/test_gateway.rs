@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The program that is tested.
-const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
+pub(crate) const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
 
 /// The real binary with a data directory of its own. Dropping it kills it, and fails the test
 /// when the gateway has logged an error.
@@ -67,11 +67,33 @@ impl TestGateway {
         let dir = tempfile::tempdir().unwrap();
         let settings = for_a_busy_machine(settings);
         let process = spawn(dir.path(), &settings, &ground);
+        Self::started(dir, settings, ground, process).await
+    }
+
+    async fn started(dir: TempDir, settings: Vec<String>, ground: Ground, process: Child) -> Self {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let (data, control, expects_errors) = (nowhere, nowhere, false);
         let mut gateway = Self { dir, settings, ground, process, data, control, expects_errors };
         gateway.becomes_ready().await;
         gateway
+    }
+
+    /// Starts a gateway that may have so many files and sockets open.
+    pub(crate) async fn with_descriptors(count: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().args(["-c", &shell, MAYFLY]);
+        let process = spawn_as(command, dir.path(), &[]);
+        Self::started(dir, Vec::new(), Ground::Plain, process).await
+    }
+
+    /// Starts a gateway by a command that ends with the program and takes its arguments.
+    pub(crate) async fn by(command: Command, settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = for_a_busy_machine(settings);
+        let process = spawn_as(command, dir.path(), &settings);
+        Self::started(dir, settings, Ground::Plain, process).await
     }
 
     /// Errors in the gateway's log are what this test is about.
@@ -90,6 +112,10 @@ impl TestGateway {
         })
         .await;
         (self.data, self.control) = (data, control);
+        // What speaks TLS cannot be asked in plain text.
+        if self.settings.iter().any(|setting| setting.starts_with("server.admin_tls")) {
+            return;
+        }
         eventually("it is ready", async || {
             let ready = self.anonymous(Method::GET, "/readyz").send().await;
             (ready.status() == 200).then_some(())
@@ -126,8 +152,12 @@ impl TestGateway {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits until the process has ended by itself.
@@ -322,13 +352,19 @@ fn for_a_busy_machine(settings: &[&str]) -> Vec<String> {
 }
 
 fn spawn(dir: &Path, settings: &[String], ground: &Ground) -> Child {
-    let mut command = match ground {
+    let command = match ground {
         Ground::Plain => mayfly(&[]),
         Ground::Disk(size) => on_a_disk(size, &dir.join("data")),
         Ground::Clock(offset) => with_a_clock(offset),
     };
+    spawn_as(command, dir, settings)
+}
+
+fn spawn_as(mut command: Command, dir: &Path, settings: &[String]) -> Child {
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(dir.join("data"));
+    // No load balancer has to notice anything.
+    command.args(["--set", "server.unready_ms=0"]);
     for setting in settings {
         command.args(["--set", setting]);
     }
@@ -381,5 +417,5 @@ fn address(stdout: &str, label: &str) -> Option<SocketAddr> {
     // A line without its end may be one that is still being written.
     let line = stdout.split_inclusive('\n').find(|line| line.starts_with(label))?;
     let url = line.strip_suffix('\n')?.split_whitespace().last()?;
-    url.strip_prefix("http://")?.split('/').next()?.parse().ok()
+    url.split_once("://")?.1.split('/').next()?.parse().ok()
 }

@@ -1,0 +1,221 @@
+//! The one canonical form of what a request names. Routing, permissions, logs and functions all go
+//! by it, so that no two of them can understand a request in different ways.
+//!
+//! Plain functions of text, without I/O, so that anything can be thrown at them.
+
+use std::{borrow::Cow, net::Ipv6Addr};
+
+/// Characters of the longest host.
+const HOST_CHARS: usize = 255;
+
+/// A host and its port as a request names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host<'a> {
+    /// In lower case, without a dot at its end.
+    pub name: Cow<'a, str>,
+    /// Digits, or nothing.
+    pub port: &'a str,
+}
+
+/// Reads `host` or `host:port`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn canonical_host(authority: &str) -> Result<Host<'_>, &'static str> {
+    let (name, port) = if authority.starts_with('[') {
+        let end = authority.find(']').ok_or("an address in brackets has no end")?;
+        if authority[1..end].parse::<Ipv6Addr>().is_err() {
+            return Err("what stands in brackets is no IPv6 address");
+        }
+        authority.split_at(end + 1)
+    } else {
+        let name = &authority[..authority.find(':').unwrap_or(authority.len())];
+        (name, &authority[name.len()..])
+    };
+    let port = match port.strip_prefix(':') {
+        Some(digits) if digits.is_empty() || digits.parse::<u16>().is_ok() => digits,
+        None if port.is_empty() => port,
+        Some(_) | None => return Err("the port is no number"),
+    };
+    if port.starts_with('+') {
+        return Err("the port is no number");
+    }
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.starts_with('[') && (!bare.bytes().all(is_named) || bare.split('.').any(str::is_empty))
+    {
+        return Err("the host is no name and no address");
+    }
+    if bare.len() > HOST_CHARS {
+        return Err("the host is too long");
+    }
+    // Hardly any client sends another form than this one.
+    let name = if bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(bare.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(bare)
+    };
+    Ok(Host { name, port })
+}
+
+/// The canonical form of a path (RFC 3986, section 6.2.2): characters that need no encoding are
+/// not encoded, encodings are in capitals, and segments of dots are resolved. Encoded slashes stay
+/// what they are, and so do empty segments: they mean something to some functions.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
+    if !path.starts_with('/') {
+        return Err("the path does not begin with a slash");
+    }
+    if is_canonical(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let plain = normal_encoding(path)?;
+    resolved(&plain).map(Cow::Owned)
+}
+
+/// Whether there is nothing to do, as is nearly always so. May say no too often.
+fn is_canonical(path: &[u8]) -> bool {
+    let mut before = 0;
+    path.iter().all(|&byte| {
+        let fine = !matches!(byte, b'%' | b'\\') && (before, byte) != (b'/', b'.');
+        before = byte;
+        fine
+    })
+}
+
+fn normal_encoding(path: &str) -> Result<String, &'static str> {
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find(['%', '\\']) {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with('\\') {
+            return Err("there is a backslash in the path");
+        }
+        let digits = rest.get(1..3).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = digits
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .ok_or("a percent sign in the path is not followed by two hexadecimal digits")?;
+        match byte {
+            0 => return Err("there is a zero byte in the path"),
+            b'-' | b'.' | b'_' | b'~' => plain.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => plain.push(char::from(byte)),
+            _ => plain.push_str(&rest[..3].to_ascii_uppercase()),
+        }
+        rest = &rest[3..];
+    }
+    plain.push_str(rest);
+    Ok(plain)
+}
+
+/// Removes segments of dots.
+fn resolved(path: &str) -> Result<String, &'static str> {
+    let mut segments: Vec<&str> = Vec::new();
+    let mut ends_open = false;
+    for segment in path[1..].split('/') {
+        ends_open = matches!(segment, "." | "..");
+        match segment {
+            "." => {}
+            ".." if segments.pop().is_none() => return Err("the path leads above its root"),
+            ".." => {}
+            segment => segments.push(segment),
+        }
+    }
+    let mut resolved = String::with_capacity(path.len());
+    for segment in segments {
+        resolved.push('/');
+        resolved.push_str(segment);
+    }
+    if ends_open || resolved.is_empty() {
+        resolved.push('/');
+    }
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn h16_a_path_has_one_form() {
+        for (path, canonical) in [
+            ("/", "/"),
+            ("/f/hello", "/f/hello"),
+            ("/f/%68ello/%7Ea", "/f/hello/~a"),
+            ("/f/hello/a%2fb%2Fc", "/f/hello/a%2Fb%2Fc"),
+            ("/f/hello//a", "/f/hello//a"),
+            ("/f/other/../hello/./a", "/f/hello/a"),
+            ("/f/other/%2e%2E/hello", "/f/hello"),
+            ("/f/hello/..", "/f/"),
+            ("/f/hello/.", "/f/hello/"),
+            ("/f/hello;v=1/..;/a", "/f/hello;v=1/..;/a"),
+            ("/f/hello/%252e%252e/a", "/f/hello/%252e%252e/a"),
+            ("/f/.hidden/...", "/f/.hidden/..."),
+            ("/..;/a", "/..;/a"),
+            ("//a", "//a"),
+            ("/a/..", "/"),
+        ] {
+            assert_eq!(canonical_path(path).as_deref(), Ok(canonical), "{path}");
+        }
+        for path in ["", "a", "*", "/..", "/a/../..", "/%", "/%4", "/%zz", "/%00", "/a\\b", "/%+1"]
+        {
+            assert!(canonical_path(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn h16_a_host_has_one_form() {
+        for (authority, name, port) in [
+            ("Hello.LocalHost", "hello.localhost", ""),
+            ("hello.localhost.:8080", "hello.localhost", "8080"),
+            ("a:", "a", ""),
+            ("127.0.0.1:1", "127.0.0.1", "1"),
+            ("[::1]:65535", "[::1]", "65535"),
+            ("[2001:DB8::1]", "[2001:db8::1]", ""),
+        ] {
+            assert_eq!(
+                canonical_host(authority),
+                Ok(Host { name: name.into(), port }),
+                "{authority}"
+            );
+        }
+        for authority in [
+            "", ".", "..", ".a", "a..b", "a b", "a,b", "a/b", "a@b", "a:b", "a:+1", "a:65536",
+            "a:1:2", "::1", "[::1", "[x]", "[::1]a", "a%2eb", "é", "a#", "a?", "a\t",
+        ] {
+            assert!(canonical_host(authority).is_err(), "{authority:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Made of pieces that mean something, so that many resolve to something else.
+        #[test]
+        fn h16_the_canonical_form_is_its_own(
+            pieces in proptest::collection::vec(
+                "/|\\.|\\.\\.|a|A|%2e|%2F|%61|%25|%5c|;|//|%zz|\\\\|~|é|:|hello", 0..12
+            ),
+        ) {
+            let path = format!("/{}", pieces.concat());
+            if let Ok(canonical) = canonical_path(&path) {
+                prop_assert!(canonical.starts_with('/'));
+                prop_assert!(!canonical.split('/').any(|segment| matches!(segment, "." | "..")));
+                let again = canonical_path(&canonical);
+                prop_assert_eq!(again.as_deref(), Ok(&*canonical));
+            }
+        }
+
+        #[test]
+        fn h16_no_text_makes_it_panic(path in "\\PC{0,40}", host in "\\PC{0,40}") {
+            let _ = canonical_path(&path);
+            if let Ok(host) = canonical_host(&host) {
+                prop_assert!(!host.name.bytes().any(|byte| byte.is_ascii_uppercase()));
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Clients that send what nobody should, slowly, too often or too much of it.
+
+mod bodies;
+mod conformance;
+mod crowds;
+mod floods;
+mod frames;
+mod proxies;
+mod slow;
+mod smuggling;
+mod strict;
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time,
+};
+
+use crate::client::PATIENCE;
+
+/// What is said on a new connection until it is closed. A reset is an end like any other.
+async fn said(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // Somebody who has seen enough may close before all is sent.
+    let _ = socket.write_all(bytes).await;
+    until_closed(&mut socket).await
+}
+
+pub(crate) async fn until_closed(socket: &mut TcpStream) -> String {
+    let mut said = Vec::new();
+    let _ = time::timeout(PATIENCE, socket.read_to_end(&mut said)).await.expect("it stays open");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// Whether what was said is one problem of this status and name.
+#[track_caller]
+fn assert_problem(said: &str, status: u16, slug: &str, case: &str) {
+    assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {said}");
+    assert!(said.contains("\r\ncontent-type: application/problem+json\r\n"), "{case}: {said}");
+    assert!(said.contains(&format!("urn:mayfly:problem:{slug}\"")), "{case}: {said}");
+    assert!(!said.contains("\nHTTP/1.1 "), "{case}: more than one answer: {said}");
+}

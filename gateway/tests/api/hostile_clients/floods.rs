@@ -1,0 +1,155 @@
+//! HTTP/2 clients that send much of what costs them little.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{self, Duration, Instant},
+};
+
+use crate::{
+    client::PATIENCE,
+    hostile_clients::frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
+        Raw, SETTINGS, field, frame, request,
+    },
+    test_gateway::TestGateway,
+};
+
+const ENHANCE_YOUR_CALM: u32 = 11;
+/// How much more memory one such connection may cost. The gateway's own threads take some when
+/// they are used for the first time.
+const MEMORY: u64 = 16 << 20;
+
+fn resident(gateway: &TestGateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// Sends `head`, then what `flood` makes again and again. The connection must end with the code
+/// that says "enough", soon and without costing anybody anything.
+async fn ends_with_calm(
+    name: &str,
+    head: Vec<u8>,
+    flood: impl Fn(u32) -> Vec<u8> + Send + 'static,
+) {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    gateway.deploy("echo").await;
+    assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
+    let before = resident(&gateway);
+    let mut raw = Raw::open(gateway.data(), &[]).await;
+    raw.send(&head).await;
+    let (mut reader, mut writer) = raw.socket.into_split();
+    let began = Instant::now();
+    let sender = tokio::spawn(async move {
+        // What is never refused would go on for ever.
+        for n in 0..500_000 {
+            if writer.write_all(&flood(n)).await.is_err() {
+                return true;
+            }
+        }
+        false
+    });
+    let mut said = Vec::new();
+    let _ = time::timeout(PATIENCE, reader.read_to_end(&mut said)).await.expect("it goes on");
+    let took = began.elapsed();
+    assert!(sender.await.unwrap(), "{name}: everything was taken");
+    let end = frames(&said).into_iter().find(|(kind, _)| *kind == GOAWAY);
+    // The end may overtake it: a reset throws away what was sent before.
+    if let Some((_, payload)) = end {
+        assert_eq!(payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{name}");
+    }
+    assert!(took < Duration::from_secs(30), "{name}: {took:?}");
+    let grown = resident(&gateway).saturating_sub(before);
+    assert!(grown < MEMORY, "{name}: {grown} bytes of memory");
+    assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+}
+
+/// The types and payloads of the frames in `bytes`, as far as they are whole.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut frames = Vec::new();
+    while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = bytes {
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        let Some((payload, rest)) = rest.split_at_checked(length) else { break };
+        frames.push((*kind, payload));
+        bytes = rest;
+    }
+    frames
+}
+
+#[tokio::test]
+async fn h05_rapid_resets_end_the_connection() {
+    ends_with_calm("resets", Vec::new(), |n| {
+        let stream = 2 * n + 1;
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &request("GET", "/f/c-hello/"));
+        [head, frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn h06_headers_without_an_end_end_the_connection() {
+    let head = || frame(HEADERS, END_STREAM, 1, &request("GET", "/f/c-hello/"));
+    ends_with_calm("empty continuations", head(), |_| frame(CONTINUATION, 0, 1, &[])).await;
+    let full = [field("x-a", &"b".repeat(100)).as_slice()].concat().repeat(100);
+    ends_with_calm("full continuations", head(), move |_| frame(CONTINUATION, 0, 1, &full)).await;
+}
+
+#[tokio::test]
+async fn h07_frames_that_carry_nothing_end_the_connection() {
+    let post = frame(HEADERS, END_HEADERS, 1, &request("POST", "/f/echo/"));
+    ends_with_calm("empty data", post, |_| frame(DATA, 0, 1, &[])).await;
+    ends_with_calm("pings", Vec::new(), |_| frame(PING, 0, 0, &[7; 8])).await;
+    ends_with_calm("settings", Vec::new(), |_| frame(SETTINGS, 0, 0, &[])).await;
+    ends_with_calm("priorities", Vec::new(), |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 9])).await;
+    ends_with_calm("frames that nobody knows", Vec::new(), |_| frame(0x77, 0, 0, &[])).await;
+}
+
+#[tokio::test]
+async fn h07_control_frames_are_counted_by_the_second() {
+    let gateway = TestGateway::with(&["server.control_frames_per_s=10"]).await;
+    let mut raw = Raw::open(gateway.data(), &[]).await;
+    for _ in 0..20 {
+        raw.send(&frame(PING, 0, 0, &[7; 8])).await;
+    }
+    let end = raw.find(|frame| frame.kind == GOAWAY).await.unwrap();
+    assert_eq!(end.code(), ENHANCE_YOUR_CALM);
+    gateway.metric_becomes("mayfly_connections_ended_total", 1.0).await;
+    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let counted = r#"mayfly_connections_ended_total{plane="data",reason="control-frames"} 1"#;
+    assert!(metrics.text().contains(counted));
+}
+
+#[tokio::test]
+async fn h08_small_headers_that_unpack_into_large_ones_cost_nothing() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
+    let before = resident(&gateway);
+    let mut raw = Raw::open(gateway.data(), &[]).await;
+    // 4,000 bytes go into the table once, and are then named a thousand times in each request.
+    let long: Vec<u8> = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e], "a".repeat(4_000).as_bytes()].concat();
+    let first = [request("GET", "/f/c-hello/"), long].concat();
+    raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &first)).await;
+    for n in 1..100 {
+        let bomb = [request("GET", "/f/c-hello/"), vec![0xbe; 1_000]].concat();
+        raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &bomb)).await;
+    }
+    // Each is refused, or the connection is.
+    let mut answers = 0;
+    while let Some(frame) = raw.next().await {
+        match frame.kind {
+            GOAWAY => break,
+            HEADERS | RST_STREAM => answers += 1,
+            _ => {}
+        }
+        if answers == 100 {
+            break;
+        }
+    }
+    let grown = resident(&gateway).saturating_sub(before);
+    assert!(grown < MEMORY, "{grown} bytes of memory");
+    assert!(gateway.metric("mayfly_requests_total").await <= 2.0, "none but the first was served");
+    assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
+}

@@ -1,0 +1,206 @@
+//! Clients that take their time.
+
+use std::time::Duration;
+
+use http::Method;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{self, Instant},
+};
+
+use crate::{
+    client::eventually,
+    hostile_clients::{
+        assert_problem,
+        frames::{END_HEADERS, END_STREAM, HEADERS, Raw, SETTINGS, frame, request},
+        until_closed,
+    },
+    test_gateway::TestGateway,
+};
+
+/// What slow clients say at the beginning, as far as they get.
+const STARTS: [&[u8]; 6] = [
+    b"",
+    b"G",
+    b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+];
+
+#[tokio::test]
+async fn h01_who_says_nothing_or_stops_half_way_is_not_waited_for() {
+    // The defaults are 10 s and 75 s; what is tested is that they hold for everybody.
+    let timeouts = [
+        "server.header_timeout_ms=1000",
+        "server.idle_timeout_ms=1000",
+        "server.connections_per_address=0",
+    ];
+    let gateway = TestGateway::with(&timeouts).await;
+    gateway.deploy("c-hello").await;
+    let mut sockets = Vec::new();
+    for n in 0..240 {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        socket.write_all(STARTS[n % STARTS.len()]).await.unwrap();
+        sockets.push(socket);
+    }
+    // And those that have had an answer.
+    let get = b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n";
+    for n in 0..60 {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        if n % 2 == 0 {
+            socket.write_all(get).await.unwrap();
+        } else {
+            let head = frame(HEADERS, END_STREAM | END_HEADERS, 1, &request("GET", "/f/c-hello/"));
+            let start = [STARTS[4], &frame(SETTINGS, 0, 0, &[]), &head].concat();
+            socket.write_all(&start).await.unwrap();
+        }
+        sockets.push(socket);
+    }
+    let began = Instant::now();
+    for socket in &mut sockets {
+        until_closed(socket).await;
+    }
+    // Two seconds more than the timeout on a quiet machine.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    gateway.metric_becomes("mayfly_connections_ended_total", 300.0).await;
+    for address in [gateway.control_address()] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        assert_eq!(until_closed(&mut socket).await, "");
+    }
+}
+
+#[tokio::test]
+async fn h02_others_are_served_throughout_slow_heads_bodies_and_readers() {
+    let settings = [
+        "server.connections_per_address=0",
+        "server.header_timeout_ms=3000",
+        "server.body_grace_ms=3000",
+        "server.stall_timeout_ms=3000",
+    ];
+    let gateway = TestGateway::with(&settings).await;
+    gateway.deploy("c-hello").await;
+    gateway.deploy("echo").await;
+    gateway.deploy_with("t-big", &serde_json::json!({"timeout_ms": 60_000})).await;
+    let count = if std::env::var_os("MAYFLY_LONG").is_some() { 1_000 } else { 300 };
+    let mut slow = tokio::task::JoinSet::new();
+    let address = gateway.data();
+    for n in 0..count {
+        slow.spawn(async move {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let (start, drop) = match n % 3 {
+                0 => ("GET / HTTP/1.1\r\nhost: a\r\n", "x: y\r\n"),
+                1 => ("POST /f/echo/ HTTP/1.1\r\nhost: a\r\ncontent-length: 9999\r\n\r\n", "a"),
+                _ => ("GET /f/t-big/?bytes=20000000 HTTP/1.1\r\nhost: a\r\n\r\n", ""),
+            };
+            socket.write_all(start.as_bytes()).await.unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while Instant::now() < deadline {
+                time::sleep(Duration::from_millis(500)).await;
+                // Who reads nothing finds out by writing.
+                let drop = if drop.is_empty() { "\r\n" } else { drop };
+                if socket.write_all(drop.as_bytes()).await.is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+    }
+    let mut served = 0;
+    while !slow.is_empty() {
+        while let Some(ended) = slow.try_join_next() {
+            assert!(ended.unwrap(), "a slow client was kept for a minute");
+        }
+        assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+        served += 1;
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(served > 20, "{served}");
+}
+
+#[tokio::test]
+async fn h02_who_takes_nothing_of_an_answer_is_not_waited_for() {
+    let gateway = TestGateway::with(&["server.stall_timeout_ms=1000"]).await;
+    gateway.deploy_with("t-big", &serde_json::json!({"timeout_ms": 300_000})).await;
+    // HTTP/1: nothing is read of what was asked for.
+    let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+    let get = "GET /f/t-big/?bytes=50000000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    socket.write_all(get.as_bytes()).await.unwrap();
+    // HTTP/2: everything is read, and no window is given for more.
+    let window = [0, 4, 0, 0, 0, 10];
+    let mut raw = Raw::open(gateway.data(), &window).await;
+    let head = request("GET", "/f/t-big/?bytes=50000000");
+    raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &head)).await;
+
+    while raw.next().await.is_some() {}
+    gateway.metric_becomes("mayfly_connections", 0.0 + 1.0).await;
+    gateway.metric_becomes("mayfly_connections_ended_total", 2.0).await;
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+    drop(socket);
+}
+
+#[tokio::test]
+async fn h02_a_slow_reader_that_does_read_gets_everything() {
+    let gateway = TestGateway::with(&["server.stall_timeout_ms=2000"]).await;
+    gateway.deploy("t-big").await;
+    let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+    let get = "GET /f/t-big/?bytes=8000000 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    socket.write_all(get.as_bytes()).await.unwrap();
+    let (mut read, mut piece) = (0, vec![0; 400_000]);
+    loop {
+        match socket.read(&mut piece).await.unwrap() {
+            0 => break,
+            some => read += some,
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(read > 8_000_000, "{read}");
+}
+
+#[tokio::test]
+async fn h03_a_body_that_comes_too_slowly_is_a_408() {
+    let gateway = TestGateway::with(&["server.body_grace_ms=500"]).await;
+    for guest in ["t-read", "echo", "echo-p3", "echo-cgi"] {
+        gateway.deploy(guest).await;
+        let head = format!("POST /f/{guest}/ HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\n");
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let said = until_closed(&mut socket).await;
+        if guest == "t-read" {
+            assert_problem(&said, 408, "request-too-slow", guest);
+            assert!(said.contains("server.body_rate_bytes"), "{said}");
+        } else {
+            // It has begun to answer: then the answer breaks off.
+            assert!(said.starts_with("HTTP/1.1 200 ") && !said.ends_with("0\r\n\r\n"), "{said}");
+        }
+    }
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+}
+
+#[tokio::test]
+async fn h03_a_body_that_comes_steadily_or_all_at_once_is_not_too_slow() {
+    let settings = ["server.body_grace_ms=300", "server.body_rate_bytes=100"];
+    let gateway = TestGateway::with(&settings).await;
+    gateway.deploy("echo-cgi").await;
+    let (pieces, call) = gateway.call(Method::POST, "/f/echo-cgi/").pieces();
+    let answer = tokio::spawn(call.send());
+    for _ in 0..20 {
+        pieces.send(vec![7; 1_000].into()).await.unwrap();
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(pieces);
+    assert_eq!(answer.await.unwrap().bytes().len(), 20_000);
+}
+
+#[tokio::test]
+async fn h03_uploads_have_a_pace_too() {
+    let gateway = TestGateway::with(&["server.body_grace_ms=500"]).await;
+    let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/slow").pieces();
+    let answer = tokio::spawn(put.send());
+    pieces.send(vec![0; 10].into()).await.unwrap();
+    assert_eq!(answer.await.unwrap().problem(), (408, "request-too-slow"));
+    eventually("nothing is left of it", async || gateway.files("tmp").is_empty().then_some(()))
+        .await;
+    drop(pieces);
+}

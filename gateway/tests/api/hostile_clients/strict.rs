@@ -1,0 +1,195 @@
+//! Requests that are read in one way only, and still are not what they should be.
+
+use http::Method;
+
+use crate::{
+    client::Http2,
+    hostile_clients::{assert_problem, said},
+    test_gateway::TestGateway,
+};
+
+#[tokio::test]
+async fn h11_a_request_names_one_valid_host_and_the_same_everywhere() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let hosts = [
+        "",
+        "host:\r\n",
+        "host: a b\r\n",
+        "host: a,b\r\n",
+        "host: a/b\r\n",
+        "host: a@b\r\n",
+        "host: a:b\r\n",
+        "host: a:65536\r\n",
+        "host: a:1:2\r\n",
+        "host: .a\r\n",
+        "host: a..b\r\n",
+        "host: [::1\r\n",
+        "host: [x]\r\n",
+        "host: ::1\r\n",
+        "host: a%2eb\r\n",
+        "host: \u{e9}\r\n",
+        "host: a?b\r\n",
+    ];
+    for address in [gateway.data(), gateway.control_address()] {
+        for host in hosts {
+            let request = format!("GET /f/c-hello/ HTTP/1.1\r\n{host}\r\n");
+            assert_problem(&said(address, request.as_bytes()).await, 400, "bad-host", host);
+        }
+        for (target, host) in [("http://a/f/c-hello/", "b"), ("http://a:1/f/c-hello/", "a:2")] {
+            let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+            assert_problem(&said(address, request.as_bytes()).await, 400, "bad-host", target);
+        }
+    }
+    for head in [
+        "GET /f/c-hello/ HTTP/1.1\r\nhost: a:81",
+        "GET http://A.:81/f/c-hello/ HTTP/1.1\r\nhost: a:81",
+    ] {
+        let request = format!("{head}\r\nconnection: close\r\n\r\n");
+        let said = said(gateway.data(), request.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{head}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn h12_heads_and_targets_have_limits() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let long = format!("x-long: {}\r\n", "x".repeat(64 << 10));
+    let get = "GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n";
+    let target = format!("GET /f/c-hello/{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(70_000));
+    for (request, status, slug, setting) in [
+        (format!("{get}{many}\r\n"), 431, "too-many-headers", "server.headers"),
+        (format!("{get}{long}\r\n"), 431, "head-too-large", "server.header_bytes"),
+        (format!("{get}{}", &long[..long.len() - 2]), 431, "head-too-large", "server.header_bytes"),
+        (target, 414, "target-too-long", "server.uri_bytes"),
+    ] {
+        let said = said(gateway.data(), request.as_bytes()).await;
+        assert_problem(&said, status, slug, slug);
+        assert!(said.contains(setting), "{said}");
+    }
+    let fits = format!("{get}connection: close\r\nx: {:x<60000}\r\n\r\n", "");
+    assert!(said(gateway.data(), fits.as_bytes()).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let connection = Http2::open(gateway.data()).await;
+    let url = format!("http://a/f/c-hello/{:x<9000}", "");
+    assert_eq!(connection.post(&url, "").await.problem(), (414, "target-too-long"));
+}
+
+#[tokio::test]
+async fn h13_a_thousand_requests_sent_ahead_are_answered_in_order_one_at_a_time() {
+    use tokio::io::AsyncWriteExt as _;
+    let gateway = TestGateway::start().await;
+    gateway.deploy("echo").await;
+    let mut socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+    let ask = |n: u32, close: &str| {
+        format!("GET /f/echo/{n} HTTP/1.1\r\nhost: a\r\nconnection: {close}\r\n\r\n")
+    };
+    let all: String = (0..999).map(|n| ask(n, "keep-alive")).collect();
+    let (mut reader, mut writer) = socket.split();
+    let send =
+        async move { writer.write_all((all + &ask(999, "close")).as_bytes()).await.unwrap() };
+    let mut said = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut said);
+    let (_, read) = tokio::join!(send, read);
+    read.unwrap();
+    let paths: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix("x-echo-path: /")).collect();
+    let expected: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+    assert_eq!(paths, expected);
+}
+
+#[tokio::test]
+async fn h15_connect_and_trace_are_not_supported_and_upgrades_are_ignored() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    for request in [
+        "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
+        "TRACE /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        for address in [gateway.data(), gateway.control_address()] {
+            let said = said(address, request.as_bytes()).await;
+            assert_problem(&said, 501, "method-not-supported", request);
+        }
+    }
+    for upgrade in ["h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA", "websocket", "TLS/1.2"] {
+        let request = format!(
+            "GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: {upgrade}\r\n\r\n"
+        );
+        let said = said(gateway.data(), request.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{upgrade}: {said}");
+    }
+    let version = said(gateway.data(), b"GET / HTTP/3.0\r\nhost: a\r\n\r\n").await;
+    assert_problem(&version, 505, "version-not-supported", "a version");
+}
+
+#[tokio::test]
+async fn h15_only_one_expectation_is_known_and_100_is_said_when_the_guest_reads() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    gateway.deploy("t-read").await;
+    let unknown = gateway.call(Method::POST, "/f/t-read/").header("expect", "200-ok").send().await;
+    assert_eq!(unknown.problem(), (417, "expectation-failed"));
+
+    let expects = |name| {
+        format!(
+            "POST /f/{name}/ HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\
+             content-length: 3\r\nconnection: close\r\n\r\n"
+        )
+    };
+    // It answers without a look at the body, so nobody asks for it.
+    let said = said(gateway.data(), expects("c-hello").as_bytes()).await;
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
+    socket.write_all(expects("t-read").as_bytes()).await.unwrap();
+    let mut first = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    socket.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(b"abc").await.unwrap();
+    let said = super::until_closed(&mut socket).await;
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("whole 3\n"), "{said}");
+}
+
+#[tokio::test]
+async fn h16_routing_functions_permissions_and_logs_go_by_one_form_of_an_address() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-headers").await;
+    let raw = async |target: &str, host: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        said(gateway.data(), request.as_bytes()).await
+    };
+    for (target, path) in [
+        ("/f/t-headers/a%2fb", "/a%2Fb"),
+        ("/f/other/../t-headers/./a", "/a"),
+        ("/f/other/%2e%2E/t-headers/a/..", "/"),
+        ("/f/%74-headers/%7euser", "/~user"),
+        ("/f/t-headers//a;b=c/..;/d", "//a;b=c/..;/d"),
+        ("http://x/f/x/../t-headers/a?b=../c", "/a?b=../c"),
+    ] {
+        let said = raw(target, "x").await;
+        assert!(said.contains(&format!("\npath: {path}\n")), "{target}: {said}");
+    }
+    for host in ["T-Headers.LOCALHOST", "t-headers.localhost.", "t-headers.localhost.:80"] {
+        let said = raw("/a/../b", host).await;
+        assert!(said.contains("\npath: /b\n"), "{host}: {said}");
+    }
+    for target in
+        ["/f/t-headers/../../..", "/f/t-headers/%", "/f/t-headers/%00", "/f/t-headers/a\\b"]
+    {
+        assert_problem(&raw(target, "x").await, 400, "bad-target", target);
+    }
+    for target in
+        ["/f%2Ft-headers/", "/f/t-headers%2f", "/f//t-headers/", "/F/t-headers/", "/f/t-headers;a/"]
+    {
+        assert_problem(&raw(target, "x").await, 404, "no-route", target);
+    }
+    // Where a token with less scope would do for what the path looks like, it does not.
+    for target in ["/v1/functions/../tokens", "/v1/functions/%2e%2e/tokens", "/v1/./tokens"] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let said = said(gateway.control_address(), request.as_bytes()).await;
+        assert_problem(&said, 401, "unauthorized", target);
+    }
+    assert!(gateway.log().contains(r#""path":"/v1/tokens""#), "{}", gateway.log());
+}

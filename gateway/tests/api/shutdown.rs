@@ -1,0 +1,246 @@
+//! Stopping, under load and with streams open; settings that change; systemd.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use http::Method;
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time,
+};
+
+use crate::{
+    client::eventually,
+    test_gateway::{MAYFLY, TestGateway},
+};
+
+/// What became of a request.
+enum Exchange {
+    /// It was answered. Whether the connection goes on.
+    Whole(bool),
+    /// Nobody took the connection, or nobody answered a byte.
+    None,
+    /// An answer broke off.
+    Cut(Vec<u8>),
+}
+
+async fn exchange(socket: &mut TcpStream) -> Exchange {
+    let get = b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n";
+    if socket.write_all(get).await.is_err() {
+        return Exchange::None;
+    }
+    let mut said = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        match socket.read(&mut piece).await {
+            Ok(read @ 1..) => said.extend_from_slice(&piece[..read]),
+            Ok(0) | Err(_) if said.is_empty() => return Exchange::None,
+            Ok(_) | Err(_) => return Exchange::Cut(said),
+        }
+        if said.starts_with(b"HTTP/1.1 200 OK\r\n") && said.ends_with(b"\r\n\r\nhello from c\n") {
+            let text = String::from_utf8_lossy(&said);
+            return Exchange::Whole(!text.contains("\r\nconnection: close\r\n"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn d01_sigterm_under_load_cuts_no_request() {
+    const CLIENTS: usize = 16;
+    let mut gateway = TestGateway::with(&["server.unready_ms=2000"]).await;
+    gateway.deploy("c-hello").await;
+    let address = gateway.data();
+    let (stopping, unserved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = JoinSet::new();
+    for n in 0..CLIENTS {
+        let (stopping, unserved) = (Arc::clone(&stopping), Arc::clone(&unserved));
+        clients.spawn(async move {
+            let mut served = 0;
+            'connections: loop {
+                // Half of them make a connection for each request.
+                let Ok(mut socket) = TcpStream::connect(address).await else {
+                    assert!(stopping.load(Relaxed), "refused before anybody said so");
+                    return served;
+                };
+                loop {
+                    match exchange(&mut socket).await {
+                        Exchange::Whole(goes_on) => {
+                            served += 1;
+                            time::sleep(Duration::from_millis(20)).await;
+                            if !goes_on || n % 2 == 0 {
+                                continue 'connections;
+                            }
+                        }
+                        Exchange::None => {
+                            // It came when the listener had closed.
+                            assert!(stopping.load(Relaxed), "not answered");
+                            unserved.fetch_add(1, Relaxed);
+                            continue 'connections;
+                        }
+                        Exchange::Cut(said) => panic!("cut: {}", String::from_utf8_lossy(&said)),
+                    }
+                }
+            }
+        });
+    }
+    time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    gateway.terminate();
+    time::sleep(Duration::from_millis(1_500)).await;
+    stopping.store(true, Relaxed);
+    let served: usize = clients.join_all().await.into_iter().sum();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    assert!(served > 200, "{served}");
+    assert!(began.elapsed() >= Duration::from_secs(2), "the pause");
+    // A connection may be made in the moment in which the listener closes.
+    assert!(unserved.load(Relaxed) <= CLIENTS, "{unserved:?} of {served}");
+}
+
+#[tokio::test]
+async fn d01_http2_streams_end_whole_and_no_new_ones_begin() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("t-sleep").await;
+    let connection = crate::client::Http2::open(gateway.data()).await;
+    let url = format!("http://{}/f/t-sleep/?ms=1500", gateway.data());
+    let slow = tokio::spawn(async move {
+        let answers = (0..20).map(|_| connection.post(&url, ""));
+        futures_util::future::join_all(answers).await
+    });
+    gateway.metric_becomes("mayfly_live_instances", 20.0).await;
+    gateway.terminate();
+    for answer in slow.await.unwrap() {
+        assert_eq!(answer.plain(), (200, "slept\n"));
+    }
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn d01_a_key_stops_it_without_a_pause() {
+    let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
+    gateway.signal(Signal::INT);
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn d06_a_bad_reload_changes_nothing_and_says_the_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mayfly.toml");
+    fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
+    let mut command = Command::new(MAYFLY);
+    command.env_clear().env("MAYFLY_CONFIG", &file);
+    let mut gateway = TestGateway::by(command, &[]).await;
+    gateway.expect_errors();
+    let says = async |text: &str| {
+        eventually(text, async || gateway.log().contains(text).then_some(())).await;
+    };
+
+    fs::write(&file, "[logs]\nlevel = \"info\"\n\n[limits]\ncpu_msx = 5\n").unwrap();
+    gateway.signal(Signal::HUP);
+    says("mayfly.toml:5:1: unknown setting `limits.cpu_msx`; did you mean `limits.cpu_ms`?").await;
+    fs::write(&file, "[logs]\nlevel = \"loud\"\n").unwrap();
+    gateway.signal(Signal::HUP);
+    says("mayfly.toml:2:1").await;
+    gateway.metric_becomes("mayfly_reloads_total", 2.0).await;
+    assert_eq!(gateway.api("/v1/functions").await.status(), 200);
+
+    // What can change does; what cannot is named.
+    fs::write(&file, "[logs]\nlevel = \"warn\"\n\n[server]\nin_flight = 7\n").unwrap();
+    gateway.signal(Signal::HUP);
+    says("server.in_flight").await;
+    let lines = gateway.log().lines().count();
+    assert_eq!(gateway.api("/v1/functions").await.status(), 200);
+    assert_eq!(gateway.log().lines().count(), lines, "requests are no warnings");
+    fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
+    gateway.signal(Signal::HUP);
+    says("the settings were read again").await;
+}
+
+/// Somebody who starts services, as far as we talk to it.
+struct ServiceManager {
+    dir: tempfile::TempDir,
+    socket: UnixDatagram,
+}
+
+impl ServiceManager {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self { dir, socket }
+    }
+
+    /// The next message that says `wanted`.
+    async fn hears(&self, wanted: &str) -> String {
+        eventually(wanted, async || {
+            let mut message = [0; 1_024];
+            while let Ok(length) = self.socket.recv(&mut message) {
+                let text = String::from_utf8_lossy(&message[..length]).into_owned();
+                if text.contains(wanted) {
+                    return Some(text);
+                }
+            }
+            None
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn systemd_learns_when_it_is_ready_alive_reloading_and_stopping() {
+    let manager = ServiceManager::new();
+    let mut command = Command::new(MAYFLY);
+    command
+        .env_clear()
+        .env("NOTIFY_SOCKET", manager.dir.path().join("notify"))
+        .env("WATCHDOG_USEC", "400000");
+    let mut gateway = TestGateway::by(command, &[]).await;
+    manager.hears("READY=1").await;
+    for _ in 0..3 {
+        manager.hears("WATCHDOG=1").await;
+    }
+    gateway.signal(Signal::HUP);
+    assert!(manager.hears("RELOADING=1").await.contains("MONOTONIC_USEC="));
+    manager.hears("READY=1").await;
+    gateway.terminate();
+    manager.hears("STOPPING=1").await;
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sockets_that_systemd_has_opened_are_taken_over() {
+    let sockets =
+        [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    for socket in &sockets {
+        rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+    }
+    let [data, control] = sockets.each_ref().map(|socket| socket.as_raw_fd());
+    let shell = format!(
+        "exec 3<&{data} 4<&{control}; export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$0\" \"$@\""
+    );
+    // Not every shell knows descriptors of two digits.
+    let mut command = Command::new("/bin/bash");
+    command.env_clear().args(["-c", &shell, MAYFLY]);
+    let mut gateway = TestGateway::by(command, &[]).await;
+    assert_eq!([gateway.data(), gateway.control_address()], addresses);
+    gateway.deploy("c-hello").await;
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    gateway.terminate();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    // The sockets are still somebody's: a connection waits instead of being refused.
+    assert!(TcpStream::connect(addresses[0]).await.is_ok());
+    let refused = gateway.call(Method::GET, "/").try_send();
+    assert!(time::timeout(Duration::from_millis(300), refused).await.is_err());
+}

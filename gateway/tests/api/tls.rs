@@ -1,0 +1,279 @@
+//! TLS on the listeners.
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use http::{Request, Version};
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+
+use crate::{
+    client::{PATIENCE, eventually},
+    test_gateway::TestGateway,
+};
+
+/// Somebody who signs certificates for these tests.
+struct Authority {
+    files: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    roots: RootCertStore,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(own.der().clone()).unwrap();
+        let this =
+            Self { files: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), roots };
+        this.write("one.test");
+        this
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.files.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Puts a certificate for `host` in place of the one that is there.
+    fn write(&self, host: &str) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(self.path("cert.pem"), cert.pem()).unwrap();
+    }
+
+    fn settings(&self, prefix: &str) -> [String; 2] {
+        [
+            format!("server.{prefix}tls_cert={}", self.path("cert.pem")),
+            format!("server.{prefix}tls_key={}", self.path("key.pem")),
+        ]
+    }
+
+    async fn gateway(&self, more: &[&str]) -> TestGateway {
+        let own = self.settings("");
+        let settings: Vec<&str> =
+            own.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        TestGateway::with(&settings).await
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let socket = TcpStream::connect(address).await?;
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await
+    }
+}
+
+async fn get(stream: &mut TlsStream<TcpStream>, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: one.test\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"\n") || !String::from_utf8_lossy(&said).contains("\r\n\r\n") {
+        let mut piece = [0; 4096];
+        let read = time::timeout(PATIENCE, stream.read(&mut piece)).await.unwrap().unwrap();
+        assert!(read > 0, "closed after {said:?}");
+        said.extend_from_slice(&piece[..read]);
+    }
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test]
+async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
+    let authority = Authority::new();
+    let admin = authority.settings("admin_");
+    let gateway = authority.gateway(&[&admin[0], &admin[1]]).await;
+    let token = gateway.token();
+    let body = crate::guests::guest("t-headers");
+    let mut control = authority.connect(gateway.control_address(), "one.test", &[]).await.unwrap();
+    let put = format!(
+        "PUT /v1/functions/t-headers HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/wasm\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    control.write_all(&[put.as_bytes(), &body].concat()).await.unwrap();
+    let mut start = [0; 12];
+    time::timeout(PATIENCE, control.read_exact(&mut start)).await.unwrap().unwrap();
+    assert_eq!(&start, b"HTTP/1.1 201");
+
+    let mut stream = authority.connect(gateway.data(), "one.test", &["http/1.1"]).await.unwrap();
+    let said = get(&mut stream, "/f/t-headers/").await;
+    assert!(said.contains("\nx-forwarded-proto: https\n"), "{said}");
+
+    let stream = authority.connect(gateway.data(), "one.test", &["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let handshake = hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(
+        TokioExecutor::new(),
+        TokioIo::new(stream),
+    );
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("https://one.test/f/t-headers/").body(Empty::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_2));
+    let said = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&said).contains("\nx-forwarded-proto: https\n"));
+}
+
+#[tokio::test]
+async fn h18_handshakes_that_do_not_end_are_not_waited_for() {
+    let authority = Authority::new();
+    let settings = ["server.tls_handshake_timeout_ms=1000", "server.header_timeout_ms=1000"];
+    let gateway = authority.gateway(&settings).await;
+    // A record that announces 512 bytes of ClientHello, and the first of them.
+    let half = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let mut sockets = Vec::new();
+    for said in [b"".as_slice(), b"\x16", half] {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        socket.write_all(said).await.unwrap();
+        sockets.push(socket);
+    }
+    for socket in &mut sockets {
+        crate::hostile_clients::until_closed(socket).await;
+    }
+    // One byte now and then is no progress.
+    let mut slow = TcpStream::connect(gateway.data()).await.unwrap();
+    slow.write_all(half).await.unwrap();
+    let drip = async {
+        while slow.write_all(b"x").await.is_ok() {
+            time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    time::timeout(PATIENCE, drip).await.expect("it is waited for");
+    // A handshake, and nothing after it.
+    let mut silent = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("it stays open");
+    assert_eq!(rest, b"");
+    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    for counted in [r#"reason="tls-timeout"} 4"#, r#"reason="header-timeout"} 1"#] {
+        let line = format!(r#"mayfly_connections_ended_total{{plane="data",{counted}"#);
+        assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
+    }
+}
+
+#[tokio::test]
+async fn h18_only_so_many_handshakes_go_on_at_once() {
+    let authority = Authority::new();
+    let settings = ["server.connections_per_address=0"];
+    let gateway = authority.gateway(&settings).await;
+    gateway.deploy("c-hello").await;
+    let mut pending = Vec::new();
+    for _ in 0..256 {
+        pending.push(TcpStream::connect(gateway.data()).await.unwrap());
+    }
+    gateway.metric_becomes("mayfly_connections", 257.0).await;
+    assert!(authority.connect(gateway.data(), "one.test", &[]).await.is_err());
+    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let counted = r#"mayfly_connections_ended_total{plane="data",reason="tls-handshakes"} 1"#;
+    assert!(metrics.text().contains(counted));
+    drop(pending);
+    let stream = eventually("there is a place again", async || {
+        authority.connect(gateway.data(), "one.test", &[]).await.ok()
+    });
+    assert!(get(&mut stream.await, "/f/c-hello/").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn h18_what_is_no_tls_is_refused_and_nothing_else_suffers() {
+    let authority = Authority::new();
+    let gateway = authority.gateway(&[]).await;
+    gateway.deploy("c-hello").await;
+    for said in
+        [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".as_slice(), &[0xff; 5000], b"\x16\x03\x00\xff\xff"]
+    {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        let _ = socket.write_all(said).await;
+        let _ = socket.shutdown().await;
+        let mut rest = Vec::new();
+        let _ = time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("open");
+        assert!(!rest.starts_with(b"HTTP/"), "{rest:?}");
+    }
+    let mut stream = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
+    assert!(get(&mut stream, "/f/c-hello/").await.contains("hello from c"));
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_while_connections_go_on() {
+    let authority = Authority::new();
+    let mut gateway = authority.gateway(&[]).await;
+    gateway.deploy("c-hello").await;
+    let mut kept = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
+    assert!(get(&mut kept, "/f/c-hello/").await.contains("hello from c"));
+
+    authority.write("two.test");
+    let becomes = async |host: &'static str| {
+        eventually("the certificate is the other", async || {
+            authority.connect(gateway.data(), host, &[]).await.ok()
+        })
+        .await
+    };
+    becomes("two.test").await;
+    assert!(authority.connect(gateway.data(), "one.test", &[]).await.is_err());
+
+    // At once, when it is said.
+    authority.write("three.test");
+    gateway.signal(Signal::HUP);
+    becomes("three.test").await;
+    assert!(get(&mut kept, "/f/c-hello/").await.contains("hello from c"));
+
+    // What is wrong is said, and changes nothing.
+    fs::write(authority.path("cert.pem"), "no certificate").unwrap();
+    eventually("it is said", async || {
+        gateway.log().contains("the certificate stays as it was").then_some(())
+    })
+    .await;
+    assert!(gateway.log().contains(&authority.path("cert.pem")));
+    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    assert!(!metrics.text().contains(r#"mayfly_reloads_total{outcome="failed"} 0"#));
+    becomes("three.test").await;
+    gateway.expect_errors();
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_stops_the_start() {
+    let authority = Authority::new();
+    let other = Authority::new();
+    let settings = [
+        format!("server.tls_cert={}", authority.path("cert.pem")),
+        format!("server.tls_key={}", other.path("key.pem")),
+    ];
+    let output = crate::test_gateway::run(serve(authority.files.path(), &settings)).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&other.path("key.pem")), "{said}");
+}
+
+fn serve(dir: &Path, settings: &[String]) -> std::process::Command {
+    let mut command = crate::test_gateway::mayfly(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(["--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command
+}
