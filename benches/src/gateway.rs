@@ -117,6 +117,8 @@ impl Gateway {
         for (flag, value) in [("--listen", data), ("--admin-listen", control)] {
             arguments.extend([flag.to_owned(), value.to_string()]);
         }
+        // Nobody sends requests here who would have to notice the end.
+        arguments.extend(["--set", "server.unready_ms=0"].map(String::from));
         for setting in &options.settings {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
