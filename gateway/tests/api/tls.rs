@@ -170,6 +170,7 @@ async fn h18_handshakes_that_do_not_end_are_not_waited_for() {
     let mut rest = Vec::new();
     let _ = time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("it stays open");
     assert_eq!(rest, b"");
+    gateway.metric_becomes("mayfly_connections_ended_total", 5.0).await;
     let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
     for counted in [r#"reason="tls-timeout"} 4"#, r#"reason="header-timeout"} 1"#] {
         let line = format!(r#"mayfly_connections_ended_total{{plane="data",{counted}"#);
