@@ -93,7 +93,7 @@ async fn h17_the_proxy_protocol_names_the_client_where_the_proxy_is_trusted() {
     for bytes in [get.as_slice(), b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", &header()[..20]] {
         assert_eq!(said(gateway.data(), bytes).await, "");
     }
-    assert_eq!(gateway.metric("mayfly_connections_ended_total").await, 3.0);
+    gateway.metric_becomes("mayfly_connections_ended_total", 3.0).await;
 }
 
 #[tokio::test]
