@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_named_for_what_they_are() {
+    fn u01_u02_other_files_are_named_for_what_they_are() {
         for (bytes, expected) in [
             (b"".as_slice(), "empty"),
             (b"\x7fELF\x02\x01\x01", "an ELF file"),
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_memories_are_refused_with_the_limit() {
+    fn u11_too_many_memories_are_refused_with_the_limit() {
         let refusal = inspect(&module(&format!("(module {})", "(memory 1)".repeat(5))));
         assert!(refusal.unwrap_err().to_string().contains("at most 4"));
     }
@@ -527,12 +527,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        fn u04_no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             drop(inspect(&bytes));
         }
 
         #[test]
-        fn no_damage_to_a_module_makes_it_panic(at in 0_usize..64, byte: u8, cut in 0_usize..64) {
+        fn u04_no_damage_to_a_module_makes_it_panic(at in 0_usize..64, byte: u8, cut in 0_usize..64) {
             let mut bytes = module(r#"(module (memory 1) (data (i32.const 0) "x")
                 (func (export "_start") (drop (i32.const 1))))"#);
             let len = bytes.len();

@@ -52,8 +52,8 @@ pub struct PoolConfig {
     pub compile: CompileConfig,
     /// What guests may call.
     pub outbound: OutboundConfig,
-    /// Bytes that resident functions may take, each its native code and [`BESIDES_CODE`]; the
-    /// least recently used leaves first.
+    /// Bytes that resident functions may take, each its native code and what there is besides;
+    /// the least recently used leaves first.
     pub resident_bytes: u64,
     /// Functions that may be loaded at once.
     pub loads: usize,

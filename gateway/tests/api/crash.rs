@@ -104,7 +104,7 @@ async fn c01_killed_while_a_worker_compiles() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_fails_one_deploy() {
+async fn u08_a_worker_that_is_killed_fails_one_deploy() {
     let gateway = TestGateway::start().await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).send());
     let pid = gateway.pid();
@@ -239,7 +239,7 @@ async fn c06_native_code_that_was_damaged_is_compiled_anew() {
 }
 
 #[tokio::test]
-async fn native_code_is_a_cache_that_may_be_deleted() {
+async fn c06_native_code_is_a_cache_that_may_be_deleted() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("hello-p3").await;

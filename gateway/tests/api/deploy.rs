@@ -44,7 +44,7 @@ async fn a_deploy_says_what_it_made_and_the_function_answers_at_once() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
+async fn c08_the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
@@ -78,7 +78,7 @@ async fn other_bytes_are_another_revision_that_answers_at_once() {
 }
 
 #[tokio::test]
-async fn d04_no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
+async fn d04_u16_no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
     let gateway = TestGateway::start().await;
     let revisions = [("c-hello", "hello from c\n"), ("hello-cgi", "hello from rust\n")];
     gateway.put("greet", guest(revisions[1].0)).send().await;
@@ -110,7 +110,7 @@ async fn d04_no_call_fails_while_revisions_change_and_none_is_old_after_the_answ
 }
 
 #[tokio::test]
-async fn a_call_in_flight_ends_on_the_revision_it_began_on() {
+async fn u16_a_call_in_flight_ends_on_the_revision_it_began_on() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-sleep").await;
     for change in [Method::PUT, Method::DELETE] {
@@ -150,7 +150,7 @@ async fn equal_bytes_with_other_settings_are_another_revision() {
 }
 
 #[tokio::test]
-async fn a_digest_that_was_sent_is_checked() {
+async fn u06_a_digest_that_was_sent_is_checked() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     let put =
@@ -166,7 +166,7 @@ async fn a_digest_that_was_sent_is_checked() {
 }
 
 #[tokio::test]
-async fn an_upload_must_be_sent_as_wasm() {
+async fn u14_an_upload_must_be_sent_as_wasm() {
     let gateway = TestGateway::start().await;
     let put = |name: &str, value: &str| {
         let put = gateway.control(Method::PUT, "/v1/functions/greet").body(guest("c-hello"));
@@ -186,7 +186,7 @@ async fn an_upload_must_be_sent_as_wasm() {
 }
 
 #[tokio::test]
-async fn only_dns_labels_are_names() {
+async fn u13_only_dns_labels_are_names() {
     let gateway = TestGateway::start().await;
     let long = "x".repeat(64);
     for name in [
@@ -221,7 +221,7 @@ async fn only_dns_labels_are_names() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_has_arrived() {
+async fn u05_what_is_too_large_is_refused_before_it_has_arrived() {
     let gateway = TestGateway::with(&["uploads.artifact_bytes=8192"]).await;
     let refused = gateway.put("greet", vec![0; 8193]).send().await;
     assert_eq!(refused.problem(), (413, "artifact-too-large"));
@@ -239,7 +239,7 @@ async fn what_is_too_large_is_refused_before_it_has_arrived() {
 }
 
 #[tokio::test]
-async fn what_is_no_function_is_refused_with_the_reason_and_leaves_nothing() {
+async fn u01_u02_u12_what_is_no_function_is_refused_with_the_reason_and_leaves_nothing() {
     let gateway = TestGateway::start().await;
     let whole = guest("hello");
     let cases: Vec<(&str, Vec<u8>, &str, &str)> = vec![
@@ -294,7 +294,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn one_artifact_is_compiled_once_however_many_ask() {
+async fn u15_one_artifact_is_compiled_once_however_many_ask() {
     let gateway = TestGateway::start().await;
     let wasm = Bytes::from(guest("hello"));
     let uploads = (0..20).map(|n| gateway.put(&format!("same-{n}"), wasm.clone()).send());
@@ -311,7 +311,7 @@ async fn one_artifact_is_compiled_once_however_many_ask() {
 }
 
 #[tokio::test]
-async fn concurrent_uploads_to_one_name_become_revisions_one_after_the_other() {
+async fn u15_concurrent_uploads_to_one_name_become_revisions_one_after_the_other() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello-cgi");
     let uploads = (0..20).map(|n| gateway.put("greet", distinct(&wasm, n)).send());

@@ -170,7 +170,7 @@ async fn an_idle_function_leaves_memory_and_comes_back_when_it_is_called() {
 }
 
 #[tokio::test]
-async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
+async fn c08_an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
     let mut gateway = TestGateway::start().await;
     gateway.expect_errors();
     gateway.deploy("c-hello").await;

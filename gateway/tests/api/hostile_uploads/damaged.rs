@@ -25,7 +25,7 @@ async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
 
 #[tokio::test]
 async fn u04_a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
-    let gateway = TestGateway::start().await;
+    let gateway = TestGateway::with(&["quotas.compiles_per_minute=100000"]).await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
     let whole = guest("c-hello-cgi");
@@ -43,5 +43,31 @@ async fn u04_a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
     });
     are_judged(&gateway, flips.collect()).await;
     canary.ends_unharmed().await;
+    gateway.no_uploads_left().await;
+}
+
+#[tokio::test]
+async fn u01_u02_u03_what_is_no_wasm_starts_no_compiler_and_native_code_is_never_run() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let mut uploads: Vec<(Vec<u8>, &str)> = vec![
+        (Vec::new(), "empty"),
+        (b"\x7fELF\x02\x01\x01".to_vec(), "an ELF file"),
+        (b"\xff\xd8\xff\xe0".to_vec(), "a JPEG picture"),
+        (b"<!doctype html><html></html>".to_vec(), "an HTML page"),
+        (b"(module (func (export \"_start\")))".to_vec(), "text format"),
+        (vec![0xa5; 1 << 20], "something unknown"),
+    ];
+    // Our own native code, which would run as it is if anybody ran it.
+    let code = gateway.files("code");
+    let native = code.iter().find(|path| path.extension().is_some_and(|is| is == "cwasm"));
+    uploads.push((std::fs::read(native.unwrap()).unwrap(), "native code made by Wasmtime"));
+    for (bytes, says) in uploads {
+        let refused = gateway.put("other", bytes).send().await;
+        assert_eq!(refused.problem(), (422, "invalid-wasm"), "{refused:?}");
+        assert!(refused.detail().contains(says), "{says}: {refused:?}");
+    }
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0, "that of c-hello");
+    assert_eq!(gateway.files("artifacts").len(), 1);
     gateway.no_uploads_left().await;
 }
