@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, CompileConfig, EngineConfig, Listeners, OutboundConfig, Pool, PoolConfig,
-    PoolMetrics, WaitingConfig,
+    ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, OutboundConfig, Pool,
+    PoolConfig, PoolMetrics, WaitingConfig,
 };
 use store::Store;
 use tokio::{
@@ -80,8 +80,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
 
     let store = open_store(&config).await?;
     let (lines, kept_lines) = mpsc::channel(guest_logs::CHANNEL_LINES);
-    let pool_metrics = PoolMetrics::register(&registry)?;
-    let pool = Arc::new(Pool::new(pool_config(&config)?, lines, pool_metrics.clone())?);
+    let (pool, pool_metrics) = start_pool(&config, lines, &registry, threads)?;
     let catalog = Arc::new(Catalog::load(&store, &config).await?);
     let quarantine = Quarantine::start(&registry, store.clone(), threads.control())?;
     let invoker_metrics = InvokerMetrics::register(&registry, pool_metrics)?;
@@ -106,6 +105,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
         store: store.clone(),
         catalog,
         pool: Arc::clone(&pool),
+        limits: Arc::new(config.numbers()),
         secrets: Secrets::load(&store, &pool).await?,
         public_base: config.public_base(data_server.addr()).into(),
     };
@@ -144,6 +144,23 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the pool, and counts the tasks of every runtime there is.
+fn start_pool(
+    config: &Config,
+    lines: mpsc::Sender<LogLine>,
+    registry: &Registry,
+    threads: &Threads,
+) -> anyhow::Result<(Arc<Pool>, PoolMetrics)> {
+    let metrics = PoolMetrics::register(registry)?;
+    let pool = Arc::new(Pool::new(pool_config(config)?, lines, metrics.clone())?);
+    registry.register(Box::new(telemetry::Tasks::of(vec![
+        ("data", threads.data().clone()),
+        ("long", pool.long_threads().clone()),
+        ("control", threads.control().clone()),
+    ])?))?;
+    Ok((pool, metrics))
 }
 
 /// Where guests cannot call.
@@ -189,7 +206,9 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         engine: EngineConfig {
             instances: u32::try_from(config.pool.instances)?,
             memory_bytes_max: config.ceilings.memory_bytes,
+            keep_bytes: config.pool.keep_bytes,
             async_engine: config.pool.async_engine,
+            guest: config.guests.limits(),
         },
         compile: CompileConfig {
             worker: own_binary()?,
@@ -203,6 +222,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             deploys_per_minute: config.quotas.compiles_per_minute,
         },
         outbound: outbound_config(&config.outbound)?,
+        memory_bytes: config.pool.memory_budget(),
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
         queue: config.pool.queue,

@@ -13,8 +13,8 @@ use std::{
 
 use arc_swap::ArcSwapWeak;
 use runtime_pool::{
-    ArtifactDigest, Credential, Function, FunctionKey, Grant, Isolation, Limits, NotACredential,
-    Source,
+    ArtifactDigest, Credential, Function, FunctionKey, Grant, GuestLimits, Isolation, Limits,
+    NotACredential, Source,
 };
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
 
@@ -115,6 +115,7 @@ pub(crate) struct Catalog {
     store: Store,
     defaults: FunctionLimits,
     ceilings: FunctionLimits,
+    guest: GuestLimits,
     /// Whether answers say how they came about, where the owner has not said.
     timing: bool,
 }
@@ -129,6 +130,7 @@ impl Catalog {
             store: store.clone(),
             defaults: config.limits.clone(),
             ceilings: config.ceilings.clone(),
+            guest: config.guests.limits(),
             timing: config.server.timing,
         };
         for function in store.all_active().await? {
@@ -248,6 +250,7 @@ impl Catalog {
                 .unwrap_or(defaults.response_bytes)
                 .min(ceilings.response_bytes),
             log_bytes: defaults.log_bytes,
+            guest: self.guest,
         }
     }
 

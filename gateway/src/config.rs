@@ -17,18 +17,20 @@ mod show;
 pub(crate) mod sizes;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 pub(crate) use self::layers::Settings;
 pub use self::{
     error::{ConfigError, Origin},
     sections::{
-        CompileSection, FunctionLimits, LogFormat, LogsSection, MetricsSection, OutboundSection,
-        PoolSection, QuotasSection, ServerSection, UploadsSection,
+        CompileSection, FunctionLimits, GuestsSection, LogFormat, LogsSection, MetricsSection,
+        OutboundSection, PoolSection, QuotasSection, ServerSection, UploadsSection,
     },
 };
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub limits: FunctionLimits,
     /// The most that an owner may ask for.
     pub ceilings: FunctionLimits,
+    /// What holds for the guests of all functions alike.
+    pub guests: GuestsSection,
     /// Functions and instances in memory.
     pub pool: PoolSection,
     /// The compiler and its child process.
@@ -80,6 +84,7 @@ impl Default for Config {
             insecure_admin: false,
             limits: FunctionLimits::defaults(),
             ceilings: FunctionLimits::ceilings(),
+            guests: GuestsSection::default(),
             pool: PoolSection::default(),
             compile: CompileSection::default(),
             uploads: UploadsSection::default(),
@@ -158,6 +163,28 @@ impl Config {
         differ.map(|((key, _), _)| key.to_owned()).collect()
     }
 
+    /// Every setting that is a number, by section, as it holds: those that stand for something else
+    /// are what they stand for.
+    #[must_use]
+    pub fn numbers(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut held = self.clone();
+        held.pool.memory_bytes = self.pool.memory_budget();
+        held.pool.loads = self.pool.load_count();
+        held.compile.jobs = self.compile.job_count();
+        held.server.workers = self.server.worker_count();
+        held.server.connections_per_address = self.server.connections_per_address_max();
+        let sections = Table::try_from(&held).unwrap_or_default();
+        let numbers = |section: &Table| -> BTreeMap<String, u64> {
+            let number = |value: &Value| u64::try_from(value.as_integer()?).ok();
+            section.iter().filter_map(|(key, value)| Some((key.clone(), number(value)?))).collect()
+        };
+        sections
+            .iter()
+            .filter_map(|(name, section)| Some((name.clone(), numbers(section.as_table()?))))
+            .filter(|(_, numbers)| !numbers.is_empty())
+            .collect()
+    }
+
     /// The base of the URLs in answers, without a slash at its end.
     ///
     /// `bound` is the address that the data plane really got: it differs from
@@ -224,6 +251,21 @@ mod tests {
         let path = Path::new("/nowhere/mayfly.toml");
         let error = Config::load(Some(path), std::iter::empty(), &Flags::default()).unwrap_err();
         assert_eq!(error.to_string(), "reading /nowhere/mayfly.toml");
+    }
+
+    #[test]
+    fn the_numbers_are_all_that_have_a_range_as_they_hold() {
+        let config = Config::default();
+        let numbers = config.numbers();
+        let shown: Vec<String> = numbers
+            .iter()
+            .flat_map(|(section, keys)| keys.keys().map(move |key| format!("{section}.{key}")))
+            .collect();
+        let settings = Settings::defaults();
+        let integers = settings.iter().filter(|(_, setting)| setting.value.is_integer());
+        assert_eq!(shown, integers.map(|(key, _)| key.to_owned()).collect::<Vec<_>>());
+        assert_eq!(numbers["limits"]["cpu_ms"], 1_000);
+        assert_eq!(numbers["pool"]["memory_bytes"], config.pool.memory_budget());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The control plane's routes. If it can be called there, it is on this page.
 
 mod functions;
+mod limits;
 mod logs;
 mod probes;
 mod revisions;
@@ -9,7 +10,7 @@ mod tokens;
 mod view;
 mod warm_view;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
@@ -52,6 +53,8 @@ pub(crate) struct Functions {
     pub(crate) store: Store,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pool: Arc<Pool>,
+    /// What the node allows, by section.
+    pub(crate) limits: Arc<BTreeMap<String, BTreeMap<String, u64>>>,
     pub(crate) secrets: Secrets,
     /// What functions' addresses begin with, without a slash at its end.
     pub(crate) public_base: Arc<str>,
@@ -117,6 +120,7 @@ pub(crate) fn control_plane(
         .routes(routes!(functions::artifact))
         .routes(routes!(revisions::list))
         .routes(routes!(logs::list))
+        .routes(routes!(limits::show))
         .with_state(functions.clone());
     let deploy = OpenApiRouter::new()
         .routes(routes!(functions::deploy, functions::change, functions::delete))

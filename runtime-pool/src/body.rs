@@ -6,19 +6,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use http::{HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use tokio::{sync::oneshot, task::AbortHandle};
 use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
-use crate::{error::Limit, guest_log::FunctionLog, metrics::PoolMetrics, run::Run};
-
-/// Small writes are merged up to this many bytes before they leave: the protocol layers spend
-/// hundreds of bytes on each frame, whatever its size.
-const MERGE_BYTES: usize = 8 << 10;
-/// Writes of nothing that a guest may make before it is taken for an attack.
-const EMPTY_WRITES: u32 = 10_000;
+use crate::{Limits, error::Limit, run::Run, stream::Streaming};
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -97,51 +91,6 @@ enum Inner {
     Stream(Box<Streaming>),
 }
 
-/// A body whose guest still works.
-#[derive(Debug)]
-pub(crate) struct Streaming {
-    pub(crate) head: BytesMut,
-    pub(crate) rest: Limited,
-    pub(crate) guest: GuestTask,
-    pub(crate) cut: Cut,
-}
-
-/// Says that a response broke off after its head was sent.
-#[derive(Debug)]
-pub(crate) struct Cut {
-    pub(crate) metrics: PoolMetrics,
-    pub(crate) log: Arc<FunctionLog>,
-    pub(crate) invocation: u128,
-}
-
-impl Cut {
-    fn record(&self, error: &BodyError) {
-        self.metrics.responses_cut.inc();
-        if let BodyError::Limit(limit) = error {
-            self.metrics.limit_hit(*limit);
-            self.log.system(self.invocation, &error.to_string());
-        }
-    }
-}
-
-/// The task in which a guest goes on after the head of its response.
-#[derive(Debug)]
-pub(crate) struct GuestTask {
-    pub(crate) abort: AbortHandle,
-    /// Tells the task that the body has reached its end.
-    pub(crate) ended: Option<oneshot::Sender<()>>,
-}
-
-impl Drop for GuestTask {
-    fn drop(&mut self) {
-        // Somebody still holds the end: the client has left, or the response was cut, and nobody
-        // wants the rest. Otherwise the task gives the guest a moment and then ends itself.
-        if self.ended.is_some() {
-            self.abort.abort();
-        }
-    }
-}
-
 impl ResponseBody {
     /// A body that is there already.
     pub fn full(bytes: Bytes) -> Self {
@@ -180,48 +129,6 @@ impl Body for ResponseBody {
     }
 }
 
-impl Streaming {
-    /// Merges what is there up to [`MERGE_BYTES`], but never waits with something in hand.
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        while self.head.len() < MERGE_BYTES && self.guest.ended.is_some() {
-            match self.rest.poll_frame(cx) {
-                Poll::Pending if self.head.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
-                Poll::Ready(None) => self.end(),
-                Poll::Ready(Some(Err(error))) => {
-                    self.cut.record(&error);
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if self.head.is_empty() && data.len() >= MERGE_BYTES => {
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
-                    }
-                    Ok(data) => self.head.extend_from_slice(&data),
-                    Err(trailers) => {
-                        self.rest.keep_trailers(trailers);
-                        self.end();
-                    }
-                },
-            }
-        }
-        if !self.head.is_empty() {
-            let data = self.head.split().freeze();
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        Poll::Ready(self.rest.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
-    }
-
-    fn end(&mut self) {
-        if let Some(ended) = self.guest.ended.take() {
-            // The task may have ended first, with the guest.
-            let _ = ended.send(());
-        }
-    }
-}
-
 /// A guest's body as it comes, with its limits and its claims checked.
 #[derive(Debug)]
 pub(crate) struct Limited {
@@ -229,14 +136,25 @@ pub(crate) struct Limited {
     left: u64,
     /// What the guest's `content-length` still promises.
     promised: Option<u64>,
+    /// Writes of nothing that the guest may still make.
     empty_writes: u32,
-    trailers: Option<http::HeaderMap>,
     run: Arc<Run>,
 }
 
 impl Limited {
-    pub(crate) fn new(body: WasiBody, promised: Option<u64>, max: u64, run: Arc<Run>) -> Self {
-        Self { body, left: max, promised, empty_writes: 0, trailers: None, run }
+    pub(crate) fn new(
+        body: WasiBody,
+        promised: Option<u64>,
+        limits: &Limits,
+        run: Arc<Run>,
+    ) -> Self {
+        Self {
+            body,
+            left: limits.response_bytes,
+            promised,
+            empty_writes: limits.guest.empty_writes,
+            run,
+        }
     }
 
     /// The next frame that is not empty. An end is the end only if the guest meant it.
@@ -252,7 +170,7 @@ impl Limited {
                         Err(error) => Err(error),
                     },
                     Some(len) => self.count(len as u64).map(|()| frame),
-                    None => self.check_end().map(|()| frame),
+                    None => self.check_trailers(&frame).map(|()| frame),
                 },
                 Some(Err(_)) => Err(BodyError::Function),
                 None => match self.check_end() {
@@ -264,11 +182,6 @@ impl Limited {
         }
     }
 
-    /// Trailers leave after the data that was collected before them.
-    pub(crate) fn keep_trailers(&mut self, frame: Frame<Bytes>) {
-        self.trailers = frame.into_trailers().ok();
-    }
-
     fn count(&mut self, len: u64) -> Result<(), BodyError> {
         self.left = self.left.checked_sub(len).ok_or(BodyError::Limit(Limit::ResponseBytes))?;
         if let Some(promised) = &mut self.promised {
@@ -278,11 +191,17 @@ impl Limited {
     }
 
     fn count_empty_write(&mut self) -> Result<(), BodyError> {
-        self.empty_writes += 1;
-        if self.empty_writes > EMPTY_WRITES {
-            Err(BodyError::Limit(Limit::EmptyWrites))
-        } else {
-            Ok(())
+        let left = self.empty_writes.checked_sub(1);
+        self.empty_writes = left.ok_or(BodyError::Limit(Limit::EmptyWrites))?;
+        Ok(())
+    }
+
+    /// Trailers must not claim what only a head may say.
+    fn check_trailers(&self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        self.check_end()?;
+        match frame.trailers_ref() {
+            Some(trailers) if trailers.keys().any(belongs_to_a_head) => Err(BodyError::Function),
+            _ => Ok(()),
         }
     }
 
@@ -293,4 +212,24 @@ impl Limited {
             Ok(())
         }
     }
+}
+
+/// Whether a field says where a message ends, who it is for or how it is to be read: in trailers it
+/// comes too late, and whoever believed it would read another message than we have sent.
+fn belongs_to_a_head(name: &HeaderName) -> bool {
+    const HEAD_ONLY: [HeaderName; 12] = [
+        header::AUTHORIZATION,
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::SET_COOKIE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    HEAD_ONLY.contains(name)
 }

@@ -5,6 +5,7 @@
 //! thread's CPU clock, so that a guest does not pay for the time its thread was preempted.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -12,6 +13,11 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::engine::EPOCH_TICK;
+
+thread_local! {
+    /// When the poll began that this thread is in.
+    static POLL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// Shared by an invocation's future, which is polled, and its store's epoch callback.
 ///
@@ -33,10 +39,22 @@ impl CpuMeter {
     pub(crate) fn tick(&self) -> Duration {
         let now = thread_cpu_ns();
         let last = self.tick_ns.swap(now, Relaxed);
-        // Before the first tick at most one epoch has passed since the poll began.
-        let spent = if last == 0 { EPOCH_TICK.as_nanos() as u64 } else { now - last };
+        let spent = match last {
+            // The first tick of a guest that had waited comes right away, because the epoch went
+            // on meanwhile; that of one that had not comes after an epoch at the latest.
+            0 => {
+                let polled = POLL.get().map_or(EPOCH_TICK, |started| started.elapsed());
+                polled.min(EPOCH_TICK).as_nanos() as u64
+            }
+            last => now - last,
+        };
         self.used_ns.fetch_add(spent, Relaxed);
         self.used()
+    }
+
+    /// Called at the beginning of each poll.
+    pub(crate) fn begin_poll(started: Instant) {
+        POLL.set(Some(started));
     }
 
     /// Called at the end of each poll.

@@ -15,25 +15,22 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
-use crate::{artifact::Kind, error::StartError, limits::TABLE_ELEMENTS, mend::mend};
+use crate::{artifact::Kind, error::StartError, limits::GuestLimits, mend::mend};
 
 pub(crate) use self::counts::{CORE_INSTANCES, MEMORIES, TABLES};
 
 /// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 
-/// Stack for guest code. A guest that needs more traps with a stack overflow.
-const WASM_STACK_BYTES: usize = 512 << 10;
-/// The whole stack of a fiber: the guest's part and the host's own frames.
-const FIBER_STACK_BYTES: usize = 2 << 20;
+/// What a fiber's stack has besides the guest's part: the host's own frames.
+const HOST_STACK_BYTES: usize = (2 << 20) - (512 << 10);
 /// Address space that the memory of a guest in the compile worker has to grow into before it must
 /// be moved.
 const GROWTH_BYTES: u64 = 64 << 20;
 /// Metadata that one component instance may need in the host.
 const INSTANCE_BYTES: usize = 1 << 20;
-/// Memory and tables of a freed slot that stay mapped and are reset by the kernel's scan of
-/// written pages. Chosen by measurement; without that scan it would be slower than none.
-const RESIDENT_BYTES: usize = 32 << 20;
+/// Tables of a freed slot that stay mapped and are reset by the kernel's scan of written pages.
+/// Chosen by measurement; without that scan it would be slower than none.
 const RESIDENT_TABLE_BYTES: usize = 64 << 10;
 /// Freed slots to unmap at once where the kernel cannot scan. Chosen by measurement.
 const DECOMMIT_BATCH: usize = 128;
@@ -45,8 +42,26 @@ pub struct EngineConfig {
     pub instances: u32,
     /// The largest linear memory of any function, in bytes.
     pub memory_bytes_max: usize,
+    /// What a freed slot keeps of its memory, to be reset instead of given back.
+    pub keep_bytes: usize,
     /// Whether the engine for WASI 0.3 exists.
     pub async_engine: bool,
+    /// What holds for all guests.
+    pub guest: GuestLimits,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            instances: 1_000,
+            memory_bytes_max: 512 << 20,
+            // Chosen by measurement: JavaScript and Python write about 7 MiB to answer a request.
+            // As many as ever ran at once may keep this much each.
+            keep_bytes: 8 << 20,
+            async_engine: true,
+            guest: GuestLimits::default(),
+        }
+    }
 }
 
 /// Which of the two engines runs a guest.
@@ -66,7 +81,7 @@ impl Kind {
 }
 
 /// Settings that decide what native code looks like: the same where it is made and where it runs.
-fn code_config(kind: EngineKind) -> Config {
+fn code_config(kind: EngineKind, stack_bytes: usize) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -81,8 +96,8 @@ fn code_config(kind: EngineKind) -> Config {
         .wasm_memory64(false)
         .wasm_stack_switching(false)
         .gc_support(false)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(FIBER_STACK_BYTES)
+        .max_wasm_stack(stack_bytes)
+        .async_stack_size(stack_bytes + HOST_STACK_BYTES)
         // Fixed here, so that RUST_BACKTRACE and WASMTIME_BACKTRACE_DETAILS decide nothing.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         // Names in backtraces need neither; both make native code larger and slower to load.
@@ -98,13 +113,13 @@ fn code_config(kind: EngineKind) -> Config {
 /// An engine that only compiles. It reserves no memory, so that it starts under a small limit of
 /// address space, and its native code loads in the pooled engine of the same kind.
 pub(crate) fn compiling_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
-    wasmtime::Engine::new(&code_config(kind))
+    wasmtime::Engine::new(&code_config(kind, GuestLimits::default().stack_bytes))
 }
 
 /// An engine for running a guest's start-up in the compile worker, whose address space is small and
 /// whose CPU time the kernel counts. What it computes is the same on every machine.
 pub(crate) fn initialising_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
-    let mut config = code_config(kind);
+    let mut config = code_config(kind, GuestLimits::default().stack_bytes);
     config
         .epoch_interruption(false)
         .memory_init_cow(false)
@@ -137,17 +152,17 @@ pub(crate) fn pooled_engine(
         .max_memories_per_module(MEMORIES)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(config.guest.table_elements)
         .max_memory_size(config.memory_bytes_max);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pooling
             .pagemap_scan(Enabled::Yes)
-            .linear_memory_keep_resident(RESIDENT_BYTES)
+            .linear_memory_keep_resident(config.keep_bytes)
             .table_keep_resident(RESIDENT_TABLE_BYTES);
     } else {
         pooling.decommit_batch_size(DECOMMIT_BATCH);
     }
-    let mut engine_config = code_config(kind);
+    let mut engine_config = code_config(kind, config.guest.stack_bytes);
     engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
     let engine = wasmtime::Engine::new(&engine_config)
         .map_err(|cause| StartError { what: "reserving the pool of instances", cause })?;
@@ -199,7 +214,7 @@ mod tests {
 
     #[test]
     fn c07_every_change_of_an_engine_makes_other_native_code() {
-        let lean = code_config(EngineKind::Lean);
+        let lean = code_config(EngineKind::Lean, GuestLimits::default().stack_bytes);
         let engine = |change: fn(&mut Config) -> &mut Config| {
             let mut config = lean.clone();
             change(&mut config);

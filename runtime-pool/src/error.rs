@@ -15,27 +15,29 @@ pub enum Fault {
     Platform,
 }
 
-/// A limit that an invocation can hit. Its name is that of the setting.
+/// A limit that an invocation can hit, by the setting that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// `memory_bytes`.
     Memory,
+    /// `pool.memory_bytes`.
+    NodeMemory,
     /// `cpu_ms`.
     Cpu,
     /// `timeout_ms`.
     Timeout,
     /// `response_bytes`.
     ResponseBytes,
-    /// `log_bytes` or the function's share of log lines per second.
+    /// `log_bytes`.
     LogBytes,
+    /// `guests.log_bytes_per_second`.
+    LogRate,
     /// `concurrency` and `queue`.
     Concurrency,
     /// `pool.instances`.
     Instances,
     /// `pool.queue`.
     Queue,
-    /// The number of writes of no bytes at all to a body.
-    EmptyWrites,
     /// `outbound.per_invocation`.
     OutboundRequests,
     /// `outbound.at_once`: the request waited.
@@ -47,45 +49,117 @@ pub enum Limit {
     OutboundResponseHead,
     /// `outbound.response_bytes`.
     OutboundResponseBytes,
+    /// `guests.stack_bytes`.
+    Stack,
+    /// `guests.table_elements`.
+    TableElements,
+    /// `guests.host_resources`.
+    HostResources,
+    /// `guests.component_handles`.
+    ComponentHandles,
+    /// `guests.hostcall_bytes`, `guests.preview1_hostcall_bytes`.
+    HostcallBytes,
+    /// `guests.field_bytes`.
+    FieldBytes,
+    /// `guests.random_bytes`.
+    RandomBytes,
+    /// `guests.empty_writes`.
+    EmptyWrites,
+    /// `guests.after_response_ms`.
+    AfterResponse,
 }
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
         Self::Memory,
+        Self::NodeMemory,
         Self::Cpu,
         Self::Timeout,
         Self::ResponseBytes,
         Self::LogBytes,
+        Self::LogRate,
         Self::Concurrency,
         Self::Instances,
         Self::Queue,
-        Self::EmptyWrites,
         Self::OutboundRequests,
         Self::OutboundAtOnce,
         Self::OutboundTime,
         Self::OutboundResponseHead,
         Self::OutboundResponseBytes,
+        Self::Stack,
+        Self::TableElements,
+        Self::HostResources,
+        Self::ComponentHandles,
+        Self::HostcallBytes,
+        Self::FieldBytes,
+        Self::RandomBytes,
+        Self::EmptyWrites,
+        Self::AfterResponse,
     ];
 
     /// The name used as a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::NodeMemory => "node_memory",
             Self::Cpu => "cpu",
             Self::Timeout => "timeout",
             Self::ResponseBytes => "response_bytes",
             Self::LogBytes => "log_bytes",
+            Self::LogRate => "log_bytes_per_second",
             Self::Concurrency => "concurrency",
             Self::Instances => "instances",
             Self::Queue => "queue",
-            Self::EmptyWrites => "empty_writes",
             Self::OutboundRequests => "outbound_requests",
             Self::OutboundAtOnce => "outbound_at_once",
             Self::OutboundTime => "outbound_time",
             Self::OutboundResponseHead => "outbound_response_head",
             Self::OutboundResponseBytes => "outbound_response_bytes",
+            Self::Stack => "stack_bytes",
+            Self::TableElements => "table_elements",
+            Self::HostResources => "host_resources",
+            Self::ComponentHandles => "component_handles",
+            Self::HostcallBytes => "hostcall_bytes",
+            Self::FieldBytes => "field_bytes",
+            Self::RandomBytes => "random_bytes",
+            Self::EmptyWrites => "empty_writes",
+            Self::AfterResponse => "after_response",
         }
+    }
+
+    /// The name of what an invocation comes to that failed by it.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Memory => "memory-limit",
+            Self::NodeMemory => "node-memory",
+            Self::Cpu => "cpu-limit",
+            Self::Timeout => "timeout",
+            Self::ResponseBytes => "response-too-large",
+            Self::EmptyWrites => "empty-writes",
+            Self::Stack => "stack-overflow",
+            Self::HostResources | Self::ComponentHandles => "resource-limit",
+            Self::HostcallBytes | Self::RandomBytes => "hostcall-limit",
+            Self::FieldBytes => "header-limit",
+            Self::Concurrency => "concurrency-limit",
+            Self::Instances => "instance-limit",
+            Self::Queue => "queue-limit",
+            // These end no invocation by themselves.
+            Self::TableElements
+            | Self::LogBytes
+            | Self::LogRate
+            | Self::AfterResponse
+            | Self::OutboundRequests
+            | Self::OutboundAtOnce
+            | Self::OutboundTime
+            | Self::OutboundResponseHead
+            | Self::OutboundResponseBytes => "function-failed",
+        }
+    }
+
+    /// Whether it is counted when the guest is refused more, and not by what comes of that.
+    pub(crate) fn is_refused_growth(self) -> bool {
+        matches!(self, Self::Memory | Self::NodeMemory | Self::TableElements)
     }
 }
 
@@ -221,6 +295,9 @@ pub enum InvokeError {
     /// The node has no instance left to give.
     #[error("the node runs as many instances as it may")]
     Instances,
+    /// The node has no linear memory left to give, and the guest could not go on without.
+    #[error("the node's instances have as much memory as they may")]
+    NodeMemory,
     /// The invocation used up its CPU time.
     #[error("the invocation used up its CPU time of {0:?}")]
     Cpu(std::time::Duration),
@@ -232,9 +309,12 @@ pub enum InvokeError {
     Failed {
         /// The trap and its wasm backtrace, or the exit code.
         detail: String,
-        /// Whether it had been refused memory before.
-        out_of_memory: bool,
+        /// The limit that explains it.
+        limit: Option<Limit>,
     },
+    /// The guest's response broke a limit before anything of it was sent.
+    #[error("the function's response hit its limit: {}", .0.as_str())]
+    ResponseLimit(Limit),
     /// The guest returned without a response, or with one that is none.
     #[error("the function gave no valid response: {0}")]
     NoResponse(String),
@@ -251,10 +331,16 @@ impl InvokeError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Request(_) => Fault::Caller,
-            Self::Cpu(_) | Self::Timeout(_) | Self::Failed { .. } | Self::NoResponse(_) => {
-                Fault::Function
-            }
-            Self::Concurrency | Self::Queue | Self::Instances | Self::Start(_) => Fault::Platform,
+            Self::Cpu(_)
+            | Self::Timeout(_)
+            | Self::Failed { .. }
+            | Self::ResponseLimit(_)
+            | Self::NoResponse(_) => Fault::Function,
+            Self::Concurrency
+            | Self::Queue
+            | Self::Instances
+            | Self::NodeMemory
+            | Self::Start(_) => Fault::Platform,
         }
     }
 
@@ -264,10 +350,12 @@ impl InvokeError {
             Self::Concurrency => Some(Limit::Concurrency),
             Self::Queue => Some(Limit::Queue),
             Self::Instances => Some(Limit::Instances),
+            Self::NodeMemory => Some(Limit::NodeMemory),
             Self::Cpu(_) => Some(Limit::Cpu),
             Self::Timeout(_) => Some(Limit::Timeout),
-            Self::Failed { out_of_memory: true, .. } => Some(Limit::Memory),
-            Self::Failed { .. } | Self::NoResponse(_) | Self::Request(_) | Self::Start(_) => None,
+            Self::Failed { limit, .. } => *limit,
+            Self::ResponseLimit(limit) => Some(*limit),
+            Self::NoResponse(_) | Self::Request(_) | Self::Start(_) => None,
         }
     }
 
@@ -277,16 +365,29 @@ impl InvokeError {
             Self::Concurrency => "concurrency-limit",
             Self::Queue => "queue-limit",
             Self::Instances => "instance-limit",
+            Self::NodeMemory => "node-memory",
             Self::Cpu(_) => "cpu-limit",
             Self::Timeout(_) => "timeout",
-            Self::Failed { out_of_memory: true, .. } => "memory-limit",
-            Self::Failed { .. } => "function-failed",
+            Self::Failed { limit: Some(limit), .. } | Self::ResponseLimit(limit) => limit.outcome(),
+            Self::Failed { limit: None, .. } => "function-failed",
             Self::NoResponse(_) => "no-response",
             Self::Request(_) => "bad-request",
             Self::Start(_) => "start-failed",
         }
     }
 }
+
+/// The error an epoch callback raises when a guest holds too many header fields.
+#[derive(Debug)]
+pub(crate) struct HeadersExceeded;
+
+impl fmt::Display for HeadersExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many header fields are held at once")
+    }
+}
+
+impl std::error::Error for HeadersExceeded {}
 
 /// The error an epoch callback raises when the CPU time is used up.
 #[derive(Debug)]

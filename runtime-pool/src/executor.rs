@@ -6,11 +6,13 @@ pub(crate) mod cgi_head;
 pub(crate) mod http;
 pub(crate) mod http_async;
 
-use wasmtime::PoolConcurrencyLimitError;
+use wasmtime::{PoolConcurrencyLimitError, Trap, component::ResourceTableError};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::{
-    InvokeError,
-    error::CpuExceeded,
+    InvokeError, Limit,
+    error::{CpuExceeded, HeadersExceeded},
     host::{Control, Controlled},
 };
 
@@ -19,15 +21,60 @@ fn guest_error(
     error: &wasmtime::Error,
     store: &mut wasmtime::Store<impl Controlled>,
 ) -> InvokeError {
-    guest_error_with(error, store.data_mut().control())
-}
-
-fn guest_error_with(error: &wasmtime::Error, control: &Control) -> InvokeError {
+    let control = store.data_mut().control();
     if error.is::<CpuExceeded>() {
         return InvokeError::Cpu(control.cpu_limit());
     }
-    let out_of_memory = control.limiter.memory_refused;
-    InvokeError::Failed { detail: format!("{error:?}"), out_of_memory }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return exited(*status, control);
+    }
+    failed(format!("{error:?}"), limit_of(error), control)
+}
+
+/// A guest that exits gives no response, whatever the status says.
+fn exited(status: i32, control: &Control) -> InvokeError {
+    let detail = format!("it exited with status {status}");
+    match control.refused_memory() {
+        None => InvokeError::NoResponse(detail),
+        Some(_) => failed(detail, None, control),
+    }
+}
+
+/// A failure without an explanation of its own is explained by memory that was refused before.
+fn failed(detail: String, limit: Option<Limit>, control: &Control) -> InvokeError {
+    match limit.or(control.refused_memory()) {
+        Some(Limit::NodeMemory) => InvokeError::NodeMemory,
+        limit => InvokeError::Failed { detail, limit },
+    }
+}
+
+/// The limit that an error says was hit.
+fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
+    if error.downcast_ref() == Some(&Trap::StackOverflow) {
+        return Some(Limit::Stack);
+    }
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return Some(Limit::HostResources);
+    }
+    if error.is::<HeadersExceeded>() {
+        return Some(Limit::FieldBytes);
+    }
+    if matches!(
+        error.downcast_ref(),
+        Some(FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields)
+    ) {
+        return Some(Limit::FieldBytes);
+    }
+    // Wasmtime keeps the types of these to itself; the tests of hostile guests would notice another
+    // wording.
+    let cause = error.root_cause().to_string();
+    [
+        ("fuel allocated for hostcalls has been exhausted", Limit::HostcallBytes),
+        ("store handle limit exceeded", Limit::ComponentHandles),
+        ("requested len", Limit::RandomBytes),
+    ]
+    .into_iter()
+    .find_map(|(said, limit)| cause.contains(said).then_some(limit))
 }
 
 /// What an error from the engine means while the instance is made.
@@ -37,8 +84,10 @@ pub(crate) fn start_error(
 ) -> InvokeError {
     if error.is::<PoolConcurrencyLimitError>() {
         InvokeError::Instances
-    } else if error.is::<wasmtime::Trap>() || error.is::<CpuExceeded>() {
+    } else if error.is::<Trap>() || error.is::<CpuExceeded>() {
         guest_error(error, store)
+    } else if store.data_mut().control().refused_memory() == Some(Limit::NodeMemory) {
+        InvokeError::NodeMemory
     } else {
         InvokeError::Start(format!("{error:#}"))
     }

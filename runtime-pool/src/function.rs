@@ -19,6 +19,7 @@ use crate::{
     instance::{AnyGuest, Instance},
     invocation::{Drive, drive},
     key::CodeKey,
+    limits::NodeMemory,
     link::Linked,
     long::Lane,
     metrics::{GaugeGuard, PoolMetrics},
@@ -105,6 +106,10 @@ pub struct Function {
     waiting: Waiting,
     log: Arc<FunctionLog>,
     lane: Arc<Lane>,
+    /// The node's, of which its instances take.
+    memory: NodeMemory,
+    /// What its guests' clocks count from.
+    since: Instant,
     metrics: PoolMetrics,
     cpu_seconds: prometheus::Counter,
     graveyard: mpsc::Sender<Linked>,
@@ -117,6 +122,7 @@ pub(crate) struct Surroundings {
     pub(crate) lane: Lane,
     pub(crate) budget: Arc<Budget>,
     pub(crate) line: Arc<Line>,
+    pub(crate) memory: NodeMemory,
     pub(crate) metrics: PoolMetrics,
     /// Where code goes that nobody needs any more.
     pub(crate) graveyard: mpsc::Sender<Linked>,
@@ -130,7 +136,8 @@ impl Function {
         source: Source,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings { policy, log, lane, budget, line, metrics, graveyard } = surroundings;
+        let Surroundings { policy, log, lane, budget, line, memory, metrics, graveyard } =
+            surroundings;
         metrics.resident_functions.inc();
         metrics.resident_bytes.add(code_bytes as f64);
         Self {
@@ -152,6 +159,8 @@ impl Function {
             log: Arc::new(log),
             cpu_seconds: metrics.cpu_seconds.with_label_values(&[&*source.label]),
             lane: Arc::new(lane),
+            memory,
+            since: Instant::now(),
             metrics,
             graveyard,
         }
@@ -203,7 +212,7 @@ impl Function {
             Ok((_, start)) => self.note_demand(start),
             Err(error) => {
                 if let Some(limit) = error.limit() {
-                    self.metrics.limit_hit(limit);
+                    self.metrics.limit_ended(limit);
                 }
                 // Nobody's log grows because many callers wait for one function.
                 if error.fault() == crate::Fault::Function {
@@ -262,6 +271,7 @@ impl Function {
     /// Gives back what an invocation occupied, and accounts for its CPU time.
     fn leave(&self, run: &Run) {
         self.cpu_seconds.inc_by(run.meter.used().as_secs_f64());
+        run.refused().for_each(|limit| self.metrics.limit_hit(limit));
         self.metrics.live_instances.dec();
         self.slots.give_back();
     }
@@ -308,7 +318,9 @@ impl Function {
         let since = Instant::now();
         let instance = match self.make(run, invocation).await {
             // Those that wait for others are worth less than one that is needed now.
-            Err(InvokeError::Instances) if self.waiting.budget().release() => {
+            Err(InvokeError::Instances | InvokeError::NodeMemory)
+                if self.waiting.budget().release() =>
+            {
                 self.make(run, invocation).await
             }
             other => other,
@@ -319,9 +331,9 @@ impl Function {
 
     /// Makes an instance.
     async fn make(&self, run: &Arc<Run>, invocation: u128) -> Result<Instance, InvokeError> {
-        let control = Control::new(&self.limits, Arc::clone(run));
+        let control = Control::new(&self.limits, self.memory.clone(), Arc::clone(run));
         let log = InvocationLog::new(Arc::clone(&self.log), invocation, self.limits.log_bytes);
-        let mut wasi = host::wasi(&self.environment, &log);
+        let mut wasi = self.wasi(&self.environment, &log);
         let host = |mut wasi: WasiCtxBuilder, control| {
             let outbound = Outbound::new(Arc::clone(&self.policy), Arc::clone(&log));
             Host::new(wasi.build(), outbound, control)
@@ -353,9 +365,13 @@ impl Function {
         let environment = cgi_environment::environment(&parts, caller, &self.environment);
         let log =
             InvocationLog::new(Arc::clone(&self.log), caller.invocation, self.limits.log_bytes);
-        let mut wasi = host::wasi(&environment, &log);
+        let mut wasi = self.wasi(&environment, &log);
         wasi.args(&cgi_environment::arguments(&parts));
         cgi::Given { wasi, body, head }
+    }
+
+    fn wasi(&self, environment: &[(String, String)], log: &Arc<InvocationLog>) -> WasiCtxBuilder {
+        host::wasi(environment, log, &self.limits.guest, self.since)
     }
 
     /// Lets an instance wait for its next call, where the owner has chosen that.
@@ -437,7 +453,7 @@ impl Function {
         match made.unwrap_or(Err(InvokeError::Timeout(limit))) {
             Ok(instance) => self.waiting.put(instance),
             // The node is full: those who need an instance now come first.
-            Err(InvokeError::Instances) => false,
+            Err(InvokeError::Instances | InvokeError::NodeMemory) => false,
             Err(error) => {
                 self.waiting.give_up();
                 self.log.system(0, &format!("making an instance that waits: {error}"));

@@ -24,12 +24,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError},
 };
 
-use crate::{key::FunctionKey, metrics::PoolMetrics};
-
-/// Bytes of a line that are kept.
-const LINE_BYTES: usize = 4 << 10;
-/// Bytes of lines that one function may log in a second, over all its invocations.
-const FUNCTION_BYTES_PER_SECOND: u64 = 1 << 20;
+use crate::{Limit, key::FunctionKey, limits::GuestLimits, metrics::PoolMetrics};
 
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +58,8 @@ pub(crate) struct FunctionLog {
     started: Instant,
     /// The second that is being counted in the upper half, its bytes in the lower.
     rate: AtomicU64,
+    line_bytes: usize,
+    bytes_per_second: u64,
     metrics: PoolMetrics,
 }
 
@@ -70,9 +67,18 @@ impl FunctionLog {
     pub(crate) fn new(
         function: FunctionKey,
         lines: mpsc::Sender<LogLine>,
+        limits: &GuestLimits,
         metrics: PoolMetrics,
     ) -> Self {
-        Self { function, lines, started: Instant::now(), rate: AtomicU64::new(0), metrics }
+        Self {
+            function,
+            lines,
+            started: Instant::now(),
+            rate: AtomicU64::new(0),
+            line_bytes: limits.log_line_bytes,
+            bytes_per_second: limits.log_bytes_per_second,
+            metrics,
+        }
     }
 
     /// Writes lines of the platform's own.
@@ -83,7 +89,9 @@ impl FunctionLog {
     }
 
     fn send(&self, invocation: u128, stream: LogStream, line: String) -> bool {
-        if !self.within_rate(line.len()) {
+        // Its end counts, so that lines of nothing are bounded, too.
+        if !self.within_rate(line.len() + 1) {
+            self.metrics.limit_hit(Limit::LogRate);
             self.metrics.log_lines_dropped.inc();
             return false;
         }
@@ -97,14 +105,15 @@ impl FunctionLog {
         }
     }
 
-    /// Two racing writers may both start a new second; that lets a line more through.
+    /// What does not fit any more is not counted: a shorter line may.
     fn within_rate(&self, bytes: usize) -> bool {
         let second = self.started.elapsed().as_secs() & u64::from(u32::MAX);
-        let seen = self.rate.load(Relaxed);
-        let before = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
-        let after = before + bytes as u64;
-        self.rate.store(second << 32 | after, Relaxed);
-        after <= FUNCTION_BYTES_PER_SECOND
+        let taken = self.rate.fetch_update(Relaxed, Relaxed, |seen| {
+            let before = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
+            let after = before + bytes as u64;
+            (after <= self.bytes_per_second).then_some(second << 32 | after)
+        });
+        taken.is_ok()
     }
 }
 
@@ -152,12 +161,13 @@ impl InvocationLog {
     fn end(&self, buffers: &mut Buffers) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             if !buffers.of(stream).is_empty() {
-                self.end_line(buffers, stream);
+                self.end_line(buffers, stream, 0);
             }
         }
         if buffers.dropped_bytes > 0 {
             let bytes = buffers.dropped_bytes;
-            self.function.metrics.limit_hit(crate::Limit::LogBytes);
+            self.function.metrics.limit_hit(Limit::LogBytes);
+            self.function.metrics.log_bytes_dropped.inc_by(bytes);
             self.function.system(
                 buffers.invocation,
                 &format!("{bytes} bytes of this invocation's log were dropped (limit: log_bytes)"),
@@ -173,25 +183,27 @@ impl InvocationLog {
                 _ => (part, false),
             };
             let buffer = buffers.of(stream);
-            let kept = text.len().min(LINE_BYTES - buffer.len());
+            let kept = text.len().min(self.function.line_bytes - buffer.len());
             buffer.extend_from_slice(&text[..kept]);
             buffers.dropped_bytes += (text.len() - kept) as u64;
             if ended {
-                self.end_line(&mut buffers, stream);
+                self.end_line(&mut buffers, stream, 1);
             }
         }
     }
 
-    fn end_line(&self, buffers: &mut Buffers, stream: LogStream) {
+    /// Takes a line that was ended by so many bytes.
+    fn end_line(&self, buffers: &mut Buffers, stream: LogStream, end: usize) {
         let line = std::mem::take(buffers.of(stream));
-        if buffers.left < line.len() {
+        let bytes = line.len() + end;
+        if buffers.left < bytes {
             buffers.left = 0;
-            buffers.dropped_bytes += line.len() as u64;
+            buffers.dropped_bytes += bytes as u64;
             return;
         }
-        buffers.left -= line.len();
+        buffers.left -= bytes;
         if !self.function.send(buffers.invocation, stream, printable(&line)) {
-            buffers.dropped_bytes += line.len() as u64;
+            buffers.dropped_bytes += bytes as u64;
         }
     }
 }
@@ -311,7 +323,8 @@ mod tests {
         let (sender, mut receiver) = mpsc::channel(100);
         let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
         let key = FunctionKey { function: 1, revision: 1 };
-        let function = Arc::new(FunctionLog::new(key, sender, metrics));
+        let function = FunctionLog::new(key, sender, &GuestLimits::default(), metrics);
+        let function = Arc::new(function);
         let log = InvocationLog::new(function, 7, bytes);
         for write in writes {
             log.write(LogStream::Stdout, write);
@@ -334,13 +347,20 @@ mod tests {
         let lines = written(8, &[b"12345\n", b"67890\n", b"1\n"]);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], "12345");
-        assert!(lines[1].starts_with("6 bytes"), "{lines:?}");
+        assert!(lines[1].starts_with("8 bytes"), "{lines:?}");
+    }
+
+    #[test]
+    fn lines_of_nothing_count() {
+        let lines = written(10, &[b"\n".as_slice(); 30]);
+        assert_eq!(lines.len(), 11);
+        assert!(lines[10].starts_with("20 bytes"), "{lines:?}");
     }
 
     #[test]
     fn a_long_line_is_cut() {
         let lines = written(100_000, &[&[b'x'; 5_000], b"\n"]);
-        assert_eq!(lines[0].len(), LINE_BYTES);
+        assert_eq!(lines[0].len(), 4 << 10);
         assert!(lines[1].starts_with("904 bytes"));
     }
 

@@ -1,21 +1,27 @@
 //! The data of a `wasmtime::Store`: all that a guest can reach.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    error::CpuExceeded,
+    clock::{GuestMonotonicClock, GuestWallClock},
+    error::{CpuExceeded, HeadersExceeded, Limit},
     guest_log::{GuestOutput, InvocationLog, LogStream},
-    limits::{
-        COMPONENT_HANDLES, FIELD_BYTES, HOST_RESOURCES, HOSTCALL_BYTES, Limits,
-        PREVIEW1_HOSTCALL_BYTES, RANDOM_BYTES, StoreLimiter,
-    },
+    limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
     outbound::Outbound,
     run::Run,
 };
+
+/// How many `fields` may be full at once.
+const FIELDS_FULL: usize = 64;
+/// What one header field takes in the host besides its name and value, which copies share.
+const FIELD_OVERHEAD_BYTES: usize = 128;
 
 /// What a component can reach.
 pub(crate) struct Host {
@@ -34,20 +40,31 @@ pub(crate) struct ModuleHost {
 
 /// What holds a guest in check, in either kind of store.
 pub(crate) struct Control {
-    pub(crate) limiter: StoreLimiter,
+    limiter: StoreLimiter,
     run: Arc<Run>,
     cpu: Duration,
+    guest: GuestLimits,
 }
 
 impl Control {
-    pub(crate) fn new(limits: &Limits, run: Arc<Run>) -> Self {
-        Self { limiter: StoreLimiter::new(limits.memory_bytes), run, cpu: limits.cpu }
+    pub(crate) fn new(limits: &Limits, node: NodeMemory, run: Arc<Run>) -> Self {
+        let limiter = StoreLimiter::new(limits, node);
+        Self { limiter, run, cpu: limits.cpu, guest: limits.guest }
     }
 
     /// Gives the store to an invocation.
     pub(crate) fn begin(&mut self, run: Arc<Run>) {
         self.run = run;
-        self.limiter.memory_refused = false;
+    }
+
+    /// Linear memory that the store has.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.limiter.memory_bytes()
+    }
+
+    /// Whether growth of memory was refused, and by which limit.
+    pub(crate) fn refused_memory(&self) -> Option<Limit> {
+        self.run.refused_memory()
     }
 
     /// CPU time that the invocation may use.
@@ -55,24 +72,65 @@ impl Control {
         self.cpu
     }
 
-    /// Called at every epoch tick while guest code runs.
     fn tick(&self) -> wasmtime::Result<UpdateDeadline> {
         if self.run.meter.tick() > self.cpu {
             return Err(CpuExceeded.into());
         }
+        self.run.interrupt();
         // Others on this thread get their turn.
         Ok(UpdateDeadline::Yield(1))
+    }
+}
+
+impl ResourceLimiter for Control {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let grown = self.limiter.grow_memory(current, desired);
+        Ok(grown.map_err(|limit| self.run.refuse(limit)).is_ok())
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.run.refuse(Limit::Memory);
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let grown = self.limiter.grow_table(desired);
+        Ok(grown.map_err(|limit| self.run.refuse(limit)).is_ok())
     }
 }
 
 /// Store data that can be held in check.
 pub(crate) trait Controlled: Send + 'static {
     fn control(&mut self) -> &mut Control;
+
+    /// Called at every epoch tick while guest code runs.
+    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        self.control().tick()
+    }
 }
 
 impl Controlled for Host {
     fn control(&mut self) -> &mut Control {
         &mut self.control
+    }
+
+    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        // Each `fields` has its limit, and so has their number, but as many as there may be with as
+        // much as each may have would be a gigabyte.
+        if self.header_bytes() > FIELDS_FULL * self.control.guest.field_bytes {
+            return Err(HeadersExceeded.into());
+        }
+        self.control.tick()
     }
 }
 
@@ -85,9 +143,9 @@ impl Controlled for ModuleHost {
 impl Host {
     pub(crate) fn new(wasi: WasiCtx, outbound: Outbound, control: Control) -> Self {
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(FIELD_BYTES);
+        http.set_field_size_limit(control.guest.field_bytes);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(HOST_RESOURCES);
+        table.set_max_capacity(control.guest.host_resources);
         Self { wasi, http, outbound, table, control }
     }
 
@@ -106,6 +164,12 @@ impl Host {
         &mut self.outbound
     }
 
+    /// What all header fields that the guest holds take in the host, about.
+    fn header_bytes(&mut self) -> usize {
+        let fields = self.table.iter_mut().filter_map(|entry| entry.downcast_ref::<FieldMap>());
+        fields.map(|fields| fields.len() * FIELD_OVERHEAD_BYTES).sum()
+    }
+
     /// Whether the guest has something open: a stream, a request, a body.
     pub(crate) fn holds_resources(&self) -> bool {
         !self.table.is_empty()
@@ -115,14 +179,18 @@ impl Host {
 impl ModuleHost {
     pub(crate) fn new(wasi: WasiP1Ctx, control: Control) -> Self {
         let mut host = Self { wasi, control };
-        host.wasi.ctx().table.set_max_capacity(HOST_RESOURCES);
+        host.bound();
         host
     }
 
     /// Gives the guest the environment and the streams of one invocation.
-    pub(crate) fn set_wasi(&mut self, mut wasi: WasiP1Ctx) {
-        wasi.ctx().table.set_max_capacity(HOST_RESOURCES);
+    pub(crate) fn set_wasi(&mut self, wasi: WasiP1Ctx) {
         self.wasi = wasi;
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        self.wasi.ctx().table.set_max_capacity(self.control.guest.host_resources);
     }
 }
 
@@ -139,8 +207,13 @@ impl WasiHttpView for Host {
 }
 
 /// A WASI context that grants nothing: no files, no network, no environment of ours; what the
-/// guest writes goes to its log.
-pub(crate) fn wasi(environment: &[(String, String)], log: &Arc<InvocationLog>) -> WasiCtxBuilder {
+/// guest writes goes to its log. Its clock counts from `since`.
+pub(crate) fn wasi(
+    environment: &[(String, String)],
+    log: &Arc<InvocationLog>,
+    limits: &GuestLimits,
+    since: Instant,
+) -> WasiCtxBuilder {
     let mut wasi = WasiCtxBuilder::new();
     wasi.envs(environment)
         .stdout(GuestOutput::new(log, LogStream::Stdout))
@@ -148,29 +221,33 @@ pub(crate) fn wasi(environment: &[(String, String)], log: &Arc<InvocationLog>) -
         .allow_blocking_current_thread(false)
         .allow_tcp(false)
         .allow_udp(false)
-        .max_random_size(RANDOM_BYTES);
+        .max_random_size(limits.random_bytes)
+        .monotonic_clock(GuestMonotonicClock { since })
+        .wall_clock(GuestWallClock);
     wasi
 }
 
 /// A store for one invocation of a component.
 pub(crate) fn component_store(engine: &Engine, host: Host) -> Store<Host> {
+    let limits = host.control.guest;
     let mut store = new_store(engine, host);
-    store.set_hostcall_fuel(HOSTCALL_BYTES);
-    store.set_max_component_handles(COMPONENT_HANDLES);
+    store.set_hostcall_fuel(limits.hostcall_bytes);
+    store.set_max_component_handles(limits.component_handles);
     store
 }
 
 /// A store for one invocation of a preview1 module.
 pub(crate) fn module_store(engine: &Engine, host: ModuleHost) -> Store<ModuleHost> {
+    let limits = host.control.guest;
     let mut store = new_store(engine, host);
-    store.set_hostcall_fuel(PREVIEW1_HOSTCALL_BYTES);
+    store.set_hostcall_fuel(limits.preview1_hostcall_bytes);
     store
 }
 
 fn new_store<T: Controlled>(engine: &Engine, data: T) -> Store<T> {
     let mut store = Store::new(engine, data);
-    store.limiter(|data| &mut data.control().limiter);
-    store.epoch_deadline_callback(|mut store| store.data_mut().control().tick());
+    store.limiter(|data| data.control());
+    store.epoch_deadline_callback(|mut store| store.data_mut().tick());
     store.set_epoch_deadline(1);
     store
 }
@@ -180,20 +257,54 @@ mod tests {
     use super::*;
     use crate::{engine::*, guest_log::FunctionLog, key::FunctionKey, metrics::PoolMetrics};
 
-    #[test]
-    fn every_knob_of_a_store_is_set() {
-        let config = EngineConfig { instances: 2, memory_bytes_max: 1 << 20, async_engine: false };
-        let engine = pooled_engine(EngineKind::Lean, &config).unwrap();
+    /// Values that are no defaults, so that each knob shows whether it was turned.
+    fn limits() -> Limits {
+        let guest = GuestLimits {
+            host_resources: 11,
+            component_handles: 12,
+            hostcall_bytes: 13,
+            preview1_hostcall_bytes: 14,
+            ..GuestLimits::default()
+        };
+        Limits { guest, ..Limits::default() }
+    }
+
+    fn log(limits: &Limits) -> Arc<InvocationLog> {
         let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
         let key = FunctionKey { function: 1, revision: 1 };
         let lines = tokio::sync::mpsc::channel(1).0;
-        let log = Arc::new(FunctionLog::new(key, lines, metrics));
-        let log = InvocationLog::new(log, 1, 1);
-        let control = Control::new(&Limits::default(), Arc::default());
-        let host = Host::new(wasi(&[], &log).build(), Outbound::denied(log), control);
-        let mut store = component_store(&engine, host);
-        assert_eq!(store.hostcall_fuel(), HOSTCALL_BYTES);
-        assert_eq!(store.max_component_handles(), COMPONENT_HANDLES);
-        assert_eq!(store.data_mut().table.max_capacity(), HOST_RESOURCES);
+        let log = FunctionLog::new(key, lines, &limits.guest, metrics);
+        InvocationLog::new(Arc::new(log), 1, 1)
+    }
+
+    fn engine() -> Engine {
+        let config = EngineConfig { instances: 2, ..EngineConfig::default() };
+        pooled_engine(EngineKind::Lean, &config).unwrap()
+    }
+
+    #[test]
+    fn every_knob_of_a_components_store_is_set() {
+        let limits = limits();
+        let control = Control::new(&limits, NodeMemory::unlimited(), Arc::default());
+        let log = log(&limits);
+        let wasi = wasi(&[], &log, &limits.guest, Instant::now()).build();
+        let host = Host::new(wasi, Outbound::denied(log), control);
+        let mut store = component_store(&engine(), host);
+        assert_eq!(store.hostcall_fuel(), 13);
+        assert_eq!(store.max_component_handles(), 12);
+        assert_eq!(store.data_mut().table.max_capacity(), 11);
+    }
+
+    #[test]
+    fn every_knob_of_a_modules_store_is_set() {
+        let limits = limits();
+        let wasi = || wasi(&[], &log(&limits), &limits.guest, Instant::now()).build_p1();
+        let control = Control::new(&limits, NodeMemory::unlimited(), Arc::default());
+        let mut store = module_store(&engine(), ModuleHost::new(wasi(), control));
+        assert_eq!(store.hostcall_fuel(), 14);
+        assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);
+        // Each invocation brings a context of its own.
+        store.data_mut().set_wasi(wasi());
+        assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);
     }
 }

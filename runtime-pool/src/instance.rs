@@ -46,7 +46,7 @@ impl<G, T: Controlled> Guest<G, T> {
     }
 
     fn memory_bytes(&mut self) -> usize {
-        self.store.data_mut().control().limiter.memory_bytes()
+        self.store.data_mut().control().memory_bytes()
     }
 }
 

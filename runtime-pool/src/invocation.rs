@@ -8,17 +8,17 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::header;
-use tokio::{sync::oneshot, time};
+use tokio::{sync::oneshot, task::coop, time};
 
 use crate::{
-    InvokeError, Limits,
-    body::{BodyError, Cut, GuestTask, Limited, ResponseBody, Streaming},
+    InvokeError, Limit, Limits,
+    body::{BodyError, Limited, ResponseBody},
     call::{Head, Response},
     function::Occupancy,
     guest_log::FunctionLog,
@@ -26,12 +26,13 @@ use crate::{
     metrics::PoolMetrics,
     run::{Metered, Run},
     start::Start,
+    stream::{Cut, End, GuestTask, Pipe, Streaming},
 };
 
+/// How often a guest is polled before others get their turn: its writes may be very small.
+const TURNS: usize = 256;
 /// Bytes of a body that are collected inline before the guest gets a task of its own.
 const INLINE_BYTES: usize = 64 << 10;
-/// How long a guest may go on after the end of its response.
-const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
 /// What the guest's future needs to be driven.
 pub(crate) struct Drive<'a> {
@@ -87,76 +88,161 @@ where
         }
     };
     let (parts, body) = first.map_err(InvokeError::NoResponse)?.into_parts();
+    check_head(&parts.headers)?;
     run.note(&mut start, started);
-    let mut body = Limited::new(
-        body,
-        content_length(&parts.headers)?,
-        limits.response_bytes,
-        Arc::clone(&run),
-    );
+    let mut body = Limited::new(body, content_length(&parts.headers)?, limits, Arc::clone(&run));
 
     let mut collected = Collected::default();
     let ended = collect_inline(&mut guest, &mut finished, &mut body, &mut collected).await?;
-    if ended && finished {
+    let trailers = collected.trailers.take();
+    if ended && finished && trailers.is_none() {
         drop(occupancy);
         return Ok((http::Response::from_parts(parts, collected.into_full()), start));
     }
-    let (sender, receiver) = oneshot::channel();
-    let cut = Cut { metrics: metrics.clone(), log: Arc::clone(log), invocation };
-    let (log, lane) = (Arc::clone(log), Arc::clone(lane));
-    let guest = Continued { guest: (!finished).then_some(guest), run, log, invocation };
-    let task = tokio::spawn(async move {
-        let rest = async move {
-            guest.run(deadline, receiver).await;
-            drop(occupancy);
-        };
-        lane.run(rest).await;
-    });
-    let body = if ended {
-        // The response is complete and leaves; the guest has a moment to end by itself.
-        let _ = sender.send(());
-        collected.into_full()
+    // A response without trailers that is complete leaves as it is.
+    let whole = ended && trailers.is_none();
+    let (full, begun) = if whole {
+        (Some(collected.into_full()), BytesMut::new())
     } else {
-        let guest = GuestTask { abort: task.abort_handle(), ended: Some(sender) };
-        let head = collected.into_buffer();
-        ResponseBody::streaming(Streaming { head, rest: body, guest, cut })
+        (None, collected.into_buffer())
     };
-    Ok((http::Response::from_parts(parts, body), start))
+    let pipe = Pipe::new(begun, limits.guest.merge_bytes);
+    if ended {
+        pipe.end(End::Whole(trailers));
+    }
+    let cut = Cut { metrics: metrics.clone(), log: Arc::clone(log), invocation };
+    let lane = Arc::clone(lane);
+    let guest = Continued {
+        guest: (!finished).then_some(guest),
+        occupancy: (!finished).then_some(occupancy),
+        body: (!ended).then_some(body),
+        pipe: Arc::clone(&pipe),
+        deadline,
+        after_response: limits.guest.after_response,
+        run,
+        metrics: metrics.clone(),
+        log: Arc::clone(log),
+        invocation,
+    };
+    let task = tokio::spawn(async move { lane.run(guest.run()).await });
+    let guest = GuestTask { abort: task.abort_handle(), may_end_by_itself: whole };
+    let streaming = || ResponseBody::streaming(Streaming { pipe, guest, cut });
+    Ok((http::Response::from_parts(parts, full.unwrap_or_else(streaming)), start))
 }
 
 /// A guest that has answered and goes on. Owned by the body: dropping that aborts the task.
 struct Continued<G> {
+    /// The guest, until it has ended.
     guest: Option<Metered<G>>,
+    /// What it occupies, as long.
+    occupancy: Option<Occupancy>,
+    /// What it writes, until that has ended.
+    body: Option<Limited>,
+    pipe: Arc<Pipe>,
+    deadline: time::Instant,
+    /// How long it may go on after the end of its response.
+    after_response: Duration,
     run: Arc<Run>,
+    metrics: PoolMetrics,
     log: Arc<FunctionLog>,
     invocation: u128,
 }
 
 impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
-    async fn run(self, deadline: time::Instant, ended: oneshot::Receiver<()>) {
-        let Some(guest) = self.guest else {
-            // The guest is done; what it wrote waits in the body.
-            return;
-        };
-        let failure = tokio::select! {
-            biased;
-            result = guest => result.err().map(|error| error.to_string()),
-            () = time::sleep_until(deadline) => Some("its wall-clock limit passed".into()),
-            () = after(ended) => None,
-        };
-        if let Some(failure) = failure {
-            self.run.outcome.fail();
-            self.log.system(self.invocation, &format!("the response broke off: {failure}"));
+    async fn run(mut self) {
+        let mut deadline = self.deadline;
+        while self.guest.is_some() || self.body.is_some() {
+            let was_open = self.body.is_some();
+            if !was_open {
+                // The response is complete; the guest has a moment to end by itself.
+                deadline = deadline.min(time::Instant::now() + self.after_response);
+            }
+            let ended = poll_fn(|cx| self.poll_until(cx, was_open));
+            match time::timeout_at(deadline, ended).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.fail(&error.to_string(), error.limit()),
+                Err(_) if was_open => {
+                    self.fail("its wall-clock limit passed", Some(Limit::Timeout));
+                    break;
+                }
+                Err(_) => {
+                    self.metrics.limit_ended(Limit::AfterResponse);
+                    break;
+                }
+            }
         }
+        // What could still be written is not waited for.
+        self.guest = None;
+        self.pipe.end(End::Broken(BodyError::Function));
     }
-}
 
-/// Ends a moment after the body's end was announced, and never if it is not.
-async fn after(ended: oneshot::Receiver<()>) {
-    if ended.await.is_err() {
-        std::future::pending::<()>().await;
+    fn fail(&self, why: &str, limit: Option<Limit>) {
+        if let Some(limit) = limit {
+            self.metrics.limit_ended(limit);
+        }
+        self.run.outcome.fail();
+        self.log.system(self.invocation, &format!("the response broke off: {why}"));
     }
-    time::sleep(AFTER_RESPONSE).await;
+
+    /// Goes on until the guest and its body have ended; or only one of them, if that is the body
+    /// and it `was_open`, because then another deadline holds.
+    fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        was_open: bool,
+    ) -> Poll<Result<(), InvokeError>> {
+        for _ in 0..TURNS {
+            if let Some(guest) = &mut self.guest
+                && let Poll::Ready(result) = Pin::new(guest).poll(cx)
+            {
+                self.guest = None;
+                self.occupancy = None;
+                return Poll::Ready(result);
+            }
+            // After the guest: what it has just written is not left to lie.
+            let wrote = self.poll_body(cx);
+            if self.body.is_none() && (was_open || self.guest.is_none()) {
+                return Poll::Ready(Ok(()));
+            }
+            if !wrote {
+                // Unless it is the runtime that wants others to have their turn.
+                if coop::has_budget_remaining() {
+                    self.pipe.flush();
+                }
+                return Poll::Pending;
+            }
+        }
+        // Others on this thread get their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Passes on what the guest has written. Says whether that was anything.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut wrote = false;
+        while let Some(body) = &mut self.body {
+            // Once the guest is gone, the little that is left of its body need not wait.
+            if self.guest.is_some() && !self.pipe.has_room(cx) {
+                break;
+            }
+            let end = match body.poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        self.pipe.write(data);
+                        wrote = true;
+                        continue;
+                    }
+                    Err(frame) => End::Whole(frame.into_trailers().ok()),
+                },
+                Poll::Ready(None) => End::Whole(None),
+                Poll::Ready(Some(Err(error))) => End::Broken(error),
+            };
+            self.pipe.end(end);
+            self.body = None;
+        }
+        wrote
+    }
 }
 
 /// What was collected of a body: one frame is passed on as it is, more are put together.
@@ -164,6 +250,7 @@ async fn after(ended: oneshot::Receiver<()>) {
 struct Collected {
     first: Bytes,
     more: BytesMut,
+    trailers: Option<http::HeaderMap>,
 }
 
 impl Collected {
@@ -220,10 +307,9 @@ where
                             collected.push(data);
                             progress = true;
                         }
-                        // Trailers need the stream; the little that was collected goes first.
                         Err(frame) => {
-                            body.keep_trailers(frame);
-                            return Poll::Ready(Ok(false));
+                            collected.trailers = frame.into_trailers().ok();
+                            ended = true;
                         }
                     },
                     Poll::Ready(Some(Err(error))) => {
@@ -246,6 +332,15 @@ where
     .await
 }
 
+/// What belongs to the gateway's side of a connection is not for guests to say. (The engine refuses
+/// them the rest of it.)
+fn check_head(headers: &http::HeaderMap) -> Result<(), InvokeError> {
+    let ours = |name: &&http::HeaderName| **name == header::TE || **name == header::TRAILER;
+    headers.keys().find(ours).map_or(Ok(()), |name| {
+        Err(no_response(&format!("it sets the header `{name}`, which belongs to the gateway")))
+    })
+}
+
 fn content_length(headers: &http::HeaderMap) -> Result<Option<u64>, InvokeError> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -261,7 +356,12 @@ fn content_length(headers: &http::HeaderMap) -> Result<Option<u64>, InvokeError>
 }
 
 fn broken(error: &BodyError) -> InvokeError {
-    InvokeError::NoResponse(error.to_string())
+    match error {
+        BodyError::Limit(limit) => InvokeError::ResponseLimit(*limit),
+        BodyError::Client(_) | BodyError::RequestTooLarge(_) | BodyError::Function => {
+            InvokeError::NoResponse(error.to_string())
+        }
+    }
 }
 
 fn no_response(why: &str) -> InvokeError {

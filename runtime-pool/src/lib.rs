@@ -10,6 +10,7 @@
 mod artifact;
 mod body;
 mod call;
+mod clock;
 mod compile;
 mod cpu;
 mod engine;
@@ -35,6 +36,7 @@ mod sandbox;
 mod slots;
 mod snapshot;
 mod start;
+mod stream;
 mod sync;
 mod waiting;
 mod worker;
@@ -50,7 +52,7 @@ pub use crate::{
     guest_log::{LogLine, LogStream},
     inspect::{Inspection, inspect},
     key::FunctionKey,
-    limits::{Isolation, Limits},
+    limits::{GuestLimits, Isolation, Limits},
     metrics::PoolMetrics,
     outbound::{AddressRange, Credential, Grant, Listeners, NotACredential, OutboundConfig, Trail},
     pool::{Pool, PoolConfig},

@@ -2,29 +2,73 @@
 
 use std::time::Duration;
 
-use wasmtime::ResourceLimiter;
+use prometheus::IntGauge;
 
-use crate::{artifact::Kind, error::Refusal};
+use crate::{
+    artifact::Kind,
+    error::{Limit, Refusal},
+    metrics::PoolMetrics,
+};
 
-/// Live resources (streams, pollables, fields, …) that one invocation may hold in the host, each
-/// about 100 bytes. StarlingMonkey, which runs JavaScript, keeps a pollable for each chunk that it
-/// reads: this many let it take in the largest request body.
-pub(crate) const HOST_RESOURCES: usize = 16_384;
-/// Live component handles that one invocation may hold: one for each of those resources.
-pub(crate) const COMPONENT_HANDLES: usize = 16_384;
-/// Bytes that one host call may take over from a component. Bodies and log lines are far below.
-pub(crate) const HOSTCALL_BYTES: usize = 1 << 20;
-/// The same for preview1 modules, whose `fd_write` hands over whole buffers: Go writes megabytes
-/// at once. They are not copied in one piece, so that a larger value costs nothing.
-pub(crate) const PREVIEW1_HOSTCALL_BYTES: usize = 64 << 20;
-/// Bytes of header fields that one `fields` resource may hold.
-pub(crate) const FIELD_BYTES: usize = 64 << 10;
-/// Bytes that one call for random data may ask for.
-pub(crate) const RANDOM_BYTES: u64 = 64 << 10;
 /// Bytes that a guest may hand over in one write to a body.
 pub(crate) const BODY_CHUNK_BYTES: usize = 64 << 10;
-/// Elements that each table may grow to.
-pub(crate) const TABLE_ELEMENTS: usize = 20_000;
+
+/// What holds for the guests of all functions alike: each of these guards the host itself, so that
+/// the operator decides and no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestLimits {
+    /// Stack for guest code.
+    pub stack_bytes: usize,
+    /// Elements that each table may grow to.
+    pub table_elements: usize,
+    /// Live resources (streams, pollables, fields, …) that one invocation may hold in the host.
+    pub host_resources: usize,
+    /// Live component handles that one invocation may hold.
+    pub component_handles: usize,
+    /// Bytes that one host call may take over from a component. Bodies and log lines are far below.
+    pub hostcall_bytes: usize,
+    /// The same for preview1 modules, whose `fd_write` hands over whole buffers: they are not
+    /// copied in one piece, so that a larger value costs nothing.
+    pub preview1_hostcall_bytes: usize,
+    /// Bytes of header fields that one `fields` resource may hold.
+    pub field_bytes: usize,
+    /// Bytes that one call for random data may ask for.
+    pub random_bytes: u64,
+    /// Small writes to a body are merged up to this many bytes before they leave.
+    pub merge_bytes: usize,
+    /// Writes of nothing to a body before a guest is taken for an attack.
+    pub empty_writes: u32,
+    /// How long a guest may go on after the end of its response.
+    pub after_response: Duration,
+    /// Bytes of a log line that are kept.
+    pub log_line_bytes: usize,
+    /// Bytes of lines that one function may log in a second, over all its invocations.
+    pub log_bytes_per_second: u64,
+}
+
+impl Default for GuestLimits {
+    fn default() -> Self {
+        Self {
+            stack_bytes: 512 << 10,
+            table_elements: 20_000,
+            // Each takes about 100 bytes. StarlingMonkey, which runs JavaScript, keeps a pollable
+            // for each chunk that it reads: this many let it take in the largest request body.
+            host_resources: 16_384,
+            component_handles: 16_384,
+            hostcall_bytes: 1 << 20,
+            // Go writes megabytes at once.
+            preview1_hostcall_bytes: 64 << 20,
+            field_bytes: 64 << 10,
+            random_bytes: 64 << 10,
+            // The protocol layers spend hundreds of bytes on each frame, whatever its size.
+            merge_bytes: 8 << 10,
+            empty_writes: 10_000,
+            after_response: Duration::from_secs(1),
+            log_line_bytes: 4 << 10,
+            log_bytes_per_second: 1 << 20,
+        }
+    }
+}
 
 /// Effective limits: every field is set and already clamped to the platform's ceilings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +91,8 @@ pub struct Limits {
     pub response_bytes: u64,
     /// Bytes of standard output and standard error kept per invocation.
     pub log_bytes: usize,
+    /// What holds for all functions alike.
+    pub guest: GuestLimits,
 }
 
 impl Default for Limits {
@@ -61,6 +107,7 @@ impl Default for Limits {
             idle: Duration::from_mins(5),
             response_bytes: 100 << 20,
             log_bytes: 64 << 10,
+            guest: GuestLimits::default(),
         }
     }
 }
@@ -108,54 +155,96 @@ impl Isolation {
     }
 }
 
+/// Linear memory of all instances of the node together. It says no when there is none left.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeMemory {
+    max: u64,
+    /// What is taken: the very gauge that is shown.
+    used: IntGauge,
+}
+
+impl NodeMemory {
+    pub(crate) fn new(max: u64, metrics: &PoolMetrics) -> Self {
+        Self { max, used: metrics.memory_bytes.clone() }
+    }
+
+    /// A node of which nobody asks how much it has.
+    pub(crate) fn unlimited() -> Self {
+        let used = IntGauge::new("memory_bytes", "not shown").expect("the name is a valid one");
+        Self { max: u64::MAX, used }
+    }
+
+    /// Takes so much for a memory that begins.
+    fn begin(&self, bytes: usize) -> bool {
+        self.take(bytes, self.max)
+    }
+
+    /// Takes so much for one that grows. The last eighth is left for those that begin, so that a
+    /// few that grow without end keep nobody from starting.
+    fn grow(&self, bytes: usize) -> bool {
+        self.take(bytes, self.max - self.max / 8)
+    }
+
+    fn take(&self, bytes: usize, max: u64) -> bool {
+        self.used.add(bytes as i64);
+        let fits = self.used.get().cast_unsigned() <= max;
+        if !fits {
+            // Whoever asks between these two lines may be refused in vain: the node is full.
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.sub(bytes as i64);
+    }
+}
+
 /// Counts what a store has taken and says no at the limit.
 #[derive(Debug)]
 pub(crate) struct StoreLimiter {
     memory_max: usize,
     memory_left: usize,
-    /// Whether a growth was refused: it explains the trap that usually follows.
-    pub(crate) memory_refused: bool,
+    table_elements: usize,
+    node: NodeMemory,
 }
 
 impl StoreLimiter {
-    pub(crate) fn new(memory_bytes: usize) -> Self {
-        Self { memory_max: memory_bytes, memory_left: memory_bytes, memory_refused: false }
+    pub(crate) fn new(limits: &Limits, node: NodeMemory) -> Self {
+        Self {
+            memory_max: limits.memory_bytes,
+            memory_left: limits.memory_bytes,
+            table_elements: limits.guest.table_elements,
+            node,
+        }
     }
 
     /// Linear memory that the store has.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_max - self.memory_left
     }
-}
 
-impl ResourceLimiter for StoreLimiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    /// Lets a memory of `current` bytes have `desired`, or says which limit is in the way.
+    pub(crate) fn grow_memory(&mut self, current: usize, desired: usize) -> Result<(), Limit> {
         let growth = desired.saturating_sub(current);
-        let Some(left) = self.memory_left.checked_sub(growth) else {
-            self.memory_refused = true;
-            return Ok(false);
-        };
+        let left = self.memory_left.checked_sub(growth).ok_or(Limit::Memory)?;
+        let taken = if current == 0 { self.node.begin(growth) } else { self.node.grow(growth) };
+        if !taken {
+            return Err(Limit::NodeMemory);
+        }
         self.memory_left = left;
-        Ok(true)
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory_refused = true;
         Ok(())
     }
 
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+    /// Whether a table may have so many elements.
+    pub(crate) fn grow_table(&self, desired: usize) -> Result<(), Limit> {
+        if desired <= self.table_elements { Ok(()) } else { Err(Limit::TableElements) }
+    }
+}
+
+impl Drop for StoreLimiter {
+    fn drop(&mut self) {
+        self.node.give_back(self.memory_bytes());
     }
 }
 
@@ -165,18 +254,37 @@ mod tests {
 
     #[test]
     fn growth_is_counted_over_all_memories_and_refused_at_the_limit() {
-        let mut limiter = StoreLimiter::new(100);
-        assert!(limiter.memory_growing(0, 60, None).unwrap());
-        assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert!(!limiter.memory_refused);
-        assert!(!limiter.memory_growing(40, 41, None).unwrap());
-        assert!(limiter.memory_refused);
+        let limits = Limits { memory_bytes: 100, ..Limits::default() };
+        let mut limiter = StoreLimiter::new(&limits, NodeMemory::unlimited());
+        assert_eq!(limiter.grow_memory(0, 60), Ok(()));
+        assert_eq!(limiter.grow_memory(0, 40), Ok(()));
+        assert_eq!(limiter.grow_memory(40, 41), Err(Limit::Memory));
+        assert_eq!(limiter.memory_bytes(), 100);
+    }
+
+    #[test]
+    fn all_stores_share_the_nodes_memory_and_give_it_back() {
+        let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
+        let node = NodeMemory::new(80, &metrics);
+        let mut first = StoreLimiter::new(&Limits::default(), node.clone());
+        let mut second = StoreLimiter::new(&Limits::default(), node);
+        assert_eq!(first.grow_memory(0, 10), Ok(()));
+        assert_eq!(first.grow_memory(10, 70), Ok(()));
+        // What is left is for those that begin.
+        assert_eq!(first.grow_memory(70, 71), Err(Limit::NodeMemory));
+        assert_eq!(second.grow_memory(0, 11), Err(Limit::NodeMemory));
+        assert_eq!(second.grow_memory(0, 10), Ok(()));
+        drop(first);
+        assert_eq!(second.grow_memory(10, 70), Ok(()));
+        assert_eq!(metrics.memory_bytes.get(), 70);
+        drop(second);
+        assert_eq!(metrics.memory_bytes.get(), 0);
     }
 
     #[test]
     fn a_table_may_grow_to_its_limit_and_no_further() {
-        let mut limiter = StoreLimiter::new(0);
-        assert!(limiter.table_growing(0, TABLE_ELEMENTS, None).unwrap());
-        assert!(!limiter.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap());
+        let limiter = StoreLimiter::new(&Limits::default(), NodeMemory::unlimited());
+        assert_eq!(limiter.grow_table(20_000), Ok(()));
+        assert_eq!(limiter.grow_table(20_001), Err(Limit::TableElements));
     }
 }

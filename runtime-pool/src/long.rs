@@ -63,12 +63,15 @@ impl LongThreads {
 
     /// The way to these threads for one function.
     pub(crate) fn lane(&self) -> Lane {
-        let runtime = self.0.as_ref().expect("the runtime leaves only when this is dropped");
         Lane {
-            threads: runtime.handle().clone(),
+            threads: self.handle().clone(),
             since: Instant::now(),
             long_until_ms: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("the runtime leaves only when this is dropped").handle()
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Families {
     /// Instances that serve an invocation now.
     pub(crate) live_instances: IntGauge,
     pub(crate) instance_slots: IntGauge,
+    /// Linear memory of all instances.
+    pub(crate) memory_bytes: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
     /// Instances that wait for a call.
     pub(crate) waiting_instances: IntGauge,
@@ -50,6 +52,7 @@ pub struct Families {
     pub(crate) resident_bytes: Gauge,
     pub(crate) evictions: IntCounterVec,
     pub(crate) log_lines_dropped: IntCounter,
+    pub(crate) log_bytes_dropped: IntCounter,
     pub(crate) responses_cut: IntCounter,
     pub(crate) load_seconds: HistogramVec,
     pub(crate) cpu_seconds: CounterVec,
@@ -67,27 +70,23 @@ impl PoolMetrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let phase =
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(PHASE_BUCKETS.to_vec());
+        let (gauge, counter) = (IntGauge::new::<&str, &str>, IntCounter::new::<&str, &str>);
         let families = Families {
-            live_instances: IntGauge::new(
-                "mayfly_live_instances",
-                "Instances that serve an invocation now",
-            )?,
-            waiting_instances: IntGauge::new(
+            live_instances: gauge("mayfly_live_instances", "Instances that serve a call now")?,
+            waiting_instances: gauge(
                 "mayfly_waiting_instances",
                 "Instances that were made beforehand and wait for a call",
             )?,
-            instance_slots: IntGauge::new(
+            instance_slots: gauge(
                 "mayfly_instance_slots",
                 "Instances that may exist at once in each engine",
             )?,
-            waiting_invocations: IntGauge::new(
+            memory_bytes: gauge("mayfly_instance_memory_bytes", "Linear memory of all instances")?,
+            waiting_invocations: gauge(
                 "mayfly_waiting_invocations",
                 "Invocations that wait for a slot of their function",
             )?,
-            resident_functions: IntGauge::new(
-                "mayfly_resident_functions",
-                "Functions whose code is in memory",
-            )?,
+            resident_functions: gauge("mayfly_resident_functions", "Functions in memory")?,
             resident_bytes: Gauge::new(
                 "mayfly_resident_code_bytes",
                 "Native code that is mapped into memory",
@@ -96,11 +95,12 @@ impl PoolMetrics {
                 Opts::new("mayfly_evictions_total", "Functions that left memory, by cause"),
                 &["cause"],
             )?,
-            log_lines_dropped: IntCounter::new(
+            log_lines_dropped: counter(
                 "mayfly_log_lines_dropped_total",
                 "Lines that functions wrote and nobody took",
             )?,
-            responses_cut: IntCounter::new(
+            log_bytes_dropped: counter("mayfly_log_bytes_dropped_total", "Output not kept")?,
+            responses_cut: counter(
                 "mayfly_responses_cut_total",
                 "Responses that broke off after their head was sent",
             )?,
@@ -146,11 +146,13 @@ impl Families {
         vec![
             Box::new(self.live_instances.clone()),
             Box::new(self.instance_slots.clone()),
+            Box::new(self.memory_bytes.clone()),
             Box::new(self.waiting_invocations.clone()),
             Box::new(self.resident_functions.clone()),
             Box::new(self.resident_bytes.clone()),
             Box::new(self.evictions.clone()),
             Box::new(self.log_lines_dropped.clone()),
+            Box::new(self.log_bytes_dropped.clone()),
             Box::new(self.responses_cut.clone()),
             Box::new(self.load_seconds.clone()),
             Box::new(self.phases.clone()),
@@ -166,6 +168,14 @@ impl Families {
     /// Counts how an invocation started, and how long that took.
     pub fn started(&self, start: &Start) {
         self.phases.observe(start);
+    }
+
+    /// Counts a limit that ended an invocation, unless it was counted when the guest was refused
+    /// more.
+    pub(crate) fn limit_ended(&self, limit: Limit) {
+        if !limit.is_refused_growth() {
+            self.limit_hit(limit);
+        }
     }
 
     pub(crate) fn limit_hit(&self, limit: Limit) {

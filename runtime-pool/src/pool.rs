@@ -25,6 +25,7 @@ use crate::{
     guest_log::FunctionLog,
     inspect::Inspection,
     key::{CodeKey, FunctionKey},
+    limits::{GuestLimits, NodeMemory},
     link::{Linked, Linkers},
     long::LongThreads,
     native::{CodeCache, NativeCode},
@@ -52,6 +53,8 @@ pub struct PoolConfig {
     pub compile: CompileConfig,
     /// What guests may call.
     pub outbound: OutboundConfig,
+    /// Linear memory of all instances together, in bytes.
+    pub memory_bytes: u64,
     /// Bytes that resident functions may take, each its native code and what there is besides;
     /// the least recently used leaves first.
     pub resident_bytes: u64,
@@ -71,6 +74,8 @@ pub struct Pool {
     loads: Semaphore,
     waiting: Arc<Budget>,
     line: Arc<Line>,
+    memory: NodeMemory,
+    guest: GuestLimits,
     long: LongThreads,
     client: Arc<Client>,
     logs: tokio::sync::mpsc::Sender<LogLine>,
@@ -137,6 +142,8 @@ impl Pool {
             linkers: Arc::new(linkers),
             resident,
             loads: Semaphore::new(config.loads),
+            memory: NodeMemory::new(config.memory_bytes, &metrics),
+            guest: config.engine.guest,
             line: Arc::new(Line::new(config.queue)),
             waiting: Arc::new(Budget::new(&config.waiting, metrics.clone())),
             long: LongThreads::start()?,
@@ -228,6 +235,11 @@ impl Pool {
     pub async fn snapshot(&self, source: &Source) -> Option<Snapshot> {
         source.snapshot.as_ref()?;
         self.compiler.snapshot(&source.code_key()).await
+    }
+
+    /// Where guests go on that compute for long.
+    pub fn long_threads(&self) -> &tokio::runtime::Handle {
+        self.long.handle()
     }
 
     /// Makes a revision resident before anybody asks, so that the first call finds it.
@@ -340,10 +352,11 @@ impl Pool {
                 source.outbound.clone(),
                 source.credentials.clone(),
             ),
-            log: FunctionLog::new(key, self.logs.clone(), self.metrics.clone()),
+            log: FunctionLog::new(key, self.logs.clone(), &self.guest, self.metrics.clone()),
             lane: self.long.lane(),
             budget: Arc::clone(&self.waiting),
             line: Arc::clone(&self.line),
+            memory: self.memory.clone(),
             metrics: self.metrics.clone(),
             graveyard: self.graveyard.clone(),
         };
@@ -410,7 +423,7 @@ async fn try_snapshot((function, inspection, _): &Loaded) -> Result<(), InvokeEr
     }
     match Arc::clone(function).smoke().await {
         // The node is full, which says nothing about the snapshot.
-        Ok(()) | Err(InvokeError::Instances) => Ok(()),
+        Ok(()) | Err(InvokeError::Instances | InvokeError::NodeMemory) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -4,14 +4,16 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use crate::{
+    clock::Seen,
     cpu::CpuMeter,
+    error::Limit,
     start::{Phase, Start, Tier},
 };
 
@@ -22,12 +24,38 @@ pub(crate) struct Run {
     pub(crate) outcome: Outcome,
     /// How long making the instance took; 0 if it had waited.
     instantiate_ns: AtomicU64,
+    /// Whether the guest was only interrupted when its last poll ended.
+    interrupted: AtomicBool,
+    /// The limits at which the guest was refused more, one bit each.
+    refused: AtomicU32,
 }
 
 impl Run {
     /// Notes how long making the instance took.
     pub(crate) fn instantiated(&self, since: Instant) {
         self.instantiate_ns.store(nanoseconds(since).max(1), Relaxed);
+    }
+
+    /// Notes that the guest's turn ends while it computes.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.store(true, Relaxed);
+    }
+
+    /// Notes that the guest was refused more.
+    pub(crate) fn refuse(&self, limit: Limit) {
+        self.refused.fetch_or(1 << limit as u32, Relaxed);
+    }
+
+    /// Where the guest was refused more.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = Limit> {
+        let refused = self.refused.load(Relaxed);
+        Limit::ALL.into_iter().filter(move |limit| refused & 1 << *limit as u32 != 0)
+    }
+
+    /// Whether growth of memory was refused, and by which limit: it explains the failure that
+    /// usually follows.
+    pub(crate) fn refused_memory(&self) -> Option<Limit> {
+        self.refused().find(|limit| matches!(limit, Limit::Memory | Limit::NodeMemory))
     }
 
     /// Adds the guest's part, which began at `since`, to how the invocation started.
@@ -87,12 +115,14 @@ impl Outcome {
 pub(crate) struct Metered<F> {
     future: Pin<Box<F>>,
     run: Arc<Run>,
+    /// What the guest saw of time when its last poll ended.
+    seen: Option<Seen>,
 }
 
 impl<F> Metered<F> {
     /// Takes the future boxed: guests' futures are large, and moving them costs.
     pub(crate) fn new(future: Pin<Box<F>>, run: Arc<Run>) -> Self {
-        Self { future, run }
+        Self { future, run, seen: None }
     }
 }
 
@@ -101,8 +131,12 @@ impl<F: Future> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let started = Instant::now();
+        let interrupted = self.run.interrupted.swap(false, Relaxed);
+        self.seen.filter(|_| interrupted).unwrap_or_else(|| Seen::new(started)).show();
+        CpuMeter::begin_poll(started);
         let result = self.future.as_mut().poll(cx);
         self.run.meter.end_poll(started);
+        self.seen = Seen::hide();
         result
     }
 }
@@ -121,10 +155,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_guest_that_has_waited_pays_for_what_it_computes_and_not_for_the_epoch() {
+        let run = Arc::new(Run::default());
+        for _ in 0..100 {
+            let inner = Arc::clone(&run);
+            let wakes = Box::pin(async move {
+                inner.meter.tick();
+            });
+            Metered::new(wakes, Arc::clone(&run)).await;
+        }
+        assert!(run.meter.used() < 100 * EPOCH_TICK / 2, "{:?}", run.meter.used());
+    }
+
+    #[tokio::test]
     async fn a_poll_longer_than_a_tick_is_measured_by_the_cpu_clock() {
         let run = Arc::new(Run::default());
         let inner = Arc::clone(&run);
         let busy = Box::pin(async move {
+            std::thread::sleep(EPOCH_TICK);
             inner.meter.tick();
             // Off the CPU: the monotonic clock runs on, the thread's own does not.
             std::thread::sleep(Duration::from_millis(200));

@@ -9,12 +9,13 @@
 use std::{
     panic::{self, AssertUnwindSafe},
     sync::Arc,
+    time::Instant,
 };
 
 use tokio::sync::mpsc;
 use wasmparser::{Parser, Payload};
 use wasmtime::{Store, component};
-use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wasmtime_wizer::Wizer;
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     guest_log::{FunctionLog, InvocationLog, LogLine},
     host::{self, Control, Controlled, Host, ModuleHost, component_store, module_store},
     key::FunctionKey,
-    limits::Limits,
+    limits::{GuestLimits, Limits, NodeMemory},
     link,
     metrics::PoolMetrics,
     outbound::Outbound,
@@ -117,7 +118,7 @@ async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u
 
     let (output, log) = output();
     let control = control(start_up);
-    let host = Host::new(host::wasi(&[], &log).build(), Outbound::denied(log), control);
+    let host = Host::new(wasi(&log).build(), Outbound::denied(log), control);
     let mut store = component_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {
@@ -164,7 +165,7 @@ async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Failu
 
     let (output, log) = output();
     let control = control(start_up);
-    let host = ModuleHost::new(host::wasi(&[], &log).build_p1(), control);
+    let host = ModuleHost::new(wasi(&log).build_p1(), control);
     drop(log);
     let mut store = module_store(&engine, host);
     let before = thread_cpu_ns();
@@ -200,14 +201,20 @@ impl From<wasmtime::Error> for Failure {
 /// The kernel's limits on the worker hold for CPU and wall-clock time.
 fn control(start_up: &StartUp) -> Control {
     let memory_bytes = usize::try_from(start_up.memory_bytes).unwrap_or(usize::MAX);
-    Control::new(&Limits { memory_bytes, ..Limits::default() }, Arc::default())
+    let limits = Limits { memory_bytes, ..Limits::default() };
+    Control::new(&limits, NodeMemory::unlimited(), Arc::default())
+}
+
+/// What the guest is given: nothing. Asking for the time ends the attempt before any clock is read.
+fn wasi(log: &Arc<InvocationLog>) -> WasiCtxBuilder {
+    host::wasi(&[], log, &GuestLimits::default(), Instant::now())
 }
 
 /// The guest has had its turn: what follows only reads its memory, for which a component must be
 /// able to grow it a little.
 fn lift_limits(store: &mut Store<impl Controlled>) {
-    *store.data_mut().control() =
-        Control::new(&Limits { memory_bytes: usize::MAX, ..Limits::default() }, Arc::default());
+    let limits = Limits { memory_bytes: usize::MAX, ..Limits::default() };
+    *store.data_mut().control() = Control::new(&limits, NodeMemory::unlimited(), Arc::default());
     store.set_hostcall_fuel(usize::MAX);
 }
 
@@ -217,7 +224,7 @@ fn output() -> (mpsc::Receiver<LogLine>, Arc<InvocationLog>) {
     let metrics = PoolMetrics::register(&prometheus::Registry::new())
         .expect("nothing else is registered there");
     let nobody = FunctionKey { function: 0, revision: 0 };
-    let log = FunctionLog::new(nobody, sender, metrics);
+    let log = FunctionLog::new(nobody, sender, &GuestLimits::default(), metrics);
     (lines, InvocationLog::new(Arc::new(log), 0, Limits::default().log_bytes))
 }
 
@@ -229,7 +236,7 @@ fn explain<T: Controlled>(
     start_up: &StartUp,
     mut output: mpsc::Receiver<LogLine>,
 ) -> Failure {
-    let refused = store.data_mut().control().limiter.memory_refused;
+    let refused = store.data_mut().control().refused_memory().is_some();
     drop(store);
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return Failure::Unfit(refused.to_string());

@@ -92,7 +92,7 @@ impl Strategy {
             Self::PoolingScan | Self::Concurrent | Self::Limited | Self::Unlimited => {
                 pooling
                     .pagemap_scan(Enabled::Yes)
-                    .linear_memory_keep_resident(32 << 20)
+                    .linear_memory_keep_resident(8 << 20)
                     .table_keep_resident(64 << 10);
             }
         }

@@ -198,7 +198,7 @@ impl Node {
 
 fn pool_config() -> PoolConfig {
     PoolConfig {
-        engine: EngineConfig { instances: 1_000, memory_bytes_max: 512 << 20, async_engine: true },
+        engine: EngineConfig::default(),
         compile: CompileConfig {
             dir: native_code_dir(),
             worker: "/proc/self/exe".into(),
@@ -211,6 +211,7 @@ fn pool_config() -> PoolConfig {
             deploys_per_minute: usize::MAX,
         },
         outbound: OutboundConfig::default(),
+        memory_bytes: u64::MAX,
         resident_bytes: 1 << 30,
         loads: 4,
         // Only what a benchmark asks for.

@@ -36,7 +36,24 @@ const FUNCTION: &[(&str, u64, u64)] = &[
 
 /// All other integers.
 const OTHERS: &[(&str, u64, u64)] = &[
+    ("guests.stack_bytes", 64 * KIB, 16 * MIB),
+    // Go's tables have some thousands of elements.
+    ("guests.table_elements", 100, 10_000_000),
+    ("guests.host_resources", 16, 1_000_000),
+    ("guests.component_handles", 16, 1_000_000),
+    // A body's chunk must fit.
+    ("guests.hostcall_bytes", 128 * KIB, GIB),
+    ("guests.preview1_hostcall_bytes", 128 * KIB, GIB),
+    ("guests.field_bytes", KIB, 16 * MIB),
+    ("guests.random_bytes", 64, 64 * MIB),
+    ("guests.merge_bytes", 1, MIB),
+    ("guests.empty_writes", 0, 1_000_000_000),
+    ("guests.after_response_ms", 0, HOUR_MS),
+    ("guests.log_line_bytes", 64, MIB),
+    ("guests.log_bytes_per_second", 0, GIB),
     ("pool.instances", 1, 100_000),
+    ("pool.memory_bytes", 0, 16 * TIB),
+    ("pool.keep_bytes", 0, 4 * GIB),
     ("pool.resident_bytes", 16 * MIB, 16 * TIB),
     ("pool.loads", 0, 1_024),
     ("pool.queue", 0, 1_000_000),

@@ -1,7 +1,8 @@
 //! The sections of the settings, with their defaults. The permitted ranges are in `bounds`.
 
-use std::{net::SocketAddr, num::NonZero, thread};
+use std::{fs, net::SocketAddr, num::NonZero, thread, time::Duration};
 
+use runtime_pool::GuestLimits;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::sizes::{GIB, KIB, MIB};
@@ -83,12 +84,92 @@ impl FunctionLimits {
     }
 }
 
+/// What holds for the guests of all functions alike. Each of these guards the host itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestsSection {
+    /// Stack for guest code.
+    pub stack_bytes: usize,
+    /// Elements that each table may grow to.
+    pub table_elements: usize,
+    /// Live resources that one invocation may hold in the host.
+    pub host_resources: usize,
+    /// Live component handles that one invocation may hold.
+    pub component_handles: usize,
+    /// Bytes that one host call may take over from a component.
+    pub hostcall_bytes: usize,
+    /// The same for preview1 modules.
+    pub preview1_hostcall_bytes: usize,
+    /// Header fields that one `fields` resource may hold.
+    pub field_bytes: usize,
+    /// Random data that one call may ask for.
+    pub random_bytes: u64,
+    /// Small writes to a body are merged up to this size before they leave.
+    pub merge_bytes: usize,
+    /// Writes of nothing to a body before a guest is ended.
+    pub empty_writes: usize,
+    /// How long a guest may go on after the end of its response.
+    pub after_response_ms: u64,
+    /// What is kept of a log line.
+    pub log_line_bytes: usize,
+    /// What one function may log in a second, over all its invocations.
+    pub log_bytes_per_second: u64,
+}
+
+impl Default for GuestsSection {
+    fn default() -> Self {
+        let limits = GuestLimits::default();
+        Self {
+            stack_bytes: limits.stack_bytes,
+            table_elements: limits.table_elements,
+            host_resources: limits.host_resources,
+            component_handles: limits.component_handles,
+            hostcall_bytes: limits.hostcall_bytes,
+            preview1_hostcall_bytes: limits.preview1_hostcall_bytes,
+            field_bytes: limits.field_bytes,
+            random_bytes: limits.random_bytes,
+            merge_bytes: limits.merge_bytes,
+            empty_writes: limits.empty_writes as usize,
+            after_response_ms: limits.after_response.as_millis() as u64,
+            log_line_bytes: limits.log_line_bytes,
+            log_bytes_per_second: limits.log_bytes_per_second,
+        }
+    }
+}
+
+impl GuestsSection {
+    /// The same as the pool wants it.
+    #[must_use]
+    pub fn limits(&self) -> GuestLimits {
+        GuestLimits {
+            stack_bytes: self.stack_bytes,
+            table_elements: self.table_elements,
+            host_resources: self.host_resources,
+            component_handles: self.component_handles,
+            hostcall_bytes: self.hostcall_bytes,
+            preview1_hostcall_bytes: self.preview1_hostcall_bytes,
+            field_bytes: self.field_bytes,
+            random_bytes: self.random_bytes,
+            merge_bytes: self.merge_bytes,
+            empty_writes: u32::try_from(self.empty_writes).unwrap_or(u32::MAX),
+            after_response: Duration::from_millis(self.after_response_ms),
+            log_line_bytes: self.log_line_bytes,
+            log_bytes_per_second: self.log_bytes_per_second,
+        }
+    }
+}
+
 /// Functions and instances in memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolSection {
     /// Instances alive at once, over all functions.
     pub instances: usize,
+    /// Linear memory of all instances together; 0 stands for three quarters of the machine's. See
+    /// [`Self::memory_budget`].
+    pub memory_bytes: u64,
+    /// What a slot keeps of an instance's memory for the next one.
+    pub keep_bytes: usize,
     /// What resident functions may take: their native code, and 45 KiB for each.
     pub resident_bytes: u64,
     /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
@@ -109,6 +190,8 @@ impl Default for PoolSection {
     fn default() -> Self {
         Self {
             instances: 1_000,
+            memory_bytes: 0,
+            keep_bytes: 8 * MIB as usize,
             resident_bytes: GIB,
             async_engine: true,
             loads: 4,
@@ -125,6 +208,13 @@ impl PoolSection {
     #[must_use]
     pub fn load_count(&self) -> usize {
         if self.loads == 0 { cores() * 2 } else { self.loads }
+    }
+
+    /// Linear memory of all instances together.
+    #[must_use]
+    pub fn memory_budget(&self) -> u64 {
+        // A quarter is left for the code, the connections and everybody else.
+        if self.memory_bytes == 0 { memory() / 4 * 3 } else { self.memory_bytes }
     }
 }
 
@@ -476,6 +566,18 @@ fn tls_files(cert: &str, key: &str) -> Option<TlsFiles> {
 
 fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// What this machine has of memory, or its container may have.
+fn memory() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * KIB)
+    });
+    // In a container this is its own limit; outside there is no such file, or it says `max`.
+    let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let container = container.and_then(|text| text.trim().parse().ok());
+    machine.into_iter().chain(container).min().unwrap_or(4 * GIB)
 }
 
 /// `HOST:PORT`, where the host is an IP address or `localhost`: a listener must not depend on

@@ -3,7 +3,7 @@
 //! No `_` in these matches: a new variant does not compile until somebody has chosen its status.
 
 use http::StatusCode;
-use runtime_pool::{InvokeError, LoadError, Refusal};
+use runtime_pool::{InvokeError, Limit, LoadError, Refusal};
 use store::Quota;
 
 use super::{Phase, Problem, chain};
@@ -103,6 +103,14 @@ impl From<InvokeError> for Problem {
             )
             .hint("the operator's setting pool.instances")
             .retry_after(1),
+            InvokeError::NodeMemory => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Phase::Admit,
+                "node-memory",
+                "The node's instances have as much memory as they may",
+            )
+            .hint("the operator's setting pool.memory_bytes")
+            .retry_after(1),
             InvokeError::Cpu(limit) => {
                 guest(StatusCode::GATEWAY_TIMEOUT, "cpu-limit", "The function used up its CPU time")
                     .detail(format!("an invocation may use {} ms", limit.as_millis()))
@@ -113,13 +121,11 @@ impl From<InvokeError> for Problem {
                     .detail(format!("an invocation may take {} ms", limit.as_millis()))
                     .hint("the function's setting timeout_ms")
             }
-            InvokeError::Failed { out_of_memory: true, .. } => guest(
-                StatusCode::BAD_GATEWAY,
-                "memory-limit",
-                "The function failed after it was refused memory",
-            )
-            .hint("the function's setting memory_bytes"),
-            InvokeError::Failed { .. } => {
+            InvokeError::Failed { limit: Some(limit), .. } | InvokeError::ResponseLimit(limit) => {
+                let (slug, title, hint) = broken_limit(*limit);
+                guest(StatusCode::BAD_GATEWAY, slug, title).hint(hint)
+            }
+            InvokeError::Failed { limit: None, .. } => {
                 guest(StatusCode::BAD_GATEWAY, "function-failed", "The function failed")
                     .hint("its owner finds the reason in the function's log")
             }
@@ -134,6 +140,66 @@ impl From<InvokeError> for Problem {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Guest, "start-failed", title)
             }
         }
+    }
+}
+
+/// The problem of a guest that failed by a limit, and the setting that would allow more.
+fn broken_limit(limit: Limit) -> (&'static str, &'static str, &'static str) {
+    match limit {
+        Limit::Memory => (
+            "memory-limit",
+            "The function failed after it was refused memory",
+            "the function's setting memory_bytes",
+        ),
+        Limit::Stack => (
+            "stack-overflow",
+            "The function needs more stack than it may have",
+            "the operator's setting guests.stack_bytes",
+        ),
+        Limit::HostResources | Limit::ComponentHandles => (
+            "resource-limit",
+            "The function holds more open at once than it may",
+            "the operator's settings guests.host_resources and guests.component_handles",
+        ),
+        Limit::HostcallBytes | Limit::RandomBytes => (
+            "hostcall-limit",
+            "The function asked for more with one call than it may",
+            "the operator's settings guests.hostcall_bytes and guests.random_bytes",
+        ),
+        Limit::FieldBytes => (
+            "header-limit",
+            "The function made more header fields than it may",
+            "the operator's setting guests.field_bytes",
+        ),
+        Limit::ResponseBytes => (
+            "response-too-large",
+            "The function's response is too large",
+            "the function's setting response_bytes",
+        ),
+        Limit::EmptyWrites => (
+            "empty-writes",
+            "The function wrote nothing again and again",
+            "the operator's setting guests.empty_writes",
+        ),
+        Limit::NodeMemory
+        | Limit::Cpu
+        | Limit::Timeout
+        | Limit::LogBytes
+        | Limit::LogRate
+        | Limit::Concurrency
+        | Limit::Instances
+        | Limit::TableElements
+        | Limit::Queue
+        | Limit::OutboundRequests
+        | Limit::OutboundAtOnce
+        | Limit::OutboundTime
+        | Limit::OutboundResponseHead
+        | Limit::OutboundResponseBytes
+        | Limit::AfterResponse => (
+            "function-failed",
+            "The function failed",
+            "its owner finds the reason in the function's log",
+        ),
     }
 }
 

@@ -198,7 +198,10 @@ pub(super) async fn change(
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
     let absent = || Problem::function_not_found(name.as_str());
     if let Some(patch) = change.settings {
-        functions.deployer.change_settings(name.clone(), patch).await?.ok_or_else(absent)?;
+        // Boxed: it is large, and seldom.
+        Box::pin(functions.deployer.change_settings(name.clone(), patch))
+            .await?
+            .ok_or_else(absent)?;
     }
     if let Some(description) = change.description {
         let description = description.unwrap_or_default();

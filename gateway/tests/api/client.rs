@@ -184,10 +184,15 @@ impl Http2 {
     }
 
     pub(crate) async fn open_stream(&self, uri: &str) -> Response<Incoming> {
-        let request = Request::get(uri).body(whole(Bytes::new())).unwrap();
+        self.try_open_stream(uri).await.unwrap()
+    }
+
+    /// The head of an answer, unless the stream is reset before it has arrived.
+    pub(crate) async fn try_open_stream(&self, uri: &str) -> Result<Response<Incoming>, Broken> {
+        let request = Request::get(uri).body(whole(Bytes::new()))?;
         let mut sender = self.sender.clone();
-        patiently(sender.ready()).await.unwrap().unwrap();
-        patiently(sender.send_request(request)).await.unwrap().unwrap()
+        patiently(sender.ready()).await??;
+        Ok(patiently(sender.send_request(request)).await??)
     }
 }
 

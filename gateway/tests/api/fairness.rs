@@ -15,7 +15,7 @@ async fn of_function(gateway: &TestGateway, metric: &str, function: &str) -> f64
 }
 
 #[tokio::test]
-async fn fifty_loops_end_at_their_cpu_limit_and_cost_nobody_else_an_error() {
+async fn g01_fifty_loops_end_at_their_cpu_limit_and_cost_nobody_else_an_error() {
     // No loop may reach its wall-clock limit first, however busy the machine is.
     let gateway = TestGateway::with(&["limits.timeout_ms=300000"]).await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 200})).await;

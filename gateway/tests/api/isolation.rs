@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::json;
 
-use crate::{client::Connection, test_gateway::TestGateway};
+use crate::{client::Connection, hostile_guests::times, test_gateway::TestGateway};
 
 const CONCURRENCY: usize = 64;
 
@@ -41,14 +41,14 @@ async fn every_call_is_the_first(gateway: &TestGateway, name: &str, calls: u32) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_state_leaks_through_ten_thousand_requests() {
+async fn t01_no_state_leaks_through_ten_thousand_requests() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-counter").await;
     every_call_is_the_first(&gateway, "t-counter", 10_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_state_leaks_in_programs_and_in_async_components() {
+async fn t01_no_state_leaks_in_programs_and_in_async_components() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-counter-cgi").await;
     gateway.deploy("t-counter-p3").await;
@@ -70,4 +70,113 @@ async fn a_guest_sees_its_own_environment_alone() {
         let answer = gateway.get(&format!("/f/{name}/")).await;
         assert_eq!(answer.plain(), (200, format!("NAME={name}\n").as_str()));
     }
+}
+
+/// So many bytes that are nowhere by chance, as `t-hostile` wants them: changed and
+/// percent-encoded.
+fn secret(of: u64) -> String {
+    (0..16_u64)
+        .map(|n| format!("%{:02x}", (of * 16 + n).wrapping_mul(0x9e37_79b9) >> 9 & 0xff))
+        .collect()
+}
+
+/// Calls the case `scan` of a function.
+async fn scan(
+    connection: &mut Connection,
+    name: &str,
+    secret: &str,
+    grow_mib: u32,
+) -> (u64, u64, u64) {
+    let target = format!("/f/{name}/scan?grow={grow_mib}&secret={secret}");
+    let answer = connection.get(&target).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let numbers: Vec<u64> =
+        answer.text().split_whitespace().map(|number| number.parse().unwrap()).collect();
+    (numbers[0], numbers[1], numbers[2])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t01_a_secret_that_was_left_in_memory_is_never_found() {
+    let gateway = TestGateway::with(&["pool.instances=4"]).await;
+    // Two functions that share the slots of the pool.
+    for name in ["first", "second"] {
+        let put = gateway.put(name, crate::guests::guest("t-hostile"));
+        assert_eq!(put.send().await.status(), 201);
+    }
+    // Within one instance it is found: the search works.
+    let settings = json!({"isolation": {"mode": "reuse"}}).to_string();
+    let put = gateway.put("reused", crate::guests::guest("t-hostile"));
+    assert_eq!(put.header("mayfly-settings", &settings).send().await.status(), 201);
+    let mut connection = Connection::open(gateway.data()).await;
+    assert_eq!(scan(&mut connection, "reused", &secret(0), 0).await.1, 0);
+    let (seen, found, _) = scan(&mut connection, "reused", &secret(0), 0).await;
+    assert!(seen == 2 && found > 0, "{seen} {found}");
+
+    let calls = times(4_000, 100_000) / 2;
+    let callers = [("first", 1), ("second", 2)].map(|(name, own)| {
+        let address = gateway.data();
+        tokio::spawn(async move {
+            let mut connection = Connection::open(address).await;
+            for _ in 0..calls {
+                // What it left itself, and what the other one leaves, in turn.
+                for of in [own, 3 - own] {
+                    assert_eq!(scan(&mut connection, name, &secret(of), 0).await, (1, 0, 0));
+                }
+            }
+        })
+    });
+    for caller in callers {
+        caller.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t02_a_slot_that_was_used_before_is_as_new() {
+    let gateway = TestGateway::with(&["pool.instances=2"]).await;
+    for (name, memory_bytes) in [("small", 8 << 20), ("large", 32 << 20)] {
+        let settings = json!({"memory_bytes": memory_bytes, "cpu_ms": 30_000}).to_string();
+        let put = gateway.put(name, crate::guests::guest("t-hostile"));
+        assert_eq!(put.header("mayfly-settings", &settings).send().await.status(), 201);
+    }
+    let mut connection = Connection::open(gateway.data()).await;
+    for _ in 0..times(60, 10_000) / 2 {
+        // Each looks for what it and the other one have planted all over their memories; what grows
+        // must be zeros.
+        for (name, grow) in [("small", 4), ("large", 12)] {
+            assert_eq!(scan(&mut connection, name, &secret(7), grow).await, (1, 0, 0), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn t06_what_a_failure_says_holds_no_secret() {
+    const SECRET: &str = "correct-horse-battery-staple";
+    let gateway = TestGateway::start().await;
+    let settings = json!({"environment": {"PASSWORD": SECRET}});
+    for (name, target) in
+        [("t-hostile", "/f/t-hostile/panic"), ("t-hostile-cgi", "/f/t-hostile-cgi/panic")]
+    {
+        gateway.deploy_with(name, &settings).await;
+        let failed = gateway.get(target).await;
+        assert_eq!(failed.problem(), (502, "function-failed"));
+        assert!(!format!("{failed:?}").contains(SECRET), "{failed:?}");
+        // What the guest itself says is for its owner: nobody else's log has it.
+        gateway.log_lines(name, 2).await;
+    }
+    gateway.deploy("c-hello").await;
+    let gateway_says = [
+        gateway.anonymous(http::Method::GET, "/metrics").send().await.text().to_owned(),
+        gateway.api("/v1/functions/c-hello/logs").await.text().to_owned(),
+        gateway.api("/v1/limits").await.text().to_owned(),
+        gateway.log(),
+        gateway.stdout(),
+    ];
+    for said in gateway_says {
+        assert!(!said.contains(SECRET), "{said}");
+    }
+    let system = gateway.api("/v1/functions/t-hostile/logs").await;
+    let lines = system.json()["lines"].as_array().unwrap();
+    let ours = lines.iter().filter(|line| line["stream"] == "system");
+    assert!(ours.clone().count() > 0);
+    assert!(ours.map(ToString::to_string).all(|line| !line.contains(SECRET)));
 }

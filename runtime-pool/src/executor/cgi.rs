@@ -27,7 +27,7 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::Error as WasiError;
 
-use super::{cgi_head, guest_error, start_error};
+use super::{cgi_head, exited, guest_error, start_error};
 use crate::{
     InvokeError,
     body::RequestBody,
@@ -82,7 +82,7 @@ pub(crate) async fn call_component(
     match exports.wasi_cli_run().call_run(&mut *store).await {
         Ok(Ok(())) => {}
         Ok(Err(())) => {
-            return Err(exited(1, store.data_mut().control().limiter.memory_refused));
+            return Err(exited(1, store.data_mut().control()));
         }
         Err(error) => end_of_command(&error, store)?,
     }
@@ -115,16 +115,8 @@ fn end_of_command(
 ) -> Result<(), InvokeError> {
     match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(0)) => Ok(()),
-        Some(I32Exit(status)) => {
-            Err(exited(*status, store.data_mut().control().limiter.memory_refused))
-        }
-        None => Err(guest_error(error, store)),
+        Some(_) | None => Err(guest_error(error, store)),
     }
-}
-
-fn exited(status: i32, out_of_memory: bool) -> InvokeError {
-    let detail = format!("it exited with status {status}");
-    InvokeError::Failed { detail, out_of_memory }
 }
 
 /// Standard output: first the head of the answer, then its body.

@@ -33,9 +33,35 @@ pub fn path(request: &IncomingRequest) -> String {
 
 /// The number behind `key=` in the query.
 pub fn number(request: &IncomingRequest, key: &str) -> Option<u64> {
+    value(request, key)?.parse().ok()
+}
+
+/// What is behind `key=` in the query, percent-decoded.
+pub fn decoded(request: &IncomingRequest, key: &str) -> Option<Vec<u8>> {
+    let value = value(request, key)?;
+    let mut decoded = Vec::new();
+    let mut rest = value.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(escaped) if *byte == b'%' => {
+                decoded.push(escaped);
+                rest = &tail[2..];
+            }
+            _ => {
+                decoded.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    Some(decoded)
+}
+
+fn value(request: &IncomingRequest, key: &str) -> Option<String> {
     let path = request.path_with_query()?;
     let (_, query) = path.split_once('?')?;
-    query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?.parse().ok()
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    value.map(str::to_owned)
 }
 
 /// Sends the head of a 200 response, without a content-length.

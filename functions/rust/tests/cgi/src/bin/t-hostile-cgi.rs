@@ -1,0 +1,76 @@
+//! Wrong in one way after the other, as a program: the path says in which.
+//!
+//! - `/loop`: computes for ever;
+//! - `/hoard`: takes memory until there is none left;
+//! - `/clock`: reads both clocks 100,000 times and answers with the most that they
+//!   moved, sleeps 50 ms and answers with what they moved by then; in nanoseconds;
+//! - `/sleep`: sleeps for ever;
+//! - `/bytes`: writes its body one byte at a time, 100,000 of them;
+//! - `/endless`: writes its body for ever;
+//! - `/trap`: writes 200,000 bytes, and then traps;
+//! - `/exit`: writes nothing and exits with 0;
+//! - `/log`: writes 1 MB to standard error;
+//! - `/panic`: panics with its environment.
+
+use std::io::{self, Write as _};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+fn main() {
+    let path = std::env::var("PATH_INFO").unwrap_or_default();
+    match path.as_str() {
+        "/loop" => compute(),
+        "/hoard" => hoard(),
+        "/clock" => clock(),
+        "/sleep" => sleep(Duration::from_secs(250_000)),
+        "/bytes" => (0..100_000).for_each(|n| write(if n == 0 { HEAD } else { b"x" })),
+        "/endless" => loop {
+            write(HEAD);
+        },
+        "/trap" => {
+            write(HEAD);
+            write(&[b'x'; 200_000]);
+            core::arch::wasm32::unreachable();
+        }
+        "/exit" => std::process::exit(0),
+        "/log" => (0..10_000).for_each(|_| eprintln!("{:.<99}", "")),
+        "/panic" => panic!("{:?}", std::env::vars().collect::<Vec<_>>()),
+        _ => write(b"Content-Type: text/plain\n\nno such case\n"),
+    }
+}
+
+const HEAD: &[u8] = b"Content-Type: text/plain\n\n";
+
+fn write(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).expect("the caller reads");
+}
+
+fn compute() {
+    let mut turns = 0_u64;
+    loop {
+        turns = std::hint::black_box(turns.wrapping_add(1));
+    }
+}
+
+fn hoard() {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(vec![1_u8; 1 << 20]);
+        std::hint::black_box(&hoard);
+    }
+}
+
+fn clock() {
+    let (monotonic, wall) = (Instant::now(), SystemTime::now());
+    let moved = || (monotonic.elapsed().as_nanos(), wall.elapsed().unwrap_or_default().as_nanos());
+    let mut most = (0, 0);
+    for _ in 0..100_000 {
+        let moved = moved();
+        most = (most.0.max(moved.0), most.1.max(moved.1));
+    }
+    sleep(Duration::from_millis(50));
+    let slept = moved();
+    write(HEAD);
+    write(format!("{} {} {} {} 1000000", most.0, most.1, slept.0, slept.1).as_bytes());
+}

@@ -1,0 +1,14 @@
+//! Writes its body one byte at a time: `?n=` of them, or for ever.
+
+use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+
+pub fn case(request: &IncomingRequest, answer: ResponseOutparam) {
+    let left = tests_http::number(request, "n").unwrap_or(u64::MAX);
+    let (body, stream) = tests_http::open(answer, "text/plain");
+    for _ in 0..left {
+        if tests_http::write(&stream, b"x").is_err() {
+            return; // the client has gone
+        }
+    }
+    tests_http::close(body, stream);
+}

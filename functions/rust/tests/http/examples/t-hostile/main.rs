@@ -1,0 +1,53 @@
+//! Wrong in one way after the other: the last part of the path names the file that
+//! says which.
+
+mod bytes;
+mod clock;
+mod empty;
+mod exit;
+mod fields;
+mod fill;
+mod forbidden;
+mod hoard;
+mod length;
+mod list;
+mod log;
+mod panic;
+mod poll;
+mod random;
+mod resources;
+mod scan;
+mod trap;
+
+use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+
+tests_http::serve!(handle);
+
+fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+    let path = tests_http::path(&request);
+    let case = match path.rsplit('/').next().unwrap_or_default() {
+        "bytes" => bytes::case,
+        "clock" => clock::case,
+        "empty" => empty::case,
+        "exit" => exit::case,
+        "fields" => fields::case,
+        "fill" => fill::case,
+        "forbidden" => forbidden::case,
+        "hoard" => hoard::case,
+        "length" => length::case,
+        "list" => list::case,
+        "log" => log::case,
+        "panic" => panic::case,
+        "poll" => poll::case,
+        "random" => random::case,
+        "resources" => resources::case,
+        "scan" => scan::case,
+        "trap" => trap::case,
+        _ => unknown,
+    };
+    case(&request, answer);
+}
+
+fn unknown(_request: &IncomingRequest, answer: ResponseOutparam) {
+    tests_http::text(answer, "no such case\n");
+}

@@ -1,0 +1,7 @@
+//! Says the values of its environment on standard error and panics with them.
+
+use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+
+pub fn case(_request: &IncomingRequest, _answer: ResponseOutparam) {
+    panic!("{:?}", wasip2::cli::environment::get_environment());
+}

@@ -1,0 +1,138 @@
+//! Wrong in one way after the other, as a component for WASI 0.3: the last part of
+//! the path says in which.
+//!
+//! - `loop`: computes for ever;
+//! - `hoard`: takes memory until there is none left;
+//! - `clock`: like the case of that name of `t-hostile`, with `?n=` and `?ms=`;
+//! - `bytes`: writes its body one byte at a time, `?n=` of them;
+//! - `nothing`: writes nothing to its body, for ever;
+//! - `trap`: sends `?n=` bytes, and then traps;
+//! - `after`: answers, and then computes for ever;
+//! - `forbidden`: sets the header `transfer-encoding`;
+//! - `random`: asks for 4 GiB of random bytes with one call;
+//! - `log`: writes `?n=` lines of 100 bytes to standard output.
+
+use wasip3::clocks::{monotonic_clock, system_clock};
+use wasip3::exports::http::handler::Guest;
+use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::{wit_bindgen, wit_future, wit_stream};
+
+struct Hostile;
+
+wasip3::http::service::export!(Hostile);
+
+impl Guest for Hostile {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let target = request.get_path_with_query().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let number = |key: &str| -> u64 {
+            let value = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        let n = number("n");
+        match path.rsplit('/').next().unwrap_or_default() {
+            "loop" => compute(),
+            "hoard" => hoard(),
+            "clock" => Ok(text(clock(n, number("ms")).await)),
+            "bytes" => Ok(pieces(b"x".to_vec(), n, false)),
+            "nothing" => Ok(pieces(Vec::new(), u64::MAX, false)),
+            "trap" => Ok(pieces(b"x".repeat(1000), n / 1000, true)),
+            "after" => {
+                wit_bindgen::spawn_local(async {
+                    monotonic_clock::wait_for(1_000_000).await;
+                    compute()
+                });
+                Ok(text("answered\n".to_owned()))
+            }
+            "forbidden" => {
+                let list = [("transfer-encoding".to_owned(), b"chunked".to_vec())];
+                Ok(text(format!("{:?}", Fields::from_list(&list).map(drop))))
+            }
+            "random" => Ok(text(format!("{}", random().len()))),
+            "log" => Ok(text(format!("{}", log(n).await))),
+            _ => Ok(text("no such case\n".to_owned())),
+        }
+    }
+}
+
+fn compute() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = std::hint::black_box(turns.wrapping_add(1));
+    }
+}
+
+fn hoard() -> ! {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(vec![1_u8; 1 << 20]);
+        std::hint::black_box(&hoard);
+    }
+}
+
+async fn clock(n: u64, ms: u64) -> String {
+    let (monotonic, wall) = (monotonic_clock::now(), wall());
+    let mut moved = (0, 0);
+    for _ in 0..n {
+        moved.0 = moved.0.max(monotonic_clock::now() - monotonic);
+        moved.1 = moved.1.max(self::wall().abs_diff(wall));
+    }
+    monotonic_clock::wait_for(ms * 1_000_000).await;
+    let slept = (monotonic_clock::now() - monotonic, self::wall().abs_diff(wall));
+    let resolution = monotonic_clock::get_resolution();
+    format!("{} {} {} {} {resolution}", moved.0, moved.1, slept.0, slept.1)
+}
+
+fn wall() -> u64 {
+    let now = system_clock::now();
+    now.seconds as u64 * 1_000_000_000 + u64::from(now.nanoseconds)
+}
+
+fn random() -> Vec<u8> {
+    wasip3::random::random::get_random_bytes(4 << 30)
+}
+
+async fn log(lines: u64) -> u64 {
+    let (mut output, stream) = wit_stream::new();
+    let written = wasip3::cli::stdout::write_via_stream(stream);
+    let mut line = [b'.'; 100];
+    line[99] = b'\n';
+    for _ in 0..lines {
+        output.write_all(line.to_vec()).await;
+    }
+    drop(output);
+    let _ = written.await;
+    lines
+}
+
+/// Writes the same piece again and again, and then ends, or traps.
+fn pieces(piece: Vec<u8>, n: u64, then_trap: bool) -> Response {
+    respond(async move |mut body| {
+        for _ in 0..n {
+            if !body.write_all(piece.clone()).await.is_empty() {
+                return; // the client has gone
+            }
+        }
+        if then_trap {
+            core::arch::wasm32::unreachable();
+        }
+    })
+}
+
+fn text(text: String) -> Response {
+    respond(async move |mut body| {
+        body.write_all(text.into_bytes()).await;
+    })
+}
+
+fn respond(
+    write: impl AsyncFnOnce(wit_bindgen::StreamWriter<u8>) + 'static,
+) -> Response {
+    let headers =
+        Fields::from_list(&[("content-type".to_owned(), b"text/plain".to_vec())]).unwrap();
+    let (body, stream) = wit_stream::new();
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (response, _sent) = Response::new(headers, Some(stream), trailers);
+    wit_bindgen::spawn_local(async move { write(body).await });
+    response
+}

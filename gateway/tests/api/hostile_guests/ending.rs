@@ -1,0 +1,142 @@
+//! How guests and callers may end, and when they do not.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{Watch, times};
+use crate::test_gateway::TestGateway;
+
+#[tokio::test]
+async fn g22_a_trap_before_the_head_tells_the_public_nothing() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy("t-trap").await;
+    let watch = Watch::begin(&gateway).await;
+    let calls = times(50, 1_000);
+    for _ in 0..calls {
+        let failed = gateway.get("/f/t-trap/trap").await;
+        assert_eq!(failed.problem(), (502, "function-failed"));
+        for detail in ["unreachable", "backtrace", "wasm", "0x"] {
+            assert!(!failed.text().contains(detail), "{failed:?}");
+        }
+    }
+    watch.end(&[("function-failed", calls)]).await;
+}
+
+#[tokio::test]
+async fn g24_whoever_ends_without_an_answer_has_given_none() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let ends = [
+        ("t-hostile", "/f/t-hostile/exit", "status 0"),
+        ("t-hostile-cgi", "/f/t-hostile-cgi/exit", "nothing"),
+        ("t-exit", "/f/t-exit/", "status 1"),
+        ("t-exit-cgi", "/f/t-exit-cgi/", "status 7"),
+        ("t-no-response", "/f/t-no-response/", "without"),
+    ];
+    for (name, _, _) in ends {
+        gateway.deploy(name).await;
+    }
+    let watch = Watch::begin(&gateway).await;
+    for (name, target, says) in ends {
+        assert_eq!(gateway.get(target).await.problem(), (502, "no-response"), "{target}");
+        let lines = gateway.log_lines(name, 1).await;
+        let said = lines.iter().any(|line| line["line"].as_str().unwrap().contains(says));
+        assert!(said, "{target}: {lines:?}");
+    }
+    watch.end(&[("no-response", 5)]).await;
+}
+
+#[tokio::test]
+async fn g25_sleeping_ends_at_the_wall_clock_limit_and_costs_nothing() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let settings = json!({"timeout_ms": 200, "concurrency": 1, "queue": 0});
+    gateway.deploy_with("t-sleep", &settings).await;
+    gateway.deploy_with("t-hostile-cgi", &settings).await;
+    gateway.deploy_with("t-hostile-p3", &settings).await;
+    let watch = Watch::begin(&gateway).await;
+    let before = gateway.metric("mayfly_cpu_seconds_total").await;
+    for target in
+        ["/f/t-sleep/?ms=250000", "/f/t-hostile-cgi/sleep", "/f/t-hostile-p3/clock?ms=250000"]
+    {
+        // The one slot is free again each time.
+        for _ in 0..3 {
+            assert_eq!(gateway.get(target).await.problem(), (504, "timeout"), "{target}");
+        }
+    }
+    let used = gateway.metric("mayfly_cpu_seconds_total").await - before;
+    // With what the canary took.
+    assert!(used < 1.0, "nine sleeps took {used} s");
+    watch.end(&[("timeout", 9)]).await;
+}
+
+#[tokio::test]
+async fn g30_whoever_goes_on_after_the_answer_is_ended() {
+    let gateway = Arc::new(TestGateway::start().await);
+    for name in ["t-after", "t-hostile-p3"] {
+        gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
+    }
+    let watch = Watch::begin(&gateway).await;
+    for target in ["/f/t-after/", "/f/t-hostile-p3/after"] {
+        assert_eq!(gateway.get(target).await.plain(), (200, "answered\n"), "{target}");
+        gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+    }
+    let used = gateway.metric("mayfly_cpu_seconds_total").await;
+    assert!(used < 15.0, "long before their CPU limit: {used}");
+    watch.end(&[("ok", 2)]).await;
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="after_response"} 2"#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g29_callers_that_leave_at_any_byte_leave_nothing_behind() {
+    let gateway = Arc::new(TestGateway::start().await);
+    for name in ["echo", "echo-p3", "echo-cgi", "t-big", "sse"] {
+        gateway.deploy(name).await;
+    }
+    let watch = Watch::begin(&gateway).await;
+    let body = "x".repeat(100_000);
+    let post = |name| {
+        format!("POST /f/{name}/ HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{body}")
+    };
+    let requests = [
+        post("echo"),
+        post("echo-p3"),
+        post("echo-cgi"),
+        "GET /f/t-big/?bytes=1000000 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+        "GET /f/sse/?n=100&ms=5 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+    ];
+    let mut random = Random(0x5eed);
+    for n in 0..times(1_000, 10_000) {
+        let request = requests[n % requests.len()].as_bytes();
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        // In the request, or in the answer to it.
+        let written = random.below(2 * request.len()).min(request.len());
+        // A gateway that has answered by then may have closed the connection.
+        drop(socket.write_all(&request[..written]).await);
+        if written == request.len() {
+            let mut left = vec![0; random.below(20_000)];
+            let reading = socket.read(&mut left);
+            drop(tokio::time::timeout(Duration::from_millis(3), reading).await);
+        }
+    }
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+    // How many requests became whole nobody can say; the rest must hold all the same.
+    watch.settles().await;
+}
+
+/// The same numbers each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap()
+    }
+}

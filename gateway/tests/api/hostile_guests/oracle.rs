@@ -1,0 +1,177 @@
+//! What must hold whatever a guest does.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use http::Method;
+use tokio::task::JoinHandle;
+
+use crate::{client::Connection, test_gateway::TestGateway};
+
+/// The function that is called throughout.
+const CANARY: &str = "c-hello";
+/// The slowest that one of its answers may be. Generous: other programs run on this machine, too.
+const SLOWEST: Duration = Duration::from_secs(5);
+/// Within this time everything is as it was.
+const SETTLED: Duration = Duration::from_secs(10);
+/// How much more memory the process may have by then.
+const MORE_MEMORY: u64 = 32 << 20;
+
+/// How often to do something: in CI, and before a release (`MAYFLY_LONG=1`).
+pub(crate) fn times(ci: usize, long: usize) -> usize {
+    if std::env::var_os("MAYFLY_LONG").is_some_and(|value| value == "1") { long } else { ci }
+}
+
+/// How many more descriptors: the databases open connections when they are first asked for several
+/// things at once, and keep them.
+const MORE_DESCRIPTORS: usize = 4;
+
+/// Watches over a gateway while a guest misbehaves.
+pub(crate) struct Watch {
+    gateway: Arc<TestGateway>,
+    before: State,
+    outcomes: BTreeMap<String, u64>,
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    canary: JoinHandle<u32>,
+}
+
+/// What must be as it was afterwards.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    memory_bytes: u64,
+    descriptors: usize,
+    tasks: f64,
+    live_instances: f64,
+    instance_bytes: f64,
+}
+
+impl Watch {
+    /// Begins when all that is about to misbehave has been deployed.
+    pub(crate) async fn begin(gateway: &Arc<TestGateway>) -> Self {
+        gateway.deploy(CANARY).await;
+        // What is made once is made now: threads, slots, buffers.
+        let mut connection = Connection::open(gateway.data()).await;
+        for _ in 0..20 {
+            connection.get("/f/c-hello/").await;
+        }
+        drop(connection);
+        gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+        let before = State::of(gateway).await;
+        let peak = Arc::new(AtomicU64::new(before.memory_bytes));
+        let stop = Arc::new(AtomicBool::new(false));
+        Self {
+            before,
+            outcomes: outcomes(gateway).await,
+            canary: tokio::spawn(sing(Arc::clone(gateway), Arc::clone(&stop), Arc::clone(&peak))),
+            gateway: Arc::clone(gateway),
+            peak,
+            stop,
+        }
+    }
+
+    /// How much more memory the process had at some time than in the beginning.
+    pub(crate) fn grown_bytes(&self) -> u64 {
+        self.peak.load(Relaxed) - self.before.memory_bytes
+    }
+
+    /// Ends the watch: the canary was served, and everything is as it was.
+    pub(crate) async fn settles(self) {
+        let Self { gateway, before, stop, canary, .. } = self;
+        stop.store(true, Relaxed);
+        assert!(canary.await.unwrap() > 0, "the canary was never heard");
+        let deadline = Instant::now() + SETTLED;
+        loop {
+            let now = State::of(&gateway).await;
+            if now.is_back_at(&before) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "before {before:?}, after {SETTLED:?} {now:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The same. Since it began, requests to other functions than the canary have come to
+    /// these outcomes, so many each, and to no others.
+    pub(crate) async fn end(self, expected: &[(&str, usize)]) {
+        let (gateway, old) = (Arc::clone(&self.gateway), self.outcomes.clone());
+        self.settles().await;
+        let mut since = outcomes(&gateway).await;
+        for (outcome, count) in old {
+            *since.get_mut(&outcome).unwrap() -= count;
+        }
+        since.retain(|_, count| *count > 0);
+        let expected: BTreeMap<_, _> = expected
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(outcome, count)| ((*outcome).to_owned(), *count as u64))
+            .collect();
+        assert_eq!(since, expected, "each request comes to one outcome, and is counted once");
+    }
+}
+
+impl State {
+    async fn of(gateway: &TestGateway) -> Self {
+        Self {
+            memory_bytes: resident_bytes(gateway.pid()),
+            descriptors: fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count(),
+            tasks: gateway.metric("mayfly_tasks").await,
+            live_instances: gateway.metric("mayfly_live_instances").await,
+            instance_bytes: gateway.metric("mayfly_instance_memory_bytes").await,
+        }
+    }
+
+    fn is_back_at(&self, before: &Self) -> bool {
+        self.memory_bytes <= before.memory_bytes + MORE_MEMORY
+            && self.descriptors <= before.descriptors + MORE_DESCRIPTORS
+            && self.tasks <= before.tasks
+            && self.live_instances <= before.live_instances
+            && self.instance_bytes <= before.instance_bytes
+    }
+}
+
+/// Calls the canary until it is told to stop; each answer must be right and come in time. A
+/// process that has died answers nobody. Notes how much memory it had at most.
+async fn sing(gateway: Arc<TestGateway>, stop: Arc<AtomicBool>, peak: Arc<AtomicU64>) -> u32 {
+    let mut connection = Connection::open(gateway.data()).await;
+    let mut answers = 0;
+    while !stop.load(Relaxed) {
+        let since = Instant::now();
+        assert_eq!(connection.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+        assert!(since.elapsed() < SLOWEST, "the canary waited {:?}", since.elapsed());
+        answers += 1;
+        peak.fetch_max(resident_bytes(gateway.pid()), Relaxed);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    answers
+}
+
+fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// How many requests have come to which outcome, the canary's apart.
+async fn outcomes(gateway: &TestGateway) -> BTreeMap<String, u64> {
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let mut outcomes = BTreeMap::new();
+    for line in metrics.text().lines() {
+        let Some(labels) = line.strip_prefix("mayfly_requests_total{") else { continue };
+        if labels.contains(r#"function="c-hello""#) {
+            continue;
+        }
+        let (_, rest) = labels.split_once(r#"outcome=""#).unwrap();
+        let outcome = rest.split('"').next().unwrap();
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        *outcomes.entry(outcome.to_owned()).or_default() += count;
+    }
+    outcomes
+}

@@ -1,0 +1,386 @@
+//! Guests whose answers are not what they should be.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{Watch, times};
+use crate::{
+    client::{Http2, eventually},
+    test_gateway::TestGateway,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// What came over one connection, as it came.
+struct Raw {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Raw {
+    /// Asks for something on a connection of its own and reads until it is closed.
+    async fn get(gateway: &TestGateway, target: &str) -> Self {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        // A reset ends it as well.
+        drop(socket.read_to_end(&mut bytes).await);
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let body = bytes.split_off(end);
+        Self { head: String::from_utf8(bytes).unwrap().to_ascii_lowercase(), body }
+    }
+
+    fn status(&self) -> u16 {
+        self.head[9..12].parse().unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find(|line| line.starts_with(&format!("{name}: ")));
+        line.map(|line| line.split_once(": ").unwrap().1)
+    }
+
+    /// Whether a client would take it for whole.
+    fn is_whole(&self) -> bool {
+        match (self.header("transfer-encoding"), self.header("content-length")) {
+            (Some("chunked"), None) => self.body.ends_with(b"0\r\n\r\n"),
+            (None, Some(length)) => self.body.len() as u64 == length.parse::<u64>().unwrap(),
+            other => panic!("framed by {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g07_an_endless_response_is_cut() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy_with("t-big", &json!({"cpu_ms": 30_000})).await;
+    let watch = Watch::begin(&gateway).await;
+
+    let target = format!("/f/t-big/?bytes={}", 10_u64 << 30);
+    let raw = Raw::get(&gateway, &target).await;
+    assert_eq!(raw.status(), 200);
+    assert!(!raw.is_whole());
+    let received = raw.body.len() as u64;
+    assert!((99 * MIB..101 * MIB).contains(&received), "{received}");
+    drop(raw);
+
+    let connection = Http2::open(gateway.data()).await;
+    let url = format!("http://{}{target}", gateway.data());
+    let mut body = connection.open_stream(&url).await.into_body();
+    let mut received = 0;
+    let error = loop {
+        match body.frame().await.expect("it does not end well") {
+            Ok(frame) => received += frame.data_ref().map_or(0, bytes::Bytes::len) as u64,
+            Err(error) => break error,
+        }
+    };
+    assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
+    assert!((99 * MIB..=100 * MIB).contains(&received), "{received}");
+    drop((body, connection));
+
+    let grown = watch.grown_bytes();
+    assert!(grown < 16 * MIB, "{grown} bytes for 200 MiB of response");
+    // The head was sent: that they broke off is counted apart.
+    watch.end(&[("ok", 2)]).await;
+    assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 2.0);
+}
+
+#[tokio::test]
+async fn g08_a_false_content_length_never_looks_whole() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy("t-hostile").await;
+    let watch = Watch::begin(&gateway).await;
+    let connection = Http2::open(gateway.data()).await;
+    let mut asked = 0;
+    for bytes in [0_u64, 1, 5, 1_000, 70_000, 300_000] {
+        let mut claims: Vec<String> =
+            [1, 7, 100_000].iter().map(|more| (bytes + more).to_string()).collect();
+        claims.extend([bytes / 2, bytes.saturating_sub(1)].map(|less| less.to_string()));
+        claims.extend(
+            ["%2b5", "-5", "0x5", "5,5", "5%20", "", "99999999999999999999"].map(String::from),
+        );
+        claims.push(format!("{bytes}&again={bytes}"));
+        claims.push(format!("{bytes}&again={}", bytes + 1));
+        for claim in claims {
+            if claim == bytes.to_string() {
+                continue;
+            }
+            let target = format!("/f/t-hostile/length?bytes={bytes}&claim={claim}");
+            let raw = Raw::get(&gateway, &target).await;
+            // The guest may have been told before it could send anything wrong.
+            let fine = raw.status() >= 400 || raw.body == b"refused\n" || !raw.is_whole();
+            assert!(fine, "{target}: {} {}", raw.head, raw.body.len());
+            asked += 1;
+
+            let url = format!("http://{}{target}", gateway.data());
+            let fine = match connection.try_open_stream(&url).await {
+                Ok(response) if response.status().as_u16() < 400 => {
+                    let body = response.into_body().collect().await;
+                    body.map_or(true, |body| body.to_bytes() == b"refused\n"[..])
+                }
+                Ok(_) | Err(_) => true,
+            };
+            assert!(fine, "{target} over HTTP/2");
+            asked += 1;
+        }
+        let right = format!("/f/t-hostile/length?bytes={bytes}&claim={bytes}");
+        assert!(Raw::get(&gateway, &right).await.is_whole(), "{right}");
+    }
+    assert!(asked > 100, "{asked}");
+    drop(connection);
+    watch.settles().await;
+}
+
+#[tokio::test]
+async fn g10_writes_of_nothing_end_a_guest() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
+    let watch = Watch::begin(&gateway).await;
+
+    assert!(gateway.call(Method::GET, "/f/t-hostile/empty").try_send().await.is_err());
+
+    // To a client that does not read: its windows hold less than the first part.
+    let connection = Http2::open(gateway.data()).await;
+    let url = format!("http://{}/f/t-hostile/empty?n=5000000", gateway.data());
+    let response = connection.open_stream(&url).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
+    drop(connection);
+
+    let grown = watch.grown_bytes();
+    assert!(grown < 16 * MIB, "{grown}");
+    watch.end(&[("ok", 2)]).await;
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="empty_writes"} 2"#));
+}
+
+#[tokio::test]
+async fn g10_writes_of_nothing_by_wasi_0_3_are_computing() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy_with("t-hostile-p3", &json!({"cpu_ms": 100, "timeout_ms": 5_000})).await;
+    let watch = Watch::begin(&gateway).await;
+    let answer = gateway.call(Method::GET, "/f/t-hostile-p3/nothing").try_send().await;
+    assert!(!answer.is_ok_and(|answer| answer.status() == 200));
+    assert!(watch.grown_bytes() < 16 * MIB, "{}", watch.grown_bytes());
+    watch.settles().await;
+}
+
+/// An HTTP/2 client that offers the largest windows there are, asks for as many streams as it may,
+/// and reads nothing at all.
+async fn ask_and_never_read(gateway: &TestGateway, path: &str, streams: u32) -> TcpStream {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    const MOST: u32 = (1 << 31) - 1;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS_INITIAL_WINDOW_SIZE is number 4.
+    let window = [&[0, 4][..], &MOST.to_be_bytes()].concat();
+    bytes.extend(frame(4, 0, 0, &window));
+    bytes.extend(frame(8, 0, 0, &(MOST - 65_535).to_be_bytes()));
+    // `:method: GET` and `:scheme: http` are in the static table; `:path` and `:authority` follow
+    // as literals.
+    let mut head = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    head.extend(path.as_bytes());
+    head.extend([0x01, 1, b'a']);
+    for n in 0..streams {
+        bytes.extend(frame(1, 0x5, 2 * n + 1, &head));
+    }
+    let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+    socket.write_all(&bytes).await.unwrap();
+    socket
+}
+
+#[tokio::test]
+async fn g11_single_bytes_to_a_client_that_never_reads_take_little_memory() {
+    let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
+    gateway.deploy_with("t-hostile", &json!({"cpu_ms": 200, "concurrency": 100})).await;
+    let watch = Watch::begin(&gateway).await;
+    let socket = ask_and_never_read(&gateway, "/f/t-hostile/bytes", 100).await;
+    gateway.metric_becomes("mayfly_live_instances", 100.0).await;
+    // All of them have either used up their time or wait for a reader.
+    let settled = async || {
+        let used = gateway.metric("mayfly_cpu_seconds_total").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (gateway.metric("mayfly_cpu_seconds_total").await - used < 0.05).then_some(())
+    };
+    eventually("all have been stopped or wait", settled).await;
+    let grown = watch.grown_bytes();
+    // Each instance has a little more than a MiB of its own, of which it touches a part.
+    assert!(grown < 64 * MIB, "{grown} bytes for one connection");
+    drop(socket);
+    watch.end(&[("ok", 100)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g11_single_bytes_leave_together() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let kinds = [("t-hostile", "bytes?n=300000"), ("t-hostile-p3", "bytes?n=300000")];
+    for (name, _) in kinds {
+        gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
+    }
+    for (name, target) in kinds {
+        let connection = Http2::open(gateway.data()).await;
+        let url = format!("http://{}/f/{name}/{target}", gateway.data());
+        let mut body = connection.open_stream(&url).await.into_body();
+        let (mut bytes, mut frames) = (0, 0);
+        while let Some(frame) = body.frame().await {
+            bytes += frame.unwrap().data_ref().map_or(0, bytes::Bytes::len);
+            frames += 1;
+        }
+        assert_eq!(bytes, 300_000, "{name}");
+        // What there is leaves at each tick of a guest that computes, however slow it is here.
+        assert!(frames <= 300_000 / 32, "{name}: {frames} frames");
+    }
+}
+
+#[tokio::test]
+async fn g12_a_request_body_that_nobody_reads_is_not_taken() {
+    let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
+    gateway.deploy("hello").await;
+    let watch = Watch::begin(&gateway).await;
+    let head = format!("POST /f/hello/ HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", 1 << 30);
+    let (mut reader, mut writer) = TcpStream::connect(gateway.data()).await.unwrap().into_split();
+    let answer = tokio::spawn(async move {
+        let mut answer = Vec::new();
+        drop(reader.read_to_end(&mut answer).await);
+        String::from_utf8(answer).unwrap()
+    });
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let mut sent = 0_u64;
+    let piece = vec![7; 64 << 10];
+    while let Ok(Ok(())) = timeout(Duration::from_secs(30), writer.write_all(&piece)).await {
+        sent += piece.len() as u64;
+    }
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.ends_with("hello from rust\n") || answer.contains("hello from rust"),
+        "{answer}"
+    );
+    // What the kernels on both ends hold for a while is not ours.
+    assert!(sent < 32 * MIB, "{sent} bytes were taken");
+    assert!(watch.grown_bytes() < 8 * MIB, "{}", watch.grown_bytes());
+    watch.end(&[("ok", 1)]).await;
+}
+
+#[tokio::test]
+async fn g14_what_frames_a_message_is_not_for_guests() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy("t-hostile").await;
+    let watch = Watch::begin(&gateway).await;
+    let names = [
+        "connection",
+        "Connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "TE",
+        "trailer",
+        "transfer-encoding",
+        "Transfer-Encoding",
+        "upgrade",
+        "Upgrade",
+        "http2-settings",
+        "host",
+        "proxy-authenticate",
+        "content-length",
+        "content-length%20",
+        "content-length:",
+        "a%20b",
+        "a%0d%0acontent-length",
+        "%00",
+        "",
+    ];
+    let values = [
+        "close",
+        "chunked",
+        "gzip,%20chunked",
+        "identity",
+        "5",
+        "4",
+        "6",
+        "0",
+        "-1",
+        "%2b5",
+        "5,%205",
+        "5%0d%0aconnection:%20close",
+        "a%0ab:%20c",
+        "a%00b",
+        "",
+    ];
+    let mut asked = 0;
+    for name in names {
+        for value in values {
+            for part in ["", "&trailer=1", "&again=6"] {
+                let target = format!("/f/t-hostile/forbidden?name={name}&value={value}{part}");
+                check_framing(&Raw::get(&gateway, &target).await, &target);
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 300, "{asked}");
+    watch.settles().await;
+}
+
+/// One framing, and only one, or the answer is no success.
+fn check_framing(raw: &Raw, target: &str) {
+    let Raw { head, body } = raw;
+    let text = String::from_utf8_lossy(body);
+    let framings = head.matches("\r\ntransfer-encoding:").count()
+        + head.matches("\r\ncontent-length:").count();
+    assert_eq!(framings, 1, "{target}: {head}");
+    for ours in ["keep-alive", "upgrade", "proxy-connection", "te", "trailer", "http2-settings"] {
+        assert!(raw.header(ours).is_none(), "{target}: {head}");
+    }
+    assert!(matches!(raw.header("connection"), Some("close") | None), "{target}: {head}");
+    if raw.status() == 200 && raw.is_whole() {
+        let told = text.contains("refused: ");
+        assert!(told || text.contains("hello"), "{target}: {head}{text}");
+        // Trailers come after the last chunk: none of these may be there.
+        assert!(raw.header("content-length").is_none_or(|length| length == body.len().to_string()));
+    }
+}
+
+#[tokio::test]
+async fn g23_a_trap_in_the_middle_is_an_error_to_every_client() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let targets = [
+        "/f/t-hostile/trap?bytes=200000",
+        "/f/t-hostile-p3/trap?n=200000",
+        "/f/t-hostile-cgi/trap",
+    ];
+    for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
+        gateway.deploy(name).await;
+    }
+    let watch = Watch::begin(&gateway).await;
+    let connection = Http2::open(gateway.data()).await;
+    let calls = times(10, 1_000);
+    for target in targets {
+        for _ in 0..calls {
+            let raw = Raw::get(&gateway, target).await;
+            assert_eq!(raw.status(), 200, "{target}");
+            assert!(!raw.is_whole(), "{target}");
+            let url = format!("http://{}{target}", gateway.data());
+            let broken = connection.open_stream(&url).await.into_body().collect().await;
+            let error = broken.unwrap_err();
+            assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{target}: {error:?}");
+        }
+    }
+    drop(connection);
+    watch.end(&[("ok", 2 * 3 * calls)]).await;
+    let cut = gateway.metric("mayfly_responses_cut_total").await;
+    assert_eq!(cut, (2 * 3 * calls) as f64);
+}
