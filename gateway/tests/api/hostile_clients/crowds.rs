@@ -31,7 +31,14 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
     const ANSWERED: u64 = 48 << 10;
     let half: usize = if std::env::var_os("MAYFLY_LONG").is_some() { 5_000 } else { 500 };
     let cap = format!("server.connections={}", 2 * half + 1);
-    let gateway = TestGateway::with(&[&cap, "server.connections_per_address=0"]).await;
+    let settings = [
+        &cap,
+        "server.connections_per_address=0",
+        // None may leave while the others come.
+        "server.header_timeout_ms=3600000",
+        "server.idle_timeout_ms=3600000",
+    ];
+    let gateway = TestGateway::with(&settings).await;
     gateway.deploy("c-hello").await;
     // Both ends of all connections are on this machine; this process needs descriptors, too.
     let limit = rustix::process::getrlimit(Resource::Nofile);
