@@ -192,7 +192,8 @@ impl Call {
 /// Right answers a second in a closed loop, with as many connections as a function has slots.
 fn capacity(call: &Call, options: &OverloadOptions) -> anyhow::Result<f64> {
     let (observed, ..) = generator::run(call.plan(Load::Closed, 64, options), || ())?;
-    ensure!(observed.failures() == 0, "{:?}", observed.first_error);
+    let refused = observed.refused.count();
+    ensure!(observed.failures() == 0, "{refused} refused, {:?}", observed.first_error);
     Ok(observed.answered as f64 / observed.elapsed.as_secs_f64())
 }
 

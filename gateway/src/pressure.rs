@@ -33,7 +33,7 @@ const GROW: u32 = 40;
 const GROW_MOST: u32 = 300;
 const SHRINK: u32 = 8;
 /// So many times as long as it may be, and nobody is let in.
-const MUCH_TOO_LONG: u32 = 10;
+const MUCH_TOO_LONG: u32 = 2;
 
 /// How much there is to do. On a cache line of its own: requests read it, and nobody should wait
 /// for what others write beside it.
@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn a_line_that_is_much_too_long_lets_nobody_in() {
         let pressure = Pressure::new(MAX);
-        assert_eq!(pressure.refuses(pressure.began + 10 * MAX, 1), None);
-        assert_eq!(pressure.refuses(pressure.began + 11 * MAX, 1), Some(Reason::Behind));
+        assert_eq!(pressure.refuses(pressure.began + 2 * MAX, 1), None);
+        assert_eq!(pressure.refuses(pressure.began + 3 * MAX, 1), Some(Reason::Behind));
         pressure.set_out_of_memory(true);
         assert_eq!(pressure.refuses(pressure.began, 1), Some(Reason::Memory));
     }

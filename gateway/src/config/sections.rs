@@ -378,7 +378,7 @@ impl Default for ServerSection {
             connections: 10_000,
             connections_per_address: 256,
             in_flight: 2_000,
-            max_lag_ms: 100,
+            max_lag_ms: 500,
             memory_bytes: 0,
             header_timeout_ms: 10_000,
             // Longer than the 60 seconds of common load balancers: the one who sends requests
