@@ -112,7 +112,7 @@ async fn t01_a_secret_that_was_left_in_memory_is_never_found() {
     let (seen, found, _) = scan(&mut connection, "reused", &secret(0), 0).await;
     assert!(seen == 2 && found > 0, "{seen} {found}");
 
-    let calls = times(4_000, 100_000) / 2;
+    let calls = times(1_000, 100_000) / 2;
     let callers = [("first", 1), ("second", 2)].map(|(name, own)| {
         let address = gateway.data();
         tokio::spawn(async move {
