@@ -13,6 +13,9 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
 /// How finely guests see time.
 const RESOLUTION: Duration = Duration::from_millis(1);
+/// What the monotonic clock says at its beginning. Not 0, which the runtime of Go takes for a clock
+/// that does not work.
+const BEGINNING: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// What the guest sees that is being polled on this thread, if one is.
@@ -73,7 +76,8 @@ impl HostMonotonicClock for GuestMonotonicClock {
     }
 
     fn now(&self) -> u64 {
-        nanoseconds(coarse(Seen::on_this_thread().at.saturating_duration_since(self.since)))
+        let since = Seen::on_this_thread().at.saturating_duration_since(self.since);
+        nanoseconds(BEGINNING + coarse(since))
     }
 }
 
@@ -117,6 +121,14 @@ mod tests {
         // Shown once more, as to a guest that was only interrupted.
         seen.show();
         assert_eq!((clock.now(), GuestWallClock.now()), (monotonic, wall));
+        Seen::hide();
+    }
+
+    #[test]
+    fn the_monotonic_clock_never_says_zero() {
+        let since = Instant::now();
+        Seen::new(since).show();
+        assert_eq!(GuestMonotonicClock { since }.now(), nanoseconds(BEGINNING));
         Seen::hide();
     }
 
