@@ -179,6 +179,10 @@ fn probe() -> ExitCode {
 
 /// The parent logs whatever is not a report.
 fn complain(error: &io::Error) {
+    if error.kind() == io::ErrorKind::OutOfMemory {
+        // As where an allocation cannot fail in any other way: whoever waits for us knows that.
+        std::process::abort();
+    }
     // Standard error is all there is to complain to.
     let _ = writeln!(io::stderr().lock(), "compile worker: {error}");
 }

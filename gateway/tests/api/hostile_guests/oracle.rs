@@ -22,7 +22,7 @@ const SLOWEST: Duration = Duration::from_secs(5);
 /// Within this time everything is as it was.
 const SETTLED: Duration = Duration::from_secs(10);
 /// How much more memory the process may have by then.
-const MORE_MEMORY: u64 = 32 << 20;
+const MORE_MEMORY: u64 = 64 << 20;
 
 /// How often to do something: in CI, and before a release (`MAYFLY_LONG=1`).
 pub(crate) fn times(ci: usize, long: usize) -> usize {
