@@ -90,6 +90,7 @@ impl Connection {
     ) -> Result<Response<EdgeBody>, Infallible> {
         let DataPlane { edge, in_flight, pressure, refusals } = &*self.plane;
         let invocation = self.names.next();
+        // Outermost: what could not be served in time costs as little as can be.
         match pressure.refuses(Instant::now(), invocation) {
             None => {}
             Some(Reason::Behind) => {
@@ -99,7 +100,7 @@ impl Connection {
                 return Ok(refusals.answer(Problem::memory_pressure(), invocation));
             }
         }
-        // Outermost: a full gateway answers before it has looked at anything. The place is held
+        // Like that: a full gateway answers before it has looked at anything. The place is held
         // until the response's body has ended.
         let Some(place) = InFlight::enter(in_flight) else {
             return Ok(refusals.answer(Problem::overloaded(), invocation));

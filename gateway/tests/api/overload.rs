@@ -100,7 +100,6 @@ async fn o01_calls_beyond_slots_and_queue_are_refused_at_once_and_all_others_ser
 async fn o09_without_memory_left_functions_are_refused_and_the_control_plane_answers() {
     // Less than the process itself takes.
     let mut gateway = TestGateway::with(&["server.memory_bytes=1048576"]).await;
-    gateway.expect_errors();
     gateway.deploy("c-hello").await;
     eventually("calls are refused", async || {
         let answer = gateway.get("/f/c-hello/").await;
