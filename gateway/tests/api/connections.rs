@@ -94,20 +94,13 @@ async fn a_target_has_a_limit() {
     assert!(refused.detail().contains("100"), "{refused:?}");
 }
 
-/// The most that the gateway has had in memory, in bytes.
-fn peak(gateway: &TestGateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-}
-
 #[tokio::test]
 async fn who_does_not_read_does_not_make_the_gateway_hoard() {
     const MOST: usize = 64 << 20;
     let gateway = TestGateway::start().await;
     for guest in ["echo", "echo-p3", "echo-cgi", "c-echo-cgi"] {
         gateway.deploy(guest).await;
-        let before = peak(&gateway);
+        let before = gateway.most_resident_bytes();
         let (pieces, call) = gateway.call(Method::POST, &format!("/f/{guest}/")).pieces();
         let opened = tokio::spawn(call.open());
         pieces.send(vec![1; 64 << 10].into()).await.unwrap();
@@ -120,7 +113,7 @@ async fn who_does_not_read_does_not_make_the_gateway_hoard() {
             sent += 64 << 10;
             assert!(sent < MOST, "{guest}: it takes everything");
         }
-        let grown = peak(&gateway).saturating_sub(before);
+        let grown = gateway.most_resident_bytes().saturating_sub(before);
         assert!(grown < 24 << 20, "{guest}: {grown} bytes of memory for {sent} of body");
         drop(pieces);
         assert_eq!(stream.rest().await.len(), sent, "{guest}: all of it arrives");

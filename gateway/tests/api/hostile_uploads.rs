@@ -60,13 +60,6 @@ impl Canary {
     }
 }
 
-/// Memory of a process that is not shared or swapped out, in bytes.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
-}
-
 /// So many in the build that every change goes through, and all of them when there is time.
 pub(crate) fn repetitions(few: u32, all: u32) -> u32 {
     #[expect(clippy::disallowed_methods, reason = "asks whether this is one of the long runs")]

@@ -26,13 +26,6 @@ fn length() -> Duration {
     if long { Duration::from_mins(20) } else { Duration::from_secs(12) }
 }
 
-/// Resident memory of a process, in MiB.
-fn rss_mib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
-}
-
 fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
@@ -99,7 +92,7 @@ async fn o10_a_long_time_under_attack_leaves_nothing_behind() {
     let mut turn = 3;
     while began.elapsed() < length {
         attack(&gateway, turn).await;
-        sizes.push((began.elapsed(), rss_mib(pid)));
+        sizes.push((began.elapsed(), gateway.resident_bytes() as f64 / f64::from(1 << 20)));
         turn += 1;
     }
     over.store(true, Relaxed);

@@ -129,6 +129,22 @@ impl TestGateway {
         self.process.id()
     }
 
+    /// Bytes of memory that it has.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it has had at any time.
+    pub(crate) fn most_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         let data = self.dir.path().join("data");
         match self.ground {

@@ -9,12 +9,6 @@ use tokio::{
 
 use crate::{client::Connection, hostile_clients::until_closed, test_gateway::TestGateway};
 
-fn resident(gateway: &TestGateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-}
-
 /// Seconds of CPU time that the gateway has used.
 fn cpu_seconds(gateway: &TestGateway) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
@@ -49,7 +43,7 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
     let mut idle = Vec::new();
     let mut each = Vec::new();
     for (count, said) in [(half, ""), (2 * half, "GET / HTTP/1.1\r\nhost: a\r\n\r\n")] {
-        let before = resident(&gateway);
+        let before = gateway.resident_bytes();
         while idle.len() < count {
             let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
             socket.write_all(said.as_bytes()).await.unwrap();
@@ -60,7 +54,7 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
             idle.push(socket);
         }
         gateway.metric_becomes("mayfly_connections", (count + 2) as f64).await;
-        each.push(resident(&gateway).saturating_sub(before) / half as u64);
+        each.push(gateway.resident_bytes().saturating_sub(before) / half as u64);
     }
     assert!(each[0] <= SILENT && each[1] <= ANSWERED, "{each:?} bytes for each connection");
 

@@ -68,7 +68,7 @@ async fn g18_copies_of_large_headers_cannot_fill_the_hosts_memory() {
     let watch = Watch::begin(&gateway).await;
     let answer = gateway.get("/f/t-hostile/resources?copies=1").await;
     assert_eq!(answer.problem(), (502, "header-limit"));
-    assert!(watch.grown_bytes() < 64 * MIB, "{}", watch.grown_bytes());
+    assert!(watch.grown_bytes() < 16 * MIB, "{}", watch.grown_bytes());
     watch.end(&[("header-limit", 1)]).await;
 }
 

@@ -7,7 +7,7 @@ use wasm_encoder::{
     MemoryType, Module, ModuleSection, TableSection, TableType, TypeSection, ValType,
 };
 
-use super::{Canary, resident_bytes};
+use super::Canary;
 use crate::test_gateway::TestGateway;
 
 /// A command with `functions` that do nothing besides its start.
@@ -166,7 +166,7 @@ fn imports(count: u32) -> Vec<u8> {
 async fn u08_u11_what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
-    let before = resident_bytes(gateway.pid());
+    let before = gateway.resident_bytes();
     let canary = Canary::start(&gateway);
     for (name, bomb, says) in [
         ("functions", functions(200_000), "200001 functions; at most 100000"),
@@ -181,7 +181,7 @@ async fn u08_u11_what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
         assert!(refused.detail().contains(says), "{refused:?}");
     }
     canary.ends_unharmed().await;
-    let grown = resident_bytes(gateway.pid()).saturating_sub(before);
+    let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "the gateway grew by {grown} bytes");
     gateway.no_uploads_left().await;
     assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 6.0);
@@ -214,14 +214,14 @@ async fn u08_what_is_dear_to_compile_ends_a_child_and_disturbs_nobody() {
         gateway.start_with(&[setting]).await;
         // The first call maps the code.
         assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
-        let before = resident_bytes(gateway.pid());
+        let before = gateway.resident_bytes();
         let canary = Canary::start(&gateway);
         let refused = gateway.put(name, bomb).send().await;
         assert_eq!(refused.problem(), (422, "compile-limit"), "{name}: {refused:?}");
         assert!(refused.detail().contains(says), "{name}: {refused:?}");
         assert_eq!(refused.json()["fault"], Value::from("caller"), "{name}");
         canary.ends_unharmed().await;
-        let grown = resident_bytes(gateway.pid()).saturating_sub(before);
+        let grown = gateway.resident_bytes().saturating_sub(before);
         assert!(grown < 64 << 20, "{name}: the gateway grew by {grown} bytes");
         gateway.no_uploads_left().await;
         let temporary = |path: &std::path::PathBuf| {
