@@ -23,7 +23,7 @@ use crate::{
     deploy::{Deployer, now_ms},
     edge::Edge,
     guest_logs,
-    invoker::{Invoker, InvokerMetrics},
+    invoker::Invoker,
     memory::{self, MemoryMetrics},
     middleware::{ControlConnection, DataPlane, Tokens},
     planes::{Planes, Unbound},
@@ -31,6 +31,7 @@ use crate::{
     quarantine::Quarantine,
     refusals::Refusals,
     reload::{Load, Reload, ReloadMetrics},
+    renewal::Renewal,
     routes::{self, Functions},
     secrets::Secrets,
     server::{ConnectionMetrics, Server},
@@ -83,8 +84,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let (pool, pool_metrics) = start_pool(&config, lines, &registry, threads)?;
     let catalog = Arc::new(Catalog::load(&store, &config).await?);
     let quarantine = Quarantine::start(&registry, store.clone(), threads.control())?;
-    let invoker_metrics = InvokerMetrics::register(&registry, pool_metrics)?;
-    let invoker = Invoker::new(Arc::clone(&pool), Arc::clone(&quarantine), invoker_metrics);
+    let invoker = Invoker::new(&pool, &quarantine, &registry, pool_metrics)?;
     let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, &config, &registry)?;
 
     let unbound = Unbound::new(&config, ConnectionMetrics::register(&registry)?)?;
@@ -93,10 +93,12 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     pool.set_listeners(listeners(&data_server, &control_server));
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
-    let control = threads.control();
+    let (data, control) = (threads.data(), threads.control());
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
     let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store);
+    let renewal = Renewal::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
+    upkeep.spawn_on(renewal.run(), control);
     let pressure = watch_pressure(&config, threads, &pool, &registry, &mut upkeep)?;
     let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, pressure, refusals));
     let functions = Functions {
@@ -113,9 +115,8 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let metrics = ReloadMetrics::register(&registry)?;
     let control_plane = routes::control_plane(functions, tokens, registry, readiness);
 
-    let data_task = threads
-        .data()
-        .spawn(data_server.run(move |peer| data_plane.connection(peer), data_stopped));
+    let connection = move |peer| data_plane.connection(peer);
+    let data_task = data.spawn(data_server.run(connection, data_stopped));
     let server = config.server.clone();
     let connection = move |peer| ControlConnection::new(&control_plane, &server, peer);
     let control_task = control.spawn(control_server.run(connection, control_stopped));
@@ -123,7 +124,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     let unready = Duration::from_millis(config.server.unready_ms);
     upkeep.spawn_on(Reload { load, config, log, certificates, metrics }.run(hang_up), control);
-    systemd::watchdog(&mut upkeep, threads.data(), control);
+    systemd::watchdog(&mut upkeep, data, control);
     ready.send_replace(true);
     systemd::ready();
 
@@ -341,6 +342,9 @@ async fn collect_garbage(pool: &Pool, store: &Store) {
             }
         }
         Err(error) => tracing::error!(%error, "removing unused artifacts"),
+    }
+    if let Err(error) = pool.forget_old_builds().await {
+        tracing::error!(%error, "removing native code of old builds");
     }
 }
 

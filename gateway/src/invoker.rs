@@ -35,7 +35,7 @@ pub(crate) struct Invoker {
 
 /// What invocations come to.
 #[derive(Clone, Debug)]
-pub(crate) struct InvokerMetrics {
+struct InvokerMetrics {
     requests: IntCounterVec,
     pool: PoolMetrics,
 }
@@ -45,8 +45,7 @@ pub(crate) struct InvokerMetrics {
 pub(crate) struct OkCounter(OnceLock<IntCounter>);
 
 impl InvokerMetrics {
-    /// `pool` counts the phases.
-    pub(crate) fn register(registry: &Registry, pool: PoolMetrics) -> prometheus::Result<Self> {
+    fn register(registry: &Registry, pool: PoolMetrics) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
             Opts::new(
                 "mayfly_requests_total",
@@ -76,12 +75,15 @@ impl InvokerMetrics {
 }
 
 impl Invoker {
+    /// `counted` counts the phases of starts.
     pub(crate) fn new(
-        pool: Arc<Pool>,
-        quarantine: Arc<Quarantine>,
-        metrics: InvokerMetrics,
-    ) -> Self {
-        Self { pool, quarantine, metrics }
+        pool: &Arc<Pool>,
+        quarantine: &Arc<Quarantine>,
+        registry: &Registry,
+        counted: PoolMetrics,
+    ) -> prometheus::Result<Self> {
+        let metrics = InvokerMetrics::register(registry, counted)?;
+        Ok(Self { pool: Arc::clone(pool), quarantine: Arc::clone(quarantine), metrics })
     }
 
     /// Calls `target` with `request`.

@@ -31,6 +31,7 @@ mod problem;
 mod quarantine;
 mod refusals;
 mod reload;
+mod renewal;
 mod route_table;
 mod routes;
 mod secrets;

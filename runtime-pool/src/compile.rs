@@ -3,7 +3,7 @@
 //! However many ask for one artifact at once, it is verified or compiled once.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs::File,
     io::{self, Seek as _, SeekFrom},
     os::unix::process::ExitStatusExt as _,
@@ -36,6 +36,10 @@ use crate::{
 const REPORT_BYTES: u64 = 256 << 10;
 /// Artifacts whose native code is known to be verified. Each entry takes about a kilobyte.
 const KNOWN_ARTIFACTS: u64 = 100_000;
+
+/// How often is looked whether others still wait for the compiler. A fraction of what the quickest
+/// compilation takes.
+const STEP_BACK: Duration = Duration::from_millis(20);
 
 /// How compilation is run and bounded.
 #[derive(Clone, Debug)]
@@ -136,6 +140,40 @@ impl Compiler {
         Ok((code, tier))
     }
 
+    /// Whether there may be no native code of something that is active, because another build was at
+    /// work here last.
+    pub(crate) fn may_lack_code(&self) -> bool {
+        !self.cache.is_complete()
+    }
+
+    /// Notes that there is native code of all that is active.
+    pub(crate) async fn lacks_no_code(&self) -> Result<(), LoadError> {
+        let cache = Arc::clone(&self.cache);
+        let noted = spawn_blocking(move || cache.set_complete()).await.map_err(panicked)?;
+        noted.map_err(LoadError::io("noting that native code is complete"))
+    }
+
+    /// Those of `keys` that have native code on the disk.
+    pub(crate) async fn on_disk(&self, keys: Vec<CodeKey>) -> Result<HashSet<CodeKey>, LoadError> {
+        let cache = Arc::clone(&self.cache);
+        let look = move || keys.into_iter().filter(|key| cache.has(key)).collect();
+        spawn_blocking(look).await.map_err(panicked)
+    }
+
+    /// Makes native code that nobody waits for, when nobody waits for any other.
+    pub(crate) async fn compile_behind(&self, key: &CodeKey, path: &Path) -> Result<(), LoadError> {
+        loop {
+            while self.waiting.load(Relaxed) > 0 {
+                time::sleep(STEP_BACK).await;
+            }
+            match self.native_code(key, path, Purpose::Run).await {
+                // Others came in this moment, and many at once.
+                Err(LoadError::CompilerBusy) => {}
+                outcome => return outcome.map(drop),
+            }
+        }
+    }
+
     /// Keeps the plain native code in place of one with a snapshot, which turned out not to work.
     pub(crate) async fn without_snapshot(
         &self,
@@ -185,6 +223,13 @@ impl Compiler {
         let cache = Arc::clone(&self.cache);
         // A panic in there would already be in the log; the file is a cache entry.
         let _ = spawn_blocking(move || cache.forget(&digest)).await;
+    }
+
+    /// Removes the native code of old builds from the disk.
+    pub(crate) async fn forget_old_builds(&self) -> Result<(), LoadError> {
+        let cache = Arc::clone(&self.cache);
+        let removed = spawn_blocking(move || cache.forget_old_builds()).await.map_err(panicked)?;
+        removed.map_err(LoadError::io("removing native code of old builds"))
     }
 
     async fn compile(

@@ -8,6 +8,8 @@
 //! that the file's identity (device, inode, size, times of change) must still be the same, which
 //! only the owner of the directory could forge.
 
+mod engines;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _},
@@ -22,17 +24,21 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, Module, component::Component};
 
+use self::engines::Engines;
 use crate::{artifact::ArtifactDigest, inspect::Inspection, key::CodeKey};
 
 const SEAL_KEY: &str = "seal.key";
 const TEMPORARY: &str = ".tmp";
 const SNAPSHOTS: &str = ".snapshots";
+const CODE: &str = "cwasm";
+const SEAL: &str = "json";
 
-/// The directory of native code.
+/// The directory of native code. What this build makes lies in a directory within.
 pub(crate) struct CodeCache {
     dir: PathBuf,
     seal_key: [u8; 32],
-    compatibility: u64,
+    engine: String,
+    engines: Engines,
 }
 
 /// One file of native code that was verified, or made, by this process.
@@ -86,7 +92,28 @@ impl CodeCache {
             }
         }
         let seal_key = seal_key(&dir.join(SEAL_KEY))?;
-        Ok(Self { dir: dir.to_owned(), seal_key, compatibility })
+        let engine = engines::name(compatibility);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(&engine))?;
+        let engines = Engines::open(dir, &engine)?;
+        Ok(Self { dir: dir.to_owned(), seal_key, engine, engines })
+    }
+
+    /// Whether there is native code of all that is active, as far as that is known without a look.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.engines.is_complete()
+    }
+
+    /// Notes that there is native code of all that is active.
+    pub(crate) fn set_complete(&self) -> io::Result<()> {
+        self.engines.set_complete()
+    }
+
+    /// Whether there is native code, without a look into it.
+    ///
+    /// Blocks: asks the file system.
+    pub(crate) fn has(&self, key: &CodeKey) -> bool {
+        let name = self.name(key);
+        self.seal_path(&name).exists() && self.code_path(&name).exists()
     }
 
     /// The verified native code of an artifact, if there is any for this build on this machine.
@@ -132,7 +159,7 @@ impl CodeCache {
     ) -> io::Result<NativeCode> {
         let name = self.name(key);
         if key.start_up.is_some() {
-            let dir = self.snapshots(&self.plain_name(&key.digest));
+            let dir = snapshots(&self.dir.join(&self.engine), &key.digest);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let mut file = File::open(code.path())?;
@@ -148,39 +175,33 @@ impl CodeCache {
         Ok(NativeCode { inspection: seal.inspection, bytes: identity.bytes, path, identity })
     }
 
-    /// Removes the native code of an artifact that no revision refers to any more.
+    /// Removes the native code of an artifact that no revision refers to any more, whichever build
+    /// has made it.
     pub(crate) fn forget(&self, digest: &ArtifactDigest) {
-        let name = self.plain_name(digest);
-        for path in [self.seal_path(&name), self.code_path(&name)] {
-            // It may never have been compiled; anything else shows up as a full disk.
-            let _ = fs::remove_file(path);
+        for dir in self.engines.dirs() {
+            let name = plain_name(digest);
+            for extension in [SEAL, CODE] {
+                // It may never have been compiled; anything else shows up as a full disk.
+                let _ = fs::remove_file(dir.join(format!("{name}.{extension}")));
+            }
+            let _ = fs::remove_dir_all(snapshots(&dir, digest));
         }
-        let _ = fs::remove_dir_all(self.snapshots(&name));
     }
 
-    /// Native code with a snapshot lies in a directory beside the plain one, so that it is found
-    /// when the artifact goes.
+    /// Removes native code of old builds. That of the one before this stays, for going back.
+    pub(crate) fn forget_old_builds(&self) -> io::Result<()> {
+        self.engines.remove_old()
+    }
+
+    /// Where native code lies below the directory. Native code with a snapshot lies in a directory
+    /// beside the plain one, so that it is found when the artifact goes.
     fn name(&self, key: &CodeKey) -> String {
-        let plain = self.plain_name(&key.digest);
-        let Some(start_up) = &key.start_up else { return plain };
+        let (engine, plain) = (&self.engine, plain_name(&key.digest));
+        let Some(start_up) = &key.start_up else { return format!("{engine}/{plain}") };
         let mut hasher = blake3::Hasher::new();
         hasher.update(&start_up.memory_bytes.to_le_bytes());
         hasher.update(start_up.function.as_bytes());
-        format!("{plain}{SNAPSHOTS}/{}", hasher.finalize().to_hex())
-    }
-
-    /// Depends on everything that native code depends on, so that another build or another
-    /// machine finds nothing instead of something unfit.
-    fn plain_name(&self, digest: &ArtifactDigest) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&digest.0);
-        hasher.update(&self.compatibility.to_le_bytes());
-        hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
-        hasher.finalize().to_hex().to_string()
-    }
-
-    fn snapshots(&self, plain_name: &str) -> PathBuf {
-        self.dir.join(format!("{plain_name}{SNAPSHOTS}"))
+        format!("{engine}/{plain}{SNAPSHOTS}/{}", hasher.finalize().to_hex())
     }
 
     fn seal(&self, name: &str) -> Option<Seal> {
@@ -188,11 +209,11 @@ impl CodeCache {
     }
 
     fn code_path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.cwasm"))
+        self.dir.join(format!("{name}.{CODE}"))
     }
 
     fn seal_path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.json"))
+        self.dir.join(format!("{name}.{SEAL}"))
     }
 
     fn mac(
@@ -207,6 +228,14 @@ impl CodeCache {
         hasher.update_reader(file)?;
         Ok(hasher.finalize())
     }
+}
+
+fn plain_name(digest: &ArtifactDigest) -> String {
+    blake3::Hash::from_bytes(digest.0).to_hex().to_string()
+}
+
+fn snapshots(engine_dir: &Path, digest: &ArtifactDigest) -> PathBuf {
+    engine_dir.join(format!("{}{SNAPSHOTS}", plain_name(digest)))
 }
 
 /// Reads the key, or makes one. A lost key costs one compilation per function, nothing else.
@@ -326,6 +355,8 @@ mod tests {
 
         let back = CodeCache::open(dir.path(), 7).unwrap();
         assert_eq!(back.find(&key).unwrap().bytes, 4);
+        back.forget(&key.digest);
+        assert!(!back.has(&key) && !newer.has(&key), "nobody refers to it, whoever compiled it");
     }
 
     #[test]
@@ -353,7 +384,7 @@ mod tests {
         cache.forget(&digest);
         assert!(keys.iter().all(|key| cache.find(key).is_none()));
         assert!(cache.find(&other).is_some());
-        // The key of the seals, and the other artifact's directory.
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        let left = fs::read_dir(dir.path().join(&cache.engine)).unwrap();
+        assert_eq!(left.count(), 1, "the other artifact's directory");
     }
 }

@@ -261,6 +261,40 @@ impl Pool {
         self.resident.invalidate(key).await;
     }
 
+    /// Those of `sources` that have no native code, after a start of another build than the last
+    /// one. Looks at no file if it is the same.
+    pub async fn without_code(&self, mut sources: Vec<Source>) -> Result<Vec<Source>, LoadError> {
+        if !self.compiler.may_lack_code() {
+            return Ok(Vec::new());
+        }
+        let keys = sources.iter().map(Source::code_key).collect();
+        let on_disk = self.compiler.on_disk(keys).await?;
+        sources.retain(|source| !on_disk.contains(&source.code_key()));
+        Ok(sources)
+    }
+
+    /// Makes native code that nobody waits for, when nobody waits for any other.
+    pub async fn compile_behind(&self, source: &Source) -> Result<(), LoadError> {
+        match self.compiler.compile_behind(&source.code_key(), &source.artifact).await {
+            // As when it is loaded.
+            Err(LoadError::Refused(Refusal::StartUp(reason))) => {
+                self.do_without_snapshot(source, reason).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Notes that there is native code of all that is active: the next start of this build need not
+    /// look for it.
+    pub async fn lacks_no_code(&self) -> Result<(), LoadError> {
+        if self.compiler.may_lack_code() { self.compiler.lacks_no_code().await } else { Ok(()) }
+    }
+
+    /// Removes the native code of old builds. That of the one before this stays.
+    pub async fn forget_old_builds(&self) -> Result<(), LoadError> {
+        self.compiler.forget_old_builds().await
+    }
+
     /// Removes the native code of an artifact that no revision refers to.
     pub async fn forget_artifact(&self, digest: ArtifactDigest) {
         self.compiler.forget(digest).await;

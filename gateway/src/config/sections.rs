@@ -234,6 +234,8 @@ pub struct CompileSection {
     pub wall_s: u64,
     /// Native code that one compilation may produce.
     pub output_bytes: u64,
+    /// Whether native code of another build is made anew in the background after a start.
+    pub renew: bool,
 }
 
 impl Default for CompileSection {
@@ -245,6 +247,7 @@ impl Default for CompileSection {
             cpu_s: 60,
             wall_s: 120,
             output_bytes: 256 * MIB,
+            renew: true,
         }
     }
 }

@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 mod points;
 mod strace;
+mod upgrade;
 
 use std::{
     collections::BTreeMap,
@@ -240,7 +241,7 @@ async fn c06_native_code_that_was_damaged_is_compiled_anew() {
 
 #[tokio::test]
 async fn c06_native_code_is_a_cache_that_may_be_deleted() {
-    let mut gateway = TestGateway::start().await;
+    let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
     gateway.deploy("c-hello").await;
     gateway.deploy("hello-p3").await;
     gateway.terminate();

@@ -94,14 +94,16 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
     deploy_many(&gateway, "c-hello", 0..COUNT).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());
-    // Out of the way, so that even root finds nothing; an empty directory of code stays, in which
-    // the gateway has its key.
+    // Out of the way, so that even root finds nothing; a directory without code stays, in which
+    // the gateway has its key, and which build was here last.
     let (data, away) = (gateway.data_dir(), gateway.data_dir().with_extension("away"));
     fs::create_dir(&away).unwrap();
     fs::rename(data.join("artifacts"), away.join("artifacts")).unwrap();
     fs::rename(data.join("code"), away.join("code")).unwrap();
     fs::create_dir(data.join("code")).unwrap();
-    fs::copy(away.join("code/seal.key"), data.join("code/seal.key")).unwrap();
+    for file in ["seal.key", "engines"] {
+        fs::copy(away.join("code").join(file), data.join("code").join(file)).unwrap();
+    }
     permit(&data.join("code"), 0o700);
 
     gateway.start_again().await;
@@ -117,14 +119,13 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
     }
     assert_eq!(listed, COUNT as usize);
     assert_eq!(gateway.metric("mayfly_resident_functions").await, 0.0);
+    assert_eq!(gateway.metric("mayfly_native_code_missing").await, 0.0);
 
     // Back again: what was deployed is served, and nothing is compiled.
     fs::remove_dir_all(data.join("artifacts")).unwrap_or_default();
     fs::rename(away.join("artifacts"), data.join("artifacts")).unwrap();
-    for file in fs::read_dir(away.join("code")).unwrap() {
-        let file = file.unwrap();
-        fs::rename(file.path(), data.join("code").join(file.file_name())).unwrap();
-    }
+    fs::remove_dir_all(data.join("code")).unwrap();
+    fs::rename(away.join("code"), data.join("code")).unwrap();
     for number in 0..COUNT {
         let answer = gateway.get(&format!("/f/f-{number}/")).await;
         assert_eq!(answer.plain(), (200, "hello from c\n"), "f-{number}");

@@ -56,7 +56,8 @@ async fn o03_a_herd_on_a_cold_function_loads_it_once() {
 
 #[tokio::test]
 async fn o03_a_herd_on_a_function_without_native_code_compiles_it_once() {
-    let mut gateway = patient_gateway(&[]).await;
+    // Nobody else compiles it.
+    let mut gateway = patient_gateway(&["compile.renew=false"]).await;
     gateway.deploy_with("c-hello", &wide()).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());

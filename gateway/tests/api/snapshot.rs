@@ -123,7 +123,7 @@ async fn the_same_bytes_with_and_without_a_snapshot_are_different_code() {
 
 #[tokio::test]
 async fn a_snapshot_that_was_lost_with_the_native_code_is_made_again() {
-    let mut gateway = TestGateway::start().await;
+    let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
     let made = put(&gateway, "f", "t-snapshot", true.into()).await;
     let bytes = made.json()["snapshot"]["bytes"].clone();
     gateway.terminate();

@@ -41,6 +41,8 @@ enum Ground {
     /// A clock that is off by what this file says (`+400d`). What counts how long something takes
     /// is not changed, as it is not when somebody sets a real clock.
     Clock(PathBuf),
+    /// Another build than the one that is tested.
+    Build(PathBuf),
 }
 
 impl TestGateway {
@@ -148,7 +150,7 @@ impl TestGateway {
     pub(crate) fn data_dir(&self) -> PathBuf {
         let data = self.dir.path().join("data");
         match self.ground {
-            Ground::Plain | Ground::Clock(_) => data,
+            Ground::Plain | Ground::Clock(_) | Ground::Build(_) => data,
             // Mounted where only the gateway sees it, and whoever looks through its eyes.
             Ground::Disk(_) => {
                 PathBuf::from(format!("/proc/{}/root{}", self.pid(), data.display()))
@@ -197,6 +199,12 @@ impl TestGateway {
     /// The same with other settings.
     pub(crate) async fn start_with(&mut self, settings: &[&str]) {
         self.settings = for_a_busy_machine(settings);
+        self.start_again().await;
+    }
+
+    /// The same with another program.
+    pub(crate) async fn start_build(&mut self, program: &Path) {
+        self.ground = Ground::Build(program.to_owned());
         self.start_again().await;
     }
 
@@ -372,6 +380,7 @@ fn spawn(dir: &Path, settings: &[String], ground: &Ground) -> Child {
         Ground::Plain => mayfly(&[]),
         Ground::Disk(size) => on_a_disk(size, &dir.join("data")),
         Ground::Clock(offset) => with_a_clock(offset),
+        Ground::Build(program) => clean(Command::new(program)),
     };
     spawn_as(command, dir, settings)
 }
@@ -419,8 +428,13 @@ fn with_a_clock(offset: &Path) -> Command {
 
 /// The binary, with nothing of this process's environment.
 pub(crate) fn mayfly(arguments: &[&str]) -> Command {
-    let mut command = Command::new(MAYFLY);
-    command.env_clear().args(arguments).stdin(Stdio::null());
+    let mut command = clean(Command::new(MAYFLY));
+    command.args(arguments);
+    command
+}
+
+fn clean(mut command: Command) -> Command {
+    command.env_clear().stdin(Stdio::null());
     command
 }
 

@@ -25,7 +25,7 @@ fn timing(answer: &Answer) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn each_answer_names_its_tier_and_the_phases_it_went_through() {
-    let mut gateway = TestGateway::start().await;
+    let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
     gateway.deploy_with("c-hello", &json!({"idle_ms": 200})).await;
     let (tier, phases) = timing(&gateway.get("/f/c-hello/").await);
     assert_eq!((tier.as_str(), phases.join(" ").as_str()), ("loaded", "instantiate guest total"));

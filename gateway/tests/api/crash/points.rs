@@ -75,7 +75,7 @@ async fn code_name() -> PathBuf {
     assert_eq!(gateway.put("first", upload()).send().await.status(), 201);
     let files = gateway.files("code");
     let code = files.iter().find(|path| path.extension().is_some_and(|is| is == "cwasm"));
-    code.unwrap().file_name().unwrap().into()
+    code.unwrap().strip_prefix(gateway.data_dir().join("code")).unwrap().into()
 }
 
 async fn killed_at(step: Step) {

@@ -67,7 +67,7 @@ async fn u17_so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
     gateway.terminate();
     gateway.exit().await;
     std::fs::remove_dir_all(gateway.data_dir().join("code")).unwrap();
-    gateway.start_with(&["quotas.compiles_per_minute=0"]).await;
+    gateway.start_with(&["quotas.compiles_per_minute=0", "compile.renew=false"]).await;
     for n in 0..3 {
         assert_eq!(gateway.get(&format!("/f/f-{n}/")).await.plain(), (200, "hello from c\n"));
     }

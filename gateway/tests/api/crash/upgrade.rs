@@ -1,0 +1,124 @@
+//! Another build on the same data, and going back.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use http::Method;
+
+use crate::{
+    client::eventually,
+    guests::{distinct, guest},
+    test_gateway::{MAYFLY, TestGateway},
+};
+
+/// What native code says of its build, in the program.
+const BUILD: &str = concat!("native code of mayfly ", env!("CARGO_PKG_VERSION"));
+
+/// This program as if it were another version: what it compiles is not for the one that is tested,
+/// and the other way round.
+fn another_build(dir: &Path) -> PathBuf {
+    let mut program = fs::read(MAYFLY).unwrap();
+    let at: Vec<usize> = memchr::memmem::find_iter(&program, BUILD).collect();
+    assert!(!at.is_empty(), "the program does not say which build it is");
+    for at in at {
+        program[at + BUILD.len() - 1] = b'~';
+    }
+    let path = dir.join("mayfly");
+    fs::write(&path, program).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+async fn answer(gateway: &TestGateway, functions: u32) {
+    for number in 0..functions {
+        let called = gateway.get(&format!("/f/f-{number}/")).await;
+        assert_eq!(called.plain(), (200, "hello from c\n"), "f-{number}");
+    }
+}
+
+async fn compiled(gateway: &TestGateway, times: f64) {
+    gateway.metric_becomes("mayfly_compilations_total", times).await;
+    gateway.metric_becomes("mayfly_native_code_missing", 0.0).await;
+    let engines = gateway.data_dir().join("code/engines");
+    let complete =
+        async || fs::read_to_string(&engines).unwrap().contains(r#""complete":true"#).then_some(());
+    eventually("it is noted that nothing is missing", complete).await;
+}
+
+#[tokio::test]
+async fn c07_after_an_upgrade_native_code_is_made_in_the_background_and_going_back_finds_the_old() {
+    const OLD: u32 = 6;
+    let wasm = guest("c-hello-cgi");
+    let dir = tempfile::tempdir().unwrap();
+    let other = another_build(dir.path());
+    let mut gateway = TestGateway::with(&["compile.jobs=1"]).await;
+    for number in 0..OLD {
+        let put = gateway.put(&format!("f-{number}"), distinct(&wasm, number));
+        assert_eq!(put.send().await.status(), 201);
+    }
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+
+    // Calls and deploys are served meanwhile.
+    gateway.start_build(&other).await;
+    answer(&gateway, OLD).await;
+    let put = gateway.put(&format!("f-{OLD}"), distinct(&wasm, OLD));
+    assert_eq!(put.send().await.status(), 201);
+    compiled(&gateway, f64::from(OLD + 1)).await;
+    gateway.restart().await;
+    answer(&gateway, OLD + 1).await;
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0, "all is there");
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+
+    // Only what was deployed meanwhile is missing, and is made although nobody calls.
+    gateway.start_build(Path::new(MAYFLY)).await;
+    compiled(&gateway, 1.0).await;
+    answer(&gateway, OLD + 1).await;
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
+    let cold = gateway.metric_with("mayfly_requests_total", &[("start", "cold")]).await;
+    assert_eq!(cold, f64::from(OLD + 1), "nobody has waited for the compiler");
+}
+
+#[tokio::test]
+async fn c07_native_code_that_is_missing_can_be_left_to_the_first_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = another_build(dir.path());
+    let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
+    gateway.deploy("c-hello").await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    gateway.start_build(&other).await;
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
+    let first = gateway.get("/f/c-hello/").await;
+    assert_eq!(first.plain(), (200, "hello from c\n"));
+    let frozen = gateway.metric_with("mayfly_requests_total", &[("start", "frozen")]).await;
+    assert_eq!(frozen, 1.0);
+}
+
+/// An artifact that is gone keeps nobody else from being compiled, and is looked for again.
+#[tokio::test]
+async fn c07_what_cannot_be_compiled_keeps_nothing_else_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = another_build(dir.path());
+    let mut gateway = TestGateway::start().await;
+    gateway.expect_errors();
+    gateway.deploy("c-hello").await;
+    gateway.files("artifacts").iter().for_each(|file| fs::remove_file(file).unwrap());
+    gateway.deploy("hello-cgi").await;
+    for _ in 0..2 {
+        gateway.terminate();
+        assert!(gateway.exit().await.success());
+        gateway.start_build(&other).await;
+        gateway.metric_becomes("mayfly_native_code_missing", 1.0).await;
+        assert_eq!(gateway.get("/f/hello-cgi/").await.plain(), (200, "hello from rust\n"));
+        assert_eq!(gateway.get("/f/c-hello/").await.problem(), (500, "artifact-damaged"));
+    }
+    let gone = gateway.control(Method::DELETE, "/v1/functions/c-hello").send().await;
+    assert_eq!(gone.status(), 204);
+    gateway.restart().await;
+    gateway.metric_becomes("mayfly_native_code_missing", 0.0).await;
+}
