@@ -18,7 +18,7 @@ use hyper::{
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use utoipa_axum::router::OpenApiRouter;
 
-use self::{in_flight::InFlight, unwind::caught};
+use self::in_flight::InFlight;
 use crate::{
     body::{BoundedBody, EdgeBody, Pace, Troubles},
     config::ServerSection,
@@ -106,10 +106,8 @@ impl Connection {
             return Ok(refusals.answer(Problem::overloaded(), invocation));
         };
         // Around everything that runs our code, so that a panic costs one request.
-        let response = match caught(edge.answer(request, &self.origin, invocation)).await {
-            Some(response) => response,
-            None => refusals.answer(Problem::broken(), invocation),
-        };
+        let call = edge.answer(request, &self.origin, invocation);
+        let response = unwind::answer(call, refusals, invocation).await;
         Ok(response.map(|body| body.holding(place)))
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     run::{Metered, Run},
     start::Start,
     stream::{Cut, End, GuestTask, Pipe, Streaming},
+    wakes::Wakes,
 };
 
 /// How often a guest is polled before others get their turn: its writes may be very small.
@@ -120,11 +121,14 @@ where
         deadline,
         after_response: limits.guest.after_response,
         run,
+        wakes: Arc::default(),
         metrics: metrics.clone(),
         log: Arc::clone(log),
         invocation,
     };
-    let task = tokio::spawn(async move { lane.run(guest.run()).await });
+    // The guest's turns have their end, at a tick or after so many writes: the runtime's own measure
+    // would end them after some tens of bytes.
+    let task = tokio::spawn(async move { lane.run(coop::unconstrained(guest.run())).await });
     let guest = GuestTask { abort: task.abort_handle(), may_end_by_itself: whole };
     let streaming = || ResponseBody::streaming(Streaming { pipe, guest, cut });
     Ok((http::Response::from_parts(parts, full.unwrap_or_else(streaming)), start))
@@ -143,6 +147,7 @@ struct Continued<G> {
     /// How long it may go on after the end of its response.
     after_response: Duration,
     run: Arc<Run>,
+    wakes: Arc<Wakes>,
     metrics: PoolMetrics,
     log: Arc<FunctionLog>,
     invocation: u128,
@@ -171,9 +176,6 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
                 }
             }
         }
-        // What could still be written is not waited for.
-        self.guest = None;
-        self.pipe.end(End::Broken(BodyError::Function));
     }
 
     fn fail(&self, why: &str, limit: Option<Limit>) {
@@ -191,7 +193,10 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
         cx: &mut Context<'_>,
         was_open: bool,
     ) -> Poll<Result<(), InvokeError>> {
+        let waker = self.wakes.waker(cx.waker());
+        let cx = &mut Context::from_waker(&waker);
         for _ in 0..TURNS {
+            self.wakes.begin();
             if let Some(guest) = &mut self.guest
                 && let Poll::Ready(result) = Pin::new(guest).poll(cx)
             {
@@ -204,11 +209,12 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
             if self.body.is_none() && (was_open || self.guest.is_none()) {
                 return Poll::Ready(Ok(()));
             }
-            if !wrote {
-                // Unless it is the runtime that wants others to have their turn.
-                if coop::has_budget_remaining() {
-                    self.pipe.flush();
-                }
+            // What a guest that computes does not write for long must not wait.
+            let computes = self.guest.is_some() && self.run.was_interrupted();
+            if computes || !(wrote || self.wakes.woken()) {
+                self.pipe.flush();
+            }
+            if computes || !wrote {
                 return Poll::Pending;
             }
         }
@@ -242,6 +248,15 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
             self.body = None;
         }
         wrote
+    }
+}
+
+impl<G> Drop for Continued<G> {
+    fn drop(&mut self) {
+        // What could still be written is not waited for.
+        self.guest = None;
+        // However this came about: after a panic, too, there is a client that waits for the rest.
+        self.pipe.end(End::Broken(BodyError::Function));
     }
 }
 

@@ -38,7 +38,10 @@ mod snapshot;
 mod start;
 mod stream;
 mod sync;
+#[cfg(test)]
+mod unwinding;
 mod waiting;
+mod wakes;
 mod worker;
 
 pub use crate::{

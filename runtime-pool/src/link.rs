@@ -6,6 +6,8 @@ use wasmtime::{Engine, InstancePre, Linker, component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
+#[cfg(test)]
+use crate::unwinding;
 use crate::{
     artifact::Kind,
     engine::{EngineConfig, EngineKind, compatibility, compiling_engine, pooled_engine},
@@ -43,7 +45,20 @@ impl Linkers {
         } else {
             None
         };
-        Ok(Self { lean: wasi_02(&engine).map_err(failed)?, modules, concurrent })
+        let lean = wasi_02(&engine).map_err(failed)?;
+        let linkers = Self { lean, modules, concurrent };
+        #[cfg(test)]
+        let linkers = linkers.with_host_calls_that_panic().map_err(failed)?;
+        Ok(linkers)
+    }
+
+    /// Puts host calls in place that panic when they are asked to.
+    #[cfg(test)]
+    fn with_host_calls_that_panic(mut self) -> wasmtime::Result<Self> {
+        unwinding::in_wasi_02(&mut self.lean)?;
+        unwinding::in_preview1(&mut self.modules)?;
+        self.concurrent.as_mut().map_or(Ok(()), unwinding::in_wasi_03)?;
+        Ok(self)
     }
 
     /// What native code for these engines depends on. The second engine counts even where it is

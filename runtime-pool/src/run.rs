@@ -41,6 +41,11 @@ impl Run {
         self.interrupted.store(true, Relaxed);
     }
 
+    /// Whether the guest's turn has ended while it computed.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Relaxed)
+    }
+
     /// Notes that the guest was refused more.
     pub(crate) fn refuse(&self, limit: Limit) {
         self.refused.fetch_or(1 << limit as u32, Relaxed);

@@ -5,11 +5,13 @@
 //! - `hoard`: takes memory until there is none left;
 //! - `clock`: like the case of that name of `t-hostile`, with `?n=` and `?ms=`;
 //! - `bytes`: writes its body one byte at a time, `?n=` of them;
-//! - `nothing`: writes nothing to its body, for ever;
+//! - `nothing`: writes nothing to its body, for ever, after `?first=` bytes;
 //! - `trap`: sends `?n=` bytes, and then traps;
 //! - `after`: answers, and then computes for ever;
 //! - `forbidden`: sets the header `transfer-encoding`;
-//! - `random`: asks for 4 GiB of random bytes with one call;
+//! - `random`: asks for `?n=` random bytes, or 4 GiB, with one call; before that, answers with
+//!   `?first=` bytes, so that the head leaves;
+//! - `wait`: sleeps `?ms=` milliseconds, after an answer of `?first=` bytes;
 //! - `log`: writes `?n=` lines of 100 bytes to standard output.
 
 use wasip3::clocks::{monotonic_clock, system_clock};
@@ -35,7 +37,7 @@ impl Guest for Hostile {
             "hoard" => hoard(),
             "clock" => Ok(text(clock(n, number("ms")).await)),
             "bytes" => Ok(pieces(b"x".to_vec(), n, false)),
-            "nothing" => Ok(pieces(Vec::new(), u64::MAX, false)),
+            "nothing" => Ok(nothing(number("first"))),
             "trap" => Ok(pieces(b"x".repeat(1000), n / 1000, true)),
             "after" => {
                 wit_bindgen::spawn_local(async {
@@ -48,7 +50,18 @@ impl Guest for Hostile {
                 let list = [("transfer-encoding".to_owned(), b"chunked".to_vec())];
                 Ok(text(format!("{:?}", Fields::from_list(&list).map(drop))))
             }
-            "random" => Ok(text(format!("{}", random().len()))),
+            "random" => {
+                let bytes = if n == 0 { 4 << 30 } else { n };
+                Ok(later(number("first"), async move { random(bytes).len() as u64 }).await)
+            }
+            "wait" => {
+                let ms = number("ms");
+                let wait = async move {
+                    monotonic_clock::wait_for(ms * 1_000_000).await;
+                    ms
+                };
+                Ok(later(number("first"), wait).await)
+            }
             "log" => Ok(text(format!("{}", log(n).await))),
             _ => Ok(text("no such case\n".to_owned())),
         }
@@ -88,8 +101,19 @@ fn wall() -> u64 {
     now.seconds as u64 * 1_000_000_000 + u64::from(now.nanoseconds)
 }
 
-fn random() -> Vec<u8> {
-    wasip3::random::random::get_random_bytes(4 << 30)
+fn random(bytes: u64) -> Vec<u8> {
+    wasip3::random::random::get_random_bytes(bytes)
+}
+
+/// Answers with what `work` comes to; if `first` bytes go before it, the head does, too.
+async fn later(first: u64, work: impl Future<Output = u64> + 'static) -> Response {
+    if first == 0 {
+        return text(work.await.to_string());
+    }
+    respond(async move |mut body| {
+        body.write_all(vec![b'x'; first as usize]).await;
+        body.write_all(work.await.to_string().into_bytes()).await;
+    })
 }
 
 async fn log(lines: u64) -> u64 {
@@ -116,6 +140,13 @@ fn pieces(piece: Vec<u8>, n: u64, then_trap: bool) -> Response {
         if then_trap {
             core::arch::wasm32::unreachable();
         }
+    })
+}
+
+fn nothing(first: u64) -> Response {
+    respond(async move |mut body| {
+        body.write_all(vec![b'x'; first as usize]).await;
+        while body.write_all(Vec::new()).await.is_empty() {}
     })
 }
 

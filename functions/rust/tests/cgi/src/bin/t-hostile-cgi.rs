@@ -4,13 +4,14 @@
 //! - `/hoard`: takes memory until there is none left;
 //! - `/clock`: reads both clocks 100,000 times and answers with the most that they
 //!   moved, sleeps 50 ms and answers with what they moved by then; in nanoseconds;
-//! - `/sleep`: sleeps for ever;
+//! - `/sleep`: sleeps `?ms=` milliseconds, or for ever;
 //! - `/bytes`: writes its body one byte at a time, 100,000 of them;
 //! - `/endless`: writes its body for ever;
 //! - `/trap`: writes 200,000 bytes, and then traps;
 //! - `/exit`: writes nothing and exits with 0;
 //! - `/log`: writes 1 MB to standard error;
-//! - `/panic`: panics with its environment.
+//! - `/panic`: panics with its environment;
+//! - `/random`: asks for `?bytes=` random bytes with one call, after an answer of `?first=`.
 
 use std::io::{self, Write as _};
 use std::thread::sleep;
@@ -22,7 +23,10 @@ fn main() {
         "/loop" => compute(),
         "/hoard" => hoard(),
         "/clock" => clock(),
-        "/sleep" => sleep(Duration::from_secs(250_000)),
+        "/sleep" => {
+            sleep(Duration::from_millis(number("ms").unwrap_or(250_000_000)));
+            write(b"Content-Type: text/plain\n\nslept\n");
+        }
         "/bytes" => (0..100_000).for_each(|n| write(if n == 0 { HEAD } else { b"x" })),
         "/endless" => loop {
             write(HEAD);
@@ -35,6 +39,7 @@ fn main() {
         "/exit" => std::process::exit(0),
         "/log" => (0..10_000).for_each(|_| eprintln!("{:.<99}", "")),
         "/panic" => panic!("{:?}", std::env::vars().collect::<Vec<_>>()),
+        "/random" => random(),
         _ => write(b"Content-Type: text/plain\n\nno such case\n"),
     }
 }
@@ -59,6 +64,33 @@ fn hoard() {
         hoard.push(vec![1_u8; 1 << 20]);
         std::hint::black_box(&hoard);
     }
+}
+
+/// The number behind `key=` in the query.
+fn number(key: &str) -> Option<u64> {
+    let query = std::env::var("QUERY_STRING").ok()?;
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    value?.parse().ok()
+}
+
+fn random() {
+    let first = number("first").unwrap_or(0) as usize;
+    if first > 0 {
+        write(HEAD);
+        write(&vec![b'x'; first]);
+    }
+    let mut random = vec![0; number("bytes").unwrap_or(0) as usize];
+    // SAFETY: there is room for as many bytes as are asked for.
+    unsafe { random_get(random.as_mut_ptr(), random.len()) };
+    if first == 0 {
+        write(HEAD);
+    }
+    write(format!("{}\n", random.len()).as_bytes());
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn random_get(bytes: *mut u8, length: usize) -> u16;
 }
 
 fn clock() {

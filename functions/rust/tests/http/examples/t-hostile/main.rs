@@ -12,6 +12,7 @@ mod hoard;
 mod length;
 mod list;
 mod log;
+mod operations;
 mod panic;
 mod poll;
 mod random;
@@ -37,6 +38,7 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         "length" => length::case,
         "list" => list::case,
         "log" => log::case,
+        "operations" => operations::case,
         "panic" => panic::case,
         "poll" => poll::case,
         "random" => random::case,
