@@ -209,6 +209,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             memory_bytes_max: config.ceilings.memory_bytes,
             keep_bytes: config.pool.keep_bytes,
             async_engine: config.pool.async_engine,
+            artifact: config.uploads.limits(),
             guest: config.guests.limits(),
         },
         compile: CompileConfig {

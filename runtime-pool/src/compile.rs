@@ -20,7 +20,7 @@ use moka::future::Cache;
 use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore, task::spawn_blocking, time};
 
 use crate::{
-    artifact::ArtifactDigest,
+    artifact::{ArtifactDigest, ArtifactLimits},
     error::{LoadError, Refusal},
     inspect::{Inspection, PRECOMPILED, looks_like},
     key::CodeKey,
@@ -77,6 +77,7 @@ pub(crate) enum Purpose {
 /// Makes, finds and remembers native code.
 pub(crate) struct Compiler {
     config: CompileConfig,
+    artifact: ArtifactLimits,
     cache: Arc<CodeCache>,
     known: Cache<CodeKey, Arc<NativeCode>>,
     jobs: Semaphore,
@@ -86,7 +87,12 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    pub(crate) fn new(config: CompileConfig, cache: CodeCache, metrics: PoolMetrics) -> Self {
+    pub(crate) fn new(
+        config: CompileConfig,
+        artifact: ArtifactLimits,
+        cache: CodeCache,
+        metrics: PoolMetrics,
+    ) -> Self {
         Self {
             jobs: Semaphore::new(config.jobs),
             cache: Arc::new(cache),
@@ -94,6 +100,7 @@ impl Compiler {
             waiting: AtomicUsize::new(0),
             rate: Rate::new(config.deploys_per_minute),
             config,
+            artifact,
             metrics,
         }
     }
@@ -279,6 +286,7 @@ impl Compiler {
             memory_bytes: self.config.memory_bytes,
             cpu_s: self.config.cpu_s,
             output_bytes: self.config.output_bytes,
+            artifact: self.artifact,
         };
         let mut child = self
             .worker()

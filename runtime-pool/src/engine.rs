@@ -3,8 +3,6 @@
 //! The lean engine runs WASI 0.2 and preview1: without support for concurrency inside a store a
 //! fresh instance costs half. The concurrent one runs WASI 0.3, which needs that support.
 
-mod counts;
-
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     thread,
@@ -15,9 +13,12 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
-use crate::{artifact::Kind, error::StartError, limits::GuestLimits, mend::mend};
-
-pub(crate) use self::counts::{CORE_INSTANCES, MEMORIES, TABLES};
+use crate::{
+    artifact::{ArtifactLimits, Kind},
+    error::StartError,
+    limits::GuestLimits,
+    mend::mend,
+};
 
 /// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
@@ -46,6 +47,8 @@ pub struct EngineConfig {
     pub keep_bytes: usize,
     /// Whether the engine for WASI 0.3 exists.
     pub async_engine: bool,
+    /// What one artifact may hold.
+    pub artifact: ArtifactLimits,
     /// What holds for all guests.
     pub guest: GuestLimits,
 }
@@ -59,6 +62,7 @@ impl Default for EngineConfig {
             // As many as ever ran at once may keep this much each.
             keep_bytes: 8 << 20,
             async_engine: true,
+            artifact: ArtifactLimits::default(),
             guest: GuestLimits::default(),
         }
     }
@@ -138,18 +142,21 @@ pub(crate) fn pooled_engine(
     kind: EngineKind,
     config: &EngineConfig,
 ) -> Result<wasmtime::Engine, StartError> {
+    let ArtifactLimits { core_instances, memories, tables, .. } = config.artifact;
+    // Few artifacts hold as many as they may: a quarter of that each, together.
+    let together = |each: u32| config.instances.saturating_mul(each.div_ceil(4)).max(each);
     let mut pooling = PoolingAllocationConfig::default();
     pooling
         .total_component_instances(config.instances)
-        .total_core_instances(config.instances.saturating_mul(CORE_INSTANCES / 4))
-        .total_memories(config.instances)
-        .total_tables(config.instances.saturating_mul(4))
+        .total_core_instances(together(core_instances))
+        .total_memories(together(memories))
+        .total_tables(together(tables))
         .total_stacks(config.instances)
-        .max_core_instances_per_component(CORE_INSTANCES)
-        .max_memories_per_component(MEMORIES)
-        .max_tables_per_component(TABLES)
-        .max_tables_per_module(TABLES)
-        .max_memories_per_module(MEMORIES)
+        .max_core_instances_per_component(core_instances)
+        .max_memories_per_component(memories)
+        .max_tables_per_component(tables)
+        .max_tables_per_module(tables)
+        .max_memories_per_module(memories)
         .max_component_instance_size(INSTANCE_BYTES)
         .max_core_instance_size(INSTANCE_BYTES)
         .table_elements(config.guest.table_elements)

@@ -9,19 +9,10 @@ use wasmparser::{
 };
 
 use crate::{
-    artifact::Kind,
-    engine::{CORE_INSTANCES, MEMORIES, TABLES},
+    artifact::{ArtifactLimits, Kind},
     error::Refusal,
     snapshot::Snapshot,
 };
-
-/// Functions in all core modules together.
-const FUNCTIONS_MAX: u32 = 100_000;
-/// Data segments, and element segments, in all core modules together. A hello in Go has 24,201;
-/// compiling this many takes about a gigabyte, a third of what the worker may have.
-const SEGMENTS_MAX: u32 = 50_000;
-/// Imports, and exports, of the outermost component or module.
-const EXTERNS_MAX: usize = 1_000;
 
 /// What native code is called when somebody uploads it.
 pub(crate) const PRECOMPILED: &str =
@@ -57,7 +48,7 @@ struct Survey {
 }
 
 /// Says what `bytes` are, or why they cannot be a function.
-pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
+pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refusal> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(Refusal::NotWasm(PRECOMPILED.into()));
     }
@@ -65,7 +56,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         return Err(Refusal::NotWasm(looks_like(bytes).into()));
     }
     let survey = survey(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    survey.check_limits()?;
+    survey.check_limits(limits)?;
     validate(bytes)?;
     let kind = survey.kind()?;
     let unknown: Vec<_> =
@@ -183,21 +174,23 @@ impl Survey {
         }
     }
 
-    fn check_limits(&self) -> Result<(), Refusal> {
+    fn check_limits(&self, limits: &ArtifactLimits) -> Result<(), Refusal> {
+        let (imports, exports) = (count(self.imports.len()), count(self.exports.len()));
         let counts = [
-            ("functions", self.functions, FUNCTIONS_MAX),
-            ("data segments", self.data, SEGMENTS_MAX),
-            ("element segments", self.elements, SEGMENTS_MAX),
-            ("linear memories", self.memories, MEMORIES),
-            ("tables", self.tables, TABLES),
-            ("core instances", self.core_instances, CORE_INSTANCES),
-            ("imports", count(self.imports.len()), count(EXTERNS_MAX)),
-            ("exports", count(self.exports.len()), count(EXTERNS_MAX)),
+            ("functions", "functions", self.functions, limits.functions),
+            ("data segments", "data_segments", self.data, limits.data_segments),
+            ("element segments", "element_segments", self.elements, limits.element_segments),
+            ("linear memories", "memories", self.memories, limits.memories),
+            ("tables", "tables", self.tables, limits.tables),
+            ("core instances", "core_instances", self.core_instances, limits.core_instances),
+            ("imports", "imports", imports, limits.imports),
+            ("exports", "exports", exports, limits.exports),
         ];
-        match counts.iter().find(|(_, found, max)| found > max) {
-            Some((what, found, max)) => {
-                Err(Refusal::TooLarge(format!("it has {found} {what}; at most {max} are allowed")))
-            }
+        match counts.iter().find(|(_, _, found, max)| found > max) {
+            Some((what, setting, found, max)) => Err(Refusal::TooLarge(format!(
+                "it has {found} {what}; at most {max} are allowed (the operator's setting \
+                 uploads.{setting})"
+            ))),
             None => Ok(()),
         }
     }
@@ -357,6 +350,10 @@ mod tests {
 
     use super::*;
 
+    fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
+        inspect(bytes, &ArtifactLimits::default())
+    }
+
     fn module(text: &str) -> Vec<u8> {
         wat::parse_str(text).unwrap()
     }
@@ -372,7 +369,7 @@ mod tests {
             (b"hello, world", "text"),
             (b"\x00as", "cut short"),
         ] {
-            let refusal = inspect(bytes).unwrap_err();
+            let refusal = look(bytes).unwrap_err();
             assert!(refusal.to_string().contains(expected), "{refusal}");
         }
     }
@@ -383,14 +380,14 @@ mod tests {
             r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
                 (memory (export "memory") 1) (func (export "_start")))"#,
         );
-        let inspection = inspect(&bytes).unwrap();
+        let inspection = look(&bytes).unwrap();
         assert_eq!(inspection.kind, Kind::WasiPreview1);
         assert_eq!(inspection.imports, ["wasi_snapshot_preview1.proc_exit"]);
     }
 
     #[test]
     fn a_module_without_start_is_refused_with_what_it_exports() {
-        let refusal = inspect(&module(r#"(module (func (export "add")))"#)).unwrap_err();
+        let refusal = look(&module(r#"(module (func (export "add")))"#)).unwrap_err();
         assert!(refusal.to_string().contains("`add`"), "{refusal}");
         assert!(refusal.to_string().contains("_start"), "{refusal}");
     }
@@ -402,7 +399,7 @@ mod tests {
                 (func (export "_start")))"#,
         );
         let names = vec!["env.one".to_owned(), "other.two".to_owned()];
-        assert_eq!(inspect(&bytes).unwrap_err(), Refusal::UnknownImports(names));
+        assert_eq!(look(&bytes).unwrap_err(), Refusal::UnknownImports(names));
     }
 
     #[test]
@@ -413,15 +410,48 @@ mod tests {
             ("(module (tag))", "exceptions"),
             ("(module (type (struct)))", "gc"),
         ] {
-            let refusal = inspect(&module(text)).unwrap_err();
+            let refusal = look(&module(text)).unwrap_err();
             assert!(matches!(refusal, Refusal::Invalid(_)), "{feature}: {refusal}");
         }
     }
 
     #[test]
-    fn u11_too_many_memories_are_refused_with_the_limit() {
-        let refusal = inspect(&module(&format!("(module {})", "(memory 1)".repeat(5))));
-        assert!(refusal.unwrap_err().to_string().contains("at most 4"));
+    fn u11_as_many_of_each_as_are_allowed_pass_and_one_more_is_refused_with_the_setting() {
+        let bytes = module(
+            r#"(component
+                (import "wasi:io/poll@0.2.0" (instance))
+                (core module $m (memory 1) (table 1 funcref) (func $f (export "f"))
+                    (elem (i32.const 0) $f) (data (i32.const 0) "x"))
+                (core instance $i (instantiate $m))
+                (func $g (canon lift (core func $i "f")))
+                (instance $run (export "run" (func $g)))
+                (export "wasi:cli/run@0.2.0" (instance $run)))"#,
+        );
+        let exactly = ArtifactLimits {
+            functions: 1,
+            data_segments: 1,
+            element_segments: 1,
+            imports: 1,
+            exports: 1,
+            core_instances: 1,
+            memories: 1,
+            tables: 1,
+        };
+        assert_eq!(inspect(&bytes, &exactly).unwrap().kind, Kind::WasiCommand);
+        for (limits, setting) in [
+            (ArtifactLimits { functions: 0, ..exactly }, "uploads.functions"),
+            (ArtifactLimits { data_segments: 0, ..exactly }, "uploads.data_segments"),
+            (ArtifactLimits { element_segments: 0, ..exactly }, "uploads.element_segments"),
+            (ArtifactLimits { imports: 0, ..exactly }, "uploads.imports"),
+            (ArtifactLimits { exports: 0, ..exactly }, "uploads.exports"),
+            (ArtifactLimits { core_instances: 0, ..exactly }, "uploads.core_instances"),
+            (ArtifactLimits { memories: 0, ..exactly }, "uploads.memories"),
+            (ArtifactLimits { tables: 0, ..exactly }, "uploads.tables"),
+        ] {
+            let refusal = inspect(&bytes, &limits).unwrap_err();
+            assert!(matches!(refusal, Refusal::TooLarge(_)), "{setting}: {refusal}");
+            assert!(refusal.to_string().contains(&format!("{setting})")), "{refusal}");
+        }
     }
 
     #[test]
@@ -481,7 +511,7 @@ mod tests {
                 // Alone and within a component, where it would be as good.
                 let inside = module(&format!("(component (core {})", &text[1..]));
                 for bytes in [core, inside] {
-                    let refused = inspect(&bytes);
+                    let refused = look(&bytes);
                     let is_refused = matches!(refused, Err(Refusal::Invalid(_)));
                     assert!(is_refused, "{name}: {text}: {refused:?}");
                     for kind in [Kind::WasiHttp02, Kind::WasiHttp03] {
@@ -520,15 +550,15 @@ mod tests {
             for (at, bit) in flips {
                 bytes[at % len] ^= 1 << bit;
             }
-            drop(inspect(&bytes[..len - cut % len]));
-            drop(inspect(&bytes));
+            drop(look(&bytes[..len - cut % len]));
+            drop(look(&bytes));
         }
     }
 
     proptest! {
         #[test]
         fn u04_no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            drop(inspect(&bytes));
+            drop(look(&bytes));
         }
 
         #[test]
@@ -537,7 +567,7 @@ mod tests {
                 (func (export "_start") (drop (i32.const 1))))"#);
             let len = bytes.len();
             bytes[at % len] = byte;
-            drop(inspect(&bytes[..len - cut % len]));
+            drop(look(&bytes[..len - cut % len]));
         }
     }
 }

@@ -45,7 +45,7 @@ mod wakes;
 mod worker;
 
 pub use crate::{
-    artifact::{ArtifactDigest, Kind},
+    artifact::{ArtifactDigest, ArtifactLimits, Kind},
     body::{BodyError, RequestBody, ResponseBody},
     call::{Caller, Response},
     compile::CompileConfig,

@@ -138,7 +138,7 @@ impl Pool {
             })
             .build();
         Ok(Self {
-            compiler: Compiler::new(config.compile, cache, metrics.clone()),
+            compiler: Compiler::new(config.compile, config.engine.artifact, cache, metrics.clone()),
             linkers: Arc::new(linkers),
             resident,
             loads: Semaphore::new(config.loads),

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    artifact::{ArtifactDigest, Kind},
+    artifact::{ArtifactDigest, ArtifactLimits, Kind},
     engine::compiling_engine,
     error::Refusal,
     inspect::{Inspection, inspect},
@@ -75,6 +75,7 @@ pub(crate) struct Job {
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_s: u64,
     pub(crate) output_bytes: u64,
+    pub(crate) artifact: ArtifactLimits,
 }
 
 impl Job {
@@ -83,6 +84,7 @@ impl Job {
         let limits = [self.memory_bytes, self.cpu_s, self.output_bytes];
         let mut arguments = vec![digest];
         arguments.extend(limits.map(|value| value.to_string()));
+        arguments.push(serde_json::to_string(&self.artifact).expect("numbers can be written"));
         if let Some(StartUp { function, memory_bytes }) = &self.code.start_up {
             arguments.extend([memory_bytes.to_string(), function.to_string()]);
         }
@@ -90,12 +92,13 @@ impl Job {
     }
 
     fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let (digest, memory, cpu, output, start_up) = match arguments {
-            [digest, memory, cpu, output] => (digest, memory, cpu, output, None),
-            [digest, memory, cpu, output, memory_bytes, function] => {
+        let (limits, start_up) = arguments.split_at_checked(5)?;
+        let [digest, memory, cpu, output, artifact] = limits else { return None };
+        let start_up = match start_up {
+            [] => None,
+            [memory_bytes, function] => {
                 let memory_bytes = memory_bytes.parse().ok()?;
-                let start_up = StartUp { function: function.as_str().into(), memory_bytes };
-                (digest, memory, cpu, output, Some(start_up))
+                Some(StartUp { function: function.as_str().into(), memory_bytes })
             }
             _ => return None,
         };
@@ -104,6 +107,7 @@ impl Job {
             memory_bytes: memory.parse().ok()?,
             cpu_s: cpu.parse().ok()?,
             output_bytes: output.parse().ok()?,
+            artifact: serde_json::from_str(artifact).ok()?,
         })
     }
 }
@@ -145,7 +149,7 @@ fn work(job: &Job) -> Result<(), ()> {
             format!("its threads need more than {bytes} bytes of memory (compile.memory_bytes)");
         Report::Refused(Refusal::CompileLimit(what))
     } else if Sha256::digest(&wasm).as_slice() == job.code.digest.0 {
-        match compile(&wasm, job.code.start_up.as_ref()) {
+        match compile(&wasm, job) {
             Ok((inspection, native)) => match io::stdout().lock().write_all(&native) {
                 Ok(()) => Report::Compiled(inspection),
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => Report::NoSpace,
@@ -203,11 +207,11 @@ fn confine(job: &Job) -> io::Result<()> {
     Ok(())
 }
 
-fn compile(wasm: &[u8], start_up: Option<&StartUp>) -> Result<(Inspection, Vec<u8>), Refusal> {
-    let mut inspection = inspect(wasm)?;
+fn compile(wasm: &[u8], job: &Job) -> Result<(Inspection, Vec<u8>), Refusal> {
+    let mut inspection = inspect(wasm, &job.artifact)?;
     let invalid = |error: wasmtime::Error| Refusal::Invalid(format!("{error:#}"));
-    if let Some(start_up) = start_up {
-        match start_and_compile(wasm, inspection.kind, start_up) {
+    if let Some(start_up) = &job.code.start_up {
+        match start_and_compile(wasm, inspection.kind, start_up, &job.artifact) {
             Ok((snapshot, native)) => {
                 inspection.snapshot = Some(snapshot);
                 return Ok((inspection, native));
@@ -228,6 +232,7 @@ fn start_and_compile(
     wasm: &[u8],
     kind: Kind,
     start_up: &StartUp,
+    limits: &ArtifactLimits,
 ) -> Result<(Snapshot, Vec<u8>), Failure> {
     stage(START_BEGINS);
     let image = snapshot::take(wasm, kind, start_up);
@@ -235,7 +240,7 @@ fn start_and_compile(
     let Image { wasm, snapshot } = image?;
     // The image has to pass what the artifact did.
     let unfit = |what: &dyn std::fmt::Display| Failure::Unfit(format!("of its image, {what}"));
-    inspect(&wasm).map_err(|refusal| unfit(&refusal))?;
+    inspect(&wasm, limits).map_err(|refusal| unfit(&refusal))?;
     let native = precompile(&wasm, kind)
         .map_err(|error| unfit(&format!("compiling it failed: {error:#}")))?;
     Ok((snapshot, native))
@@ -266,16 +271,25 @@ mod tests {
         let start_up = StartUp { function: "wizer-initialize".into(), memory_bytes: 4 };
         for start_up in [None, Some(start_up)] {
             let code = CodeKey { digest, start_up };
-            let job = Job { code: code.clone(), memory_bytes: 1, cpu_s: 2, output_bytes: 3 };
+            let artifact = ArtifactLimits { tables: 4, ..ArtifactLimits::default() };
+            let job =
+                Job { code: code.clone(), memory_bytes: 1, cpu_s: 2, output_bytes: 3, artifact };
             let read = Job::from_arguments(&job.to_arguments()).unwrap();
             assert_eq!((read.code, read.memory_bytes), (code, 1));
-            assert_eq!((read.cpu_s, read.output_bytes), (2, 3));
+            assert_eq!((read.cpu_s, read.output_bytes, read.artifact), (2, 3, artifact));
         }
     }
 
     #[test]
     fn a_command_line_that_is_no_job_is_refused() {
-        for arguments in [&["x", "1", "2", "3"][..], &["1", "2", "3"], &[]] {
+        let digest = "00".repeat(32);
+        for arguments in [
+            &["x", "1", "2", "3", "{}"][..],
+            &[&digest, "1", "2", "3"],
+            &[&digest, "1", "2", "3", "{}"],
+            &["1", "2", "3"],
+            &[],
+        ] {
             let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
             assert!(Job::from_arguments(&arguments).is_none(), "{arguments:?}");
         }

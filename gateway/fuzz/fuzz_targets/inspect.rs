@@ -8,8 +8,6 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../runtime-pool/src/artifact.rs"]
 #[allow(dead_code, reason = "only the kinds are used here")]
 mod artifact;
-#[path = "../../../runtime-pool/src/engine/counts.rs"]
-mod engine;
 #[path = "../../../runtime-pool/src/error.rs"]
 #[allow(dead_code, reason = "only refusals are used here")]
 mod error;
@@ -21,7 +19,7 @@ mod inspect;
 mod snapshot;
 
 fuzz_target!(|data: &[u8]| {
-    match inspect::inspect(data) {
+    match inspect::inspect(data, &artifact::ArtifactLimits::default()) {
         Ok(inspection) => {
             assert!(data.starts_with(b"\0asm"));
             assert!(!inspection.exports.is_empty());

@@ -23,7 +23,8 @@ pub(super) enum BenchCommand {
 impl BenchCommand {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::ColdStart(command) => command.run().await,
+            // All settings are part of it.
+            Self::ColdStart(command) => Box::pin(command.run()).await,
             Self::Compare(command) => command.run(),
         }
     }

@@ -69,6 +69,17 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("compile.output_bytes", MIB, 16 * GIB),
     // Offsets within a module are 32 bits wide.
     ("uploads.artifact_bytes", KIB, 4 * GIB),
+    // The upper ends are what the validator takes of one module; inside a component several
+    // modules count together.
+    ("uploads.functions", 1, 1_000_000),
+    ("uploads.data_segments", 0, 100_000),
+    ("uploads.element_segments", 0, 100_000),
+    ("uploads.imports", 0, 1_000_000),
+    ("uploads.exports", 1, 1_000_000),
+    // Of these three the engines keep room for a quarter of as many for each instance.
+    ("uploads.core_instances", 1, 1_000),
+    ("uploads.memories", 1, 100),
+    ("uploads.tables", 1, 100),
     ("quotas.functions", 0, 10_000_000),
     ("quotas.artifact_bytes", 0, 1_024 * TIB),
     ("quotas.compiles_per_minute", 0, 1_000_000),

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, num::NonZero, thread, time::Duration};
 
-use runtime_pool::GuestLimits;
+use runtime_pool::{ArtifactLimits, GuestLimits};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::sizes::{GIB, KIB, MIB};
@@ -267,11 +267,55 @@ impl CompileSection {
 pub struct UploadsSection {
     /// Size of one artifact.
     pub artifact_bytes: u64,
+    /// Functions of one artifact.
+    pub functions: u32,
+    /// Data segments.
+    pub data_segments: u32,
+    /// Element segments.
+    pub element_segments: u32,
+    /// Imports of its outermost component or module.
+    pub imports: u32,
+    /// Exports of its outermost component or module.
+    pub exports: u32,
+    /// Core instances.
+    pub core_instances: u32,
+    /// Linear memories.
+    pub memories: u32,
+    /// Tables.
+    pub tables: u32,
 }
 
 impl Default for UploadsSection {
     fn default() -> Self {
-        Self { artifact_bytes: 50 * MIB }
+        let limits = ArtifactLimits::default();
+        Self {
+            artifact_bytes: 50 * MIB,
+            functions: limits.functions,
+            data_segments: limits.data_segments,
+            element_segments: limits.element_segments,
+            imports: limits.imports,
+            exports: limits.exports,
+            core_instances: limits.core_instances,
+            memories: limits.memories,
+            tables: limits.tables,
+        }
+    }
+}
+
+impl UploadsSection {
+    /// The same as the pool wants it.
+    #[must_use]
+    pub fn limits(&self) -> ArtifactLimits {
+        ArtifactLimits {
+            functions: self.functions,
+            data_segments: self.data_segments,
+            element_segments: self.element_segments,
+            imports: self.imports,
+            exports: self.exports,
+            core_instances: self.core_instances,
+            memories: self.memories,
+            tables: self.tables,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wasmtime::{Engine, Instance, Linker, Module};
 
 use super::*;
-use crate::inspect::inspect;
+use crate::{artifact::ArtifactLimits, inspect::inspect};
 
 fn start_up() -> StartUp {
     StartUp { function: "wizer-initialize".into(), memory_bytes: 1 << 20 }
@@ -213,7 +213,7 @@ proptest! {
         let wasm = wat::parse_str(module_with(&statements, &active, start_section)).unwrap();
         match take(&wasm, Kind::WasiPreview1, &start_up()) {
             Ok(image) => {
-                inspect(&image.wasm).unwrap();
+                inspect(&image.wasm, &ArtifactLimits::default()).unwrap();
                 prop_assert_eq!(state(&image.wasm, false), state(&wasm, true));
             }
             Err(Failure::Failed(_)) => prop_assert!(state(&wasm, true).is_none()),
@@ -227,7 +227,7 @@ proptest! {
         let length = wasm.len();
         wasm[at % length] = byte;
         // What does not pass inspection never comes this far.
-        if inspect(&wasm).is_ok() {
+        if inspect(&wasm, &ArtifactLimits::default()).is_ok() {
             drop(take(&wasm, Kind::WasiPreview1, &start_up()));
         }
     }

@@ -168,23 +168,43 @@ async fn u08_u11_what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
     gateway.deploy("c-hello").await;
     let before = gateway.resident_bytes();
     let canary = Canary::start(&gateway);
-    for (name, bomb, says) in [
+    for (setting, bomb, says) in [
         ("functions", functions(200_000), "200001 functions; at most 100000"),
-        ("segments", data_segments(60_000), "60000 data segments; at most 50000"),
+        ("data_segments", data_segments(60_000), "60000 data segments; at most 50000"),
         ("memories", memories(100), "100 linear memories; at most 4"),
         ("tables", tables(1_000), "1000 tables; at most 16"),
-        ("instances", core_instances(1_000), "1000 core instances; at most 64"),
+        ("core_instances", core_instances(1_000), "1000 core instances; at most 64"),
         ("imports", imports(5_000), "5000 imports; at most 1000"),
     ] {
-        let refused = gateway.put(name, bomb).send().await;
+        let refused = gateway.put("bomb", bomb).send().await;
         assert_eq!(refused.problem(), (422, "artifact-limit"), "{refused:?}");
         assert!(refused.detail().contains(says), "{refused:?}");
+        assert!(refused.detail().contains(&format!("uploads.{setting})")), "{refused:?}");
     }
     canary.ends_unharmed().await;
     let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "the gateway grew by {grown} bytes");
     gateway.no_uploads_left().await;
     assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 6.0);
+}
+
+#[tokio::test]
+async fn u11_what_an_artifact_may_hold_is_the_operators_to_set() {
+    let settings = ["uploads.memories=8", "uploads.tables=20", "uploads.functions=50"];
+    let gateway = TestGateway::with(&settings).await;
+    // More than any engine takes by default: these know of the settings, too.
+    for (name, artifact) in [("memories", memories(8)), ("tables", tables(20))] {
+        let deployed = gateway.put(name, artifact).send().await;
+        assert_eq!(deployed.status(), 201, "{deployed:?}");
+    }
+    for (setting, artifact) in
+        [("memories", memories(9)), ("tables", tables(21)), ("functions", functions(50))]
+    {
+        let refused = gateway.put("more", artifact).send().await;
+        assert_eq!(refused.problem(), (422, "artifact-limit"), "{refused:?}");
+        assert!(refused.detail().contains(&format!("uploads.{setting})")), "{refused:?}");
+    }
+    assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 3.0);
 }
 
 /// The static limits cannot know what a binary costs to compile. The kernel does, and ends the

@@ -1,6 +1,7 @@
 //! Binaries that were cut or changed somewhere.
 
 use futures_util::{StreamExt as _, stream};
+use runtime_pool::ArtifactLimits;
 
 use super::{Canary, repetitions};
 use crate::{guests::guest, test_gateway::TestGateway};
@@ -8,7 +9,7 @@ use crate::{guests::guest, test_gateway::TestGateway};
 /// The same answer that a look at the bytes gives; no crash, and nothing left.
 async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
     let uploads = uploads.into_iter().map(|(what, bytes)| {
-        let fits = runtime_pool::inspect(&bytes).is_ok();
+        let fits = runtime_pool::inspect(&bytes, &ArtifactLimits::default()).is_ok();
         let put = gateway.put("damaged", bytes);
         async move { (what, fits, put.send().await) }
     });
