@@ -167,10 +167,32 @@ impl Catalog {
 
     /// How many instances may wait: what the owner asked for, where that is less than the ceiling.
     pub(crate) fn max_warm(&self, settings: &Settings) -> usize {
-        let asked = settings
-            .max_warm
-            .map_or(self.defaults.max_warm, |asked| usize::try_from(asked).unwrap_or(usize::MAX));
-        asked.min(self.ceilings.max_warm)
+        least(settings.max_warm, self.defaults.max_warm, self.ceilings.max_warm)
+    }
+
+    /// How many wait even if nobody calls, at times when the owner has asked for no more.
+    pub(crate) fn min_warm(&self, settings: &Settings) -> usize {
+        least(settings.min_warm, self.defaults.min_warm, self.ceilings.min_warm)
+    }
+
+    /// The same at all times.
+    fn floor(&self, settings: &Settings) -> Floor {
+        // What was published was checked; what a later version no longer understands waits not.
+        let asked = Floor::new(settings).unwrap_or_default();
+        asked.within(self.min_warm(settings), self.ceilings.min_warm)
+    }
+
+    /// Bytes of a request's body.
+    pub(crate) fn request_bytes(&self, settings: &Settings) -> u64 {
+        let asked = settings.request_bytes.unwrap_or(self.defaults.request_bytes);
+        asked.min(self.ceilings.request_bytes)
+    }
+
+    /// Bytes of the names and values of the environment together.
+    pub(crate) fn environment_bytes(&self, settings: &Settings) -> usize {
+        let (defaults, ceilings) = (&self.defaults, &self.ceilings);
+        let asked = settings.environment_bytes;
+        least(asked, defaults.environment_bytes, ceilings.environment_bytes)
     }
 
     /// How many functions can be called.
@@ -187,10 +209,9 @@ impl Catalog {
             mount: format!("/f/{name}").into(),
             key,
             source,
-            request_bytes: self.defaults.request_bytes,
+            request_bytes: self.request_bytes(&revision.settings),
             timing: revision.settings.server_timing.unwrap_or(self.timing),
-            // What was published was checked; what a later version no longer understands waits not.
-            floor: Floor::new(&revision.settings).unwrap_or_default(),
+            floor: self.floor(&revision.settings),
             ok: OkCounter::default(),
             hot: Hot::new(),
         }
@@ -227,29 +248,30 @@ impl Catalog {
     /// What the owner asked for, where that is less than the platform's ceiling.
     pub(crate) fn effective_limits(&self, settings: &Settings) -> Limits {
         let (defaults, ceilings) = (&self.defaults, &self.ceilings);
-        let bytes = |asked: Option<u64>, default: usize, ceiling: usize| {
-            asked.map_or(default, |asked| usize::try_from(asked).unwrap_or(usize::MAX)).min(ceiling)
-        };
         let time = |asked: Option<u64>, default: u64, ceiling: u64| {
             Duration::from_millis(asked.unwrap_or(default).min(ceiling))
         };
         Limits {
-            memory_bytes: bytes(
+            memory_bytes: least(
                 settings.memory_bytes,
                 defaults.memory_bytes,
                 ceilings.memory_bytes,
             ),
             cpu: time(settings.cpu_ms, defaults.cpu_ms, ceilings.cpu_ms),
             timeout: time(settings.timeout_ms, defaults.timeout_ms, ceilings.timeout_ms),
-            concurrency: bytes(settings.concurrency, defaults.concurrency, ceilings.concurrency),
-            queue: bytes(settings.queue, defaults.queue, ceilings.queue),
-            queue_wait: Duration::from_millis(defaults.queue_wait_ms),
+            concurrency: least(settings.concurrency, defaults.concurrency, ceilings.concurrency),
+            queue: least(settings.queue, defaults.queue, ceilings.queue),
+            queue_wait: time(
+                settings.queue_wait_ms,
+                defaults.queue_wait_ms,
+                ceilings.queue_wait_ms,
+            ),
             idle: time(settings.idle_ms, defaults.idle_ms, ceilings.idle_ms),
             response_bytes: settings
                 .response_bytes
                 .unwrap_or(defaults.response_bytes)
                 .min(ceilings.response_bytes),
-            log_bytes: defaults.log_bytes,
+            log_bytes: least(settings.log_bytes, defaults.log_bytes, ceilings.log_bytes),
             guest: self.guest,
         }
     }
@@ -268,6 +290,11 @@ impl Catalog {
         labels.insert(Arc::clone(&label));
         label
     }
+}
+
+/// What was asked for, or the default, where that is less than the ceiling.
+fn least(asked: Option<u64>, default: usize, ceiling: usize) -> usize {
+    asked.map_or(default, |asked| usize::try_from(asked).unwrap_or(usize::MAX)).min(ceiling)
 }
 
 /// What requests of the function get on their way.

@@ -110,7 +110,6 @@ struct Shared {
     quarantine: Arc<Quarantine>,
     artifact_bytes: u64,
     quotas: Quotas,
-    environment_bytes: usize,
     ceilings: FunctionLimits,
     /// Held from a change in the store until the catalog says the same: otherwise two changes of
     /// one function could reach the catalog in the other order. Holds when somebody last waited in
@@ -144,7 +143,6 @@ impl Deployer {
                 artifact_bytes: config.quotas.artifact_bytes,
                 idempotency_keys: config.quotas.idempotency_keys as u64,
             },
-            environment_bytes: config.limits.environment_bytes,
             ceilings: config.ceilings.clone(),
             publishing: Mutex::default(),
             refused,

@@ -282,7 +282,7 @@ impl Problem {
         let title = "The request's body is too large";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Phase::Request, "request-too-large", title)
             .detail(format!("at most {max} bytes are allowed"))
-            .hint("the operator's setting limits.request_bytes")
+            .hint("the function's setting request_bytes")
     }
 
     pub(crate) fn document_too_large(max: usize) -> Self {

@@ -51,6 +51,15 @@ impl Floor {
         Ok(Self { always, windows: windows? })
     }
 
+    /// With so many at all times that the owner has not named, and never more than `ceiling`.
+    pub(crate) fn within(mut self, always: usize, ceiling: usize) -> Self {
+        self.always = always;
+        for window in &mut self.windows {
+            window.instances = window.instances.min(ceiling);
+        }
+        self
+    }
+
     /// Whether none ever shall.
     fn is_none(&self) -> bool {
         *self == Self::default()

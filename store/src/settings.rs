@@ -28,12 +28,24 @@ pub struct Settings {
     /// Invocations that may wait for one that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<u64>,
+    /// How long an invocation may wait for that, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_wait_ms: Option<u64>,
     /// How long the function stays resident without an invocation, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u64>,
     /// Body of one response, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_bytes: Option<u64>,
+    /// Body of one request, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<u64>,
+    /// Names and values of `environment` together, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment_bytes: Option<u64>,
+    /// Output that is kept of one invocation, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
     /// Instances that wait for calls even if nobody calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_warm: Option<u64>,
@@ -155,8 +167,12 @@ impl fmt::Debug for Settings {
             .field("timeout_ms", &self.timeout_ms)
             .field("concurrency", &self.concurrency)
             .field("queue", &self.queue)
+            .field("queue_wait_ms", &self.queue_wait_ms)
             .field("idle_ms", &self.idle_ms)
             .field("response_bytes", &self.response_bytes)
+            .field("request_bytes", &self.request_bytes)
+            .field("environment_bytes", &self.environment_bytes)
+            .field("log_bytes", &self.log_bytes)
             .field("min_warm", &self.min_warm)
             .field("max_warm", &self.max_warm)
             .field("schedule", &self.schedule)

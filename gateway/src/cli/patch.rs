@@ -12,8 +12,12 @@ const INTEGERS: &[&str] = &[
     "timeout_ms",
     "concurrency",
     "queue",
+    "queue_wait_ms",
     "idle_ms",
     "response_bytes",
+    "request_bytes",
+    "environment_bytes",
+    "log_bytes",
     "min_warm",
     "max_warm",
 ];
@@ -21,8 +25,9 @@ const INTEGERS: &[&str] = &[
 const JSON: &[&str] = &["credentials", "isolation", "schedule"];
 
 /// All that `mayfly set` takes.
-const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, idle_ms, \
-                    response_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
+const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, \
+                    queue_wait_ms, idle_ms, response_bytes, request_bytes, environment_bytes, \
+                    log_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
                     environment.NAME, outbound, credentials, snapshot";
 
 /// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.

@@ -13,6 +13,17 @@ const CREDENTIALS: usize = 64;
 /// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
+/// What may be none by choice; none of anything else is a mistake.
+const MAY_BE_NONE: &[&str] = &[
+    "queue",
+    "queue_wait_ms",
+    "min_warm",
+    "max_warm",
+    "request_bytes",
+    "environment_bytes",
+    "log_bytes",
+];
+
 impl Shared {
     /// The settings of the next revision: those of the active one, changed by `patch`.
     pub(super) fn patched(
@@ -40,14 +51,17 @@ impl Shared {
             ("timeout_ms", settings.timeout_ms, ceilings.timeout_ms),
             ("concurrency", settings.concurrency, ceilings.concurrency as u64),
             ("queue", settings.queue, ceilings.queue as u64),
+            ("queue_wait_ms", settings.queue_wait_ms, ceilings.queue_wait_ms),
             ("idle_ms", settings.idle_ms, ceilings.idle_ms),
             ("min_warm", settings.min_warm, ceilings.min_warm as u64),
             ("max_warm", settings.max_warm, ceilings.max_warm as u64),
             ("response_bytes", settings.response_bytes, ceilings.response_bytes),
+            ("request_bytes", settings.request_bytes, ceilings.request_bytes),
+            ("environment_bytes", settings.environment_bytes, ceilings.environment_bytes as u64),
+            ("log_bytes", settings.log_bytes, ceilings.log_bytes as u64),
         ];
         for (name, value, ceiling) in asked {
-            // These may be empty by choice; none of anything else is a mistake.
-            let least = u64::from(!["queue", "min_warm", "max_warm"].contains(&name));
+            let least = u64::from(!MAY_BE_NONE.contains(&name));
             if value.is_some_and(|value| value > ceiling || value < least) {
                 return Err(Error::Settings(format!(
                     "{name} must be from {least} to {ceiling} (the operator's setting \
@@ -110,11 +124,13 @@ impl Shared {
             }
             bytes += name.len() + value.len();
         }
-        if bytes > self.environment_bytes {
+        let most = self.catalog.environment_bytes(settings);
+        if bytes > most {
+            let ceiling = self.ceilings.environment_bytes;
             return Err(Error::Settings(format!(
-                "environment: names and values have {bytes} bytes; at most {} are allowed (the \
-                 operator's setting limits.environment_bytes)",
-                self.environment_bytes
+                "environment: names and values have {bytes} bytes; at most {most} are allowed \
+                 (the function's setting environment_bytes, up to {ceiling}, which is the \
+                 operator's setting ceilings.environment_bytes)"
             )));
         }
         Ok(())

@@ -84,7 +84,7 @@ impl From<InvokeError> for Problem {
                 "The function has as many invocations as it may",
             )
             .fault(error.fault())
-            .hint("the function's settings concurrency and queue")
+            .hint("the function's settings concurrency, queue and queue_wait_ms")
             .retry_after(1),
             InvokeError::Queue => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use runtime_pool::{FunctionKey, Limits, Snapshot, State};
+use runtime_pool::{FunctionKey, Snapshot, State};
 use serde::{Deserialize, Serialize};
 use store::{ActiveFunction, Revision, Settings};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +11,7 @@ use super::{
     Functions,
     warm_view::{InstancesView, IsolationView, WindowView},
 };
-use crate::catalog::{OTHER, effective_isolation};
+use crate::catalog::{Catalog, OTHER, effective_isolation};
 
 /// Entries on a page when none are asked for, and at most.
 const PAGE: u32 = 100;
@@ -97,6 +97,9 @@ pub(super) struct SettingsView {
     /// Invocations that may wait for one of those.
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<u64>,
+    /// How long one may wait for that, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_wait_ms: Option<u64>,
     /// How long it stays in memory without a call, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_ms: Option<u64>,
@@ -118,6 +121,15 @@ pub(super) struct SettingsView {
     /// Bytes of a response's body.
     #[serde(skip_serializing_if = "Option::is_none")]
     response_bytes: Option<u64>,
+    /// Bytes of a request's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_bytes: Option<u64>,
+    /// Bytes of the environment's names and values together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment_bytes: Option<u64>,
+    /// Bytes of output that are kept of one invocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_bytes: Option<u64>,
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     environment: BTreeMap<String, String>,
@@ -205,8 +217,16 @@ pub(super) struct LimitsView {
     idle_ms: u64,
     /// Bytes of a response's body.
     response_bytes: u64,
+    /// Bytes of a request's body.
+    request_bytes: u64,
+    /// Bytes of the environment's names and values together.
+    environment_bytes: u64,
     /// Bytes of output kept per invocation.
     log_bytes: u64,
+    /// Instances that wait for calls even if nobody calls, unless its schedule wants more.
+    min_warm: u64,
+    /// Instances that may wait for calls.
+    max_warm: u64,
 }
 
 /// Which page of a list.
@@ -247,7 +267,7 @@ impl FunctionView {
     pub(super) fn new(active: ActiveFunction, functions: &Functions) -> Self {
         let ActiveFunction { function, revision } = active;
         let key = FunctionKey { function: function.id, revision: revision.number };
-        let limits = functions.catalog.effective_limits(&revision.settings);
+        let limits = LimitsView::new(&functions.catalog, &revision.settings);
         let isolation = effective_isolation(&revision.settings);
         let resident = functions.catalog.get(&function.name).and_then(|active| active.hot.peek());
         let instances = resident.as_deref().map(InstancesView::from).unwrap_or_default();
@@ -264,7 +284,7 @@ impl FunctionView {
             bytes: revision.bytes,
             description: function.description,
             settings: revision.settings.into(),
-            limits: limits.into(),
+            limits,
             snapshot: None,
             created_at: rfc3339(function.created_ms),
             updated_at: rfc3339(function.updated_ms),
@@ -294,6 +314,7 @@ impl From<Settings> for SettingsView {
             timeout_ms: settings.timeout_ms,
             concurrency: settings.concurrency,
             queue: settings.queue,
+            queue_wait_ms: settings.queue_wait_ms,
             idle_ms: settings.idle_ms,
             min_warm: settings.min_warm,
             max_warm: settings.max_warm,
@@ -301,6 +322,9 @@ impl From<Settings> for SettingsView {
             isolation: settings.isolation.map(IsolationView::from),
             server_timing: settings.server_timing,
             response_bytes: settings.response_bytes,
+            request_bytes: settings.request_bytes,
+            environment_bytes: settings.environment_bytes,
+            log_bytes: settings.log_bytes,
             environment: settings.environment,
             snapshot: settings.snapshot.map(|snapshot| match snapshot {
                 store::Snapshot::Switch(on) => SnapshotSetting::Switch(on),
@@ -322,8 +346,9 @@ impl From<Snapshot> for SnapshotView {
     }
 }
 
-impl From<Limits> for LimitsView {
-    fn from(limits: Limits) -> Self {
+impl LimitsView {
+    fn new(catalog: &Catalog, settings: &Settings) -> Self {
+        let limits = catalog.effective_limits(settings);
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self {
             memory_bytes: limits.memory_bytes as u64,
@@ -334,7 +359,11 @@ impl From<Limits> for LimitsView {
             queue_wait_ms: ms(limits.queue_wait),
             idle_ms: ms(limits.idle),
             response_bytes: limits.response_bytes,
+            request_bytes: catalog.request_bytes(settings),
+            environment_bytes: catalog.environment_bytes(settings) as u64,
             log_bytes: limits.log_bytes as u64,
+            min_warm: catalog.min_warm(settings) as u64,
+            max_warm: catalog.max_warm(settings) as u64,
         }
     }
 }

@@ -129,7 +129,11 @@ async fn settings_that_cannot_hold_are_refused_by_name() {
         (json!({"cpu_ms": "fast"}), "fast"),
         (json!({"environment": {"A=B": "1"}}), "A=B"),
         (json!({"environment": {"": "1"}}), "environment"),
-        (json!({"environment": {"A": "x".repeat(40_000)}}), "limits.environment_bytes"),
+        (json!({"environment": {"A": "x".repeat(40_000)}}), "setting environment_bytes"),
+        (json!({"environment_bytes": 65_537}), "ceilings.environment_bytes"),
+        (json!({"request_bytes": (10_u64 << 30) + 1}), "ceilings.request_bytes"),
+        (json!({"log_bytes": (1 << 20) + 1}), "ceilings.log_bytes"),
+        (json!({"queue_wait_ms": 10_001}), "ceilings.queue_wait_ms"),
         (json!({"outbound": ["not a host"]}), "outbound"),
         (json!(5), "5"),
     ] {

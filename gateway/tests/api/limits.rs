@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::test_gateway::TestGateway;
+use crate::{client::eventually, test_gateway::TestGateway};
 
 #[tokio::test]
 async fn all_limits_are_shown_under_the_names_of_their_settings() {
@@ -58,4 +58,74 @@ async fn what_an_owner_asks_for_holds_below_the_ceiling() {
     assert_eq!(shown.json()["settings"]["cpu_ms"], 5_000);
     let limits = &shown.json()["limits"];
     assert_eq!((&limits["cpu_ms"], &limits["timeout_ms"]), (&json!(2_000), &json!(1_000)));
+}
+
+#[tokio::test]
+async fn an_owner_may_ask_for_more_than_the_default_and_for_less() {
+    let gateway = TestGateway::with(&[
+        "limits.request_bytes=1000",
+        "ceilings.request_bytes=2000",
+        "limits.environment_bytes=100",
+        "ceilings.environment_bytes=200",
+        "limits.log_bytes=1000",
+        "limits.queue_wait_ms=10000",
+    ])
+    .await;
+    gateway.deploy("echo").await;
+    let post = async |bytes: usize| {
+        gateway.call(Method::POST, "/f/echo/").body(vec![7; bytes]).send().await
+    };
+    let settings = async |name: &str, settings: Value| {
+        gateway.patch(name, &json!({ "settings": settings })).await
+    };
+    let refused = post(1001).await;
+    assert_eq!(refused.problem(), (413, "request-too-large"));
+    assert_eq!(refused.json()["hint"], "the function's setting request_bytes");
+    assert_eq!(settings("echo", json!({"request_bytes": 2000})).await.status(), 200);
+    assert_eq!(post(2000).await.bytes().len(), 2000);
+    assert_eq!(post(2001).await.problem(), (413, "request-too-large"));
+
+    let refused = settings("echo", json!({"environment": {"A": "x".repeat(100)}})).await;
+    assert_eq!(refused.problem(), (422, "bad-settings"));
+    assert!(refused.detail().contains("environment_bytes"), "{refused:?}");
+    let more = json!({"environment": {"A": "x".repeat(199)}, "environment_bytes": 200});
+    assert_eq!(settings("echo", more).await.status(), 200);
+    // What it has would be too much for the default.
+    let less = settings("echo", json!({"environment_bytes": null})).await;
+    assert_eq!(less.problem(), (422, "bad-settings"));
+
+    gateway.deploy_with("t-logs", &json!({"log_bytes": 0})).await;
+    gateway.get("/f/t-logs/?n=10").await;
+    let lines = eventually("what was dropped is said", async || {
+        let lines = gateway.log_lines("t-logs", 1).await;
+        (!lines.is_empty()).then_some(lines)
+    });
+    let lines = lines.await;
+    assert_eq!((lines.len(), &lines[0]["stream"]), (1, &json!("system")), "{lines:?}");
+
+    // Nobody may wait: with a single slot the second call is refused at once.
+    let alone = json!({"concurrency": 1, "queue": 1, "queue_wait_ms": 0, "timeout_ms": 200_000});
+    gateway.deploy_with("t-sleep", &alone).await;
+    let first = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=100000").send());
+    gateway.metric_becomes("mayfly_live_instances", 1.0).await;
+    let refused = gateway.get("/f/t-sleep/?ms=0").await;
+    assert_eq!(refused.problem(), (429, "concurrency-limit"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("queue_wait_ms"));
+    first.abort();
+
+    let shown = gateway.show("echo").await.json()["limits"].clone();
+    assert_eq!((&shown["request_bytes"], &shown["environment_bytes"]), (&2000.into(), &200.into()));
+    let shown = gateway.show("t-sleep").await.json()["limits"].clone();
+    assert_eq!((&shown["queue_wait_ms"], &shown["log_bytes"]), (&0.into(), &1000.into()));
+}
+
+#[tokio::test]
+async fn as_many_instances_wait_as_the_operator_wants_where_no_owner_has_asked() {
+    let gateway = TestGateway::with(&["limits.min_warm=2", "ceilings.min_warm=3"]).await;
+    gateway.deploy("t-counter").await;
+    gateway.metric_becomes("mayfly_waiting_instances", 2.0).await;
+    assert_eq!(gateway.show("t-counter").await.json()["limits"]["min_warm"], 2);
+    let more = gateway.patch("t-counter", &json!({"settings": {"min_warm": 3}})).await;
+    assert_eq!(more.json()["limits"]["min_warm"], 3);
+    gateway.metric_becomes("mayfly_waiting_instances", 3.0).await;
 }

@@ -1,0 +1,3 @@
+-- The settings of a revision know four more fields: queue_wait_ms, request_bytes, environment_bytes
+-- and log_bytes. Nothing changes in the tables: settings are JSON. This is here so that a program
+-- from before, which does not know them, refuses the database instead of failing on a row.
