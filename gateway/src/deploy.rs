@@ -194,7 +194,7 @@ impl Deployer {
             source.artifact = upload.received.path().to_owned();
             let kind = shared.pool.prepare(source).await?.kind.as_str();
             let publish = Arc::clone(shared).publish(Arc::clone(&upload), kind, settings);
-            if let Some(deployed) = shared.in_turn(publish).await? {
+            if let Some(deployed) = Box::pin(shared.in_turn(publish)).await? {
                 return Ok(deployed);
             }
         }

@@ -12,8 +12,6 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::engine::EPOCH_TICK;
-
 thread_local! {
     /// When the poll began that this thread is in.
     static POLL: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -35,16 +33,16 @@ impl CpuMeter {
         Duration::from_nanos(self.used_ns.load(Relaxed))
     }
 
-    /// Called from within a poll at each epoch tick; returns the time used so far.
-    pub(crate) fn tick(&self) -> Duration {
+    /// Called from within a poll at each tick of an epoch; returns the time used so far.
+    pub(crate) fn tick(&self, epoch: Duration) -> Duration {
         let now = thread_cpu_ns();
         let last = self.tick_ns.swap(now, Relaxed);
         let spent = match last {
             // The first tick of a guest that had waited comes right away, because the epoch went
             // on meanwhile; that of one that had not comes after an epoch at the latest.
             0 => {
-                let polled = POLL.get().map_or(EPOCH_TICK, |started| started.elapsed());
-                polled.min(EPOCH_TICK).as_nanos() as u64
+                let polled = POLL.get().map_or(epoch, |started| started.elapsed());
+                polled.min(epoch).as_nanos() as u64
             }
             last => now - last,
         };

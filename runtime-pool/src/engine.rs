@@ -20,9 +20,6 @@ use crate::{
     mend::mend,
 };
 
-/// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
-pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
-
 /// What a fiber's stack has besides the guest's part: the host's own frames.
 const HOST_STACK_BYTES: usize = (2 << 20) - (512 << 10);
 /// Address space that the memory of a guest in the compile worker has to grow into before it must
@@ -142,6 +139,20 @@ pub(crate) fn pooled_engine(
     kind: EngineKind,
     config: &EngineConfig,
 ) -> Result<wasmtime::Engine, StartError> {
+    let mut engine_config = code_config(kind, config.guest.stack_bytes);
+    engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(config)));
+    let engine = wasmtime::Engine::new(&engine_config)
+        .map_err(|cause| StartError { what: "reserving the pool of instances", cause })?;
+    tick(&engine, config.guest.tick)?;
+    // One for the process is enough.
+    if kind == EngineKind::Lean && PoolingAllocationConfig::is_pagemap_scan_available() {
+        mend(engine.weak())?;
+    }
+    Ok(engine)
+}
+
+/// What a pooled engine reserves, and holds artifacts to.
+fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
     let ArtifactLimits { core_instances, memories, tables, .. } = config.artifact;
     // Few artifacts hold as many as they may: a quarter of that each, together.
     let together = |each: u32| config.instances.saturating_mul(each.div_ceil(4)).max(each);
@@ -169,16 +180,7 @@ pub(crate) fn pooled_engine(
     } else {
         pooling.decommit_batch_size(DECOMMIT_BATCH);
     }
-    let mut engine_config = code_config(kind, config.guest.stack_bytes);
-    engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
-    let engine = wasmtime::Engine::new(&engine_config)
-        .map_err(|cause| StartError { what: "reserving the pool of instances", cause })?;
-    tick(&engine)?;
-    // One for the process is enough.
-    if kind == EngineKind::Lean && PoolingAllocationConfig::is_pagemap_scan_available() {
-        mend(engine.weak())?;
-    }
-    Ok(engine)
+    pooling
 }
 
 /// Says how freed instances are reset on this machine, for the start-up log.
@@ -200,7 +202,7 @@ pub(crate) fn compatibility(engines: [&wasmtime::Engine; 2]) -> u64 {
 }
 
 /// Advances the epoch until the last handle to the engine is dropped.
-fn tick(engine: &wasmtime::Engine) -> Result<(), StartError> {
+fn tick(engine: &wasmtime::Engine, every: Duration) -> Result<(), StartError> {
     let engine = engine.weak();
     thread::Builder::new()
         .name("mayfly-epoch".into())
@@ -208,12 +210,15 @@ fn tick(engine: &wasmtime::Engine) -> Result<(), StartError> {
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                thread::sleep(EPOCH_TICK);
+                thread::sleep(every);
             }
         })
         .map_err(|cause| StartError { what: "starting the epoch clock", cause: cause.into() })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod knobs;
 
 #[cfg(test)]
 mod tests {

@@ -60,6 +60,7 @@ pub(crate) struct FunctionLog {
     rate: AtomicU64,
     line_bytes: usize,
     bytes_per_second: u64,
+    body_chunk_bytes: usize,
     metrics: PoolMetrics,
 }
 
@@ -77,6 +78,7 @@ impl FunctionLog {
             rate: AtomicU64::new(0),
             line_bytes: limits.log_line_bytes,
             bytes_per_second: limits.log_bytes_per_second,
+            body_chunk_bytes: limits.body_chunk_bytes,
             metrics,
         }
     }
@@ -150,6 +152,11 @@ impl InvocationLog {
     pub(crate) fn system(&self, text: &str) {
         let invocation = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).invocation;
         self.function.system(invocation, text);
+    }
+
+    /// Bytes of one write of the function to a body.
+    pub(crate) fn body_chunk_bytes(&self) -> usize {
+        self.function.body_chunk_bytes
     }
 
     /// What is counted of the function.
@@ -292,7 +299,7 @@ impl OutputStream for GuestOutput {
     }
 
     fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(crate::limits::BODY_CHUNK_BYTES)
+        Ok(self.log.body_chunk_bytes())
     }
 }
 

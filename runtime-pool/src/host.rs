@@ -72,8 +72,13 @@ impl Control {
         self.cpu
     }
 
+    /// Bytes of one write to a body.
+    pub(crate) fn body_chunk_bytes(&self) -> usize {
+        self.guest.body_chunk_bytes
+    }
+
     fn tick(&self) -> wasmtime::Result<UpdateDeadline> {
-        if self.run.meter.tick() > self.cpu {
+        if self.run.meter.tick(self.guest.tick) > self.cpu {
             return Err(CpuExceeded.into());
         }
         self.run.interrupt();

@@ -107,7 +107,7 @@ where
     } else {
         (None, collected.into_buffer())
     };
-    let pipe = Pipe::new(begun, limits.guest.merge_bytes);
+    let pipe = Pipe::new(begun, &limits.guest);
     if ended {
         pipe.end(End::Whole(trailers));
     }

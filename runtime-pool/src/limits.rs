@@ -10,9 +10,6 @@ use crate::{
     metrics::PoolMetrics,
 };
 
-/// Bytes that a guest may hand over in one write to a body.
-pub(crate) const BODY_CHUNK_BYTES: usize = 64 << 10;
-
 /// What holds for the guests of all functions alike: each of these guards the host itself, so that
 /// the operator decides and no owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +31,8 @@ pub struct GuestLimits {
     pub field_bytes: usize,
     /// Bytes that one call for random data may ask for.
     pub random_bytes: u64,
+    /// Bytes that a guest may hand over in one write to a body, and that wait to be sent on.
+    pub body_chunk_bytes: usize,
     /// Small writes to a body are merged up to this many bytes before they leave.
     pub merge_bytes: usize,
     /// Writes of nothing to a body before a guest is taken for an attack.
@@ -44,6 +43,8 @@ pub struct GuestLimits {
     pub log_line_bytes: usize,
     /// Bytes of lines that one function may log in a second, over all its invocations.
     pub log_bytes_per_second: u64,
+    /// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
+    pub tick: Duration,
 }
 
 impl Default for GuestLimits {
@@ -60,12 +61,14 @@ impl Default for GuestLimits {
             preview1_hostcall_bytes: 64 << 20,
             field_bytes: 64 << 10,
             random_bytes: 64 << 10,
+            body_chunk_bytes: 64 << 10,
             // The protocol layers spend hundreds of bytes on each frame, whatever its size.
             merge_bytes: 8 << 10,
             empty_writes: 10_000,
             after_response: Duration::from_secs(1),
             log_line_bytes: 4 << 10,
             log_bytes_per_second: 1 << 20,
+            tick: Duration::from_millis(5),
         }
     }
 }

@@ -51,10 +51,7 @@ use self::{
     credential::Secrets, exchange::Admitted, failure::Failure, idle::Idle, report::Report,
     resolve::Resolver, target::Target,
 };
-use crate::{
-    StartError, error::Limit, guest_log::InvocationLog, limits::BODY_CHUNK_BYTES,
-    metrics::PoolMetrics,
-};
+use crate::{StartError, error::Limit, guest_log::InvocationLog, metrics::PoolMetrics};
 
 /// TLS sessions that a function may take up again.
 const TLS_SESSIONS: usize = 16;
@@ -281,11 +278,11 @@ impl WasiHttpHooks for Outbound {
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK_BYTES
+        self.log.body_chunk_bytes()
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK_BYTES
+        self.log.body_chunk_bytes()
     }
 
     fn send_request(

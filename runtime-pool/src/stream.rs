@@ -15,15 +15,15 @@ use futures_util::task::AtomicWaker;
 use http_body::Frame;
 use tokio::task::AbortHandle;
 
-use crate::{
-    body::BodyError, guest_log::FunctionLog, limits::BODY_CHUNK_BYTES, metrics::PoolMetrics,
-};
+use crate::{body::BodyError, guest_log::FunctionLog, limits::GuestLimits, metrics::PoolMetrics};
 
 /// What was written and has not left. Bounded: the guest waits for the reader.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     /// Small writes are merged up to this many bytes.
     merge_bytes: usize,
+    /// This much may wait.
+    chunk_bytes: usize,
     state: Mutex<State>,
     reader: AtomicWaker,
     writer: AtomicWaker,
@@ -51,7 +51,7 @@ pub(crate) enum End {
 
 impl Pipe {
     /// A pipe that begins with what has been written already.
-    pub(crate) fn new(begun: BytesMut, merge_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(begun: BytesMut, limits: &GuestLimits) -> Arc<Self> {
         let state = State {
             pieces: VecDeque::new(),
             queued: begun.len(),
@@ -60,7 +60,8 @@ impl Pipe {
             end: None,
         };
         Arc::new(Self {
-            merge_bytes,
+            merge_bytes: limits.merge_bytes,
+            chunk_bytes: limits.body_chunk_bytes,
             state: Mutex::new(state),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
@@ -75,7 +76,7 @@ impl Pipe {
     pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
         // Registered before the check: the reader may make room between the two.
         self.writer.register(cx.waker());
-        self.lock().queued < BODY_CHUNK_BYTES
+        self.lock().queued < self.chunk_bytes
     }
 
     pub(crate) fn write(&self, data: Bytes) {
@@ -220,6 +221,13 @@ mod tests {
 
     use super::*;
 
+    /// Merges up to 10 bytes; 100 may wait.
+    fn pipe(begun: &[u8]) -> Arc<Pipe> {
+        let limits =
+            GuestLimits { merge_bytes: 10, body_chunk_bytes: 100, ..GuestLimits::default() };
+        Pipe::new(BytesMut::from(begun), &limits)
+    }
+
     /// What can be read without waiting, piece by piece; and whether the end was among it.
     fn read(pipe: &Pipe) -> (Vec<usize>, bool) {
         let cx = Context::from_waker(Waker::noop());
@@ -235,7 +243,7 @@ mod tests {
 
     #[test]
     fn little_leaves_only_when_there_is_no_more_for_now() {
-        let pipe = Pipe::new(BytesMut::new(), 10);
+        let pipe = pipe(b"");
         (0..9).for_each(|_| pipe.write(Bytes::from_static(b"x")));
         assert_eq!(read(&pipe), (vec![], false));
         pipe.write(Bytes::from_static(b"x"));
@@ -250,7 +258,7 @@ mod tests {
 
     #[test]
     fn large_pieces_leave_as_they_are_and_in_order() {
-        let pipe = Pipe::new(BytesMut::from(&b"abc"[..]), 10);
+        let pipe = pipe(b"abc");
         pipe.write(vec![1; 20].into());
         pipe.write(vec![2; 30].into());
         pipe.write(vec![3; 4].into());
@@ -261,10 +269,11 @@ mod tests {
 
     #[test]
     fn there_is_room_until_a_chunk_waits() {
-        let pipe = Pipe::new(BytesMut::new(), 10);
+        let pipe = pipe(b"");
         let cx = Context::from_waker(Waker::noop());
+        pipe.write(vec![0].into());
         assert!(pipe.has_room(&cx));
-        pipe.write(vec![0; BODY_CHUNK_BYTES].into());
+        pipe.write(vec![0; 99].into());
         assert!(!pipe.has_room(&cx));
         read(&pipe);
         assert!(pipe.has_room(&cx));

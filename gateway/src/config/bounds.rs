@@ -41,16 +41,19 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("guests.table_elements", 100, 10_000_000),
     ("guests.host_resources", 16, 1_000_000),
     ("guests.component_handles", 16, 1_000_000),
-    // A body's chunk must fit.
+    // A chunk of a body must fit: see `chunk`.
     ("guests.hostcall_bytes", 128 * KIB, GIB),
     ("guests.preview1_hostcall_bytes", 128 * KIB, GIB),
     ("guests.field_bytes", KIB, 16 * MIB),
     ("guests.random_bytes", 64, 64 * MIB),
+    ("guests.body_chunk_bytes", KIB, 16 * MIB),
     ("guests.merge_bytes", 1, MIB),
     ("guests.empty_writes", 0, 1_000_000_000),
     ("guests.after_response_ms", 0, HOUR_MS),
     ("guests.log_line_bytes", 64, MIB),
     ("guests.log_bytes_per_second", 0, GIB),
+    // Beyond the upper end a loop would delay its neighbours visibly.
+    ("guests.tick_ms", 1, 100),
     ("pool.instances", 1, 100_000),
     ("pool.memory_bytes", 0, 16 * TIB),
     ("pool.keep_bytes", 0, 4 * GIB),
@@ -136,6 +139,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
     for (name, _, _) in FUNCTION {
         below_ceiling(settings, name)?;
     }
+    chunk(settings)?;
     addresses(settings)?;
     proxies(settings)?;
     tls(settings, "server.tls_cert", "server.tls_key")?;
@@ -179,6 +183,21 @@ fn below_ceiling(settings: &Settings, name: &str) -> Result<(), ConfigError> {
     }
     let origin = &settings.get(&ceiling).origin;
     Err(wrong(settings, &limit, format!("must not exceed {ceiling} = {most} ({origin})")))
+}
+
+/// A guest hands over a chunk of a body with one call, and a few words besides.
+fn chunk(settings: &Settings) -> Result<(), ConfigError> {
+    let (chunk, hostcall) = ("guests.body_chunk_bytes", "guests.hostcall_bytes");
+    let most = integer(settings, hostcall) / 2;
+    if integer(settings, chunk) <= most {
+        return Ok(());
+    }
+    let origin = &settings.get(hostcall).origin;
+    Err(wrong(
+        settings,
+        chunk,
+        format!("must not exceed half of {hostcall} = {} ({origin})", most * 2),
+    ))
 }
 
 fn addresses(settings: &Settings) -> Result<(), ConfigError> {
@@ -377,6 +396,16 @@ mod tests {
             "limits.cpu_ms = 30001 (--set): must not exceed ceilings.cpu_ms = 30000 (default)"
         );
         assert_eq!(problem(&["limits.cpu_ms=30001", "ceilings.cpu_ms=30001"]), "none");
+    }
+
+    #[test]
+    fn a_chunk_of_a_body_fits_into_one_call() {
+        assert_eq!(problem(&["guests.body_chunk_bytes=512KiB"]), "none");
+        assert_eq!(
+            problem(&["guests.body_chunk_bytes=513KiB"]),
+            "guests.body_chunk_bytes = 525312 (--set): must not exceed half of \
+             guests.hostcall_bytes = 1048576 (default)"
+        );
     }
 
     #[test]

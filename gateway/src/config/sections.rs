@@ -104,6 +104,8 @@ pub struct GuestsSection {
     pub field_bytes: usize,
     /// Random data that one call may ask for.
     pub random_bytes: u64,
+    /// Bytes of one write to a body.
+    pub body_chunk_bytes: usize,
     /// Small writes to a body are merged up to this size before they leave.
     pub merge_bytes: usize,
     /// Writes of nothing to a body before a guest is ended.
@@ -114,6 +116,8 @@ pub struct GuestsSection {
     pub log_line_bytes: usize,
     /// What one function may log in a second, over all its invocations.
     pub log_bytes_per_second: u64,
+    /// How often a guest that computes is looked at, and may have to let others go on.
+    pub tick_ms: u64,
 }
 
 impl Default for GuestsSection {
@@ -128,11 +132,13 @@ impl Default for GuestsSection {
             preview1_hostcall_bytes: limits.preview1_hostcall_bytes,
             field_bytes: limits.field_bytes,
             random_bytes: limits.random_bytes,
+            body_chunk_bytes: limits.body_chunk_bytes,
             merge_bytes: limits.merge_bytes,
             empty_writes: limits.empty_writes as usize,
             after_response_ms: limits.after_response.as_millis() as u64,
             log_line_bytes: limits.log_line_bytes,
             log_bytes_per_second: limits.log_bytes_per_second,
+            tick_ms: limits.tick.as_millis() as u64,
         }
     }
 }
@@ -150,11 +156,13 @@ impl GuestsSection {
             preview1_hostcall_bytes: self.preview1_hostcall_bytes,
             field_bytes: self.field_bytes,
             random_bytes: self.random_bytes,
+            body_chunk_bytes: self.body_chunk_bytes,
             merge_bytes: self.merge_bytes,
             empty_writes: u32::try_from(self.empty_writes).unwrap_or(u32::MAX),
             after_response: Duration::from_millis(self.after_response_ms),
             log_line_bytes: self.log_line_bytes,
             log_bytes_per_second: self.log_bytes_per_second,
+            tick: Duration::from_millis(self.tick_ms),
         }
     }
 }

@@ -129,3 +129,21 @@ async fn as_many_instances_wait_as_the_operator_wants_where_no_owner_has_asked()
     assert_eq!(more.json()["limits"]["min_warm"], 3);
     gateway.metric_becomes("mayfly_waiting_instances", 3.0).await;
 }
+
+#[tokio::test]
+async fn a_body_leaves_in_pieces_no_larger_than_the_operator_wants() {
+    let gateway = TestGateway::with(&["guests.body_chunk_bytes=1KiB"]).await;
+    for guest in ["c-echo-cgi", "echo-cgi"] {
+        gateway.deploy(guest).await;
+        let call = gateway.call(Method::POST, &format!("/f/{guest}/")).body(vec![7; 300_000]);
+        let mut answer = call.open().await;
+        // What comes with the head leaves in one piece.
+        let mut bytes = answer.read(1).await.len();
+        while bytes < 300_000 {
+            let piece = answer.read(1).await.len();
+            // One write comes while less than one waits.
+            assert!(piece < 2 << 10, "{guest}: {piece}");
+            bytes += piece;
+        }
+    }
+}

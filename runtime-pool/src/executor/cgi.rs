@@ -34,7 +34,6 @@ use crate::{
     call::Head,
     host::{Controlled, Host, ModuleHost, component_store, module_store},
     instance::Guest,
-    limits::BODY_CHUNK_BYTES,
 };
 
 /// What one run of a command is given.
@@ -76,7 +75,7 @@ pub(crate) async fn call_component(
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
     let Given { mut wasi, body, head } = given;
-    let stdout = Stdout::new(head);
+    let stdout = Stdout::new(head, store.data_mut().control().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
     store.data_mut().set_wasi(wasi.build());
     match exports.wasi_cli_run().call_run(&mut *store).await {
@@ -96,7 +95,7 @@ pub(crate) async fn call_module(
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
     let Given { mut wasi, body, head } = given;
-    let stdout = Stdout::new(head);
+    let stdout = Stdout::new(head, store.data_mut().control().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
     store.data_mut().set_wasi(wasi.build_p1());
     let start = exports
@@ -121,7 +120,10 @@ fn end_of_command(
 
 /// Standard output: first the head of the answer, then its body.
 #[derive(Clone)]
-struct Stdout(Arc<Mutex<Answer>>);
+struct Stdout {
+    answer: Arc<Mutex<Answer>>,
+    chunk_bytes: usize,
+}
 
 enum Answer {
     /// The head is not complete.
@@ -135,12 +137,13 @@ enum Answer {
 }
 
 impl Stdout {
-    fn new(head: oneshot::Sender<Head>) -> Self {
-        Self(Arc::new(Mutex::new(Answer::Head { bytes: BytesMut::new(), head })))
+    fn new(head: oneshot::Sender<Head>, chunk_bytes: usize) -> Self {
+        let answer = Answer::Head { bytes: BytesMut::new(), head };
+        Self { answer: Arc::new(Mutex::new(answer)), chunk_bytes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Answer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the body, and says what is wrong with the answer if there is none.
@@ -163,7 +166,7 @@ impl Stdout {
         *answer = match std::mem::replace(&mut *answer, Answer::Closed) {
             Answer::Head { mut bytes, head } => {
                 bytes.extend_from_slice(data);
-                after_head(bytes, head)
+                after_head(bytes, head, self.chunk_bytes)
             }
             Answer::Body(writer) => {
                 writer.write(data);
@@ -177,13 +180,13 @@ impl Stdout {
         match &*self.lock() {
             Answer::Body(writer) => writer.poll_space(cx),
             Answer::Head { .. } | Answer::Invalid(_) | Answer::Closed => {
-                Poll::Ready(BODY_CHUNK_BYTES)
+                Poll::Ready(self.chunk_bytes)
             }
         }
     }
 }
 
-fn after_head(bytes: BytesMut, head: oneshot::Sender<Head>) -> Answer {
+fn after_head(bytes: BytesMut, head: oneshot::Sender<Head>, chunk_bytes: usize) -> Answer {
     let Some((length, empty_line)) = cgi_head::end_of_head(&bytes) else {
         return if bytes.len() > cgi_head::HEAD_BYTES {
             Answer::Invalid(format!("its header is longer than {} bytes", cgi_head::HEAD_BYTES))
@@ -195,7 +198,7 @@ fn after_head(bytes: BytesMut, head: oneshot::Sender<Head>) -> Answer {
         Ok(parsed) => parsed,
         Err(why) => return Answer::Invalid(why),
     };
-    let pipe = Arc::new(Pipe::default());
+    let pipe = Arc::new(Pipe::new(chunk_bytes));
     let (writer, reader) = (PipeWriter(Arc::clone(&pipe)), PipeReader(pipe));
     writer.write(&bytes[length + empty_line..]);
     let mut response = http::Response::new(reader.boxed_unsync());
@@ -243,7 +246,7 @@ impl OutputStream for Stdout {
     fn check_write(&mut self) -> Result<usize, StreamError> {
         Ok(match &*self.lock() {
             Answer::Body(writer) => writer.space(),
-            Answer::Head { .. } | Answer::Invalid(_) | Answer::Closed => BODY_CHUNK_BYTES,
+            Answer::Head { .. } | Answer::Invalid(_) | Answer::Closed => self.chunk_bytes,
         })
     }
 }
@@ -270,9 +273,10 @@ impl AsyncWrite for Stdout {
     }
 }
 
-/// A byte pipe that merges small writes, bounded by [`BODY_CHUNK_BYTES`].
-#[derive(Default)]
+/// A byte pipe that merges small writes.
 struct Pipe {
+    /// This much may wait.
+    chunk_bytes: usize,
     state: Mutex<PipeState>,
     reader: AtomicWaker,
     writer: AtomicWaker,
@@ -285,6 +289,15 @@ struct PipeState {
 }
 
 impl Pipe {
+    fn new(chunk_bytes: usize) -> Self {
+        Self {
+            chunk_bytes,
+            state: Mutex::default(),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -301,7 +314,7 @@ impl PipeWriter {
     }
 
     fn space(&self) -> usize {
-        BODY_CHUNK_BYTES.saturating_sub(self.0.lock().bytes.len())
+        self.0.chunk_bytes.saturating_sub(self.0.lock().bytes.len())
     }
 
     fn poll_space(&self, cx: &mut Context<'_>) -> Poll<usize> {
