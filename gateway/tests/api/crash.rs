@@ -3,6 +3,7 @@
 mod clock;
 mod damage;
 mod disk;
+mod every_nth;
 mod faults;
 mod points;
 mod strace;
