@@ -1,6 +1,13 @@
 //! Many functions: more than the node's budget holds, and more than a start should look at.
 
-use std::{fs, ops::Range, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    ops::Range,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 use serde_json::json;
@@ -131,4 +138,47 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
         assert_eq!(answer.plain(), (200, "hello from c\n"), "f-{number}");
     }
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
+}
+
+/// Writes more functions like `f-0` into the database: deploying them takes far longer than what is
+/// looked at afterwards.
+fn multiply(database: &Path, count: u32) {
+    const MULTIPLY: &str = "
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+[id] = db.execute('SELECT id FROM functions').fetchone()
+for n in range(1, int(sys.argv[2])):
+    made = db.execute('''INSERT INTO functions (tenant, name, active_revision, created_ms, updated_ms)
+        SELECT tenant, 'f-' || ?, active_revision, created_ms, updated_ms FROM functions
+        WHERE id = ?''', (n, id))
+    db.execute('''INSERT INTO revisions SELECT ?, number, digest, kind, settings, created_ms
+        FROM revisions WHERE function_id = ?''', (made.lastrowid, id))
+db.commit()
+";
+    let python = Command::new("python3")
+        .args(["-c", MULTIPLY])
+        .arg(database)
+        .arg(count.to_string())
+        .output()
+        .expect("this test needs python3 with sqlite3");
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+}
+
+#[tokio::test]
+async fn c01_a_thousand_functions_are_served_seconds_after_a_crash() {
+    const COUNT: u32 = 1_000;
+    let mut gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("f-0", guest("c-hello-cgi")).send().await.status(), 201);
+    gateway.kill();
+    multiply(&gateway.data_dir().join("mayfly.db"), COUNT);
+
+    let since = Instant::now();
+    gateway.start_again().await;
+    assert_eq!(gateway.get("/f/f-999/").await.plain(), (200, "hello from c\n"));
+    // Two seconds are meant; the machine may be busy with other tests.
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    for number in (0..COUNT).step_by(97) {
+        let answer = gateway.get(&format!("/f/f-{number}/")).await;
+        assert_eq!(answer.plain(), (200, "hello from c\n"), "f-{number}");
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use http::Method;
 use serde_json::json;
 
@@ -94,6 +95,80 @@ async fn o01_calls_beyond_slots_and_queue_are_refused_at_once_and_all_others_ser
     gateway.metric_becomes("mayfly_waiting_invocations", 0.0).await;
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
     assert_eq!(gateway.get("/f/t-sleep/?ms=0").await.status(), 200);
+}
+
+/// Callers that come at a steady rate whatever the gateway does, and of whom each one that is refused
+/// comes again at once.
+struct Impatient<'a> {
+    gateway: &'a TestGateway,
+    retries: u32,
+    /// Connections that wait for the next caller.
+    kept: Mutex<Vec<Connection>>,
+}
+
+impl Impatient<'_> {
+    /// Calls for so long, and says how many answers and how many refusals there were.
+    async fn call(&self, per_s: f64, long: Duration) -> (usize, usize) {
+        let mut due = tokio::time::interval(Duration::from_secs_f64(1.0 / per_s));
+        let until = Instant::now() + long;
+        let (mut calls, mut came) = (FuturesUnordered::new(), (0, 0));
+        let mut count = |(answered, refused): (bool, usize)| {
+            came.0 += usize::from(answered);
+            came.1 += refused;
+        };
+        while Instant::now() < until {
+            tokio::select! {
+                _ = due.tick() => calls.push(self.one()),
+                Some(ended) = calls.next() => count(ended),
+            }
+        }
+        while let Some(ended) = calls.next().await {
+            count(ended);
+        }
+        came
+    }
+
+    /// Whether it was answered in the end, and how often it was refused.
+    async fn one(&self) -> (bool, usize) {
+        let kept = self.kept.lock().unwrap().pop();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => Connection::open(self.gateway.data()).await,
+        };
+        let (mut answered, mut refused) = (false, 0);
+        for _ in 0..=self.retries {
+            let answer = connection.get("/f/t-sleep/?ms=200").await;
+            answered = answer.status() == 200;
+            if answered {
+                break;
+            }
+            assert_eq!(answer.problem(), (429, "concurrency-limit"));
+            refused += 1;
+        }
+        self.kept.lock().unwrap().push(connection);
+        (answered, refused)
+    }
+}
+
+#[tokio::test]
+async fn o02_callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
+    let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
+    gateway.deploy_with("t-sleep", &json!({"concurrency": 8, "queue": 32})).await;
+    let impatient = Impatient { gateway: &gateway, retries: 3, kept: Mutex::default() };
+
+    // Eight slots for a fifth of a second each are 40 a second, on a machine that is never late.
+    let (second, since) = (Duration::from_secs(1), Instant::now());
+    let (answered, refused) = impatient.call(80.0, 4 * second).await;
+    let capacity = answered as f64 / since.elapsed().as_secs_f64();
+    assert!(refused > answered, "{answered} answered, {refused} refused: that was no overload");
+    assert!(capacity > 20.0, "{capacity} a second");
+
+    let since = Instant::now();
+    while impatient.call(0.8 * capacity, second).await.1 > 0 {
+        assert!(since.elapsed() < 10 * second, "it still refuses");
+    }
+    let (answered, refused) = impatient.call(0.8 * capacity, 2 * second).await;
+    assert!(refused == 0 && answered > 0, "{answered} answered, {refused} refused");
 }
 
 #[tokio::test]

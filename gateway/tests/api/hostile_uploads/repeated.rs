@@ -148,13 +148,16 @@ async fn u16_calls_go_on_while_a_function_is_replaced_deleted_and_made_again() {
     let wasm = guest("c-hello");
     gateway.put("greet", wasm.clone()).send().await;
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let callers: Vec<_> = (0..4)
+    let callers: Vec<_> = (0..8)
         .map(|_| {
             let (address, stop) = (gateway.data(), std::sync::Arc::clone(&stop));
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await;
+                // A thousand a second by all of them, as far as the machine allows.
+                let mut due = tokio::time::interval(std::time::Duration::from_millis(8));
                 let mut answered = 0;
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    due.tick().await;
                     let answer = connection.get("/f/greet/").await;
                     // Between a delete and the next deploy there is none, which is no error of ours.
                     match answer.status() {
