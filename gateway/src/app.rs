@@ -27,7 +27,7 @@ use crate::{
     memory::{self, MemoryMetrics},
     middleware::{ControlConnection, DataPlane, Tokens},
     planes::{Planes, Unbound},
-    pressure::{Pressure, PressureMetrics},
+    pressure::Pressure,
     quarantine::Quarantine,
     refusals::Refusals,
     reload::{Load, Reload, ReloadMetrics},
@@ -186,9 +186,9 @@ fn watch_pressure(
     registry: &Registry,
     upkeep: &mut JoinSet<()>,
 ) -> anyhow::Result<Arc<Pressure>> {
-    let pressure = Arc::new(Pressure::new(Duration::from_millis(config.server.max_lag_ms)));
-    let metrics = PressureMetrics::register(registry)?;
-    upkeep.spawn_on(Arc::clone(&pressure).watch(metrics), threads.data());
+    let turns = pool.turns();
+    upkeep.spawn_on(Arc::clone(turns).watch(config.server.worker_count()), threads.data());
+    let pressure = Arc::new(Pressure::new(Arc::clone(turns)));
     let (limit, metrics) = (config.server.memory_bytes, MemoryMetrics::register(registry)?);
     let watch = memory::watch(limit, Arc::clone(&pressure), Arc::clone(pool), metrics);
     upkeep.spawn_on(watch, threads.control());
@@ -228,6 +228,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
         queue: config.pool.queue,
+        max_lag: Duration::from_millis(config.server.max_lag_ms),
         waiting: WaitingConfig {
             instances: config.pool.warm_instances,
             bytes: config.pool.warm_bytes,

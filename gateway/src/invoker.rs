@@ -98,7 +98,7 @@ impl Invoker {
             Some(function) => (function, Start::resident()),
             None => Box::pin(self.resident(target, since)).await?,
         };
-        match function.invoke(request, caller, start).await {
+        match function.invoke(request, caller, start, since).await {
             Ok((response, mut start)) => {
                 self.metrics.record(target, OK, &mut start, since);
                 Ok((response, start))

@@ -6,7 +6,7 @@ mod in_flight;
 mod request_id;
 mod unwind;
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
 use http::{Request, Response};
@@ -24,7 +24,7 @@ use crate::{
     config::ServerSection,
     edge::Edge,
     forwarded::Origin,
-    pressure::{Pressure, Reason},
+    pressure::Pressure,
     problem::Problem,
     refusals::{Names, Refusals},
     server::Peer,
@@ -91,14 +91,8 @@ impl Connection {
         let DataPlane { edge, in_flight, pressure, refusals } = &*self.plane;
         let invocation = self.names.next();
         // Outermost: what could not be served in time costs as little as can be.
-        match pressure.refuses(Instant::now(), invocation) {
-            None => {}
-            Some(Reason::Behind) => {
-                return Ok(refusals.answer(Problem::too_far_behind(), invocation));
-            }
-            Some(Reason::Memory) => {
-                return Ok(refusals.answer(Problem::memory_pressure(), invocation));
-            }
+        if let Some(problem) = pressure.refusal() {
+            return Ok(refusals.answer(problem, invocation));
         }
         // Like that: a full gateway answers before it has looked at anything. The place is held
         // until the response's body has ended.

@@ -286,7 +286,8 @@ impl LoadError {
 /// Why an invocation produced no response.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// Every slot of the function is taken, and its queue is full or the wait was too long.
+    /// Every slot of the function is taken, and its queue is full, or the wait was or would be too
+    /// long.
     #[error("the function runs as many invocations as it may")]
     Concurrency,
     /// So many invocations wait on the node that the function may have no more of them.

@@ -24,10 +24,12 @@ use crate::{
     long::Lane,
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
+    queue_wait::QueueWait,
     run::{FailUnlessDone, Metered, Run},
     slots::{Line, NoSlot, Slots},
     snapshot::StartUp,
     start::{Phase, Start, Tier},
+    turns::Turns,
     waiting::{Budget, Waiting},
 };
 
@@ -103,6 +105,8 @@ pub struct Function {
     environment: Vec<(String, String)>,
     policy: Arc<Policy>,
     slots: Slots,
+    queue_wait: QueueWait,
+    turns: Arc<Turns>,
     waiting: Waiting,
     log: Arc<FunctionLog>,
     lane: Arc<Lane>,
@@ -122,6 +126,7 @@ pub(crate) struct Surroundings {
     pub(crate) lane: Lane,
     pub(crate) budget: Arc<Budget>,
     pub(crate) line: Arc<Line>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) memory: NodeMemory,
     pub(crate) metrics: PoolMetrics,
     /// Where code goes that nobody needs any more.
@@ -136,7 +141,7 @@ impl Function {
         source: Source,
         surroundings: Surroundings,
     ) -> Self {
-        let Surroundings { policy, log, lane, budget, line, memory, metrics, graveyard } =
+        let Surroundings { policy, log, lane, budget, line, turns, memory, metrics, graveyard } =
             surroundings;
         metrics.resident_functions.inc();
         metrics.resident_bytes.add(code_bytes as f64);
@@ -150,6 +155,8 @@ impl Function {
                 line,
                 source.limits.queue_wait,
             ),
+            queue_wait: QueueWait::default(),
+            turns,
             limits: source.limits,
             isolation: source.isolation,
             max_waiting: source.max_warm,
@@ -199,15 +206,17 @@ impl Function {
         self.code.as_ref().expect("the code leaves only when the function is dropped")
     }
 
-    /// Calls the function once. `start` says what was done for that already.
+    /// Calls the function once. `start` says what was done for that already, `now` what time it is
+    /// or was a moment ago.
     pub async fn invoke(
         self: &Arc<Self>,
         request: Request,
         caller: Caller,
         start: Start,
+        now: Instant,
     ) -> Result<(Response, Start), InvokeError> {
         let invocation = caller.invocation;
-        let result = self.admit_and_run(request, caller, start).await;
+        let result = self.admit_and_run(request, caller, start, now).await;
         match &result {
             Ok((_, start)) => self.note_demand(start),
             Err(error) => {
@@ -228,11 +237,13 @@ impl Function {
         request: Request,
         caller: Caller,
         mut start: Start,
+        now: Instant,
     ) -> Result<(Response, Start), InvokeError> {
         let invocation = caller.invocation;
-        self.take_slot(&mut start).await?;
+        let slot = self.take_slot(&mut start).await?;
+        self.take_turn(now, &mut start).await;
         let run = Arc::new(Run::default());
-        let occupancy = Occupancy::new(Arc::clone(self), Arc::clone(&run));
+        let occupancy = Occupancy::new(slot, Arc::clone(&run));
         let (sender, head) = oneshot::channel();
         let guest = Box::pin(Arc::clone(self).run(request, caller, sender, run));
         let function = Arc::clone(self);
@@ -251,29 +262,45 @@ impl Function {
         self.lane.run(driven).await
     }
 
-    /// Takes a slot: at once, or after a wait in a bounded queue. It is given back by `leave`.
-    async fn take_slot(&self, start: &mut Start) -> Result<(), InvokeError> {
+    /// Takes a slot: at once, or after a wait in a bounded queue.
+    async fn take_slot(self: &Arc<Self>, start: &mut Start) -> Result<Slot, InvokeError> {
         if self.slots.take() {
-            return Ok(());
+            return Ok(Slot(Arc::clone(self)));
         }
         let full = |reason| match reason {
             NoSlot::Function => InvokeError::Concurrency,
             NoSlot::Node => InvokeError::Queue,
         };
         let place = self.slots.join_queue().map_err(full)?;
+        let ahead = place.ahead;
+        if self.queue_wait.expected(ahead) > self.limits.queue_wait {
+            return Err(InvokeError::Concurrency);
+        }
         let _waiting = GaugeGuard::new(&self.metrics.waiting_invocations);
         let since = Instant::now();
-        place.slot().await.map_err(full)?;
-        start.phases.add(Phase::Queue, since.elapsed());
-        Ok(())
+        let slot = place.slot().await.map(|()| Slot(Arc::clone(self)));
+        let waited = since.elapsed();
+        self.queue_wait.note(ahead, waited);
+        start.phases.add(Phase::Queue, waited);
+        slot.map_err(full)
     }
 
-    /// Gives back what an invocation occupied, and accounts for its CPU time.
+    /// Waits for a turn while the processors are busy. Guests that compute for long have threads
+    /// of their own.
+    async fn take_turn(&self, now: Instant, start: &mut Start) {
+        let turns = &self.turns;
+        if turns.is_busy(now) && !self.lane.was_long() && !turns.try_take() {
+            let since = Instant::now();
+            turns.take().await;
+            start.phases.add(Phase::Queue, since.elapsed());
+        }
+    }
+
+    /// Accounts for what an invocation has used.
     fn leave(&self, run: &Run) {
         self.cpu_seconds.inc_by(run.meter.used().as_secs_f64());
         run.refused().for_each(|limit| self.metrics.limit_hit(limit));
         self.metrics.live_instances.dec();
-        self.slots.give_back();
     }
 
     /// The guest's whole life. Holds the function, so that its code outlives the instance.
@@ -479,21 +506,29 @@ const SMOKE: Duration = Duration::from_secs(10);
 
 /// What an invocation holds for as long as its guest works.
 pub(crate) struct Occupancy {
-    function: Arc<Function>,
+    slot: Slot,
     pub(crate) run: Arc<Run>,
 }
 
 impl Occupancy {
-    /// The function's slot must have been taken.
-    fn new(function: Arc<Function>, run: Arc<Run>) -> Self {
-        function.metrics.live_instances.inc();
-        Self { function, run }
+    fn new(slot: Slot, run: Arc<Run>) -> Self {
+        slot.0.metrics.live_instances.inc();
+        Self { slot, run }
     }
 }
 
 impl Drop for Occupancy {
     fn drop(&mut self) {
-        self.function.leave(&self.run);
+        self.slot.0.leave(&self.run);
+    }
+}
+
+/// A slot that was taken. Given back when dropped.
+struct Slot(Arc<Function>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.slots.give_back();
     }
 }
 

@@ -31,6 +31,7 @@ mod metrics;
 mod native;
 mod outbound;
 mod pool;
+mod queue_wait;
 mod run;
 mod sandbox;
 mod slots;
@@ -38,6 +39,7 @@ mod snapshot;
 mod start;
 mod stream;
 mod sync;
+mod turns;
 #[cfg(test)]
 mod unwinding;
 mod waiting;
@@ -62,6 +64,7 @@ pub use crate::{
     sandbox::Sandbox,
     snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
+    turns::Turns,
     waiting::WaitingConfig,
     worker::compile_worker,
 };

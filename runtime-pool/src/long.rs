@@ -114,9 +114,9 @@ impl Lane {
             self.remember();
         }
         let task = self.threads.spawn(async move {
-            let mut turns = Turns { guest, longest_ns: 0 };
-            let output = (&mut turns).await;
-            (output, turns.longest_ns)
+            let mut measured = Measured { guest, longest_ns: 0 };
+            let output = (&mut measured).await;
+            (output, measured.longest_ns)
         });
         match Task(task).await {
             Ok((output, longest_ns)) => {
@@ -129,7 +129,8 @@ impl Lane {
         }
     }
 
-    fn was_long(&self) -> bool {
+    /// Whether its guests begin on the threads of long ones.
+    pub(crate) fn was_long(&self) -> bool {
         let until = self.long_until_ms.load(Relaxed);
         until != 0 && self.now_ms() < until
     }
@@ -191,12 +192,12 @@ fn is_long(cpu_ns: u64) -> bool {
 
 /// A guest on a thread of long ones, and the most that it has computed without a pause. That is
 /// CPU time: these threads wait for all others.
-struct Turns<F> {
+struct Measured<F> {
     guest: Pin<Box<F>>,
     longest_ns: u64,
 }
 
-impl<F: Future> Future for Turns<F> {
+impl<F: Future> Future for Measured<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

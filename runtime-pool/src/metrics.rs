@@ -46,6 +46,8 @@ pub struct Families {
     /// Linear memory of all instances.
     pub(crate) memory_bytes: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
+    /// How long a guest waits for its turn on the processors.
+    pub(crate) behind_seconds: Gauge,
     /// Instances that wait for a call.
     pub(crate) waiting_instances: IntGauge,
     pub(crate) resident_functions: IntGauge,
@@ -85,6 +87,10 @@ impl PoolMetrics {
             waiting_invocations: gauge(
                 "mayfly_waiting_invocations",
                 "Invocations that wait for a slot of their function",
+            )?,
+            behind_seconds: Gauge::new(
+                "mayfly_data_plane_behind_seconds",
+                "How long a request waits for a thread, and its guest for its turn",
             )?,
             resident_functions: gauge("mayfly_resident_functions", "Functions in memory")?,
             resident_bytes: Gauge::new(
@@ -148,6 +154,7 @@ impl Families {
             Box::new(self.instance_slots.clone()),
             Box::new(self.memory_bytes.clone()),
             Box::new(self.waiting_invocations.clone()),
+            Box::new(self.behind_seconds.clone()),
             Box::new(self.resident_functions.clone()),
             Box::new(self.resident_bytes.clone()),
             Box::new(self.evictions.clone()),

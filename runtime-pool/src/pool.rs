@@ -34,6 +34,7 @@ use crate::{
     slots::Line,
     snapshot::Snapshot,
     start::{Phase, Phases, Start, Tier},
+    turns::Turns,
     waiting::{Budget, WaitingConfig},
 };
 
@@ -62,6 +63,8 @@ pub struct PoolConfig {
     pub loads: usize,
     /// Invocations that may wait for a slot, over all functions.
     pub queue: usize,
+    /// The longest that invocations should wait for a thread; zero for as long as it takes.
+    pub max_lag: Duration,
     /// Instances that may wait for calls.
     pub waiting: WaitingConfig,
 }
@@ -74,6 +77,7 @@ pub struct Pool {
     loads: Semaphore,
     waiting: Arc<Budget>,
     line: Arc<Line>,
+    turns: Arc<Turns>,
     memory: NodeMemory,
     guest: GuestLimits,
     long: LongThreads,
@@ -145,6 +149,7 @@ impl Pool {
             memory: NodeMemory::new(config.memory_bytes, &metrics),
             guest: config.engine.guest,
             line: Arc::new(Line::new(config.queue)),
+            turns: Arc::new(Turns::new(config.max_lag, metrics.behind_seconds.clone())),
             waiting: Arc::new(Budget::new(&config.waiting, metrics.clone())),
             long: LongThreads::start()?,
             client: Arc::new(Client::new(config.outbound, metrics.clone())?),
@@ -235,6 +240,11 @@ impl Pool {
     pub async fn snapshot(&self, source: &Source) -> Option<Snapshot> {
         source.snapshot.as_ref()?;
         self.compiler.snapshot(&source.code_key()).await
+    }
+
+    /// The line before the processors.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Where guests go on that compute for long.
@@ -390,6 +400,7 @@ impl Pool {
             lane: self.long.lane(),
             budget: Arc::clone(&self.waiting),
             line: Arc::clone(&self.line),
+            turns: Arc::clone(&self.turns),
             memory: self.memory.clone(),
             metrics: self.metrics.clone(),
             graveyard: self.graveyard.clone(),

@@ -43,7 +43,11 @@ pub(crate) struct Slots {
 }
 
 /// A place in the queue; given up when dropped.
-pub(crate) struct QueuePlace<'a>(&'a Slots);
+pub(crate) struct QueuePlace<'a> {
+    slots: &'a Slots,
+    /// Those who came before.
+    pub(crate) ahead: usize,
+}
 
 impl Slots {
     /// `queue` many may wait in the node's line, each at most for `wait`.
@@ -64,14 +68,14 @@ impl Slots {
 
     /// A place in the queue for one.
     pub(crate) fn join_queue(&self) -> Result<QueuePlace<'_>, NoSlot> {
-        let place = QueuePlace(self);
         // Whoever is one too many takes its own place back by dropping it.
-        let ours = self.queued.fetch_add(1, Relaxed);
+        let ahead = self.queued.fetch_add(1, Relaxed);
+        let place = QueuePlace { slots: self, ahead };
         let left = self.line.max.saturating_sub(self.line.waiting.fetch_add(1, Relaxed));
-        if ours >= self.queue {
+        if ahead >= self.queue {
             return Err(NoSlot::Function);
         }
-        if ours >= left {
+        if ahead >= left {
             return Err(NoSlot::Node);
         }
         Ok(place)
@@ -85,7 +89,7 @@ impl Slots {
 impl QueuePlace<'_> {
     /// Waits for a slot and takes it. Those who wait get theirs in the order in which they came.
     pub(crate) async fn slot(self) -> Result<(), NoSlot> {
-        let Self(slots) = &self;
+        let Self { slots, .. } = &self;
         // Who leaves while the slot is on its way passes it on: the permit is its own until then.
         let permit = timeout(slots.wait, slots.free.acquire()).await;
         permit.map_err(|_| NoSlot::Function)?.map_err(|_| NoSlot::Function)?.forget();
@@ -95,7 +99,7 @@ impl QueuePlace<'_> {
 
 impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Relaxed);
-        self.0.line.waiting.fetch_sub(1, Relaxed);
+        self.slots.queued.fetch_sub(1, Relaxed);
+        self.slots.line.waiting.fetch_sub(1, Relaxed);
     }
 }

@@ -11,7 +11,7 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
@@ -109,7 +109,7 @@ async fn call(function: &Arc<Function>, target: &str) -> Outcome {
         .unwrap();
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let caller = Caller { invocation: 1, peer, mount: "".into(), trail: None };
-    let invoked = function.invoke(request, caller, Start::resident());
+    let invoked = function.invoke(request, caller, Start::resident(), Instant::now());
     // As the gateway does it.
     let Ok(invoked) = AssertUnwindSafe(invoked).catch_unwind().await else {
         return Outcome::Panicked;
@@ -214,6 +214,7 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
         resident_bytes: 1 << 30,
         loads: 4,
         queue: 100,
+        max_lag: Duration::ZERO,
         waiting: WaitingConfig { instances: 0, bytes: 0, worthwhile: Duration::MAX },
     };
     Pool::new(config, mpsc::channel(1).0, metrics).unwrap()

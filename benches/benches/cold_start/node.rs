@@ -216,6 +216,7 @@ fn pool_config() -> PoolConfig {
         loads: 4,
         // Only what a benchmark asks for.
         queue: 2_000,
+        max_lag: Duration::ZERO,
         waiting: WaitingConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
     }
 }
@@ -238,7 +239,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         mount: "".into(),
         trail: None,
     };
-    let (response, start) = match function.invoke(request, caller, start).await {
+    let (response, start) = match function.invoke(request, caller, start, Instant::now()).await {
         Ok(answered) => answered,
         Err(error) => panic!("a guest failed: {error}"),
     };

@@ -366,7 +366,8 @@ pub struct ServerSection {
     pub connections_per_address: usize,
     /// Requests at once, bodies included.
     pub in_flight: usize,
-    /// Requests are refused while they would wait longer than this for a thread; 0 for never.
+    /// Requests are refused while their guests would wait longer than this for a turn on the
+    /// processors; 0 for never.
     pub max_lag_ms: u64,
     /// Memory that the gateway may use before it refuses requests; 0 stands for what its control
     /// group or the machine has.

@@ -75,7 +75,7 @@ async fn o01_what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_a
     assert_eq!(gateway.metric(series).await, refused as f64, "each refusal is counted");
 
     eventually("when the crowd has gone, nobody is refused any more", async || {
-        (gateway.metric("mayfly_data_plane_refused_ratio").await == 0.0).then_some(())
+        (gateway.metric("mayfly_data_plane_behind_seconds").await < 0.005).then_some(())
     })
     .await;
     assert_eq!(gateway.get("/f/t-work/?turns=1").await.status(), 200);
@@ -169,6 +169,29 @@ async fn o02_callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
     }
     let (answered, refused) = impatient.call(0.8 * capacity, 2 * second).await;
     assert!(refused == 0 && answered > 0, "{answered} answered, {refused} refused");
+}
+
+#[tokio::test]
+async fn o01_who_would_wait_in_vain_is_refused_at_once() {
+    let wait = Duration::from_secs(4);
+    let gateway = TestGateway::with(&["limits.queue_wait_ms=4000"]).await;
+    gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 100})).await;
+    let call = async || {
+        let since = Instant::now();
+        let answer = gateway.get("/f/t-sleep/?ms=500").await;
+        (answer.status(), since.elapsed())
+    };
+    // From these it learns how long it takes.
+    for (status, _) in join_all((0..4).map(|_| call())).await {
+        assert_eq!(status, 200);
+    }
+    let answers = join_all((0..60).map(|_| call())).await;
+    let refused: Vec<_> = answers.iter().filter(|(status, _)| *status == 429).collect();
+    let answered = answers.iter().filter(|(status, _)| *status == 200).count();
+    assert_eq!(refused.len() + answered, answers.len(), "{answers:?}");
+    assert!(answered >= 4 && refused.len() >= 40, "{answers:?}");
+    let at_once = refused.iter().filter(|(_, took)| *took < wait).count();
+    assert!(at_once >= refused.len() - 2, "they were told before their wait was over: {answers:?}");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ impl Bench {
         let request = self.question.request()?;
         let began = Instant::now();
         let (function, start) = self.load(subject, key, source).await?;
-        let answered = function.invoke(request, caller(), start).await;
+        let answered = function.invoke(request, caller(), start, Instant::now()).await;
         let (response, start) = answered.map_err(|error| about(subject, &causes(&error)))?;
         let status = response.status();
         let mut body = response.into_body();

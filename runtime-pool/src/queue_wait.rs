@@ -1,0 +1,65 @@
+//! How long a place in a function's queue takes to become a slot, so that whoever would wait in
+//! vain is told at once.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// What those who waited lately have seen. Zero until somebody has.
+#[derive(Debug, Default)]
+pub(crate) struct QueueWait {
+    /// The time from one slot to the next.
+    interval_ns: AtomicU64,
+}
+
+impl QueueWait {
+    /// Notes that one with so many before it has waited for so long, with success or without.
+    pub(crate) fn note(&self, ahead: usize, waited: Duration) {
+        let latest = waited.as_nanos() as u64 / (ahead as u64 + 1);
+        let interval = match self.interval_ns.load(Relaxed) {
+            0 => latest,
+            before => (before * 7 + latest) / 8,
+        };
+        // What another has noted meanwhile may be lost: it is much the same.
+        self.interval_ns.store(interval, Relaxed);
+    }
+
+    /// How long one with so many before it will have to wait. The first in a queue always may, or
+    /// nobody would ever see that it has become quicker.
+    pub(crate) fn expected(&self, ahead: usize) -> Duration {
+        if ahead == 0 {
+            return Duration::ZERO;
+        }
+        let interval = self.interval_ns.load(Relaxed);
+        Duration::from_nanos(interval.saturating_mul(ahead as u64 + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_wait_grows_with_those_who_are_before() {
+        let wait = QueueWait::default();
+        assert_eq!(wait.expected(1_000), Duration::ZERO, "nobody has waited yet");
+        wait.note(9, 20 * MS);
+        assert_eq!(wait.expected(9), 20 * MS);
+        assert_eq!(wait.expected(99), 200 * MS);
+    }
+
+    #[test]
+    fn what_was_slow_once_is_forgotten_by_those_who_are_first() {
+        let wait = QueueWait::default();
+        wait.note(0, 1_000 * MS);
+        assert_eq!(wait.expected(1), 2_000 * MS);
+        for _ in 0..100 {
+            assert_eq!(wait.expected(0), Duration::ZERO);
+            wait.note(0, MS);
+        }
+        assert!(wait.expected(1) < 3 * MS);
+    }
+}
