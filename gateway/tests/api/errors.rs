@@ -118,6 +118,28 @@ async fn g09_a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() 
 }
 
 #[tokio::test]
+async fn g09_over_http2_a_slow_stream_is_reset_at_the_limit_and_the_connection_goes_on() {
+    let gateway = TestGateway::start().await;
+    let targets = ["sse/?n=2&ms=250000", "t-hostile-p3/wait?first=10&ms=250000"];
+    for name in ["sse", "t-hostile-p3"] {
+        gateway.deploy_with(name, &json!({"timeout_ms": 500})).await;
+    }
+    gateway.deploy("hello").await;
+    let connection = Http2::open(gateway.data()).await;
+    for target in targets {
+        let url = format!("http://{}/f/{target}", gateway.data());
+        let response = connection.open_stream(&url).await;
+        assert_eq!(response.status(), 200, "{target}");
+        let error = response.into_body().collect().await.unwrap_err();
+        assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{target}: {error:?}");
+        nothing_runs(&gateway).await;
+    }
+    let url = format!("http://{}/f/hello/", gateway.data());
+    assert_eq!(connection.post(&url, "").await.status(), 200);
+    assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 2.0);
+}
+
+#[tokio::test]
 async fn g03_memory_beyond_the_limit_is_refused_to_the_guest() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-memory", &json!({"memory_bytes": 16 << 20})).await;

@@ -4,7 +4,7 @@ mod bodies;
 mod conformance;
 mod crowds;
 mod floods;
-mod frames;
+pub(crate) mod frames;
 mod proxies;
 mod slow;
 mod smuggling;

@@ -3,12 +3,15 @@
 
 mod computing;
 mod ending;
+mod framing;
 mod host_calls;
 mod memory;
 mod oracle;
 mod output;
 mod proposals;
+mod raw;
 mod responses;
+mod slow_host;
 mod time;
 
 use oracle::Watch;

@@ -10,10 +10,8 @@ mod upstream;
 
 use serde_json::json;
 
-use self::{
-    name_server::NameServer,
-    upstream::{Served, Upstream},
-};
+use self::name_server::NameServer;
+pub(crate) use self::upstream::{Served, Upstream};
 use crate::{client::Answer, test_gateway::TestGateway};
 
 /// Guests that make the requests that they are asked for: 0.2 and 0.3.

@@ -1,6 +1,9 @@
 //! How guests and callers may end, and when they do not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 use serde_json::json;
@@ -127,6 +130,40 @@ async fn g29_callers_that_leave_at_any_byte_leave_nothing_behind() {
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
     // How many requests became whole nobody can say; the rest must hold all the same.
     watch.settles().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g29_a_guest_whose_caller_leaves_ends_soon() {
+    let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
+    let targets = [
+        "/f/t-sleep/?ms=250000",
+        "/f/t-loop/",
+        "/f/sse/?n=1000&ms=1000",
+        "/f/t-hostile-p3/loop",
+        "/f/t-hostile-p3/wait?first=10&ms=250000",
+        "/f/t-hostile-cgi/sleep",
+        "/f/t-hostile-cgi/loop",
+    ];
+    for name in ["t-sleep", "t-loop", "sse", "t-hostile-p3", "t-hostile-cgi"] {
+        gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
+    }
+    let mut took = Vec::new();
+    for n in 0..times(21, 700) {
+        let target = targets[n % targets.len()];
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        gateway.metric_becomes("mayfly_live_instances", 1.0).await;
+        drop(socket);
+        let since = Instant::now();
+        gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+        took.push((since.elapsed(), target));
+    }
+    took.sort_unstable();
+    // The look at the metric included, and whatever else runs on this machine.
+    let median = took[took.len() / 2].0;
+    assert!(median < Duration::from_millis(500), "{median:?} in the mean of {took:?}");
+    assert!(took[took.len() - 1].0 < Duration::from_secs(5), "{took:?}");
 }
 
 /// The same numbers each time.

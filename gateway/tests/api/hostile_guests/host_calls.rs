@@ -3,16 +3,28 @@
 use std::sync::Arc;
 
 use http::Method;
+use serde_json::json;
 
 use super::{Watch, times};
 use crate::test_gateway::TestGateway;
 
 const MIB: u64 = 1 << 20;
 
-/// Calls a case of `t-hostile` that must fail by a limit, again and again.
-async fn fails_by_a_limit(targets: &[&str], slug: &str, limits: &[&str], setting: &str) {
+/// Calls a case of `t-hostile` that must fail by a limit, again and again. The process may take so
+/// much more memory meanwhile.
+async fn fails_by_a_limit(
+    targets: &[&str],
+    slug: &str,
+    limits: &[&str],
+    setting: &str,
+    grown: u64,
+) {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
+    // What is taken once and kept is taken now.
+    for target in targets {
+        gateway.get(target).await;
+    }
     let watch = Watch::begin(&gateway).await;
     let calls = times(5, 1_000);
     for target in targets {
@@ -23,6 +35,7 @@ async fn fails_by_a_limit(targets: &[&str], slug: &str, limits: &[&str], setting
         }
     }
     let calls = targets.len() * calls;
+    assert!(watch.grown_bytes() <= grown, "{}", watch.grown_bytes());
     watch.end(&[(slug, calls)]).await;
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     let hits = |limit: &str| {
@@ -30,7 +43,8 @@ async fn fails_by_a_limit(targets: &[&str], slug: &str, limits: &[&str], setting
         let count = metrics.text().lines().find_map(|line| line.strip_prefix(&start));
         count.unwrap().parse::<usize>().unwrap()
     };
-    assert_eq!(limits.iter().map(|limit| hits(limit)).sum::<usize>(), calls, "{limits:?}");
+    let hits: usize = limits.iter().map(|limit| hits(limit)).sum();
+    assert_eq!(hits, calls + targets.len(), "{limits:?}");
 }
 
 #[tokio::test]
@@ -54,11 +68,26 @@ async fn g13_a_header_bomb_is_refused() {
 }
 
 #[tokio::test]
+async fn g13_ten_thousand_random_operations_on_fields_do_what_their_model_says() {
+    let gateway = Arc::new(TestGateway::start().await);
+    gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
+    let watch = Watch::begin(&gateway).await;
+    let rounds = times(10, 100);
+    for round in 0..rounds {
+        let seed = 0x9e37_79b9_u64.wrapping_mul(round as u64 + 1);
+        let target = format!("/f/t-hostile/operations?n=1000&seed={seed}");
+        assert_eq!(gateway.get(&target).await.plain(), (200, "as the model says\n"), "{target}");
+    }
+    watch.end(&[("ok", rounds)]).await;
+}
+
+#[tokio::test]
 async fn g18_what_is_opened_and_never_closed_has_a_limit() {
     let targets = ["/f/t-hostile/resources", "/f/t-hostile/resources?pollables=1"];
-    let setting = "guests.host_resources";
-    fails_by_a_limit(&targets, "resource-limit", &["host_resources", "component_handles"], setting)
-        .await;
+    let limits = ["host_resources", "component_handles"];
+    // Some hundred bytes for each of 16,384.
+    let grown = 16 * MIB;
+    fails_by_a_limit(&targets, "resource-limit", &limits, "guests.host_resources", grown).await;
 }
 
 #[tokio::test]
@@ -74,15 +103,15 @@ async fn g18_copies_of_large_headers_cannot_fill_the_hosts_memory() {
 
 #[tokio::test]
 async fn g19_a_list_of_megabytes_is_not_copied() {
-    let targets = ["/f/t-hostile/list"];
-    fails_by_a_limit(&targets, "hostcall-limit", &["hostcall_bytes"], "guests.hostcall_bytes")
-        .await;
+    let (targets, limits) = (["/f/t-hostile/list"], ["hostcall_bytes"]);
+    fails_by_a_limit(&targets, "hostcall-limit", &limits, "guests.hostcall_bytes", 2 * MIB).await;
 }
 
 #[tokio::test]
 async fn g20_gigabytes_of_random_bytes_are_not_made() {
     let targets = ["/f/t-hostile/random", "/f/t-hostile/random?bytes=65537"];
-    fails_by_a_limit(&targets, "hostcall-limit", &["random_bytes"], "guests.random_bytes").await;
+    let limits = ["random_bytes"];
+    fails_by_a_limit(&targets, "hostcall-limit", &limits, "guests.random_bytes", 2 * MIB).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tokio_rustls::{
 };
 
 /// A server on all addresses of this machine, which counts. Ends with the test's runtime.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     port: u16,
     seen: Arc<Seen>,
 }
@@ -34,14 +34,14 @@ struct Seen {
 }
 
 /// One connection to it.
-pub(super) struct Served<S = TcpStream> {
+pub(crate) struct Served<S = TcpStream> {
     socket: S,
     seen: Arc<Seen>,
 }
 
 impl Upstream {
     /// Answers every request on a kept connection with the request's own head as its body.
-    pub(super) async fn echo() -> Self {
+    pub(crate) async fn echo() -> Self {
         Self::answering(|head| {
             let length = head.len();
             format!(
@@ -52,7 +52,7 @@ impl Upstream {
     }
 
     /// Answers every request on a kept connection.
-    pub(super) async fn answering(
+    pub(crate) async fn answering(
         answer: impl Fn(&str) -> String + Clone + Send + 'static,
     ) -> Self {
         Self::serving(move |mut served| {
@@ -67,7 +67,7 @@ impl Upstream {
     }
 
     /// The same over TLS, with a certificate for `name`, which is returned as PEM.
-    pub(super) async fn echo_over_tls(name: &str) -> (Self, String) {
+    pub(crate) async fn echo_over_tls(name: &str) -> (Self, String) {
         let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let config =
@@ -92,7 +92,7 @@ impl Upstream {
     }
 
     /// Does with each connection what `serve` does.
-    pub(super) async fn serving<F, Serving>(serve: F) -> Self
+    pub(crate) async fn serving<F, Serving>(serve: F) -> Self
     where
         F: Fn(Served) -> Serving + Send + 'static,
         Serving: Future<Output = ()> + Send + 'static,
@@ -120,34 +120,34 @@ impl Upstream {
         Self { port, seen }
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Its authority by the loopback address.
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         SocketAddr::from(([127, 0, 0, 1], self.port)).to_string()
     }
 
-    pub(super) fn connections(&self) -> u32 {
+    pub(crate) fn connections(&self) -> u32 {
         self.seen.connections.load(Relaxed)
     }
 
-    pub(super) fn open(&self) -> u32 {
+    pub(crate) fn open(&self) -> u32 {
         self.seen.open.load(Relaxed)
     }
 
-    pub(super) fn most_open(&self) -> u32 {
+    pub(crate) fn most_open(&self) -> u32 {
         self.seen.most_open.load(Relaxed)
     }
 
     /// The heads of all requests, in lower case.
-    pub(super) fn heads(&self) -> Vec<String> {
+    pub(crate) fn heads(&self) -> Vec<String> {
         self.seen.heads.lock().unwrap().clone()
     }
 
     /// The addresses of ours that were called.
-    pub(super) fn called_at(&self) -> Vec<IpAddr> {
+    pub(crate) fn called_at(&self) -> Vec<IpAddr> {
         self.seen.called_at.lock().unwrap().clone()
     }
 }
@@ -162,7 +162,7 @@ impl Served {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     /// The head of the next request, in lower case; none when there is no more.
-    pub(super) async fn head(&mut self) -> Option<String> {
+    pub(crate) async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.socket.read_u8().await.ok()?);
@@ -173,12 +173,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     }
 
     /// Whoever is written to may have gone.
-    pub(super) async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes).await;
     }
 
     /// Says nothing until the other end closes.
-    pub(super) async fn wait_for_the_end(&mut self) {
+    pub(crate) async fn wait_for_the_end(&mut self) {
         let mut ignored = [0; 1024];
         while self.socket.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
     }

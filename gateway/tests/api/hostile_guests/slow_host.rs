@@ -1,0 +1,80 @@
+//! Host calls that take long.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use http::Method;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{Watch, times};
+use crate::{
+    client::Connection,
+    outbound::{Served, Upstream},
+    test_gateway::TestGateway,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g27_slow_host_calls_delay_nobody_but_those_who_made_them() {
+    let stall = Duration::from_secs(times(4, 10) as u64);
+    let gateway = Arc::new(TestGateway::with(&["outbound.permit=127.0.0.1"]).await);
+    let upstream = Upstream::serving(move |mut served: Served| async move {
+        while served.head().await.is_some() {
+            sleep(stall).await;
+            served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let (host, ms) = (upstream.host(), stall.as_millis());
+    // A server that says nothing, and the host's own clock.
+    let slow = [
+        ("t-outbound", format!("/?to={host}"), "1 x 200 2"),
+        ("t-outbound-p3", format!("/?to={host}"), "1 x 200 2"),
+        ("t-sleep", format!("/?ms={ms}"), "slept"),
+        ("t-hostile-p3", format!("/wait?ms={ms}"), &ms.to_string()),
+        ("t-hostile-cgi", format!("/sleep?ms={ms}"), "slept"),
+    ];
+    for (name, ..) in &slow {
+        gateway.deploy_with(name, &json!({"outbound": [host], "timeout_ms": 300_000})).await;
+    }
+    gateway.deploy("hello").await;
+    let watch = Watch::begin(&gateway).await;
+
+    let calls = slow.iter().cycle().take(64).map(|(name, target, says)| {
+        let call = gateway.call(Method::GET, &format!("/f/{name}{target}")).send();
+        let says = (*says).to_owned();
+        tokio::spawn(async move { assert_eq!(call.await.text().trim_end(), says) })
+    });
+    let calls = tokio::spawn(join_all(calls.collect::<Vec<_>>()));
+    gateway.metric_becomes("mayfly_live_instances", 64.0).await;
+    let mut waits = waits_of_others(&gateway, stall / 2).await;
+    waits.sort_unstable();
+    let (median, most) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    assert!(median < Duration::from_millis(100), "{median:?} in the mean");
+    // Whoever had to wait for one of them would have waited for as long as it does.
+    assert!(most < stall / 2, "{most:?} at most");
+
+    for call in calls.await.unwrap() {
+        call.unwrap();
+    }
+    for (name, ..) in &slow {
+        let used = gateway.metric_with("mayfly_cpu_seconds_total", &[("function", name)]).await;
+        assert!(used < 1.0, "{name}: waiting took {used} s of CPU time");
+    }
+    watch.end(&[("ok", 64 + waits.len())]).await;
+}
+
+/// How long each call of another function took, for so long.
+async fn waits_of_others(gateway: &TestGateway, long: Duration) -> Vec<Duration> {
+    let mut connection = Connection::open(gateway.data()).await;
+    let (begin, mut waits) = (Instant::now(), Vec::new());
+    while begin.elapsed() < long || waits.is_empty() {
+        let since = Instant::now();
+        assert_eq!(connection.get("/f/hello/").await.status(), 200);
+        waits.push(since.elapsed());
+    }
+    waits
+}
