@@ -2,6 +2,8 @@
 //!
 //! Nothing is visible before it is stored, and nothing is stored that does not start.
 
+mod changes;
+mod condition;
 mod settings;
 mod upload;
 
@@ -25,7 +27,10 @@ use crate::{
     quarantine::Quarantine,
 };
 
-pub(crate) use self::upload::{UploadHead, entity_tag};
+pub(crate) use self::{
+    condition::{Condition, entity_tag},
+    upload::UploadHead,
+};
 
 /// The only tenant there is. It is part of every key, so that there can be more.
 pub(crate) const TENANT: &str = "default";
@@ -55,8 +60,8 @@ pub(crate) enum Error {
     DigestMismatch { sent: Digest, found: Digest },
     #[error("{0}")]
     Settings(String),
-    #[error("the function is not in the state that the upload is meant for")]
-    Precondition,
+    #[error("the function is not in the state that the change is meant for")]
+    Precondition { tag: Option<String> },
     #[error("an idempotency key that is none")]
     BadIdempotencyKey,
     #[error("an idempotency key that was another upload's")]
@@ -77,7 +82,7 @@ struct Upload {
     received: Received,
     /// A merge patch on the settings of whatever revision is active.
     patch: Option<Value>,
-    condition: upload::Condition,
+    condition: Condition,
     /// The client's name for it, and its fingerprint.
     request: Option<(String, [u8; 32])>,
 }
@@ -171,8 +176,8 @@ impl Deployer {
         let before = shared.store.function(TENANT, name.as_str()).await?;
         shared.patched(before.as_ref(), head.settings.clone())?;
         // What was answered before is answered alike, whatever it has changed since.
-        if head.idempotency.is_none() && !head.condition.holds(before.as_ref()) {
-            return Err(Error::Precondition);
+        if head.idempotency.is_none() {
+            head.condition.check(before.as_ref())?;
         }
         let received = shared.receive(body).await?;
         let found = received.digest();
@@ -199,75 +204,6 @@ impl Deployer {
             }
         }
         Err(store::Error::Conflict.into())
-    }
-
-    /// Changes settings: a new revision with the same artifact.
-    pub(crate) async fn change_settings(
-        &self,
-        name: FunctionName,
-        patch: Value,
-    ) -> Result<Option<ActiveFunction>, Error> {
-        let shared = Arc::clone(&self.shared);
-        let Some(before) = shared.store.function(TENANT, name.as_str()).await? else {
-            return Ok(None);
-        };
-        let settings = shared.patched(Some(&before), Some(patch))?;
-        if settings == before.revision.settings {
-            return Ok(Some(before));
-        }
-        // A limit may be less than what an instance begins with.
-        let digest = before.revision.digest;
-        let source = shared.catalog.source(OTHER.into(), digest, &settings);
-        if let Err(error) = shared.pool.prepare(source).await {
-            shared.quarantine.suspect(&error, digest);
-            return Err(error.into());
-        }
-        let turn = Arc::clone(&shared);
-        turn.in_turn(async move {
-            let expected = before.revision.number;
-            let changed = shared
-                .store
-                .change_settings(TENANT, name.as_str(), expected, settings, now_ms())
-                .await?;
-            Ok(match changed {
-                Some(published) => Some(shared.activate(name, published).await),
-                None => None,
-            })
-        })
-        .await
-    }
-
-    /// Makes an older revision the active one again.
-    pub(crate) async fn activate(
-        &self,
-        name: FunctionName,
-        revision: u32,
-    ) -> Result<Option<ActiveFunction>, Error> {
-        let shared = Arc::clone(&self.shared);
-        self.shared
-            .in_turn(async move {
-                let activated =
-                    shared.store.activate(TENANT, name.as_str(), revision, now_ms()).await?;
-                Ok(match activated {
-                    Some(published) => Some(shared.activate(name, published).await),
-                    None => None,
-                })
-            })
-            .await
-    }
-
-    /// Removes a function with all its revisions. Calls in flight end as they would have.
-    pub(crate) async fn delete(&self, name: FunctionName) -> Result<bool, Error> {
-        let shared = Arc::clone(&self.shared);
-        self.shared
-            .in_turn(async move {
-                let deleted = shared.store.delete_function(TENANT, name.as_str()).await?;
-                if let Some(active) = shared.catalog.remove(name.as_str()) {
-                    shared.pool.evict(&active.key).await;
-                }
-                Ok(deleted)
-            })
-            .await
     }
 }
 
@@ -321,9 +257,7 @@ impl Shared {
             return Ok(Looked::Answered(deployed(answered.active)));
         }
         let before = self.store.function(TENANT, upload.name.as_str()).await?;
-        if !upload.condition.holds(before.as_ref()) {
-            return Err(Error::Precondition);
-        }
+        upload.condition.check(before.as_ref())?;
         let settings = self.patched(before.as_ref(), upload.patch.clone())?;
         let digest = upload.received.digest();
         let same = |active: &&ActiveFunction| {

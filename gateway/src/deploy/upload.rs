@@ -1,12 +1,12 @@
-//! What the head of an upload says: its digest, its settings, its conditions, its name.
+//! What the head of an upload says: its digest, its settings, its condition, its name.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use store::{ActiveFunction, Digest};
+use store::Digest;
 
-use super::Error;
+use super::{Condition, Error};
 use crate::function_name::FunctionName;
 
 /// Settings for a new revision, as a JSON merge patch on those of the active one.
@@ -25,23 +25,11 @@ pub(crate) struct UploadHead {
     pub(super) idempotency: Option<Idempotency>,
 }
 
-/// What must hold for an upload to be published (RFC 9110, 13.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Condition {
-    if_match: Option<Vec<String>>,
-    if_none_match: Option<Vec<String>>,
-}
-
 /// What the client calls this upload, and what all but its bytes come to.
 #[derive(Clone, Debug)]
 pub(super) struct Idempotency {
     pub(super) key: String,
     hasher: Sha256,
-}
-
-/// The tag of a function's state: another deploy or another function has another.
-pub(crate) fn entity_tag(active: &ActiveFunction) -> String {
-    format!("\"{}.{}\"", active.function.id, active.revision.number)
 }
 
 impl UploadHead {
@@ -74,35 +62,10 @@ impl UploadHead {
             .transpose()?;
         let bytes =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let condition = Condition {
-            if_match: tags(headers, &header::IF_MATCH),
-            if_none_match: tags(headers, &header::IF_NONE_MATCH),
-        };
+        let condition = Condition::parse(headers);
         let idempotency = headers.get(IDEMPOTENCY_KEY).map(|key| Idempotency::new(key, headers));
         Ok(Self { bytes, digest, settings, condition, idempotency: idempotency.transpose()? })
     }
-}
-
-impl Condition {
-    pub(super) fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    pub(super) fn holds(&self, active: Option<&ActiveFunction>) -> bool {
-        let tag = active.map(entity_tag);
-        let names = |tags: &Vec<String>| {
-            tag.as_ref().is_some_and(|tag| tags.iter().any(|named| named == "*" || named == tag))
-        };
-        self.if_match.as_ref().is_none_or(names) && !self.if_none_match.as_ref().is_some_and(names)
-    }
-}
-
-/// The tags that a header lists; a weak one is none that we give.
-fn tags(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
-    headers.contains_key(name).then(|| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect()
-    })
 }
 
 impl Idempotency {

@@ -316,12 +316,16 @@ impl From<deploy::Error> for Problem {
                 "The bytes are not those whose digest was sent",
             )
             .detail(format!("repr-digest says {sent}, the bytes have {found}")),
-            deploy::Error::Precondition => Self::new(
+            deploy::Error::Precondition { tag } => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 Phase::Request,
                 "precondition-failed",
-                "The function is not in the state that the upload is meant for",
+                "The function is not in the state that the change is meant for",
             )
+            .detail(match tag {
+                Some(tag) => format!("its etag is {tag}"),
+                None => "there is no such function".to_owned(),
+            })
             .hint("read it again: its etag is what if-match must name"),
             deploy::Error::BadIdempotencyKey => upload(
                 StatusCode::BAD_REQUEST,

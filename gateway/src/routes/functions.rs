@@ -18,7 +18,7 @@ use super::{
     view::{FunctionView, Page, SettingsView, next_cursor},
 };
 use crate::{
-    deploy::{Deployed, TENANT, UploadHead, entity_tag, now_ms},
+    deploy::{Condition, Deployed, TENANT, UploadHead, entity_tag},
     function_name::FunctionName,
     problem::Problem,
 };
@@ -120,10 +120,10 @@ pub(super) async fn deploy(
     Ok((status, shown(active, &functions).await).into_response())
 }
 
-/// A function, and the tag by which a conditional upload names its state.
-type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
+/// A function, and the tag by which a conditional change names its state.
+pub(super) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
-async fn shown(active: ActiveFunction, functions: &Functions) -> Shown {
+pub(super) async fn shown(active: ActiveFunction, functions: &Functions) -> Shown {
     let tag = [(header::ETAG, entity_tag(&active))];
     (tag, Json(FunctionView::whole(active, functions).await))
 }
@@ -177,13 +177,18 @@ pub(super) async fn show(
 #[utoipa::path(
     patch, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "changeFunction",
-    params(("name" = String, Path)),
+    params(
+        ("name" = String, Path),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these"),
+    ),
     request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The function as it is now", body = FunctionView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Somebody else changed it at the same time", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The settings are not valid", body = Problem, content_type = "application/problem+json"),
     ),
@@ -191,23 +196,27 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(functions): State<Functions>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
+    let mut condition = Condition::parse(&headers);
     let change: ChangeFunction =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
     let absent = || Problem::function_not_found(name.as_str());
     if let Some(patch) = change.settings {
         // Boxed: it is large, and seldom.
-        Box::pin(functions.deployer.change_settings(name.clone(), patch))
+        let condition = std::mem::take(&mut condition);
+        Box::pin(functions.deployer.change_settings(name.clone(), patch, condition))
             .await?
             .ok_or_else(absent)?;
     }
     if let Some(description) = change.description {
         let description = description.unwrap_or_default();
-        let described =
-            functions.store.describe(TENANT, name.as_str(), &description, now_ms()).await?;
-        described.ok_or_else(absent)?;
+        // What was meant held for the settings; they have made it another state.
+        if !functions.deployer.describe(name.clone(), description, condition).await? {
+            return Err(absent());
+        }
     }
     show(State(functions), Path(name.to_string())).await
 }
@@ -216,19 +225,25 @@ pub(super) async fn change(
 #[utoipa::path(
     delete, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "deleteFunction",
-    params(("name" = String, Path)),
+    params(
+        ("name" = String, Path),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these"),
+    ),
     responses(
         (status = 204, description = "It is gone"),
         (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn delete(
     State(functions): State<Functions>,
     Path(name): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let name = parse(&name)?;
-    if functions.deployer.delete(name.clone()).await? {
+    if functions.deployer.delete(name.clone(), Condition::parse(&headers)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::function_not_found(name.as_str()))

@@ -4,15 +4,19 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
+use http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     Functions, Path,
-    functions::parse,
+    functions::{Shown, parse, shown},
     view::{FunctionView, Page, RevisionView, next_cursor},
 };
-use crate::{deploy::TENANT, problem::Problem};
+use crate::{
+    deploy::{Condition, TENANT},
+    problem::Problem,
+};
 
 /// A page of revisions.
 #[derive(Serialize, ToSchema)]
@@ -64,26 +68,35 @@ pub(super) async fn list(
 #[utoipa::path(
     post, path = "/v1/functions/{name}/revisions/{revision}/activate", tag = "functions",
     operation_id = "activateRevision",
-    params(("name" = String, Path), ("revision" = u32, Path)),
+    params(
+        ("name" = String, Path),
+        ("revision" = u32, Path),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these"),
+    ),
     responses(
         (status = 200, description = "The function as it is now", body = FunctionView),
         (status = 400, description = "Not a name or not a number", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn activate(
     State(functions): State<Functions>,
     Path((name, revision)): Path<(String, String)>,
-) -> Result<Json<FunctionView>, Problem> {
+    headers: HeaderMap,
+) -> Result<Shown, Problem> {
     let name = parse(&name)?;
     let revision =
         revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
-    let Some(active) = functions.deployer.activate(name.clone(), revision).await? else {
+    let condition = Condition::parse(&headers);
+    let activated = functions.deployer.activate(name.clone(), revision, condition).await?;
+    let Some(active) = activated else {
         let exists = functions.store.function(TENANT, name.as_str()).await?.is_some();
         return Err(match exists {
             true => Problem::revision_not_found(name.as_str(), revision),
             false => Problem::function_not_found(name.as_str()),
         });
     };
-    Ok(Json(FunctionView::whole(active, &functions).await))
+    Ok(shown(active, &functions).await)
 }

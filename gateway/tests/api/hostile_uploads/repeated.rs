@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     client::{Answer, Call, Connection},
@@ -66,6 +66,49 @@ async fn u15_conditions_are_held_before_and_after_the_bytes_arrive() {
     gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
     assert_eq!(put("if-none-match", "*").send().await.status(), 201);
     assert_eq!(put("if-match", &tag).send().await.status(), 412);
+}
+
+/// Each change but an upload is made for one state alone, too.
+#[tokio::test]
+async fn u15_changes_of_one_state_are_refused_in_any_other() {
+    let gateway = TestGateway::start().await;
+    let made = gateway.put("greet", guest("c-hello-cgi")).send().await;
+    let first = made.header("etag").unwrap().to_owned();
+    let patch = |change: Value| gateway.control(Method::PATCH, "/v1/functions/greet").json(&change);
+    let settings = |ms: u64| json!({"settings": {"cpu_ms": ms}, "description": ms.to_string()});
+    let activate = || gateway.control(Method::POST, "/v1/functions/greet/revisions/1/activate");
+    let delete = || gateway.control(Method::DELETE, "/v1/functions/greet");
+
+    let changed = patch(settings(100)).header("if-match", &first).send().await;
+    assert_eq!(changed.status(), 200, "{changed:?}");
+    assert_eq!(changed.json()["description"], "100", "with its own settings it is one change");
+    let second = changed.header("etag").unwrap().to_owned();
+    for late in [
+        patch(settings(200)),
+        patch(json!({"description": "late"})),
+        activate(),
+        delete(),
+        gateway.put("greet", guest("hello-cgi")),
+    ] {
+        let refused = late.header("if-match", &first).send().await;
+        assert_eq!(refused.problem(), (412, "precondition-failed"));
+        assert_eq!(refused.detail(), format!("its etag is {second}"));
+    }
+    let shown = gateway.show("greet").await;
+    assert_eq!(shown.header("etag"), Some(second.as_str()));
+    assert_eq!(shown.json()["description"], "100");
+
+    // Of many for one state one is made.
+    let patches = (0..20).map(|n| patch(settings(200 + n)).header("if-match", &second).send());
+    let answers = join_all(patches).await;
+    assert_eq!(count(&answers, 200), 1, "{answers:?}");
+    assert_eq!(count(&answers, 412) + count(&answers, 409), 19, "{answers:?}");
+
+    let back = activate().header("if-match", "*").send().await;
+    assert_eq!((back.status(), back.header("etag")), (200, Some(first.as_str())));
+    assert_eq!(delete().header("if-match", &first).send().await.status(), 204);
+    let gone = delete().header("if-match", &first).send().await;
+    assert_eq!(gone.problem(), (404, "function-not-found"));
 }
 
 #[tokio::test]
