@@ -1,12 +1,17 @@
 //! The composition root: every long-lived thing is made here and nowhere else.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use prometheus::Registry;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, OutboundConfig, Pool,
-    PoolConfig, PoolMetrics, WaitingConfig,
+    PoolConfig, PoolMetrics, Sandbox, WaitingConfig,
 };
 use store::Store;
 use tokio::{
@@ -72,7 +77,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let Given { config, load, sockets } = given;
     let log = telemetry::start_log(&config.logs)?;
     // Before anybody is told that we are here.
-    let mut signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?;
     let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let registry = telemetry::registry()?;
     let (stop_data, data_stopped) = watch::channel(false);
@@ -96,18 +101,21 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let (data, control) = (threads.data(), threads.control());
     let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
-    let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store);
+    let sandbox = Arc::default();
+    let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store, &sandbox);
     let renewal = Renewal::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
     upkeep.spawn_on(renewal.run(), control);
     let pressure = watch_pressure(&config, threads, &pool, &registry, &mut upkeep)?;
     let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, pressure, refusals));
+    let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
     let functions = Functions {
-        deployer,
+        deployer: deployer.clone(),
         quarantine,
         store: store.clone(),
         catalog,
         pool: Arc::clone(&pool),
-        limits: Arc::new(config.numbers()),
+        limits: Arc::clone(&limits),
+        sandbox,
         secrets: Secrets::load(&store, &pool).await?,
         public_base: config.public_base(data_server.addr()).into(),
     };
@@ -123,28 +131,41 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     let unready = Duration::from_millis(config.server.unready_ms);
-    upkeep.spawn_on(Reload { load, config, log, certificates, metrics }.run(hang_up), control);
+    let reserved_bytes = config.ceilings.memory_bytes;
+    let reload =
+        Reload { load, config, log, certificates, metrics, deployer, limits, reserved_bytes };
+    upkeep.spawn_on(reload.run(hang_up), control);
     systemd::watchdog(&mut upkeep, data, control);
     ready.send_replace(true);
     systemd::ready();
 
-    let stop = signals.next().await;
-    tracing::info!("stopping");
-    systemd::stopping();
-    ready.send_replace(false);
-    // Nobody who presses a key waits for a load balancer.
-    let pause = if stop == Stop::Terminate { unready } else { Duration::ZERO };
     let planes = Planes::new(leaving, (stop_data, data_task), (stop_control, control_task));
-    tokio::select! {
-        ended = planes.end(pause) => ended?,
-        _ = signals.next() => {}
-    }
+    until_stopped(signals, &ready, planes, unready).await?;
     // Who still writes lines has had the whole drain; what has arrived is kept.
     drop((upkeep, pool));
     let _ = time::timeout(LAST_LINES, log_task).await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for the signal to stop, and lets both planes come to their end or be stopped by another.
+async fn until_stopped(
+    mut signals: StopSignals,
+    ready: &watch::Sender<bool>,
+    planes: Planes,
+    unready: Duration,
+) -> anyhow::Result<()> {
+    let stop = signals.next().await;
+    tracing::info!("stopping");
+    systemd::stopping();
+    ready.send_replace(false);
+    // Nobody who presses a key waits for a load balancer.
+    let pause = if stop == Stop::Terminate { unready } else { Duration::ZERO };
+    tokio::select! {
+        ended = planes.end(pause) => Ok(ended?),
+        _ = signals.next() => Ok(()),
+    }
 }
 
 /// Starts the pool, and counts the tasks of every runtime there is.
@@ -170,11 +191,17 @@ fn listeners(data: &Server, control: &Server) -> Listeners {
 }
 
 /// What is done now and then. Ends when it is dropped: it only ever repeats what can be repeated.
-fn upkeep(control: &Handle, catalog: Arc<Catalog>, pool: &Arc<Pool>, store: &Store) -> JoinSet<()> {
+fn upkeep(
+    control: &Handle,
+    catalog: Arc<Catalog>,
+    pool: &Arc<Pool>,
+    store: &Store,
+    sandbox: &Arc<OnceLock<Sandbox>>,
+) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
     upkeep.spawn_on(warm::keep(catalog, Arc::clone(pool)), control);
     upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
-    upkeep.spawn_on(report_sandbox(Arc::clone(pool)), control);
+    upkeep.spawn_on(report_sandbox(Arc::clone(pool), Arc::clone(sandbox)), control);
     upkeep
 }
 
@@ -316,9 +343,9 @@ async fn tidy(pool: Arc<Pool>, store: Store) {
 
 /// Says which barriers stand around the compiler. A kernel that lacks one is used all the same: the
 /// others hold, and operators are told.
-async fn report_sandbox(pool: Arc<Pool>) {
+async fn report_sandbox(pool: Arc<Pool>, found: Arc<OnceLock<Sandbox>>) {
     let sandbox = match pool.sandbox().await {
-        Ok(sandbox) => sandbox,
+        Ok(sandbox) => found.get_or_init(|| sandbox),
         Err(error) => return tracing::error!(%error, "trying the compiler's sandbox"),
     };
     for what in &sandbox.reached {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapWeak;
+use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
 use runtime_pool::{
     ArtifactDigest, Credential, Function, FunctionKey, Grant, GuestLimits, Isolation, Limits,
     NotACredential, Source,
@@ -106,6 +106,24 @@ impl Hot {
     }
 }
 
+impl Active {
+    /// Whether it is held to the same limits.
+    fn is_held_like(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.source, &other.source);
+        (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
+            && (self.request_bytes, &self.floor) == (other.request_bytes, &other.floor)
+    }
+}
+
+/// What the operator lets functions use.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    pub(crate) defaults: FunctionLimits,
+    pub(crate) ceilings: FunctionLimits,
+    /// How often they have changed since the start.
+    generation: u32,
+}
+
 /// All functions that can be called.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -113,8 +131,7 @@ pub(crate) struct Catalog {
     labels: Mutex<HashSet<Arc<str>>>,
     labels_max: usize,
     store: Store,
-    defaults: FunctionLimits,
-    ceilings: FunctionLimits,
+    bounds: ArcSwap<Bounds>,
     guest: GuestLimits,
     /// Whether answers say how they came about, where the owner has not said.
     timing: bool,
@@ -123,13 +140,13 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Reads what is active. One query, whatever the number of functions; no artifact is touched.
     pub(crate) async fn load(store: &Store, config: &Config) -> store::Result<Self> {
+        let (defaults, ceilings) = (config.limits.clone(), config.ceilings.clone());
         let catalog = Self {
             functions: papaya::HashMap::new(),
             labels: Mutex::new(HashSet::new()),
             labels_max: config.metrics.functions,
             store: store.clone(),
-            defaults: config.limits.clone(),
-            ceilings: config.ceilings.clone(),
+            bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
             guest: config.guests.limits(),
             timing: config.server.timing,
         };
@@ -144,6 +161,29 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// What the operator lets functions use.
+    pub(crate) fn bounds(&self) -> Guard<Arc<Bounds>> {
+        self.bounds.load()
+    }
+
+    /// Lets other limits hold for whatever enters the catalog from here on.
+    pub(crate) fn set_bounds(&self, defaults: FunctionLimits, ceilings: FunctionLimits) {
+        let generation = self.bounds().generation + 1;
+        self.bounds.store(Arc::new(Bounds { defaults, ceilings, generation }));
+    }
+
+    /// What is to take the place of a function, and what that is, if other limits hold for it than
+    /// did when it entered the catalog.
+    pub(crate) fn held_anew(
+        &self,
+        name: &FunctionName,
+        function: &ActiveFunction,
+    ) -> Option<(Active, Arc<Active>)> {
+        let before = self.get(name.as_str())?;
+        let anew = self.active(name, function);
+        (!anew.is_held_like(&before)).then_some((anew, before))
+    }
+
     /// The function of this name.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Active>> {
         self.functions.pin().get(name).cloned()
@@ -151,8 +191,13 @@ impl Catalog {
 
     /// Makes a revision the active one; returns the one before it.
     pub(crate) fn set(&self, name: FunctionName, function: &ActiveFunction) -> Option<Arc<Active>> {
-        let active = Arc::new(self.active(&name, function));
-        self.functions.pin().insert(name, active).cloned()
+        let active = self.active(&name, function);
+        self.replace(name, active)
+    }
+
+    /// Makes this what calls see; returns what they saw before it.
+    pub(crate) fn replace(&self, name: FunctionName, active: Active) -> Option<Arc<Active>> {
+        self.functions.pin().insert(name, Arc::new(active)).cloned()
     }
 
     /// Removes a function; returns what it was.
@@ -167,30 +212,34 @@ impl Catalog {
 
     /// How many instances may wait: what the owner asked for, where that is less than the ceiling.
     pub(crate) fn max_warm(&self, settings: &Settings) -> usize {
-        least(settings.max_warm, self.defaults.max_warm, self.ceilings.max_warm)
+        let bounds = self.bounds();
+        least(settings.max_warm, bounds.defaults.max_warm, bounds.ceilings.max_warm)
     }
 
     /// How many wait even if nobody calls, at times when the owner has asked for no more.
     pub(crate) fn min_warm(&self, settings: &Settings) -> usize {
-        least(settings.min_warm, self.defaults.min_warm, self.ceilings.min_warm)
+        let bounds = self.bounds();
+        least(settings.min_warm, bounds.defaults.min_warm, bounds.ceilings.min_warm)
     }
 
     /// The same at all times.
     fn floor(&self, settings: &Settings) -> Floor {
         // What was published was checked; what a later version no longer understands waits not.
         let asked = Floor::new(settings).unwrap_or_default();
-        asked.within(self.min_warm(settings), self.ceilings.min_warm)
+        asked.within(self.min_warm(settings), self.bounds().ceilings.min_warm)
     }
 
     /// Bytes of a request's body.
     pub(crate) fn request_bytes(&self, settings: &Settings) -> u64 {
-        let asked = settings.request_bytes.unwrap_or(self.defaults.request_bytes);
-        asked.min(self.ceilings.request_bytes)
+        let bounds = self.bounds();
+        let asked = settings.request_bytes.unwrap_or(bounds.defaults.request_bytes);
+        asked.min(bounds.ceilings.request_bytes)
     }
 
     /// Bytes of the names and values of the environment together.
     pub(crate) fn environment_bytes(&self, settings: &Settings) -> usize {
-        let (defaults, ceilings) = (&self.defaults, &self.ceilings);
+        let bounds = self.bounds();
+        let (defaults, ceilings) = (&bounds.defaults, &bounds.ceilings);
         let asked = settings.environment_bytes;
         least(asked, defaults.environment_bytes, ceilings.environment_bytes)
     }
@@ -203,7 +252,11 @@ impl Catalog {
     /// A revision as calls would see it.
     pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> Active {
         let revision = &function.revision;
-        let key = FunctionKey { function: function.function.id, revision: revision.number };
+        let key = FunctionKey {
+            function: function.function.id,
+            revision: revision.number,
+            generation: self.bounds().generation,
+        };
         let source = self.source(self.label(name), revision.digest, &revision.settings);
         Active {
             mount: format!("/f/{name}").into(),
@@ -247,7 +300,8 @@ impl Catalog {
 
     /// What the owner asked for, where that is less than the platform's ceiling.
     pub(crate) fn effective_limits(&self, settings: &Settings) -> Limits {
-        let (defaults, ceilings) = (&self.defaults, &self.ceilings);
+        let bounds = self.bounds();
+        let (defaults, ceilings) = (&bounds.defaults, &bounds.ceilings);
         let time = |asked: Option<u64>, default: u64, ceiling: u64| {
             Duration::from_millis(asked.unwrap_or(default).min(ceiling))
         };

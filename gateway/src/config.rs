@@ -34,6 +34,9 @@ pub use self::{
     },
 };
 
+/// Settings that are numbers, by section and key.
+pub type Numbers = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// Every setting of a gateway, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -166,7 +169,7 @@ impl Config {
     /// Every setting that is a number, by section, as it holds: those that stand for something else
     /// are what they stand for.
     #[must_use]
-    pub fn numbers(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+    pub fn numbers(&self) -> Numbers {
         let mut held = self.clone();
         held.pool.memory_bytes = self.pool.memory_budget();
         held.pool.loads = self.pool.load_count();

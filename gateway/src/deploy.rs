@@ -4,11 +4,13 @@
 
 mod changes;
 mod condition;
+mod limits;
 mod settings;
 mod upload;
 
 use std::{sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -22,7 +24,7 @@ use tokio::{sync::Mutex, task::JoinError};
 
 use crate::{
     catalog::{Catalog, OTHER},
-    config::FunctionLimits,
+    config::Config,
     function_name::FunctionName,
     quarantine::Quarantine,
 };
@@ -114,8 +116,7 @@ struct Shared {
     catalog: Arc<Catalog>,
     quarantine: Arc<Quarantine>,
     artifact_bytes: u64,
-    quotas: Quotas,
-    ceilings: FunctionLimits,
+    quotas: ArcSwap<Quotas>,
     /// Held from a change in the store until the catalog says the same: otherwise two changes of
     /// one function could reach the catalog in the other order. Holds when somebody last waited in
     /// vain for the database.
@@ -129,7 +130,7 @@ impl Deployer {
         pool: &Arc<Pool>,
         catalog: &Arc<Catalog>,
         quarantine: &Arc<Quarantine>,
-        config: &crate::config::Config,
+        config: &Config,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         let refused = IntCounterVec::new(
@@ -143,12 +144,7 @@ impl Deployer {
             catalog: Arc::clone(catalog),
             quarantine: Arc::clone(quarantine),
             artifact_bytes: config.uploads.artifact_bytes,
-            quotas: Quotas {
-                functions: config.quotas.functions as u64,
-                artifact_bytes: config.quotas.artifact_bytes,
-                idempotency_keys: config.quotas.idempotency_keys as u64,
-            },
-            ceilings: config.ceilings.clone(),
+            quotas: ArcSwap::from_pointee(limits::quotas(&config.quotas)),
             publishing: Mutex::default(),
             refused,
         };
@@ -268,7 +264,7 @@ impl Shared {
             && self.store.is_whole(&digest).await?
         {
             if let Some(request) = upload.request() {
-                self.store.remember(request, active, &self.quotas, now_ms()).await?;
+                self.store.remember(request, active, &self.quotas.load(), now_ms()).await?;
             }
             return Ok(Looked::Answered(Deployed::Already(active.clone())));
         }
@@ -303,7 +299,7 @@ impl Shared {
             settings: Some(settings),
             expect,
             request: upload.request(),
-            quotas: self.quotas,
+            quotas: **self.quotas.load(),
             now_ms: now_ms(),
         };
         let published = self.store.publish(&upload.received, new).await?;

@@ -1,8 +1,9 @@
-//! Settings that change while the gateway runs: on SIGHUP the log's level and the certificates,
-//! and the certificates also when their files change.
+//! Settings that change while the gateway runs: on SIGHUP the limits, ceilings and quotas, the
+//! log's level and the certificates, and the certificates also when their files change.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::{
     signal::unix::Signal,
@@ -10,7 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Numbers},
+    deploy::{self, Deployer},
     server::{TLS_LOOK, Tls},
     systemd,
     telemetry::LogLevel,
@@ -26,6 +28,11 @@ pub(crate) struct Reload {
     pub(crate) config: Config,
     pub(crate) log: LogLevel,
     pub(crate) certificates: Vec<Arc<Tls>>,
+    pub(crate) deployer: Deployer,
+    /// What the API shows of what holds.
+    pub(crate) limits: Arc<ArcSwap<Numbers>>,
+    /// The largest memory that the engines have room for: no ceiling can rise above it.
+    pub(crate) reserved_bytes: usize,
     pub(crate) metrics: ReloadMetrics,
 }
 
@@ -60,7 +67,8 @@ impl Reload {
             tokio::select! {
                 _ = hang_up.recv() => {
                     systemd::reloading();
-                    self.settings();
+                    // Boxed, as all settings are part of it.
+                    Box::pin(self.settings()).await;
                     self.certificates(|_| true);
                     systemd::ready();
                 }
@@ -69,7 +77,7 @@ impl Reload {
         }
     }
 
-    fn settings(&mut self) {
+    async fn settings(&mut self) {
         let config = match (self.load)() {
             Ok(config) => config,
             Err(error) => {
@@ -79,6 +87,12 @@ impl Reload {
                 return;
             }
         };
+        if let Err(error) = self.limits(&config).await {
+            self.metrics.failed.inc();
+            let error = anyhow::Error::new(error);
+            tracing::error!(error = format!("{error:#}"), "the settings stay as they were");
+            return;
+        }
         if let Err(error) = self.log.set(&config.logs.level) {
             self.metrics.failed.inc();
             tracing::error!(error = format!("{error:#}"), "the log's level stays as it was");
@@ -92,6 +106,23 @@ impl Reload {
             tracing::warn!(settings = later.join(", "), "these change at the next start");
         }
         self.metrics.ok.inc();
+    }
+
+    /// Lets the limits that `config` has hold, as far as they can change.
+    async fn limits(&mut self, config: &Config) -> Result<(), deploy::Error> {
+        let mut held = self.config.clone();
+        held.limits.clone_from(&config.limits);
+        held.ceilings.clone_from(&config.ceilings);
+        held.quotas.clone_from(&config.quotas);
+        for limits in [&mut held.limits, &mut held.ceilings] {
+            limits.memory_bytes = limits.memory_bytes.min(self.reserved_bytes);
+        }
+        if held != self.config {
+            self.deployer.set_limits(&held).await?;
+            self.limits.store(Arc::new(held.numbers()));
+            self.config = held;
+        }
+        Ok(())
     }
 
     fn certificates(&self, wanted: impl Fn(&Tls) -> bool) {

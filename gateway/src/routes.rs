@@ -10,8 +10,9 @@ mod tokens;
 mod view;
 mod warm_view;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     body::Bytes,
@@ -22,7 +23,7 @@ use axum::{
 };
 use http::request::Parts;
 use prometheus::Registry;
-use runtime_pool::Pool;
+use runtime_pool::{Pool, Sandbox};
 use serde::de::DeserializeOwned;
 use store::Store;
 use tokio::sync::watch;
@@ -34,6 +35,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     catalog::Catalog,
+    config::Numbers,
     deploy::Deployer,
     middleware::{self, Tokens},
     problem::Problem,
@@ -54,7 +56,9 @@ pub(crate) struct Functions {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pool: Arc<Pool>,
     /// What the node allows, by section.
-    pub(crate) limits: Arc<BTreeMap<String, BTreeMap<String, u64>>>,
+    pub(crate) limits: Arc<ArcSwap<Numbers>>,
+    /// Which barriers stand around the compiler, once that was tried.
+    pub(crate) sandbox: Arc<OnceLock<Sandbox>>,
     pub(crate) secrets: Secrets,
     /// What functions' addresses begin with, without a slash at its end.
     pub(crate) public_base: Arc<str>,

@@ -213,6 +213,11 @@ impl Compiler {
         spawn_blocking(move || cache.inspection(&key)).await.ok()??.snapshot
     }
 
+    /// Lets deploys begin so many compilations within a minute from here on.
+    pub(crate) fn set_deploys_per_minute(&self, most: usize) {
+        self.rate.per_minute.store(most, Relaxed);
+    }
+
     /// Whether native code is at hand without compiling.
     pub(crate) fn knows(&self, key: &CodeKey) -> bool {
         self.known.contains_key(key)
@@ -418,7 +423,7 @@ impl Drop for Waiting<'_> {
 
 /// When the deploys of the last minute began to compile.
 struct Rate {
-    per_minute: usize,
+    per_minute: AtomicUsize,
     begun: Mutex<VecDeque<Instant>>,
 }
 
@@ -426,21 +431,22 @@ impl Rate {
     const MINUTE: Duration = Duration::from_mins(1);
 
     fn new(per_minute: usize) -> Self {
-        Self { per_minute, begun: Mutex::default() }
+        Self { per_minute: AtomicUsize::new(per_minute), begun: Mutex::default() }
     }
 
     fn admit(&self, now: Instant) -> Result<(), LoadError> {
+        let per_minute = self.per_minute.load(Relaxed);
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         while begun.front().is_some_and(|first| now.duration_since(*first) >= Self::MINUTE) {
             begun.pop_front();
         }
-        if begun.len() < self.per_minute {
+        if begun.len() < per_minute {
             begun.push_back(now);
             return Ok(());
         }
         let oldest = begun.front().map_or(Duration::ZERO, |first| now.duration_since(*first));
         let retry_after = Self::MINUTE.saturating_sub(oldest);
-        Err(LoadError::CompileRate { per_minute: self.per_minute, retry_after })
+        Err(LoadError::CompileRate { per_minute, retry_after })
     }
 }
 

@@ -183,8 +183,8 @@ fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
     pooling
 }
 
-/// Says how freed instances are reset on this machine, for the start-up log.
-pub(crate) fn reset_strategy() -> &'static str {
+/// How freed instances are reset on this machine.
+pub fn reset_strategy() -> &'static str {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         "pagemap scan"
     } else {

@@ -329,7 +329,7 @@ mod tests {
     fn written(bytes: usize, writes: &[&[u8]]) -> Vec<String> {
         let (sender, mut receiver) = mpsc::channel(100);
         let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
-        let key = FunctionKey { function: 1, revision: 1 };
+        let key = FunctionKey { function: 1, revision: 1, generation: 0 };
         let function = FunctionLog::new(key, sender, &GuestLimits::default(), metrics);
         let function = Arc::new(function);
         let log = InvocationLog::new(function, 7, bytes);

@@ -51,7 +51,7 @@ pub use crate::{
     body::{BodyError, RequestBody, ResponseBody},
     call::{Caller, Response},
     compile::CompileConfig,
-    engine::EngineConfig,
+    engine::{EngineConfig, reset_strategy},
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
     function::{Function, Source, State},
     guest_log::{LogLine, LogStream},

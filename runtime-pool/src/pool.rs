@@ -213,7 +213,7 @@ impl Pool {
 
     /// Compiles a revision that does not exist yet, loads it and tries to make an instance.
     pub async fn prepare(&self, source: Source) -> Result<Inspection, LoadError> {
-        let nobody = FunctionKey { function: 0, revision: 0 };
+        let nobody = FunctionKey { function: 0, revision: 0, generation: 0 };
         let isolation = source.isolation;
         let (function, inspection, _) = match self.load(nobody, source, Purpose::Deploy).await {
             // Our own native code was made a moment ago: that it does not load is the artifact's
@@ -228,6 +228,11 @@ impl Pool {
             Err(InvokeError::Failed { detail, .. }) => Err(Refusal::Start(detail).into()),
             Err(error) => Err(Refusal::Start(error.to_string()).into()),
         }
+    }
+
+    /// Lets deploys begin so many compilations within a minute from here on.
+    pub fn set_deploys_per_minute(&self, most: usize) {
+        self.compiler.set_deploys_per_minute(most);
     }
 
     /// Which barriers stand around the compiler on this machine. Starts one to find out.

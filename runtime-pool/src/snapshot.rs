@@ -223,7 +223,7 @@ fn output() -> (mpsc::Receiver<LogLine>, Arc<InvocationLog>) {
     let (sender, lines) = mpsc::channel(LINES);
     let metrics = PoolMetrics::register(&prometheus::Registry::new())
         .expect("nothing else is registered there");
-    let nobody = FunctionKey { function: 0, revision: 0 };
+    let nobody = FunctionKey { function: 0, revision: 0, generation: 0 };
     let log = FunctionLog::new(nobody, sender, &GuestLimits::default(), metrics);
     (lines, InvocationLog::new(Arc::new(log), 0, Limits::default().log_bytes))
 }

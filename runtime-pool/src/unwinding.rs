@@ -130,7 +130,7 @@ async fn g28_a_thousand_panics_within_host_calls_end_a_thousand_calls_and_nothin
     let pool = pool(dir.path(), metrics.clone()).await;
     let mut functions = Vec::new();
     for (number, asker) in ASKERS.iter().enumerate() {
-        let key = FunctionKey { function: number as i64, revision: 1 };
+        let key = FunctionKey { function: number as i64, revision: 1, generation: 0 };
         let source = future::ready(Ok::<_, LoadError>(source(&guest(asker.name))));
         functions.push(pool.get_or_load(key, source).await.unwrap().0);
     }

@@ -71,7 +71,7 @@ pub(crate) fn candidates() -> Vec<Candidate> {
             left_out(name, &format!("not built; functions/build {name}"));
             return None;
         };
-        let key = FunctionKey { function, revision: 1 };
+        let key = FunctionKey { function, revision: 1, generation: 0 };
         Some(Candidate { name, bytes: metadata.len(), key, artifact, source: OnceCell::new() })
     });
     found.collect()

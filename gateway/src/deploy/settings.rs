@@ -44,7 +44,8 @@ impl Shared {
     }
 
     fn check(&self, settings: &Settings) -> Result<(), Error> {
-        let ceilings = &self.ceilings;
+        let bounds = self.catalog.bounds();
+        let ceilings = &bounds.ceilings;
         let asked = [
             ("memory_bytes", settings.memory_bytes, ceilings.memory_bytes as u64),
             ("cpu_ms", settings.cpu_ms, ceilings.cpu_ms),
@@ -86,7 +87,7 @@ impl Shared {
 
     fn check_warm(&self, settings: &Settings) -> Result<(), Error> {
         Floor::new(settings).map_err(Error::Settings)?;
-        let most = self.ceilings.min_warm as u64;
+        let most = self.catalog.bounds().ceilings.min_warm as u64;
         if settings.schedule.iter().any(|window| window.min_warm > most) {
             return Err(Error::Settings(format!(
                 "schedule: min_warm must be at most {most} (the operator's setting \
@@ -126,7 +127,7 @@ impl Shared {
         }
         let most = self.catalog.environment_bytes(settings);
         if bytes > most {
-            let ceiling = self.ceilings.environment_bytes;
+            let ceiling = self.catalog.bounds().ceilings.environment_bytes;
             return Err(Error::Settings(format!(
                 "environment: names and values have {bytes} bytes; at most {most} are allowed \
                  (the function's setting environment_bytes, up to {ceiling}, which is the \

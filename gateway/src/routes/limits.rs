@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
+use runtime_pool::reset_strategy;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Functions;
-use crate::problem::Problem;
+use crate::{config::Numbers, problem::Problem};
 
 /// The limits of this node, under the names of their settings.
 #[derive(Serialize, ToSchema)]
@@ -16,10 +17,28 @@ pub(super) struct NodeLimitsView {
     /// most that they may ask for, all others hold for the node.
     #[schema(example = json!({"limits": {"cpu_ms": 1000}, "ceilings": {"cpu_ms": 30000}}))]
     #[serde(flatten)]
-    sections: BTreeMap<String, BTreeMap<String, u64>>,
+    sections: Numbers,
+    /// What this machine has to hold guests and compilers to them.
+    machine: MachineView,
 }
 
-/// What this node allows: every setting that is a number, as it holds.
+/// What differs between machines.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MachineView {
+    /// Which barriers stand around the compiler: null as long as that was not tried, which is done
+    /// right after the start.
+    #[schema(example = json!({"landlock": true, "no_new_privs": true, "seccomp": true}))]
+    sandbox: Option<BTreeMap<&'static str, bool>>,
+    /// What the compiler could reach all the same when it tried. Empty unless something is badly
+    /// wrong.
+    sandbox_reached: Vec<String>,
+    /// How freed instances are reset: `pagemap scan` or `batched decommit`.
+    #[schema(example = "pagemap scan")]
+    instances_reset_by: &'static str,
+}
+
+/// What this node allows: every setting that is a number, as it holds, and what the machine has to
+/// hold to it.
 #[utoipa::path(
     get, path = "/v1/limits", tag = "functions", security(("token" = [])),
     responses(
@@ -29,5 +48,11 @@ pub(super) struct NodeLimitsView {
     ),
 )]
 pub(super) async fn show(State(functions): State<Functions>) -> Json<NodeLimitsView> {
-    Json(NodeLimitsView { sections: (*functions.limits).clone() })
+    let sandbox = functions.sandbox.get();
+    let machine = MachineView {
+        sandbox: sandbox.map(|sandbox| sandbox.barriers().into_iter().collect()),
+        sandbox_reached: sandbox.map(|sandbox| sandbox.reached.clone()).unwrap_or_default(),
+        instances_reset_by: reset_strategy(),
+    };
+    Json(NodeLimitsView { sections: (**functions.limits.load()).clone(), machine })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use runtime_pool::{FunctionKey, Snapshot, State};
+use runtime_pool::{Snapshot, State};
 use serde::{Deserialize, Serialize};
 use store::{ActiveFunction, Revision, Settings};
 use utoipa::{IntoParams, ToSchema};
@@ -266,12 +266,16 @@ impl FunctionView {
 
     pub(super) fn new(active: ActiveFunction, functions: &Functions) -> Self {
         let ActiveFunction { function, revision } = active;
-        let key = FunctionKey { function: function.id, revision: revision.number };
         let limits = LimitsView::new(&functions.catalog, &revision.settings);
         let isolation = effective_isolation(&revision.settings);
-        let resident = functions.catalog.get(&function.name).and_then(|active| active.hot.peek());
+        let active = functions.catalog.get(&function.name);
+        let resident = active.as_ref().and_then(|active| active.hot.peek());
         let instances = resident.as_deref().map(InstancesView::from).unwrap_or_default();
-        let state = if instances.any_waits() { State::Warm } else { functions.pool.state(&key) };
+        let state = match active {
+            _ if instances.any_waits() => State::Warm,
+            Some(active) => functions.pool.state(&active.key),
+            None => State::Cold,
+        };
         Self {
             url: format!("{}/f/{}/", functions.public_base, function.name),
             state: state.as_str(),

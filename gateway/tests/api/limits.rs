@@ -25,7 +25,30 @@ async fn all_limits_are_shown_under_the_names_of_their_settings() {
     assert!(number("pool", "memory_bytes") > 0);
     assert!(number("server", "workers") > 0);
     let only_numbers = |section: &Value| section.as_object().unwrap().values().all(Value::is_u64);
-    assert!(limits.as_object().unwrap().values().all(only_numbers), "{limits}");
+    let mut sections = limits.as_object().unwrap().iter().filter(|(name, _)| *name != "machine");
+    assert!(sections.all(|(_, section)| only_numbers(section)), "{limits}");
+}
+
+#[tokio::test]
+async fn what_the_machine_has_is_shown_as_the_log_and_the_metrics_say() {
+    let gateway = TestGateway::start().await;
+    let machine = eventually("the compiler's sandbox is tried", async || {
+        let machine = gateway.api("/v1/limits").await.json()["machine"].clone();
+        machine["sandbox"].is_object().then_some(machine)
+    });
+    let machine = machine.await;
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    for (kind, stands) in machine["sandbox"].as_object().unwrap() {
+        let stands = u8::from(stands.as_bool().unwrap());
+        let line = format!("mayfly_compile_sandbox{{kind=\"{kind}\"}} {stands}");
+        assert!(metrics.text().contains(&line), "{line}");
+    }
+    for kind in ["no_new_privs", "seccomp", "landlock"] {
+        assert!(machine["sandbox"][kind].is_boolean(), "{kind}");
+    }
+    assert_eq!(machine["sandbox_reached"], json!([]));
+    let reset = format!("\"reset\":{}", machine["instances_reset_by"]);
+    assert!(gateway.log().contains(&reset), "{reset}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use std::{
 
 use http::Method;
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -23,6 +24,7 @@ use tokio::{
 
 use crate::{
     client::eventually,
+    guests::guest,
     test_gateway::{MAYFLY, TestGateway},
 };
 
@@ -168,6 +170,69 @@ async fn d06_a_bad_reload_changes_nothing_and_says_the_line() {
     fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
     gateway.signal(Signal::HUP);
     says("the settings were read again").await;
+}
+
+#[tokio::test]
+async fn d06_limits_change_for_calls_that_begin_after_the_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mayfly.toml");
+    fs::write(&file, "[limits]\nrequest_bytes = 2000\n[quotas]\nfunctions = 1\n").unwrap();
+    let mut command = Command::new(MAYFLY);
+    command.env_clear().env("MAYFLY_CONFIG", &file);
+    let mut gateway = TestGateway::by(command, &[]).await;
+    gateway.expect_errors();
+    gateway.deploy_with("echo", &json!({"cpu_ms": 5_000})).await;
+    let quota = gateway.put("t-sleep", guest("t-sleep")).send().await;
+    assert_eq!(quota.problem(), (409, "function-quota"));
+    let post =
+        async |bytes| gateway.call(Method::POST, "/f/echo/").body(vec![7; bytes]).send().await;
+    assert_eq!(post(1_500).await.status(), 200);
+    let (pieces, call) = gateway.call(Method::POST, "/f/echo/").pieces();
+    let in_flight = tokio::spawn(call.send());
+    pieces.send(vec![7; 500].into()).await.unwrap();
+    gateway.metric_becomes("mayfly_live_instances", 1.0).await;
+
+    // One that is wrong changes nothing.
+    fs::write(&file, "[limits]\nrequest_bytes = 1000\n[quotas]\nfunctions = -1\n").unwrap();
+    gateway.signal(Signal::HUP);
+    gateway.metric_becomes("mayfly_reloads_total", 1.0).await;
+    assert!(gateway.log().contains("mayfly.toml:4:1"), "the line is said");
+    assert_eq!(gateway.api("/v1/limits").await.json()["limits"]["request_bytes"], 2_000);
+    assert_eq!(post(1_500).await.status(), 200);
+
+    let limits = "[limits]\nrequest_bytes = 1000\ntimeout_ms = 700\n";
+    let ceilings = "[ceilings]\ncpu_ms = 3000\nmemory_bytes = \"1GiB\"\n";
+    fs::write(&file, format!("{limits}{ceilings}[quotas]\nfunctions = 100\n")).unwrap();
+    gateway.signal(Signal::HUP);
+    gateway.metric_becomes("mayfly_reloads_total", 2.0).await;
+    let shown = gateway.api("/v1/limits").await.json().clone();
+    assert_eq!(
+        (&shown["limits"]["request_bytes"], &shown["quotas"]["functions"]),
+        (&1_000.into(), &100.into())
+    );
+    // The engines have room for no more than there was at the start.
+    assert_eq!(shown["ceilings"]["memory_bytes"], 512 << 20);
+    let later = gateway.log();
+    let later = later.lines().find(|line| line.contains("these change at the next start"));
+    assert!(later.unwrap().contains("\"ceilings.memory_bytes\""), "{later:?}");
+
+    assert_eq!(post(1_500).await.problem(), (413, "request-too-large"));
+    assert_eq!(post(1_000).await.status(), 200);
+    pieces.send(vec![7; 1_000].into()).await.unwrap();
+    drop(pieces);
+    assert_eq!(in_flight.await.unwrap().bytes().len(), 1_500, "it began under the old limit");
+    let echo = gateway.show("echo").await.json().clone();
+    assert_eq!(
+        (&echo["settings"]["cpu_ms"], &echo["limits"]["cpu_ms"]),
+        (&5_000.into(), &3_000.into())
+    );
+    assert_eq!((&echo["limits"]["timeout_ms"], &echo["revision"]), (&700.into(), &1.into()));
+    assert_eq!(echo["state"], "loaded");
+    gateway.deploy("t-sleep").await;
+    let late = gateway.get("/f/t-sleep/?ms=250000").await;
+    assert_eq!(late.problem(), (504, "timeout"));
+    assert!(late.detail().contains("700 ms"), "{late:?}");
+    gateway.metric_becomes("mayfly_resident_functions", 2.0).await;
 }
 
 /// Somebody who starts services, as far as we talk to it.

@@ -75,7 +75,7 @@ impl Subject {
             max_warm: 0,
             snapshot: None,
         };
-        Ok(Self { name, key: FunctionKey { function: 0, revision: 1 }, source })
+        Ok(Self { name, key: FunctionKey { function: 0, revision: 1, generation: 0 }, source })
     }
 
     /// The digest as the API writes it.
