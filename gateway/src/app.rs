@@ -121,7 +121,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     };
     let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
     let metrics = ReloadMetrics::register(&registry)?;
-    let control_plane = routes::control_plane(functions, tokens, registry, readiness);
+    let control_plane = routes::control_plane(functions, tokens, registry, readiness)?;
 
     let connection = move |peer| data_plane.connection(peer);
     let data_task = data.spawn(data_server.run(connection, data_stopped));

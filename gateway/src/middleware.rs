@@ -8,13 +8,14 @@ mod unwind;
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn};
+use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn_with_state};
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
 };
+use prometheus::{IntCounterVec, Opts, Registry};
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -149,12 +150,20 @@ impl Service<Request<Incoming>> for ControlConnection {
     }
 }
 
+/// Counts the control plane's problems, by type.
+pub(crate) fn control_problems(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let help = "Requests to the control plane that were refused or failed, by type";
+    let problems = IntCounterVec::new(Opts::new("mayfly_control_problems_total", help), &["type"])?;
+    registry.register(Box::new(problems.clone()))?;
+    Ok(problems)
+}
+
 /// Wraps the control plane's routes.
-pub(crate) fn control_plane(router: Router) -> Router {
+pub(crate) fn control_plane(router: Router, problems: IntCounterVec) -> Router {
     router.layer(
         ServiceBuilder::new()
             // Outermost, so that every answer has a name, refusals and panics included.
-            .layer(from_fn(request_id::name))
+            .layer(from_fn_with_state(problems, request_id::name))
             // Around everything that runs our code, so that a panic costs one request.
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| {
                 axum::response::IntoResponse::into_response(Problem::broken())

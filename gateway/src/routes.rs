@@ -116,7 +116,8 @@ pub(crate) fn control_plane(
     tokens: Tokens,
     registry: Registry,
     ready: watch::Receiver<bool>,
-) -> Router {
+) -> prometheus::Result<Router> {
+    let problems = middleware::control_problems(&registry)?;
     let (store, secrets) = (functions.store.clone(), functions.secrets.clone());
     let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
@@ -165,5 +166,5 @@ pub(crate) fn control_plane(
         .merge(probes::openapi(&api))
         .fallback(async || Problem::no_resource())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
-    middleware::control_plane(router)
+    Ok(middleware::control_plane(router, problems))
 }

@@ -163,6 +163,78 @@ fn what_is_missing_is_found() {
     assert!(!is_of_a_case("get_07") && !is_of_a_case("g_x") && !is_of_a_case("u008_x"));
 }
 
+/// The cells of the rows of a table, below its heading.
+fn rows<'a>(document: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let (_, section) = document.split_once(heading).unwrap();
+    let lines = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows = lines.map_while(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    rows.map(|row| row.split('|').map(str::trim).collect()).collect()
+}
+
+/// A number as documents have it: `1,000`, `64 KiB`.
+fn number(text: &str) -> Option<i64> {
+    let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let times = ["", "KiB", "MiB", "GiB"].iter().position(|known| *known == unit)?;
+    Some(digits.replace(',', "").parse::<i64>().ok()? << (10 * times))
+}
+
+#[test]
+fn every_limit_is_documented_with_its_default_what_counts_it_and_what_happens() {
+    let read = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let (configuration, operations, problems) =
+        (read("configuration.md"), read("operations.md"), read("problems.md"));
+    let defaults = toml::Table::try_from(gateway::config::Config::default()).unwrap();
+    let mut limits = BTreeMap::new();
+    for (section, settings) in &defaults {
+        // These are what the limits may be raised to.
+        for (key, value) in
+            settings.as_table().filter(|_| section != "ceilings").into_iter().flatten()
+        {
+            limits.extend(value.as_integer().map(|value| (format!("{section}.{key}"), value)));
+        }
+    }
+    let known = |text: &str, document: &str| document.contains(&format!("`{text}`"));
+    for row in rows(&configuration, "## What happens at each limit") {
+        let [setting, default, counted, happens] = row[..] else { panic!("{row:?}") };
+        let setting = setting.trim_matches('`');
+        assert_eq!(limits.remove(setting), number(default), "{setting}: {default}");
+        let mut names = quoted(counted);
+        if let Some(metric) = names.next() {
+            let start = format!("| `{metric}`");
+            let metric = operations.lines().find(|line| line.starts_with(&start)).expect(counted);
+            for label in names {
+                assert!(known(label, metric) || known(label, &problems), "{setting}: {label}");
+            }
+        } else {
+            assert_eq!(counted, "nothing", "{setting}");
+        }
+        for problem in quoted(happens).filter(|text| text.contains('-')) {
+            assert!(problems.contains(&format!("| `{problem}` |")), "{setting}: {problem}");
+        }
+    }
+    assert!(limits.is_empty(), "docs/configuration.md does not say what happens at {limits:?}");
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let mut metrics = 0;
+    for path in
+        sources().keys().filter(|path| path.components().any(|part| part.as_os_str() == "src"))
+    {
+        let source = fs::read_to_string(root().join(path)).unwrap();
+        let names = source.split('"').filter(|text| {
+            let part = |c: char| c.is_ascii_lowercase() || c == '_';
+            text.starts_with("mayfly_") && text.chars().all(part)
+        });
+        for name in names {
+            metrics += 1;
+            assert!(operations.contains(&format!("`{name}`")), "{}: {name}", path.display());
+        }
+    }
+    assert!(metrics > 30, "only {metrics} metrics are in the sources: are they read?");
+}
+
 #[test]
 fn every_dependency_is_explained() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();

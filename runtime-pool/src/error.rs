@@ -300,10 +300,10 @@ pub enum InvokeError {
     #[error("the node's instances have as much memory as they may")]
     NodeMemory,
     /// The invocation used up its CPU time.
-    #[error("the invocation used up its CPU time of {0:?}")]
+    #[error("the invocation used up its CPU time of {0:?} (cpu_ms)")]
     Cpu(std::time::Duration),
     /// The wall-clock limit passed before the head of a response.
-    #[error("the function did not respond within {0:?}")]
+    #[error("the function did not respond within {0:?} (timeout_ms)")]
     Timeout(std::time::Duration),
     /// The guest trapped or exited before it answered. The text is for its owner alone.
     #[error("the function failed: {detail}")]

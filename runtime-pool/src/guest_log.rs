@@ -177,7 +177,10 @@ impl InvocationLog {
             self.function.metrics.log_bytes_dropped.inc_by(bytes);
             self.function.system(
                 buffers.invocation,
-                &format!("{bytes} bytes of this invocation's log were dropped (limit: log_bytes)"),
+                &format!(
+                    "{bytes} bytes of this invocation's log were dropped (log_bytes, \
+                     guests.log_line_bytes, guests.log_bytes_per_second)"
+                ),
             );
         }
     }

@@ -167,11 +167,16 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => self.fail(&error.to_string(), error.limit()),
                 Err(_) if was_open => {
-                    self.fail("its wall-clock limit passed", Some(Limit::Timeout));
+                    self.fail("its wall-clock limit passed (timeout_ms)", Some(Limit::Timeout));
                     break;
                 }
                 Err(_) => {
                     self.metrics.limit_ended(Limit::AfterResponse);
+                    let most = self.after_response;
+                    let why = format!(
+                        "it was ended {most:?} after its response (guests.after_response_ms)"
+                    );
+                    self.log.system(self.invocation, &why);
                     break;
                 }
             }

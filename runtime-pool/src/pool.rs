@@ -218,7 +218,13 @@ impl Pool {
         let (function, inspection, _) = match self.load(nobody, source, Purpose::Deploy).await {
             // Our own native code was made a moment ago: that it does not load is the artifact's
             // doing. It needs more of something than a slot of the pool has.
-            Err(LoadError::Engine { detail, .. }) => return Err(Refusal::TooLarge(detail).into()),
+            Err(LoadError::Engine { detail, .. }) => {
+                return Err(Refusal::TooLarge(format!(
+                    "{detail} (the operator's settings ceilings.memory_bytes, \
+                     guests.table_elements and uploads.*)"
+                ))
+                .into());
+            }
             other => other?,
         };
         isolation.fits(inspection.kind)?;

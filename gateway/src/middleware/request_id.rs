@@ -1,20 +1,25 @@
 //! A name for every answer of the control plane.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use http::HeaderValue;
+use prometheus::IntCounterVec;
 
 use crate::{
     body::{Trouble, Troubles},
     problem::{Problem, REQUEST_ID},
 };
 
-/// Names the request in its answer, in a problem's body too, and in the log. One that was refused
+/// Names the request in its answer, in a problem's body too, and in the log; counts problems. One that was refused
 /// before it was looked at gets no further.
-pub(super) async fn name(request: Request, next: Next) -> Response {
+pub(super) async fn name(
+    State(problems): State<IntCounterVec>,
+    request: Request,
+    next: Next,
+) -> Response {
     let id = random_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let troubles = request.extensions().get::<Troubles>().cloned();
@@ -29,7 +34,10 @@ pub(super) async fn name(request: Request, next: Next) -> Response {
     };
     tracing::info!(request = id, %method, path, status = response.status().as_u16(), "control");
     let mut response = match response.extensions().get::<Problem>().cloned() {
-        Some(problem) => problem.for_request(id.clone()).into_response(),
+        Some(problem) => {
+            problems.with_label_values(&[problem.slug()]).inc();
+            problem.for_request(id.clone()).into_response()
+        }
         None => response,
     };
     // Hexadecimal digits are always a header's value.

@@ -54,7 +54,8 @@ mod tests {
     async fn g28_a_panic_on_the_control_plane_is_a_500_and_the_next_request_is_answered() {
         let panics = async || -> &'static str { panic!("on purpose") };
         let router = Router::new().route("/panics", get(panics)).route("/", get(async || "well"));
-        let router = control_plane(router);
+        let router =
+            control_plane(router, crate::middleware::control_problems(&Registry::new()).unwrap());
         for (path, status) in [("/panics", 500), ("/panics", 500), ("/", 200)] {
             let request = Request::get(path).body(Body::empty()).unwrap();
             let response = router.clone().oneshot(request).await.unwrap();

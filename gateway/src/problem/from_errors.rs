@@ -164,7 +164,8 @@ fn broken_limit(limit: Limit) -> (&'static str, &'static str, &'static str) {
         Limit::HostcallBytes | Limit::RandomBytes => (
             "hostcall-limit",
             "The function asked for more with one call than it may",
-            "the operator's settings guests.hostcall_bytes and guests.random_bytes",
+            "the operator's settings guests.hostcall_bytes, guests.preview1_hostcall_bytes and \
+             guests.random_bytes",
         ),
         Limit::FieldBytes => (
             "header-limit",

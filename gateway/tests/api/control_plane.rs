@@ -141,6 +141,9 @@ async fn settings_that_cannot_hold_are_refused_by_name() {
         assert_eq!(refused.problem(), (422, "bad-settings"), "{says}: {refused:?}");
         assert!(refused.detail().contains(says), "{says}: {refused:?}");
     }
+    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let counted = "mayfly_control_problems_total{type=\"bad-settings\"} 16";
+    assert!(metrics.text().contains(counted), "{counted}");
     for body in [json!({"colour": "red"}), json!({"description": 5}), json!("x")] {
         let refused = gateway.patch("t-env", &body).await;
         assert_eq!(refused.problem(), (400, "bad-json"), "{body}");
