@@ -20,6 +20,7 @@ mod progress;
 mod secret;
 mod serve;
 mod settings;
+mod tls;
 mod token;
 
 use std::{future::Future, process::ExitCode};

@@ -13,6 +13,7 @@ use super::{
     failure::Failure,
     http::{self as transport, Body, Plane},
     output::{self, Output},
+    tls::Trust,
 };
 
 /// Nothing that the control plane answers to small questions takes long.
@@ -33,6 +34,10 @@ pub(super) struct Remote {
     /// the gateway's data directory]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificates of those who vouch for an https:// gateway, in PEM [default: those whom this
+    /// machine trusts]
+    #[arg(long, value_name = "FILE", env = "MAYFLY_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// How answers are shown
     #[arg(long, value_enum, default_value = "text")]
     pub(super) output: Output,
@@ -111,6 +116,7 @@ impl fmt::Debug for Token {
 pub(super) struct Client {
     server: Uri,
     token: Token,
+    pub(super) trust: Trust,
 }
 
 /// What the control plane answered, when that was no error.
@@ -142,7 +148,8 @@ impl Client {
     pub(super) fn new(remote: &Remote) -> Result<Self, Failure> {
         let server = transport::parse_url(&remote.server)?;
         let token = TokenSources::from_environment().find(remote.token_file.clone())?;
-        Ok(Self { server, token })
+        let trust = remote.ca_file.clone().map_or(Trust::System, Trust::File);
+        Ok(Self { server, token, trust })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
@@ -219,7 +226,7 @@ impl Client {
         request: Request<Body>,
         head_deadline: Duration,
     ) -> Result<Answer, Failure> {
-        let response = transport::send(request, Plane::Control, head_deadline).await?;
+        let response = transport::send(request, Plane::Control, &self.trust, head_deadline).await?;
         let (head, body) = response.into_parts();
         let reading = Limited::new(body, ANSWER_BYTES_MAX).collect();
         let body = tokio::time::timeout(QUICK, reading)

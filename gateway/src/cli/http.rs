@@ -7,9 +7,14 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
 
-use super::failure::Failure;
+use super::{failure::Failure, tls::Trust};
 
 /// A connection that takes longer goes nowhere.
 const CONNECT_SECONDS: u64 = 10;
@@ -36,15 +41,8 @@ pub(super) enum Plane {
 pub(super) fn parse_url(url: &str) -> Result<Uri, Failure> {
     let wrong = |reason: &str| Failure::usage(format!("`{url}` {reason}"));
     let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(wrong("is an https:// URL, and this command speaks only http://").note(
-                "hint: use an http:// address, e.g. through a tunnel: \
-                       ssh -L 9090:127.0.0.1:9090 HOST",
-            ));
-        }
-        _ => return Err(wrong("does not begin with http://")),
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong("does not begin with http:// or https://"));
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(wrong("names no host"));
@@ -57,6 +55,7 @@ pub(super) fn parse_url(url: &str) -> Result<Uri, Failure> {
 pub(super) async fn send(
     mut request: Request<Body>,
     plane: Plane,
+    trust: &Trust,
     head_deadline: Duration,
 ) -> Result<Response<Incoming>, Failure> {
     let uri = std::mem::take(request.uri_mut());
@@ -73,8 +72,21 @@ pub(super) async fn send(
         || Uri::from_static("/"),
         |path| path.as_str().parse().expect("a URL's path is a target"),
     );
+    if is_tls(&uri) {
+        exchange(secure(&uri, stream, trust).await?, request, &uri, head_deadline).await
+    } else {
+        exchange(stream, request, &uri, head_deadline).await
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Body>,
+    uri: &Uri,
+    head_deadline: Duration,
+) -> Result<Response<Incoming>, Failure> {
     let lost = |error: &hyper::Error| {
-        Failure::failed(format!("talking to {}: {}", at(&uri), causes(error)))
+        Failure::failed(format!("talking to {}: {}", at(uri), causes(error)))
     };
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
@@ -87,20 +99,14 @@ pub(super) async fn send(
         .await
         .map_err(|_| {
             let seconds = head_deadline.as_secs();
-            Failure::failed(format!("{} did not answer within {seconds} seconds", at(&uri)))
+            Failure::failed(format!("{} did not answer within {seconds} seconds", at(uri)))
         })?
         .map_err(|error| lost(&error))
 }
 
 async fn connect(uri: &Uri, plane: Plane) -> Result<TcpStream, Failure> {
-    let host = uri.host().unwrap_or_default();
-    // In a URL an IPv6 address stands in brackets, in a socket address of its own it does not.
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let connecting = TcpStream::connect((host, uri.port_u16().unwrap_or(80)));
-    let outcome = timeout(Duration::from_secs(CONNECT_SECONDS), connecting)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    outcome.map_err(|error| {
+    let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
+    in_time(TcpStream::connect((host(uri), port))).await.map_err(|error| {
         let what = match plane {
             Plane::Control => "the gateway's control plane",
             Plane::Data => "the gateway's data plane",
@@ -121,8 +127,43 @@ async fn connect(uri: &Uri, plane: Plane) -> Result<TcpStream, Failure> {
     })
 }
 
+async fn secure(
+    uri: &Uri,
+    stream: TcpStream,
+    trust: &Trust,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    in_time(trust.connect(host(uri), stream)?).await.map_err(|error| {
+        let failure = Failure::failed(format!("no TLS with {}: {error}", at(uri)));
+        match trust {
+            Trust::System => failure.note(
+                "hint: --ca-file FILE or MAYFLY_CA_FILE names the certificate of whoever \
+                 vouches for the gateway, if this machine does not trust them",
+            ),
+            Trust::File(file) => {
+                failure.note(format!("hint: trusted is what {} vouches for", file.display()))
+            }
+        }
+    })
+}
+
+async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let outcome = timeout(Duration::from_secs(CONNECT_SECONDS), connecting).await;
+    outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn is_tls(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+/// In a URL an IPv6 address stands in brackets, elsewhere it does not.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 fn at(uri: &Uri) -> String {
-    format!("http://{}", uri.authority().map_or("", |authority| authority.as_str()))
+    let scheme = uri.scheme_str().unwrap_or("http");
+    format!("{scheme}://{}", uri.authority().map_or("", |authority| authority.as_str()))
 }
 
 /// An error with its causes: hyper's own text leaves them out.
@@ -154,11 +195,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_http_urls_are_taken() {
+    fn only_http_and_https_urls_are_taken() {
+        assert!(parse_url("https://gateway.example").is_ok());
         assert!(parse_url("http://127.0.0.1:9090/base").is_ok());
         assert!(parse_url("http://[::1]:9090").is_ok());
         for (url, reason) in [
-            ("https://gateway.example", "speaks only http://"),
             ("127.0.0.1:9090", "does not begin with http://"),
             ("gateway.example", "does not begin with http://"),
             ("http://", "not a URL"),

@@ -59,7 +59,7 @@ impl Invoke {
         *request.method_mut() = self.method.unwrap_or(default);
         *request.uri_mut() = url;
         request.headers_mut().extend(self.header);
-        let response = transport::send(request, Plane::Data, HEAD).await?;
+        let response = transport::send(request, Plane::Data, &client.trust, HEAD).await?;
         let failed = response.status().as_u16() >= 400;
         if self.include {
             print(&head(&response))?;
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_url_that_this_command_cannot_call_is_told() {
-        assert!(target("https://f.example/f/greet", None).is_err());
+        assert!(target("ftp://f.example/f/greet", None).is_err());
         assert!(target("", Some("a")).is_err());
     }
 

@@ -18,6 +18,7 @@ pub(super) const PREFIX: &str = "MAYFLY_";
 /// Variables that belong to the CLI's client commands and to build scripts.
 const FOREIGN: &[&str] = &[
     "MAYFLY_CONFIG",
+    "MAYFLY_CA_FILE",
     "MAYFLY_SERVER",
     "MAYFLY_TOKEN",
     "MAYFLY_TOKEN_FILE",

@@ -179,7 +179,7 @@ async fn what_went_wrong_is_said_with_what_to_do() {
         (&["no-such-command"], 2, &["no-such-command"]),
         (&["show", "x", "--token-file", "/nowhere"], 1, &["/nowhere", "admin.token"]),
         (&["list", "--server", "http://127.0.0.1:1"], 1, &["127.0.0.1:1", "hint:"]),
-        (&["list", "--server", "https://127.0.0.1:1"], 2, &["https"]),
+        (&["list", "--server", "ftp://127.0.0.1:1"], 2, &["https"]),
     ] {
         let (found, said) = failure(&gateway, arguments).await;
         assert_eq!(found, code, "{arguments:?}: {said}");

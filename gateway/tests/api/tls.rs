@@ -21,7 +21,7 @@ use tokio_rustls::{
 
 use crate::{
     client::{PATIENCE, eventually},
-    test_gateway::TestGateway,
+    test_gateway::{TestGateway, mayfly, run},
 };
 
 /// Somebody who signs certificates for these tests.
@@ -42,6 +42,7 @@ impl Authority {
         let this =
             Self { files: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), roots };
         this.write("one.test");
+        fs::write(this.path("ca.pem"), own.pem()).unwrap();
         this
     }
 
@@ -277,4 +278,45 @@ fn serve(dir: &Path, settings: &[String]) -> std::process::Command {
         command.args(["--set", setting]);
     }
     command
+}
+
+#[tokio::test]
+async fn the_command_line_speaks_tls_with_those_it_trusts() {
+    let authority = Authority::new();
+    authority.write("127.0.0.1");
+    let admin = authority.settings("admin_");
+    let gateway = authority.gateway(&[&admin[0], &admin[1]]).await;
+    let server = format!("https://{}", gateway.control_address());
+    let say = async |arguments: &[&str], ca: Option<&str>| {
+        let mut command = mayfly(arguments);
+        command.env("MAYFLY_DATA_DIR", gateway.data_dir()).env("MAYFLY_SERVER", &server);
+        if let Some(ca) = ca {
+            command.env("MAYFLY_CA_FILE", ca);
+        }
+        let output = run(command).await;
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.success(), text.concat())
+    };
+    let ca = authority.path("ca.pem");
+    let wasm = crate::guests::path("c-hello");
+    let (done, said) = say(&["deploy", wasm.to_str().unwrap(), "--name", "greet"], Some(&ca)).await;
+    assert!(done, "{said}");
+    let (done, said) = say(&["invoke", "greet", "--ca-file", &ca], None).await;
+    assert!(done && said == "hello from c\n", "{said}");
+
+    let (done, said) = say(&["list"], None).await;
+    assert!(!done && said.contains("--ca-file"), "{said}");
+    let other = Authority::new();
+    let (done, said) = say(&["list"], Some(&other.path("ca.pem"))).await;
+    assert!(!done && said.contains("invalid peer certificate"), "{said}");
+    let (done, said) = say(&["list"], Some(&other.path("key.pem"))).await;
+    assert!(!done && said.contains("there is no certificate in it"), "{said}");
+    // A certificate of another name.
+    authority.write("one.test");
+    gateway.signal(Signal::HUP);
+    eventually("the new certificate is shown", async || {
+        let (done, said) = say(&["list"], Some(&ca)).await;
+        (!done && said.contains("not valid for name")).then_some(())
+    })
+    .await;
 }

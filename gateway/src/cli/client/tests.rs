@@ -38,7 +38,8 @@ fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Vec<String>>)
 }
 
 fn client(url: &str) -> Client {
-    Client { server: url.parse().unwrap(), token: Token::new("secret").unwrap() }
+    let token = Token::new("secret").unwrap();
+    Client { server: url.parse().unwrap(), token, trust: Trust::System }
 }
 
 #[tokio::test]
