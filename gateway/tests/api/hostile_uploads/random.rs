@@ -6,9 +6,17 @@ use http::Method;
 use super::{Canary, repetitions};
 use crate::{guests, test_gateway::TestGateway};
 
+/// Another file of binaries than the one that the tests' guests are made with.
+const FILE: &str = "MAYFLY_RANDOM_FILE";
+
 /// The binaries that `functions/random` has made.
 fn binaries() -> Vec<Vec<u8>> {
-    let file = guests::guest("random");
+    #[expect(clippy::disallowed_methods, reason = "asks whether this is one of the long runs")]
+    let other = std::env::var(FILE);
+    let file = match other {
+        Ok(file) => std::fs::read(file).unwrap(),
+        Err(_) => guests::guest("random"),
+    };
     let mut rest = &file[..];
     let mut binaries = Vec::new();
     while let Some((len, after)) = rest.split_first_chunk() {
