@@ -1,5 +1,6 @@
-//! What a function that loops for ever does to the others: the latency of a short one without it
-//! and beside it, in turns, and how the loops end.
+//! What a function that loops for ever does to the others, and what uploads do that are compiled:
+//! the latency of a short one alone, beside loops and beside uploads, in turns, and how the loops
+//! end.
 //!
 //! The short one is called in two ways. Back to back, its threads hardly ever sleep; called now
 //! and then, they must get a core back from a loop each time.
@@ -9,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use crate::{
     generator::{self, Load, Plan},
     histogram::Histogram,
     report::{Findings, Spread, number, progress, table},
+    storm::Storm,
 };
 
 /// How long the gateway may take until all loops run, and until none does.
@@ -54,10 +56,13 @@ pub struct FairnessOptions {
     /// Connections that call the short guest back to back
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub connections: u16,
-    /// Rounds: in each the short guest alone, then beside the loops, in both ways
+    /// The guest that is uploaded again and again, each time with other bytes
+    #[arg(long, default_value = "echo")]
+    pub uploaded: String,
+    /// Rounds: in each the short guest alone, beside the loops and beside uploads, in both ways
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Seconds that each quarter of a round takes
+    /// Seconds that each sixth of a round takes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
 }
@@ -83,13 +88,16 @@ struct Half {
 /// One of the two ways.
 type Way = fn(&Half) -> &Figures;
 
-/// Both halves of a round.
+/// All parts of a round.
 #[derive(Clone, Debug, Serialize)]
 struct Round {
     alone: Half,
     beside: Half,
     /// CPU time that the loops used meanwhile, as the gateway accounts it.
     loop_cpu_s: f64,
+    beside_uploads: Half,
+    /// Artifacts that were compiled meanwhile.
+    compiled: u64,
 }
 
 /// How many loops ended in the same way.
@@ -100,17 +108,23 @@ type Ends = BTreeMap<String, u64>;
 /// # Errors
 /// When the gateway does not start, the loops do not begin, or what is needed is not built.
 pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Result<Findings> {
-    let guests = gateway.guests(&[options.guest.clone(), options.looping.clone()])?;
+    let guests = gateway.guests(&[
+        options.guest.clone(),
+        options.looping.clone(),
+        options.uploaded.clone(),
+    ])?;
     let dir = gateway.temporary()?;
     let mut gateway = gateway.clone();
     // All connections come from one address; the usual limit might refuse some of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
+    gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
     let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     let (short, looping) = (&guests[0], &guests[1]);
     let settings = json!({ "cpu_ms": options.cpu_ms, "concurrency": options.loops });
     mayfly.deploy(&short.name, &short.wasm, &json!({}))?;
     mayfly.deploy(&looping.name, &looping.wasm, &settings)?;
 
+    let uploads = Arc::new(AtomicU64::new(0));
     let mut ends = Ends::new();
     let mut rounds = Vec::new();
     let mut complaints = Vec::new();
@@ -121,11 +135,18 @@ pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Resul
         let beside = half(&mayfly, options, &mut complaints)?;
         loops.finish(&mut ends)?;
         let loop_cpu_s = loop_cpu_s(&mayfly, options)? - cpu_before;
+        let storm = Storm::start(&mayfly, &guests[2], &uploads)?;
+        let beside_uploads = half(&mayfly, options, &mut complaints)?;
+        let compiled = storm.finish()?;
         progress(&format!(
-            "round {number}: p99 now and then {:.0} µs alone, {:.0} µs beside {} loops",
-            alone.now_and_then.p99_us, beside.now_and_then.p99_us, options.loops
+            "round {number}: p99 now and then {:.0} µs alone, {:.0} µs beside {} loops, {:.0} µs \
+             beside uploads ({compiled})",
+            alone.now_and_then.p99_us,
+            beside.now_and_then.p99_us,
+            options.loops,
+            beside_uploads.now_and_then.p99_us,
         ));
-        rounds.push(Round { alone, beside, loop_cpu_s });
+        rounds.push(Round { alone, beside, loop_cpu_s, beside_uploads, compiled });
     }
     complaints.extend(mayfly.complaints());
     let markdown = format!("{}\n{}", latency_table(&rounds, options), ends_table(&ends));
@@ -273,20 +294,29 @@ fn latency_table(rounds: &[Round], options: &FairnessOptions) -> String {
     let beside = format!("beside {} loops", options.loops);
     let mut rows = Vec::new();
     for (way, figures) in ways {
-        let alone: Vec<_> = rounds.iter().map(|round| figures(&round.alone)).collect();
-        let loaded: Vec<_> = rounds.iter().map(|round| figures(&round.beside)).collect();
-        let ratios = loaded.iter().zip(&alone).map(|(loaded, alone)| loaded.p99_us / alone.p99_us);
+        let of = |half: fn(&Round) -> &Half| -> Vec<&Figures> {
+            rounds.iter().map(|round| figures(half(round))).collect()
+        };
+        let alone = of(|round| &round.alone);
         rows.push(row(way, "alone", &alone, String::new()));
-        rows.push(row(way, &beside, &loaded, Spread::of(ratios).cell(2)));
+        let uploads = ("beside uploads", of(|round| &round.beside_uploads));
+        for (what, loaded) in [(beside.as_str(), of(|round| &round.beside)), uploads] {
+            let pairs = loaded.iter().zip(&alone);
+            let ratios = pairs.map(|(loaded, alone)| loaded.p99_us / alone.p99_us);
+            rows.push(row(way, what, &loaded, Spread::of(ratios).cell(2)));
+        }
     }
     let header =
         ["called", "", "req/s", "p50 µs", "p99 µs", "÷ alone", "p99.9 µs", "max µs", "errors"];
     let cpu = Spread::of(rounds.iter().map(|round| round.loop_cpu_s)).cell(1);
+    let compiled = Spread::of(rounds.iter().map(|round| round.compiled as f64)).cell(0);
     format!(
-        "Guest: {}\n\n{}\nCPU seconds of the loops in a round: {cpu}, on {} cores.\n",
+        "Guest: {}\n\n{}\nCPU seconds of the loops in a round: {cpu}, on {} cores. Compiled in a \
+         round: {compiled} of {}.\n",
         options.guest,
         table(&header, &rows),
         thread::available_parallelism().map_or(1, usize::from),
+        options.uploaded,
     )
 }
 

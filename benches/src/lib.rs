@@ -5,7 +5,7 @@
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
 //!   memory and start-up with many functions (`density`); a short function beside one that loops
-//!   for ever (`fairness`); more requests than can be served (`overload`).
+//!   for ever, and beside uploads (`fairness`); more requests than can be served (`overload`).
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` makes tables of what it has found.
 //! - `bare-axum`: the yardstick that the load harness starts.
@@ -31,5 +31,6 @@ pub mod machine;
 pub mod overload;
 pub mod process;
 pub mod report;
+pub mod storm;
 pub mod throughput;
 pub mod zipf;

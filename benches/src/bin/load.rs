@@ -58,7 +58,7 @@ enum Scenario {
     Deploy(Args<DeployOptions>),
     /// Memory and start-up with many functions
     Density(Args<DensityOptions>),
-    /// A short function beside one that loops for ever
+    /// A short function beside one that loops for ever, and beside uploads that are compiled
     Fairness(Args<FairnessOptions>),
     /// More requests than the gateway can serve
     Overload(Args<OverloadOptions>),
