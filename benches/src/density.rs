@@ -86,9 +86,12 @@ struct Case {
 /// When the gateway refuses, does not start again, or does not let functions go.
 pub fn run(gateway: &GatewayOptions, options: &DensityOptions) -> anyhow::Result<Findings> {
     let guest = gateway.guests(std::slice::from_ref(&options.guest))?.remove(0);
-    let mut cases = vec![case(gateway, options, &guest, Artifacts::Distinct)?];
+    let mut gateway = gateway.clone();
+    // The usual quota would refuse most uploads.
+    gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
+    let mut cases = vec![case(&gateway, options, &guest, Artifacts::Distinct)?];
     if options.one_artifact_too {
-        cases.push(case(gateway, options, &guest, Artifacts::One)?);
+        cases.push(case(&gateway, options, &guest, Artifacts::One)?);
     }
     let complaints = cases.iter().flat_map(|case| case.complaints.clone()).collect();
     let mut markdown = format!("Guest: {}\n\n{}", guest.name, density_table(&cases));
