@@ -6,8 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{
     Connection as _, Row as _, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
+    query::Query,
     sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
     },
 };
 use tokio::time::timeout;
@@ -84,6 +86,18 @@ impl Database {
         let readers =
             lasting(readers.max(1)).connect_with(options.pragma("query_only", "ON")).await?;
         Ok(Self { writer, readers })
+    }
+
+    /// Makes a change of one statement, and says how many rows that changed. When this returns, it
+    /// survives a power cut.
+    pub(crate) async fn change(
+        &self,
+        statement: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let changed = statement.execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(changed)
     }
 
     /// Begins a transaction that may write, from its first statement on. Dropping it

@@ -189,15 +189,8 @@ impl Store {
     ///
     /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database).
     pub async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {
-        let mut tx = self.inner.main.begin().await?;
-        let deleted = sqlx::query("DELETE FROM functions WHERE tenant = $1 AND name = $2")
-            .bind(tenant)
-            .bind(name)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
-        tx.commit().await?;
-        Ok(deleted > 0)
+        let delete = sqlx::query("DELETE FROM functions WHERE tenant = $1 AND name = $2");
+        Ok(self.inner.main.change(delete.bind(tenant).bind(name)).await? > 0)
     }
 }
 

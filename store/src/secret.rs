@@ -144,15 +144,8 @@ impl Store {
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
     pub async fn delete_secret(&self, tenant: &str, name: &str) -> Result<bool> {
-        let mut tx = self.inner.main.begin().await?;
-        let found = sqlx::query("DELETE FROM secrets WHERE tenant = $1 AND name = $2")
-            .bind(tenant)
-            .bind(name)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
-        tx.commit().await?;
-        Ok(found > 0)
+        let delete = sqlx::query("DELETE FROM secrets WHERE tenant = $1 AND name = $2");
+        Ok(self.inner.main.change(delete.bind(tenant).bind(name)).await? > 0)
     }
 }
 

@@ -80,8 +80,7 @@ impl Store {
     /// [`Error::Conflict`] when there is a token of this id; [`Error::Busy`],
     /// [`Error::NoSpace`], [`Error::Database`].
     pub async fn add_token(&self, token: NewToken) -> Result<()> {
-        let mut tx = self.inner.main.begin().await?;
-        let added = sqlx::query(
+        let add = sqlx::query(
             "INSERT INTO tokens (id, name, hash, scopes, created_ms, expires_ms)
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         )
@@ -90,12 +89,11 @@ impl Store {
         .bind(token.hash.as_slice())
         .bind(to_json(&token.scopes))
         .bind(token.created_ms)
-        .bind(token.expires_ms)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        tx.commit().await?;
-        if added == 0 { Err(Error::Conflict) } else { Ok(()) }
+        .bind(token.expires_ms);
+        match self.inner.main.change(add).await? {
+            0 => Err(Error::Conflict),
+            _ => Ok(()),
+        }
     }
 
     /// The token of this id, be it valid, expired or revoked.
@@ -134,16 +132,9 @@ impl Store {
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
     pub async fn revoke_token(&self, id: &str, now_ms: i64) -> Result<bool> {
-        let mut tx = self.inner.main.begin().await?;
-        let found =
-            sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2")
-                .bind(now_ms)
-                .bind(id)
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-        tx.commit().await?;
-        Ok(found > 0)
+        let revoke =
+            sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2");
+        Ok(self.inner.main.change(revoke.bind(now_ms).bind(id)).await? > 0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The client of the control plane: where it is, who we are, and what its errors look like.
 
-use std::{fmt, fs, io, path::PathBuf, time::Duration};
+use std::{fmt, fs, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header, request};
@@ -12,7 +12,7 @@ use super::{
     api::{Next, Problem, plain},
     failure::Failure,
     http::{self as transport, Body, Plane},
-    output::{self, Output},
+    output::{self, Output, print_line, printable},
     tls::Trust,
 };
 
@@ -132,6 +132,15 @@ impl Answer {
             Failure::failed(format!("the answer is not what the API promises: {error}"))
                 .note("hint: is --server really a Mayfly control plane, and of this version?")
         })
+    }
+
+    /// Says what was done, or prints the body where programs read.
+    pub(super) fn done(&self, output: Output, what: &str, name: &str) -> Result<ExitCode, Failure> {
+        match output {
+            Output::Json => self.print_json()?,
+            Output::Text => print_line(&format!("{what} {}", printable(name)))?,
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Prints the body as it came.

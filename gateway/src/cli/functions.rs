@@ -133,11 +133,7 @@ impl Delete {
             return Err(Failure::failed("nothing was deleted"));
         }
         let answer = client.delete(&format!("/v1/functions/{}", escape(&self.name))).await?;
-        match self.remote.output {
-            Output::Json => answer.print_json()?,
-            Output::Text => print_line(&format!("deleted {}", printable(&self.name)))?,
-        }
-        Ok(ExitCode::SUCCESS)
+        answer.done(self.remote.output, "deleted", &self.name)
     }
 }
 

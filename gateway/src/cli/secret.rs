@@ -12,7 +12,7 @@ use super::{
     client::{Client, Remote},
     failure::Failure,
     http::escape,
-    output::{Output, print, print_line, printable, table},
+    output::{Output, print, table},
 };
 
 /// No value that the API takes comes near it.
@@ -71,11 +71,7 @@ impl Set {
         let value = read_value()?;
         let secret = json!({ "value": value, "hosts": self.hosts });
         let answer = client.put_json(&path(&self.name), &secret).await?;
-        match self.remote.output {
-            Output::Json => answer.print_json()?,
-            Output::Text => print_line(&format!("stored {}", printable(&self.name)))?,
-        }
-        Ok(ExitCode::SUCCESS)
+        answer.done(self.remote.output, "stored", &self.name)
     }
 }
 
@@ -101,11 +97,7 @@ impl List {
 impl Delete {
     async fn run(self) -> Result<ExitCode, Failure> {
         let answer = Client::new(&self.remote)?.delete(&path(&self.name)).await?;
-        match self.remote.output {
-            Output::Json => answer.print_json()?,
-            Output::Text => print_line(&format!("deleted {}", printable(&self.name)))?,
-        }
-        Ok(ExitCode::SUCCESS)
+        answer.done(self.remote.output, "deleted", &self.name)
     }
 }
 

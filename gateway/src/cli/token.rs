@@ -124,11 +124,7 @@ impl Revoke {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         let answer = client.delete(&format!("/v1/tokens/{}", escape(&self.id))).await?;
-        match self.remote.output {
-            Output::Json => answer.print_json()?,
-            Output::Text => print_line(&format!("revoked {}", printable(&self.id)))?,
-        }
-        Ok(ExitCode::SUCCESS)
+        answer.done(self.remote.output, "revoked", &self.id)
     }
 }
 

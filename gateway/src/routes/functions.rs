@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Document, Functions, Path,
-    view::{FunctionView, Page, SettingsView, next_cursor},
+    view::{FunctionView, Page, SettingsView, gone, next_cursor},
 };
 use crate::{
     deploy::{Condition, Deployed, TENANT, UploadHead, entity_tag},
@@ -243,11 +243,8 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let name = parse(&name)?;
-    if functions.deployer.delete(name.clone(), Condition::parse(&headers)).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Problem::function_not_found(name.as_str()))
-    }
+    let deleted = functions.deployer.delete(name.clone(), Condition::parse(&headers)).await?;
+    gone(deleted, || Problem::function_not_found(name.as_str()))
 }
 
 /// Gives an artifact's bytes back.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use store::Secret;
 use utoipa::ToSchema;
 
-use super::{Document, Path, view::rfc3339};
+use super::{
+    Document, Path,
+    view::{gone, rfc3339},
+};
 use crate::{problem::Problem, secrets::Secrets};
 
 /// A secret to be stored.
@@ -112,9 +115,5 @@ pub(super) async fn delete(
     State(secrets): State<Secrets>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    if secrets.delete(&name).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Problem::secret_not_found(&name))
-    }
+    gone(secrets.delete(&name).await?, || Problem::secret_not_found(&name))
 }

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use store::Store;
 use utoipa::ToSchema;
 
-use super::{Document, Path, view::rfc3339};
+use super::{
+    Document, Path,
+    view::{gone, rfc3339},
+};
 use crate::{
     deploy::now_ms,
     problem::Problem,
@@ -131,9 +134,5 @@ pub(super) async fn revoke(
     State(store): State<Store>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    if store.revoke_token(&id, now_ms()).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Problem::token_not_found(&id))
-    }
+    gone(store.revoke_token(&id, now_ms()).await?, || Problem::token_not_found(&id))
 }

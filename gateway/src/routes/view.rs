@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
 use runtime_pool::{Snapshot, State};
 use serde::{Deserialize, Serialize};
 use store::{ActiveFunction, Revision, Settings};
@@ -11,7 +12,10 @@ use super::{
     Functions,
     warm_view::{InstancesView, IsolationView, WindowView},
 };
-use crate::catalog::{Catalog, OTHER, effective_isolation};
+use crate::{
+    catalog::{Catalog, OTHER, effective_isolation},
+    problem::Problem,
+};
 
 /// Entries on a page when none are asked for, and at most.
 const PAGE: u32 = 100;
@@ -375,4 +379,12 @@ impl LimitsView {
 /// A moment as text; the beginning of time for what no calendar knows.
 pub(super) fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
+}
+
+/// The answer to a deletion, if there was something to delete.
+pub(super) fn gone(
+    was_there: bool,
+    absent: impl FnOnce() -> Problem,
+) -> Result<StatusCode, Problem> {
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(absent()) }
 }
