@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::{
-    client::Http2,
+    client::{Http2, eventually},
     hostile_clients::{assert_problem, said},
     test_gateway::TestGateway,
 };
@@ -69,6 +69,12 @@ async fn h12_heads_and_targets_have_limits() {
         assert_problem(&said, status, slug, slug);
         assert!(said.contains(setting), "{said}");
     }
+    let ended = r#"mayfly_connections_ended_total{plane="data",reason="malformed-request"} 4"#;
+    let counted = async || {
+        let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+        metrics.text().contains(ended).then_some(())
+    };
+    eventually("all four are counted", counted).await;
     let fits = format!("{get}connection: close\r\nx: {:x<60000}\r\n\r\n", "");
     assert!(said(gateway.data(), fits.as_bytes()).await.starts_with("HTTP/1.1 200 OK\r\n"));
     let connection = Http2::open(gateway.data()).await;

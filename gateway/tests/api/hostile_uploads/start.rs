@@ -33,14 +33,15 @@ async fn u12_a_start_that_loops_or_traps_is_refused_at_the_deploy_and_delays_nob
 #[tokio::test]
 async fn u10_what_does_not_fit_into_a_slot_is_refused_at_the_deploy() {
     let gateway = TestGateway::with(&["ceilings.memory_bytes=128MiB"]).await;
-    for (has, slug) in [
+    for (has, setting) in [
         // 160 MiB at once.
-        ("(memory 2560)", "artifact-limit"),
-        ("(table 1000000 funcref)", "artifact-limit"),
+        ("(memory 2560)", "ceilings.memory_bytes"),
+        ("(table 1000000 funcref)", "guests.table_elements"),
     ] {
         let text = format!(r#"(module {has} (func (export "_start")))"#);
         let refused = gateway.put("big", wat::parse_str(text).unwrap()).send().await;
-        assert_eq!(refused.problem(), (422, slug), "{has}: {refused:?}");
+        assert_eq!(refused.problem(), (422, "artifact-limit"), "{has}: {refused:?}");
+        assert!(refused.detail().contains(setting), "{has}: {refused:?}");
     }
     assert_eq!(gateway.show("big").await.status(), 404);
 }
