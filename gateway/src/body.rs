@@ -9,11 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use runtime_pool::{BodyError, ResponseBody};
 use tokio::time::{self, Instant, Sleep};
 
-use crate::{config::ServerSection, middleware::Place};
+use crate::{config::ServerSection, middleware::Place, server::Received};
 
 /// A response's body, with what must be held until it has ended or was dropped.
 #[derive(Debug)]
@@ -113,7 +112,7 @@ impl Pace {
 /// A client's body that may not be longer, or slower, than it may be.
 #[derive(Debug)]
 pub(crate) struct BoundedBody {
-    body: Incoming,
+    body: Received,
     max: u64,
     left: u64,
     pace: Pace,
@@ -131,7 +130,7 @@ struct Waiting {
 }
 
 impl BoundedBody {
-    pub(crate) fn new(body: Incoming, max: u64, pace: Pace, troubles: Troubles) -> Self {
+    pub(crate) fn new(body: Received, max: u64, pace: Pace, troubles: Troubles) -> Self {
         Self { body, max, left: max, pace, waited: Duration::ZERO, waiting: None, troubles }
     }
 

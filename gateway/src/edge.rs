@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use runtime_pool::{Caller, RequestBody, Trail};
 use subtle::ConstantTimeEq as _;
 
@@ -18,6 +17,7 @@ use crate::{
     problem::{OUTCOME, Problem, REQUEST_ID},
     refusals::{Refusals, id_header},
     route_table,
+    server::Received,
     server_timing::{self, SERVER_TIMING},
     strict,
 };
@@ -63,7 +63,7 @@ impl Edge {
     /// Answers one request that came from `origin`.
     pub(crate) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<Received>,
         origin: &Origin,
         invocation: u128,
     ) -> Response<EdgeBody> {
@@ -82,7 +82,7 @@ impl Edge {
 
     async fn serve(
         &self,
-        request: Request<Incoming>,
+        request: Request<Received>,
         origin: &Origin,
         invocation: u128,
     ) -> Result<Response<EdgeBody>, Problem> {
@@ -131,7 +131,7 @@ impl Edge {
     /// that says it is too long is not even begun.
     fn admit(
         &self,
-        body: Incoming,
+        body: Received,
         headers: &HeaderMap,
         target: &Active,
     ) -> Result<(RequestBody, Option<Troubles>), Problem> {

@@ -11,10 +11,7 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn_with_state};
 use http::{Request, Response};
 use http_body::Body as _;
-use hyper::{
-    body::Incoming,
-    service::{Service, service_fn},
-};
+use hyper::service::{Service, service_fn};
 use prometheus::{IntCounterVec, Opts, Registry};
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -28,7 +25,7 @@ use crate::{
     pressure::Pressure,
     problem::Problem,
     refusals::{Names, Refusals},
-    server::Peer,
+    server::{Peer, Received},
     strict,
 };
 
@@ -63,7 +60,7 @@ impl DataPlane {
         self: &Arc<Self>,
         peer: Peer,
     ) -> impl Service<
-        Request<Incoming>,
+        Request<Received>,
         Response = Response<EdgeBody>,
         Error = Infallible,
         Future: Send,
@@ -87,7 +84,7 @@ impl Connection {
     /// Answers one request. Few layers and our own, because each request pays for each.
     async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Received>,
     ) -> Result<Response<EdgeBody>, Infallible> {
         let DataPlane { edge, in_flight, pressure, refusals } = &*self.plane;
         let invocation = self.names.next();
@@ -123,12 +120,12 @@ impl ControlConnection {
     }
 }
 
-impl Service<Request<Incoming>> for ControlConnection {
+impl Service<Request<Received>> for ControlConnection {
     type Response = axum::response::Response;
     type Error = Infallible;
     type Future = <Router as tower::Service<Request<axum::body::Body>>>::Future;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Received>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(self.peer);
         // Before the routes are looked at, so that they and the permissions go by the same path.

@@ -23,7 +23,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, service::Service};
+use hyper::service::Service;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -34,6 +34,7 @@ use self::{connection::Accepted, connection::Connections, metrics::End};
 use crate::{config::ServerSection, forwarded::TrustedProxies};
 
 pub(crate) use self::{
+    answering::Received,
     framing::Refused,
     metrics::ConnectionMetrics,
     tls::{LOOK as TLS_LOOK, Tls, TlsFiles},
@@ -116,7 +117,7 @@ impl Server {
     pub(crate) async fn run<M, S, B>(self, service: M, mut stop: watch::Receiver<bool>)
     where
         M: Fn(Peer) -> S + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S: Service<Request<Received>, Response = Response<B>> + Send + Unpin + 'static,
         S::Future: Send,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         B: Body + Send + 'static,

@@ -151,24 +151,41 @@ impl Activity {
         }
     }
 
-    /// Returns when the connection has done nothing useful for too long.
-    pub(super) async fn over(&self, spoken: Spoken, patience: &Patience) -> End {
+    /// How much is left of `rest`, the time after which a connection rests that has nothing to do.
+    fn restless(&self, rest: Duration) -> Duration {
+        let quiet_since = self.quiet_since.load(Relaxed);
+        let at_work = self.in_flight.load(Relaxed) > 0 || self.blocked_since.load(Relaxed) > 0;
+        if quiet_since == 0 || at_work || self.head_since.load(Relaxed) > 0 {
+            return rest;
+        }
+        rest.saturating_sub(Duration::from_millis(self.now().saturating_sub(quiet_since)))
+    }
+
+    /// `Err` when the connection has done nothing useful for too long. `Ok` when it may rest,
+    /// because there was no request and nothing of one for as long as `rest` says.
+    pub(super) async fn over(
+        &self,
+        spoken: Spoken,
+        patience: &Patience,
+        rest: Option<Duration>,
+    ) -> Result<(), End> {
         // Three generations are at least as long as a client may take nothing.
         let generation = patience.stall / 2;
         let mut next = time::Instant::now() + generation;
         loop {
-            let left = match self.patience(spoken, patience) {
-                Ok(left) => left,
-                Err(end) => return end,
-            };
+            let left = self.patience(spoken, patience)?;
+            let restless = rest.map_or(Duration::MAX, |rest| self.restless(rest));
+            if restless.is_zero() {
+                return Ok(());
+            }
             // A connection may become slow right after it was looked at: never sleep for longer
             // than the shortest of its times.
-            let sleep = left.min(patience.head).min(generation).max(PAUSE);
+            let sleep = left.min(patience.head).min(generation).min(restless).max(PAUSE);
             time::sleep(sleep).await;
             if time::Instant::now() >= next {
                 next += generation;
                 if self.age() {
-                    return End::Stalled;
+                    return Err(End::Stalled);
                 }
             }
         }
@@ -262,6 +279,25 @@ mod tests {
         assert!(patience(&activity, Spoken::Http2).unwrap() > 70);
         activity.head_waits(false);
         assert!(patience(&activity, Spoken::Http1).unwrap() > 70);
+    }
+
+    #[test]
+    fn who_has_had_an_answer_and_asks_for_nothing_more_rests() {
+        let rest = Duration::from_secs(2);
+        let activity = aged(20);
+        assert_eq!(activity.restless(rest), rest, "it has not asked for anything yet");
+        let request = activity.begin();
+        activity.quiet_since.store(1, Relaxed);
+        assert_eq!(activity.restless(rest), rest, "one request is answered and one is not");
+        drop(request);
+        assert!(activity.restless(rest) > Duration::from_secs(1));
+        activity.quiet_since.store(1, Relaxed);
+        assert_eq!(activity.restless(rest), Duration::ZERO);
+        activity.head_waits(true);
+        assert_eq!(activity.restless(rest), rest, "another request begins");
+        activity.head_waits(false);
+        activity.writes(false);
+        assert_eq!(activity.restless(rest), rest, "the last answer is not on its way");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
@@ -29,7 +30,7 @@ pub(super) struct Answering<S> {
 
 impl<S, B> Service<Request<Incoming>> for Answering<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>>,
+    S: Service<Request<Received>, Response = Response<B>>,
     B: Body,
 {
     type Response = Response<Answered<B>>;
@@ -46,7 +47,39 @@ where
         // HTTP/2 has a frame of its own for this, which is sent when the drain begins.
         let leaving = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.leaving));
         let in_flight = Some(in_flight);
+        let request = request.map(|body| {
+            let reading = (!body.is_end_stream()).then(|| self.activity.begin());
+            Received { body, _reading: reading }
+        });
         AnsweringFuture { answer: self.inner.call(request), in_flight, leaving }
+    }
+}
+
+/// The body of a request. Whoever reads it keeps the connection at work, even if the answer has
+/// long been sent.
+#[derive(Debug)]
+pub(crate) struct Received {
+    body: Incoming,
+    _reading: Option<InFlight>,
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

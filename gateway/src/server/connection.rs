@@ -1,11 +1,14 @@
 //! One connection from the accept to its end.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{
-    body::Incoming,
     server::conn::{http1, http2},
     service::Service,
 };
@@ -19,9 +22,10 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{self, Instant},
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
-    End, Listening, Peer,
+    End, Listening, Peer, Received, Tls,
     activity::{Activity, Patience, Spoken},
     answering::Answering,
     control_frames::PREFACE,
@@ -46,6 +50,9 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long an idle HTTP/2 client gets to take leave.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Without a request for so long, a connection gives back what it needs for one. Longer than a
+/// client that is at work takes between two.
+const REST: Duration = Duration::from_secs(2);
 /// More than the longest head that gets through, so that the library never refuses one.
 const HEAD_ROOM: usize = 1 << 10;
 
@@ -73,7 +80,7 @@ pub(super) struct Connections<M> {
 impl<M, S, B> Connections<M>
 where
     M: Fn(Peer) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S: Service<Request<Received>, Response = Response<B>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,
@@ -171,23 +178,35 @@ where
                 () = hurry => return Ok(()),
             };
             let Some(spoken) = spoken else { return Ok(()) };
-            // Apart, so that a connection which says nothing holds nothing.
-            return Box::pin(self.http(stream, spoken, peer, at)).await;
+            return self.http(stream, spoken, peer, at).await;
         };
-        let handshake = self.handshakes.try_acquire().map_err(|_| End::TlsHandshakes)?;
+        // Apart, so that a connection without it has no room for it.
+        Box::pin(async {
+            let stream = tokio::select! {
+                stream = self.handshake(tls, stream, peer, at) => stream?,
+                () = hurry => return Ok(()),
+            };
+            let chosen = stream.get_ref().1.alpn_protocol();
+            let spoken = if chosen == Some(tls::HTTP2) { Spoken::Http2 } else { Spoken::Http1 };
+            self.http(stream, spoken, peer, at).await
+        })
+        .await
+    }
+
+    async fn handshake(
+        &self,
+        tls: &Tls,
+        stream: TcpStream,
+        peer: Peer,
+        at: Instant,
+    ) -> Result<TlsStream<TcpStream>, End> {
+        let _handshake = self.handshakes.try_acquire().map_err(|_| End::TlsHandshakes)?;
         let patience = Duration::from_millis(self.listening.config.tls_handshake_timeout_ms);
-        let stream = tokio::select! {
-            stream = time::timeout_at(at + patience, tls.acceptor().accept(stream)) => stream,
-            () = hurry => return Ok(()),
-        };
-        drop(handshake);
-        let stream = stream.map_err(|_| End::TlsTimeout)?.map_err(|error| {
-            tracing::debug!(%addr, %error, "a TLS handshake failed");
+        let stream = time::timeout_at(at + patience, tls.acceptor().accept(stream)).await;
+        stream.map_err(|_| End::TlsTimeout)?.map_err(|error| {
+            tracing::debug!(peer = %peer.addr, %error, "a TLS handshake failed");
             End::TlsFailed
-        })?;
-        let chosen = stream.get_ref().1.alpn_protocol();
-        let spoken = if chosen == Some(tls::HTTP2) { Spoken::Http2 } else { Spoken::Http1 };
-        Box::pin(self.http(stream, spoken, peer, at)).await
+        })
     }
 
     /// A connection whose protocol is known.
@@ -201,19 +220,11 @@ where
             activity: Arc::clone(&activity),
             leaving: Arc::clone(&self.listening.leaving),
         };
-        let noted = Arc::clone(&activity);
+        // Apart, so that a connection which says nothing holds nothing, and no other has room for
+        // the protocol that it does not speak.
         let result = match spoken {
-            Spoken::Http1 => {
-                let wire = TokioIo::new(Wire::http1(stream, noted, self.head));
-                let connection = self.http1.serve_connection(wire, service);
-                self.drive(connection, spoken, &activity).await
-            }
-            Spoken::Http2 => {
-                let frames = self.listening.config.control_frames_per_s;
-                let wire = TokioIo::new(Wire::http2(stream, noted, frames));
-                let connection = self.http2.serve_connection(wire, service);
-                self.drive(connection, spoken, &activity).await
-            }
+            Spoken::Http1 => Box::pin(self.http1(stream, service, &activity)).await,
+            Spoken::Http2 => Box::pin(self.http2(stream, service, &activity)).await,
         };
         // What a client does to its connection is its own business.
         if let Err(error) = result {
@@ -222,37 +233,110 @@ where
         activity.ended().map_or(Ok(()), Err)
     }
 
-    /// Drives a connection to its end.
-    async fn drive<C: GracefulConnection>(
+    async fn http1<T>(
         &self,
-        connection: C,
-        spoken: Spoken,
-        activity: &Activity,
-    ) -> Result<(), C::Error> {
-        let mut connection = pin!(connection);
-        let mut over = pin!(activity.over(spoken, &self.patience));
-        let mut stop = self.stop.clone();
-        let end = tokio::select! {
-            biased;
-            result = connection.as_mut() => return result,
-            end = &mut over => end,
-            () = stopped(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    result = connection.as_mut() => return result,
-                    end = &mut over => end,
-                }
+        stream: T,
+        mut service: Answering<S>,
+        activity: &Arc<Activity>,
+    ) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut wire = Wire::http1(stream, Arc::clone(activity), self.head);
+        loop {
+            let mut connection = self.http1.serve_connection(TokioIo::new(wire), service);
+            let driven = self.drive(Pin::new(&mut connection), Spoken::Http1, activity, Some(REST));
+            if driven.await? == Driven::ToItsEnd {
+                return Ok(());
             }
-        };
-        activity.end(end);
-        if end == End::Idle && spoken == Spoken::Http2 {
+            // All that was asked for is answered. The library's buffers are most of what a
+            // connection costs, and others can have them while there is nothing to be read.
+            let parts = connection.into_parts();
+            (wire, service) = (parts.io.into_inner(), parts.service);
+            wire.put_back(&parts.read_buf);
+            if wire.is_interrupted() || !self.rest(&mut wire, activity).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the next request on a connection that has given back what it does not need until
+    /// then. Whether there is one.
+    async fn rest<T: AsyncRead + Unpin>(&self, wire: &mut Wire<T>, activity: &Activity) -> bool {
+        let _resting = self.counted.resting();
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            something = wire.has_something() => something.unwrap_or(false),
+            over = activity.over(Spoken::Http1, &self.patience, None) => {
+                over.is_err_and(|end| {
+                    activity.end(end);
+                    false
+                })
+            }
+            () = stopped(&mut stop) => false,
+        }
+    }
+
+    async fn http2<T>(
+        &self,
+        stream: T,
+        service: Answering<S>,
+        activity: &Arc<Activity>,
+    ) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let frames = self.listening.config.control_frames_per_s;
+        let wire = TokioIo::new(Wire::http2(stream, Arc::clone(activity), frames));
+        let mut connection = pin!(self.http2.serve_connection(wire, service));
+        let driven = self.drive(connection.as_mut(), Spoken::Http2, activity, None).await;
+        if activity.ended() == Some(End::Idle) {
             // It may just be sending a request, and learns that nobody has looked at it.
             connection.as_mut().graceful_shutdown();
             let _ = time::timeout(FAREWELL, connection).await;
         }
-        Ok(())
+        driven.map(drop)
     }
+
+    /// Drives a connection until it ends, or until it may rest.
+    async fn drive<C: GracefulConnection>(
+        &self,
+        mut connection: Pin<&mut C>,
+        spoken: Spoken,
+        activity: &Activity,
+        rest: Option<Duration>,
+    ) -> Result<Driven, C::Error> {
+        let mut over = pin!(activity.over(spoken, &self.patience, rest));
+        let mut stop = self.stop.clone();
+        let over = tokio::select! {
+            biased;
+            result = connection.as_mut() => return result.map(|()| Driven::ToItsEnd),
+            over = &mut over => over,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    result = connection.as_mut() => return result.map(|()| Driven::ToItsEnd),
+                    over = &mut over => over,
+                }
+            }
+        };
+        Ok(match over {
+            Ok(()) => Driven::ToRest,
+            Err(end) => {
+                activity.end(end);
+                Driven::ToItsEnd
+            }
+        })
+    }
+}
+
+/// How far a connection was driven.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driven {
+    ToItsEnd,
+    ToRest,
 }
 
 fn http1(config: &ServerSection) -> http1::Builder {

@@ -69,6 +69,7 @@ impl End {
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionMetrics {
     open: IntGaugeVec,
+    resting: IntGaugeVec,
     ended: IntCounterVec,
     not_accepted: IntCounterVec,
 }
@@ -77,6 +78,7 @@ pub(crate) struct ConnectionMetrics {
 #[derive(Clone, Debug)]
 pub(super) struct Counted {
     open: IntGauge,
+    resting: IntGauge,
     ended: [IntCounter; End::ALL.len()],
     not_accepted: IntCounter,
 }
@@ -85,6 +87,13 @@ impl ConnectionMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let open = IntGaugeVec::new(
             Opts::new("mayfly_connections", "Connections that are open"),
+            &["plane"],
+        )?;
+        let resting = IntGaugeVec::new(
+            Opts::new(
+                "mayfly_connections_resting",
+                "Open connections that have given back what they need only while there are requests",
+            ),
             &["plane"],
         )?;
         let ended = IntCounterVec::new(
@@ -102,14 +111,16 @@ impl ConnectionMetrics {
             &["plane"],
         )?;
         registry.register(Box::new(open.clone()))?;
+        registry.register(Box::new(resting.clone()))?;
         registry.register(Box::new(ended.clone()))?;
         registry.register(Box::new(not_accepted.clone()))?;
-        Ok(Self { open, ended, not_accepted })
+        Ok(Self { open, resting, ended, not_accepted })
     }
 
     pub(super) fn of(&self, plane: &str) -> Counted {
         Counted {
             open: self.open.with_label_values(&[plane]),
+            resting: self.resting.with_label_values(&[plane]),
             ended: End::ALL.map(|end| self.ended.with_label_values(&[plane, end.as_str()])),
             not_accepted: self.not_accepted.with_label_values(&[plane]),
         }
@@ -127,6 +138,20 @@ impl Counted {
 
     pub(super) fn open(&self) -> &IntGauge {
         &self.open
+    }
+
+    /// Counts a connection among those that rest until this is dropped.
+    pub(super) fn resting(&self) -> Resting<'_> {
+        self.resting.inc();
+        Resting(&self.resting)
+    }
+}
+
+pub(super) struct Resting<'a>(&'a IntGauge);
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

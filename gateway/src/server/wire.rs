@@ -1,6 +1,7 @@
 //! A connection's bytes on their way to the protocol library: looked at before it sees them.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -30,7 +31,7 @@ pub(super) const REFUSED_METHOD: &str = "REFUSED";
 /// of it: closing at once would make its system throw the answer away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
-/// Bytes that are thrown away at once.
+/// Bytes that are taken at once to be thrown away or put back.
 const SCRATCH_BYTES: usize = 4 << 10;
 
 /// A stream whose bytes are looked at as they arrive.
@@ -70,6 +71,12 @@ impl<T> Wire<T> {
     fn new(stream: T, activity: Arc<Activity>, look: Look) -> Self {
         let ahead = Vec::new();
         Self { stream, activity, look, ahead, ahead_at: 0, deaf: false, broken: None, linger: None }
+    }
+
+    /// Nobody has looked at these, which were passed on.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.ahead.splice(..self.ahead_at, bytes.iter().copied());
+        self.ahead_at = 0;
     }
 
     /// Decides about the bytes of `buf` from `before` on, which have just arrived.
@@ -117,7 +124,7 @@ impl<T> Wire<T> {
     }
 
     /// Whether the client is in the middle of something that will not be read.
-    fn is_interrupted(&self) -> bool {
+    pub(super) fn is_interrupted(&self) -> bool {
         match &self.look {
             Look::Http1 { requests, .. } => self.deaf || !requests.between(),
             Look::Http2(_) => self.deaf,
@@ -126,6 +133,19 @@ impl<T> Wire<T> {
 }
 
 impl<T: AsyncRead + Unpin> Wire<T> {
+    /// Returns when there is something to read, and whether there is; else it was the end. Takes
+    /// no memory while nothing arrives.
+    pub(super) async fn has_something(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| {
+            let mut scratch = [0; SCRATCH_BYTES];
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+            self.put_back(buf.filled());
+            Poll::Ready(Ok(!buf.filled().is_empty()))
+        })
+        .await
+    }
+
     /// Takes what arrives and throws it away. Ready at the end of the stream.
     fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
         let mut scratch = [0; SCRATCH_BYTES];

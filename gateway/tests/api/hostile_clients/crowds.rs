@@ -4,10 +4,14 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::Duration,
+    time::{self, Duration},
 };
 
-use crate::{client::Connection, hostile_clients::until_closed, test_gateway::TestGateway};
+use crate::{
+    client::{Connection, PATIENCE, eventually},
+    hostile_clients::{assert_problem, until_closed},
+    test_gateway::TestGateway,
+};
 
 /// Seconds of CPU time that the gateway has used.
 fn cpu_seconds(gateway: &TestGateway) -> f64 {
@@ -19,12 +23,13 @@ fn cpu_seconds(gateway: &TestGateway) -> f64 {
 
 #[tokio::test]
 async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
-    // What a connection takes that has said nothing, and one that has been answered: then the
-    // protocol library holds its two buffers of 8 KiB.
-    const SILENT: u64 = 24 << 10;
-    const ANSWERED: u64 = 48 << 10;
-    let half: usize = if std::env::var_os("MAYFLY_LONG").is_some() { 5_000 } else { 500 };
-    let cap = format!("server.connections={}", 2 * half + 1);
+    // What a connection takes that has said nothing, and one that has just been answered. When
+    // those rest, what they have given back is there for others: what is left is what they cost.
+    const SILENT: u64 = 4 << 10;
+    const ANSWERED: u64 = 24 << 10;
+    const AFTER_OTHERS: u64 = 12 << 10;
+    let third: usize = if std::env::var_os("MAYFLY_LONG").is_some() { 3_000 } else { 500 };
+    let cap = format!("server.connections={}", 3 * third + 1);
     let settings = [
         &cap,
         "server.connections_per_address=0",
@@ -41,10 +46,10 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
     let mut first = Connection::open(gateway.data()).await;
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);
     let mut idle = Vec::new();
-    let mut each = Vec::new();
-    for (count, said) in [(half, ""), (2 * half, "GET / HTTP/1.1\r\nhost: a\r\n\r\n")] {
+    let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    for (said, most) in [("", SILENT), (get, ANSWERED), (get, AFTER_OTHERS)] {
         let before = gateway.resident_bytes();
-        while idle.len() < count {
+        for _ in 0..third {
             let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
             socket.write_all(said.as_bytes()).await.unwrap();
             if !said.is_empty() {
@@ -53,10 +58,13 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
             }
             idle.push(socket);
         }
-        gateway.metric_becomes("mayfly_connections", (count + 2) as f64).await;
-        each.push(gateway.resident_bytes().saturating_sub(before) / half as u64);
+        gateway.metric_becomes("mayfly_connections", (idle.len() + 2) as f64).await;
+        let each = gateway.resident_bytes().saturating_sub(before) / third as u64;
+        assert!(each <= most, "{each} bytes for each connection instead of {most}");
+        // All but those that have said nothing.
+        let resting = 1 + idle.len() - third;
+        gateway.metric_becomes("mayfly_connections_resting", resting as f64).await;
     }
-    assert!(each[0] <= SILENT && each[1] <= ANSWERED, "{each:?} bytes for each connection");
 
     let mut refused = TcpStream::connect(gateway.data()).await.unwrap();
     assert_eq!(until_closed(&mut refused).await, "");
@@ -64,6 +72,81 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
     let counted = r#"mayfly_connections_ended_total{plane="data",reason="connections"} 1"#;
     assert!(metrics.text().contains(counted));
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);
+}
+
+/// Two sockets whose connections rest after a request each.
+async fn resting(gateway: &TestGateway) -> [TcpStream; 2] {
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        socket.write_all(b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(until(&mut socket, "hello from c\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        sockets.push(socket);
+    }
+    gateway.metric_becomes("mayfly_connections_resting", 2.0).await;
+    sockets.try_into().unwrap()
+}
+
+/// What is said until this was.
+async fn until(socket: &mut TcpStream, last: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(last) {
+        let mut piece = [0; 1_000];
+        let bytes = time::timeout(PATIENCE, socket.read(&mut piece)).await.unwrap().unwrap();
+        assert!(bytes > 0, "it ended after {said}");
+        said.push_str(std::str::from_utf8(&piece[..bytes]).unwrap());
+    }
+    said
+}
+
+#[tokio::test]
+async fn h04_who_has_rested_is_served_as_before() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    gateway.deploy("echo").await;
+    let [mut one, mut other] = resting(&gateway).await;
+    // Two at once, the second with a body that comes in pieces, and the beginning of a third.
+    let start = "GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n\
+                 POST /f/echo/ HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc";
+    one.write_all(start.as_bytes()).await.unwrap();
+    assert!(until(&mut one, "abc").await.contains("hello from c\n"));
+    one.write_all(b"defGE").await.unwrap();
+    until(&mut one, "def").await;
+    one.write_all(b"T /f/c-hello/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert!(until_closed(&mut one).await.ends_with("hello from c\n"));
+    // A request in pieces of a byte, which is refused.
+    for byte in b"GET /f/c-hello/ HTTP/1.1\nhost: a\r\n\r\n" {
+        other.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_problem(&until_closed(&mut other).await, 400, "malformed-request", "a bare LF");
+    gateway.metric_becomes("mayfly_connections_resting", 0.0).await;
+}
+
+#[tokio::test]
+async fn h04_who_rests_is_subject_to_the_same_times() {
+    let timeouts = ["server.header_timeout_ms=1000", "server.idle_timeout_ms=4000"];
+    let mut gateway = TestGateway::with(&timeouts).await;
+    gateway.deploy("c-hello").await;
+    let [mut silent, mut slow] = resting(&gateway).await;
+    slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(
+        (until_closed(&mut slow).await, until_closed(&mut silent).await),
+        Default::default()
+    );
+    for reason in ["header-timeout", "idle-timeout"] {
+        eventually(reason, async || {
+            let labels = [("plane", "data"), ("reason", reason)];
+            let ended = gateway.metric_with("mayfly_connections_ended_total", &labels).await;
+            (ended == 1.0).then_some(())
+        })
+        .await;
+    }
+    // Nobody waits for them at the end.
+    let _resting = resting(&gateway).await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    assert!(!gateway.log().contains("connections were cut"));
 }
 
 #[tokio::test]
