@@ -5,6 +5,7 @@ mod conformance;
 mod crowds;
 mod floods;
 pub(crate) mod frames;
+mod fronts;
 mod proxies;
 mod slow;
 mod smuggling;

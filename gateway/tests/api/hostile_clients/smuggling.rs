@@ -8,7 +8,7 @@ use crate::{
 
 /// What follows `POST /f/echo/ HTTP/1.1`, or the whole request where it begins with `!`. Each ends
 /// with a request that whoever is smuggling wants to be seen as one of its own.
-const AMBIGUOUS: &[(&str, &str)] = &[
+pub(super) const AMBIGUOUS: &[(&str, &str)] = &[
     (
         "both framings",
         "host: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -132,7 +132,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
 /// What must never be seen as a request.
 const SMUGGLED: &str = "GET /f/c-hello/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 
-fn request(case: &str) -> String {
+pub(super) fn request(case: &str) -> String {
     match case.strip_prefix('!') {
         Some(whole) => format!("{whole}{SMUGGLED}"),
         None => format!("POST /f/echo/ HTTP/1.1\r\n{case}{SMUGGLED}"),
@@ -191,20 +191,22 @@ async fn h10_what_comes_before_is_answered_first_and_pieces_make_no_difference()
     assert_eq!(Connection::open(gateway.data()).await.get("/f/c-hello/").await.status(), 200);
 }
 
-/// Forms that look alike and are clear.
+/// Forms that look alike and are clear: fields and a body.
+pub(super) const CLEAR: [(&str, &str, &str); 7] = [
+    ("a tab before a length", "content-length:\t3 \r\n", "abc"),
+    ("a length with zeros before it", "Content-Length: 0003\r\n", "abc"),
+    ("capitals", "TRANSFER-ENCODING: CHUNKED\r\n", "3\r\nabc\r\n0\r\n\r\n"),
+    ("zeros before a size", "transfer-encoding: chunked\r\n", "003\r\nabc\r\n00\r\n\r\n"),
+    ("an extension", "transfer-encoding: chunked\r\n", "3;a=\"b\"\r\nabc\r\n0\r\n\r\n"),
+    ("a trailer", "transfer-encoding: chunked\r\n", "3\r\nabc\r\n0\r\nx: 1\r\n\r\n"),
+    ("bytes beyond ASCII", "x: \u{e9}\r\ncontent-length: 3\r\n", "abc"),
+];
+
 #[tokio::test]
 async fn h10_what_is_clear_is_served() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;
-    for (name, head, body) in [
-        ("a tab before a length", "content-length:\t3 \r\n", "abc"),
-        ("a length with zeros before it", "Content-Length: 0003\r\n", "abc"),
-        ("capitals", "TRANSFER-ENCODING: CHUNKED\r\n", "3\r\nabc\r\n0\r\n\r\n"),
-        ("zeros before a size", "transfer-encoding: chunked\r\n", "003\r\nabc\r\n00\r\n\r\n"),
-        ("an extension", "transfer-encoding: chunked\r\n", "3;a=\"b\"\r\nabc\r\n0\r\n\r\n"),
-        ("a trailer", "transfer-encoding: chunked\r\n", "3\r\nabc\r\n0\r\nx: 1\r\n\r\n"),
-        ("bytes beyond ASCII", "x: \u{e9}\r\ncontent-length: 3\r\n", "abc"),
-    ] {
+    for (name, head, body) in CLEAR {
         let request = format!(
             "\r\nPOST /f/echo/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{head}\r\n{body}"
         );
