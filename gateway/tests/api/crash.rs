@@ -26,6 +26,8 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+pub(crate) use self::strace::Strace;
+
 /// The compile workers of a gateway that have something to compile.
 pub(crate) fn workers(pid: u32) -> Vec<u32> {
     let is_at_work = |child: &u32| {

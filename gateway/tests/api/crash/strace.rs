@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::client::eventually;
 
 /// `strace` on a running process and all that it starts. Dropping it lets them go on as they were.
-pub(super) struct Strace {
+pub(crate) struct Strace {
     process: Child,
     dir: TempDir,
 }
@@ -20,7 +20,7 @@ pub(super) struct Strace {
 impl Strace {
     /// Attaches to a process. With a `path`, only calls about that very path, or a descriptor that
     /// was opened by it, are seen.
-    pub(super) async fn attach(pid: u32, what: &[&str], path: Option<&Path>) -> Self {
+    pub(crate) async fn attach(pid: u32, what: &[&str], path: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let said = fs::File::create(dir.path().join("said")).unwrap();
         let mut command = Command::new("strace");
@@ -47,7 +47,7 @@ impl Strace {
 
     /// Lets the process go, and returns what was seen: one line a call, in the order of their
     /// beginning.
-    pub(super) fn detach(mut self) -> Vec<String> {
+    pub(crate) fn detach(mut self) -> Vec<String> {
         self.end();
         let log = fs::read_to_string(self.dir.path().join("log")).unwrap();
         log.lines().map(str::to_owned).collect()

@@ -1,6 +1,9 @@
 //! Names, paths and headers of uploads.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use futures_util::{StreamExt as _, stream};
 use http::Method;
@@ -11,7 +14,7 @@ use proptest::{
 };
 
 use super::repetitions;
-use crate::{guests::guest, test_gateway::TestGateway};
+use crate::{crash::Strace, guests::guest, test_gateway::TestGateway};
 
 /// Every byte that a path may not hold, or that means something there, as a percent escape.
 fn escaped(name: &str) -> String {
@@ -87,6 +90,54 @@ async fn u13_no_hostile_name_is_a_function_or_a_path() {
     // The databases have files beside them that come and go.
     after.retain(|file| !file.to_str().unwrap().contains(".db-"));
     assert_eq!(after, [] as [PathBuf; 0]);
+}
+
+/// The paths in a line of `strace`, as far as they are quoted.
+fn paths(line: &str) -> impl Iterator<Item = &str> {
+    line.split('"').skip(1).step_by(2)
+}
+
+/// Whether a path below the data directory is of our own making: our words and hexadecimal names.
+fn is_ours(path: &str) -> bool {
+    path.split('/').all(|part| {
+        let (name, _) = part.split_once('.').unwrap_or((part, ""));
+        matches!(part, "" | "tmp" | "artifacts" | "code" | "admin.token" | "secrets.key" | "lock")
+            || matches!(name, "mayfly" | "logs")
+            || name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+#[tokio::test]
+async fn u13_no_hostile_name_is_a_path_that_the_system_is_asked_for() {
+    let gateway = TestGateway::start().await;
+    let wasm = bytes::Bytes::from(guest("c-hello"));
+    let names = hostile_names(1_000);
+    // All that take a path, but for starting the compiler; some are not on every machine.
+    let calls = "trace=?open,openat,?creat,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,\
+                 unlinkat,?link,linkat,symlinkat,?stat,newfstatat,statx,?access,faccessat,truncate";
+    let strace = Strace::attach(gateway.pid(), &[calls], None).await;
+    let uploads = names.iter().map(|name| gateway.put(&escaped(name), wasm.clone()).send());
+    stream::iter(uploads).buffer_unordered(16).for_each(async |_| ()).await;
+    // A good one shows that there is something to be seen.
+    assert_eq!(gateway.put("good-name", wasm).send().await.status(), 201);
+    let seen = strace.detach();
+    let data = gateway.data_dir();
+    let mut ours = 0;
+    for line in &seen {
+        for path in paths(line) {
+            if let Ok(path) = Path::new(path).strip_prefix(&data) {
+                assert!(is_ours(path.to_str().unwrap()), "{line}");
+                ours += 1;
+            } else {
+                let elsewhere = ["/proc/", "/sys/", "/dev/", "/etc/", "/lib", "/usr/"];
+                let known = elsewhere.iter().any(|start| path.starts_with(start));
+                // Or a directory that the data directory is in.
+                assert!(known || data.starts_with(path), "{line}");
+            }
+        }
+    }
+    assert!(ours > 3, "{seen:?}");
+    assert!(!seen.iter().any(|line| line.contains("good-name")));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::json;
 
 use super::{GUESTS, Served, Upstream, ask};
-use crate::{client::eventually, test_gateway::TestGateway};
+use crate::{client::eventually, guests::guest, test_gateway::TestGateway};
 
 #[tokio::test]
 async fn a_functions_connections_are_used_again_and_by_no_other_function() {
@@ -41,6 +41,29 @@ async fn a_connection_that_waits_is_closed_when_its_time_is_over() {
     ask(&gateway, "t-outbound", &format!("to={host}")).await;
     eventually("it is closed", async || (upstream.open() == 0).then_some(())).await;
     gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
+}
+
+#[tokio::test]
+async fn only_so_many_connections_wait_on_the_whole_node() {
+    let settings =
+        ["outbound.permit=127.0.0.1", "outbound.idle_ms=3600000", "outbound.idle_connections=2"];
+    let gateway = TestGateway::with(&settings).await;
+    let upstream = Upstream::echo().await;
+    let host = upstream.host();
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        let put = gateway.put(name, guest("t-outbound"));
+        let settings = json!({"outbound": [host]}).to_string();
+        assert_eq!(put.header("mayfly-settings", &settings).send().await.status(), 201);
+    }
+    for name in names.repeat(2) {
+        assert!(ask(&gateway, name, &format!("to={host}")).await.starts_with("1 x 203 "));
+        // One that finds no place is closed.
+        let two = async || (upstream.open() <= 2).then_some(());
+        eventually("no more than two wait", two).await;
+    }
+    // The first two functions used theirs again, the others began anew each time.
+    assert_eq!((upstream.open(), upstream.connections()), (2, 2 + 2 * 2));
 }
 
 #[tokio::test]
