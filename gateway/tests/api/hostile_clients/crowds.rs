@@ -27,7 +27,7 @@ async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused()
     // those rest, what they have given back is there for others: what is left is what they cost.
     const SILENT: u64 = 4 << 10;
     const ANSWERED: u64 = 24 << 10;
-    const AFTER_OTHERS: u64 = 12 << 10;
+    const AFTER_OTHERS: u64 = 18 << 10;
     let third: usize = if std::env::var_os("MAYFLY_LONG").is_some() { 3_000 } else { 500 };
     let cap = format!("server.connections={}", 3 * third + 1);
     let settings = [
