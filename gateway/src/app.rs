@@ -39,7 +39,7 @@ use crate::{
     renewal::Renewal,
     routes::{self, Functions},
     secrets::Secrets,
-    server::{ConnectionMetrics, Server},
+    server::{ConnectionMetrics, Orders, Server},
     systemd::{self, Sockets},
     telemetry,
     threads::Threads,
@@ -80,8 +80,8 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let signals = StopSignals::listen()?;
     let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let registry = telemetry::registry()?;
-    let (stop_data, data_stopped) = watch::channel(false);
-    let (stop_control, control_stopped) = watch::channel(false);
+    let (data_orders, data_obeys) = watch::channel(Orders::default());
+    let (control_orders, control_obeys) = watch::channel(Orders::default());
     let (ready, readiness) = watch::channel(false);
 
     let store = open_store(&config).await?;
@@ -105,7 +105,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store, &sandbox);
     let renewal = Renewal::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
     upkeep.spawn_on(renewal.run(), control);
-    let pressure = watch_pressure(&config, threads, &pool, &registry, &mut upkeep)?;
+    let pressure = watch_pressure(&config, threads, (&pool, &data_orders), &registry, &mut upkeep)?;
     let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, pressure, refusals));
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
     let functions = Functions {
@@ -124,10 +124,10 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let control_plane = routes::control_plane(functions, tokens, registry, readiness)?;
 
     let connection = move |peer| data_plane.connection(peer);
-    let data_task = data.spawn(data_server.run(connection, data_stopped));
+    let data_task = data.spawn(data_server.run(connection, data_obeys));
     let server = config.server.clone();
     let connection = move |peer| ControlConnection::new(&control_plane, &server, peer);
-    let control_task = control.spawn(control_server.run(connection, control_stopped));
+    let control_task = control.spawn(control_server.run(connection, control_obeys));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     let unready = Duration::from_millis(config.server.unready_ms);
@@ -139,7 +139,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     ready.send_replace(true);
     systemd::ready();
 
-    let planes = Planes::new(leaving, (stop_data, data_task), (stop_control, control_task));
+    let planes = Planes::new(leaving, (data_orders, data_task), (control_orders, control_task));
     until_stopped(signals, &ready, planes, unready).await?;
     // Who still writes lines has had the whole drain; what has arrived is kept.
     drop((upkeep, pool));
@@ -209,7 +209,7 @@ fn upkeep(
 fn watch_pressure(
     config: &Config,
     threads: &Threads,
-    pool: &Arc<Pool>,
+    (pool, orders): (&Arc<Pool>, &watch::Sender<Orders>),
     registry: &Registry,
     upkeep: &mut JoinSet<()>,
 ) -> anyhow::Result<Arc<Pressure>> {
@@ -217,7 +217,12 @@ fn watch_pressure(
     upkeep.spawn_on(Arc::clone(turns).watch(config.server.worker_count()), threads.data());
     let pressure = Arc::new(Pressure::new(Arc::clone(turns)));
     let (limit, metrics) = (config.server.memory_bytes, MemoryMetrics::register(registry)?);
-    let watch = memory::watch(limit, Arc::clone(&pressure), Arc::clone(pool), metrics);
+    let relief = memory::Relief {
+        pressure: Arc::clone(&pressure),
+        pool: Arc::clone(pool),
+        connections: orders.clone(),
+    };
+    let watch = memory::watch(limit, relief, metrics);
     upkeep.spawn_on(watch, threads.control());
     Ok(pressure)
 }

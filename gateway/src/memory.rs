@@ -4,13 +4,13 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use prometheus::{Gauge, Registry};
 use runtime_pool::Pool;
-use tokio::time;
+use tokio::{sync::watch, time};
 
-use crate::pressure::Pressure;
+use crate::{pressure::Pressure, server::Orders};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_millis(250);
-/// From this share on, what is only there to be quick leaves.
+/// From this share on, what is only there to be quick leaves, and connections are ended.
 const HIGH: f64 = 0.92;
 /// From this share on, requests are refused.
 const FULL: f64 = 0.95;
@@ -110,17 +110,20 @@ impl MemoryMetrics {
     }
 }
 
+/// What gives memory back, or takes no more.
+pub(crate) struct Relief {
+    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) pool: Arc<Pool>,
+    /// Those of the data plane.
+    pub(crate) connections: watch::Sender<Orders>,
+}
+
 /// Keeps the gateway from using up the memory it may have (`own` bytes; 0 for what the system
 /// says), until it is dropped.
-pub(crate) async fn watch(
-    own: u64,
-    pressure: Arc<Pressure>,
-    pool: Arc<Pool>,
-    metrics: MemoryMetrics,
-) {
+pub(crate) async fn watch(own: u64, relief: Relief, metrics: MemoryMetrics) {
     let limit = Limit::find(own);
     tracing::debug!(?limit, "memory is watched");
-    let mut full = false;
+    let (mut high, mut full) = (false, false);
     let mut ticks = time::interval(EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -128,16 +131,22 @@ pub(crate) async fn watch(
         let Some(usage) = limit.usage() else { continue };
         metrics.used.set(usage.used as f64);
         metrics.limit.set(usage.limit as f64);
-        if usage.share() >= HIGH {
-            pool.release_waiting();
+        let was = high;
+        high = usage.share() >= HIGH;
+        if high {
+            relief.pool.release_waiting();
+        }
+        // Once: whoever comes back meanwhile is not sent away again and again.
+        if high && !was {
+            Orders::dismiss(&relief.connections);
         }
         // Between the two it stays as it is, so that it does not flicker.
         let was = full;
-        full = usage.share() >= if full { HIGH } else { FULL };
+        full = if full { high } else { usage.share() >= FULL };
         if full != was {
             tracing::warn!(full, used = usage.used, limit = usage.limit, "memory");
         }
-        pressure.set_out_of_memory(full);
+        relief.pressure.set_out_of_memory(full);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     descriptors,
     forwarded::TrustedProxies,
-    server::{ConnectionMetrics, Listening, Server, Tls, TlsFiles},
+    server::{ConnectionMetrics, Listening, Orders, Server, Tls, TlsFiles},
     systemd::Sockets,
     threads::Threads,
 };
@@ -27,15 +27,15 @@ use crate::{
 /// Both planes while they serve: what stops each, and the task that ends when it has stopped.
 pub(crate) struct Planes {
     leaving: Arc<AtomicBool>,
-    data: (watch::Sender<bool>, JoinHandle<()>),
-    control: (watch::Sender<bool>, JoinHandle<()>),
+    data: (watch::Sender<Orders>, JoinHandle<()>),
+    control: (watch::Sender<Orders>, JoinHandle<()>),
 }
 
 impl Planes {
     pub(crate) fn new(
         leaving: Arc<AtomicBool>,
-        data: (watch::Sender<bool>, JoinHandle<()>),
-        control: (watch::Sender<bool>, JoinHandle<()>),
+        data: (watch::Sender<Orders>, JoinHandle<()>),
+        control: (watch::Sender<Orders>, JoinHandle<()>),
     ) -> Self {
         Self { leaving, data, control }
     }
@@ -46,8 +46,8 @@ impl Planes {
         time::sleep(pause).await;
         // The control plane answers throughout: probes see that we are not ready, and metrics
         // how far the drain is.
-        for (stop, task) in [self.data, self.control] {
-            stop.send_replace(true);
+        for (orders, task) in [self.data, self.control] {
+            Orders::stop(&orders);
             task.await?;
         }
         Ok(())

@@ -7,6 +7,7 @@ mod control_frames;
 #[doc(hidden)]
 pub mod framing;
 mod metrics;
+mod orders;
 mod places;
 mod proxy_header;
 mod requests;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     answering::Received,
     framing::Refused,
     metrics::ConnectionMetrics,
+    orders::Orders,
     tls::{LOOK as TLS_LOOK, Tls, TlsFiles},
 };
 
@@ -111,10 +113,10 @@ impl Server {
         format!("{scheme}://{}", self.addr)
     }
 
-    /// Serves until `stop` says so; then lets requests in flight end, for a bounded time.
+    /// Serves until it is told to stop; then lets requests in flight end, for a bounded time.
     ///
     /// `service` makes what answers the requests of one connection.
-    pub(crate) async fn run<M, S, B>(self, service: M, mut stop: watch::Receiver<bool>)
+    pub(crate) async fn run<M, S, B>(self, service: M, mut orders: watch::Receiver<Orders>)
     where
         M: Fn(Peer) -> S + Send + Sync + 'static,
         S: Service<Request<Received>, Response = Response<B>> + Send + Unpin + 'static,
@@ -125,12 +127,12 @@ impl Server {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let drain = Duration::from_millis(self.listening.config.drain_ms);
-        let connections = Arc::new(Connections::new(self.listening, service, stop.clone()));
+        let connections = Arc::new(Connections::new(self.listening, service, orders.clone()));
         let mut failing = Failing::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = stopped(&mut stop) => break,
+                () = Orders::stopped(&mut orders) => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -168,9 +170,4 @@ impl Failing {
             tracing::warn!(%error, "connections cannot be accepted");
         }
     }
-}
-
-/// Returns when the application stops; its sender lives until then.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
 }

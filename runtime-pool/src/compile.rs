@@ -113,13 +113,15 @@ impl Compiler {
         path: &Path,
         purpose: Purpose,
     ) -> Result<(Arc<NativeCode>, Tier), LoadError> {
-        match self.find_or_compile(key, path, purpose).await {
-            // What runs is not to suffer from a deploy of the same bytes that came first.
-            Err(LoadError::CompileRate { .. }) if purpose == Purpose::Run => {
-                self.find_or_compile(key, path, purpose).await
-            }
-            outcome => outcome,
-        }
+        let outcome = self.find_or_compile(key, path, purpose).await;
+        // Whoever came first may have failed for a reason that is not that of the others: a deploy
+        // for its quota, a call for the damaged file that a deploy of the same bytes mends.
+        let not_ours = match &outcome {
+            Err(LoadError::CompileRate { .. }) => purpose == Purpose::Run,
+            Err(LoadError::Damaged | LoadError::Missing) => purpose == Purpose::Deploy,
+            _ => false,
+        };
+        if not_ours { self.find_or_compile(key, path, purpose).await } else { outcome }
     }
 
     async fn find_or_compile(

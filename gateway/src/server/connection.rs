@@ -25,14 +25,14 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    End, Listening, Peer, Received, Tls,
+    End, Listening, Orders, Peer, Received, Tls,
     activity::{Activity, Patience, Spoken},
     answering::Answering,
     control_frames::PREFACE,
     framing::HeadLimits,
     metrics::Counted,
     places::{Place, Places},
-    proxy_header, stopped, tls,
+    proxy_header, tls,
     wire::Wire,
 };
 use crate::config::ServerSection;
@@ -74,7 +74,7 @@ pub(super) struct Connections<M> {
     patience: Patience,
     head: HeadLimits,
     handshakes: Semaphore,
-    stop: watch::Receiver<bool>,
+    orders: watch::Receiver<Orders>,
 }
 
 impl<M, S, B> Connections<M>
@@ -87,7 +87,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(listening: Listening, service: M, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(listening: Listening, service: M, orders: watch::Receiver<Orders>) -> Self {
         let config = &listening.config;
         let counted = listening.metrics.of(listening.plane);
         let per_address = config.connections_per_address_max();
@@ -109,7 +109,7 @@ where
             handshakes: Semaphore::new(config.tls_handshakes),
             service,
             listening,
-            stop,
+            orders,
         }
     }
 
@@ -167,9 +167,9 @@ where
             place.belongs_to(addr.ip())?;
         }
         let peer = Peer { addr, trusted, tls: self.listening.tls.is_some() };
-        let mut stop = self.stop.clone();
+        let mut orders = self.orders.clone();
         let hurry = async move {
-            stopped(&mut stop).await;
+            Orders::stopped(&mut orders).await;
             time::sleep(LAST_WORDS).await;
         };
         let Some(tls) = &self.listening.tls else {
@@ -264,7 +264,7 @@ where
     /// then. Whether there is one.
     async fn rest<T: AsyncRead + Unpin>(&self, wire: &mut Wire<T>, activity: &Activity) -> bool {
         let _resting = self.counted.resting();
-        let mut stop = self.stop.clone();
+        let mut orders = self.orders.clone();
         tokio::select! {
             biased;
             something = wire.has_something() => something.unwrap_or(false),
@@ -274,7 +274,7 @@ where
                     false
                 })
             }
-            () = stopped(&mut stop) => false,
+            () = Orders::dismissed(&mut orders) => false,
         }
     }
 
@@ -308,12 +308,12 @@ where
         rest: Option<Duration>,
     ) -> Result<Driven, C::Error> {
         let mut over = pin!(activity.over(spoken, &self.patience, rest));
-        let mut stop = self.stop.clone();
+        let mut orders = self.orders.clone();
         let over = tokio::select! {
             biased;
             result = connection.as_mut() => return result.map(|()| Driven::ToItsEnd),
             over = &mut over => over,
-            () = stopped(&mut stop) => {
+            () = Orders::dismissed(&mut orders) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;

@@ -147,6 +147,10 @@ impl Connection {
         Ok(Self { address, sender, task })
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     pub(crate) async fn get(&mut self, target: &str) -> Answer {
         let call = Call::new(self.address, Method::GET, target);
         patiently(self.sender.ready()).await.unwrap().unwrap();
@@ -171,7 +175,11 @@ impl Http2 {
 
     /// Returns when the gateway has closed it.
     pub(crate) async fn closed(&self) {
-        eventually("it is closed", async || self.sender.is_closed().then_some(())).await;
+        eventually("it is closed", async || self.is_closed().then_some(())).await;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// `uri` must be absolute: its authority takes the place of a host.

@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::{
-    client::{Answer, Connection, eventually},
+    client::{Answer, Connection, Http2, eventually},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
@@ -53,7 +53,8 @@ async fn o01_what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_a
         "server.connections_per_address=0",
     ])
     .await;
-    gateway.deploy("t-work").await;
+    // A slot for each, so that it is the processors alone that they wait for.
+    gateway.deploy_with("t-work", &json!({"concurrency": 200})).await;
     let crowd = crowd(&gateway, "/f/t-work/?turns=300000", 200, Duration::from_secs(3));
     let look = async {
         let mut ready = 0;
@@ -218,6 +219,37 @@ async fn o09_without_memory_left_functions_are_refused_and_the_control_plane_ans
     gateway.exit().await;
     gateway.start_with(&["server.memory_bytes=100000000000"]).await;
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+}
+
+#[tokio::test]
+async fn o09_when_memory_runs_short_connections_are_told_to_go_and_may_come_back() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
+    gateway.terminate();
+    gateway.exit().await;
+    // Room for itself, and for less than a guest may take.
+    gateway.start_with(&["server.memory_bytes=160MiB"]).await;
+    let mut idle = Connection::open(gateway.data()).await;
+    assert_eq!(idle.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    let http2 = Http2::open(gateway.data()).await;
+    let uri = format!("http://{}/f/c-hello/", gateway.data());
+    assert_eq!(http2.open_stream(&uri).await.status(), 200);
+
+    let hoard = async || {
+        let hoards = (0..4).map(|_| gateway.call(Method::GET, "/f/t-hostile/hoard").try_send());
+        drop(join_all(hoards).await);
+    };
+    eventually("both are told to go", async || {
+        hoard().await;
+        (idle.is_closed() && http2.is_closed()).then_some(())
+    })
+    .await;
+    eventually("they may come back", async || {
+        let answer = gateway.get("/f/c-hello/").await;
+        (answer.status() == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
