@@ -1,6 +1,6 @@
 //! Start-up paid at the deploy: what instances then start from, and what they do not share.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -51,7 +51,10 @@ async fn instances_of_a_snapshot_have_their_own_random_numbers_clock_and_variabl
     let gateway = TestGateway::start().await;
     let made = put(&gateway, "f", "t-snapshot", true.into()).await;
     assert_eq!(made.json()["snapshot"]["taken"], true, "{made:?}");
-    let [one, other] = [lines(&gateway).await, lines(&gateway).await];
+    let one = lines(&gateway).await;
+    // Clocks of guests tell milliseconds.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let other = lines(&gateway).await;
     assert_ne!(one[0], other[0], "random numbers");
     assert!(one[1].parse::<u128>().unwrap() < other[1].parse::<u128>().unwrap(), "the clock");
     assert_eq!([&one[2], &one[3]], ["hello", "prepared"]);
