@@ -13,8 +13,8 @@ use crate::{
     problem::{Problem, REQUEST_ID},
 };
 
-/// Names the request in its answer, in a problem's body too, and in the log; counts problems. One that was refused
-/// before it was looked at gets no further.
+/// Names the request in its answer, in a problem's body too, and in the log; counts problems. One
+/// that was refused before it was looked at gets no further.
 pub(super) async fn name(
     State(problems): State<IntCounterVec>,
     request: Request,

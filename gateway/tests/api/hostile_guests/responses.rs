@@ -59,6 +59,17 @@ async fn g07_an_endless_response_is_cut() {
     assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 4.0);
 }
 
+/// The answer to an HTTP/2 client that does not read, whose windows hold less than the first part,
+/// ends with an error.
+async fn breaks_off_unread(gateway: &TestGateway, target: &str) {
+    let connection = Http2::open(gateway.data()).await;
+    let url = format!("http://{}{target}", gateway.data());
+    let response = connection.open_stream(&url).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
+}
+
 #[tokio::test]
 async fn g10_writes_of_nothing_end_a_guest() {
     let gateway = Arc::new(TestGateway::start().await);
@@ -66,13 +77,7 @@ async fn g10_writes_of_nothing_end_a_guest() {
     let both = async || {
         assert!(gateway.call(Method::GET, "/f/t-hostile/empty").try_send().await.is_err());
 
-        // To a client that does not read: its windows hold less than the first part.
-        let connection = Http2::open(gateway.data()).await;
-        let url = format!("http://{}/f/t-hostile/empty?n=5000000", gateway.data());
-        let response = connection.open_stream(&url).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let error = response.into_body().collect().await.unwrap_err();
-        assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
+        breaks_off_unread(&gateway, "/f/t-hostile/empty?n=5000000").await;
     };
     both().await;
     let watch = Watch::begin(&gateway).await;
@@ -92,13 +97,7 @@ async fn g10_writes_of_nothing_by_wasi_0_3_are_computing() {
         let answer = gateway.call(Method::GET, "/f/t-hostile-p3/nothing").try_send().await;
         assert!(!answer.is_ok_and(|answer| answer.status() == 200));
 
-        // To a client that does not read, as above.
-        let connection = Http2::open(gateway.data()).await;
-        let url = format!("http://{}/f/t-hostile-p3/nothing?first=5000000", gateway.data());
-        let response = connection.open_stream(&url).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let error = response.into_body().collect().await.unwrap_err();
-        assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
+        breaks_off_unread(&gateway, "/f/t-hostile-p3/nothing?first=5000000").await;
     };
     both().await;
     let watch = Watch::begin(&gateway).await;
