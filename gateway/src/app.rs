@@ -1,5 +1,13 @@
 //! The composition root: every long-lived thing is made here and nowhere else.
 
+pub(crate) mod descriptors;
+pub(crate) mod memory;
+pub(crate) mod planes;
+pub(crate) mod recompile;
+pub(crate) mod reload;
+pub(crate) mod runtimes;
+pub(crate) mod systemd;
+
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -23,27 +31,32 @@ use tokio::{
 };
 
 use crate::{
-    catalog::Catalog,
+    app::{
+        memory::MemoryMetrics,
+        planes::{Planes, Unbound},
+        recompile::Renewal,
+        reload::{Load, Reload, ReloadMetrics},
+        runtimes::Threads,
+        systemd::Sockets,
+    },
     config::{Config, OutboundSection},
-    deploy::{Deployer, now_ms},
-    edge::Edge,
-    guest_logs,
+    control::{
+        auth::{Tokens, tokens},
+        layers::ControlConnection,
+        router,
+        state::Functions,
+    },
+    edge::{Edge, admission::load_shed::Pressure, data_plane::DataPlane, rejections::Refusals},
+    functions::{
+        catalog::Catalog,
+        deploy::{Deployer, now_ms},
+        quarantine::Quarantine,
+        schedule,
+        secrets::Secrets,
+    },
     invoker::Invoker,
-    memory::{self, MemoryMetrics},
-    middleware::{ControlConnection, DataPlane, Tokens},
-    planes::{Planes, Unbound},
-    pressure::Pressure,
-    quarantine::Quarantine,
-    refusals::Refusals,
-    reload::{Load, Reload, ReloadMetrics},
-    renewal::Renewal,
-    routes::{self, Functions},
-    secrets::Secrets,
     server::{ConnectionMetrics, Orders, Server},
-    systemd::{self, Sockets},
-    telemetry,
-    threads::Threads,
-    token, warm,
+    telemetry::{self, guest_logs},
 };
 
 /// The first administrator's token, for the command line.
@@ -121,7 +134,7 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     };
     let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
     let metrics = ReloadMetrics::register(&registry)?;
-    let control_plane = routes::control_plane(functions, tokens, registry, readiness)?;
+    let control_plane = router::control_plane(functions, tokens, registry, readiness)?;
 
     let connection = move |peer| data_plane.connection(peer);
     let data_task = data.spawn(data_server.run(connection, data_obeys));
@@ -199,7 +212,7 @@ fn upkeep(
     sandbox: &Arc<OnceLock<Sandbox>>,
 ) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
-    upkeep.spawn_on(warm::keep(catalog, Arc::clone(pool)), control);
+    upkeep.spawn_on(schedule::keep(catalog, Arc::clone(pool)), control);
     upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
     upkeep.spawn_on(report_sandbox(Arc::clone(pool), Arc::clone(sandbox)), control);
     upkeep
@@ -318,7 +331,7 @@ async fn announce(
 ) -> anyhow::Result<()> {
     use std::io::Write as _;
     let file = config.data_dir.join(ADMIN_TOKEN);
-    let fresh = token::ensure_admin(store, &file).await.context("making the admin token")?;
+    let fresh = tokens::ensure_admin(store, &file).await.context("making the admin token")?;
     tracing::info!(
         functions = catalog.len(),
         data = %data.addr(),

@@ -4,24 +4,11 @@
 //! `mayfly bench` needs no server: it starts functions in its own process.
 //! Exit codes: 0 done, 1 it did not work, 2 the command or the settings were wrong.
 
-mod api;
 mod bench;
-mod body;
 mod client;
-mod deploy;
+pub(crate) mod commands;
 mod failure;
-mod functions;
-mod http;
-mod invoke;
-mod logs;
 mod output;
-mod patch;
-mod progress;
-mod secret;
-mod serve;
-mod settings;
-mod tls;
-mod token;
 
 use std::{future::Future, process::ExitCode};
 
@@ -40,37 +27,37 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway
-    Serve(Box<serve::Serve>),
+    Serve(Box<crate::cli::commands::serve::Serve>),
     /// Deploy a WebAssembly file as a function, or as a new revision of one
-    Deploy(Box<deploy::Deploy>),
+    Deploy(Box<crate::cli::commands::deploy::Deploy>),
     /// List the functions
-    List(functions::List),
+    List(crate::cli::commands::functions::List),
     /// Show one function with its settings and limits
-    Show(functions::Show),
+    Show(crate::cli::commands::functions::Show),
     /// Delete a function with all its revisions
-    Delete(functions::Delete),
+    Delete(crate::cli::commands::functions::Delete),
     /// Call a function and print its answer
-    Invoke(invoke::Invoke),
+    Invoke(crate::cli::commands::invoke::Invoke),
     /// Print what a function wrote
-    Logs(logs::Logs),
+    Logs(crate::cli::commands::logs::Logs),
     /// List the revisions of a function
-    Revisions(functions::Revisions),
+    Revisions(crate::cli::commands::functions::Revisions),
     /// Make a revision the one that is called
-    Activate(functions::Activate),
+    Activate(crate::cli::commands::functions::Activate),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
-    Set(functions::Set),
+    Set(crate::cli::commands::functions::Set),
     /// Store, list and delete secrets that are put into requests of functions
     #[command(subcommand)]
-    Secret(secret::SecretCommand),
+    Secret(crate::cli::commands::secret::SecretCommand),
     /// Create, list and revoke tokens for the control plane
     #[command(subcommand)]
-    Token(token::TokenCommand),
+    Token(crate::cli::commands::token::TokenCommand),
     /// Measure how fast functions start, and compare measurements
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     /// Check or show the gateway's settings
     #[command(subcommand)]
-    Config(settings::SettingsCommand),
+    Config(crate::cli::commands::settings::SettingsCommand),
     /// Compile one artifact; the gateway starts this itself
     #[command(hide = true)]
     CompileWorker {

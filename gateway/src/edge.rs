@@ -1,5 +1,12 @@
 //! The data plane: from a request's address to a function, and its answer back.
 
+pub(crate) mod admission;
+pub(crate) mod data_plane;
+pub(crate) mod panics;
+pub(crate) mod rejections;
+pub(crate) mod routes;
+pub(crate) mod server_timing;
+
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
@@ -9,17 +16,20 @@ use runtime_pool::{Caller, RequestBody, Trail};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    body::{BoundedBody, EdgeBody, Pace, Troubles},
-    catalog::{Active, Catalog},
     config::ServerSection,
-    forwarded::{self, OWN_PREFIX, Origin, TrustedProxies},
+    edge::{
+        rejections::{Refusals, id_header},
+        server_timing::SERVER_TIMING,
+    },
+    functions::catalog::{Active, Catalog},
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
-    refusals::{Refusals, id_header},
-    route_table,
+    request::{
+        forwarded::{self, OWN_PREFIX, Origin, TrustedProxies},
+        limited_body::{BoundedBody, EdgeBody, Pace, Troubles},
+        validate,
+    },
     server::Received,
-    server_timing::{self, SERVER_TIMING},
-    strict,
 };
 
 /// Marks an answer as the function's own, whatever its status.
@@ -87,15 +97,14 @@ impl Edge {
         invocation: u128,
     ) -> Result<Response<EdgeBody>, Problem> {
         let (mut parts, body) = request.into_parts();
-        strict::check(&mut parts, self.uri_bytes)?;
+        validate::check(&mut parts, self.uri_bytes)?;
         let trail = Trail::of(&parts.headers);
         if trail.as_ref().is_some_and(|trail| trail.hops() >= self.hops) {
             return Err(Problem::loop_detected(self.hops));
         }
         let (target, mount) = {
-            let host = strict::host(&parts.uri, &parts.headers)?;
-            let route =
-                route_table::find(&host.name, parts.uri.path()).ok_or_else(Problem::no_route)?;
+            let host = validate::host(&parts.uri, &parts.headers)?;
+            let route = routes::find(&host.name, parts.uri.path()).ok_or_else(Problem::no_route)?;
             let target = self
                 .catalog
                 .get(route.function)

@@ -11,7 +11,7 @@ use runtime_pool::{
     Start, Tier,
 };
 
-use crate::{catalog::Active, quarantine::Quarantine};
+use crate::functions::{catalog::Active, quarantine::Quarantine};
 
 /// The outcome of an invocation that was answered by its function.
 const OK: &str = "ok";

@@ -9,39 +9,17 @@
 
 #![forbid(unsafe_code)]
 
-#[doc(hidden)]
-pub mod address;
 mod app;
-mod body;
-mod catalog;
 pub mod cli;
 pub mod config;
-mod deploy;
-mod descriptors;
+mod control;
 mod edge;
-mod forwarded;
-mod function_name;
-mod guest_logs;
+mod functions;
 mod invoker;
-mod memory;
-mod middleware;
-mod planes;
-mod pressure;
 mod problem;
-mod quarantine;
-mod refusals;
-mod reload;
-mod renewal;
-mod route_table;
-mod routes;
-mod secrets;
+#[doc(hidden)]
+pub mod request;
 #[doc(hidden)]
 pub mod server;
-mod server_timing;
-mod strict;
 mod sync;
-mod systemd;
 mod telemetry;
-mod threads;
-mod token;
-mod warm;

@@ -16,9 +16,9 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::{
-    body::{EdgeBody, Trouble},
-    function_name::NotAName,
-    refusals::{INVOCATION_BITS, id_text},
+    edge::rejections::{INVOCATION_BITS, id_text},
+    functions::name::NotAName,
+    request::limited_body::{EdgeBody, Trouble},
     server::Refused,
 };
 

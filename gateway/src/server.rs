@@ -1,18 +1,16 @@
 //! One listener: accept loop, caps, timeouts, TLS, drain. Used twice: data plane and control plane.
 
 mod activity;
-mod answering;
 mod connection;
-mod control_frames;
 #[doc(hidden)]
-pub mod framing;
+pub mod h1;
+pub(crate) mod h2;
+mod listener_control;
 mod metrics;
-mod orders;
-mod places;
+mod permits;
 mod proxy_header;
-mod requests;
 mod tls;
-mod wire;
+mod tracking;
 
 use std::{
     net::SocketAddr,
@@ -32,14 +30,14 @@ use tokio::{
 };
 
 use self::{connection::Accepted, connection::Connections, metrics::End};
-use crate::{config::ServerSection, forwarded::TrustedProxies};
+use crate::{config::ServerSection, request::forwarded::TrustedProxies};
 
-pub(crate) use self::{
-    answering::Received,
-    framing::Refused,
+pub(crate) use crate::server::{
+    h1::framing::Refused,
+    listener_control::Orders,
     metrics::ConnectionMetrics,
-    orders::Orders,
     tls::{LOOK as TLS_LOOK, Tls, TlsFiles},
+    tracking::Received,
 };
 
 /// Pause after an accept that failed: without file descriptors the next one fails as well.

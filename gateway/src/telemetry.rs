@@ -1,5 +1,7 @@
 //! The process's own log and metrics.
 
+pub(crate) mod guest_logs;
+
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;

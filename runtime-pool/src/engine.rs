@@ -14,10 +14,10 @@ use wasmtime::{
 };
 
 use crate::{
-    artifact::{ArtifactLimits, Kind},
+    code::artifact::{ArtifactLimits, Kind},
+    engine::dirty_pages::mend,
     error::StartError,
     limits::GuestLimits,
-    mend::mend,
 };
 
 /// What a fiber's stack has besides the guest's part: the host's own frames.
@@ -217,8 +217,7 @@ fn tick(engine: &wasmtime::Engine, every: Duration) -> Result<(), StartError> {
     Ok(())
 }
 
-#[cfg(test)]
-mod knobs;
+pub(crate) mod dirty_pages;
 
 #[cfg(test)]
 mod tests {
@@ -253,3 +252,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod knobs;

@@ -1,8 +1,6 @@
 //! The ways to run one request.
 
 pub(crate) mod cgi;
-pub(crate) mod cgi_environment;
-pub(crate) mod cgi_head;
 pub(crate) mod http;
 pub(crate) mod http_async;
 

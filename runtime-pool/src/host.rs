@@ -1,5 +1,10 @@
 //! The data of a `wasmtime::Store`: all that a guest can reach.
 
+pub(crate) mod clock;
+pub(crate) mod guest_log;
+pub(crate) mod instance;
+pub(crate) mod linker;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -10,12 +15,14 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ct
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    clock::{GuestMonotonicClock, GuestWallClock},
     error::{CpuExceeded, HeadersExceeded, Limit},
-    guest_log::{GuestOutput, InvocationLog, LogStream},
+    host::{
+        clock::{GuestMonotonicClock, GuestWallClock},
+        guest_log::{GuestOutput, InvocationLog, LogStream},
+    },
+    invocation::state::Run,
     limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
     outbound::Outbound,
-    run::Run,
 };
 
 /// How many `fields` may be full at once.
@@ -260,7 +267,9 @@ fn new_store<T: Controlled>(engine: &Engine, data: T) -> Store<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::*, guest_log::FunctionLog, key::FunctionKey, metrics::PoolMetrics};
+    use crate::{
+        engine::*, host::guest_log::FunctionLog, metrics::PoolMetrics, pool::key::FunctionKey,
+    };
 
     /// Values that are no defaults, so that each knob shows whether it was turned.
     fn limits() -> Limits {

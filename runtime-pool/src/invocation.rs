@@ -4,6 +4,14 @@
 //! no task, channel or timer was needed. One that answers and goes on gets a task of its own,
 //! which ends with the guest, at its deadline, or when nobody wants the rest of the body.
 
+pub(crate) mod body;
+pub(crate) mod call;
+pub(crate) mod cpu_meter;
+pub(crate) mod progress_waker;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod stream;
+
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
@@ -18,16 +26,18 @@ use tokio::{sync::oneshot, task::coop, time};
 
 use crate::{
     InvokeError, Limit, Limits,
-    body::{BodyError, Limited, ResponseBody},
-    call::{Head, Response},
-    function::Occupancy,
-    guest_log::FunctionLog,
-    long::Lane,
+    admission::background::Lane,
+    host::guest_log::FunctionLog,
+    invocation::{
+        body::{BodyError, Limited, ResponseBody},
+        call::{Head, Response},
+        progress_waker::Wakes,
+        start::Start,
+        state::{Metered, Run},
+        stream::{Cut, End, GuestTask, Pipe, Streaming},
+    },
     metrics::PoolMetrics,
-    run::{Metered, Run},
-    start::Start,
-    stream::{Cut, End, GuestTask, Pipe, Streaming},
-    wakes::Wakes,
+    pool::function::Occupancy,
 };
 
 /// How often a guest is polled before others get their turn: its writes may be very small. With four

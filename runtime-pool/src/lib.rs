@@ -7,64 +7,48 @@
 //!
 //! This crate knows nothing of routing, of SQL, of the environment or of tenants.
 
-mod artifact;
-mod body;
-mod call;
-mod clock;
-mod compile;
-mod cpu;
+mod admission;
+mod code;
 mod engine;
 mod error;
 mod executor;
-mod function;
-mod guest_log;
 mod host;
-mod inspect;
-mod instance;
 mod invocation;
-mod key;
 mod limits;
-mod link;
-mod long;
-mod mend;
 mod metrics;
-mod native;
 mod outbound;
 mod pool;
-mod queue_wait;
-mod run;
-mod sandbox;
-mod slots;
-mod snapshot;
-mod start;
-mod stream;
 mod sync;
-mod turns;
-#[cfg(test)]
-mod unwinding;
-mod waiting;
-mod wakes;
-mod worker;
+mod warm;
 
 pub use crate::{
-    artifact::{ArtifactDigest, ArtifactLimits, Kind},
-    body::{BodyError, RequestBody, ResponseBody},
-    call::{Caller, Response},
-    compile::CompileConfig,
+    admission::run_queue::Turns,
+    code::{
+        artifact::{ArtifactDigest, ArtifactLimits, Kind},
+        compiler::CompileConfig,
+        inspect::{Inspection, inspect},
+        sandbox::Sandbox,
+        snapshot::Snapshot,
+        worker::compile_worker,
+    },
     engine::{EngineConfig, reset_strategy},
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
-    function::{Function, Source, State},
-    guest_log::{LogLine, LogStream},
-    inspect::{Inspection, inspect},
-    key::FunctionKey,
+    host::guest_log::{LogLine, LogStream},
+    invocation::{
+        body::{BodyError, RequestBody, ResponseBody},
+        call::{Caller, Response},
+        start::{Phase, Phases, Start, Tier},
+    },
     limits::{GuestLimits, Isolation, Limits},
     metrics::PoolMetrics,
     outbound::{AddressRange, Credential, Grant, Listeners, NotACredential, OutboundConfig, Trail},
-    pool::{Pool, PoolConfig},
-    sandbox::Sandbox,
-    snapshot::Snapshot,
-    start::{Phase, Phases, Start, Tier},
-    turns::Turns,
-    waiting::WaitingConfig,
-    worker::compile_worker,
+    pool::{
+        Pool, PoolConfig,
+        function::{Function, Source, State},
+        key::FunctionKey,
+    },
+    warm::WaitingConfig,
 };
+
+#[cfg(test)]
+mod unwinding;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 
 use crate::{
-    artifact::Kind,
+    code::artifact::Kind,
     error::{Limit, Refusal},
     metrics::PoolMetrics,
 };

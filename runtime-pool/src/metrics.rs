@@ -12,9 +12,9 @@ use prometheus::{
 
 use self::{outbound::OutboundMetrics, phases::PhaseHistograms};
 use crate::{
+    code::cache::NativeCode,
     error::{Fault, Limit, LoadError},
-    native::NativeCode,
-    start::Start,
+    invocation::start::Start,
 };
 
 /// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, where a start is

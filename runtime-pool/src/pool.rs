@@ -1,5 +1,8 @@
 //! Which functions are resident.
 
+pub(crate) mod function;
+pub(crate) mod key;
+
 use std::{
     io,
     path::Path,
@@ -18,24 +21,28 @@ use tokio::{
 use crate::{
     ArtifactDigest, CompileConfig, EngineConfig, Function, Grant, InvokeError, Listeners, LogLine,
     OutboundConfig, PoolMetrics, StartError, State,
-    compile::{Compiler, Purpose},
+    admission::{background::LongThreads, run_queue::Turns, slots::Line},
+    code::{
+        cache::{CodeCache, NativeCode},
+        compiler::{Compiler, Purpose},
+        inspect::Inspection,
+        sandbox::Sandbox,
+        snapshot::Snapshot,
+    },
     engine::reset_strategy,
     error::{LoadError, Refusal},
-    function::{Source, Surroundings},
-    guest_log::FunctionLog,
-    inspect::Inspection,
-    key::{CodeKey, FunctionKey},
+    host::{
+        guest_log::FunctionLog,
+        linker::{Linked, Linkers},
+    },
+    invocation::start::{Phase, Phases, Start, Tier},
     limits::{GuestLimits, NodeMemory},
-    link::{Linked, Linkers},
-    long::LongThreads,
-    native::{CodeCache, NativeCode},
     outbound::{Client, Policy},
-    sandbox::Sandbox,
-    slots::Line,
-    snapshot::Snapshot,
-    start::{Phase, Phases, Start, Tier},
-    turns::Turns,
-    waiting::{Budget, WaitingConfig},
+    pool::{
+        function::{Source, Surroundings},
+        key::{CodeKey, FunctionKey},
+    },
+    warm::{Budget, WaitingConfig},
 };
 
 /// Native code up to this size is mapped by the thread that needs it. That takes a few hundred

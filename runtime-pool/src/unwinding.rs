@@ -22,9 +22,8 @@ use tokio::{sync::mpsc, task::JoinSet, time};
 use wasmtime::{Caller as Asking, Linker, component};
 
 use crate::{
-    host::{Host, ModuleHost},
-    link::Linkers,
-    native::CodeCache,
+    code::cache::CodeCache,
+    host::{Host, ModuleHost, linker::Linkers},
     outbound::OutboundConfig,
     *,
 };
@@ -184,7 +183,7 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
     let cache = CodeCache::open(dir, linkers.compatibility().unwrap()).unwrap();
     for asker in &ASKERS {
         let wasm = guest(asker.name);
-        let inspection = inspect(&wasm, &crate::artifact::ArtifactLimits::default()).unwrap();
+        let inspection = inspect(&wasm, &crate::code::artifact::ArtifactLimits::default()).unwrap();
         let engine = engine::compiling_engine(inspection.kind.engine()).unwrap();
         let native = match inspection.kind {
             Kind::WasiPreview1 => engine.precompile_module(&wasm),

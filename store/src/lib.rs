@@ -24,40 +24,39 @@
 
 #![forbid(unsafe_code)]
 
-mod artifact;
-mod database;
-mod digest;
+mod access;
+mod activity;
+mod artifacts;
 mod directory;
 mod error;
-mod function;
-mod garbage;
-mod idempotency;
-mod log;
-mod quota;
-mod revision;
-mod secret;
-mod settings;
-mod token;
+mod functions;
+mod sql;
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use sqlx::sqlite::SqliteSynchronous;
 use tokio::sync::RwLock;
 
-use crate::{database::Database, directory::Directory};
+use crate::{directory::Directory, sql::Database};
 
 pub use crate::{
-    artifact::{Received, Upload},
-    digest::{Digest, ParseDigestError},
+    access::{
+        secret::{NewSecret, Secret},
+        token::{NewToken, Token},
+    },
+    activity::log::{LogLine, LogQuery, LogStream, StoredLogLine},
+    artifacts::{
+        digest::{Digest, ParseDigestError},
+        files::{Received, Upload},
+    },
     error::{Error, Result},
-    function::{ActiveFunction, Function},
-    idempotency::{Answered, Request},
-    log::{LogLine, LogQuery, LogStream, StoredLogLine},
-    quota::{Quota, Quotas},
-    revision::{Expect, NewRevision, Published, Revision},
-    secret::{NewSecret, Secret},
-    settings::{Credential, Day, Isolation, IsolationMode, Settings, Snapshot, Window},
-    token::{NewToken, Token},
+    functions::{
+        function::{ActiveFunction, Function},
+        idempotency::{Answered, Request},
+        quota::{Quota, Quotas},
+        revision::{Expect, NewRevision, Published, Revision},
+        settings::{Credential, Day, Isolation, IsolationMode, Settings, Snapshot, Window},
+    },
 };
 
 /// Where the store lives, and how wide it opens.

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../../runtime-pool/src/executor/cgi_head.rs"]
+#[path = "../../../runtime-pool/src/executor/cgi/head.rs"]
 mod cgi_head;
 
 fuzz_target!(|data: &[u8]| {

@@ -5,10 +5,10 @@
 use libfuzzer_sys::fuzz_target;
 
 // Its tests are beside it, where the formatter does not look from here.
-#[path = "../../src/server/framing.rs"]
+#[path = "../../src/server/h1/framing.rs"]
 #[rustfmt::skip]
 mod framing;
-#[path = "../../src/server/requests.rs"]
+#[path = "../../src/server/h1/requests.rs"]
 #[allow(dead_code, reason = "what only connections ask is not asked here")]
 mod requests;
 

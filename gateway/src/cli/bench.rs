@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use super::failure::Failure;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum BenchCommand {
+pub(crate) enum BenchCommand {
     /// Measure how fast functions answer from each tier: frozen, cold, loaded, warm
     ColdStart(Box<cold_start::ColdStart>),
     /// Compare two measurements: exit code 1 if anything is worse
@@ -21,7 +21,7 @@ pub(super) enum BenchCommand {
 }
 
 impl BenchCommand {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         match self {
             // All settings are part of it.
             Self::ColdStart(command) => Box::pin(command.run()).await,

@@ -1,5 +1,10 @@
 //! The client of the control plane: where it is, who we are, and what its errors look like.
 
+pub(crate) mod api;
+pub(crate) mod body;
+pub(crate) mod tls;
+pub(crate) mod transport;
+
 use std::{fmt, fs, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
@@ -8,12 +13,14 @@ use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{
-    api::{Next, Problem, plain},
+use crate::cli::{
+    client::{
+        api::{Next, Problem, plain},
+        tls::Trust,
+        transport::{Body, Plane},
+    },
     failure::Failure,
-    http::{self as transport, Body, Plane},
     output::{self, Output, print_line, printable},
-    tls::Trust,
 };
 
 /// Nothing that the control plane answers to small questions takes long.
@@ -25,7 +32,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Options that all client commands share.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Client options")]
-pub(super) struct Remote {
+pub(crate) struct Remote {
     /// The gateway's control plane
     #[arg(long, value_name = "URL", env = "MAYFLY_SERVER")]
     #[arg(default_value = "http://127.0.0.1:9090")]
@@ -40,7 +47,7 @@ pub(super) struct Remote {
     ca_file: Option<PathBuf>,
     /// How answers are shown
     #[arg(long, value_enum, default_value = "text")]
-    pub(super) output: Output,
+    pub(crate) output: Output,
 }
 
 /// What the environment says about tokens.
@@ -113,21 +120,21 @@ impl fmt::Debug for Token {
 
 /// A client of one control plane.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     server: Uri,
     token: Token,
-    pub(super) trust: Trust,
+    pub(crate) trust: Trust,
 }
 
 /// What the control plane answered, when that was no error.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
             Failure::failed(format!("the answer is not what the API promises: {error}"))
                 .note("hint: is --server really a Mayfly control plane, and of this version?")
@@ -135,7 +142,7 @@ impl Answer {
     }
 
     /// Says what was done, or prints the body where programs read.
-    pub(super) fn done(&self, output: Output, what: &str, name: &str) -> Result<ExitCode, Failure> {
+    pub(crate) fn done(&self, output: Output, what: &str, name: &str) -> Result<ExitCode, Failure> {
         match output {
             Output::Json => self.print_json()?,
             Output::Text => print_line(&format!("{what} {}", printable(name)))?,
@@ -144,7 +151,7 @@ impl Answer {
     }
 
     /// Prints the body as it came.
-    pub(super) fn print_json(&self) -> Result<(), Failure> {
+    pub(crate) fn print_json(&self) -> Result<(), Failure> {
         output::print(&self.body)?;
         if self.body.is_empty() || self.body.ends_with(b"\n") {
             return Ok(());
@@ -154,48 +161,48 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) fn new(remote: &Remote) -> Result<Self, Failure> {
+    pub(crate) fn new(remote: &Remote) -> Result<Self, Failure> {
         let server = transport::parse_url(&remote.server)?;
         let token = TokenSources::from_environment().find(remote.token_file.clone())?;
         let trust = remote.ca_file.clone().map_or(Trust::System, Trust::File);
         Ok(Self { server, token, trust })
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, Failure> {
         let request = self.request(Method::GET, path)?;
         self.send(build(request, transport::empty())?, QUICK).await
     }
 
-    pub(super) async fn post(&self, path: &str) -> Result<Answer, Failure> {
+    pub(crate) async fn post(&self, path: &str) -> Result<Answer, Failure> {
         let request = self.request(Method::POST, path)?;
         self.send(build(request, transport::empty())?, QUICK).await
     }
 
-    pub(super) async fn post_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn post_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
         let request = self.request(Method::POST, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/json");
         self.send(build(request, transport::full(json.to_string()))?, QUICK).await
     }
 
-    pub(super) async fn put_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn put_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
         let request = self.request(Method::PUT, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/json");
         self.send(build(request, transport::full(json.to_string()))?, QUICK).await
     }
 
-    pub(super) async fn patch(&self, path: &str, patch: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn patch(&self, path: &str, patch: &Value) -> Result<Answer, Failure> {
         let request = self.request(Method::PATCH, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");
         self.send(build(request, transport::full(patch.to_string()))?, QUICK).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
         let request = self.request(Method::DELETE, path)?;
         self.send(build(request, transport::empty())?, QUICK).await
     }
 
     /// Follows a list to its end, a page at a time. `query` must not be empty.
-    pub(super) async fn pages(
+    pub(crate) async fn pages(
         &self,
         path: &str,
         query: &str,
@@ -218,7 +225,7 @@ impl Client {
     }
 
     /// The beginning of a request that has our token.
-    pub(super) fn request(&self, method: Method, path: &str) -> Result<request::Builder, Failure> {
+    pub(crate) fn request(&self, method: Method, path: &str) -> Result<request::Builder, Failure> {
         let base = self.server.to_string();
         let uri = format!("{}{path}", base.trim_end_matches('/'));
         let uri: Uri = uri.parse().map_err(|_| Failure::usage(format!("`{uri}` is not a URL")))?;
@@ -230,7 +237,7 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         request: Request<Body>,
         head_deadline: Duration,
@@ -252,12 +259,12 @@ impl Client {
 }
 
 /// A request with its body.
-pub(super) fn build(request: request::Builder, body: Body) -> Result<Request<Body>, Failure> {
+pub(crate) fn build(request: request::Builder, body: Body) -> Result<Request<Body>, Failure> {
     request.body(body).map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))
 }
 
 /// An error answer as a person should see it.
-pub(super) fn problem(status: StatusCode, body: &[u8]) -> Failure {
+pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
     let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
     let title = if problem.title.is_empty() { status.to_string() } else { problem.title };
     let mut failure = Failure::failed(match problem.detail {
@@ -274,7 +281,7 @@ pub(super) fn problem(status: StatusCode, body: &[u8]) -> Failure {
 }
 
 /// A file that the user named.
-pub(super) fn unreadable(path: &std::path::Path, error: &io::Error) -> Failure {
+pub(crate) fn unreadable(path: &std::path::Path, error: &io::Error) -> Failure {
     Failure::failed(format!("reading {}: {error}", path.display()))
 }
 

@@ -9,7 +9,7 @@ use super::output::printable;
 
 /// One variant per exit code.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The command or the settings are wrong; trying again will not help. Exit code 2.
     Usage(Message),
     /// It did not work. Exit code 1.
@@ -20,7 +20,7 @@ pub(super) enum Failure {
 
 /// One line, and notes below it.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     text: String,
     notes: Vec<String>,
 }
@@ -32,16 +32,16 @@ impl Message {
 }
 
 impl Failure {
-    pub(super) fn usage(text: impl Into<String>) -> Self {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self::Usage(Message::new(text))
     }
 
-    pub(super) fn failed(text: impl Into<String>) -> Self {
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
         Self::Failed(Message::new(text))
     }
 
     /// What became of writing to standard output.
-    pub(super) fn output(error: &io::Error) -> Self {
+    pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
         } else {
@@ -50,7 +50,7 @@ impl Failure {
     }
 
     /// Adds a line below the message.
-    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
         match &mut self {
             Self::Usage(message) | Self::Failed(message) => message.notes.push(note.into()),
             Self::OutputClosed => {}
@@ -59,7 +59,7 @@ impl Failure {
     }
 
     /// Prints the failure to standard error.
-    pub(super) fn report(self) -> ExitCode {
+    pub(crate) fn report(self) -> ExitCode {
         let code = match self {
             Self::Usage(_) => 2,
             Self::Failed(_) => 1,
@@ -71,7 +71,7 @@ impl Failure {
     }
 
     /// All lines, as they are printed.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Usage(message) | Self::Failed(message) => {
                 let mut text = format!("error: {}\n", printable(&message.text));

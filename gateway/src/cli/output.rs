@@ -9,7 +9,7 @@ use super::failure::Failure;
 
 /// How answers are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
+pub(crate) enum Output {
     /// For people
     Text,
     /// The API's JSON, byte for byte
@@ -17,19 +17,19 @@ pub(super) enum Output {
 }
 
 /// Writes `bytes` as they are.
-pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
 /// Writes `text` and ends the line.
-pub(super) fn print_line(text: &str) -> Result<(), Failure> {
+pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
     print(format!("{text}\n").as_bytes())
 }
 
 /// `text` without anything that a terminal would obey: what comes from guests and servers must
 /// not move the cursor or change the title.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| c == '\t' || !c.is_control();
     if text.chars().all(harmless) {
         return Cow::Borrowed(text);
@@ -46,7 +46,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Columns as wide as their widest cell, two spaces apart, no spaces at the ends of lines.
-pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<Cow<'_, str>>> = std::iter::once(head.iter().map(|h| (*h).into()).collect())
         .chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
         .collect();

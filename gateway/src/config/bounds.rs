@@ -10,7 +10,7 @@ use super::{
     sections::parse_address,
     sizes::{self, GIB, KIB, MIB, TIB},
 };
-use crate::forwarded::TrustedProxies;
+use crate::request::forwarded::TrustedProxies;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;

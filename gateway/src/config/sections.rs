@@ -6,7 +6,7 @@ use runtime_pool::{ArtifactLimits, GuestLimits};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::sizes::{GIB, KIB, MIB};
-use crate::{forwarded::TrustedProxies, server::TlsFiles};
+use crate::{request::forwarded::TrustedProxies, server::TlsFiles};
 
 /// What one function may use. `[limits]` holds the defaults, `[ceilings]` the most that an
 /// owner may ask for.

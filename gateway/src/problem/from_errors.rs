@@ -7,7 +7,10 @@ use runtime_pool::{InvokeError, Limit, LoadError, Refusal};
 use store::Quota;
 
 use super::{Phase, Problem, chain};
-use crate::{deploy, invoker, secrets};
+use crate::{
+    functions::{deploy, secrets},
+    invoker,
+};
 
 impl From<invoker::Error> for Problem {
     fn from(error: invoker::Error) -> Self {

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-use super::{framing::Refused, metrics::End};
+use crate::server::{h1::framing::Refused, metrics::End};
 
 /// The shortest pause between two looks at a connection.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -23,25 +23,25 @@ const GENERATIONS: usize = 4;
 
 /// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub(crate) enum Spoken {
     Http1,
     Http2,
 }
 
 /// How long a connection may go on in what it does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// With the head of a request, and without any request at the beginning.
-    pub(super) head: Duration,
+    pub(crate) head: Duration,
     /// Without a request later on.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// Without taking anything of an answer.
-    pub(super) stall: Duration,
+    pub(crate) stall: Duration,
 }
 
 /// Times in milliseconds since the connection began; 0 stands for never.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     began: Instant,
     in_flight: AtomicU64,
     /// When the last request ended.
@@ -59,7 +59,7 @@ pub(super) struct Activity {
 
 impl Activity {
     /// That of a connection which was accepted at `began`.
-    pub(super) fn new(began: Instant) -> Arc<Self> {
+    pub(crate) fn new(began: Instant) -> Arc<Self> {
         Arc::new(Self {
             began,
             in_flight: AtomicU64::new(0),
@@ -73,13 +73,13 @@ impl Activity {
         })
     }
 
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         // One more, so that "at once" is not "never".
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
     }
 
     /// Notes whether part of a head is there.
-    pub(super) fn head_waits(&self, waits: bool) {
+    pub(crate) fn head_waits(&self, waits: bool) {
         if !waits {
             self.head_since.store(0, Relaxed);
         } else if self.head_since.load(Relaxed) == 0 {
@@ -88,7 +88,7 @@ impl Activity {
     }
 
     /// Notes whether the client's system took what was written.
-    pub(super) fn writes(&self, taken: bool) {
+    pub(crate) fn writes(&self, taken: bool) {
         let blocked = self.blocked_since.load(Relaxed) != 0;
         if taken && blocked {
             self.blocked_since.store(0, Relaxed);
@@ -99,28 +99,28 @@ impl Activity {
     }
 
     /// Notes that what the client sent is refused.
-    pub(super) fn refuse(&self, refused: Refused) {
+    pub(crate) fn refuse(&self, refused: Refused) {
         // The first reason is the reason.
         let _ = self.refused.set(refused);
         self.end(End::Malformed);
     }
 
     /// Why what the client sent last is refused, if it is.
-    pub(super) fn refused(&self) -> Option<Refused> {
+    pub(crate) fn refused(&self) -> Option<Refused> {
         self.refused.get().copied()
     }
 
     /// Notes why the connection will end, unless that is known.
-    pub(super) fn end(&self, end: End) {
+    pub(crate) fn end(&self, end: End) {
         let _ = self.end.set(end);
     }
 
     /// Why the connection ends, if it is not for the client's own reasons.
-    pub(super) fn ended(&self) -> Option<End> {
+    pub(crate) fn ended(&self) -> Option<End> {
         self.end.get().copied()
     }
 
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(self))
     }
@@ -163,7 +163,7 @@ impl Activity {
 
     /// `Err` when the connection has done nothing useful for too long. `Ok` when it may rest,
     /// because there was no request and nothing of one for as long as `rest` says.
-    pub(super) async fn over(
+    pub(crate) async fn over(
         &self,
         spoken: Spoken,
         patience: &Patience,
@@ -202,19 +202,19 @@ impl Activity {
 
 /// A request that is being answered; its end is noted when this is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(crate) struct InFlight(Arc<Activity>);
 
 impl InFlight {
     /// A body has given something away and waits until its client wants more. Returns what to
     /// call [`Self::wanted`] with.
-    pub(super) fn waits(&self) -> usize {
+    pub(crate) fn waits(&self) -> usize {
         let generation = self.0.generation.load(Relaxed) as usize % GENERATIONS;
         self.0.waiting[generation].fetch_add(1, Relaxed);
         generation
     }
 
     /// The client wants more.
-    pub(super) fn wanted(&self, generation: usize) {
+    pub(crate) fn wanted(&self, generation: usize) {
         self.0.waiting[generation].fetch_sub(1, Relaxed);
     }
 }

@@ -24,18 +24,19 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{
-    End, Listening, Orders, Peer, Received, Tls,
-    activity::{Activity, Patience, Spoken},
-    answering::Answering,
-    control_frames::PREFACE,
-    framing::HeadLimits,
-    metrics::Counted,
-    places::{Place, Places},
-    proxy_header, tls,
-    wire::Wire,
+use crate::{
+    config::ServerSection,
+    server::{
+        End, Listening, Orders, Peer, Received, Tls,
+        activity::{Activity, Patience, Spoken},
+        h1::{framing::HeadLimits, wire::Wire},
+        h2::control_frames::PREFACE,
+        metrics::Counted,
+        permits::{Place, Places},
+        proxy_header, tls,
+        tracking::Answering,
+    },
 };
-use crate::config::ServerSection;
 
 /// Flow-control windows: a client may be this far ahead of whoever reads its body.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -57,14 +58,14 @@ const REST: Duration = Duration::from_secs(2);
 const HEAD_ROOM: usize = 1 << 10;
 
 /// A connection that was accepted.
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    pub(super) peer: std::net::SocketAddr,
-    pub(super) at: Instant,
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: std::net::SocketAddr,
+    pub(crate) at: Instant,
 }
 
 /// Everything that the connections of one listener share.
-pub(super) struct Connections<M> {
+pub(crate) struct Connections<M> {
     service: M,
     listening: Listening,
     places: Arc<Places>,
@@ -87,7 +88,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(listening: Listening, service: M, orders: watch::Receiver<Orders>) -> Self {
+    pub(crate) fn new(listening: Listening, service: M, orders: watch::Receiver<Orders>) -> Self {
         let config = &listening.config;
         let counted = listening.metrics.of(listening.plane);
         let per_address = config.connections_per_address_max();
@@ -114,7 +115,7 @@ where
     }
 
     /// Serves a connection, if there is a place for it.
-    pub(super) fn serve(self: &Arc<Self>, accepted: Accepted) {
+    pub(crate) fn serve(self: &Arc<Self>, accepted: Accepted) {
         let place = match self.places.take() {
             Ok(place) => place,
             Err(end) => return self.counted.ended(end),
@@ -130,17 +131,17 @@ where
     }
 
     /// Counts a connection that the system did not give us.
-    pub(super) fn not_accepted(&self) {
+    pub(crate) fn not_accepted(&self) {
         self.counted.not_accepted();
     }
 
     /// Returns when all connections have ended.
-    pub(super) async fn all_ended(&self) {
+    pub(crate) async fn all_ended(&self) {
         self.places.all_free().await;
     }
 
     /// Counts the connections that nobody waits for any more, and says how many there are.
-    pub(super) fn cut(&self) -> usize {
+    pub(crate) fn cut(&self) -> usize {
         let cut = self.places.taken();
         (0..cut).for_each(|_| self.counted.ended(End::Drain));
         cut

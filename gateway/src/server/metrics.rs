@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 /// Why a connection was refused or ended, where it was not the client's own choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// There were as many connections as there may be.
     Connections,
     /// There were as many from its address as there may be.
@@ -76,7 +76,7 @@ pub(crate) struct ConnectionMetrics {
 
 /// The same for one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     open: IntGauge,
     resting: IntGauge,
     ended: [IntCounter; End::ALL.len()],
@@ -117,7 +117,7 @@ impl ConnectionMetrics {
         Ok(Self { open, resting, ended, not_accepted })
     }
 
-    pub(super) fn of(&self, plane: &str) -> Counted {
+    pub(crate) fn of(&self, plane: &str) -> Counted {
         Counted {
             open: self.open.with_label_values(&[plane]),
             resting: self.resting.with_label_values(&[plane]),
@@ -128,26 +128,26 @@ impl ConnectionMetrics {
 }
 
 impl Counted {
-    pub(super) fn ended(&self, end: End) {
+    pub(crate) fn ended(&self, end: End) {
         self.ended[end as usize].inc();
     }
 
-    pub(super) fn not_accepted(&self) {
+    pub(crate) fn not_accepted(&self) {
         self.not_accepted.inc();
     }
 
-    pub(super) fn open(&self) -> &IntGauge {
+    pub(crate) fn open(&self) -> &IntGauge {
         &self.open
     }
 
     /// Counts a connection among those that rest until this is dropped.
-    pub(super) fn resting(&self) -> Resting<'_> {
+    pub(crate) fn resting(&self) -> Resting<'_> {
         self.resting.inc();
         Resting(&self.resting)
     }
 }
 
-pub(super) struct Resting<'a>(&'a IntGauge);
+pub(crate) struct Resting<'a>(&'a IntGauge);
 
 impl Drop for Resting<'_> {
     fn drop(&mut self) {

@@ -12,7 +12,7 @@ const BYTES: usize = 4 << 10;
 
 /// Reads the header that must begin a connection. `None` inside: the proxy speaks for itself, or
 /// does not say for whom. `None` outside: there is no header, or a wrong one.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option<SocketAddr>> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option<SocketAddr>> {
     let mut fixed = [0; FIXED_BYTES];
     stream.read_exact(&mut fixed).await.ok()?;
     let length = length(&fixed)?;

@@ -21,7 +21,7 @@ use tokio_rustls::{
 /// What is spoken, the best first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 /// HTTP/2 in a handshake.
-pub(super) const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// The files of one listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Tls {
     }
 
     /// What the next handshake is made with.
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.current.load_full().into()
     }
 

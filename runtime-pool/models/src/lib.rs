@@ -9,14 +9,13 @@ mod explore;
 mod semaphore;
 mod sync;
 
-#[path = "../../../gateway/src/middleware/in_flight.rs"]
+#[path = "../../../gateway/src/edge/admission/in_flight.rs"]
 mod in_flight;
-#[path = "../../src/slots.rs"]
+#[path = "../../src/admission/slots.rs"]
 mod slots;
-#[path = "waiting.rs"]
-mod waiting;
+mod warm;
 
+mod budget_tests;
 mod in_flight_tests;
-mod making_tests;
-mod room_tests;
+mod refill_tests;
 mod slots_tests;

@@ -1,6 +1,9 @@
 //! CGI: one run of a command per request. The request's body is its standard input, the answer
 //! its standard output; standard error goes to the function's log.
 
+pub(crate) mod environment;
+pub(crate) mod head;
+
 use std::{
     io,
     pin::Pin,
@@ -27,13 +30,11 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::Error as WasiError;
 
-use super::{cgi_head, exited, guest_error, start_error};
 use crate::{
     InvokeError,
-    body::RequestBody,
-    call::Head,
-    host::{Controlled, Host, ModuleHost, component_store, module_store},
-    instance::Guest,
+    executor::{exited, guest_error, start_error},
+    host::{Controlled, Host, ModuleHost, component_store, instance::Guest, module_store},
+    invocation::{body::RequestBody, call::Head},
 };
 
 /// What one run of a command is given.
@@ -187,14 +188,14 @@ impl Stdout {
 }
 
 fn after_head(bytes: BytesMut, head: oneshot::Sender<Head>, chunk_bytes: usize) -> Answer {
-    let Some((length, empty_line)) = cgi_head::end_of_head(&bytes) else {
-        return if bytes.len() > cgi_head::HEAD_BYTES {
-            Answer::Invalid(format!("its header is longer than {} bytes", cgi_head::HEAD_BYTES))
+    let Some((length, empty_line)) = head::end_of_head(&bytes) else {
+        return if bytes.len() > head::HEAD_BYTES {
+            Answer::Invalid(format!("its header is longer than {} bytes", head::HEAD_BYTES))
         } else {
             Answer::Head { bytes, head }
         };
     };
-    let parsed = match cgi_head::parse(&bytes[..length]) {
+    let parsed = match head::parse(&bytes[..length]) {
         Ok(parsed) => parsed,
         Err(why) => return Answer::Invalid(why),
     };

@@ -6,19 +6,18 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use runtime_pool::Tier;
 
-use super::{
-    super::{
-        client::Remote,
-        failure::Failure,
-        invoke::parse_header,
-        output::{Output, print, print_line, table},
-        progress::Progress,
+use crate::cli::{
+    bench::{
+        measurement::{Bench, Question, Series},
+        report::{Report, Row, time},
+        rounds::Plan,
+        statistics::OBSERVATIONS_MIN,
+        subject,
     },
-    measurement::{Bench, Question, Series},
-    report::{Report, Row, time},
-    rounds::Plan,
-    statistics::OBSERVATIONS_MIN,
-    subject,
+    client::Remote,
+    commands::{invoke::parse_header, progress::Progress},
+    failure::Failure,
+    output::{Output, print, print_line, table},
 };
 
 #[derive(Debug, clap::Args)]
@@ -117,7 +116,7 @@ impl RequestOptions {
 }
 
 impl ColdStart {
-    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let dir = tempfile::tempdir()
             .map_err(|error| Failure::failed(format!("making a directory: {error}")))?;
         let code_dir = self.code_dir.clone().unwrap_or_else(|| dir.path().join("code"));

@@ -90,7 +90,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 impl Compare {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(&self) -> Result<ExitCode, Failure> {
         let (old, new) = (Report::read(&self.old)?, Report::read(&self.new)?);
         let verdicts = compare(&old, &new, self.threshold);
         print(table_of(&verdicts).as_bytes())?;

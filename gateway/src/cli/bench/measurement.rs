@@ -17,14 +17,20 @@ use runtime_pool::{
 };
 use tokio::sync::mpsc;
 
-use super::{
-    super::{failure::Failure, http::causes},
-    report::{MedianPhase, Row},
-    rounds::{Plan, Used},
-    statistics::median,
-    subject::Subject,
+use crate::{
+    app,
+    cli::{
+        bench::{
+            report::{MedianPhase, Row},
+            rounds::{Plan, Used},
+            statistics::median,
+            subject::Subject,
+        },
+        client::transport::causes,
+        failure::Failure,
+    },
+    config::Config,
 };
-use crate::{app, config::Config};
 
 /// The host that guests are told they were called by.
 const HOST: &str = "bench.localhost";
@@ -36,15 +42,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What functions are asked.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) body: Option<Bytes>,
+pub(crate) struct Question {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Option<Bytes>,
 }
 
 /// A pool as `mayfly serve` makes it with its default settings.
-pub(super) struct Bench {
+pub(crate) struct Bench {
     pool: Pool,
     question: Question,
     /// Guests' output ends here: unread, what does not fit is dropped.
@@ -58,7 +64,7 @@ struct Sample {
 }
 
 /// The samples of one function from one tier.
-pub(super) struct Series<'a> {
+pub(crate) struct Series<'a> {
     subject: &'a Subject,
     kind: Kind,
     tier: Tier,
@@ -69,7 +75,7 @@ pub(super) struct Series<'a> {
 
 impl Bench {
     /// Native code is kept in `code_dir`.
-    pub(super) fn new(code_dir: &Path, question: Question) -> Result<Self, Failure> {
+    pub(crate) fn new(code_dir: &Path, question: Question) -> Result<Self, Failure> {
         let failed = |error: anyhow::Error| Failure::failed(format!("{error:#}"));
         let mut config = app::pool_config(&Config::default()).map_err(failed)?;
         config.compile.dir = code_dir.to_owned();
@@ -80,7 +86,7 @@ impl Bench {
     }
 
     /// Compiles a function where need be, and tries to make an instance, as a deploy does.
-    pub(super) async fn prepare(&self, subject: &Subject) -> Result<Kind, Failure> {
+    pub(crate) async fn prepare(&self, subject: &Subject) -> Result<Kind, Failure> {
         let inspection = self.pool.prepare(subject.source.clone()).await;
         Ok(inspection.map_err(|error| about(subject, &causes(&error)))?.kind)
     }
@@ -163,13 +169,13 @@ impl Bench {
 }
 
 impl<'a> Series<'a> {
-    pub(super) fn new(subject: &'a Subject, kind: Kind, tier: Tier) -> Self {
+    pub(crate) fn new(subject: &'a Subject, kind: Kind, tier: Tier) -> Self {
         let used = Used::default();
         Self { subject, kind, tier, used, rounds_us: Vec::new(), phases_us: Default::default() }
     }
 
     /// Takes part in one round. Returns whether it did.
-    pub(super) async fn round(&mut self, bench: &Bench, plan: &Plan) -> Result<bool, Failure> {
+    pub(crate) async fn round(&mut self, bench: &Bench, plan: &Plan) -> Result<bool, Failure> {
         if !plan.goes_on(self.used) {
             return Ok(false);
         }
@@ -202,7 +208,7 @@ impl<'a> Series<'a> {
     }
 
     /// What came of it.
-    pub(super) fn into_row(self) -> Row {
+    pub(crate) fn into_row(self) -> Row {
         let measured =
             Phase::ALL.iter().zip(&self.phases_us).filter(|(_, times)| !times.is_empty());
         let phases = measured.map(|(phase, times)| MedianPhase {

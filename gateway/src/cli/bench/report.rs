@@ -14,50 +14,50 @@ const FORMAT: &str = "mayfly-cold-start/1";
 
 /// What was measured, where, and all samples.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     format: String,
     /// This program's version.
-    pub(super) mayfly: String,
-    pub(super) measured_at: String,
-    pub(super) machine: Machine,
+    pub(crate) mayfly: String,
+    pub(crate) measured_at: String,
+    pub(crate) machine: Machine,
     /// What was asked: method and path.
-    pub(super) request: String,
-    pub(super) rows: Vec<Row>,
+    pub(crate) request: String,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// Where it was measured. Figures of two machines do not compare.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Machine {
-    pub(super) cores: usize,
-    pub(super) processor: String,
-    pub(super) kernel: String,
+pub(crate) struct Machine {
+    pub(crate) cores: usize,
+    pub(crate) processor: String,
+    pub(crate) kernel: String,
     /// When the measurement began: over 1, 5 and 15 minutes.
-    pub(super) load_average: String,
+    pub(crate) load_average: String,
 }
 
 /// One function started from one tier.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) digest: String,
-    pub(super) kind: String,
-    pub(super) tier: String,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) kind: String,
+    pub(crate) tier: String,
     /// The samples of each round, in microseconds, to the first byte of the answer.
-    pub(super) rounds_us: Vec<Vec<f64>>,
+    pub(crate) rounds_us: Vec<Vec<f64>>,
     /// What the time went into.
-    pub(super) phases: Vec<MedianPhase>,
+    pub(crate) phases: Vec<MedianPhase>,
 }
 
 /// One part of the way to the first byte.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct MedianPhase {
-    pub(super) name: String,
+pub(crate) struct MedianPhase {
+    pub(crate) name: String,
     /// The median over all samples.
-    pub(super) median_us: f64,
+    pub(crate) median_us: f64,
 }
 
 impl Report {
-    pub(super) fn new(request: String) -> Self {
+    pub(crate) fn new(request: String) -> Self {
         Self {
             format: FORMAT.to_owned(),
             mayfly: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,19 +69,19 @@ impl Report {
     }
 
     /// Writes the file.
-    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         fs::write(path, self.to_json()?)
             .map_err(|error| Failure::failed(format!("writing {}: {error}", path.display())))
     }
 
     /// As the file has it.
-    pub(super) fn to_json(&self) -> Result<String, Failure> {
+    pub(crate) fn to_json(&self) -> Result<String, Failure> {
         serde_json::to_string(self)
             .map_err(|error| Failure::failed(format!("writing the measurement: {error}")))
     }
 
     /// Reads a file that [`Self::write`] wrote. Anything else is a wrong command.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = fs::read(path)
             .map_err(|error| Failure::usage(format!("reading {}: {error}", path.display())))?;
         let wrong = |why: String| {
@@ -121,24 +121,24 @@ impl Report {
 
 impl Row {
     /// One per round.
-    pub(super) fn observations(&self) -> Vec<f64> {
+    pub(crate) fn observations(&self) -> Vec<f64> {
         self.rounds_us.iter().map(|round| median(round)).collect()
     }
 
-    pub(super) fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         median(&self.observations())
     }
 
     /// That holds the true median with 95 % confidence.
-    pub(super) fn interval(&self) -> Option<(f64, f64)> {
+    pub(crate) fn interval(&self) -> Option<(f64, f64)> {
         median_interval(&self.observations())
     }
 
-    pub(super) fn p99(&self) -> f64 {
+    pub(crate) fn p99(&self) -> f64 {
         p99(&self.rounds_us.concat())
     }
 
-    pub(super) fn samples(&self) -> usize {
+    pub(crate) fn samples(&self) -> usize {
         self.rounds_us.iter().map(Vec::len).sum()
     }
 }
@@ -159,13 +159,13 @@ impl Machine {
     }
 
     /// Whether times taken on both may be set against each other.
-    pub(super) fn resembles(&self, other: &Self) -> bool {
+    pub(crate) fn resembles(&self, other: &Self) -> bool {
         (self.cores, &self.processor) == (other.cores, &other.processor)
     }
 }
 
 /// A time as people read it, with three figures that count.
-pub(super) fn time(us: f64) -> String {
+pub(crate) fn time(us: f64) -> String {
     let (value, unit) = match us {
         _ if us < 1e3 => (us, "µs"),
         _ if us < 1e6 => (us / 1e3, "ms"),

@@ -15,7 +15,7 @@ const ROUNDS: usize = 30;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     rounds: usize,
     samples_per_round: usize,
     time: Duration,
@@ -23,31 +23,31 @@ pub(super) struct Plan {
 
 /// What one row has used so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Used {
-    pub(super) rounds: usize,
-    pub(super) time: Duration,
+pub(crate) struct Used {
+    pub(crate) rounds: usize,
+    pub(crate) time: Duration,
 }
 
 impl Plan {
     /// At most `samples` of each row, in about `time`.
-    pub(super) fn new(samples: usize, time: Duration) -> Self {
+    pub(crate) fn new(samples: usize, time: Duration) -> Self {
         let rounds = samples.clamp(OBSERVATIONS_MIN, ROUNDS);
         Self { rounds, samples_per_round: samples.div_ceil(rounds), time }
     }
 
     /// How many rounds there are.
-    pub(super) fn rounds(&self) -> usize {
+    pub(crate) fn rounds(&self) -> usize {
         self.rounds
     }
 
     /// Whether a row takes part in the next round. Slow ones stop early, but not before there is
     /// enough for an interval.
-    pub(super) fn goes_on(&self, used: Used) -> bool {
+    pub(crate) fn goes_on(&self, used: Used) -> bool {
         used.rounds < OBSERVATIONS_MIN || (used.rounds < self.rounds && used.time < self.time)
     }
 
     /// Whether a row with so many samples in this round, taken in so long, takes another.
-    pub(super) fn another(&self, samples: usize, took: Duration) -> bool {
+    pub(crate) fn another(&self, samples: usize, took: Duration) -> bool {
         let time = self.time / u32::try_from(self.rounds).unwrap_or(u32::MAX);
         samples == 0 || (samples < self.samples_per_round && took < time)
     }

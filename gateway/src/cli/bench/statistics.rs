@@ -5,13 +5,13 @@
 const CONFIDENCE: f64 = 0.95;
 
 /// Fewer observations than this have no such interval, however wide.
-pub(super) const OBSERVATIONS_MIN: usize = 6;
+pub(crate) const OBSERVATIONS_MIN: usize = 6;
 
 /// Bounds the exact arithmetic of [`chance`], which grows with it.
-pub(super) const OBSERVATIONS_MAX: usize = 60;
+pub(crate) const OBSERVATIONS_MAX: usize = 60;
 
 /// The one in the middle; of an even number, the mean of the two there. Zero if there are none.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
     match (sorted.get(middle), sorted.len() % 2) {
@@ -22,7 +22,7 @@ pub(super) fn median(values: &[f64]) -> f64 {
 }
 
 /// Of a hundred, 99 do not exceed it. Zero if there are none.
-pub(super) fn p99(values: &[f64]) -> f64 {
+pub(crate) fn p99(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let rank = (sorted.len() as f64 * 0.99).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
@@ -32,7 +32,7 @@ pub(super) fn p99(values: &[f64]) -> f64 {
 ///
 /// By order statistics: each observation is below the true median with probability one half, so
 /// how many of them are is binomial.
-pub(super) fn median_interval(observations: &[f64]) -> Option<(f64, f64)> {
+pub(crate) fn median_interval(observations: &[f64]) -> Option<(f64, f64)> {
     let sorted = sorted(observations);
     let n = sorted.len();
     // The probability of exactly `below` observations below, beginning with none.
@@ -53,7 +53,7 @@ pub(super) fn median_interval(observations: &[f64]) -> Option<(f64, f64)> {
 ///
 /// Equal values count half to either side, and what is left of a half is rounded towards "no
 /// difference".
-pub(super) fn chance(old: &[f64], new: &[f64]) -> f64 {
+pub(crate) fn chance(old: &[f64], new: &[f64]) -> f64 {
     let (n, m) = (old.len(), new.len());
     if n == 0 || m == 0 {
         return 1.0;

@@ -13,25 +13,25 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use store::Snapshot;
 
-use super::super::{
-    api::FunctionView,
-    client::{Client, Remote, unreadable},
-    failure::Failure,
-    http::escape,
+use crate::{
+    cli::{
+        client::{Client, Remote, api::FunctionView, transport::escape, unreadable},
+        failure::Failure,
+    },
+    functions::catalog::start_function,
 };
-use crate::catalog::start_function;
 
 /// Something that the pool can make resident.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     /// How its rows are called, and found again in another measurement.
-    pub(super) name: String,
-    pub(super) key: FunctionKey,
-    pub(super) source: Source,
+    pub(crate) name: String,
+    pub(crate) key: FunctionKey,
+    pub(crate) source: Source,
 }
 
 /// Finds everything that was named. Artifacts that a gateway has are kept in `dir`.
-pub(super) async fn find(
+pub(crate) async fn find(
     files: &[PathBuf],
     functions: &[String],
     remote: &Remote,
@@ -79,7 +79,7 @@ impl Subject {
     }
 
     /// The digest as the API writes it.
-    pub(super) fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         let hex = self.source.digest.0.iter().map(|byte| format!("{byte:02x}"));
         format!("sha256:{}", hex.collect::<String>())
     }

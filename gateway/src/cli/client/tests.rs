@@ -6,8 +6,8 @@ use std::{
 
 use super::*;
 use crate::cli::{
-    body::{Consent, FileBody},
-    progress::Progress,
+    client::body::{Consent, FileBody},
+    commands::progress::Progress,
 };
 
 /// Takes one connection per answer, and returns what was asked, head and body.

@@ -1,0 +1,184 @@
+//! How much of the memory that the gateway may have is used.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use prometheus::{Gauge, Registry};
+use runtime_pool::Pool;
+use tokio::{sync::watch, time};
+
+use crate::{edge::admission::load_shed::Pressure, server::Orders};
+
+/// From one look to the next.
+const EVERY: Duration = Duration::from_millis(250);
+/// From this share on, what is only there to be quick leaves, and connections are ended.
+const HIGH: f64 = 0.92;
+/// From this share on, requests are refused.
+const FULL: f64 = 0.95;
+
+/// Where the limit comes from, and so what is counted.
+#[derive(Debug)]
+enum Limit {
+    /// The operator's: of this process.
+    Own(u64),
+    /// The control group's: of all processes in it, compile workers included.
+    Group(PathBuf),
+    /// The machine's.
+    Machine,
+}
+
+/// Bytes in use, and how many there may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Usage {
+    used: u64,
+    limit: u64,
+}
+
+impl Usage {
+    fn share(self) -> f64 {
+        self.used as f64 / self.limit.max(1) as f64
+    }
+}
+
+impl Limit {
+    /// `own` if it is not 0, else that of our control group, else the machine's.
+    fn find(own: u64) -> Self {
+        if own > 0 {
+            return Self::Own(own);
+        }
+        match group().map(Self::Group) {
+            Some(group) if group.usage().is_some() => group,
+            _ => Self::Machine,
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Own(limit) => {
+                let status = fs::read_to_string("/proc/self/status").ok()?;
+                Some(Usage { used: kib(&status, "VmRSS:")?, limit: *limit })
+            }
+            Self::Group(dir) => {
+                let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+                let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+                // What the kernel keeps of files only while nobody needs the room is not in use.
+                let files = read("memory.stat")
+                    .and_then(|stat| field(&stat, "inactive_file")?.parse().ok())
+                    .unwrap_or(0);
+                let used = number("memory.current")?.saturating_sub(files);
+                Some(Usage { used, limit: number("memory.max")? })
+            }
+            Self::Machine => {
+                let info = fs::read_to_string("/proc/meminfo").ok()?;
+                let limit = kib(&info, "MemTotal:")?;
+                Some(Usage { used: limit - kib(&info, "MemAvailable:")?.min(limit), limit })
+            }
+        }
+    }
+}
+
+/// The directory of our control group, where there is one hierarchy for all controllers.
+fn group() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(PathBuf::from("/sys/fs/cgroup").join(path))
+}
+
+/// The first word after a name at the start of a line.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next())
+}
+
+/// A size that is given in kB, in bytes.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    Some(field(text, name)?.parse::<u64>().ok()? << 10)
+}
+
+/// What an operator sees of it.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryMetrics {
+    used: Gauge,
+    limit: Gauge,
+}
+
+impl MemoryMetrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let used = Gauge::new("mayfly_memory_used_bytes", "Memory in use, of what there may be")?;
+        let limit = Gauge::new("mayfly_memory_limit_bytes", "Memory that there may be in use")?;
+        registry.register(Box::new(used.clone()))?;
+        registry.register(Box::new(limit.clone()))?;
+        Ok(Self { used, limit })
+    }
+}
+
+/// What gives memory back, or takes no more.
+pub(crate) struct Relief {
+    pub(crate) pressure: Arc<Pressure>,
+    pub(crate) pool: Arc<Pool>,
+    /// Those of the data plane.
+    pub(crate) connections: watch::Sender<Orders>,
+}
+
+/// Keeps the gateway from using up the memory it may have (`own` bytes; 0 for what the system
+/// says), until it is dropped.
+pub(crate) async fn watch(own: u64, relief: Relief, metrics: MemoryMetrics) {
+    let limit = Limit::find(own);
+    tracing::debug!(?limit, "memory is watched");
+    let (mut high, mut full) = (false, false);
+    let mut ticks = time::interval(EVERY);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(usage) = limit.usage() else { continue };
+        metrics.used.set(usage.used as f64);
+        metrics.limit.set(usage.limit as f64);
+        let was = high;
+        high = usage.share() >= HIGH;
+        if high {
+            relief.pool.release_waiting();
+        }
+        // Once: whoever comes back meanwhile is not sent away again and again.
+        if high && !was {
+            Orders::dismiss(&relief.connections);
+        }
+        // Between the two it stays as it is, so that it does not flicker.
+        let was = full;
+        full = if full { high } else { usage.share() >= FULL };
+        if full != was {
+            tracing::warn!(full, used = usage.used, limit = usage.limit, "memory");
+        }
+        relief.pressure.set_out_of_memory(full);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_some_of_the_memory_it_may_have() {
+        let usage = Limit::find(1 << 40).usage().unwrap();
+        assert_eq!(usage.limit, 1 << 40);
+        assert!(usage.used > 1 << 20 && usage.share() < 0.5, "{usage:?}");
+    }
+
+    #[test]
+    fn the_machine_and_most_control_groups_have_a_limit() {
+        for limit in [Limit::Machine, Limit::find(0)] {
+            let usage = limit.usage().unwrap();
+            assert!(usage.used > 0 && usage.used < usage.limit, "{limit:?}: {usage:?}");
+        }
+    }
+
+    #[test]
+    fn a_groups_files_are_not_in_use_and_without_a_limit_there_is_no_share() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("memory.current", "1000\n");
+        write("memory.stat", "anon 600\ninactive_file 300\nactive_file 100\n");
+        let group = Limit::Group(dir.path().to_owned());
+        write("memory.max", "max\n");
+        assert_eq!(group.usage(), None);
+        write("memory.max", "1400\n");
+        assert_eq!(group.usage(), Some(Usage { used: 700, limit: 1_400 }));
+    }
+}

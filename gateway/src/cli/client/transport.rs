@@ -1,0 +1,218 @@
+//! One HTTP request over a connection of its own.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
+
+use crate::cli::{client::tls::Trust, failure::Failure};
+
+/// A connection that takes longer goes nowhere.
+const CONNECT_SECONDS: u64 = 10;
+
+/// A request's body.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Which of the gateway's listeners is meant: it decides what to advise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plane {
+    Control,
+    Data,
+}
+
+/// Parses the address of a gateway.
+pub(crate) fn parse_url(url: &str) -> Result<Uri, Failure> {
+    let wrong = |reason: &str| Failure::usage(format!("`{url}` {reason}"));
+    let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong("does not begin with http:// or https://"));
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(wrong("names no host"));
+    }
+    Ok(uri)
+}
+
+/// Sends `request`, whose target is a whole URL as [`parse_url`] returns it, and waits for the
+/// head of the answer.
+pub(crate) async fn send(
+    mut request: Request<Body>,
+    plane: Plane,
+    trust: &Trust,
+    head_deadline: Duration,
+) -> Result<Response<Incoming>, Failure> {
+    let uri = std::mem::take(request.uri_mut());
+    let authority = uri.authority().ok_or_else(|| Failure::usage("the URL names no host"))?;
+    let stream = connect(&uri, plane).await?;
+    let host = HeaderValue::from_str(authority.as_str())
+        .map_err(|_| Failure::usage("the URL's host cannot be sent"))?;
+    request.headers_mut().entry(header::HOST).or_insert(host);
+    request
+        .headers_mut()
+        .entry(header::USER_AGENT)
+        .or_insert(HeaderValue::from_static(concat!("mayfly/", env!("CARGO_PKG_VERSION"))));
+    *request.uri_mut() = uri.path_and_query().map_or_else(
+        || Uri::from_static("/"),
+        |path| path.as_str().parse().expect("a URL's path is a target"),
+    );
+    if is_tls(&uri) {
+        exchange(secure(&uri, stream, trust).await?, request, &uri, head_deadline).await
+    } else {
+        exchange(stream, request, &uri, head_deadline).await
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Body>,
+    uri: &Uri,
+    head_deadline: Duration,
+) -> Result<Response<Incoming>, Failure> {
+    let lost = |error: &hyper::Error| {
+        Failure::failed(format!("talking to {}: {}", at(uri), causes(error)))
+    };
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
+    // Owned by the runtime: it ends with the answer's body, or when the command ends. Its
+    // errors reach us through `sender` and the body.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    timeout(head_deadline, sender.send_request(request))
+        .await
+        .map_err(|_| {
+            let seconds = head_deadline.as_secs();
+            Failure::failed(format!("{} did not answer within {seconds} seconds", at(uri)))
+        })?
+        .map_err(|error| lost(&error))
+}
+
+async fn connect(uri: &Uri, plane: Plane) -> Result<TcpStream, Failure> {
+    let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
+    in_time(TcpStream::connect((host(uri), port))).await.map_err(|error| {
+        let what = match plane {
+            Plane::Control => "the gateway's control plane",
+            Plane::Data => "the gateway's data plane",
+        };
+        let failure = Failure::failed(format!("cannot connect to {what} at {}: {error}", at(uri)));
+        match (error.kind(), plane) {
+            (io::ErrorKind::ConnectionRefused, Plane::Control) => failure.note(
+                "hint: start it with `mayfly serve`, or say where it is with --server URL \
+                       or MAYFLY_SERVER",
+            ),
+            (_, Plane::Control) => {
+                failure.note("hint: --server URL or MAYFLY_SERVER says where it is")
+            }
+            (_, Plane::Data) => {
+                failure.note("hint: the gateway's setting public_url says where callers reach it")
+            }
+        }
+    })
+}
+
+async fn secure(
+    uri: &Uri,
+    stream: TcpStream,
+    trust: &Trust,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    in_time(trust.connect(host(uri), stream)?).await.map_err(|error| {
+        let failure = Failure::failed(format!("no TLS with {}: {error}", at(uri)));
+        match trust {
+            Trust::System => failure.note(
+                "hint: --ca-file FILE or MAYFLY_CA_FILE names the certificate of whoever \
+                 vouches for the gateway, if this machine does not trust them",
+            ),
+            Trust::File(file) => {
+                failure.note(format!("hint: trusted is what {} vouches for", file.display()))
+            }
+        }
+    })
+}
+
+async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let outcome = timeout(Duration::from_secs(CONNECT_SECONDS), connecting).await;
+    outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn is_tls(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
+}
+
+/// In a URL an IPv6 address stands in brackets, elsewhere it does not.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn at(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or("http");
+    format!("{scheme}://{}", uri.authority().map_or("", |authority| authority.as_str()))
+}
+
+/// An error with its causes: hyper's own text leaves them out.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Escapes all that has a meaning in a path or a query.
+pub(crate) fn escape(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_and_https_urls_are_taken() {
+        assert!(parse_url("https://gateway.example").is_ok());
+        assert!(parse_url("http://127.0.0.1:9090/base").is_ok());
+        assert!(parse_url("http://[::1]:9090").is_ok());
+        for (url, reason) in [
+            ("127.0.0.1:9090", "does not begin with http://"),
+            ("gateway.example", "does not begin with http://"),
+            ("http://", "not a URL"),
+            ("ftp://gateway.example", "does not begin with http://"),
+        ] {
+            let text = parse_url(url).unwrap_err().text();
+            assert!(text.contains(reason), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_place_in_a_path() {
+        assert_eq!(escape("greet-2"), "greet-2");
+        assert_eq!(escape("../x?y#z ü"), "..%2Fx%3Fy%23z%20%C3%BC");
+    }
+}

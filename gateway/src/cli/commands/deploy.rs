@@ -1,0 +1,258 @@
+//! `mayfly deploy`.
+
+use std::{fs::File, io::Seek as _, path::PathBuf, process::ExitCode, time::Duration};
+
+use http::{Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::{
+        client::{
+            Answer, Client, Remote,
+            api::FunctionView,
+            body::{self, Consent, FileBody},
+            build,
+            transport::escape,
+            unreadable,
+        },
+        commands::{patch, progress::Progress},
+        failure::Failure,
+        output::{Output, print_line, printable},
+    },
+    config::sizes,
+};
+
+/// Sending over a slow line, waiting for a compiler and compiling, together. The gateway has
+/// deadlines of its own for the latter two.
+const DEPLOY: Duration = Duration::from_secs(30 * 60);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Deploy {
+    /// The WebAssembly file: a component or a module
+    file: PathBuf,
+    /// Name of the function
+    #[arg(long)]
+    name: String,
+    /// A variable of the function's environment; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    /// Memory of one instance, e.g. 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// CPU time of one invocation, in milliseconds
+    #[arg(long, value_name = "MS")]
+    cpu_ms: Option<u64>,
+    /// Wall-clock time of one invocation, in milliseconds
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// Invocations that may run at once
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u64>,
+    /// Instances that wait for calls even if nobody calls
+    #[arg(long, value_name = "N")]
+    min_warm: Option<u64>,
+    /// Instances that may wait for calls
+    #[arg(long, value_name = "N")]
+    max_warm: Option<u64>,
+    /// What invocations share: `request` is nothing, `reuse` an instance, one after the other
+    #[arg(long, value_name = "MODE", value_parser = ["request", "reuse"])]
+    isolation: Option<String>,
+    /// A host that the function may call; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    allow_host: Vec<String>,
+    /// Start instances from an image that is made after a call of this export [default:
+    /// wizer-initialize]; --snapshot=false starts them as usual again
+    #[arg(long, value_name = "EXPORT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    snapshot: Option<String>,
+    /// What the function is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    sizes::parse(text).ok_or_else(|| sizes::EXPECTED.to_owned())
+}
+
+impl Deploy {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let settings = self.settings()?;
+        let client = Client::new(&self.remote)?;
+        let path = format!("/v1/functions/{}", escape(&self.name));
+        let uploaded = self.upload(&client, &path, &settings).await?;
+        // The upload has no room for the description, which is no setting.
+        let described = match &self.description {
+            Some(text) => Some(client.patch(&path, &json!({ "description": text })).await?),
+            None => None,
+        };
+        let latest = described.as_ref().unwrap_or(&uploaded);
+        match self.remote.output {
+            Output::Json => latest.print_json()?,
+            Output::Text => print_line(&summary(uploaded.status, &latest.parse()?))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What was asked for, and only that.
+    fn settings(&self) -> Result<Map<String, Value>, Failure> {
+        let mut settings = Map::new();
+        let integers = [
+            ("memory_bytes", self.memory),
+            ("cpu_ms", self.cpu_ms),
+            ("timeout_ms", self.timeout_ms),
+            ("concurrency", self.concurrency),
+            ("min_warm", self.min_warm),
+            ("max_warm", self.max_warm),
+        ];
+        for (key, value) in integers {
+            if let Some(value) = value {
+                settings.insert(key.to_owned(), value.into());
+            }
+        }
+        if let Some(mode) = &self.isolation {
+            settings.insert("isolation".to_owned(), json!({ "mode": mode }));
+        }
+        if !self.env.is_empty() {
+            settings.insert("environment".to_owned(), patch::environment(&self.env)?);
+        }
+        if let Some(snapshot) = &self.snapshot {
+            settings.insert("snapshot".to_owned(), patch::snapshot(snapshot));
+        }
+        if !self.allow_host.is_empty() {
+            let hosts = patch::hosts(self.allow_host.iter().map(String::as_str));
+            settings.insert("outbound".to_owned(), hosts);
+        }
+        Ok(settings)
+    }
+
+    async fn upload(
+        &self,
+        client: &Client,
+        path: &str,
+        settings: &Map<String, Value>,
+    ) -> Result<Answer, Failure> {
+        let failed = |error: &std::io::Error| unreadable(&self.file, error);
+        let mut file = File::open(&self.file).map_err(|error| failed(&error))?;
+        // The digest stands before the body, so the file is read twice. Should it change in
+        // between, the gateway sees that the two do not agree.
+        let (length, digest) = body::digest(&file).map_err(|error| failed(&error))?;
+        file.rewind().map_err(|error| failed(&error))?;
+        let mut request = client
+            .request(Method::PUT, path)?
+            .header(header::CONTENT_TYPE, "application/wasm")
+            .header("repr-digest", digest);
+        if !settings.is_empty() {
+            let json = patch::to_ascii(&Value::Object(settings.clone()));
+            request = request.header("mayfly-settings", json);
+        }
+        let message = format!("sending {}", printable(&self.file.to_string_lossy()));
+        let progress = Progress::upload(length, message, self.remote.output);
+        let consent = Consent::default();
+        let body = FileBody::sized(file, length, progress.clone()).after(&consent);
+        let mut request = build(request, body.boxed_unsync())?;
+        consent.ask(&mut request);
+        let outcome = client.send(request, DEPLOY).await;
+        progress.clear();
+        outcome
+    }
+}
+
+fn summary(status: StatusCode, view: &FunctionView) -> String {
+    let done = if status == StatusCode::CREATED { "deployed" } else { "unchanged:" };
+    let url = printable(&view.url);
+    let (name, kind) = (printable(&view.name), printable(&view.kind));
+    let size = sizes::format(view.bytes);
+    let mut text = format!("{done} {name}, revision {} ({kind}, {size})\n{url}", view.revision);
+    if let Some(snapshot) = &view.snapshot {
+        text.push_str(&format!("\nsnapshot {}", printable(&snapshot.describe())));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        deploy: Deploy,
+    }
+
+    fn settings(flags: &[&str]) -> Value {
+        let line = ["deploy", "a.wasm", "--name", "greet"].iter().chain(flags);
+        Value::Object(Line::parse_from(line).deploy.settings().unwrap())
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_sent() {
+        assert_eq!(settings(&[]), json!({}));
+        assert_eq!(
+            settings(&[
+                "--memory",
+                "64MiB",
+                "--env",
+                "A=1",
+                "--env",
+                "B=",
+                "--allow-host",
+                "x.example"
+            ]),
+            json!({
+                "memory_bytes": 67_108_864,
+                "environment": {"A": "1", "B": ""},
+                "outbound": ["x.example"],
+            })
+        );
+    }
+
+    #[test]
+    fn a_snapshot_is_asked_for_with_or_without_a_name() {
+        assert_eq!(settings(&["--snapshot"]), json!({"snapshot": true}));
+        assert_eq!(settings(&["--snapshot=false"]), json!({"snapshot": false}));
+        assert_eq!(settings(&["--snapshot=prepare"]), json!({"snapshot": "prepare"}));
+    }
+
+    #[test]
+    fn the_summary_says_what_became_of_a_snapshot() {
+        let snapshot = serde_json::json!({"taken": true, "init_ms": 812, "bytes": 1024});
+        let taken = FunctionView {
+            snapshot: serde_json::from_value(snapshot).unwrap(),
+            ..Default::default()
+        };
+        let text = summary(StatusCode::CREATED, &taken);
+        assert!(
+            text.ends_with("\nsnapshot taken: 812 ms of start-up spared, 1 KiB of memory"),
+            "{text}"
+        );
+        let snapshot = serde_json::json!({"taken": false, "reason": "it asks\nfor the time"});
+        let not = FunctionView {
+            snapshot: serde_json::from_value(snapshot).unwrap(),
+            ..Default::default()
+        };
+        let text = summary(StatusCode::OK, &not);
+        assert!(text.ends_with("\nsnapshot not taken: it asks\\nfor the time"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_tells_a_new_revision_from_an_old_one() {
+        let view = FunctionView {
+            name: "greet".to_owned(),
+            revision: 3,
+            kind: "http".to_owned(),
+            bytes: 1536,
+            url: "http://127.0.0.1:8080/f/greet".to_owned(),
+            ..FunctionView::default()
+        };
+        assert_eq!(
+            summary(StatusCode::CREATED, &view),
+            "deployed greet, revision 3 (http, 1.5 KiB)\nhttp://127.0.0.1:8080/f/greet"
+        );
+        assert!(summary(StatusCode::OK, &view).starts_with("unchanged: greet, revision 3"));
+    }
+}

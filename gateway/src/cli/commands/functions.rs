@@ -1,0 +1,276 @@
+//! The commands that read and change functions: list, show, delete, revisions, activate, set.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    cli::{
+        client::{
+            Answer, Client, Remote,
+            api::{FunctionPage, FunctionView, RevisionPage, plain},
+            transport::escape,
+        },
+        commands::patch,
+        failure::Failure,
+        output::{Output, print, print_line, printable, table},
+    },
+    config::sizes,
+};
+
+/// Rows asked for at once.
+const PAGE: &str = "limit=100";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl List {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let mut rows = Vec::new();
+        let each = |answer: &Answer| match self.remote.output {
+            Output::Json => answer.print_json(),
+            Output::Text => {
+                rows.extend(answer.parse::<FunctionPage>()?.functions.into_iter().map(row));
+                Ok(())
+            }
+        };
+        client.pages("/v1/functions", PAGE, each).await?;
+        if self.remote.output == Output::Text {
+            let head = ["NAME", "REVISION", "KIND", "SIZE", "STATE", "UPDATED", "URL"];
+            print(table(&head, &rows).as_bytes())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(view: FunctionView) -> Vec<String> {
+    let size = sizes::format(view.bytes);
+    let revision = view.revision.to_string();
+    vec![view.name, revision, view.kind, size, view.state, view.updated_at, view.url]
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// Name of the function
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Show {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let answer = client.get(&format!("/v1/functions/{}", escape(&self.name))).await?;
+        print_view(&answer, self.remote.output)
+    }
+}
+
+fn print_view(answer: &Answer, output: Output) -> Result<ExitCode, Failure> {
+    match output {
+        Output::Json => answer.print_json()?,
+        Output::Text => print(describe(&answer.parse()?).as_bytes())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(view: &FunctionView) -> String {
+    let size = sizes::format(view.bytes);
+    let mut lines = vec![
+        ("name", view.name.clone()),
+        ("url", view.url.clone()),
+        ("revision", view.revision.to_string()),
+        ("state", view.state.clone()),
+        ("kind", view.kind.clone()),
+        ("size", format!("{size} ({} bytes)", view.bytes)),
+        ("digest", view.digest.clone()),
+        ("created", view.created_at.clone()),
+        ("updated", view.updated_at.clone()),
+    ];
+    if let Some(description) = &view.description {
+        lines.insert(1, ("description", description.clone()));
+    }
+    if let Some(snapshot) = &view.snapshot {
+        lines.push(("snapshot", snapshot.describe()));
+    }
+    let mut text = String::new();
+    for (name, value) in lines {
+        text.push_str(&format!("{name:<12} {}\n", printable(&value)));
+    }
+    section(&mut text, "settings (what was asked for)", &view.settings);
+    section(&mut text, "limits (what holds)", &view.limits);
+    text
+}
+
+fn section(text: &mut String, title: &str, values: &Map<String, Value>) {
+    let shown = values.iter().filter_map(|(key, value)| plain(value).map(|value| (key, value)));
+    let mut title = Some(title);
+    for (key, value) in shown {
+        if let Some(title) = title.take() {
+            text.push_str(&format!("{title}:\n"));
+        }
+        text.push_str(&format!("  {:<18} {}\n", printable(key), printable(&value)));
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// Name of the function
+    name: String,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    yes: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Delete {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        if !self.yes && !confirmed(&self.name)? {
+            return Err(Failure::failed("nothing was deleted"));
+        }
+        let answer = client.delete(&format!("/v1/functions/{}", escape(&self.name))).await?;
+        answer.done(self.remote.output, "deleted", &self.name)
+    }
+}
+
+fn confirmed(name: &str) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!(
+            "not asking whether to delete {name} without a terminal"
+        ))
+        .note("hint: say --yes"));
+    }
+    let question = format!("Delete {} with all its revisions? [y/N] ", printable(name));
+    let mut stderr = io::stderr().lock();
+    stderr
+        .write_all(question.as_bytes())
+        .and_then(|()| stderr.flush())
+        .map_err(|error| Failure::output(&error))?;
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?;
+    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revisions {
+    /// Name of the function
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Revisions {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let path = format!("/v1/functions/{}/revisions", escape(&self.name));
+        let mut rows = Vec::new();
+        let each = |answer: &Answer| match self.remote.output {
+            Output::Json => answer.print_json(),
+            Output::Text => {
+                for view in answer.parse::<RevisionPage>()?.revisions {
+                    rows.push(vec![
+                        view.revision.to_string(),
+                        if view.active { "yes" } else { "" }.to_owned(),
+                        view.kind,
+                        sizes::format(view.bytes),
+                        view.created_at,
+                        view.digest,
+                    ]);
+                }
+                Ok(())
+            }
+        };
+        client.pages(&path, PAGE, each).await?;
+        if self.remote.output == Output::Text {
+            let head = ["REVISION", "ACTIVE", "KIND", "SIZE", "CREATED", "DIGEST"];
+            print(table(&head, &rows).as_bytes())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Activate {
+    /// Name of the function
+    name: String,
+    /// Number of the revision
+    revision: u64,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Activate {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let (name, revision) = (escape(&self.name), self.revision);
+        let answer =
+            client.post(&format!("/v1/functions/{name}/revisions/{revision}/activate")).await?;
+        match self.remote.output {
+            Output::Json => answer.print_json()?,
+            Output::Text => {
+                let view: FunctionView = answer.parse()?;
+                let name = printable(&view.name);
+                print_line(&format!("{name} is at revision {}", view.revision))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Set {
+    /// Name of the function
+    name: String,
+    /// Settings, e.g. memory_bytes=64MiB, environment.LANG=de or outbound=a.example,b.example;
+    /// an empty value resets one
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    pairs: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Set {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let patch = patch::function_patch(&self.pairs)?;
+        let client = Client::new(&self.remote)?;
+        let answer = client.patch(&format!("/v1/functions/{}", escape(&self.name)), &patch).await?;
+        print_view(&answer, self.remote.output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_described_with_what_was_asked_for_and_what_holds() {
+        let view: FunctionView = serde_json::from_value(serde_json::json!({
+            "name": "greet",
+            "revision": 3,
+            "bytes": 2048,
+            "description": "says\nhello",
+            "settings": {"cpu_ms": 5, "queue": null, "environment": {"A": "1"}},
+            "limits": {},
+            "a_field_of_a_later_version": true,
+        }))
+        .unwrap();
+        let text = describe(&view);
+        assert!(text.starts_with("name         greet\ndescription  says\\nhello\n"), "{text}");
+        assert!(text.contains("size         2 KiB (2048 bytes)\n"));
+        assert!(text.ends_with(
+            "settings (what was asked for):\n  cpu_ms             5\n  environment        \
+             {\"A\":\"1\"}\n"
+        ));
+    }
+}

@@ -1,0 +1,153 @@
+//! `mayfly invoke`: calls a function where its callers do, at its URL on the data plane.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::cli::{
+    client::{
+        Client, Remote,
+        api::FunctionView,
+        body::FileBody,
+        transport::{self, Body, Plane, causes, escape, parse_url},
+        unreadable,
+    },
+    failure::Failure,
+    output::print,
+};
+
+/// Longer than any function may run by default; the gateway's own deadlines come first.
+const HEAD: Duration = Duration::from_secs(600);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Invoke {
+    /// Name of the function
+    name: String,
+    /// Path and query below the function's URL
+    path: Option<String>,
+    /// Method [default: GET, or POST with --data]
+    #[arg(long, short = 'X')]
+    method: Option<Method>,
+    /// A header; may be repeated
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = parse_header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// The body: the text itself, @FILE, or - for standard input
+    #[arg(long, short = 'd', value_name = "DATA", allow_hyphen_values = true)]
+    data: Option<String>,
+    /// Print the head of the answer, too
+    #[arg(long, short = 'i')]
+    include: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(crate) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let name = name.trim().parse().map_err(|_| format!("`{name}` is no header name"))?;
+    let value = value.trim().parse().map_err(|_| "the value has characters no header may have")?;
+    Ok((name, value))
+}
+
+impl Invoke {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let answer = client.get(&format!("/v1/functions/{}", escape(&self.name))).await?;
+        let url = target(&answer.parse::<FunctionView>()?.url, self.path.as_deref())?;
+        let body = self.data.as_deref().map(body).transpose()?;
+        let default = if body.is_some() { Method::POST } else { Method::GET };
+        // Without our token: that one is for the control plane, and the function is not to see it.
+        let mut request = Request::new(body.unwrap_or_else(transport::empty));
+        *request.method_mut() = self.method.unwrap_or(default);
+        *request.uri_mut() = url;
+        request.headers_mut().extend(self.header);
+        let response = transport::send(request, Plane::Data, &client.trust, HEAD).await?;
+        let failed = response.status().as_u16() >= 400;
+        if self.include {
+            print(&head(&response))?;
+        }
+        copy(response).await?;
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// `path` below the function's own URL.
+fn target(url: &str, path: Option<&str>) -> Result<Uri, Failure> {
+    let Some(path) = path else { return parse_url(url) };
+    let base = url.trim_end_matches('/');
+    let slash = if path.starts_with(['/', '?']) { "" } else { "/" };
+    parse_url(&format!("{base}{slash}{path}"))
+}
+
+fn body(data: &str) -> Result<Body, Failure> {
+    let stream = match data.strip_prefix('@') {
+        _ if data == "-" || data == "@-" => FileBody::stdin()
+            .map_err(|error| Failure::failed(format!("reading standard input: {error}")))?,
+        Some(path) => {
+            FileBody::open(Path::new(path)).map_err(|error| unreadable(Path::new(path), &error))?
+        }
+        None => return Ok(transport::full(data.to_owned())),
+    };
+    Ok(stream.boxed_unsync())
+}
+
+fn head(response: &Response<Incoming>) -> Vec<u8> {
+    let mut head = format!("{:?} {}\n", response.version(), response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.push(b'\n');
+    }
+    head.push(b'\n');
+    head
+}
+
+/// Prints the body piece by piece, as it comes.
+async fn copy(response: Response<Incoming>) -> Result<(), Failure> {
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Failure::failed(format!("the answer broke off: {}", causes(&error)))
+        })?;
+        if let Ok(bytes) = frame.into_data() {
+            print(&bytes)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(path: Option<&str>) -> String {
+        target("http://127.0.0.1:8080/f/greet", path).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_path_is_below_the_functions_own() {
+        assert_eq!(joined(None), "http://127.0.0.1:8080/f/greet");
+        assert_eq!(joined(Some("a/b?c=d")), "http://127.0.0.1:8080/f/greet/a/b?c=d");
+        assert_eq!(joined(Some("/a")), "http://127.0.0.1:8080/f/greet/a");
+        assert_eq!(joined(Some("?c=d")), "http://127.0.0.1:8080/f/greet?c=d");
+        assert_eq!(joined(Some("/")), "http://127.0.0.1:8080/f/greet/");
+    }
+
+    #[test]
+    fn a_url_that_this_command_cannot_call_is_told() {
+        assert!(target("ftp://f.example/f/greet", None).is_err());
+        assert!(target("", Some("a")).is_err());
+    }
+
+    #[test]
+    fn headers_are_name_and_value() {
+        let (name, value) = parse_header("X-A:  b: c ").unwrap();
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-a", "b: c"));
+        assert!(parse_header("X-Empty:").is_ok());
+        assert!(parse_header("no colon").is_err());
+        assert!(parse_header("a b: c").is_err());
+        assert!(parse_header("a: b\r\nc: d").is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! `KEY=VALUE` arguments to JSON merge patches (RFC 7396).
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::failure::Failure,
+    config::{nearest::nearest, sizes},
+};
+
+/// Settings of a function that are integers.
+const INTEGERS: &[&str] = &[
+    "memory_bytes",
+    "cpu_ms",
+    "timeout_ms",
+    "concurrency",
+    "queue",
+    "queue_wait_ms",
+    "idle_ms",
+    "response_bytes",
+    "request_bytes",
+    "environment_bytes",
+    "log_bytes",
+    "min_warm",
+    "max_warm",
+];
+/// Settings of a function that are JSON as it is in the API.
+const JSON: &[&str] = &["credentials", "isolation", "schedule"];
+
+/// All that `mayfly set` takes.
+const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, \
+                    queue_wait_ms, idle_ms, response_bytes, request_bytes, environment_bytes, \
+                    log_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
+                    environment.NAME, outbound, credentials, snapshot";
+
+/// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
+pub(crate) fn function_patch(pairs: &[String]) -> Result<Value, Failure> {
+    let mut patch = Map::new();
+    let mut settings = Map::new();
+    for pair in pairs {
+        let (key, text) = split(pair)?;
+        if key == "description" {
+            let value = if text.is_empty() { Value::Null } else { text.into() };
+            patch.insert(key.to_owned(), value);
+        } else {
+            setting(&mut settings, key, text)?;
+        }
+    }
+    if !settings.is_empty() {
+        patch.insert("settings".to_owned(), Value::Object(settings));
+    }
+    Ok(Value::Object(patch))
+}
+
+fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(), Failure> {
+    if let Some(name) = key.strip_prefix("environment.").filter(|name| !name.is_empty()) {
+        let value = if text.is_empty() { Value::Null } else { text.into() };
+        match settings.entry("environment").or_insert_with(|| json!({})) {
+            Value::Object(environment) => environment.insert(name.to_owned(), value),
+            _ => {
+                return Err(Failure::usage(
+                    "`environment=` and `environment.NAME=…` exclude each other",
+                ));
+            }
+        };
+        return Ok(());
+    }
+    let value = match key {
+        "environment" if !text.is_empty() || settings.contains_key(key) => {
+            return Err(Failure::usage(
+                "`environment=` resets all variables; set one with environment.NAME=VALUE",
+            ));
+        }
+        _ if text.is_empty()
+            && (INTEGERS.contains(&key)
+                || JSON.contains(&key)
+                || ["environment", "outbound", "server_timing", "snapshot"].contains(&key)) =>
+        {
+            Value::Null
+        }
+        "outbound" => hosts(text.split(',')),
+        "snapshot" => snapshot(text),
+        "server_timing" => boolean(key, text)?.into(),
+        // The one setting that most functions with an isolation have.
+        "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
+        _ if JSON.contains(&key) => serde_json::from_str(text)
+            .map_err(|error| Failure::usage(format!("{key}: expected JSON: {error}")))?,
+        _ if INTEGERS.contains(&key) => integer(key, text)?.into(),
+        _ => return Err(unknown(key)),
+    };
+    settings.insert(key.to_owned(), value);
+    Ok(())
+}
+
+fn unknown(key: &str) -> Failure {
+    let known = INTEGERS.iter().copied().chain(JSON.iter().copied()).chain([
+        "description",
+        "environment",
+        "outbound",
+        "server_timing",
+        "snapshot",
+    ]);
+    let failure = Failure::usage(match nearest(key, known) {
+        Some(near) => format!("unknown setting `{key}`; did you mean `{near}`?"),
+        None => format!("unknown setting `{key}`"),
+    });
+    failure.note(format!("hint: there are {KEYS}"))
+}
+
+fn integer(key: &str, text: &str) -> Result<u64, Failure> {
+    if key.ends_with("_bytes") {
+        return sizes::parse(text)
+            .ok_or_else(|| Failure::usage(format!("{key}={text}: {}", sizes::EXPECTED)));
+    }
+    text.replace('_', "")
+        .parse()
+        .map_err(|_| Failure::usage(format!("{key}={text}: expected a whole number")))
+}
+
+fn boolean(key: &str, text: &str) -> Result<bool, Failure> {
+    text.parse().map_err(|_| Failure::usage(format!("{key}={text}: expected true or false")))
+}
+
+/// A switch, or the name of an export.
+pub(crate) fn snapshot(text: &str) -> Value {
+    text.parse::<bool>().map_or_else(|_| text.into(), Value::Bool)
+}
+
+/// A list of host patterns.
+pub(crate) fn hosts<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Value {
+    patterns.into_iter().map(str::trim).filter(|pattern| !pattern.is_empty()).collect()
+}
+
+/// `NAME=VALUE` arguments as environment; here an empty value is a value.
+pub(crate) fn environment(pairs: &[String]) -> Result<Value, Failure> {
+    let mut environment = Map::new();
+    for pair in pairs {
+        let (name, value) = split(pair)?;
+        environment.insert(name.to_owned(), value.into());
+    }
+    Ok(Value::Object(environment))
+}
+
+fn split(pair: &str) -> Result<(&str, &str), Failure> {
+    match pair.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key, value)),
+        _ => Err(Failure::usage(format!("`{pair}` is not KEY=VALUE"))),
+    }
+}
+
+/// JSON that fits into a header: anything outside of ASCII is escaped, which JSON permits
+/// within strings, and there is nowhere else that it could stand.
+pub(crate) fn to_ascii(json: &Value) -> String {
+    let mut ascii = String::new();
+    for c in json.to_string().chars() {
+        if c.is_ascii() && !c.is_ascii_control() {
+            ascii.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                ascii.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    ascii
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patch(pairs: &[&str]) -> Result<Value, Failure> {
+        function_patch(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn pairs_become_a_merge_patch() {
+        let given = [
+            "description=says hello",
+            "memory_bytes=64MiB",
+            "cpu_ms=5_00",
+            "environment.LANG=de=x",
+            "environment.OLD=",
+            "outbound=a.example, *.b.example",
+            "snapshot=prepare",
+        ];
+        assert_eq!(
+            patch(&given).unwrap(),
+            json!({
+                "description": "says hello",
+                "settings": {
+                    "memory_bytes": 67_108_864,
+                    "cpu_ms": 500,
+                    "environment": {"LANG": "de=x", "OLD": null},
+                    "outbound": ["a.example", "*.b.example"],
+                    "snapshot": "prepare",
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn an_empty_value_resets() {
+        assert_eq!(
+            patch(&["cpu_ms=", "outbound=", "environment=", "description=", "snapshot="]).unwrap(),
+            json!({
+                "description": null,
+                "settings":
+                    {"cpu_ms": null, "outbound": null, "environment": null, "snapshot": null},
+            })
+        );
+        assert_eq!(patch(&["snapshot=true"]).unwrap(), json!({"settings": {"snapshot": true}}));
+        assert_eq!(patch(&["snapshot=false"]).unwrap(), json!({"settings": {"snapshot": false}}));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (pairs, text) in [
+            (&["cpu_ms"][..], "`cpu_ms` is not KEY=VALUE"),
+            (&["=5"], "`=5` is not KEY=VALUE"),
+            (&["cpu_ms=fast"], "cpu_ms=fast: expected a whole number"),
+            (&["cpu_ms=-1"], "cpu_ms=-1: expected a whole number"),
+            (&["memory_bytes=much"], "memory_bytes=much: expected a number of bytes"),
+            (&["cpu=5"], "unknown setting `cpu`"),
+            (&["timeout_m=5"], "did you mean `timeout_ms`?"),
+            (&["colour="], "unknown setting `colour`"),
+            (&["environment.=x"], "unknown setting `environment.`; did you mean `environment`?"),
+            (&["environment.A=1", "environment="], "resets all variables"),
+            (&["environment=", "environment.A=1"], "exclude each other"),
+        ] {
+            let shown = patch(pairs).unwrap_err().text();
+            assert!(shown.contains(text), "{pairs:?}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_variable_may_be_empty_when_it_is_set_at_deploy() {
+        let pairs = ["A=".to_owned(), "B=1=2".to_owned()];
+        assert_eq!(environment(&pairs).unwrap(), json!({"A": "", "B": "1=2"}));
+        assert!(environment(&["A".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn json_in_a_header_is_ascii_and_still_the_same_json() {
+        let value = json!({"environment": {"A": "ü 🐝 \u{7f} \n \""}});
+        let ascii = to_ascii(&value);
+        assert!(http::HeaderValue::from_str(&ascii).is_ok(), "{ascii}");
+        assert!(ascii.is_ascii());
+        assert_eq!(serde_json::from_str::<Value>(&ascii).unwrap(), value);
+    }
+}

@@ -1,0 +1,124 @@
+//! `mayfly secret`: values that the gateway puts into requests of functions.
+
+use std::{
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    process::ExitCode,
+};
+
+use serde_json::json;
+
+use crate::cli::{
+    client::{Client, Remote, api::SecretPage, transport::escape},
+    failure::Failure,
+    output::{Output, print, table},
+};
+
+/// No value that the API takes comes near it.
+const VALUE_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Store a secret, or replace one, with the value that standard input holds
+    Set(Set),
+    /// List the secrets, without their values
+    List(List),
+    /// Delete a secret
+    Delete(Delete),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Set {
+    /// Name of the secret, which functions' settings refer to
+    name: String,
+    /// Where it may be sent, e.g. https://api.example.com; may be repeated [default: anywhere that
+    /// functions' settings say]
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// Name of the secret
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl SecretCommand {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Set(command) => command.run().await,
+            Self::List(command) => command.run().await,
+            Self::Delete(command) => command.run().await,
+        }
+    }
+}
+
+impl Set {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        // Never an argument: those are seen by everybody on the machine and kept in histories.
+        let value = read_value()?;
+        let secret = json!({ "value": value, "hosts": self.hosts });
+        let answer = client.put_json(&path(&self.name), &secret).await?;
+        answer.done(self.remote.output, "stored", &self.name)
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let answer = Client::new(&self.remote)?.get("/v1/secrets").await?;
+        if self.remote.output == Output::Json {
+            answer.print_json()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let page: SecretPage = answer.parse()?;
+        let rows = page.secrets.into_iter().map(|secret| {
+            let hosts = secret.hosts.join(",");
+            let hosts = if hosts.is_empty() { "any".to_owned() } else { hosts };
+            vec![secret.name, hosts, secret.created_at, secret.updated_at]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        print(table(&["NAME", "HOSTS", "CREATED", "UPDATED"], &rows).as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Delete {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let answer = Client::new(&self.remote)?.delete(&path(&self.name)).await?;
+        answer.done(self.remote.output, "deleted", &self.name)
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/secrets/{}", escape(name))
+}
+
+/// All of standard input, without the line's end that `echo` and an editor leave.
+fn read_value() -> Result<String, Failure> {
+    let input = io::stdin().lock();
+    if input.is_terminal() {
+        // Whoever closed standard error did not want to know.
+        let _ =
+            writeln!(io::stderr().lock(), "type the value, then Ctrl-D; it is shown as you type");
+    }
+    let mut value = String::new();
+    input
+        .take(VALUE_BYTES_MAX)
+        .read_to_string(&mut value)
+        .map_err(|error| Failure::failed(format!("reading standard input: {error}")))?;
+    let value = value
+        .strip_suffix('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .unwrap_or(&value);
+    Ok(value.to_owned())
+}

@@ -1,0 +1,71 @@
+//! `mayfly config`: the settings that `mayfly serve` would use.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use crate::{
+    cli::{
+        client::transport::causes,
+        failure::Failure,
+        output::{print, print_line, printable},
+    },
+    config::{Config, ConfigError, Flags, Origin, Settings},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum SettingsCommand {
+    /// Check the settings: exit code 0, or 2 and what is wrong
+    Check(Check),
+    /// Print all settings as TOML, each with where it came from
+    Show(Show),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// Settings file [default: MAYFLY_CONFIG]
+    #[arg(value_name = "FILE", env = "MAYFLY_CONFIG")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// Settings file
+    #[arg(long, value_name = "FILE", env = "MAYFLY_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl SettingsCommand {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Check(Check { file, flags }) => {
+                let settings = read(file.as_deref(), &flags)?;
+                settings.clone().into_config().map_err(|error| wrong(&error))?;
+                let set = settings.iter().filter(|(_, s)| s.origin != Origin::Default).count();
+                let source = file.map_or_else(
+                    || "no settings file".to_owned(),
+                    |path| printable(&path.to_string_lossy()).into_owned(),
+                );
+                let settings = if set == 1 { "setting" } else { "settings" };
+                print_line(&format!("{source}: ok, {set} {settings} given"))?;
+            }
+            Self::Show(Show { config, flags }) => {
+                print(read(config.as_deref(), &flags)?.to_toml().as_bytes())?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn read(file: Option<&std::path::Path>, flags: &Flags) -> Result<Settings, Failure> {
+    Config::environment()
+        .and_then(|environment| Settings::read(file, environment.into_iter(), flags))
+        .map_err(|error| wrong(&error))
+}
+
+/// Wrong settings are a wrong command: exit code 2.
+pub(crate) fn wrong(error: &ConfigError) -> Failure {
+    Failure::usage(causes(error))
+}

@@ -1,0 +1,163 @@
+//! `mayfly token`: who may use the control plane.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use serde_json::{Map, Value};
+
+use crate::cli::{
+    client::{
+        Client, Remote,
+        api::{NewToken, TokenPage, plain},
+        transport::escape,
+    },
+    failure::Failure,
+    output::{Output, print, print_line, printable, table},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token and print it; it is never shown again
+    Create(Create),
+    /// List the tokens, without what they consist of
+    List(List),
+    /// Make a token worthless
+    Revoke(Revoke),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// What the token is for
+    name: String,
+    /// What it permits; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// How long it holds, e.g. 12h or 30d [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    expires_in: Option<u64>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revoke {
+    /// The token's id, as `token list` shows it
+    id: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl TokenCommand {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Create(command) => command.run().await,
+            Self::List(command) => command.run().await,
+            Self::Revoke(command) => command.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let mut wanted = Map::new();
+        wanted.insert("name".to_owned(), self.name.into());
+        if !self.scopes.is_empty() {
+            wanted.insert("scopes".to_owned(), self.scopes.into());
+        }
+        if let Some(seconds) = self.expires_in {
+            wanted.insert("expires_in_s".to_owned(), seconds.into());
+        }
+        let client = Client::new(&self.remote)?;
+        let answer = client.post_json("/v1/tokens", &Value::Object(wanted)).await?;
+        if self.remote.output == Output::Json {
+            answer.print_json()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let made: NewToken = answer.parse()?;
+        // The token alone on standard output, so that it can be piped to where it belongs.
+        print_line(&made.token)?;
+        let id = plain(&made.id).unwrap_or_default();
+        let expiry = made.expires_at.map_or_else(String::new, |at| format!(", expires {at}"));
+        let note =
+            format!("id {}{}; the token is not shown again", printable(&id), printable(&expiry));
+        // Whoever closed standard error did not want to know.
+        let _ = writeln!(io::stderr().lock(), "{note}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let answer = Client::new(&self.remote)?.get("/v1/tokens").await?;
+        if self.remote.output == Output::Json {
+            answer.print_json()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows: Vec<Vec<String>> = answer
+            .parse::<TokenPage>()?
+            .tokens
+            .into_iter()
+            .map(|token| {
+                vec![
+                    plain(&token.id).unwrap_or_default(),
+                    token.name,
+                    token.scopes.join(","),
+                    token.created_at,
+                    token.expires_at.unwrap_or_else(|| "never".to_owned()),
+                    token.revoked_at.unwrap_or_default(),
+                ]
+            })
+            .collect();
+        let head = ["ID", "NAME", "SCOPES", "CREATED", "EXPIRES", "REVOKED"];
+        print(table(&head, &rows).as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Revoke {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let answer = client.delete(&format!("/v1/tokens/{}", escape(&self.id))).await?;
+        answer.done(self.remote.output, "revoked", &self.id)
+    }
+}
+
+/// `90s`, `15m`, `12h`, `30d`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number with s, m, h or d, e.g. 12h or 30d".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(expected()),
+    };
+    text[..text.len() - 1]
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("30d"), Ok(2_592_000));
+        for text in ["", "30", "d", "0d", "-1d", "1w", "1.5h", "99999999999999999999d", "5ü"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

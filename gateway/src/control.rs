@@ -1,0 +1,13 @@
+//! What may an operator or owner ask, and what is the answer?
+//!
+//! Start at `router`: it lists every route. The handlers are in `resources`, one file each; the
+//! shapes that they answer with are in `views`.
+
+pub(crate) mod auth;
+pub(crate) mod extract;
+pub(crate) mod layers;
+pub(crate) mod request_log;
+pub(crate) mod resources;
+pub(crate) mod router;
+pub(crate) mod state;
+pub(crate) mod views;

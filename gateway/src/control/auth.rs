@@ -1,0 +1,179 @@
+//! Who may use the control plane.
+
+pub(crate) mod throttle;
+pub(crate) mod tokens;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use http::{HeaderValue, header, request::Parts};
+use prometheus::{IntCounterVec, Opts, Registry};
+use store::Store;
+use utoipa::openapi::{
+    Content, Ref, ResponseBuilder,
+    path::{Operation, PathItem},
+    security::SecurityRequirement,
+};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    control::auth::{
+        throttle::{Attempts, TooMany},
+        tokens::{Scope, Verdict},
+    },
+    problem::Problem,
+    server::Peer,
+};
+
+/// What the document calls the way to authenticate.
+pub(crate) const SECURITY_SCHEME: &str = "token";
+
+/// What tells who may.
+pub(crate) struct Tokens {
+    store: Store,
+    attempts: Attempts,
+    refused: IntCounterVec,
+}
+
+impl Tokens {
+    pub(crate) fn new(
+        store: Store,
+        failures_per_minute: u32,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        let refused = IntCounterVec::new(
+            Opts::new(
+                "mayfly_unauthorized_total",
+                "Requests to the control plane that nobody may make, by the problem's type",
+            ),
+            &["type"],
+        )?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Self { store, attempts: Attempts::new(failures_per_minute), refused })
+    }
+
+    /// Refuses a request unless its token's scope covers what it needs.
+    async fn check(&self, request: &Parts, needed: Scope) -> Result<(), Problem> {
+        if has_token(request.uri.query().unwrap_or_default()) {
+            return Err(Problem::token_in_query());
+        }
+        let header = request
+            .headers
+            .get(header::AUTHORIZATION)
+            .ok_or_else(|| Problem::unauthorized("the request has no authorization header"))?;
+        let text = bearer(header).ok_or_else(|| {
+            Problem::unauthorized("the authorization header is not a bearer token")
+        })?;
+        let peer = request.extensions.get::<Peer>().expect("each connection has a peer").addr;
+        let too_many = |TooMany(wait)| Problem::too_many_attempts(wait);
+        self.attempts.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
+        let verdict = tokens::check(&self.store, text, needed).await?;
+        let now = Instant::now();
+        match verdict {
+            Verdict::Unknown => {
+                self.attempts.note_failure(peer.ip(), now).map_err(too_many)?;
+                Err(Problem::unauthorized("the token is not valid"))
+            }
+            Verdict::Insufficient => {
+                self.attempts.note_success(peer.ip(), text, now);
+                Err(Problem::forbidden(needed.as_str()))
+            }
+            Verdict::Allowed => {
+                self.attempts.note_success(peer.ip(), text, now);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How a request without a token that permits it is answered, for the document.
+const REFUSALS: [(&str, &str); 3] = [
+    ("401", "No valid token"),
+    ("403", "The token does not allow it"),
+    ("429", "Too many tokens from this address were not valid"),
+];
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What the layer in front of a route knows.
+#[derive(Clone)]
+struct Guard {
+    tokens: Arc<Tokens>,
+    needed: Scope,
+}
+
+/// Lets only those use `routes` whose tokens have a scope that covers `needed`, and says so in the
+/// document: what is enforced and what is written have one source.
+pub(crate) fn guarded(
+    tokens: &Arc<Tokens>,
+    needed: Scope,
+    mut routes: OpenApiRouter,
+) -> OpenApiRouter {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    for path in routes.get_openapi_mut().paths.paths.values_mut() {
+        for operation in operations(path) {
+            let scopes = [needed.as_str()];
+            operation.security = Some(vec![SecurityRequirement::new(SECURITY_SCHEME, scopes)]);
+            for (status, description) in REFUSALS {
+                let refusal = ResponseBuilder::new().description(description);
+                let refusal = refusal.content(PROBLEM_JSON, problem.clone()).build();
+                operation.responses.responses.insert(status.into(), refusal.into());
+            }
+        }
+    }
+    let guard = Guard { tokens: Arc::clone(tokens), needed };
+    routes.route_layer(from_fn_with_state(guard, require_token))
+}
+
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, head, options, trace, .. } = path;
+    [get, put, post, delete, patch, head, options, trace].into_iter().flatten()
+}
+
+async fn require_token(
+    State(Guard { tokens, needed }): State<Guard>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    if let Err(problem) = tokens.check(&parts, needed).await {
+        tokens.refused.with_label_values(&[problem.slug()]).inc();
+        return Err(problem);
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Addresses end up in logs and histories.
+fn has_token(query: &str) -> bool {
+    query.split('&').any(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        ["token", "access_token"].contains(&name) || value.starts_with("mfy_")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a09_tokens_in_queries_are_seen() {
+        assert!(has_token("a=b&token=x"));
+        assert!(has_token("access_token"));
+        assert!(has_token("x=mfy_1_2"));
+        assert!(!has_token("limit=3&cursor=tokens"));
+    }
+
+    #[test]
+    fn the_scheme_of_a_token_is_bearer_in_any_case() {
+        assert_eq!(bearer(&HeaderValue::from_static("bearer x")), Some("x"));
+        assert_eq!(bearer(&HeaderValue::from_static("Basic x")), None);
+    }
+}

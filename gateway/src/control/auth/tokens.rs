@@ -1,0 +1,232 @@
+//! API tokens: `mfy_<id>_<secret>`. Only a hash of the secret is stored.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use sha2::{Digest as _, Sha256};
+use store::{NewToken, Store};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use crate::functions::deploy::now_ms;
+
+const PREFIX: &str = "mfy_";
+const ID_BYTES: usize = 8;
+const SECRET_BYTES: usize = 32;
+
+/// What a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Read everything but tokens.
+    Read,
+    /// Read, and change functions.
+    Deploy,
+    /// Everything.
+    Admin,
+}
+
+impl Scope {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Read, Self::Deploy, Self::Admin].into_iter().find(|scope| scope.as_str() == text)
+    }
+
+    /// Whether a token with this scope may do what `needed` asks for.
+    fn covers(self, needed: Self) -> bool {
+        match self {
+            Self::Admin => true,
+            Self::Deploy => matches!(needed, Self::Deploy | Self::Read),
+            Self::Read => needed == Self::Read,
+        }
+    }
+}
+
+/// A token that was just made. The only time that its secret is known.
+pub(crate) struct Fresh {
+    pub(crate) text: String,
+    pub(crate) row: NewToken,
+}
+
+/// Makes a token.
+pub(crate) fn create(
+    name: &str,
+    scopes: &[Scope],
+    expires_ms: Option<i64>,
+) -> Result<Fresh, getrandom::Error> {
+    let id = hex(&random::<ID_BYTES>()?);
+    let secret = hex(&random::<SECRET_BYTES>()?);
+    let row = NewToken {
+        id: id.clone(),
+        name: name.to_owned(),
+        hash: Sha256::digest(&secret).into(),
+        scopes: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+        created_ms: now_ms(),
+        expires_ms,
+    };
+    Ok(Fresh { text: format!("{PREFIX}{id}_{secret}"), row })
+}
+
+/// What checking a token found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allowed,
+    /// It is none of ours, was revoked, or has expired.
+    Unknown,
+    /// It is ours but may not do this.
+    Insufficient,
+}
+
+/// Checks a token against the store.
+pub(crate) async fn check(
+    store: &Store,
+    text: &str,
+    needed: Scope,
+) -> Result<Verdict, store::Error> {
+    let Some((id, secret)) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')) else {
+        return Ok(Verdict::Unknown);
+    };
+    let found = store.token(id).await?;
+    let equal = proves(secret, found.as_ref().map(|token| &token.hash));
+    let Some(token) = found.filter(|_| equal) else { return Ok(Verdict::Unknown) };
+    let expired = token.expires_ms.is_some_and(|at| at <= now_ms());
+    if token.revoked_ms.is_some() || expired {
+        return Ok(Verdict::Unknown);
+    }
+    let allowed = token
+        .scopes
+        .iter()
+        .filter_map(|scope| Scope::parse(scope))
+        .any(|scope| scope.covers(needed));
+    Ok(if allowed { Verdict::Allowed } else { Verdict::Insufficient })
+}
+
+/// Whether `secret` is the one whose hash was found. Does the same work if none was, so that the
+/// time tells nothing.
+fn proves(secret: &str, found: Option<&[u8; 32]>) -> bool {
+    let expected = found.unwrap_or(&[0; 32]);
+    let equal = Sha256::digest(secret).ct_eq(expected);
+    (equal & Choice::from(u8::from(found.is_some()))).into()
+}
+
+/// Sees to it that the owner of the data directory can administrate: makes a token when its file
+/// is missing. Returns the token when it was made now.
+pub(crate) async fn ensure_admin(store: &Store, file: &Path) -> anyhow::Result<Option<String>> {
+    if let Ok(text) = fs::read_to_string(file)
+        && check(store, text.trim(), Scope::Admin).await? == Verdict::Allowed
+    {
+        return Ok(None);
+    }
+    let fresh = create("admin", &[Scope::Admin], None)?;
+    store.add_token(fresh.row).await?;
+    write_secret(file, &fresh.text)?;
+    Ok(Some(fresh.text))
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+fn write_secret(file: &Path, text: &str) -> io::Result<()> {
+    let temporary = file.with_extension("token.new");
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(true).mode(0o600);
+    let mut writer = open.open(&temporary)?;
+    writeln!(writer, "{text}")?;
+    writer.sync_all()?;
+    fs::rename(&temporary, file)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn open() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&store::Config::new(dir.path())).await.unwrap();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn a03_a_token_does_what_its_scope_covers_and_nothing_else() {
+        let (_dir, store) = open().await;
+        let fresh = create("ci", &[Scope::Deploy], None).unwrap();
+        store.add_token(fresh.row).await.unwrap();
+        for (needed, verdict) in [
+            (Scope::Read, Verdict::Allowed),
+            (Scope::Deploy, Verdict::Allowed),
+            (Scope::Admin, Verdict::Insufficient),
+        ] {
+            assert_eq!(check(&store, &fresh.text, needed).await.unwrap(), verdict);
+        }
+    }
+
+    #[test]
+    fn a01_a_token_is_an_id_and_256_random_bits_of_which_a_hash_is_stored() {
+        let (one, other) = (create("a", &[], None).unwrap(), create("a", &[], None).unwrap());
+        let (id, secret) = one.text.strip_prefix("mfy_").unwrap().split_once('_').unwrap();
+        assert_eq!((id.len(), secret.len()), (16, 64));
+        assert!(one.text[4..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'_')));
+        assert_eq!(id, one.row.id);
+        assert_eq!(one.row.hash, <[u8; 32]>::from(Sha256::digest(secret)));
+        assert!(one.row.id != other.row.id && one.row.hash != other.row.hash);
+    }
+
+    #[test]
+    fn a02_a_secret_is_proven_by_its_own_hash_alone() {
+        let hash = |secret: &str| <[u8; 32]>::from(Sha256::digest(secret));
+        assert!(proves("s", Some(&hash("s"))));
+        assert!(!proves("s", Some(&hash("t"))));
+        assert!(!proves("s", Some(&[0; 32])));
+        assert!(!proves("s", None));
+    }
+
+    #[tokio::test]
+    async fn wrong_revoked_and_expired_tokens_are_unknown() {
+        let (_dir, store) = open().await;
+        let fresh = create("a", &[Scope::Admin], None).unwrap();
+        let id = fresh.row.id.clone();
+        store.add_token(fresh.row).await.unwrap();
+        for wrong in ["", "x", "mfy_", "mfy_x_y", &format!("mfy_{id}_x"), &fresh.text[1..]] {
+            assert_eq!(check(&store, wrong, Scope::Read).await.unwrap(), Verdict::Unknown);
+        }
+        store.revoke_token(&id, 1).await.unwrap();
+        assert_eq!(check(&store, &fresh.text, Scope::Read).await.unwrap(), Verdict::Unknown);
+
+        let expired = create("b", &[Scope::Admin], Some(1)).unwrap();
+        store.add_token(expired.row).await.unwrap();
+        assert_eq!(check(&store, &expired.text, Scope::Read).await.unwrap(), Verdict::Unknown);
+    }
+
+    #[tokio::test]
+    async fn the_admin_token_is_made_once_and_again_when_its_file_is_lost() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (dir, store) = open().await;
+        let file = dir.path().join("admin.token");
+        let first = ensure_admin(&store, &file).await.unwrap().unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&file).unwrap().trim(), first);
+        assert!(ensure_admin(&store, &file).await.unwrap().is_none());
+        fs::remove_file(&file).unwrap();
+        assert_ne!(ensure_admin(&store, &file).await.unwrap().unwrap(), first);
+    }
+}
+
+#[cfg(test)]
+mod timing;

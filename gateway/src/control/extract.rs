@@ -1,0 +1,45 @@
+//! Parts of a request, as the handlers take them.
+
+use axum::{
+    body::Bytes,
+    extract::{
+        FromRequest, FromRequestParts, Request,
+        rejection::{BytesRejection, FailedToBufferBody},
+    },
+};
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// Bytes of a JSON body.
+pub(crate) const JSON_BYTES: usize = 256 << 10;
+
+/// The variable parts of a path. What cannot be decoded is a problem like any other.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let decoded = axum::extract::Path::from_request_parts(parts, state).await;
+        decoded.map(|axum::extract::Path(parts)| Self(parts)).map_err(|_| Problem::bad_target())
+    }
+}
+
+/// A small body as it was sent. What cannot be read is a problem like any other.
+pub(crate) struct Document(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Document {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        use BytesRejection::FailedToBufferBody as NotRead;
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| match rejection {
+            NotRead(FailedToBufferBody::LengthLimitError(_)) => {
+                Problem::document_too_large(JSON_BYTES)
+            }
+            other => Problem::bad_body(other),
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! The resources of the control plane, one file each.
+
+pub(crate) mod functions;
+pub(crate) mod limits;
+pub(crate) mod logs;
+pub(crate) mod probes;
+pub(crate) mod revisions;
+pub(crate) mod secrets;
+pub(crate) mod tokens;

@@ -1,0 +1,325 @@
+//! `/v1/functions`: what is deployed.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Query, Request, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use store::ActiveFunction;
+use tokio_util::io::ReaderStream;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    control::{
+        extract::{Document, Path},
+        state::Functions,
+        views::{FunctionView, Page, SettingsView, gone, next_cursor},
+    },
+    functions::{
+        deploy::{Condition, Deployed, TENANT, UploadHead, entity_tag},
+        name::FunctionName,
+    },
+    problem::Problem,
+};
+
+/// A page of functions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FunctionsView {
+    /// In the order of their names.
+    functions: Vec<FunctionView>,
+    /// Asks for the page after this one; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// A change to a function (RFC 7396): what is left out stays, null resets.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeFunction {
+    /// What its owner says about it.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// A merge patch on its settings. Makes a new revision.
+    #[serde(default, deserialize_with = "even_null")]
+    #[schema(value_type = Option<SettingsView>)]
+    settings: Option<Value>,
+}
+
+/// Tells a member that is null from one that is not there.
+fn even_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Which revision's artifact.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhichRevision {
+    /// The active one unless said.
+    revision: Option<u32>,
+}
+
+/// Deploys a function.
+///
+/// The body is the wasm binary. It becomes a new revision and the active one; when the answer is
+/// sent, the function answers. Bytes that are active already change nothing.
+#[utoipa::path(
+    put, path = "/v1/functions/{name}", tag = "functions",
+    operation_id = "deployFunction",
+    params(
+        ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter"),
+        ("repr-digest" = Option<String>, Header, description = "`sha-256=:<base64>:` (RFC 9530): \
+            the upload is refused if its bytes have another"),
+        ("mayfly-settings" = Option<String>, Header, description = "A JSON merge patch on the \
+            settings of the active revision"),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these; `*`: unless there is such a function"),
+        ("if-none-match" = Option<String>, Header, description = "`*`: refused if there is such \
+            a function"),
+        ("idempotency-key" = Option<String>, Header, description = "1 to 255 characters that \
+            name this upload: sent once more within a day, it is answered alike"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses(
+        (status = 201, description = "A new revision is active", body = FunctionView),
+        (status = 200, description = "These bytes are active already", body = FunctionView),
+        (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A quota is used up", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The artifact is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not sent as wasm", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The bytes cannot be a function", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many compilations within a minute", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many compilations are waiting", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "There is no space left", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn deploy(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let deployed = async {
+        let name = parse(&name)?;
+        let head = UploadHead::parse(request.headers())?;
+        let body = request.into_body().into_data_stream();
+        // Boxed, as all that deploys is large, and seldom.
+        Box::pin(functions.deployer.deploy(name, head, body)).await.map_err(Problem::from)
+    };
+    let (status, active) = match deployed.await {
+        Ok(Deployed::New(active)) => (StatusCode::CREATED, active),
+        Ok(Deployed::Already(active)) => (StatusCode::OK, active),
+        Err(problem) => {
+            functions.deployer.refused(problem.slug());
+            return Err(problem);
+        }
+    };
+    Ok((status, shown(active, &functions).await).into_response())
+}
+
+/// A function, and the tag by which a conditional change names its state.
+pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
+
+pub(crate) async fn shown(active: ActiveFunction, functions: &Functions) -> Shown {
+    let tag = [(header::ETAG, entity_tag(&active))];
+    (tag, Json(FunctionView::whole(active, functions).await))
+}
+
+/// Lists functions.
+#[utoipa::path(
+    get, path = "/v1/functions", tag = "functions", params(Page),
+    operation_id = "listFunctions",
+    responses(
+        (status = 200, description = "A page", body = FunctionsView),
+        (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    State(functions): State<Functions>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<FunctionsView>, Problem> {
+    let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
+    let limit = page.limit();
+    let found = functions.store.functions(TENANT, page.cursor.as_deref(), limit).await?;
+    let next_cursor = next_cursor(&found, limit, |active| active.function.name.clone());
+    let found = found.into_iter().map(|active| FunctionView::new(active, &functions));
+    Ok(Json(FunctionsView { functions: found.collect(), next_cursor }))
+}
+
+/// Shows a function.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}", tag = "functions",
+    operation_id = "showFunction",
+    params(("name" = String, Path)),
+    responses(
+        (status = 200, description = "The function", body = FunctionView),
+        (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn show(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+) -> Result<Shown, Problem> {
+    let name = parse(&name)?;
+    let active = functions
+        .store
+        .function(TENANT, name.as_str())
+        .await?
+        .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
+    Ok(shown(active, &functions).await)
+}
+
+/// Changes a function's description or settings.
+#[utoipa::path(
+    patch, path = "/v1/functions/{name}", tag = "functions",
+    operation_id = "changeFunction",
+    params(
+        ("name" = String, Path),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these"),
+    ),
+    request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The function as it is now", body = FunctionView),
+        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Somebody else changed it at the same time", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The settings are not valid", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn change(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Document(body): Document,
+) -> Result<Shown, Problem> {
+    let name = parse(&name)?;
+    let mut condition = Condition::parse(&headers);
+    let change: ChangeFunction =
+        serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
+    let absent = || Problem::function_not_found(name.as_str());
+    if let Some(patch) = change.settings {
+        // Boxed: it is large, and seldom.
+        let condition = std::mem::take(&mut condition);
+        Box::pin(functions.deployer.change_settings(name.clone(), patch, condition))
+            .await?
+            .ok_or_else(absent)?;
+    }
+    if let Some(description) = change.description {
+        let description = description.unwrap_or_default();
+        // What was meant held for the settings; they have made it another state.
+        if !functions.deployer.describe(name.clone(), description, condition).await? {
+            return Err(absent());
+        }
+    }
+    show(State(functions), Path(name.to_string())).await
+}
+
+/// Deletes a function and all its revisions.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}", tag = "functions",
+    operation_id = "deleteFunction",
+    params(
+        ("name" = String, Path),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn delete(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let name = parse(&name)?;
+    let deleted = functions.deployer.delete(name.clone(), Condition::parse(&headers)).await?;
+    gone(deleted, || Problem::function_not_found(name.as_str()))
+}
+
+/// Gives an artifact's bytes back.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/artifact", tag = "functions",
+    operation_id = "readArtifact",
+    params(("name" = String, Path), WhichRevision),
+    responses(
+        (status = 200, description = "The wasm binary", body = Vec<u8>, content_type = "application/wasm"),
+        (status = 304, description = "The bytes that were named in if-none-match"),
+        (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn artifact(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    which: Result<Query<WhichRevision>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = parse(&name)?;
+    let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
+    let store = &functions.store;
+    let active = store
+        .function(TENANT, name.as_str())
+        .await?
+        .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
+    let revision = match which.revision {
+        None => active.revision,
+        Some(number) => store
+            .revision(TENANT, name.as_str(), number)
+            .await?
+            .ok_or_else(|| Problem::revision_not_found(name.as_str(), number))?,
+    };
+    let tag = format!("\"{}\"", revision.digest);
+    if names(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    let (file, bytes) = store
+        .open_artifact(&revision.digest)
+        .await?
+        .ok_or_else(|| Problem::internal(&MissingArtifact))?;
+    // Before the first byte: afterwards it could only be cut.
+    if !store.is_whole(&revision.digest).await? {
+        functions.quarantine.report(revision.digest);
+        return Err(Problem::artifact_damaged());
+    }
+    let wasm = HeaderValue::from_static("application/wasm");
+    let mut response = Response::new(Body::from_stream(ReaderStream::new(file)));
+    response.headers_mut().insert(header::CONTENT_TYPE, wasm);
+    response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// Whether `if-none-match` names this tag. A strong or a weak one is the same to it.
+fn names(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+}
+
+/// A row whose file is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the artifact of a published revision is missing")]
+struct MissingArtifact;
+
+pub(crate) fn parse(name: &str) -> Result<FunctionName, Problem> {
+    FunctionName::try_from(name).map_err(Problem::bad_name)
+}

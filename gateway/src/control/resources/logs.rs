@@ -1,0 +1,99 @@
+//! `/v1/functions/{name}/logs`: what guests wrote.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
+use serde::{Deserialize, Serialize};
+use store::LogQuery;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    control::{extract::Path, resources::functions::parse, state::Functions, views::rfc3339},
+    functions::deploy::TENANT,
+    problem::Problem,
+};
+
+const LINES: u32 = 100;
+const LINES_MAX: u32 = 1_000;
+
+/// Which lines.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhichLines {
+    /// Lines after this cursor. Without it, the newest.
+    after: Option<i64>,
+    /// Lines of this invocation alone.
+    invocation: Option<String>,
+    /// How many: 100 unless said, at most 1,000.
+    limit: Option<u32>,
+}
+
+/// Lines of a function's log, the oldest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LogView {
+    lines: Vec<LineView>,
+    /// Asks for the lines after these; null when there are none yet.
+    next_cursor: Option<i64>,
+}
+
+/// One line.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LineView {
+    /// Its place in the log.
+    cursor: i64,
+    /// When it was taken (RFC 3339).
+    time: String,
+    /// The `mayfly-request-id` of the answer.
+    invocation: String,
+    /// The revision that ran.
+    revision: u32,
+    /// `stdout`, `stderr`, or `system` for what the platform says.
+    #[schema(value_type = String)]
+    stream: store::LogStream,
+    /// What was written, made printable.
+    line: String,
+}
+
+/// Shows a function's log.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/logs", tag = "functions",
+    operation_id = "readLogs",
+    params(("name" = String, Path), WhichLines),
+    responses(
+        (status = 200, description = "Lines", body = LogView),
+        (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    which: Result<Query<WhichLines>, QueryRejection>,
+) -> Result<Json<LogView>, Problem> {
+    let name = parse(&name)?;
+    let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
+    let function = functions
+        .store
+        .function(TENANT, name.as_str())
+        .await?
+        .ok_or_else(|| Problem::function_not_found(name.as_str()))?
+        .function;
+    let query = LogQuery {
+        after: which.after,
+        invocation: which.invocation.as_deref(),
+        limit: which.limit.unwrap_or(LINES).clamp(1, LINES_MAX),
+    };
+    let found = functions.store.logs(function.id, query).await?;
+    let next_cursor = found.last().map(|line| line.id).or(which.after);
+    let lines = found.into_iter().map(|line| LineView {
+        cursor: line.id,
+        time: rfc3339(line.time_ms),
+        invocation: line.invocation,
+        revision: line.revision,
+        stream: line.stream,
+        line: line.line,
+    });
+    Ok(Json(LogView { lines: lines.collect(), next_cursor }))
+}

@@ -1,0 +1,103 @@
+//! `/v1/functions/{name}/revisions`: what was deployed before.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
+use http::HeaderMap;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    control::{
+        extract::Path,
+        resources::functions::{Shown, parse, shown},
+        state::Functions,
+        views::{FunctionView, Page, RevisionView, next_cursor},
+    },
+    functions::deploy::{Condition, TENANT},
+    problem::Problem,
+};
+
+/// A page of revisions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RevisionsView {
+    /// The newest first.
+    revisions: Vec<RevisionView>,
+    /// Asks for the page after this one; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// Lists a function's revisions.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/revisions", tag = "functions",
+    operation_id = "listRevisions",
+    params(("name" = String, Path), Page),
+    responses(
+        (status = 200, description = "A page", body = RevisionsView),
+        (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    State(functions): State<Functions>,
+    Path(name): Path<String>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<RevisionsView>, Problem> {
+    let name = parse(&name)?;
+    let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
+    let before = match page.cursor.as_deref().map(str::parse::<u32>) {
+        None => None,
+        Some(Ok(number)) => Some(number),
+        Some(Err(_)) => return Err(Problem::bad_query("cursor is not from a page".into())),
+    };
+    let active = functions
+        .store
+        .function(TENANT, name.as_str())
+        .await?
+        .ok_or_else(|| Problem::function_not_found(name.as_str()))?
+        .revision
+        .number;
+    let limit = page.limit();
+    let found = functions.store.revisions(TENANT, name.as_str(), before, limit).await?;
+    let next_cursor = next_cursor(&found, limit, |revision| revision.number.to_string());
+    let revisions = found.into_iter().map(|revision| RevisionView::new(revision, active));
+    Ok(Json(RevisionsView { revisions: revisions.collect(), next_cursor }))
+}
+
+/// Makes an older revision the active one again.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/revisions/{revision}/activate", tag = "functions",
+    operation_id = "activateRevision",
+    params(
+        ("name" = String, Path),
+        ("revision" = u32, Path),
+        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
+            is one of these"),
+    ),
+    responses(
+        (status = 200, description = "The function as it is now", body = FunctionView),
+        (status = 400, description = "Not a name or not a number", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn activate(
+    State(functions): State<Functions>,
+    Path((name, revision)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Shown, Problem> {
+    let name = parse(&name)?;
+    let revision =
+        revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
+    let condition = Condition::parse(&headers);
+    let activated = functions.deployer.activate(name.clone(), revision, condition).await?;
+    let Some(active) = activated else {
+        let exists = functions.store.function(TENANT, name.as_str()).await?.is_some();
+        return Err(match exists {
+            true => Problem::revision_not_found(name.as_str(), revision),
+            false => Problem::function_not_found(name.as_str()),
+        });
+    };
+    Ok(shown(active, &functions).await)
+}

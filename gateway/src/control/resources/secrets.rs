@@ -1,0 +1,122 @@
+//! `/v1/secrets`: values that are put into requests of functions.
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use store::Secret;
+use utoipa::ToSchema;
+
+use crate::{
+    control::{
+        extract::{Document, Path},
+        views::{gone, rfc3339},
+    },
+    functions::secrets::Secrets,
+    problem::Problem,
+};
+
+/// A secret to be stored.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PutSecret {
+    /// What a header field can hold, up to 4 KiB. Never shown again.
+    #[schema(value_type = String, format = Password)]
+    value: String,
+    /// Where it may be sent, like entries of a function's `outbound`; anywhere that functions'
+    /// settings say if there are none.
+    #[serde(default)]
+    #[schema(example = json!(["https://api.example.com"]))]
+    hosts: Vec<String>,
+}
+
+/// What is known of a secret.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SecretView {
+    /// Names it in functions' settings.
+    #[schema(example = "example-token")]
+    name: String,
+    /// Where it may be sent; anywhere if there are none.
+    hosts: Vec<String>,
+    /// When it was first stored (RFC 3339).
+    created_at: String,
+    /// When it was last replaced (RFC 3339).
+    updated_at: String,
+}
+
+/// All secrets.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SecretsView {
+    /// In the order of their names.
+    secrets: Vec<SecretView>,
+}
+
+impl From<Secret> for SecretView {
+    fn from(secret: Secret) -> Self {
+        Self {
+            name: secret.name,
+            hosts: secret.hosts,
+            created_at: rfc3339(secret.created_ms),
+            updated_at: rfc3339(secret.updated_ms),
+        }
+    }
+}
+
+/// Stores a secret, or replaces one.
+///
+/// The next request of any function has the new value.
+#[utoipa::path(
+    put, path = "/v1/secrets/{name}", tag = "secrets",
+    operation_id = "putSecret",
+    params(("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter")),
+    request_body = PutSecret,
+    responses(
+        (status = 201, description = "It is stored", body = SecretView),
+        (status = 200, description = "It takes the place of one", body = SecretView),
+        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The name, the value or a host is not valid", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "There is no space left", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn put(
+    State(secrets): State<Secrets>,
+    Path(name): Path<String>,
+    Document(body): Document,
+) -> Result<(StatusCode, Json<SecretView>), Problem> {
+    let PutSecret { value, hosts } =
+        serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
+    let (secret, is_new) = secrets.put(&name, SecretString::from(value), hosts).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(secret.into())))
+}
+
+/// Lists secrets, without their values.
+#[utoipa::path(
+    get, path = "/v1/secrets", tag = "secrets",
+    operation_id = "listSecrets",
+    responses(
+        (status = 200, description = "All secrets", body = SecretsView),
+    ),
+)]
+pub(crate) async fn list(State(secrets): State<Secrets>) -> Result<Json<SecretsView>, Problem> {
+    let secrets = secrets.list().await?.into_iter().map(SecretView::from);
+    Ok(Json(SecretsView { secrets: secrets.collect() }))
+}
+
+/// Deletes a secret. Requests that need it fail from then on.
+#[utoipa::path(
+    delete, path = "/v1/secrets/{name}", tag = "secrets",
+    operation_id = "deleteSecret",
+    params(("name" = String, Path)),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "There is no such secret", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn delete(
+    State(secrets): State<Secrets>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    gone(secrets.delete(&name).await?, || Problem::secret_not_found(&name))
+}

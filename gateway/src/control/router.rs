@@ -1,0 +1,99 @@
+//! The control plane's routes. If it can be called there, it is on this page.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::DefaultBodyLimit};
+use prometheus::Registry;
+use tokio::sync::watch;
+use utoipa::{
+    OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    control::{
+        auth::{self, Tokens, tokens::Scope},
+        extract::JSON_BYTES,
+        layers,
+        resources::{functions, limits, logs, probes, revisions, secrets, tokens as api_tokens},
+        state::Functions,
+    },
+    problem::Problem,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Mayfly control plane",
+        description = "Deploys WebAssembly functions and says what became of them. Errors are \
+                       problem details (RFC 9457); their `type` is stable.",
+    ),
+    tags(
+        (name = "functions", description = "What is deployed"),
+        (name = "secrets", description = "Values that are put into requests of functions"),
+        (name = "tokens", description = "Who may use this API"),
+        (name = "probes", description = "How the gateway is"),
+    ),
+)]
+struct Api;
+
+/// Every route of the control plane. A route is with those that need the same scope; what is in
+/// none of these groups is not served.
+pub(crate) fn control_plane(
+    functions_state: Functions,
+    tokens: Tokens,
+    registry: Registry,
+    ready: watch::Receiver<bool>,
+) -> prometheus::Result<Router> {
+    let problems = layers::control_problems(&registry)?;
+    let (store, sealed) = (functions_state.store.clone(), functions_state.secrets.clone());
+    let read = OpenApiRouter::new()
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::show))
+        .routes(routes!(functions::artifact))
+        .routes(routes!(revisions::list))
+        .routes(routes!(logs::list))
+        .routes(routes!(limits::show))
+        .with_state(functions_state.clone());
+    let deploy = OpenApiRouter::new()
+        .routes(routes!(functions::deploy, functions::change, functions::delete))
+        .routes(routes!(revisions::activate))
+        .with_state(functions_state);
+    let admin = OpenApiRouter::new()
+        .routes(routes!(api_tokens::create, api_tokens::list))
+        .routes(routes!(api_tokens::revoke))
+        .with_state(store)
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(secrets::list))
+                .routes(routes!(secrets::put, secrets::delete))
+                .with_state(sealed),
+        );
+    let tokens = Arc::new(tokens);
+    let needing = |scope, routes| auth::guarded(&tokens, scope, routes);
+    let guarded = needing(Scope::Read, read)
+        .merge(needing(Scope::Deploy, deploy))
+        .merge(needing(Scope::Admin, admin))
+        .layer(DefaultBodyLimit::max(JSON_BYTES));
+    // Around the check of tokens, which asks the database.
+    let guarded = layers::bounded(guarded);
+    let open = OpenApiRouter::new()
+        .routes(routes!(probes::healthz))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+        .with_state(probes::Probes { registry, ready });
+
+    let (router, mut api) =
+        OpenApiRouter::with_openapi(Api::openapi()).merge(guarded).merge(open).split_for_parts();
+    api.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    api.components
+        .get_or_insert_default()
+        .add_security_scheme(auth::SECURITY_SCHEME, SecurityScheme::Http(bearer));
+    let router = router
+        .merge(probes::openapi(&api))
+        .fallback(async || Problem::no_resource())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    Ok(layers::control_plane(router, problems))
+}

@@ -1,0 +1,29 @@
+//! What the handlers of the control plane work with.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use runtime_pool::{Pool, Sandbox};
+use store::Store;
+
+use crate::{
+    config::Numbers,
+    functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
+};
+
+/// What the routes about functions need.
+#[derive(Clone)]
+pub(crate) struct Functions {
+    pub(crate) deployer: Deployer,
+    pub(crate) quarantine: Arc<Quarantine>,
+    pub(crate) store: Store,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) pool: Arc<Pool>,
+    /// What the node allows, by section.
+    pub(crate) limits: Arc<ArcSwap<Numbers>>,
+    /// Which barriers stand around the compiler, once that was tried.
+    pub(crate) sandbox: Arc<OnceLock<Sandbox>>,
+    pub(crate) secrets: Secrets,
+    /// What functions' addresses begin with, without a slash at its end.
+    pub(crate) public_base: Arc<str>,
+}

@@ -1,0 +1,4 @@
+//! May this request come in?
+
+pub(crate) mod in_flight;
+pub(crate) mod load_shed;

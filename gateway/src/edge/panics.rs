@@ -1,0 +1,69 @@
+//! A panic ends one request, not its connection's other requests and not the process.
+
+use std::{future::Future, panic::AssertUnwindSafe};
+
+use futures_util::FutureExt as _;
+use http::Response;
+
+use crate::{edge::rejections::Refusals, problem::Problem, request::limited_body::EdgeBody};
+
+/// What `call` answers, or that it broke if it panics.
+pub(crate) async fn answer(
+    call: impl Future<Output = Response<EdgeBody>>,
+    refusals: &Refusals,
+    invocation: u128,
+) -> Response<EdgeBody> {
+    // What a panicking call leaves half done is its own instance, which is dropped. The panic's
+    // message is in the log already: the hook wrote it.
+    match AssertUnwindSafe(call).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => refusals.answer(Problem::broken(), invocation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, routing::get};
+    use http::Request;
+    use prometheus::Registry;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::control::layers::control_plane;
+
+    #[tokio::test]
+    async fn g28_a_panic_on_the_data_plane_is_a_500_that_is_counted() {
+        let registry = Registry::new();
+        let refusals = Refusals::new(7, &registry).unwrap();
+        for _ in 0..2 {
+            let broken = answer(async { panic!("on purpose") }, &refusals, 1).await;
+            assert_eq!(broken.status(), 500);
+            assert_eq!(broken.headers()["mayfly-outcome"], "platform");
+        }
+        let families = registry.gather();
+        let counted = &families[0].get_metric()[0];
+        assert_eq!(
+            (counted.get_label()[0].value(), counted.get_counter().get_value()),
+            ("internal", 2.0)
+        );
+        let full = async { refusals.answer(Problem::overloaded(), 2) };
+        assert_eq!(answer(full, &refusals, 2).await.status(), 503);
+    }
+
+    #[tokio::test]
+    async fn g28_a_panic_on_the_control_plane_is_a_500_and_the_next_request_is_answered() {
+        let panics = async || -> &'static str { panic!("on purpose") };
+        let router = Router::new().route("/panics", get(panics)).route("/", get(async || "well"));
+        let router = control_plane(
+            router,
+            crate::control::layers::control_problems(&Registry::new()).unwrap(),
+        );
+        for (path, status) in [("/panics", 500), ("/panics", 500), ("/", 200)] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            let problem = response.headers().get("mayfly-outcome").map(|fault| fault.as_bytes());
+            assert_eq!(problem, (status == 500).then_some(&b"platform"[..]), "{path}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What is deployed, and how does it change?
+
+pub(crate) mod catalog;
+pub(crate) mod deploy;
+pub(crate) mod name;
+pub(crate) mod quarantine;
+pub(crate) mod schedule;
+pub(crate) mod secrets;

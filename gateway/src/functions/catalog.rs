@@ -1,0 +1,372 @@
+//! What is active, in memory, so that no call waits for SQL.
+//!
+//! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
+use runtime_pool::{
+    ArtifactDigest, Credential, Function, FunctionKey, Grant, GuestLimits, Isolation, Limits,
+    NotACredential, Source,
+};
+use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
+
+use crate::{
+    config::{Config, FunctionLimits},
+    functions::{name::FunctionName, schedule::Floor},
+    invoker::OkCounter,
+};
+
+/// What guests usually call the function that prepares them for a snapshot.
+const START_FUNCTION: &str = "wizer-initialize";
+
+/// The export to call before a snapshot is taken, if one is asked for.
+pub(crate) fn start_function(snapshot: &Snapshot) -> Option<&str> {
+    match snapshot {
+        Snapshot::Switch(true) => Some(START_FUNCTION),
+        Snapshot::Switch(false) => None,
+        Snapshot::After(function) => Some(function),
+    }
+}
+
+/// The label of functions that came after there were enough, and of what is none yet.
+pub(crate) const OTHER: &str = "other";
+
+/// Calls after which an instance is dropped that is used again: what it leaks ends with it.
+const REUSE_USES: u32 = 1_000;
+/// Time without a call after which it is dropped.
+const REUSE_IDLE: Duration = Duration::from_secs(60);
+
+/// One function as calls see it. Never changed.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) key: FunctionKey,
+    /// `/f/{name}`: where the function is mounted when it is called by path.
+    pub(crate) mount: Arc<str>,
+    pub(crate) source: Source,
+    /// Bytes of a request body.
+    pub(crate) request_bytes: u64,
+    /// Whether its answers say how they came about.
+    pub(crate) timing: bool,
+    /// How many instances wait even if nobody calls.
+    pub(crate) floor: Floor,
+    pub(crate) ok: OkCounter,
+    pub(crate) hot: Hot,
+}
+
+/// The resident function as the last calls found it: most calls find it here and need not ask the
+/// pool, whose look-up also keeps the books of who was used when.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    function: ArcSwapWeak<Function>,
+    since: Instant,
+    /// When the pool was last asked, in milliseconds since `since`.
+    asked_ms: AtomicU64,
+}
+
+/// How long calls may go without asking the pool. Short against every idle time, so that the pool
+/// does not take a busy function for an idle one, and what it has evicted is not kept in use.
+const ASK_EVERY_MS: u64 = 100;
+
+impl Hot {
+    fn new() -> Self {
+        let function = ArcSwapWeak::new(Weak::new());
+        Self { function, since: Instant::now(), asked_ms: AtomicU64::new(0) }
+    }
+
+    /// The function, unless it is gone or the pool should be asked again.
+    pub(crate) fn get(&self, now: Instant) -> Option<Arc<Function>> {
+        let fresh = self.now_ms(now).saturating_sub(self.asked_ms.load(Relaxed)) < ASK_EVERY_MS;
+        if fresh { self.function.load().upgrade() } else { None }
+    }
+
+    /// The function if it is in memory, for those who only want to look.
+    pub(crate) fn peek(&self) -> Option<Arc<Function>> {
+        self.function.load().upgrade()
+    }
+
+    /// Notes what the pool has said.
+    pub(crate) fn set(&self, function: &Arc<Function>, now: Instant) {
+        self.asked_ms.store(self.now_ms(now), Relaxed);
+        if !self.function.load().ptr_eq(&Arc::downgrade(function)) {
+            self.function.store(Arc::downgrade(function));
+        }
+    }
+
+    fn now_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.since).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Active {
+    /// Whether it is held to the same limits.
+    fn is_held_like(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.source, &other.source);
+        (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
+            && (self.request_bytes, &self.floor) == (other.request_bytes, &other.floor)
+    }
+}
+
+/// What the operator lets functions use.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    pub(crate) defaults: FunctionLimits,
+    pub(crate) ceilings: FunctionLimits,
+    /// How often they have changed since the start.
+    generation: u32,
+}
+
+/// All functions that can be called.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    functions: papaya::HashMap<FunctionName, Arc<Active>>,
+    labels: Mutex<HashSet<Arc<str>>>,
+    labels_max: usize,
+    store: Store,
+    bounds: ArcSwap<Bounds>,
+    guest: GuestLimits,
+    /// Whether answers say how they came about, where the owner has not said.
+    timing: bool,
+}
+
+impl Catalog {
+    /// Reads what is active. One query, whatever the number of functions; no artifact is touched.
+    pub(crate) async fn load(store: &Store, config: &Config) -> store::Result<Self> {
+        let (defaults, ceilings) = (config.limits.clone(), config.ceilings.clone());
+        let catalog = Self {
+            functions: papaya::HashMap::new(),
+            labels: Mutex::new(HashSet::new()),
+            labels_max: config.metrics.functions,
+            store: store.clone(),
+            bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
+            guest: config.guests.limits(),
+            timing: config.server.timing,
+        };
+        for function in store.all_active().await? {
+            match FunctionName::try_from(function.function.name.as_str()) {
+                Ok(name) => drop(catalog.set(name, &function)),
+                Err(error) => {
+                    tracing::error!(name = function.function.name, %error, "skipped a function");
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// What the operator lets functions use.
+    pub(crate) fn bounds(&self) -> Guard<Arc<Bounds>> {
+        self.bounds.load()
+    }
+
+    /// Lets other limits hold for whatever enters the catalog from here on.
+    pub(crate) fn set_bounds(&self, defaults: FunctionLimits, ceilings: FunctionLimits) {
+        let generation = self.bounds().generation + 1;
+        self.bounds.store(Arc::new(Bounds { defaults, ceilings, generation }));
+    }
+
+    /// What is to take the place of a function, and what that is, if other limits hold for it than
+    /// did when it entered the catalog.
+    pub(crate) fn held_anew(
+        &self,
+        name: &FunctionName,
+        function: &ActiveFunction,
+    ) -> Option<(Active, Arc<Active>)> {
+        let before = self.get(name.as_str())?;
+        let anew = self.active(name, function);
+        (!anew.is_held_like(&before)).then_some((anew, before))
+    }
+
+    /// The function of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Active>> {
+        self.functions.pin().get(name).cloned()
+    }
+
+    /// Makes a revision the active one; returns the one before it.
+    pub(crate) fn set(&self, name: FunctionName, function: &ActiveFunction) -> Option<Arc<Active>> {
+        let active = self.active(&name, function);
+        self.replace(name, active)
+    }
+
+    /// Makes this what calls see; returns what they saw before it.
+    pub(crate) fn replace(&self, name: FunctionName, active: Active) -> Option<Arc<Active>> {
+        self.functions.pin().insert(name, Arc::new(active)).cloned()
+    }
+
+    /// Removes a function; returns what it was.
+    pub(crate) fn remove(&self, name: &str) -> Option<Arc<Active>> {
+        self.functions.pin().remove(name).cloned()
+    }
+
+    /// The functions that `wanted` picks.
+    pub(crate) fn filter(&self, wanted: impl Fn(&Active) -> bool) -> Vec<Arc<Active>> {
+        self.functions.pin().values().filter(|active| wanted(active)).cloned().collect()
+    }
+
+    /// How many instances may wait: what the owner asked for, where that is less than the ceiling.
+    pub(crate) fn max_warm(&self, settings: &Settings) -> usize {
+        let bounds = self.bounds();
+        least(settings.max_warm, bounds.defaults.max_warm, bounds.ceilings.max_warm)
+    }
+
+    /// How many wait even if nobody calls, at times when the owner has asked for no more.
+    pub(crate) fn min_warm(&self, settings: &Settings) -> usize {
+        let bounds = self.bounds();
+        least(settings.min_warm, bounds.defaults.min_warm, bounds.ceilings.min_warm)
+    }
+
+    /// The same at all times.
+    fn floor(&self, settings: &Settings) -> Floor {
+        // What was published was checked; what a later version no longer understands waits not.
+        let asked = Floor::new(settings).unwrap_or_default();
+        asked.within(self.min_warm(settings), self.bounds().ceilings.min_warm)
+    }
+
+    /// Bytes of a request's body.
+    pub(crate) fn request_bytes(&self, settings: &Settings) -> u64 {
+        let bounds = self.bounds();
+        let asked = settings.request_bytes.unwrap_or(bounds.defaults.request_bytes);
+        asked.min(bounds.ceilings.request_bytes)
+    }
+
+    /// Bytes of the names and values of the environment together.
+    pub(crate) fn environment_bytes(&self, settings: &Settings) -> usize {
+        let bounds = self.bounds();
+        let (defaults, ceilings) = (&bounds.defaults, &bounds.ceilings);
+        let asked = settings.environment_bytes;
+        least(asked, defaults.environment_bytes, ceilings.environment_bytes)
+    }
+
+    /// How many functions can be called.
+    pub(crate) fn len(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// A revision as calls would see it.
+    pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> Active {
+        let revision = &function.revision;
+        let key = FunctionKey {
+            function: function.function.id,
+            revision: revision.number,
+            generation: self.bounds().generation,
+        };
+        let source = self.source(self.label(name), revision.digest, &revision.settings);
+        Active {
+            mount: format!("/f/{name}").into(),
+            key,
+            source,
+            request_bytes: self.request_bytes(&revision.settings),
+            timing: revision.settings.server_timing.unwrap_or(self.timing),
+            floor: self.floor(&revision.settings),
+            ok: OkCounter::default(),
+            hot: Hot::new(),
+        }
+    }
+
+    /// What the pool needs to make a revision resident.
+    pub(crate) fn source(
+        &self,
+        label: Arc<str>,
+        digest: store::Digest,
+        settings: &Settings,
+    ) -> Source {
+        // Both were checked when the revision was published. An entry that a later version no
+        // longer understands allows nothing.
+        let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
+        Source {
+            digest: ArtifactDigest(*digest.as_bytes()),
+            artifact: self.store.artifact_path(&digest),
+            label,
+            limits: self.effective_limits(settings),
+            environment: settings.environment.clone().into_iter().collect(),
+            outbound: outbound.collect::<Vec<Grant>>(),
+            credentials: settings
+                .credentials
+                .iter()
+                .filter_map(|one| credential(one).ok())
+                .collect(),
+            isolation: effective_isolation(settings),
+            max_warm: self.max_warm(settings),
+            snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
+        }
+    }
+
+    /// What the owner asked for, where that is less than the platform's ceiling.
+    pub(crate) fn effective_limits(&self, settings: &Settings) -> Limits {
+        let bounds = self.bounds();
+        let (defaults, ceilings) = (&bounds.defaults, &bounds.ceilings);
+        let time = |asked: Option<u64>, default: u64, ceiling: u64| {
+            Duration::from_millis(asked.unwrap_or(default).min(ceiling))
+        };
+        Limits {
+            memory_bytes: least(
+                settings.memory_bytes,
+                defaults.memory_bytes,
+                ceilings.memory_bytes,
+            ),
+            cpu: time(settings.cpu_ms, defaults.cpu_ms, ceilings.cpu_ms),
+            timeout: time(settings.timeout_ms, defaults.timeout_ms, ceilings.timeout_ms),
+            concurrency: least(settings.concurrency, defaults.concurrency, ceilings.concurrency),
+            queue: least(settings.queue, defaults.queue, ceilings.queue),
+            queue_wait: time(
+                settings.queue_wait_ms,
+                defaults.queue_wait_ms,
+                ceilings.queue_wait_ms,
+            ),
+            idle: time(settings.idle_ms, defaults.idle_ms, ceilings.idle_ms),
+            response_bytes: settings
+                .response_bytes
+                .unwrap_or(defaults.response_bytes)
+                .min(ceilings.response_bytes),
+            log_bytes: least(settings.log_bytes, defaults.log_bytes, ceilings.log_bytes),
+            guest: self.guest,
+        }
+    }
+
+    /// The function's own label, or the shared one when there are enough. Labels of functions
+    /// that were deleted stay taken, because their series stay.
+    fn label(&self, name: &FunctionName) -> Arc<str> {
+        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(label) = labels.get(name.as_str()) {
+            return Arc::clone(label);
+        }
+        if labels.len() >= self.labels_max {
+            return OTHER.into();
+        }
+        let label: Arc<str> = name.as_str().into();
+        labels.insert(Arc::clone(&label));
+        label
+    }
+}
+
+/// What was asked for, or the default, where that is less than the ceiling.
+fn least(asked: Option<u64>, default: usize, ceiling: usize) -> usize {
+    asked.map_or(default, |asked| usize::try_from(asked).unwrap_or(usize::MAX)).min(ceiling)
+}
+
+/// What requests of the function get on their way.
+pub(crate) fn credential(asked: &store::Credential) -> Result<Credential, NotACredential> {
+    Credential::new(&asked.host, &asked.header, &asked.secret, &asked.prefix)
+}
+
+/// What invocations share, with what holds where the owner has not said.
+pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
+    let Some(asked) = &settings.isolation else { return Isolation::Request };
+    let number = |asked: Option<u64>, default: u32| {
+        asked.map_or(default, |asked| u32::try_from(asked).unwrap_or(u32::MAX))
+    };
+    match asked.mode {
+        IsolationMode::Request => Isolation::Request,
+        IsolationMode::Reuse => Isolation::Reuse {
+            max_uses: number(asked.max_uses, REUSE_USES),
+            max_concurrent: number(asked.max_concurrent, 1),
+            idle: asked.idle_ms.map_or(REUSE_IDLE, Duration::from_millis),
+        },
+    }
+}

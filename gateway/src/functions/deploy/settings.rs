@@ -1,0 +1,187 @@
+//! The settings that a deploy or a change asks for: on top of those that hold, and within what the
+//! operator permits.
+
+use runtime_pool::Grant;
+use serde_json::Value;
+use store::{ActiveFunction, IsolationMode, Settings, Snapshot};
+
+use super::{Error, Shared};
+use crate::functions::{catalog::credential, schedule::Floor};
+
+/// Credentials of one function. Arbitrary, large enough.
+const CREDENTIALS: usize = 64;
+/// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
+const START_FUNCTION_BYTES: usize = 128;
+
+/// What may be none by choice; none of anything else is a mistake.
+const MAY_BE_NONE: &[&str] = &[
+    "queue",
+    "queue_wait_ms",
+    "min_warm",
+    "max_warm",
+    "request_bytes",
+    "environment_bytes",
+    "log_bytes",
+];
+
+impl Shared {
+    /// The settings of the next revision: those of the active one, changed by `patch`.
+    pub(crate) fn patched(
+        &self,
+        before: Option<&ActiveFunction>,
+        patch: Option<Value>,
+    ) -> Result<Settings, Error> {
+        let before = before.map(|active| active.revision.settings.clone()).unwrap_or_default();
+        let Some(patch) = patch else { return Ok(before) };
+        let invalid = |error: serde_json::Error| Error::Settings(error.to_string());
+        let mut value = serde_json::to_value(before).map_err(invalid)?;
+        merge(&mut value, patch);
+        // Null in place of them all resets them all.
+        let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
+        let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
+        self.check(&settings)?;
+        Ok(settings)
+    }
+
+    fn check(&self, settings: &Settings) -> Result<(), Error> {
+        let bounds = self.catalog.bounds();
+        let ceilings = &bounds.ceilings;
+        let asked = [
+            ("memory_bytes", settings.memory_bytes, ceilings.memory_bytes as u64),
+            ("cpu_ms", settings.cpu_ms, ceilings.cpu_ms),
+            ("timeout_ms", settings.timeout_ms, ceilings.timeout_ms),
+            ("concurrency", settings.concurrency, ceilings.concurrency as u64),
+            ("queue", settings.queue, ceilings.queue as u64),
+            ("queue_wait_ms", settings.queue_wait_ms, ceilings.queue_wait_ms),
+            ("idle_ms", settings.idle_ms, ceilings.idle_ms),
+            ("min_warm", settings.min_warm, ceilings.min_warm as u64),
+            ("max_warm", settings.max_warm, ceilings.max_warm as u64),
+            ("response_bytes", settings.response_bytes, ceilings.response_bytes),
+            ("request_bytes", settings.request_bytes, ceilings.request_bytes),
+            ("environment_bytes", settings.environment_bytes, ceilings.environment_bytes as u64),
+            ("log_bytes", settings.log_bytes, ceilings.log_bytes as u64),
+        ];
+        for (name, value, ceiling) in asked {
+            let least = u64::from(!MAY_BE_NONE.contains(&name));
+            if value.is_some_and(|value| value > ceiling || value < least) {
+                return Err(Error::Settings(format!(
+                    "{name} must be from {least} to {ceiling} (the operator's setting \
+                     ceilings.{name})"
+                )));
+            }
+        }
+        self.check_warm(settings)?;
+        self.check_environment(settings)?;
+        check_snapshot(settings)?;
+        for host in &settings.outbound {
+            host.parse::<Grant>().map_err(|error| Error::Settings(format!("outbound: {error}")))?;
+        }
+        if settings.credentials.len() > CREDENTIALS {
+            return Err(Error::Settings(format!("credentials: at most {CREDENTIALS} are allowed")));
+        }
+        for asked in &settings.credentials {
+            credential(asked).map_err(|error| Error::Settings(format!("credentials: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn check_warm(&self, settings: &Settings) -> Result<(), Error> {
+        Floor::new(settings).map_err(Error::Settings)?;
+        let most = self.catalog.bounds().ceilings.min_warm as u64;
+        if settings.schedule.iter().any(|window| window.min_warm > most) {
+            return Err(Error::Settings(format!(
+                "schedule: min_warm must be at most {most} (the operator's setting \
+                 ceilings.min_warm)"
+            )));
+        }
+        let Some(isolation) = &settings.isolation else { return Ok(()) };
+        let numbers = [
+            ("max_uses", isolation.max_uses),
+            ("max_concurrent", isolation.max_concurrent),
+            ("idle_ms", isolation.idle_ms),
+        ];
+        for (name, value) in numbers {
+            if value == Some(0) {
+                return Err(Error::Settings(format!("isolation: {name} must be at least 1")));
+            }
+            if value.is_some() && isolation.mode == IsolationMode::Request {
+                return Err(Error::Settings(format!(
+                    "isolation: {name} is for the mode `reuse`; with `request` no instance is \
+                     used again"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_environment(&self, settings: &Settings) -> Result<(), Error> {
+        let mut bytes = 0;
+        for (name, value) in &settings.environment {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(Error::Settings(format!(
+                    "environment: {name:?} cannot be the name of a variable, or its value holds a \
+                     zero byte"
+                )));
+            }
+            bytes += name.len() + value.len();
+        }
+        let most = self.catalog.environment_bytes(settings);
+        if bytes > most {
+            let ceiling = self.catalog.bounds().ceilings.environment_bytes;
+            return Err(Error::Settings(format!(
+                "environment: names and values have {bytes} bytes; at most {most} are allowed \
+                 (the function's setting environment_bytes, up to {ceiling}, which is the \
+                 operator's setting ceilings.environment_bytes)"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The name goes to the compile worker on its command line.
+fn check_snapshot(settings: &Settings) -> Result<(), Error> {
+    let Some(Snapshot::After(function)) = &settings.snapshot else { return Ok(()) };
+    let wrong = if function.is_empty() || function.len() > START_FUNCTION_BYTES {
+        format!("must be true, false, or a name of 1 to {START_FUNCTION_BYTES} bytes")
+    } else if function.contains(char::is_control) {
+        "must be true, false, or a name without control characters".to_owned()
+    } else if function == "_start" {
+        "cannot be `_start`, which is what every request runs".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Settings(format!("snapshot: {wrong}")))
+}
+
+/// Applies a JSON merge patch (RFC 7396).
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(&name);
+        } else {
+            merge(target.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_sets_replaces_and_removes() {
+        let mut value = json!({"a": 1, "b": {"c": 2, "d": 3}});
+        merge(&mut value, json!({"a": null, "b": {"c": 4}, "e": {"f": null, "g": 5}}));
+        assert_eq!(value, json!({"b": {"c": 4, "d": 3}, "e": {"g": 5}}));
+    }
+}

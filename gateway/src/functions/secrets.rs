@@ -1,0 +1,139 @@
+//! Secrets: stored sealed, known to the pool in the clear, and never shown again.
+//!
+//! A change is stored first and made known then: what was acknowledged holds after a crash, and
+//! the next request of any function has the new value.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use runtime_pool::{Grant, Pool};
+use secrecy::{ExposeSecret as _, SecretString};
+use store::{NewSecret, Secret, Store};
+use tokio::sync::Mutex;
+
+use crate::functions::{
+    deploy::{TENANT, now_ms},
+    name::FunctionName,
+};
+
+/// Bytes of a value. It has to fit into a header that common servers take.
+const VALUE_BYTES: usize = 4 << 10;
+/// Hosts of a secret. Arbitrary, large enough.
+const HOSTS: usize = 64;
+
+/// Why a secret was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// The secrets of the node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Secrets {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    pool: Arc<Pool>,
+    /// Held from a change in the store until the pool knows: two changes of one secret reach both
+    /// in the same order.
+    changing: Mutex<()>,
+}
+
+impl Secrets {
+    /// Opens what is stored.
+    pub(crate) async fn load(store: &Store, pool: &Arc<Pool>) -> store::Result<Self> {
+        for (secret, value) in store.open_secrets().await? {
+            match value {
+                Some(value) => pool.set_secret(secret.name, value, grants(&secret.hosts)),
+                None => tracing::error!(
+                    name = secret.name,
+                    "a secret does not open: secrets.key is not the key that it was sealed with"
+                ),
+            }
+        }
+        let (store, pool) = (store.clone(), Arc::clone(pool));
+        Ok(Self { shared: Arc::new(Shared { store, pool, changing: Mutex::new(()) }) })
+    }
+
+    /// All of them, without their values.
+    pub(crate) async fn list(&self) -> store::Result<Vec<Secret>> {
+        self.shared.store.secrets(TENANT).await
+    }
+
+    /// Stores one, or replaces its value and hosts. Says whether it is new.
+    pub(crate) async fn put(
+        &self,
+        name: &str,
+        value: SecretString,
+        hosts: Vec<String>,
+    ) -> Result<(Secret, bool), Error> {
+        check(name, &value, &hosts).map_err(Error::Refused)?;
+        let shared = Arc::clone(&self.shared);
+        let name = name.to_owned();
+        // To its end, even if whoever asked leaves.
+        let put = tokio::spawn(async move {
+            let _order = shared.changing.lock().await;
+            let new = NewSecret {
+                tenant: TENANT,
+                name: &name,
+                value: value.clone(),
+                hosts,
+                now_ms: now_ms(),
+            };
+            let (secret, is_new) = shared.store.put_secret(new).await?;
+            shared.pool.set_secret(name, value, grants(&secret.hosts));
+            Ok((secret, is_new))
+        });
+        put.await.expect("nothing in it panics, and nobody aborts it")
+    }
+
+    /// Deletes one, and says whether there was one.
+    pub(crate) async fn delete(&self, name: &str) -> store::Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let name = name.to_owned();
+        let delete = tokio::spawn(async move {
+            let _order = shared.changing.lock().await;
+            let deleted = shared.store.delete_secret(TENANT, &name).await?;
+            shared.pool.remove_secret(&name);
+            Ok(deleted)
+        });
+        delete.await.expect("nothing in it panics, and nobody aborts it")
+    }
+}
+
+/// Hosts were checked when they were stored. One that a later version no longer understands
+/// becomes one that is nowhere: a secret without hosts could go anywhere.
+fn grants(hosts: &[String]) -> Vec<Grant> {
+    let nowhere = || "https://invalid.".parse().expect("a name that nobody has (RFC 6761)");
+    hosts.iter().map(|host| host.parse().unwrap_or_else(|_| nowhere())).collect()
+}
+
+fn check(name: &str, value: &SecretString, hosts: &[String]) -> Result<(), String> {
+    if FunctionName::try_from(name).is_err() {
+        return Err(format!(
+            "{name:?} is no name for a secret: 1 to 63 of a-z, 0-9 and -, beginning with a letter \
+             and not ending with a hyphen"
+        ));
+    }
+    let text = value.expose_secret();
+    if text.is_empty() || text.len() > VALUE_BYTES {
+        return Err(format!("value: must have 1 to {VALUE_BYTES} bytes"));
+    }
+    if HeaderValue::from_str(text).is_err() || text.trim() != text {
+        return Err("value: must be what a header field can hold: visible ASCII characters, and \
+                    blanks within"
+            .into());
+    }
+    if hosts.len() > HOSTS {
+        return Err(format!("hosts: at most {HOSTS} are allowed"));
+    }
+    for host in hosts {
+        host.parse::<Grant>().map_err(|error| format!("hosts: {error}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! What is a valid request, and what does it say?
+
+#[doc(hidden)]
+pub mod canonical;
+pub(crate) mod forwarded;
+pub(crate) mod limited_body;
+pub(crate) mod validate;

@@ -1,0 +1,194 @@
+//! Bodies of the data plane.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use runtime_pool::{BodyError, ResponseBody};
+use tokio::time::{self, Instant, Sleep};
+
+use crate::{config::ServerSection, edge::admission::in_flight::Place, server::Received};
+
+/// A response's body, with what must be held until it has ended or was dropped.
+#[derive(Debug)]
+pub(crate) struct EdgeBody {
+    body: ResponseBody,
+    held: Option<Place>,
+}
+
+impl EdgeBody {
+    /// Keeps `place` for as long as there is something to send.
+    pub(crate) fn holding(mut self, place: Place) -> Self {
+        self.held = Some(place);
+        self
+    }
+}
+
+impl From<ResponseBody> for EdgeBody {
+    fn from(body: ResponseBody) -> Self {
+        Self { body, held: None }
+    }
+}
+
+impl From<Bytes> for EdgeBody {
+    fn from(bytes: Bytes) -> Self {
+        ResponseBody::full(bytes).into()
+    }
+}
+
+impl Body for EdgeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What went wrong with a client's body, for whoever answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It is longer than this.
+    TooLarge(u64),
+    /// It came more slowly than this, in bytes a second.
+    TooSlow(u64),
+    /// It broke off, or its framing is wrong.
+    Broken,
+}
+
+/// Tells whoever answers a request what went wrong with its body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Troubles(Arc<OnceLock<Trouble>>);
+
+impl Troubles {
+    /// What went wrong first, if anything did so far.
+    pub(crate) fn first(&self) -> Option<Trouble> {
+        self.0.get().copied()
+    }
+
+    fn note(&self, trouble: Trouble) {
+        // The first is what matters.
+        let _ = self.0.set(trouble);
+    }
+}
+
+/// How fast a client has to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Bytes for each second of waiting for them; 0: as slowly as it likes.
+    pub(crate) bytes_per_s: u64,
+    /// Seconds of waiting that count for nothing.
+    pub(crate) grace: Duration,
+}
+
+impl Pace {
+    pub(crate) fn new(config: &ServerSection) -> Self {
+        let grace = Duration::from_millis(config.body_grace_ms);
+        Self { bytes_per_s: config.body_rate_bytes, grace }
+    }
+
+    /// How long may be waited in all for so many bytes.
+    fn patience(&self, bytes: u64) -> Duration {
+        self.grace + Duration::from_millis(bytes.saturating_mul(1_000) / self.bytes_per_s.max(1))
+    }
+}
+
+/// A client's body that may not be longer, or slower, than it may be.
+#[derive(Debug)]
+pub(crate) struct BoundedBody {
+    body: Received,
+    max: u64,
+    left: u64,
+    pace: Pace,
+    /// Waited for bytes so far, without the wait that goes on.
+    waited: Duration,
+    waiting: Option<Waiting>,
+    troubles: Troubles,
+}
+
+/// A wait for bytes. Bodies that are there at once have none.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    over: Pin<Box<Sleep>>,
+}
+
+impl BoundedBody {
+    pub(crate) fn new(body: Received, max: u64, pace: Pace, troubles: Troubles) -> Self {
+        Self { body, max, left: max, pace, waited: Duration::ZERO, waiting: None, troubles }
+    }
+
+    /// Nothing has arrived: waits on, unless that took too long already.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        if self.pace.bytes_per_s == 0 {
+            return Poll::Pending;
+        }
+        let left = self.pace.patience(self.max - self.left).saturating_sub(self.waited);
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let since = Instant::now();
+            Waiting { since, over: Box::pin(time::sleep_until(since + left)) }
+        });
+        waiting.over.as_mut().poll(cx).map(|()| {
+            self.troubles.note(Trouble::TooSlow(self.pace.bytes_per_s));
+            BodyError::Client("it came too slowly".into())
+        })
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        if let Some(waiting) = self.waiting.take() {
+            self.waited += waiting.since.elapsed();
+        }
+        let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        let Some(left) = self.left.checked_sub(len) else {
+            self.troubles.note(Trouble::TooLarge(self.max));
+            return Err(BodyError::RequestTooLarge(self.max));
+        };
+        self.left = left;
+        Ok(frame)
+    }
+}
+
+impl Body for BoundedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Pending => this.wait(cx).map(|error| Some(Err(error))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(this.take(frame))),
+            Poll::Ready(Some(Err(error))) => {
+                this.troubles.note(Trouble::Broken);
+                Poll::Ready(Some(Err(BodyError::Client(error.into()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,113 @@
+//! What every request must be before anybody looks at what it wants, on both planes and in both
+//! versions of HTTP. What concerns the bytes of HTTP/1 alone is in `server/framing`.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, Uri, header, request::Parts, uri::PathAndQuery};
+
+use crate::{
+    problem::Problem,
+    request::canonical::{Host, canonical_host, canonical_path},
+    server::Refused,
+};
+
+/// Checks a request, and brings its path into the canonical form.
+pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Problem> {
+    if let Some(refused) = parts.extensions.get::<Refused>() {
+        return Err(Problem::refused(*refused));
+    }
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Problem::refused(Refused::Method));
+    }
+    let target = parts.uri.path_and_query().ok_or_else(Problem::bad_target)?;
+    if target.as_str().len() > target_bytes {
+        return Err(Problem::refused(Refused::TargetBytes(target_bytes)));
+    }
+    expectation(&parts.headers)?;
+    let path = canonical_path(target.path()).map_err(Problem::unclear_target)?;
+    if let Cow::Owned(path) = path {
+        parts.uri = with_path(&parts.uri, path).ok_or_else(Problem::bad_target)?;
+    }
+    Ok(())
+}
+
+/// The one host that a request names.
+pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Host<'a>, Problem> {
+    let mut values = headers.get_all(header::HOST).iter();
+    let named = match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.to_str().map_err(|_| "the host is not ASCII")),
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(Problem::bad_host("more than one host is named")),
+    };
+    let named = named.transpose().and_then(|named| named.map(canonical_host).transpose());
+    let named = named.map_err(Problem::bad_host)?;
+    let Some(authority) = uri.authority() else {
+        return named.ok_or_else(|| Problem::bad_host("no host is named"));
+    };
+    let authority = canonical_host(authority.as_str()).map_err(Problem::bad_host)?;
+    if named.is_some_and(|named| named != authority) {
+        return Err(Problem::bad_host("the target and the host differ"));
+    }
+    Ok(authority)
+}
+
+/// There is only one expectation, and the protocol library meets it.
+fn expectation(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut expected = headers.get_all(header::EXPECT).iter();
+    if expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        Ok(())
+    } else {
+        Err(Problem::expectation_failed())
+    }
+}
+
+fn with_path(uri: &Uri, mut path: String) -> Option<Uri> {
+    if let Some(query) = uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn checked(uri: &str) -> Result<String, Problem> {
+        let mut parts = Request::get(uri).body(()).unwrap().into_parts().0;
+        check(&mut parts, 100).map(|()| parts.uri.to_string())
+    }
+
+    #[test]
+    fn the_path_becomes_canonical_and_all_else_stays() {
+        assert_eq!(checked("/a/../b?c=../d").unwrap(), "/b?c=../d");
+        assert_eq!(checked("http://x:1/%61/?").unwrap(), "http://x:1/a/?");
+        assert_eq!(checked("/a%2fb").unwrap(), "/a%2Fb");
+        assert_eq!(checked("/%zz").unwrap_err().slug(), "bad-target");
+        assert_eq!(checked(&format!("/{:a<100}", "")).unwrap_err().slug(), "target-too-long");
+        assert_eq!(checked("*").unwrap_err().slug(), "bad-target");
+    }
+
+    #[test]
+    fn a_request_must_name_one_host() {
+        let name = |uri: &'static str, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_static(host));
+            }
+            host(&Uri::from_static(uri), &headers).map(|host| host.name.into_owned()).ok()
+        };
+        assert_eq!(name("/", &["A:81"]).as_deref(), Some("a"));
+        assert_eq!(name("http://A.:81/", &["a:81"]).as_deref(), Some("a"));
+        assert_eq!(name("http://A/", &[]).as_deref(), Some("a"));
+        assert_eq!(name("http://b/", &["a"]), None);
+        assert_eq!(name("http://a:1/", &["a:2"]), None);
+        assert_eq!(name("/", &[]), None);
+        assert_eq!(name("/", &["a", "a"]), None);
+        assert_eq!(name("/", &["a b"]), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! Takes the lines that guests write and keeps them in the store.
+//!
+//! One task, one batch after the other. Guests never wait for it: when it falls behind, the
+//! channel fills and the pool drops and counts lines.
+
+use runtime_pool::{LogLine, LogStream};
+use store::Store;
+use tokio::sync::mpsc;
+
+use crate::{edge::rejections::id_text, functions::deploy::now_ms};
+
+/// Lines that may wait. Each is at most a few kilobytes.
+pub(crate) const CHANNEL_LINES: usize = 4_096;
+/// Lines that are written in one transaction.
+const BATCH_LINES: usize = 512;
+/// Lines after which old ones are thrown away.
+const TRIM_EVERY: usize = 10_000;
+
+/// Writes lines until the channel is closed and empty.
+pub(crate) async fn keep(
+    store: Store,
+    mut lines: mpsc::Receiver<LogLine>,
+    lines_per_function: u32,
+) {
+    let mut batch = Vec::with_capacity(BATCH_LINES);
+    let mut written = 0;
+    while lines.recv_many(&mut batch, BATCH_LINES).await > 0 {
+        let time_ms = now_ms();
+        let rows: Vec<_> = batch.drain(..).filter_map(|line| row(line, time_ms)).collect();
+        written += rows.len();
+        if let Err(error) = store.append_logs(&rows).await {
+            tracing::error!(%error, lines = rows.len(), "lines of functions' logs were lost");
+        }
+        if written >= TRIM_EVERY {
+            written = 0;
+            if let Err(error) = store.trim_logs(lines_per_function).await {
+                tracing::error!(%error, "old lines of functions' logs could not be removed");
+            }
+        }
+    }
+}
+
+/// `None` for what an artifact wrote while it was being tried: it has no function yet.
+fn row(line: LogLine, time_ms: i64) -> Option<store::LogLine> {
+    (line.function.function != 0).then(|| store::LogLine {
+        function_id: line.function.function,
+        time_ms,
+        invocation: String::from_utf8_lossy(&id_text(line.invocation)).into_owned(),
+        revision: line.function.revision,
+        stream: match line.stream {
+            LogStream::Stdout => store::LogStream::Stdout,
+            LogStream::Stderr => store::LogStream::Stderr,
+            LogStream::System => store::LogStream::System,
+        },
+        line: line.line,
+    })
+}

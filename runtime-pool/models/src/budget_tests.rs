@@ -1,0 +1,37 @@
+//! The room for instances that wait.
+
+use loom::{sync::Arc, thread};
+
+use crate::{
+    explore::{Inside, every_order, orders_of_three},
+    warm::budget::Room,
+};
+
+/// Each comes with an instance of so many bytes, where there is room for two bytes.
+fn at_once(bytes: &'static [u64]) {
+    let shared = Arc::new((Room::new(2, 2), Inside::new(2)));
+    let wait = |(room, inside): &(Room, Inside), bytes: u64| {
+        if room.take(bytes) {
+            inside.stay(usize::try_from(bytes).unwrap());
+            room.give_back(bytes);
+        }
+    };
+    let others: Vec<_> = bytes[1..]
+        .iter()
+        .map(|&bytes| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || wait(&shared, bytes))
+        })
+        .collect();
+    wait(&shared, bytes[0]);
+    others.into_iter().for_each(|other| other.join().unwrap());
+    let room = &shared.0;
+    assert!(room.take(1) && room.take(1), "room was lost");
+    assert!(!room.take(0) && !room.take(1), "room was made");
+}
+
+#[test]
+fn m02_never_more_wait_than_there_is_room_for_and_none_is_lost() {
+    every_order(|| at_once(&[1, 2]));
+    orders_of_three(|| at_once(&[1, 2, 1]));
+}

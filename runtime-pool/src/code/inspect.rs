@@ -1,0 +1,575 @@
+//! Bytes → what this is, what it imports and exports, and which static limits it breaks.
+//!
+//! Reads hostile bytes: it runs in the compile worker, and nothing in it may panic.
+
+use serde::{Deserialize, Serialize};
+use wasmparser::{
+    ComponentExternalKind, Encoding, ExternalKind, Parser, Payload, TypeRef, Validator,
+    WasmFeatures,
+};
+
+use crate::{
+    code::{
+        artifact::{ArtifactLimits, Kind},
+        snapshot::Snapshot,
+    },
+    error::Refusal,
+};
+
+/// What native code is called when somebody uploads it.
+pub(crate) const PRECOMPILED: &str =
+    "native code made by Wasmtime (a .cwasm file); upload the .wasm it was made from";
+
+/// What a binary turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// How it is run.
+    pub kind: Kind,
+    /// What it imports: interface names, or `module.name` for core modules.
+    pub imports: Vec<String>,
+    /// What it exports, likewise.
+    pub exports: Vec<String>,
+    /// What became of the snapshot, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Names that decide what a binary is, and the counts that limits apply to.
+#[derive(Debug, Default)]
+struct Survey {
+    component: bool,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    start_exported: bool,
+    functions: u32,
+    data: u32,
+    elements: u32,
+    memories: u32,
+    tables: u32,
+    core_instances: u32,
+}
+
+/// Says what `bytes` are, or why they cannot be a function.
+pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refusal> {
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return Err(Refusal::NotWasm(PRECOMPILED.into()));
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(Refusal::NotWasm(looks_like(bytes).into()));
+    }
+    let survey = survey(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    survey.check_limits(limits)?;
+    validate(bytes)?;
+    let kind = survey.kind()?;
+    let unknown: Vec<_> =
+        survey.imports.iter().filter(|name| !provided(kind, name)).cloned().collect();
+    if !unknown.is_empty() {
+        return Err(Refusal::UnknownImports(unknown));
+    }
+    Ok(Inspection { kind, imports: survey.imports, exports: survey.exports, snapshot: None })
+}
+
+/// What bytes that are no wasm binary look like, from their first few.
+pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
+    let text = std::str::from_utf8(&bytes[..bytes.len().min(512)])
+        .map_or_else(|error| std::str::from_utf8(&bytes[..error.valid_up_to()]), Ok)
+        .unwrap_or_default()
+        .trim_start();
+    match bytes {
+        [] => "empty",
+        [0x7f, b'E', b'L', b'F', ..] => "an ELF file (a native program)",
+        [b'M', b'Z', ..] => "a Windows program",
+        [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] => "a macOS program",
+        [0x1f, 0x8b, ..] => "a gzip archive",
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "a zstd archive",
+        [0xff, 0xd8, 0xff, ..] => "a JPEG picture",
+        [0x89, b'P', b'N', b'G', ..] => "a PNG picture",
+        [0, b'a', b's', ..] => "a wasm binary cut short",
+        _ if text.starts_with("(module") || text.starts_with("(component") => {
+            "wasm in its text format; convert it to the binary format (wasm-tools parse) first"
+        }
+        _ if text.starts_with("<!") || text.starts_with("<html") => "an HTML page",
+        _ if text.starts_with("#!") => "a script",
+        _ if text.starts_with('{') || text.starts_with('[') => "JSON",
+        _ if text.len() >= bytes.len().min(512).saturating_sub(3) => "text",
+        _ => "something unknown",
+    }
+}
+
+fn survey(bytes: &[u8]) -> wasmparser::Result<Survey> {
+    let mut survey = Survey::default();
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::Version { encoding, .. } => {
+                if depth == 0 {
+                    survey.component = encoding == Encoding::Component;
+                }
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            payload => survey.add(payload, depth)?,
+        }
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    fn add(&mut self, payload: Payload<'_>, depth: u32) -> wasmparser::Result<()> {
+        let outermost = depth == 0;
+        match payload {
+            Payload::FunctionSection(section) => add(&mut self.functions, section.count()),
+            Payload::DataSection(section) => add(&mut self.data, section.count()),
+            Payload::ElementSection(section) => add(&mut self.elements, section.count()),
+            Payload::MemorySection(section) => add(&mut self.memories, section.count()),
+            Payload::TableSection(section) => add(&mut self.tables, section.count()),
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    // The other sort only renames exports and takes no slot.
+                    if matches!(instance?, wasmparser::Instance::Instantiate { .. }) {
+                        add(&mut self.core_instances, 1);
+                    }
+                }
+            }
+            Payload::ImportSection(section) if outermost => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    self.imports.push(format!("{}.{}", import.module, import.name));
+                    self.count_import(import.ty);
+                }
+            }
+            Payload::ExportSection(section) if outermost => {
+                for export in section {
+                    let export = export?;
+                    self.start_exported |=
+                        export.name == "_start" && export.kind == ExternalKind::Func;
+                    self.exports.push(export.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(section) if outermost => {
+                for import in section {
+                    self.imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if outermost => {
+                for export in section {
+                    let export = export?;
+                    if matches!(
+                        export.kind,
+                        ComponentExternalKind::Instance | ComponentExternalKind::Func
+                    ) {
+                        self.exports.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn count_import(&mut self, ty: TypeRef) {
+        match ty {
+            TypeRef::Memory(_) => add(&mut self.memories, 1),
+            TypeRef::Table(_) => add(&mut self.tables, 1),
+            _ => {}
+        }
+    }
+
+    fn check_limits(&self, limits: &ArtifactLimits) -> Result<(), Refusal> {
+        let (imports, exports) = (count(self.imports.len()), count(self.exports.len()));
+        let counts = [
+            ("functions", "functions", self.functions, limits.functions),
+            ("data segments", "data_segments", self.data, limits.data_segments),
+            ("element segments", "element_segments", self.elements, limits.element_segments),
+            ("linear memories", "memories", self.memories, limits.memories),
+            ("tables", "tables", self.tables, limits.tables),
+            ("core instances", "core_instances", self.core_instances, limits.core_instances),
+            ("imports", "imports", imports, limits.imports),
+            ("exports", "exports", exports, limits.exports),
+        ];
+        match counts.iter().find(|(_, _, found, max)| found > max) {
+            Some((what, setting, found, max)) => Err(Refusal::TooLarge(format!(
+                "it has {found} {what}; at most {max} are allowed (the operator's setting \
+                 uploads.{setting})"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn kind(&self) -> Result<Kind, Refusal> {
+        let exports =
+            |interface: &str| self.exports.iter().any(|name| interface_matches(name, interface));
+        if !self.component {
+            return if self.start_exported {
+                Ok(Kind::WasiPreview1)
+            } else {
+                Err(Refusal::NoEntryPoint(format!(
+                    "it is a core module that exports {}; a core module must export the function \
+                     `_start` (a WASI preview1 command)",
+                    listed(&self.exports)
+                )))
+            };
+        }
+        // The newest interface wins where a component exports several.
+        if exports("wasi:http/handler@0.3") {
+            Ok(Kind::WasiHttp03)
+        } else if exports("wasi:http/incoming-handler@0.2") {
+            Ok(Kind::WasiHttp02)
+        } else if exports("wasi:cli/run@0.2") {
+            Ok(Kind::WasiCommand)
+        } else {
+            Err(Refusal::NoEntryPoint(format!(
+                "it is a component that exports {}; a function must export \
+                 `wasi:http/incoming-handler@0.2.x`, `wasi:http/handler@0.3.x` or \
+                 `wasi:cli/run@0.2.x`",
+                listed(&self.exports)
+            )))
+        }
+    }
+}
+
+fn add(total: &mut u32, more: u32) {
+    *total = total.saturating_add(more);
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "nothing".into(),
+        names => {
+            let shown = names.iter().take(5).map(|name| format!("`{name}`"));
+            let mut text = shown.collect::<Vec<_>>().join(", ");
+            if names.len() > 5 {
+                text.push_str(", …");
+            }
+            text
+        }
+    }
+}
+
+/// Whether `name` is `interface` in any patch version: `wasi:io/poll@0.2.6` is `wasi:io/poll@0.2`.
+fn interface_matches(name: &str, interface: &str) -> bool {
+    name.strip_prefix(interface).is_some_and(|rest| {
+        rest.strip_prefix('.').is_some_and(|patch| {
+            !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    })
+}
+
+/// Checks the binary against the proposals that our engines have switched on, so that the owner
+/// reads which feature is missing instead of a compiler's complaint.
+fn validate(bytes: &[u8]) -> Result<(), Refusal> {
+    let mut features = WasmFeatures::WASM2 | WasmFeatures::COMPONENT_MODEL;
+    features |= WasmFeatures::CM_ASYNC
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::RELAXED_SIMD;
+    // References to what the host holds need a collector of garbage as well.
+    features.remove(WasmFeatures::GC_TYPES);
+    Validator::new_with_features(features)
+        .validate_all(bytes)
+        .map(drop)
+        .map_err(|error| Refusal::Invalid(error.to_string()))
+}
+
+const WASI_02: &[&str] = &[
+    "wasi:cli/environment@0.2",
+    "wasi:cli/exit@0.2",
+    "wasi:cli/stdin@0.2",
+    "wasi:cli/stdout@0.2",
+    "wasi:cli/stderr@0.2",
+    "wasi:cli/terminal-input@0.2",
+    "wasi:cli/terminal-output@0.2",
+    "wasi:cli/terminal-stdin@0.2",
+    "wasi:cli/terminal-stdout@0.2",
+    "wasi:cli/terminal-stderr@0.2",
+    "wasi:clocks/monotonic-clock@0.2",
+    "wasi:clocks/wall-clock@0.2",
+    "wasi:filesystem/types@0.2",
+    "wasi:filesystem/preopens@0.2",
+    "wasi:http/types@0.2",
+    "wasi:http/outgoing-handler@0.2",
+    "wasi:io/error@0.2",
+    "wasi:io/poll@0.2",
+    "wasi:io/streams@0.2",
+    "wasi:random/random@0.2",
+    "wasi:random/insecure@0.2",
+    "wasi:random/insecure-seed@0.2",
+    "wasi:sockets/instance-network@0.2",
+    "wasi:sockets/ip-name-lookup@0.2",
+    "wasi:sockets/network@0.2",
+    "wasi:sockets/tcp@0.2",
+    "wasi:sockets/tcp-create-socket@0.2",
+    "wasi:sockets/udp@0.2",
+    "wasi:sockets/udp-create-socket@0.2",
+];
+
+const WASI_03: &[&str] = &[
+    "wasi:cli/environment@0.3",
+    "wasi:cli/exit@0.3",
+    "wasi:cli/stdin@0.3",
+    "wasi:cli/stdout@0.3",
+    "wasi:cli/stderr@0.3",
+    "wasi:cli/types@0.3",
+    "wasi:cli/terminal-input@0.3",
+    "wasi:cli/terminal-output@0.3",
+    "wasi:cli/terminal-stdin@0.3",
+    "wasi:cli/terminal-stdout@0.3",
+    "wasi:cli/terminal-stderr@0.3",
+    "wasi:clocks/monotonic-clock@0.3",
+    "wasi:clocks/system-clock@0.3",
+    "wasi:clocks/types@0.3",
+    "wasi:filesystem/types@0.3",
+    "wasi:filesystem/preopens@0.3",
+    "wasi:http/types@0.3",
+    "wasi:http/client@0.3",
+    "wasi:random/random@0.3",
+    "wasi:random/insecure@0.3",
+    "wasi:random/insecure-seed@0.3",
+    "wasi:sockets/types@0.3",
+    "wasi:sockets/ip-name-lookup@0.3",
+];
+
+/// Whether an import has a provider. The linker has the last word at the deploy's smoke test; this
+/// list exists to name every missing import at once.
+fn provided(kind: Kind, name: &str) -> bool {
+    let listed = |list: &[&str]| list.iter().any(|known| interface_matches(name, known));
+    match kind {
+        Kind::WasiPreview1 => name.starts_with("wasi_snapshot_preview1."),
+        Kind::WasiHttp02 | Kind::WasiCommand => listed(WASI_02),
+        Kind::WasiHttp03 => listed(WASI_02) || listed(WASI_03),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
+        inspect(bytes, &ArtifactLimits::default())
+    }
+
+    fn module(text: &str) -> Vec<u8> {
+        wat::parse_str(text).unwrap()
+    }
+
+    #[test]
+    fn u01_u02_other_files_are_named_for_what_they_are() {
+        for (bytes, expected) in [
+            (b"".as_slice(), "empty"),
+            (b"\x7fELF\x02\x01\x01", "an ELF file"),
+            (b"\xff\xd8\xff\xe0", "a JPEG"),
+            (b"<!doctype html>", "an HTML page"),
+            (b"  (module)", "text format"),
+            (b"hello, world", "text"),
+            (b"\x00as", "cut short"),
+        ] {
+            let refusal = look(bytes).unwrap_err();
+            assert!(refusal.to_string().contains(expected), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_core_module_with_a_start_export_is_a_preview1_command() {
+        let bytes = module(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+                (memory (export "memory") 1) (func (export "_start")))"#,
+        );
+        let inspection = look(&bytes).unwrap();
+        assert_eq!(inspection.kind, Kind::WasiPreview1);
+        assert_eq!(inspection.imports, ["wasi_snapshot_preview1.proc_exit"]);
+    }
+
+    #[test]
+    fn a_module_without_start_is_refused_with_what_it_exports() {
+        let refusal = look(&module(r#"(module (func (export "add")))"#)).unwrap_err();
+        assert!(refusal.to_string().contains("`add`"), "{refusal}");
+        assert!(refusal.to_string().contains("_start"), "{refusal}");
+    }
+
+    #[test]
+    fn every_unknown_import_is_named() {
+        let bytes = module(
+            r#"(module (import "env" "one" (func)) (import "other" "two" (func))
+                (func (export "_start")))"#,
+        );
+        let names = vec!["env.one".to_owned(), "other.two".to_owned()];
+        assert_eq!(look(&bytes).unwrap_err(), Refusal::UnknownImports(names));
+    }
+
+    #[test]
+    fn features_that_are_off_are_named() {
+        for (text, feature) in [
+            ("(module (memory i64 1))", "memory64"),
+            ("(module (memory 1 1 shared))", "threads"),
+            ("(module (tag))", "exceptions"),
+            ("(module (type (struct)))", "gc"),
+        ] {
+            let refusal = look(&module(text)).unwrap_err();
+            assert!(matches!(refusal, Refusal::Invalid(_)), "{feature}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn u11_as_many_of_each_as_are_allowed_pass_and_one_more_is_refused_with_the_setting() {
+        let bytes = module(
+            r#"(component
+                (import "wasi:io/poll@0.2.0" (instance))
+                (core module $m (memory 1) (table 1 funcref) (func $f (export "f"))
+                    (elem (i32.const 0) $f) (data (i32.const 0) "x"))
+                (core instance $i (instantiate $m))
+                (func $g (canon lift (core func $i "f")))
+                (instance $run (export "run" (func $g)))
+                (export "wasi:cli/run@0.2.0" (instance $run)))"#,
+        );
+        let exactly = ArtifactLimits {
+            functions: 1,
+            data_segments: 1,
+            element_segments: 1,
+            imports: 1,
+            exports: 1,
+            core_instances: 1,
+            memories: 1,
+            tables: 1,
+        };
+        assert_eq!(inspect(&bytes, &exactly).unwrap().kind, Kind::WasiCommand);
+        for (limits, setting) in [
+            (ArtifactLimits { functions: 0, ..exactly }, "uploads.functions"),
+            (ArtifactLimits { data_segments: 0, ..exactly }, "uploads.data_segments"),
+            (ArtifactLimits { element_segments: 0, ..exactly }, "uploads.element_segments"),
+            (ArtifactLimits { imports: 0, ..exactly }, "uploads.imports"),
+            (ArtifactLimits { exports: 0, ..exactly }, "uploads.exports"),
+            (ArtifactLimits { core_instances: 0, ..exactly }, "uploads.core_instances"),
+            (ArtifactLimits { memories: 0, ..exactly }, "uploads.memories"),
+            (ArtifactLimits { tables: 0, ..exactly }, "uploads.tables"),
+        ] {
+            let refusal = inspect(&bytes, &limits).unwrap_err();
+            assert!(matches!(refusal, Refusal::TooLarge(_)), "{setting}: {refusal}");
+            assert!(refusal.to_string().contains(&format!("{setting})")), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn versions_match_by_minor_and_not_by_prefix() {
+        assert!(interface_matches("wasi:io/poll@0.2.12", "wasi:io/poll@0.2"));
+        assert!(!interface_matches("wasi:io/poll@0.20.1", "wasi:io/poll@0.2"));
+        assert!(!interface_matches("wasi:io/poll@0.2", "wasi:io/poll@0.2"));
+        assert!(!interface_matches("wasi:io/poll@0.2.0-draft", "wasi:io/poll@0.2"));
+    }
+
+    /// Each proposal that SECURITY.md says is off, in a module that is valid with it.
+    const OFF: &[(&str, &[&str])] = &[
+        (
+            "threads",
+            &[
+                "(module (memory 1 1 shared))",
+                "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))",
+                "(module (memory 1) (func (atomic.fence)))",
+            ],
+        ),
+        ("shared memory", &["(module (import \"env\" \"memory\" (memory 1 2 shared)))"]),
+        (
+            "garbage collection",
+            &[
+                "(module (type (struct)))",
+                "(module (type (array i8)))",
+                "(module (func (param externref)))",
+                "(module (func (param anyref)))",
+                "(module (func (result i31ref) (ref.i31 (i32.const 1))))",
+                "(module (type $t (func)) (func (param (ref null $t)) (call_ref $t (local.get 0))))",
+            ],
+        ),
+        (
+            "exceptions",
+            &[
+                "(module (tag))",
+                "(module (import \"env\" \"e\" (tag)))",
+                "(module (func (param exnref)))",
+                "(module (func (block (try_table (catch_all 0)))))",
+            ],
+        ),
+        ("64-bit memories", &["(module (memory i64 1))", "(module (table i64 1 funcref))"]),
+        ("stack switching", &["(module (type $f (func)) (type (cont $f)))"]),
+    ];
+
+    #[test]
+    fn x02_what_security_md_says_is_off_passes_neither_the_check_nor_an_engine() {
+        let text = std::fs::read_to_string("../SECURITY.md").unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, list) = text.split_once("ordinary guests do not need are off: ").unwrap();
+        let (list, _) = list.split_once('.').unwrap();
+        let named: Vec<_> = list.split(", ").collect();
+        assert_eq!(named, OFF.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        for (name, modules) in OFF {
+            for text in *modules {
+                let core = module(text);
+                // Alone and within a component, where it would be as good.
+                let inside = module(&format!("(component (core {})", &text[1..]));
+                for bytes in [core, inside] {
+                    let refused = look(&bytes);
+                    let is_refused = matches!(refused, Err(Refusal::Invalid(_)));
+                    assert!(is_refused, "{name}: {text}: {refused:?}");
+                    for kind in [Kind::WasiHttp02, Kind::WasiHttp03] {
+                        let engine = crate::engine::compiling_engine(kind.engine()).unwrap();
+                        let made = match bytes[4] {
+                            1 => engine.precompile_module(&bytes),
+                            _ => engine.precompile_component(&bytes),
+                        };
+                        assert!(made.is_err(), "{name}: {text}: {kind} compiles it");
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn u04_no_damage_to_a_component_makes_it_panic(
+            flips in proptest::collection::vec((any::<usize>(), 0_u32..8), 0..4),
+            cut in any::<usize>(),
+        ) {
+            let mut bytes = module(
+                r#"(component
+                    (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
+                    (core module $m (memory (export "m") 1) (table 2 funcref)
+                        (func $f (export "f") (param i32) (result i32)
+                            (if (result i32) (local.get 0) (then (i32.const 1)) (else (i32.const 2))))
+                        (elem (i32.const 0) $f) (data (i32.const 8) "some data"))
+                    (core instance $i (instantiate $m))
+                    (func (export "g") (param "x" u32) (result u32)
+                        (canon lift (core func $i "f"))))"#,
+            );
+            let len = bytes.len();
+            for (at, bit) in flips {
+                bytes[at % len] ^= 1 << bit;
+            }
+            drop(look(&bytes[..len - cut % len]));
+            drop(look(&bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn u04_no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            drop(look(&bytes));
+        }
+
+        #[test]
+        fn u04_no_damage_to_a_module_makes_it_panic(at in 0_usize..64, byte: u8, cut in 0_usize..64) {
+            let mut bytes = module(r#"(module (memory 1) (data (i32.const 0) "x")
+                (func (export "_start") (drop (i32.const 1))))"#);
+            let len = bytes.len();
+            bytes[at % len] = byte;
+            drop(look(&bytes[..len - cut % len]));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a guest may import while its start-up function runs: everything, because it must link, but
+//! not everything may be called.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use wasmtime::{
+    Caller, Extern,
+    component::{self, Component, Val, types::ComponentItem},
+};
+
+use super::Failure;
+use crate::host::{Host, ModuleHost};
+
+/// Interfaces whose answers are those of one moment, one machine or one request.
+const REFUSED: &[&str] = &[
+    "wasi:cli/stdin@",
+    "wasi:clocks/",
+    "wasi:http/client@",
+    "wasi:http/outgoing-handler@",
+    "wasi:random/",
+    "wasi:sockets/",
+];
+/// Answered with nothing, so that a guest that only asks before it panics can say why it does.
+const ENVIRONMENT: &str = "wasi:cli/environment@";
+
+const PREVIEW1: &str = "wasi_snapshot_preview1";
+const REFUSED_PREVIEW1: &[&str] = &[
+    "clock_res_get",
+    "clock_time_get",
+    "fd_pread",
+    "fd_read",
+    "poll_oneoff",
+    "random_get",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+/// These write two numbers: how many there are, and how long they are together.
+const COUNTS_PREVIEW1: &[&str] = &["args_sizes_get", "environ_sizes_get"];
+
+/// The trap of a call whose answer must not get into an image.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "its start-up calls `{}`, and the answer would be the same in every instance",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The first question that was answered with nothing, where a request's answer would be another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tainted(Arc<Mutex<Option<String>>>);
+
+impl Tainted {
+    fn note(&self, name: &str) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| name.to_owned());
+    }
+
+    /// A start-up function that has asked may have kept the answer.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(name) => Err(Failure::Unfit(Refused(name).to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Puts traps in place of what must not be called.
+pub(crate) fn refuse_in_component(
+    linker: &mut component::Linker<Host>,
+    component: &Component,
+    tainted: &Tainted,
+) -> wasmtime::Result<()> {
+    let engine = linker.engine().clone();
+    linker.allow_shadowing(true);
+    for (interface, item) in component.component_type().imports(&engine) {
+        let refused = REFUSED.iter().any(|prefix| interface.starts_with(prefix));
+        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        if !refused && !interface.starts_with(ENVIRONMENT) {
+            continue;
+        }
+        let mut linker = linker.instance(interface)?;
+        for (function, item) in instance.exports(&engine) {
+            let ComponentItem::ComponentFunc(ty) = item.ty else { continue };
+            // Destroying something is no question.
+            if function.starts_with("[resource-drop]") {
+                continue;
+            }
+            let name = format!("{interface}#{function}");
+            if !refused {
+                let tainted = tainted.clone();
+                linker.func_new(function, move |_, ty, _, results| {
+                    tainted.note(&name);
+                    results.iter_mut().zip(ty.results()).for_each(|(result, ty)| {
+                        *result = nothing(&ty);
+                    });
+                    Ok(())
+                })?;
+            } else if ty.async_() {
+                linker.func_new_concurrent(function, move |_, _, _, _| {
+                    let name = name.clone();
+                    Box::pin(async move { Err(Refused(name).into()) })
+                })?;
+            } else {
+                linker.func_new(function, move |_, _, _, _| Err(Refused(name.clone()).into()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An empty list of variables or arguments; no directory.
+fn nothing(ty: &component::Type) -> Val {
+    match ty {
+        component::Type::Option(_) => Val::Option(None),
+        _ => Val::List(Vec::new()),
+    }
+}
+
+/// The same for a core module.
+pub(crate) fn refuse_in_module(
+    linker: &mut wasmtime::Linker<ModuleHost>,
+    module: &wasmtime::Module,
+    tainted: &Tainted,
+) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    for import in module.imports().filter(|import| import.module() == PREVIEW1) {
+        let wasmtime::ExternType::Func(ty) = import.ty() else { continue };
+        let name = import.name().to_owned();
+        if COUNTS_PREVIEW1.contains(&import.name()) {
+            let tainted = tainted.clone();
+            let counts = move |mut caller: Caller<'_, ModuleHost>, count: u32, bytes: u32| {
+                tainted.note(&name);
+                let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+                    wasmtime::bail!("missing required memory export");
+                };
+                for address in [count, bytes] {
+                    memory.write(&mut caller, address as usize, &0_u32.to_le_bytes())?;
+                }
+                Ok(0_u32)
+            };
+            linker.func_wrap(PREVIEW1, import.name(), counts)?;
+        } else if REFUSED_PREVIEW1.contains(&import.name()) {
+            let refuse = move |_: Caller<'_, ModuleHost>, _: &[_], _: &mut [_]| {
+                Err(Refused(name.clone()).into())
+            };
+            linker.func_new(PREVIEW1, import.name(), ty, refuse)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What a CGI guest is told about its request: environment variables (RFC 3875, section 4.1, and
+//! those that Wagi adds) and arguments.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, header, request::Parts};
+
+use crate::invocation::call::Caller;
+
+/// The environment of one invocation.
+///
+/// Three layers, the later over the earlier: header fields, which the client chooses; what the
+/// function's owner set; the facts of the request. So a client can override neither of the others.
+pub(crate) fn environment(
+    request: &Parts,
+    caller: &Caller,
+    owner: &[(String, String)],
+) -> Vec<(String, String)> {
+    let mut variables = BTreeMap::new();
+    add_headers(&mut variables, &request.headers);
+    variables.extend(owner.iter().cloned());
+    add_facts(&mut variables, request, caller);
+    variables.into_iter().collect()
+}
+
+/// The arguments of one invocation: the path, then the query's parameters one by one.
+pub(crate) fn arguments(request: &Parts) -> Vec<String> {
+    let mut arguments = vec![request.uri.path().to_owned()];
+    let query = request.uri.query().unwrap_or_default();
+    arguments.extend(query.split('&').filter(|part| !part.is_empty()).map(percent_decoded));
+    arguments
+}
+
+fn add_headers(variables: &mut BTreeMap<String, String>, headers: &HeaderMap) {
+    for name in headers.keys() {
+        // Many programs take HTTP_PROXY for the proxy of their own requests ("httpoxy").
+        if name == header::CONNECTION || name == "proxy" {
+            continue;
+        }
+        let separator = if name == header::COOKIE { "; " } else { ", " };
+        let values = headers.get_all(name).iter();
+        let value = values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect::<Vec<_>>()
+            .join(separator);
+        // `x-a` and `x_a` become the same variable; the one with a hyphen is the field's own.
+        let key = format!("HTTP_{}", name.as_str().to_ascii_uppercase().replace('-', "_"));
+        if name.as_str().contains('_') && variables.contains_key(&key) {
+            continue;
+        }
+        variables.insert(key, value);
+    }
+}
+
+fn add_facts(variables: &mut BTreeMap<String, String>, request: &Parts, caller: &Caller) {
+    let text = |name: header::HeaderName| {
+        let value = request.headers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let authority = request
+        .uri
+        .authority()
+        .map(ToString::to_string)
+        .or_else(|| text(header::HOST))
+        .unwrap_or_default();
+    let (name, port) = split_port(&authority);
+    let path = request.uri.path();
+    let decoded = percent_decoded(path);
+    let query = request.uri.query().unwrap_or_default();
+    let separator = if query.is_empty() { "" } else { "?" };
+    let full_url = format!("http://{authority}{}{path}{separator}{query}", caller.mount);
+    let address = caller.peer.ip().to_string();
+    let facts = [
+        ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
+        ("SERVER_SOFTWARE", concat!("mayfly/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("SERVER_PROTOCOL", format!("{:?}", request.version)),
+        ("SERVER_NAME", name.to_owned()),
+        ("SERVER_PORT", port.to_owned()),
+        ("REQUEST_METHOD", request.method.to_string()),
+        ("SCRIPT_NAME", caller.mount.to_string()),
+        ("PATH_TRANSLATED", decoded.clone()),
+        ("PATH_INFO", decoded),
+        ("X_RAW_PATH_INFO", path.to_owned()),
+        ("X_MATCHED_ROUTE", format!("{}/...", caller.mount)),
+        ("X_FULL_URL", full_url),
+        ("QUERY_STRING", query.to_owned()),
+        ("REMOTE_HOST", address.clone()),
+        ("REMOTE_ADDR", address),
+        ("REMOTE_PORT", caller.peer.port().to_string()),
+        ("CONTENT_TYPE", text(header::CONTENT_TYPE).unwrap_or_default()),
+        ("CONTENT_LENGTH", text(header::CONTENT_LENGTH).unwrap_or_default()),
+        ("AUTH_TYPE", String::new()),
+        ("REMOTE_USER", String::new()),
+    ];
+    variables.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+}
+
+/// `[::1]:80` → `[::1]` and `80`.
+fn split_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port),
+        _ => (authority, "80"),
+    }
+}
+
+/// Decodes `%41`; what is no valid escape, or would be no text, stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        match (first, tail) {
+            (b'%', [high, low, after @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                let digit = |byte: &u8| (*byte as char).to_digit(16).unwrap_or_default() as u8;
+                bytes.push(digit(high) << 4 | digit(low));
+                rest = after;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(
+        request: http::request::Builder,
+        owner: &[(&str, &str)],
+    ) -> BTreeMap<String, String> {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let caller = Caller {
+            invocation: 1,
+            peer: ([192, 0, 2, 1], 5).into(),
+            mount: "/f/hello".into(),
+            trail: None,
+        };
+        let owner: Vec<_> =
+            owner.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        environment(&parts, &caller, &owner).into_iter().collect()
+    }
+
+    #[test]
+    fn the_request_is_told_in_variables() {
+        let request = http::Request::post("/a%20b/c?x=1&y=2")
+            .header("host", "example.com:8080")
+            .header("content-type", "text/plain")
+            .header("x-a", "1")
+            .header("x-a", "2");
+        let variables = variables(request, &[]);
+        for (name, value) in [
+            ("REQUEST_METHOD", "POST"),
+            ("SCRIPT_NAME", "/f/hello"),
+            ("PATH_INFO", "/a b/c"),
+            ("X_RAW_PATH_INFO", "/a%20b/c"),
+            ("QUERY_STRING", "x=1&y=2"),
+            ("SERVER_NAME", "example.com"),
+            ("SERVER_PORT", "8080"),
+            ("REMOTE_ADDR", "192.0.2.1"),
+            ("CONTENT_TYPE", "text/plain"),
+            ("HTTP_X_A", "1, 2"),
+            ("X_FULL_URL", "http://example.com:8080/f/hello/a%20b/c?x=1&y=2"),
+        ] {
+            assert_eq!(variables.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_client_overrides_neither_the_owner_nor_the_facts() {
+        let request = http::Request::get("/").header("proxy", "evil").header("mode", "client");
+        let variables = variables(request, &[("HTTP_MODE", "owner"), ("REQUEST_METHOD", "owner")]);
+        assert_eq!(variables["HTTP_MODE"], "owner");
+        assert_eq!(variables["REQUEST_METHOD"], "GET");
+        assert!(!variables.contains_key("HTTP_PROXY"));
+    }
+
+    #[test]
+    fn arguments_are_the_path_and_the_parameters() {
+        let (parts, ()) = http::Request::get("/p?a=1&b%20c&&").body(()).unwrap().into_parts();
+        assert_eq!(arguments(&parts), ["/p", "a=1", "b c"]);
+    }
+
+    #[test]
+    fn escapes_that_are_none_stay() {
+        assert_eq!(percent_decoded("%41%zz%4"), "A%zz%4");
+        assert_eq!(percent_decoded("%ff"), "%ff");
+    }
+}

@@ -1,0 +1,381 @@
+//! What guests write to standard output and standard error.
+//!
+//! Lines are cut, counted and handed to a channel that somebody else empties; a guest that writes
+//! faster than that loses lines, never time of ours.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::AsyncWrite,
+    sync::mpsc::{self, error::TrySendError},
+};
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamError},
+};
+
+use crate::{Limit, limits::GuestLimits, metrics::PoolMetrics, pool::key::FunctionKey};
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// The guest's standard output.
+    Stdout,
+    /// The guest's standard error.
+    Stderr,
+    /// The platform: a trap's details, limits hit, lines dropped.
+    System,
+}
+
+/// One line of a function's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Whose log.
+    pub function: FunctionKey,
+    /// The invocation that wrote it.
+    pub invocation: u128,
+    /// Where it came from.
+    pub stream: LogStream,
+    /// The line without its end, made printable.
+    pub line: String,
+}
+
+/// Takes the lines of one function's invocations.
+#[derive(Debug)]
+pub(crate) struct FunctionLog {
+    function: FunctionKey,
+    lines: mpsc::Sender<LogLine>,
+    started: Instant,
+    /// The second that is being counted in the upper half, its bytes in the lower.
+    rate: AtomicU64,
+    line_bytes: usize,
+    bytes_per_second: u64,
+    body_chunk_bytes: usize,
+    metrics: PoolMetrics,
+}
+
+impl FunctionLog {
+    pub(crate) fn new(
+        function: FunctionKey,
+        lines: mpsc::Sender<LogLine>,
+        limits: &GuestLimits,
+        metrics: PoolMetrics,
+    ) -> Self {
+        Self {
+            function,
+            lines,
+            started: Instant::now(),
+            rate: AtomicU64::new(0),
+            line_bytes: limits.log_line_bytes,
+            bytes_per_second: limits.log_bytes_per_second,
+            body_chunk_bytes: limits.body_chunk_bytes,
+            metrics,
+        }
+    }
+
+    /// Writes lines of the platform's own.
+    pub(crate) fn system(&self, invocation: u128, text: &str) {
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            self.send(invocation, LogStream::System, printable(line.as_bytes()));
+        }
+    }
+
+    fn send(&self, invocation: u128, stream: LogStream, line: String) -> bool {
+        // Its end counts, so that lines of nothing are bounded, too.
+        if !self.within_rate(line.len() + 1) {
+            self.metrics.limit_hit(Limit::LogRate);
+            self.metrics.log_lines_dropped.inc();
+            return false;
+        }
+        let line = LogLine { function: self.function, invocation, stream, line };
+        match self.lines.try_send(line) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.metrics.log_lines_dropped.inc();
+                false
+            }
+        }
+    }
+
+    /// What does not fit any more is not counted: a shorter line may.
+    fn within_rate(&self, bytes: usize) -> bool {
+        let second = self.started.elapsed().as_secs() & u64::from(u32::MAX);
+        let taken = self.rate.fetch_update(Relaxed, Relaxed, |seen| {
+            let before = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
+            let after = before + bytes as u64;
+            (after <= self.bytes_per_second).then_some(second << 32 | after)
+        });
+        taken.is_ok()
+    }
+}
+
+/// The log of one invocation.
+#[derive(Debug)]
+pub(crate) struct InvocationLog {
+    function: Arc<FunctionLog>,
+    buffers: Mutex<Buffers>,
+}
+
+#[derive(Debug)]
+struct Buffers {
+    invocation: u128,
+    left: usize,
+    dropped_bytes: u64,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl InvocationLog {
+    pub(crate) fn new(function: Arc<FunctionLog>, invocation: u128, bytes: usize) -> Arc<Self> {
+        let buffers = Mutex::new(Buffers::new(invocation, bytes));
+        Arc::new(Self { function, buffers })
+    }
+
+    /// From here on the guest writes for another invocation.
+    pub(crate) fn begin(&self, invocation: u128, bytes: usize) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(&mut buffers);
+        *buffers = Buffers::new(invocation, bytes);
+    }
+
+    /// Writes lines of the platform's own about this invocation.
+    pub(crate) fn system(&self, text: &str) {
+        let invocation = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).invocation;
+        self.function.system(invocation, text);
+    }
+
+    /// Bytes of one write of the function to a body.
+    pub(crate) fn body_chunk_bytes(&self) -> usize {
+        self.function.body_chunk_bytes
+    }
+
+    /// What is counted of the function.
+    pub(crate) fn metrics(&self) -> &PoolMetrics {
+        &self.function.metrics
+    }
+
+    /// Sends what has not been sent, and says what never will be.
+    fn end(&self, buffers: &mut Buffers) {
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
+            if !buffers.of(stream).is_empty() {
+                self.end_line(buffers, stream, 0);
+            }
+        }
+        if buffers.dropped_bytes > 0 {
+            let bytes = buffers.dropped_bytes;
+            self.function.metrics.limit_hit(Limit::LogBytes);
+            self.function.metrics.log_bytes_dropped.inc_by(bytes);
+            self.function.system(
+                buffers.invocation,
+                &format!(
+                    "{bytes} bytes of this invocation's log were dropped (log_bytes, \
+                     guests.log_line_bytes, guests.log_bytes_per_second)"
+                ),
+            );
+        }
+    }
+
+    fn write(&self, stream: LogStream, bytes: &[u8]) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ended) = match part.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (part, false),
+            };
+            let buffer = buffers.of(stream);
+            let kept = text.len().min(self.function.line_bytes - buffer.len());
+            buffer.extend_from_slice(&text[..kept]);
+            buffers.dropped_bytes += (text.len() - kept) as u64;
+            if ended {
+                self.end_line(&mut buffers, stream, 1);
+            }
+        }
+    }
+
+    /// Takes a line that was ended by so many bytes.
+    fn end_line(&self, buffers: &mut Buffers, stream: LogStream, end: usize) {
+        let line = std::mem::take(buffers.of(stream));
+        let bytes = line.len() + end;
+        if buffers.left < bytes {
+            buffers.left = 0;
+            buffers.dropped_bytes += bytes as u64;
+            return;
+        }
+        buffers.left -= bytes;
+        if !self.function.send(buffers.invocation, stream, printable(&line)) {
+            buffers.dropped_bytes += bytes as u64;
+        }
+    }
+}
+
+impl Buffers {
+    fn new(invocation: u128, bytes: usize) -> Self {
+        Self { invocation, left: bytes, dropped_bytes: 0, stdout: Vec::new(), stderr: Vec::new() }
+    }
+
+    fn of(&mut self, stream: LogStream) -> &mut Vec<u8> {
+        match stream {
+            LogStream::Stdout => &mut self.stdout,
+            LogStream::Stderr | LogStream::System => &mut self.stderr,
+        }
+    }
+}
+
+impl Drop for InvocationLog {
+    fn drop(&mut self) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(&mut buffers);
+    }
+}
+
+/// Text in which no byte can move a terminal's cursor or pretend to be another line.
+fn printable(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = String::from_utf8_lossy(line);
+    if !text.contains(|c: char| c.is_control() && c != '\t') {
+        return text.into_owned();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            clean.extend(c.escape_default());
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+/// One of a guest's two output streams, as WASI wants it.
+#[derive(Clone)]
+pub(crate) struct GuestOutput {
+    log: Arc<InvocationLog>,
+    stream: LogStream,
+}
+
+impl GuestOutput {
+    pub(crate) fn new(log: &Arc<InvocationLog>, stream: LogStream) -> Self {
+        Self { log: Arc::clone(log), stream }
+    }
+}
+
+impl IsTerminal for GuestOutput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestOutput {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for GuestOutput {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for GuestOutput {
+    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        self.log.write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> Result<usize, StreamError> {
+        Ok(self.log.body_chunk_bytes())
+    }
+}
+
+impl AsyncWrite for GuestOutput {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.log.write(self.stream, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(bytes: usize, writes: &[&[u8]]) -> Vec<String> {
+        let (sender, mut receiver) = mpsc::channel(100);
+        let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
+        let key = FunctionKey { function: 1, revision: 1, generation: 0 };
+        let function = FunctionLog::new(key, sender, &GuestLimits::default(), metrics);
+        let function = Arc::new(function);
+        let log = InvocationLog::new(function, 7, bytes);
+        for write in writes {
+            log.write(LogStream::Stdout, write);
+        }
+        drop(log);
+        let mut lines = Vec::new();
+        while let Ok(line) = receiver.try_recv() {
+            lines.push(line.line);
+        }
+        lines
+    }
+
+    #[test]
+    fn lines_are_put_together_from_writes_and_an_unfinished_one_is_kept() {
+        assert_eq!(written(100, &[b"on", b"e\ntwo\n", b"thr", b"ee"]), ["one", "two", "three"]);
+    }
+
+    #[test]
+    fn what_exceeds_the_limit_is_dropped_and_counted() {
+        let lines = written(8, &[b"12345\n", b"67890\n", b"1\n"]);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0], "12345");
+        assert!(lines[1].starts_with("8 bytes"), "{lines:?}");
+    }
+
+    #[test]
+    fn lines_of_nothing_count() {
+        let lines = written(10, &[b"\n".as_slice(); 30]);
+        assert_eq!(lines.len(), 11);
+        assert!(lines[10].starts_with("20 bytes"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut() {
+        let lines = written(100_000, &[&[b'x'; 5_000], b"\n"]);
+        assert_eq!(lines[0].len(), 4 << 10);
+        assert!(lines[1].starts_with("904 bytes"));
+    }
+
+    #[test]
+    fn escape_sequences_become_inert() {
+        assert_eq!(written(100, &[b"a\x1b[2Jb\rc\r\n"]), ["a\\u{1b}[2Jb\\rc"]);
+    }
+}

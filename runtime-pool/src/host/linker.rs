@@ -1,0 +1,143 @@
+//! From native code to something that instances can be made of.
+
+use std::{io, time::Instant};
+
+use wasmtime::{Engine, InstancePre, Linker, component};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
+
+#[cfg(test)]
+use crate::unwinding;
+use crate::{
+    code::{artifact::Kind, cache::NativeCode},
+    engine::{EngineConfig, EngineKind, compatibility, compiling_engine, pooled_engine},
+    error::{LoadError, Refusal, StartError},
+    host::{Host, ModuleHost},
+    invocation::start::{Phase, Phases},
+};
+
+/// The engines with everything that guests may import. Made once: building a linker costs more
+/// than a cold start.
+pub(crate) struct Linkers {
+    lean: component::Linker<Host>,
+    modules: Linker<ModuleHost>,
+    concurrent: Option<component::Linker<Host>>,
+}
+
+/// A guest whose imports are resolved.
+pub(crate) enum Linked {
+    Http(ProxyPre<Host>),
+    HttpAsync(ServicePre<Host>),
+    Command(CommandPre<Host>),
+    Module(InstancePre<ModuleHost>),
+}
+
+impl Linkers {
+    pub(crate) fn new(config: &EngineConfig) -> Result<Self, StartError> {
+        let failed = |cause| StartError { what: "linking the host interfaces", cause };
+        let engine = pooled_engine(EngineKind::Lean, config)?;
+        let mut modules = Linker::new(&engine);
+        preview1(&mut modules).map_err(failed)?;
+        let concurrent = if config.async_engine {
+            let engine = pooled_engine(EngineKind::Concurrent, config)?;
+            Some(wasi_03(&engine).map_err(failed)?)
+        } else {
+            None
+        };
+        let lean = wasi_02(&engine).map_err(failed)?;
+        let linkers = Self { lean, modules, concurrent };
+        #[cfg(test)]
+        let linkers = linkers.with_host_calls_that_panic().map_err(failed)?;
+        Ok(linkers)
+    }
+
+    /// Puts host calls in place that panic when they are asked to.
+    #[cfg(test)]
+    fn with_host_calls_that_panic(mut self) -> wasmtime::Result<Self> {
+        unwinding::in_wasi_02(&mut self.lean)?;
+        unwinding::in_preview1(&mut self.modules)?;
+        self.concurrent.as_mut().map_or(Ok(()), unwinding::in_wasi_03)?;
+        Ok(self)
+    }
+
+    /// What native code for these engines depends on. The second engine counts even where it is
+    /// switched off, so that switching it does not throw native code away.
+    pub(crate) fn compatibility(&self) -> Result<u64, StartError> {
+        let concurrent = compiling_engine(EngineKind::Concurrent)
+            .map_err(|cause| StartError { what: "making an engine", cause })?;
+        Ok(compatibility([self.lean.engine(), &concurrent]))
+    }
+
+    /// Maps native code into memory and resolves its imports; notes how long each took. Blocks on
+    /// the file system.
+    pub(crate) fn link(&self, code: &NativeCode, phases: &mut Phases) -> Result<Linked, LoadError> {
+        let since = Instant::now();
+        let kind = code.inspection.kind;
+        if kind == Kind::WasiPreview1 {
+            let module = code.module(self.modules.engine()).map_err(|error| unloadable(&error))?;
+            let mapped = Instant::now();
+            phases.add(Phase::Load, mapped - since);
+            let pre = self.modules.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
+            phases.add(Phase::Link, mapped.elapsed());
+            return Ok(Linked::Module(pre));
+        }
+        let linker = match kind.engine() {
+            EngineKind::Lean => &self.lean,
+            EngineKind::Concurrent => self.concurrent.as_ref().ok_or(LoadError::AsyncEngineOff)?,
+        };
+        let component = code.component(linker.engine()).map_err(|error| unloadable(&error))?;
+        let mapped = Instant::now();
+        phases.add(Phase::Load, mapped - since);
+        let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
+        let linked = match kind {
+            Kind::WasiHttp02 => ProxyPre::new(pre).map(Linked::Http),
+            Kind::WasiHttp03 => ServicePre::new(pre).map(Linked::HttpAsync),
+            Kind::WasiCommand => CommandPre::new(pre).map(Linked::Command),
+            Kind::WasiPreview1 => unreachable!("linked above"),
+        }
+        .map_err(|error| unlinkable(&error))?;
+        phases.add(Phase::Link, mapped.elapsed());
+        Ok(linked)
+    }
+}
+
+/// A linker with all of WASI 0.2. Guests are denied by being given nothing (no files, no sockets),
+/// not by missing imports: ordinary toolchains import interfaces that they never call.
+pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
+    let mut linker = component::Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+/// A linker with all of WASI 0.2 and 0.3.
+pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
+    let mut linker = wasi_02(engine)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// Adds what core modules may import.
+pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)
+}
+
+/// Native code that does not load was damaged or taken away, or needs more than a pool's slot has;
+/// unless it is the disk that failed.
+fn unloadable(error: &wasmtime::Error) -> LoadError {
+    let changed = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
+    if let Some(cause) = error.root_cause().downcast_ref::<io::Error>()
+        && !changed(cause.kind())
+    {
+        return LoadError::io("loading native code")(io::Error::new(
+            cause.kind(),
+            cause.to_string(),
+        ));
+    }
+    LoadError::Engine { what: "loading native code", detail: format!("{error:#}") }
+}
+
+fn unlinkable(error: &wasmtime::Error) -> LoadError {
+    Refusal::Start(format!("{error:#}")).into()
+}

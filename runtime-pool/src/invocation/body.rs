@@ -1,0 +1,239 @@
+//! Bodies on their way to a guest and from it.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use wasmtime_wasi_http::{Error as WasiError, WasiBody};
+
+use crate::{
+    Limits,
+    error::Limit,
+    invocation::{state::Run, stream::Streaming},
+};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client's part of the connection failed.
+    #[error("the request's body broke off")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The request's body is longer than it may be.
+    #[error("the request's body is longer than {0} bytes")]
+    RequestTooLarge(u64),
+    /// The guest failed, or lied about the length, after the head of its response.
+    #[error("the function's response broke off")]
+    Function,
+    /// The response hit a limit.
+    #[error("the function's response hit its limit: {}", .0.as_str())]
+    Limit(Limit),
+}
+
+impl From<BodyError> for WasiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::RequestTooLarge(bytes) => Self::HttpRequestBodySize(Some(bytes)),
+            BodyError::Client(_) | BodyError::Function | BodyError::Limit(_) => {
+                Self::ConnectionTerminated
+            }
+        }
+    }
+}
+
+/// A request's body, streamed. Most requests have none, and those cost nothing.
+#[derive(Debug, Default)]
+pub enum RequestBody {
+    /// No body.
+    #[default]
+    Empty,
+    /// Whatever the client sends.
+    Stream(UnsyncBoxBody<Bytes, BodyError>),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A response's body.
+#[derive(Debug)]
+pub struct ResponseBody(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Full(Bytes),
+    Stream(Box<Streaming>),
+}
+
+impl ResponseBody {
+    /// A body that is there already.
+    pub fn full(bytes: Bytes) -> Self {
+        Self(Inner::Full(bytes))
+    }
+
+    pub(crate) fn streaming(streaming: Streaming) -> Self {
+        Self(Inner::Stream(Box::new(streaming)))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Stream(streaming) => streaming.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Inner::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A guest's body as it comes, with its limits and its claims checked.
+#[derive(Debug)]
+pub(crate) struct Limited {
+    body: WasiBody,
+    left: u64,
+    /// What the guest's `content-length` still promises.
+    promised: Option<u64>,
+    /// Writes of nothing that the guest may still make.
+    empty_writes: u32,
+    run: Arc<Run>,
+}
+
+impl Limited {
+    pub(crate) fn new(
+        body: WasiBody,
+        promised: Option<u64>,
+        limits: &Limits,
+        run: Arc<Run>,
+    ) -> Self {
+        Self {
+            body,
+            left: limits.response_bytes,
+            promised,
+            empty_writes: limits.guest.empty_writes,
+            run,
+        }
+    }
+
+    /// The next frame that is not empty. An end is the end only if the guest meant it.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let checked = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.data_ref().map(Bytes::len) {
+                    Some(0) => match self.count_empty_write() {
+                        Ok(()) => continue,
+                        Err(error) => Err(error),
+                    },
+                    Some(len) => self.count(len as u64).map(|()| frame),
+                    None => self.check_trailers(&frame).map(|()| frame),
+                },
+                Some(Err(_)) => Err(BodyError::Function),
+                None => match self.check_end() {
+                    Ok(()) => return Poll::Ready(None),
+                    Err(error) => Err(error),
+                },
+            };
+            return Poll::Ready(Some(checked));
+        }
+    }
+
+    fn count(&mut self, len: u64) -> Result<(), BodyError> {
+        self.left = self.left.checked_sub(len).ok_or(BodyError::Limit(Limit::ResponseBytes))?;
+        if let Some(promised) = &mut self.promised {
+            *promised = promised.checked_sub(len).ok_or(BodyError::Function)?;
+        }
+        Ok(())
+    }
+
+    fn count_empty_write(&mut self) -> Result<(), BodyError> {
+        let left = self.empty_writes.checked_sub(1);
+        self.empty_writes = left.ok_or(BodyError::Limit(Limit::EmptyWrites))?;
+        Ok(())
+    }
+
+    /// Trailers must not claim what only a head may say.
+    fn check_trailers(&self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        self.check_end()?;
+        match frame.trailers_ref() {
+            Some(trailers) if trailers.keys().any(belongs_to_a_head) => Err(BodyError::Function),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_end(&self) -> Result<(), BodyError> {
+        if self.run.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
+            Err(BodyError::Function)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether a field says where a message ends, who it is for or how it is to be read: in trailers it
+/// comes too late, and whoever believed it would read another message than we have sent.
+fn belongs_to_a_head(name: &HeaderName) -> bool {
+    const HEAD_ONLY: [HeaderName; 12] = [
+        header::AUTHORIZATION,
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::SET_COOKIE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    HEAD_ONLY.contains(name)
+}

@@ -1,0 +1,4 @@
+//! API tokens and secrets.
+
+pub(crate) mod secret;
+pub(crate) mod token;

@@ -1,0 +1,314 @@
+//! Secrets: values that the gateway puts into requests of guests, and that no guest, no log and no
+//! answer ever sees.
+//!
+//! Each is sealed with AES-256-GCM under the key in `secrets.key`, together with the name that it
+//! was stored under: a row that somebody has moved to another name does not open.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    rand::{SecureRandom as _, SystemRandom},
+};
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use crate::{
+    Error, Result, Store,
+    directory::{blocking, sync_directory},
+    sql::{json, to_json},
+};
+
+const KEY_BYTES: usize = 32;
+/// What is wrong when there is no randomness: nothing that anybody could do something about.
+const NO_RANDOMNESS: &str = "asking the system for random bytes";
+
+/// A secret to be stored.
+#[derive(Clone, Debug)]
+pub struct NewSecret<'a> {
+    /// Who owns it.
+    pub tenant: &'a str,
+    /// Unique within its tenant.
+    pub name: &'a str,
+    /// The value. `Debug` shows nothing of it.
+    pub value: SecretString,
+    /// Where it may be sent. None stand for anywhere.
+    pub hosts: Vec<String>,
+    /// Now, in Unix milliseconds.
+    pub now_ms: i64,
+}
+
+/// What is known of a secret without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// Who owns it.
+    pub tenant: String,
+    /// Unique within its tenant.
+    pub name: String,
+    /// Where it may be sent. None stand for anywhere.
+    pub hosts: Vec<String>,
+    /// When it was first stored, in Unix milliseconds.
+    pub created_ms: i64,
+    /// When its value was last replaced, in Unix milliseconds.
+    pub updated_ms: i64,
+}
+
+/// The key that values are sealed with. Wiped from memory when dropped.
+struct Key(SecretBox<[u8; KEY_BYTES]>);
+
+impl Store {
+    /// Stores a secret, or replaces its value and hosts. Says whether it is new. When this
+    /// returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Io`], [`Error::Database`].
+    pub async fn put_secret(&self, secret: NewSecret<'_>) -> Result<(Secret, bool)> {
+        let path = self.inner.directory.secrets_key();
+        let key =
+            blocking("making the key of the secrets", move || Key::read_or_make(&path)).await?;
+        let sealed = key
+            .seal(secret.tenant, secret.name, &secret.value)
+            .map_err(|_| Error::Io { what: NO_RANDOMNESS, source: io::ErrorKind::Other.into() })?;
+        let mut tx = self.inner.main.begin().await?;
+        let before = sqlx::query("SELECT 1 FROM secrets WHERE tenant = $1 AND name = $2")
+            .bind(secret.tenant)
+            .bind(secret.name)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let row = sqlx::query(
+            "INSERT INTO secrets (tenant, name, sealed, hosts, created_ms, updated_ms)
+             VALUES ($1, $2, $3, $4, $5, $5)
+             ON CONFLICT (tenant, name) DO UPDATE
+             SET sealed = excluded.sealed, hosts = excluded.hosts, updated_ms = $5
+             RETURNING *",
+        )
+        .bind(secret.tenant)
+        .bind(secret.name)
+        .bind(sealed)
+        .bind(to_json(&secret.hosts))
+        .bind(secret.now_ms)
+        .fetch_one(&mut *tx)
+        .await?;
+        let stored = read_secret(&row)?;
+        tx.commit().await?;
+        Ok((stored, before.is_none()))
+    }
+
+    /// All secrets of a tenant by name, without their values.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
+    pub async fn secrets(&self, tenant: &str) -> Result<Vec<Secret>> {
+        sqlx::query("SELECT * FROM secrets WHERE tenant = $1 ORDER BY name")
+            .bind(tenant)
+            .fetch_all(self.inner.main.readers())
+            .await?
+            .iter()
+            .map(read_secret)
+            .collect()
+    }
+
+    /// All secrets of all tenants with their values, meant for start-up. `None` in place of a
+    /// value that cannot be opened: the key file is gone or another one, or the row was changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::secrets`], and [`Error::Io`] when the key file cannot be read.
+    pub async fn open_secrets(&self) -> Result<Vec<(Secret, Option<SecretString>)>> {
+        let rows =
+            sqlx::query("SELECT * FROM secrets").fetch_all(self.inner.main.readers()).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = self.inner.directory.secrets_key();
+        let key = blocking("reading the key of the secrets", move || Key::read(&path)).await?;
+        let open = |row: &SqliteRow| {
+            let secret = read_secret(row)?;
+            let sealed: Vec<u8> = row.try_get("sealed")?;
+            let value = key.as_ref().and_then(|key| key.open(&secret.tenant, &secret.name, sealed));
+            Ok((secret, value))
+        };
+        rows.iter().map(open).collect()
+    }
+
+    /// Deletes a secret, and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
+    pub async fn delete_secret(&self, tenant: &str, name: &str) -> Result<bool> {
+        let delete = sqlx::query("DELETE FROM secrets WHERE tenant = $1 AND name = $2");
+        Ok(self.inner.main.change(delete.bind(tenant).bind(name)).await? > 0)
+    }
+}
+
+impl Key {
+    /// `None` when there is no file, or one that is no key.
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        let mut file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut read = Ok(());
+        let key = Self(SecretBox::init_with_mut(|bytes: &mut [u8; KEY_BYTES]| {
+            read = file.read_exact(bytes);
+        }));
+        match read {
+            Ok(()) => Ok(Some(key)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first secret makes the key. Whole or not at all: what is under the file's name was
+    /// written and is on disk.
+    fn read_or_make(path: &Path) -> io::Result<Self> {
+        if let Some(key) = Self::read(path)? {
+            return Ok(key);
+        }
+        let new = path.with_extension("key.new");
+        // Left behind by a crash.
+        let _ = fs::remove_file(&new);
+        let mut filled = Ok(());
+        let key = Self(SecretBox::init_with_mut(|bytes: &mut [u8; KEY_BYTES]| {
+            filled = SystemRandom::new().fill(bytes);
+        }));
+        filled.map_err(|_| io::Error::other(NO_RANDOMNESS))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(key.0.expose_secret())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        path.parent().map_or(Ok(()), sync_directory)?;
+        Ok(key)
+    }
+
+    fn cipher(&self) -> LessSafeKey {
+        let key = UnboundKey::new(&AES_256_GCM, self.0.expose_secret());
+        LessSafeKey::new(key.expect("the key is as long as the cipher wants it"))
+    }
+
+    /// A nonce of its own, chosen by chance, and what was sealed with it.
+    fn seal(
+        &self,
+        tenant: &str,
+        name: &str,
+        value: &SecretString,
+    ) -> Result<Vec<u8>, ring::error::Unspecified> {
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce)?;
+        let mut sealed = value.expose_secret().as_bytes().to_vec();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        let place = Aad::from(place(tenant, name));
+        self.cipher().seal_in_place_append_tag(unique, place, &mut sealed)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    fn open(&self, tenant: &str, name: &str, mut sealed: Vec<u8>) -> Option<SecretString> {
+        let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let value = self.cipher().open_in_place(nonce, Aad::from(place(tenant, name)), sealed);
+        Some(SecretString::from(std::str::from_utf8(value.ok()?).ok()?))
+    }
+}
+
+/// Where a value belongs. Neither part holds a zero byte: both are text that was checked.
+fn place(tenant: &str, name: &str) -> Vec<u8> {
+    format!("{tenant}\0{name}").into_bytes()
+}
+
+fn read_secret(row: &SqliteRow) -> Result<Secret> {
+    Ok(Secret {
+        tenant: row.try_get("tenant")?,
+        name: row.try_get("name")?,
+        hosts: json(row, "hosts")?,
+        created_ms: row.try_get("created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    fn new(name: &'static str, value: &str) -> NewSecret<'static> {
+        NewSecret {
+            tenant: "t",
+            name,
+            value: value.into(),
+            hosts: vec!["a.example".into()],
+            now_ms: 7,
+        }
+    }
+
+    async fn opened(store: &Store) -> Vec<(String, Option<String>)> {
+        let opened = store.open_secrets().await.unwrap().into_iter();
+        opened
+            .map(|(secret, value)| {
+                (secret.name, value.map(|value| value.expose_secret().to_owned()))
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_sealed_on_disk_and_opens_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        assert!(store.put_secret(new("a", "hunter2-hunter2")).await.unwrap().1);
+        assert!(!store.put_secret(new("a", "hunter3-hunter3")).await.unwrap().1);
+        store.close().await;
+        for file in fs::read_dir(dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_file() {
+                let bytes = fs::read(&path).unwrap();
+                let found = bytes.windows(7).any(|part| part == b"hunter2" || part == b"hunter3");
+                assert!(!found, "{}", path.display());
+            }
+        }
+        let key = dir.path().join("secrets.key");
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+
+        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let value = Some("hunter3-hunter3".to_owned());
+        assert_eq!(opened(&store).await, [("a".to_owned(), value)]);
+        let listed = store.secrets("t").await.unwrap();
+        assert_eq!(
+            (listed[0].hosts.as_slice(), listed[0].created_ms),
+            (["a.example".to_owned()].as_slice(), 7)
+        );
+        assert!(store.secrets("other").await.unwrap().is_empty());
+        assert!(store.delete_secret("t", "a").await.unwrap());
+        assert!(!store.delete_secret("t", "a").await.unwrap());
+        assert!(opened(&store).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_value_opens_only_under_its_own_name_and_with_its_own_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        store.put_secret(new("a", "one")).await.unwrap();
+        store.put_secret(new("b", "two")).await.unwrap();
+        let swap = "UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE name = 'a')
+                    WHERE name = 'b'";
+        let mut tx = store.inner.main.begin().await.unwrap();
+        sqlx::query(swap).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let expected = [("a".to_owned(), Some("one".to_owned())), ("b".to_owned(), None)];
+        assert_eq!(opened(&store).await, expected);
+
+        fs::write(dir.path().join("secrets.key"), [7; KEY_BYTES]).unwrap();
+        assert_eq!(opened(&store).await[0], ("a".to_owned(), None));
+        fs::remove_file(dir.path().join("secrets.key")).unwrap();
+        assert_eq!(opened(&store).await[0], ("a".to_owned(), None));
+    }
+}

@@ -1,0 +1,151 @@
+//! API tokens. The store knows the SHA-256 of a token's secret, never the secret.
+
+use std::fmt;
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use crate::{
+    Error, Result, Store,
+    sql::{json, sha256, to_json},
+};
+
+/// A token to be stored.
+#[derive(Clone)]
+pub struct NewToken {
+    /// The public part, by which it is found.
+    pub id: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// SHA-256 of the secret part.
+    pub hash: [u8; 32],
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// When it was made, in Unix milliseconds.
+    pub created_ms: i64,
+    /// From when on it is not valid, in Unix milliseconds. `None`: it does not expire.
+    pub expires_ms: Option<i64>,
+}
+
+/// A stored token. Whether it is valid is the reader's to decide: the store has no clock.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The public part, by which it is found.
+    pub id: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// SHA-256 of the secret part. Compare it in constant time.
+    pub hash: [u8; 32],
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// When it was made, in Unix milliseconds.
+    pub created_ms: i64,
+    /// From when on it is not valid, in Unix milliseconds. `None`: it does not expire.
+    pub expires_ms: Option<i64>,
+    /// When it was revoked, in Unix milliseconds. `None`: it was not.
+    pub revoked_ms: Option<i64>,
+}
+
+/// Without the hash.
+impl fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewToken")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("scopes", &self.scopes)
+            .field("created_ms", &self.created_ms)
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Without the hash.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("scopes", &self.scopes)
+            .field("created_ms", &self.created_ms)
+            .field("expires_ms", &self.expires_ms)
+            .field("revoked_ms", &self.revoked_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Stores a token. When this returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when there is a token of this id; [`Error::Busy`],
+    /// [`Error::NoSpace`], [`Error::Database`].
+    pub async fn add_token(&self, token: NewToken) -> Result<()> {
+        let add = sqlx::query(
+            "INSERT INTO tokens (id, name, hash, scopes, created_ms, expires_ms)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(token.id)
+        .bind(token.name)
+        .bind(token.hash.as_slice())
+        .bind(to_json(&token.scopes))
+        .bind(token.created_ms)
+        .bind(token.expires_ms);
+        match self.inner.main.change(add).await? {
+            0 => Err(Error::Conflict),
+            _ => Ok(()),
+        }
+    }
+
+    /// The token of this id, be it valid, expired or revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
+    pub async fn token(&self, id: &str) -> Result<Option<Token>> {
+        sqlx::query("SELECT * FROM tokens WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.inner.main.readers())
+            .await?
+            .as_ref()
+            .map(read_token)
+            .transpose()
+    }
+
+    /// All tokens, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::token`].
+    pub async fn tokens(&self) -> Result<Vec<Token>> {
+        sqlx::query("SELECT * FROM tokens ORDER BY created_ms, id")
+            .fetch_all(self.inner.main.readers())
+            .await?
+            .iter()
+            .map(read_token)
+            .collect()
+    }
+
+    /// Revokes a token, and says whether there is one of this id. The time of the first
+    /// revocation stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
+    pub async fn revoke_token(&self, id: &str, now_ms: i64) -> Result<bool> {
+        let revoke =
+            sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2");
+        Ok(self.inner.main.change(revoke.bind(now_ms).bind(id)).await? > 0)
+    }
+}
+
+fn read_token(row: &SqliteRow) -> Result<Token> {
+    Ok(Token {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        hash: sha256(row, "hash")?,
+        scopes: json(row, "scopes")?,
+        created_ms: row.try_get("created_ms")?,
+        expires_ms: row.try_get("expires_ms")?,
+        revoked_ms: row.try_get("revoked_ms")?,
+    })
+}

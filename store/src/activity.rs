@@ -1,0 +1,3 @@
+//! What functions did: their log lines.
+
+pub(crate) mod log;

@@ -1,0 +1,5 @@
+//! The bytes of uploaded artifacts: stored by digest, collected when no revision refers to them.
+
+pub(crate) mod digest;
+pub(crate) mod files;
+pub(crate) mod gc;

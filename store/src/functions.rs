@@ -1,0 +1,7 @@
+//! Functions, their revisions and settings, and what bounds their number.
+
+pub(crate) mod function;
+pub(crate) mod idempotency;
+pub(crate) mod quota;
+pub(crate) mod revision;
+pub(crate) mod settings;

@@ -1,0 +1,224 @@
+//! Functions: what an owner deploys, by name.
+
+use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
+
+use crate::{Digest, Published, Result, Revision, Store, functions::revision::read_revision};
+
+/// A function: a name of a tenant, and which revision its invocations reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Never given to another function, not even to one of the same name after this one
+    /// was deleted.
+    pub id: i64,
+    /// Who owns it.
+    pub tenant: String,
+    /// Unique within its tenant.
+    pub name: String,
+    /// What its owner says about it. May be empty.
+    pub description: String,
+    /// When it was first published, in Unix milliseconds.
+    pub created_ms: i64,
+    /// When it, or its active revision, was last changed, in Unix milliseconds.
+    pub updated_ms: i64,
+    /// The number of the revision that its invocations reach.
+    pub active_revision: u32,
+}
+
+/// A function with the revision that its invocations reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveFunction {
+    /// The function.
+    pub function: Function,
+    /// Its active revision.
+    pub revision: Revision,
+}
+
+/// Selects what [`active_function`] reads, from functions `f` joined with their active
+/// revision `r` and its artifact `a`.
+macro_rules! select_active {
+    ($rest:literal) => {
+        concat!(
+            "SELECT f.id, f.tenant, f.name, f.description, f.active_revision,
+                    f.created_ms AS function_created_ms, f.updated_ms,
+                    r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
+             FROM functions f
+             JOIN revisions r ON r.function_id = f.id AND r.number = f.active_revision
+             JOIN artifacts a ON a.digest = r.digest ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// The function of this name with its active revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`](crate::Error::Busy), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
+    pub async fn function(&self, tenant: &str, name: &str) -> Result<Option<ActiveFunction>> {
+        find(self.inner.main.readers(), tenant, name).await
+    }
+
+    /// At most `limit` functions of a tenant, ordered by the bytes of their names,
+    /// beginning after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::function`].
+    pub async fn functions(
+        &self,
+        tenant: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ActiveFunction>> {
+        sqlx::query(select_active!(
+            "WHERE f.tenant = $1 AND ($2 IS NULL OR f.name > $2) ORDER BY f.name LIMIT $3"
+        ))
+        .bind(tenant)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.inner.main.readers())
+        .await?
+        .iter()
+        .map(active_function)
+        .collect()
+    }
+
+    /// All functions of all tenants, by id: one query, meant for start-up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::function`].
+    pub async fn all_active(&self) -> Result<Vec<ActiveFunction>> {
+        sqlx::query(select_active!("ORDER BY f.id"))
+            .fetch_all(self.inner.main.readers())
+            .await?
+            .iter()
+            .map(active_function)
+            .collect()
+    }
+
+    /// The function, if its active revision runs the artifact `digest`: then uploading
+    /// these bytes once more need not make a revision.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::function`].
+    pub async fn is_active_digest(
+        &self,
+        tenant: &str,
+        function: &str,
+        digest: &Digest,
+    ) -> Result<Option<ActiveFunction>> {
+        let active = self.function(tenant, function).await?;
+        Ok(active.filter(|active| active.revision.digest == *digest))
+    }
+
+    /// Replaces a function's description. `None` when there is no such function.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
+    pub async fn describe(
+        &self,
+        tenant: &str,
+        function: &str,
+        description: &str,
+        now_ms: i64,
+    ) -> Result<Option<Function>> {
+        let mut tx = self.inner.main.begin().await?;
+        sqlx::query(
+            "UPDATE functions SET description = $1, updated_ms = $2
+             WHERE tenant = $3 AND name = $4",
+        )
+        .bind(description)
+        .bind(now_ms)
+        .bind(tenant)
+        .bind(function)
+        .execute(&mut *tx)
+        .await?;
+        let described = find(&mut *tx, tenant, function).await?;
+        tx.commit().await?;
+        Ok(described.map(|active| active.function))
+    }
+
+    /// Makes `revision` the one that invocations reach. `None` when there is no such
+    /// function or revision.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::describe`].
+    pub async fn activate(
+        &self,
+        tenant: &str,
+        function: &str,
+        revision: u32,
+        now_ms: i64,
+    ) -> Result<Option<Published>> {
+        let mut tx = self.inner.main.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE functions SET active_revision = $1, updated_ms = $2
+             WHERE tenant = $3 AND name = $4
+               AND EXISTS (SELECT 1 FROM revisions r WHERE r.function_id = id AND r.number = $1)",
+        )
+        .bind(revision)
+        .bind(now_ms)
+        .bind(tenant)
+        .bind(function)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if changed == 0 {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        let active = find(&mut *tx, tenant, function).await?;
+        tx.commit().await?;
+        Ok(active.map(|ActiveFunction { function, revision }| Published {
+            function,
+            revision,
+            created_function: false,
+        }))
+    }
+
+    /// Deletes a function with all its revisions, and says whether there was one. Its
+    /// artifacts stay until [`Store::collect_garbage`], its log lines until
+    /// [`Store::trim_logs`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database).
+    pub async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {
+        let delete = sqlx::query("DELETE FROM functions WHERE tenant = $1 AND name = $2");
+        Ok(self.inner.main.change(delete.bind(tenant).bind(name)).await? > 0)
+    }
+}
+
+/// Looks a function up, in a transaction or outside of one.
+pub(crate) async fn find(
+    db: impl SqliteExecutor<'_>,
+    tenant: &str,
+    name: &str,
+) -> Result<Option<ActiveFunction>> {
+    sqlx::query(select_active!("WHERE f.tenant = $1 AND f.name = $2"))
+        .bind(tenant)
+        .bind(name)
+        .fetch_optional(db)
+        .await?
+        .as_ref()
+        .map(active_function)
+        .transpose()
+}
+
+fn active_function(row: &SqliteRow) -> Result<ActiveFunction> {
+    let function = Function {
+        id: row.try_get("id")?,
+        tenant: row.try_get("tenant")?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        created_ms: row.try_get("function_created_ms")?,
+        updated_ms: row.try_get("updated_ms")?,
+        active_revision: row.try_get("active_revision")?,
+    };
+    Ok(ActiveFunction { function, revision: read_revision(row)? })
+}
