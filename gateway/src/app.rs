@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use prometheus::Registry;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, OutboundConfig, Pool,
-    PoolConfig, PoolMetrics, Sandbox, WaitingConfig,
+    PoolConfig, PoolMetrics, Sandbox, WarmConfig,
 };
 use store::Store;
 use tokio::{
@@ -33,10 +33,10 @@ use tokio::{
 use crate::{
     app::{
         memory::MemoryMetrics,
-        planes::{Planes, Unbound},
-        recompile::Renewal,
+        planes::{PlaneListeners, Planes},
+        recompile::Recompiler,
         reload::{Load, Reload, ReloadMetrics},
-        runtimes::Threads,
+        runtimes::Runtimes,
         systemd::Sockets,
     },
     config::{Config, OutboundSection},
@@ -46,7 +46,9 @@ use crate::{
         router,
         state::Functions,
     },
-    edge::{Edge, admission::load_shed::Pressure, data_plane::DataPlane, rejections::Refusals},
+    edge::{
+        Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
+    },
     functions::{
         catalog::Catalog,
         deploy::{Deployer, now_ms},
@@ -55,7 +57,7 @@ use crate::{
         secrets::Secrets,
     },
     invoker::Invoker,
-    server::{ConnectionMetrics, Orders, Server},
+    server::{ConnectionMetrics, ListenerControl, Server},
     telemetry::{self, guest_logs},
 };
 
@@ -75,7 +77,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
 
 /// What the gateway is started with.
-pub(crate) struct Given {
+pub(crate) struct StartOptions {
     pub(crate) config: Config,
     /// Reads the settings once more.
     pub(crate) load: Load,
@@ -86,15 +88,15 @@ pub(crate) struct Given {
 ///
 /// Requests to functions are served on threads of their own, so that they and everything else
 /// cannot keep each other from working.
-pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
-    let Given { config, load, sockets } = given;
+pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Result<()> {
+    let StartOptions { config, load, sockets } = given;
     let log = telemetry::start_log(&config.logs)?;
     // Before anybody is told that we are here.
     let signals = StopSignals::listen()?;
     let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let registry = telemetry::registry()?;
-    let (data_orders, data_obeys) = watch::channel(Orders::default());
-    let (control_orders, control_obeys) = watch::channel(Orders::default());
+    let (data_orders, data_obeys) = watch::channel(ListenerControl::default());
+    let (control_orders, control_obeys) = watch::channel(ListenerControl::default());
     let (ready, readiness) = watch::channel(false);
 
     let store = open_store(&config).await?;
@@ -105,18 +107,18 @@ pub(crate) async fn run(given: Given, threads: &Threads) -> anyhow::Result<()> {
     let invoker = Invoker::new(&pool, &quarantine, &registry, pool_metrics)?;
     let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, &config, &registry)?;
 
-    let unbound = Unbound::new(&config, ConnectionMetrics::register(&registry)?)?;
+    let unbound = PlaneListeners::new(&config, ConnectionMetrics::register(&registry)?)?;
     let (certificates, leaving) = (unbound.certificates(), unbound.leaving());
     let (data_server, control_server) = unbound.bind(&config, sockets, threads).await?;
     pool.set_listeners(listeners(&data_server, &control_server));
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
     let (data, control) = (threads.data(), threads.control());
-    let refusals = Arc::new(Refusals::new(now_ms().cast_unsigned(), &registry)?);
+    let refusals = Arc::new(Rejections::new(now_ms().cast_unsigned(), &registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
     let sandbox = Arc::default();
     let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store, &sandbox);
-    let renewal = Renewal::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
+    let renewal = Recompiler::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
     upkeep.spawn_on(renewal.run(), control);
     let pressure = watch_pressure(&config, threads, (&pool, &data_orders), &registry, &mut upkeep)?;
     let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, pressure, refusals));
@@ -186,13 +188,13 @@ fn start_pool(
     config: &Config,
     lines: mpsc::Sender<LogLine>,
     registry: &Registry,
-    threads: &Threads,
+    threads: &Runtimes,
 ) -> anyhow::Result<(Arc<Pool>, PoolMetrics)> {
     let metrics = PoolMetrics::register(registry)?;
     let pool = Arc::new(Pool::new(pool_config(config)?, lines, metrics.clone())?);
     registry.register(Box::new(telemetry::Tasks::of(vec![
         ("data", threads.data().clone()),
-        ("long", pool.long_threads().clone()),
+        ("long", pool.background_runtime().clone()),
         ("control", threads.control().clone()),
     ])?))?;
     Ok((pool, metrics))
@@ -221,16 +223,16 @@ fn upkeep(
 /// What refuses requests when processors or memory are used up.
 fn watch_pressure(
     config: &Config,
-    threads: &Threads,
-    (pool, orders): (&Arc<Pool>, &watch::Sender<Orders>),
+    threads: &Runtimes,
+    (pool, orders): (&Arc<Pool>, &watch::Sender<ListenerControl>),
     registry: &Registry,
     upkeep: &mut JoinSet<()>,
-) -> anyhow::Result<Arc<Pressure>> {
+) -> anyhow::Result<Arc<LoadShedder>> {
     let turns = pool.turns();
     upkeep.spawn_on(Arc::clone(turns).watch(config.server.worker_count()), threads.data());
-    let pressure = Arc::new(Pressure::new(Arc::clone(turns)));
+    let pressure = Arc::new(LoadShedder::new(Arc::clone(turns)));
     let (limit, metrics) = (config.server.memory_bytes, MemoryMetrics::register(registry)?);
-    let relief = memory::Relief {
+    let relief = memory::ReliefAction {
         pressure: Arc::clone(&pressure),
         pool: Arc::clone(pool),
         connections: orders.clone(),
@@ -274,7 +276,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         loads: config.pool.load_count(),
         queue: config.pool.queue,
         max_lag: Duration::from_millis(config.server.max_lag_ms),
-        waiting: WaitingConfig {
+        waiting: WarmConfig {
             instances: config.pool.warm_instances,
             bytes: config.pool.warm_bytes,
             worthwhile: Duration::from_micros(config.pool.warm_from_us),

@@ -12,24 +12,24 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use runtime_pool::{Caller, RequestBody, Trail};
+use runtime_pool::{CdnLoop, InvocationContext, RequestBody};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
     config::ServerSection,
     edge::{
-        rejections::{Refusals, id_header},
+        rejections::{Rejections, id_header},
         server_timing::SERVER_TIMING,
     },
-    functions::catalog::{Active, Catalog},
+    functions::catalog::{Catalog, CatalogEntry},
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
         forwarded::{self, OWN_PREFIX, Origin, TrustedProxies},
-        limited_body::{BoundedBody, EdgeBody, Pace, Troubles},
+        limited_body::{BodyFaults, EdgeBody, LimitedBody, MinRate},
         validate,
     },
-    server::Received,
+    server::IncomingBody,
 };
 
 /// Marks an answer as the function's own, whatever its status.
@@ -41,10 +41,10 @@ const TIMING_SECRET: &str = "mayfly-server-timing";
 pub(crate) struct Edge {
     catalog: Arc<Catalog>,
     invoker: Invoker,
-    refusals: Arc<Refusals>,
+    refusals: Arc<Rejections>,
     uri_bytes: usize,
     hops: usize,
-    pace: Pace,
+    pace: MinRate,
     proxies: TrustedProxies,
     no_mount: Arc<str>,
     timing_secret: String,
@@ -54,7 +54,7 @@ impl Edge {
     pub(crate) fn new(
         catalog: Arc<Catalog>,
         invoker: Invoker,
-        refusals: Arc<Refusals>,
+        refusals: Arc<Rejections>,
         config: &ServerSection,
     ) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl Edge {
             refusals,
             uri_bytes: config.uri_bytes,
             hops: config.hops,
-            pace: Pace::new(config),
+            pace: MinRate::new(config),
             proxies: config.trusted(),
             no_mount: "".into(),
             timing_secret: config.timing_secret.clone(),
@@ -73,7 +73,7 @@ impl Edge {
     /// Answers one request that came from `origin`.
     pub(crate) async fn answer(
         &self,
-        request: Request<Received>,
+        request: Request<IncomingBody>,
         origin: &Origin,
         invocation: u128,
     ) -> Response<EdgeBody> {
@@ -92,13 +92,13 @@ impl Edge {
 
     async fn serve(
         &self,
-        request: Request<Received>,
+        request: Request<IncomingBody>,
         origin: &Origin,
         invocation: u128,
     ) -> Result<Response<EdgeBody>, Problem> {
         let (mut parts, body) = request.into_parts();
         validate::check(&mut parts, self.uri_bytes)?;
-        let trail = Trail::of(&parts.headers);
+        let trail = CdnLoop::of(&parts.headers);
         if trail.as_ref().is_some_and(|trail| trail.hops() >= self.hops) {
             return Err(Problem::loop_detected(self.hops));
         }
@@ -117,7 +117,7 @@ impl Edge {
         parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let (body, troubles) = self.admit(body, &parts.headers, &target)?;
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
-        let caller = Caller { invocation, peer, mount, trail };
+        let caller = InvocationContext { invocation, peer, mount, trail };
         let request = Request::from_parts(parts, body);
         let answer = self.invoker.invoke(&target, request, caller).await;
         // What a function makes of half a body is no answer to whoever sent it.
@@ -140,10 +140,10 @@ impl Edge {
     /// that says it is too long is not even begun.
     fn admit(
         &self,
-        body: Received,
+        body: IncomingBody,
         headers: &HeaderMap,
-        target: &Active,
-    ) -> Result<(RequestBody, Option<Troubles>), Problem> {
+        target: &CatalogEntry,
+    ) -> Result<(RequestBody, Option<BodyFaults>), Problem> {
         if body.is_end_stream() {
             return Ok((RequestBody::Empty, None));
         }
@@ -154,8 +154,8 @@ impl Edge {
         if declared.is_some_and(|declared| declared > max) {
             return Err(Problem::request_too_large(max));
         }
-        let troubles = Troubles::default();
-        let body = BoundedBody::new(body, max, self.pace, troubles.clone());
+        let troubles = BodyFaults::default();
+        let body = LimitedBody::new(body, max, self.pace, troubles.clone());
         Ok((RequestBody::Stream(body.boxed_unsync()), Some(troubles)))
     }
 }

@@ -7,11 +7,11 @@ use std::{
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use runtime_pool::{
-    Caller, Function, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody, Response,
-    Start, Tier,
+    Function, InvocationContext, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody,
+    Response, Start, Tier,
 };
 
-use crate::functions::{catalog::Active, quarantine::Quarantine};
+use crate::functions::{catalog::CatalogEntry, quarantine::Quarantine};
 
 /// The outcome of an invocation that was answered by its function.
 const OK: &str = "ok";
@@ -58,7 +58,7 @@ impl InvokerMetrics {
     }
 
     /// Counts an invocation that began at `since`.
-    fn record(&self, target: &Active, outcome: &str, start: &mut Start, since: Instant) {
+    fn record(&self, target: &CatalogEntry, outcome: &str, start: &mut Start, since: Instant) {
         let tier = start.tier;
         let count = || {
             let labels = [&*target.source.label, outcome, tier.as_str()];
@@ -89,9 +89,9 @@ impl Invoker {
     /// Calls `target` with `request`.
     pub(crate) async fn invoke(
         &self,
-        target: &Active,
+        target: &CatalogEntry,
         request: http::Request<RequestBody>,
-        caller: Caller,
+        caller: InvocationContext,
     ) -> Result<(Response, Start), Error> {
         let since = Instant::now();
         let (function, mut start) = match target.hot.get(since) {
@@ -113,7 +113,7 @@ impl Invoker {
     /// Asks the pool, which loads the function if need be.
     async fn resident(
         &self,
-        target: &Active,
+        target: &CatalogEntry,
         since: Instant,
     ) -> Result<(Arc<Function>, Start), Error> {
         let load = async { Ok::<_, LoadError>(target.source.clone()) };

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use crate::{
     edge::rejections::{INVOCATION_BITS, id_text},
     functions::name::NotAName,
-    request::limited_body::{EdgeBody, Trouble},
+    request::limited_body::{BodyFault, EdgeBody},
     server::Refused,
 };
 
@@ -230,17 +230,17 @@ impl Problem {
     }
 
     /// What is wrong with the body that a client sent.
-    pub(crate) fn troubled(trouble: Trouble) -> Self {
+    pub(crate) fn troubled(trouble: BodyFault) -> Self {
         match trouble {
-            Trouble::TooLarge(max) => Self::request_too_large(max).closes(),
-            Trouble::TooSlow(bytes_per_s) => {
+            BodyFault::TooLarge(max) => Self::request_too_large(max).closes(),
+            BodyFault::TooSlow(bytes_per_s) => {
                 let title = "The request's body came too slowly";
                 Self::new(StatusCode::REQUEST_TIMEOUT, Phase::Request, "request-too-slow", title)
                     .detail(format!("at least {bytes_per_s} bytes a second are expected"))
                     .hint("the operator's settings server.body_rate_bytes and server.body_grace_ms")
                     .closes()
             }
-            Trouble::Broken => {
+            BodyFault::Broken => {
                 let title = "The body could not be read";
                 Self::new(StatusCode::BAD_REQUEST, Phase::Request, "bad-body", title)
                     .detail("it does not end as the request's head says")

@@ -34,10 +34,10 @@ use crate::{config::ServerSection, request::forwarded::TrustedProxies};
 
 pub(crate) use crate::server::{
     h1::framing::Refused,
-    listener_control::Orders,
+    listener_control::ListenerControl,
     metrics::ConnectionMetrics,
     tls::{LOOK as TLS_LOOK, Tls, TlsFiles},
-    tracking::Received,
+    tracking::IncomingBody,
 };
 
 /// Pause after an accept that failed: without file descriptors the next one fails as well.
@@ -114,10 +114,10 @@ impl Server {
     /// Serves until it is told to stop; then lets requests in flight end, for a bounded time.
     ///
     /// `service` makes what answers the requests of one connection.
-    pub(crate) async fn run<M, S, B>(self, service: M, mut orders: watch::Receiver<Orders>)
+    pub(crate) async fn run<M, S, B>(self, service: M, mut orders: watch::Receiver<ListenerControl>)
     where
         M: Fn(Peer) -> S + Send + Sync + 'static,
-        S: Service<Request<Received>, Response = Response<B>> + Send + Unpin + 'static,
+        S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
         S::Future: Send,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         B: Body + Send + 'static,
@@ -130,7 +130,7 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = Orders::stopped(&mut orders) => break,
+                () = ListenerControl::stopped(&mut orders) => break,
             };
             match accepted {
                 Ok((stream, peer)) => {

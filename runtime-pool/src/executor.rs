@@ -11,13 +11,13 @@ use wasmtime_wasi_http::FieldMapError;
 use crate::{
     InvokeError, Limit,
     error::{CpuExceeded, HeadersExceeded},
-    host::{Control, Controlled},
+    host::{HasStoreLimits, StoreLimits},
 };
 
 /// What an error from the engine means once the guest runs.
 fn guest_error(
     error: &wasmtime::Error,
-    store: &mut wasmtime::Store<impl Controlled>,
+    store: &mut wasmtime::Store<impl HasStoreLimits>,
 ) -> InvokeError {
     let control = store.data_mut().control();
     if error.is::<CpuExceeded>() {
@@ -30,7 +30,7 @@ fn guest_error(
 }
 
 /// A guest that exits gives no response, whatever the status says.
-fn exited(status: i32, control: &Control) -> InvokeError {
+fn exited(status: i32, control: &StoreLimits) -> InvokeError {
     let detail = format!("it exited with status {status}");
     match control.refused_memory() {
         None => InvokeError::NoResponse(detail),
@@ -39,7 +39,7 @@ fn exited(status: i32, control: &Control) -> InvokeError {
 }
 
 /// A failure without an explanation of its own is explained by memory that was refused before.
-fn failed(detail: String, limit: Option<Limit>, control: &Control) -> InvokeError {
+fn failed(detail: String, limit: Option<Limit>, control: &StoreLimits) -> InvokeError {
     match limit.or(control.refused_memory()) {
         Some(Limit::NodeMemory) => InvokeError::NodeMemory,
         limit => InvokeError::Failed { detail, limit },
@@ -78,7 +78,7 @@ fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
 /// What an error from the engine means while the instance is made.
 pub(crate) fn start_error(
     error: &wasmtime::Error,
-    store: &mut wasmtime::Store<impl Controlled>,
+    store: &mut wasmtime::Store<impl HasStoreLimits>,
 ) -> InvokeError {
     if error.is::<PoolConcurrencyLimitError>() {
         InvokeError::Instances

@@ -20,7 +20,7 @@ use crate::{
         clock::{GuestMonotonicClock, GuestWallClock},
         guest_log::{GuestOutput, InvocationLog, LogStream},
     },
-    invocation::state::Run,
+    invocation::state::InvocationState,
     limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
     outbound::Outbound,
 };
@@ -36,31 +36,31 @@ pub(crate) struct Host {
     http: WasiHttpCtx,
     outbound: Outbound,
     table: ResourceTable,
-    control: Control,
+    control: StoreLimits,
 }
 
 /// What a preview1 module can reach.
 pub(crate) struct ModuleHost {
     pub(crate) wasi: WasiP1Ctx,
-    control: Control,
+    control: StoreLimits,
 }
 
 /// What holds a guest in check, in either kind of store.
-pub(crate) struct Control {
+pub(crate) struct StoreLimits {
     limiter: StoreLimiter,
-    run: Arc<Run>,
+    run: Arc<InvocationState>,
     cpu: Duration,
     guest: GuestLimits,
 }
 
-impl Control {
-    pub(crate) fn new(limits: &Limits, node: NodeMemory, run: Arc<Run>) -> Self {
+impl StoreLimits {
+    pub(crate) fn new(limits: &Limits, node: NodeMemory, run: Arc<InvocationState>) -> Self {
         let limiter = StoreLimiter::new(limits, node);
         Self { limiter, run, cpu: limits.cpu, guest: limits.guest }
     }
 
     /// Gives the store to an invocation.
-    pub(crate) fn begin(&mut self, run: Arc<Run>) {
+    pub(crate) fn begin(&mut self, run: Arc<InvocationState>) {
         self.run = run;
     }
 
@@ -94,7 +94,7 @@ impl Control {
     }
 }
 
-impl ResourceLimiter for Control {
+impl ResourceLimiter for StoreLimits {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -122,8 +122,8 @@ impl ResourceLimiter for Control {
 }
 
 /// Store data that can be held in check.
-pub(crate) trait Controlled: Send + 'static {
-    fn control(&mut self) -> &mut Control;
+pub(crate) trait HasStoreLimits: Send + 'static {
+    fn control(&mut self) -> &mut StoreLimits;
 
     /// Called at every epoch tick while guest code runs.
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
@@ -131,8 +131,8 @@ pub(crate) trait Controlled: Send + 'static {
     }
 }
 
-impl Controlled for Host {
-    fn control(&mut self) -> &mut Control {
+impl HasStoreLimits for Host {
+    fn control(&mut self) -> &mut StoreLimits {
         &mut self.control
     }
 
@@ -146,14 +146,14 @@ impl Controlled for Host {
     }
 }
 
-impl Controlled for ModuleHost {
-    fn control(&mut self) -> &mut Control {
+impl HasStoreLimits for ModuleHost {
+    fn control(&mut self) -> &mut StoreLimits {
         &mut self.control
     }
 }
 
 impl Host {
-    pub(crate) fn new(wasi: WasiCtx, outbound: Outbound, control: Control) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, outbound: Outbound, control: StoreLimits) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(control.guest.field_bytes);
         let mut table = ResourceTable::new();
@@ -189,7 +189,7 @@ impl Host {
 }
 
 impl ModuleHost {
-    pub(crate) fn new(wasi: WasiP1Ctx, control: Control) -> Self {
+    pub(crate) fn new(wasi: WasiP1Ctx, control: StoreLimits) -> Self {
         let mut host = Self { wasi, control };
         host.bound();
         host
@@ -256,7 +256,7 @@ pub(crate) fn module_store(engine: &Engine, host: ModuleHost) -> Store<ModuleHos
     store
 }
 
-fn new_store<T: Controlled>(engine: &Engine, data: T) -> Store<T> {
+fn new_store<T: HasStoreLimits>(engine: &Engine, data: T) -> Store<T> {
     let mut store = Store::new(engine, data);
     store.limiter(|data| data.control());
     store.epoch_deadline_callback(|mut store| store.data_mut().tick());
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn every_knob_of_a_components_store_is_set() {
         let limits = limits();
-        let control = Control::new(&limits, NodeMemory::unlimited(), Arc::default());
+        let control = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let log = log(&limits);
         let wasi = wasi(&[], &log, &limits.guest, Instant::now()).build();
         let host = Host::new(wasi, Outbound::denied(log), control);
@@ -313,7 +313,7 @@ mod tests {
     fn every_knob_of_a_modules_store_is_set() {
         let limits = limits();
         let wasi = || wasi(&[], &log(&limits), &limits.guest, Instant::now()).build_p1();
-        let control = Control::new(&limits, NodeMemory::unlimited(), Arc::default());
+        let control = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let mut store = module_store(&engine(), ModuleHost::new(wasi(), control));
         assert_eq!(store.hostcall_fuel(), 14);
         assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);

@@ -26,18 +26,18 @@ use tokio::{sync::oneshot, task::coop, time};
 
 use crate::{
     InvokeError, Limit, Limits,
-    admission::background::Lane,
+    admission::background::BackgroundLane,
     host::guest_log::FunctionLog,
     invocation::{
-        body::{BodyError, Limited, ResponseBody},
+        body::{BodyError, CheckedBody, ResponseBody},
         call::{Head, Response},
-        progress_waker::Wakes,
+        progress_waker::ProgressWaker,
         start::Start,
-        state::{Metered, Run},
-        stream::{Cut, End, GuestTask, Pipe, Streaming},
+        state::{InvocationState, Metered},
+        stream::{AbortReport, BodyEnd, GuestTask, Pipe, Streaming},
     },
     metrics::PoolMetrics,
-    pool::function::Occupancy,
+    pool::function::InvocationGuard,
 };
 
 /// How often a guest is polled before others get their turn: its writes may be very small. With four
@@ -47,15 +47,15 @@ const TURNS: usize = 64;
 const INLINE_BYTES: usize = 64 << 10;
 
 /// What the guest's future needs to be driven.
-pub(crate) struct Drive<'a> {
+pub(crate) struct RunToResponse<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) metrics: &'a PoolMetrics,
     /// Where failures after the head are explained to the owner.
     pub(crate) log: &'a Arc<FunctionLog>,
     /// Where the guest runs.
-    pub(crate) lane: &'a Arc<Lane>,
+    pub(crate) lane: &'a Arc<BackgroundLane>,
     /// Released when the guest ends, not when the head of its response is sent.
-    pub(crate) occupancy: Occupancy,
+    pub(crate) occupancy: InvocationGuard,
     pub(crate) invocation: u128,
     /// What was done before.
     pub(crate) start: Start,
@@ -65,13 +65,13 @@ pub(crate) struct Drive<'a> {
 pub(crate) async fn drive<G>(
     guest: Pin<Box<G>>,
     mut head: oneshot::Receiver<Head>,
-    drive: Drive<'_>,
+    drive: RunToResponse<'_>,
 ) -> Result<(Response, Start), InvokeError>
 where
     G: Future<Output = Result<(), InvokeError>> + Send + 'static,
 {
     let started = Instant::now();
-    let Drive { limits, metrics, log, lane, occupancy, invocation, mut start } = drive;
+    let RunToResponse { limits, metrics, log, lane, occupancy, invocation, mut start } = drive;
     let run = Arc::clone(&occupancy.run);
     let mut guest = Metered::new(guest, Arc::clone(&run));
     let deadline = time::Instant::now() + limits.timeout;
@@ -102,9 +102,10 @@ where
     let (parts, body) = first.map_err(InvokeError::NoResponse)?.into_parts();
     check_head(&parts.headers)?;
     run.note(&mut start, started);
-    let mut body = Limited::new(body, content_length(&parts.headers)?, limits, Arc::clone(&run));
+    let mut body =
+        CheckedBody::new(body, content_length(&parts.headers)?, limits, Arc::clone(&run));
 
-    let mut collected = Collected::default();
+    let mut collected = InlineBody::default();
     let ended = collect_inline(&mut guest, &mut finished, &mut body, &mut collected).await?;
     let trailers = collected.trailers.take();
     if ended && finished && trailers.is_none() {
@@ -120,11 +121,11 @@ where
     };
     let pipe = Pipe::new(begun, &limits.guest);
     if ended {
-        pipe.end(End::Whole(trailers));
+        pipe.end(BodyEnd::Whole(trailers));
     }
-    let cut = Cut { metrics: metrics.clone(), log: Arc::clone(log), invocation };
+    let cut = AbortReport { metrics: metrics.clone(), log: Arc::clone(log), invocation };
     let lane = Arc::clone(lane);
-    let guest = Continued {
+    let guest = ResponseTask {
         guest: (!finished).then_some(guest),
         occupancy: (!finished).then_some(occupancy),
         body: (!ended).then_some(body),
@@ -146,25 +147,25 @@ where
 }
 
 /// A guest that has answered and goes on. Owned by the body: dropping that aborts the task.
-struct Continued<G> {
+struct ResponseTask<G> {
     /// The guest, until it has ended.
     guest: Option<Metered<G>>,
     /// What it occupies, as long.
-    occupancy: Option<Occupancy>,
+    occupancy: Option<InvocationGuard>,
     /// What it writes, until that has ended.
-    body: Option<Limited>,
+    body: Option<CheckedBody>,
     pipe: Arc<Pipe>,
     deadline: time::Instant,
     /// How long it may go on after the end of its response.
     after_response: Duration,
-    run: Arc<Run>,
-    wakes: Arc<Wakes>,
+    run: Arc<InvocationState>,
+    wakes: Arc<ProgressWaker>,
     metrics: PoolMetrics,
     log: Arc<FunctionLog>,
     invocation: u128,
 }
 
-impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
+impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
     async fn run(mut self) {
         let mut deadline = self.deadline;
         while self.guest.is_some() || self.body.is_some() {
@@ -255,10 +256,10 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
                         wrote = true;
                         continue;
                     }
-                    Err(frame) => End::Whole(frame.into_trailers().ok()),
+                    Err(frame) => BodyEnd::Whole(frame.into_trailers().ok()),
                 },
-                Poll::Ready(None) => End::Whole(None),
-                Poll::Ready(Some(Err(error))) => End::Broken(error),
+                Poll::Ready(None) => BodyEnd::Whole(None),
+                Poll::Ready(Some(Err(error))) => BodyEnd::Broken(error),
             };
             self.pipe.end(end);
             self.body = None;
@@ -267,24 +268,24 @@ impl<G: Future<Output = Result<(), InvokeError>>> Continued<G> {
     }
 }
 
-impl<G> Drop for Continued<G> {
+impl<G> Drop for ResponseTask<G> {
     fn drop(&mut self) {
         // What could still be written is not waited for.
         self.guest = None;
         // However this came about: after a panic, too, there is a client that waits for the rest.
-        self.pipe.end(End::Broken(BodyError::Function));
+        self.pipe.end(BodyEnd::Broken(BodyError::Function));
     }
 }
 
 /// What was collected of a body: one frame is passed on as it is, more are put together.
 #[derive(Default)]
-struct Collected {
+struct InlineBody {
     first: Bytes,
     more: BytesMut,
     trailers: Option<http::HeaderMap>,
 }
 
-impl Collected {
+impl InlineBody {
     fn len(&self) -> usize {
         self.first.len() + self.more.len()
     }
@@ -318,8 +319,8 @@ impl Collected {
 async fn collect_inline<G>(
     guest: &mut Metered<G>,
     finished: &mut bool,
-    body: &mut Limited,
-    collected: &mut Collected,
+    body: &mut CheckedBody,
+    collected: &mut InlineBody,
 ) -> Result<bool, InvokeError>
 where
     G: Future<Output = Result<(), InvokeError>>,

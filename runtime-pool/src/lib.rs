@@ -22,7 +22,7 @@ mod sync;
 mod warm;
 
 pub use crate::{
-    admission::run_queue::Turns,
+    admission::run_queue::RunQueue,
     code::{
         artifact::{ArtifactDigest, ArtifactLimits, Kind},
         compiler::CompileConfig,
@@ -36,18 +36,20 @@ pub use crate::{
     host::guest_log::{LogLine, LogStream},
     invocation::{
         body::{BodyError, RequestBody, ResponseBody},
-        call::{Caller, Response},
+        call::{InvocationContext, Response},
         start::{Phase, Phases, Start, Tier},
     },
     limits::{GuestLimits, Isolation, Limits},
     metrics::PoolMetrics,
-    outbound::{AddressRange, Credential, Grant, Listeners, NotACredential, OutboundConfig, Trail},
+    outbound::{
+        AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, OutboundConfig,
+    },
     pool::{
         Pool, PoolConfig,
-        function::{Function, Source, State},
+        function::{Function, FunctionSpec, State},
         key::FunctionKey,
     },
-    warm::WaitingConfig,
+    warm::WarmConfig,
 };
 
 #[cfg(test)]

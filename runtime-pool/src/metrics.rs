@@ -49,7 +49,7 @@ pub struct Families {
     /// How long a guest waits for its turn on the processors.
     pub(crate) behind_seconds: Gauge,
     /// Instances that wait for a call.
-    pub(crate) waiting_instances: IntGauge,
+    pub(crate) warm_instances: IntGauge,
     pub(crate) resident_functions: IntGauge,
     pub(crate) resident_bytes: Gauge,
     pub(crate) evictions: IntCounterVec,
@@ -75,7 +75,7 @@ impl PoolMetrics {
         let (gauge, counter) = (IntGauge::new::<&str, &str>, IntCounter::new::<&str, &str>);
         let families = Families {
             live_instances: gauge("mayfly_live_instances", "Instances that serve a call now")?,
-            waiting_instances: gauge(
+            warm_instances: gauge(
                 "mayfly_waiting_instances",
                 "Instances that were made beforehand and wait for a call",
             )?,
@@ -163,7 +163,7 @@ impl Families {
             Box::new(self.responses_cut.clone()),
             Box::new(self.load_seconds.clone()),
             Box::new(self.phases.clone()),
-            Box::new(self.waiting_instances.clone()),
+            Box::new(self.warm_instances.clone()),
             Box::new(self.cpu_seconds.clone()),
             Box::new(self.limit_hits.clone()),
             Box::new(self.sandbox.clone()),

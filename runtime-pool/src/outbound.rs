@@ -45,7 +45,7 @@ pub use self::{
     address::{AddressRange, Listeners},
     credential::{Credential, NotACredential},
     grant::Grant,
-    trail::Trail,
+    trail::CdnLoop,
 };
 use self::{
     credential::Secrets, exchange::Admitted, failure::Failure, idle::Idle, report::Report,
@@ -210,7 +210,7 @@ impl Policy {
 pub(crate) struct Outbound {
     policy: Arc<Policy>,
     log: Arc<InvocationLog>,
-    trail: Option<Trail>,
+    trail: Option<CdnLoop>,
     left: u32,
     // Made with the first request: most invocations make none.
     at_once: Option<Arc<Semaphore>>,
@@ -231,7 +231,7 @@ impl Outbound {
     }
 
     /// Says by which way the invocation's own request has come.
-    pub(crate) fn set_trail(&mut self, trail: Trail) {
+    pub(crate) fn set_trail(&mut self, trail: CdnLoop) {
         self.trail = Some(trail);
     }
 

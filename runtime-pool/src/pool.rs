@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     ArtifactDigest, CompileConfig, EngineConfig, Function, Grant, InvokeError, Listeners, LogLine,
     OutboundConfig, PoolMetrics, StartError, State,
-    admission::{background::LongThreads, run_queue::Turns, slots::Line},
+    admission::{background::BackgroundRuntime, run_queue::RunQueue, slots::NodeQueue},
     code::{
         cache::{CodeCache, NativeCode},
         compiler::{Compiler, Purpose},
@@ -33,16 +33,16 @@ use crate::{
     error::{LoadError, Refusal},
     host::{
         guest_log::FunctionLog,
-        linker::{Linked, Linkers},
+        linker::{Linkers, PreInstance},
     },
     invocation::start::{Phase, Phases, Start, Tier},
     limits::{GuestLimits, NodeMemory},
     outbound::{Client, Policy},
     pool::{
-        function::{Source, Surroundings},
+        function::{FunctionSpec, NodeShared},
         key::{CodeKey, FunctionKey},
     },
-    warm::{Budget, WaitingConfig},
+    warm::{WarmBudget, WarmConfig},
 };
 
 /// Native code up to this size is mapped by the thread that needs it. That takes a few hundred
@@ -73,7 +73,7 @@ pub struct PoolConfig {
     /// The longest that invocations should wait for a thread; zero for as long as it takes.
     pub max_lag: Duration,
     /// Instances that may wait for calls.
-    pub waiting: WaitingConfig,
+    pub waiting: WarmConfig,
 }
 
 /// Keeps functions in memory, as long as they are called.
@@ -82,16 +82,16 @@ pub struct Pool {
     compiler: Compiler,
     resident: Cache<FunctionKey, Arc<Function>>,
     loads: Semaphore,
-    waiting: Arc<Budget>,
-    line: Arc<Line>,
-    turns: Arc<Turns>,
+    waiting: Arc<WarmBudget>,
+    line: Arc<NodeQueue>,
+    turns: Arc<RunQueue>,
     memory: NodeMemory,
     guest: GuestLimits,
-    long: LongThreads,
+    long: BackgroundRuntime,
     client: Arc<Client>,
     logs: tokio::sync::mpsc::Sender<LogLine>,
     metrics: PoolMetrics,
-    graveyard: mpsc::Sender<Linked>,
+    graveyard: mpsc::Sender<PreInstance>,
 }
 
 /// Each function leaves when it was not called for its own idle time.
@@ -155,10 +155,10 @@ impl Pool {
             loads: Semaphore::new(config.loads),
             memory: NodeMemory::new(config.memory_bytes, &metrics),
             guest: config.engine.guest,
-            line: Arc::new(Line::new(config.queue)),
-            turns: Arc::new(Turns::new(config.max_lag, metrics.behind_seconds.clone())),
-            waiting: Arc::new(Budget::new(&config.waiting, metrics.clone())),
-            long: LongThreads::start()?,
+            line: Arc::new(NodeQueue::new(config.queue)),
+            turns: Arc::new(RunQueue::new(config.max_lag, metrics.behind_seconds.clone())),
+            waiting: Arc::new(WarmBudget::new(&config.waiting, metrics.clone())),
+            long: BackgroundRuntime::start()?,
             client: Arc::new(Client::new(config.outbound, metrics.clone())?),
             logs,
             metrics,
@@ -187,7 +187,7 @@ impl Pool {
     pub async fn get_or_load<E>(
         &self,
         key: FunctionKey,
-        source: impl Future<Output = Result<Source, E>>,
+        source: impl Future<Output = Result<FunctionSpec, E>>,
     ) -> Result<(Arc<Function>, Start), Arc<E>>
     where
         E: From<LoadError> + Send + Sync + 'static,
@@ -219,7 +219,7 @@ impl Pool {
     }
 
     /// Compiles a revision that does not exist yet, loads it and tries to make an instance.
-    pub async fn prepare(&self, source: Source) -> Result<Inspection, LoadError> {
+    pub async fn prepare(&self, source: FunctionSpec) -> Result<Inspection, LoadError> {
         let nobody = FunctionKey { function: 0, revision: 0, generation: 0 };
         let isolation = source.isolation;
         let (function, inspection, _) = match self.load(nobody, source, Purpose::Deploy).await {
@@ -255,23 +255,23 @@ impl Pool {
 
     /// What became of the snapshot that `source` asks for; `None` if it asks for none, or none was
     /// tried since the native code was last lost.
-    pub async fn snapshot(&self, source: &Source) -> Option<Snapshot> {
+    pub async fn snapshot(&self, source: &FunctionSpec) -> Option<Snapshot> {
         source.snapshot.as_ref()?;
         self.compiler.snapshot(&source.code_key()).await
     }
 
     /// The line before the processors.
-    pub fn turns(&self) -> &Arc<Turns> {
+    pub fn turns(&self) -> &Arc<RunQueue> {
         &self.turns
     }
 
     /// Where guests go on that compute for long.
-    pub fn long_threads(&self) -> &tokio::runtime::Handle {
+    pub fn background_runtime(&self) -> &tokio::runtime::Handle {
         self.long.handle()
     }
 
     /// Makes a revision resident before anybody asks, so that the first call finds it.
-    pub async fn adopt(&self, key: FunctionKey, source: Source) {
+    pub async fn adopt(&self, key: FunctionKey, source: FunctionSpec) {
         let source = async { Ok::<_, LoadError>(source) };
         if let Err(error) = self.get_or_load(key, source).await {
             // The next call loads it, and answers with the reason if that fails too.
@@ -291,19 +291,22 @@ impl Pool {
 
     /// Those of `sources` that have no native code, after a start of another build than the last
     /// one. Looks at no file if it is the same.
-    pub async fn without_code(&self, mut sources: Vec<Source>) -> Result<Vec<Source>, LoadError> {
+    pub async fn missing_code(
+        &self,
+        mut sources: Vec<FunctionSpec>,
+    ) -> Result<Vec<FunctionSpec>, LoadError> {
         if !self.compiler.may_lack_code() {
             return Ok(Vec::new());
         }
-        let keys = sources.iter().map(Source::code_key).collect();
+        let keys = sources.iter().map(FunctionSpec::code_key).collect();
         let on_disk = self.compiler.on_disk(keys).await?;
         sources.retain(|source| !on_disk.contains(&source.code_key()));
         Ok(sources)
     }
 
     /// Makes native code that nobody waits for, when nobody waits for any other.
-    pub async fn compile_behind(&self, source: &Source) -> Result<(), LoadError> {
-        match self.compiler.compile_behind(&source.code_key(), &source.artifact).await {
+    pub async fn compile_in_background(&self, source: &FunctionSpec) -> Result<(), LoadError> {
+        match self.compiler.compile_in_background(&source.code_key(), &source.artifact).await {
             // As when it is loaded.
             Err(LoadError::Refused(Refusal::StartUp(reason))) => {
                 self.do_without_snapshot(source, reason).await
@@ -314,8 +317,12 @@ impl Pool {
 
     /// Notes that there is native code of all that is active: the next start of this build need not
     /// look for it.
-    pub async fn lacks_no_code(&self) -> Result<(), LoadError> {
-        if self.compiler.may_lack_code() { self.compiler.lacks_no_code().await } else { Ok(()) }
+    pub async fn mark_code_complete(&self) -> Result<(), LoadError> {
+        if self.compiler.may_lack_code() {
+            self.compiler.mark_code_complete().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes the native code of old builds. That of the one before this stays.
@@ -329,7 +336,7 @@ impl Pool {
     }
 
     /// Lets all waiting instances leave: they are only there to be quick.
-    pub fn release_waiting(&self) {
+    pub fn release_warm(&self) {
         self.waiting.release();
     }
 
@@ -341,14 +348,18 @@ impl Pool {
     }
 
     /// Loads a revision whose snapshot, if it has one, could be taken when it was deployed.
-    async fn load_published(&self, key: FunctionKey, source: Source) -> Result<Loaded, LoadError> {
+    async fn load_published(
+        &self,
+        key: FunctionKey,
+        source: FunctionSpec,
+    ) -> Result<Loaded, LoadError> {
         // Boxed, as all that loads is large, and seldom.
-        match Box::pin(self.load(key, source.clone(), Purpose::Run)).await {
+        match Box::pin(self.load(key, source.clone(), Purpose::InvocationState)).await {
             // Since then a limit became tighter, or the machine too busy. That it starts slowly is
             // better than that it does not.
             Err(LoadError::Refused(Refusal::StartUp(reason))) => {
                 self.do_without_snapshot(&source, reason).await?;
-                Box::pin(self.load(key, source, Purpose::Run)).await
+                Box::pin(self.load(key, source, Purpose::InvocationState)).await
             }
             loaded => loaded,
         }
@@ -359,7 +370,7 @@ impl Pool {
     async fn load(
         &self,
         key: FunctionKey,
-        source: Source,
+        source: FunctionSpec,
         purpose: Purpose,
     ) -> Result<Loaded, LoadError> {
         if source.snapshot.is_none() {
@@ -383,7 +394,11 @@ impl Pool {
         Box::pin(self.load_as_asked(key, source, purpose)).await
     }
 
-    async fn do_without_snapshot(&self, source: &Source, reason: String) -> Result<(), LoadError> {
+    async fn do_without_snapshot(
+        &self,
+        source: &FunctionSpec,
+        reason: String,
+    ) -> Result<(), LoadError> {
         tracing::warn!(reason, "a snapshot is done without");
         self.compiler.without_snapshot(&source.code_key(), &source.artifact, reason).await.map(drop)
     }
@@ -391,7 +406,7 @@ impl Pool {
     async fn load_as_asked(
         &self,
         key: FunctionKey,
-        source: Source,
+        source: FunctionSpec,
         purpose: Purpose,
     ) -> Result<Loaded, LoadError> {
         let started = Instant::now();
@@ -407,7 +422,7 @@ impl Pool {
             }
             other => other?,
         };
-        let surroundings = Surroundings {
+        let surroundings = NodeShared {
             policy: Policy::new(
                 Arc::clone(&self.client),
                 Arc::clone(&source.label),
@@ -448,7 +463,7 @@ impl Pool {
         artifact: &Path,
         purpose: Purpose,
         phases: &mut Phases,
-    ) -> Result<(Arc<NativeCode>, Linked, Tier), LoadError> {
+    ) -> Result<(Arc<NativeCode>, PreInstance, Tier), LoadError> {
         let since = Instant::now();
         let (code, tier) = self.compiler.native_code(key, artifact, purpose).await?;
         // Verifying what is on disk is part of loading it.
@@ -492,8 +507,8 @@ async fn try_snapshot((function, inspection, _): &Loaded) -> Result<(), InvokeEr
 }
 
 /// A thread that drops code, which unmaps it. It ends with the last function and the pool.
-fn reaper() -> Result<mpsc::Sender<Linked>, StartError> {
-    let (graveyard, arrivals) = mpsc::channel::<Linked>();
+fn reaper() -> Result<mpsc::Sender<PreInstance>, StartError> {
+    let (graveyard, arrivals) = mpsc::channel::<PreInstance>();
     thread::Builder::new()
         .name("mayfly-reaper".into())
         .spawn(move || arrivals.into_iter().for_each(drop))

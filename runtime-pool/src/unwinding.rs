@@ -107,7 +107,7 @@ async fn call(function: &Arc<Function>, target: &str) -> Outcome {
         .body(RequestBody::Empty)
         .unwrap();
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let caller = Caller { invocation: 1, peer, mount: "".into(), trail: None };
+    let caller = InvocationContext { invocation: 1, peer, mount: "".into(), trail: None };
     let invoked = function.invoke(request, caller, Start::resident(), Instant::now());
     // As the gateway does it.
     let Ok(invoked) = AssertUnwindSafe(invoked).catch_unwind().await else {
@@ -214,13 +214,13 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
         loads: 4,
         queue: 100,
         max_lag: Duration::ZERO,
-        waiting: WaitingConfig { instances: 0, bytes: 0, worthwhile: Duration::MAX },
+        waiting: WarmConfig { instances: 0, bytes: 0, worthwhile: Duration::MAX },
     };
     Pool::new(config, mpsc::channel(1).0, metrics).unwrap()
 }
 
-fn source(wasm: &[u8]) -> Source {
-    Source {
+fn source(wasm: &[u8]) -> FunctionSpec {
+    FunctionSpec {
         digest: ArtifactDigest(Sha256::digest(wasm).into()),
         artifact: "/nonexistent".into(),
         label: "test".into(),

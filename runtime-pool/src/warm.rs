@@ -25,7 +25,7 @@ use crate::{
     Function,
     host::instance::Instance,
     metrics::PoolMetrics,
-    warm::{budget::Room, refill::Making},
+    warm::{budget::WarmRoom, refill::Refilling},
 };
 
 /// How often an instance is made before it is known how long that takes.
@@ -33,7 +33,7 @@ const MAKINGS: u32 = 3;
 
 /// What may wait on the node.
 #[derive(Clone, Debug)]
-pub struct WaitingConfig {
+pub struct WarmConfig {
     /// Instances of all functions together.
     pub instances: usize,
     /// Linear memory of all of them together, in bytes.
@@ -43,9 +43,9 @@ pub struct WaitingConfig {
 }
 
 /// What waits on the node.
-pub(crate) struct Budget {
+pub(crate) struct WarmBudget {
     worthwhile: Duration,
-    room: Room,
+    room: WarmRoom,
     /// Functions for which something waits, or shall.
     functions: Mutex<Vec<Weak<Function>>>,
     processors: usize,
@@ -54,15 +54,15 @@ pub(crate) struct Budget {
 
 /// A place in the budget; given up when dropped.
 pub(crate) struct Place {
-    budget: Arc<Budget>,
+    budget: Arc<WarmBudget>,
     bytes: u64,
 }
 
-impl Budget {
-    pub(crate) fn new(config: &WaitingConfig, metrics: PoolMetrics) -> Self {
+impl WarmBudget {
+    pub(crate) fn new(config: &WarmConfig, metrics: PoolMetrics) -> Self {
         Self {
             worthwhile: config.worthwhile,
-            room: Room::new(config.instances, config.bytes),
+            room: WarmRoom::new(config.instances, config.bytes),
             functions: Mutex::default(),
             processors: thread::available_parallelism().map_or(1, usize::from),
             metrics,
@@ -77,7 +77,7 @@ impl Budget {
     /// A place for an instance of so many bytes, if there is one.
     pub(crate) fn place(self: &Arc<Self>, bytes: u64) -> Option<Place> {
         self.room.take(bytes).then(|| {
-            self.metrics.waiting_instances.inc();
+            self.metrics.warm_instances.inc();
             Place { budget: Arc::clone(self), bytes }
         })
     }
@@ -112,14 +112,14 @@ impl Budget {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.budget.metrics.waiting_instances.dec();
+        self.budget.metrics.warm_instances.dec();
         self.budget.room.give_back(self.bytes);
     }
 }
 
 /// What waits for one function.
-pub(crate) struct Waiting {
-    budget: Arc<Budget>,
+pub(crate) struct WarmSet {
+    budget: Arc<WarmBudget>,
     /// The one that came last is called first: its memory is still in the processor's caches.
     instances: Mutex<Vec<(Instance, Place)>>,
     /// Their number, for those who only want to look.
@@ -130,7 +130,7 @@ pub(crate) struct Waiting {
     floor: AtomicUsize,
     /// The most that were in use at once since the last adjustment.
     peak: AtomicUsize,
-    making: Making,
+    making: Refilling,
     watched: AtomicBool,
     /// Memory that the last one had.
     bytes: AtomicU64,
@@ -139,8 +139,8 @@ pub(crate) struct Waiting {
     made: AtomicU32,
 }
 
-impl Waiting {
-    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+impl WarmSet {
+    pub(crate) fn new(budget: Arc<WarmBudget>) -> Self {
         Self {
             budget,
             instances: Mutex::default(),
@@ -148,7 +148,7 @@ impl Waiting {
             wanted: AtomicUsize::new(0),
             floor: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            making: Making::new(),
+            making: Refilling::new(),
             watched: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             quickest: AtomicU64::new(u64::MAX),
@@ -175,7 +175,7 @@ impl Waiting {
             && self.made.load(Relaxed) >= MAKINGS
     }
 
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
+    pub(crate) fn budget(&self) -> &Arc<WarmBudget> {
         &self.budget
     }
 
@@ -234,7 +234,7 @@ impl Waiting {
         self.making.begin()
     }
 
-    pub(crate) fn making(&self) -> &Making {
+    pub(crate) fn making(&self) -> &Refilling {
         &self.making
     }
 

@@ -13,9 +13,9 @@ use benches::guest;
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, Caller, CompileConfig, EngineConfig, Function, FunctionKey, Isolation, Limits,
-    LoadError, LogLine, OutboundConfig, Phase, Phases, Pool, PoolConfig, PoolMetrics, RequestBody,
-    Source, Tier, WaitingConfig,
+    ArtifactDigest, CompileConfig, EngineConfig, Function, FunctionKey, FunctionSpec,
+    InvocationContext, Isolation, Limits, LoadError, LogLine, OutboundConfig, Phase, Phases, Pool,
+    PoolConfig, PoolMetrics, RequestBody, Tier, WarmConfig,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -54,7 +54,7 @@ pub(crate) struct Candidate {
     pub(crate) bytes: u64,
     key: FunctionKey,
     artifact: PathBuf,
-    source: OnceCell<Source>,
+    source: OnceCell<FunctionSpec>,
 }
 
 /// One start, with its parts.
@@ -91,10 +91,10 @@ impl Start {
 }
 
 impl Candidate {
-    fn source(&self) -> &Source {
+    fn source(&self) -> &FunctionSpec {
         self.source.get_or_init(|| {
             let wasm = std::fs::read(&self.artifact).unwrap();
-            Source {
+            FunctionSpec {
                 digest: ArtifactDigest(Sha256::digest(wasm).into()),
                 artifact: self.artifact.clone(),
                 label: self.name.into(),
@@ -164,7 +164,7 @@ impl Node {
         &self,
         candidate: &Candidate,
         key: FunctionKey,
-        source: &Source,
+        source: &FunctionSpec,
     ) -> (Arc<Function>, runtime_pool::Start) {
         let source = async { Ok::<_, LoadError>(source.clone()) };
         match self.pool.get_or_load(key, source).await {
@@ -176,8 +176,8 @@ impl Node {
     /// Makes an instance beforehand.
     async fn let_one_wait(&self, candidate: &Candidate, key: FunctionKey) {
         let (function, _) = self.load(candidate, key, candidate.source()).await;
-        while function.waiting_instances() == 0 {
-            function.keep_waiting(1);
+        while function.warm_instances() == 0 {
+            function.keep_warm(1);
             tokio::task::yield_now().await;
         }
     }
@@ -217,7 +217,7 @@ fn pool_config() -> PoolConfig {
         // Only what a benchmark asks for.
         queue: 2_000,
         max_lag: Duration::ZERO,
-        waiting: WaitingConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
+        waiting: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
     }
 }
 
@@ -233,7 +233,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         .header(http::header::HOST, "bench.localhost")
         .body(RequestBody::Empty)
         .unwrap();
-    let caller = Caller {
+    let caller = InvocationContext {
         invocation: 1,
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         mount: "".into(),

@@ -6,7 +6,7 @@ use prometheus::{Gauge, Registry};
 use runtime_pool::Pool;
 use tokio::{sync::watch, time};
 
-use crate::{edge::admission::load_shed::Pressure, server::Orders};
+use crate::{edge::admission::load_shed::LoadShedder, server::ListenerControl};
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_millis(250);
@@ -111,16 +111,16 @@ impl MemoryMetrics {
 }
 
 /// What gives memory back, or takes no more.
-pub(crate) struct Relief {
-    pub(crate) pressure: Arc<Pressure>,
+pub(crate) struct ReliefAction {
+    pub(crate) pressure: Arc<LoadShedder>,
     pub(crate) pool: Arc<Pool>,
     /// Those of the data plane.
-    pub(crate) connections: watch::Sender<Orders>,
+    pub(crate) connections: watch::Sender<ListenerControl>,
 }
 
 /// Keeps the gateway from using up the memory it may have (`own` bytes; 0 for what the system
 /// says), until it is dropped.
-pub(crate) async fn watch(own: u64, relief: Relief, metrics: MemoryMetrics) {
+pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics) {
     let limit = Limit::find(own);
     tracing::debug!(?limit, "memory is watched");
     let (mut high, mut full) = (false, false);
@@ -134,11 +134,11 @@ pub(crate) async fn watch(own: u64, relief: Relief, metrics: MemoryMetrics) {
         let was = high;
         high = usage.share() >= HIGH;
         if high {
-            relief.pool.release_waiting();
+            relief.pool.release_warm();
         }
         // Once: whoever comes back meanwhile is not sent away again and again.
         if high && !was {
-            Orders::dismiss(&relief.connections);
+            ListenerControl::dismiss(&relief.connections);
         }
         // Between the two it stays as it is, so that it does not flicker.
         let was = full;

@@ -16,24 +16,24 @@ use tokio::{
 };
 
 use crate::{
-    app::{descriptors, runtimes::Threads, systemd::Sockets},
+    app::{descriptors, runtimes::Runtimes, systemd::Sockets},
     config::Config,
     request::forwarded::TrustedProxies,
-    server::{ConnectionMetrics, Listening, Orders, Server, Tls, TlsFiles},
+    server::{ConnectionMetrics, ListenerControl, Listening, Server, Tls, TlsFiles},
 };
 
 /// Both planes while they serve: what stops each, and the task that ends when it has stopped.
 pub(crate) struct Planes {
     leaving: Arc<AtomicBool>,
-    data: (watch::Sender<Orders>, JoinHandle<()>),
-    control: (watch::Sender<Orders>, JoinHandle<()>),
+    data: (watch::Sender<ListenerControl>, JoinHandle<()>),
+    control: (watch::Sender<ListenerControl>, JoinHandle<()>),
 }
 
 impl Planes {
     pub(crate) fn new(
         leaving: Arc<AtomicBool>,
-        data: (watch::Sender<Orders>, JoinHandle<()>),
-        control: (watch::Sender<Orders>, JoinHandle<()>),
+        data: (watch::Sender<ListenerControl>, JoinHandle<()>),
+        control: (watch::Sender<ListenerControl>, JoinHandle<()>),
     ) -> Self {
         Self { leaving, data, control }
     }
@@ -45,7 +45,7 @@ impl Planes {
         // The control plane answers throughout: probes see that we are not ready, and metrics
         // how far the drain is.
         for (orders, task) in [self.data, self.control] {
-            Orders::stop(&orders);
+            ListenerControl::stop(&orders);
             task.await?;
         }
         Ok(())
@@ -53,14 +53,14 @@ impl Planes {
 }
 
 /// Both listeners before they listen.
-pub(crate) struct Unbound {
+pub(crate) struct PlaneListeners {
     data: Listening,
     control: Listening,
     /// Whether clients of the data plane should go elsewhere.
     leaving: Arc<AtomicBool>,
 }
 
-impl Unbound {
+impl PlaneListeners {
     pub(crate) fn new(config: &Config, metrics: ConnectionMetrics) -> anyhow::Result<Self> {
         let server = &config.server;
         let leaving = Arc::new(AtomicBool::new(false));
@@ -107,7 +107,7 @@ impl Unbound {
         self,
         config: &Config,
         sockets: Sockets,
-        threads: &Threads,
+        threads: &Runtimes,
     ) -> anyhow::Result<(Server, Server)> {
         let bind = async |addr, socket: Option<TcpListener>, listening| match socket {
             Some(socket) => Server::inherit(socket, listening),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use prometheus::{IntGauge, Registry};
-use runtime_pool::{LoadError, Pool, Source};
+use runtime_pool::{FunctionSpec, LoadError, Pool};
 use store::Digest;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is to be compiled, with what.
-pub(crate) struct Renewal {
+pub(crate) struct Recompiler {
     catalog: Arc<Catalog>,
     pool: Arc<Pool>,
     quarantine: Arc<Quarantine>,
@@ -23,7 +23,7 @@ pub(crate) struct Renewal {
     is_on: bool,
 }
 
-impl Renewal {
+impl Recompiler {
     pub(crate) fn new(
         config: &CompileSection,
         catalog: &Arc<Catalog>,
@@ -53,7 +53,7 @@ impl Renewal {
         }
         let active = self.catalog.filter(|_| true);
         let sources = active.iter().map(|active| active.source.clone()).collect();
-        let sources = match self.pool.without_code(sources).await {
+        let sources = match self.pool.missing_code(sources).await {
             Ok(sources) => sources,
             Err(error) => return tracing::error!(%error, "looking for native code"),
         };
@@ -62,7 +62,7 @@ impl Renewal {
             tracing::info!(functions = sources.len(), "native code is made anew for this build");
         }
         for source in sources {
-            match self.pool.compile_behind(&source).await {
+            match self.pool.compile_in_background(&source).await {
                 Ok(()) => self.missing.dec(),
                 // The others would not find any either; calls say what is the matter.
                 Err(LoadError::NoSpace) => {
@@ -72,13 +72,13 @@ impl Renewal {
             }
         }
         if self.missing.get() == 0
-            && let Err(error) = self.pool.lacks_no_code().await
+            && let Err(error) = self.pool.mark_code_complete().await
         {
             tracing::warn!(%error, "the next start will look for native code");
         }
     }
 
-    fn failed(&self, source: &Source, error: &LoadError) {
+    fn failed(&self, source: &FunctionSpec, error: &LoadError) {
         self.quarantine.suspect(error, Digest::from_bytes(source.digest.0));
         tracing::warn!(%error, function = %source.label, "native code could not be made anew");
     }

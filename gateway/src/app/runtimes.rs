@@ -12,12 +12,12 @@ const LEFTOVERS: Duration = Duration::from_secs(2);
 
 /// Every thread that runs tasks. Two planes that share none, so that no load on the data plane
 /// keeps an operator from looking at it.
-pub(crate) struct Threads {
+pub(crate) struct Runtimes {
     data: Runtime,
     control: Runtime,
 }
 
-impl Threads {
+impl Runtimes {
     /// Starts them, with so many for the data plane.
     pub(crate) fn start(data: usize) -> anyhow::Result<Self> {
         Ok(Self {

@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     control::auth::{
-        throttle::{Attempts, TooMany},
+        throttle::{AuthThrottle, TooMany},
         tokens::{Scope, Verdict},
     },
     problem::Problem,
@@ -35,7 +35,7 @@ pub(crate) const SECURITY_SCHEME: &str = "token";
 /// What tells who may.
 pub(crate) struct Tokens {
     store: Store,
-    attempts: Attempts,
+    attempts: AuthThrottle,
     refused: IntCounterVec,
 }
 
@@ -53,7 +53,7 @@ impl Tokens {
             &["type"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        Ok(Self { store, attempts: Attempts::new(failures_per_minute), refused })
+        Ok(Self { store, attempts: AuthThrottle::new(failures_per_minute), refused })
     }
 
     /// Refuses a request unless its token's scope covers what it needs.

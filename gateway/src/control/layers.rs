@@ -15,10 +15,10 @@ use crate::{
     control::request_log,
     problem::Problem,
     request::{
-        limited_body::{BoundedBody, Pace, Troubles},
+        limited_body::{BodyFaults, LimitedBody, MinRate},
         validate,
     },
-    server::{Peer, Received},
+    server::{IncomingBody, Peer},
 };
 
 /// Requests that the control plane handles at once. Arbitrary, large enough for many deploys.
@@ -29,23 +29,23 @@ const CONTROL_IN_FLIGHT: usize = 256;
 pub(crate) struct ControlConnection {
     router: Router,
     target_bytes: usize,
-    pace: Pace,
+    pace: MinRate,
     peer: Peer,
 }
 
 impl ControlConnection {
     pub(crate) fn new(router: &Router, config: &ServerSection, peer: Peer) -> Self {
-        let (router, pace) = (router.clone(), Pace::new(config));
+        let (router, pace) = (router.clone(), MinRate::new(config));
         Self { router, target_bytes: config.uri_bytes, pace, peer }
     }
 }
 
-impl Service<Request<Received>> for ControlConnection {
+impl Service<Request<IncomingBody>> for ControlConnection {
     type Response = axum::response::Response;
     type Error = Infallible;
     type Future = <Router as tower::Service<Request<axum::body::Body>>>::Future;
 
-    fn call(&self, request: Request<Received>) -> Self::Future {
+    fn call(&self, request: Request<IncomingBody>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(self.peer);
         // Before the routes are looked at, so that they and the permissions go by the same path.
@@ -57,10 +57,10 @@ impl Service<Request<Received>> for ControlConnection {
         let body = if body.is_end_stream() {
             axum::body::Body::empty()
         } else {
-            let troubles = Troubles::default();
+            let troubles = BodyFaults::default();
             parts.extensions.insert(troubles.clone());
             // How large it may be is each route's own question.
-            axum::body::Body::new(BoundedBody::new(body, u64::MAX, self.pace, troubles))
+            axum::body::Body::new(LimitedBody::new(body, u64::MAX, self.pace, troubles))
         };
         let request = Request::from_parts(parts, body);
         tower::Service::call(&mut self.router.clone(), request)

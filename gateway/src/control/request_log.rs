@@ -10,7 +10,7 @@ use prometheus::IntCounterVec;
 
 use crate::{
     problem::{Problem, REQUEST_ID},
-    request::limited_body::{Trouble, Troubles},
+    request::limited_body::{BodyFault, BodyFaults},
 };
 
 /// Names the request in its answer, in a problem's body too, and in the log; counts problems. One
@@ -22,15 +22,15 @@ pub(crate) async fn name(
 ) -> Response {
     let id = random_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let troubles = request.extensions().get::<Troubles>().cloned();
+    let troubles = request.extensions().get::<BodyFaults>().cloned();
     let response = match request.extensions().get::<Problem>() {
         Some(refused) => refused.clone().into_response(),
         None => next.run(request).await,
     };
     let response = match troubles.and_then(|troubles| troubles.first()) {
-        Some(trouble @ Trouble::TooSlow(_)) => Problem::troubled(trouble).into_response(),
+        Some(trouble @ BodyFault::TooSlow(_)) => Problem::troubled(trouble).into_response(),
         // The routes have words of their own for these.
-        Some(Trouble::TooLarge(_) | Trouble::Broken) | None => response,
+        Some(BodyFault::TooLarge(_) | BodyFault::Broken) | None => response,
     };
     tracing::info!(request = id, %method, path, status = response.status().as_u16(), "control");
     let mut response = match response.extensions().get::<Problem>().cloned() {

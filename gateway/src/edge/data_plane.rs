@@ -8,29 +8,29 @@ use hyper::service::{Service, service_fn};
 use crate::{
     edge::{
         Edge,
-        admission::{in_flight::InFlight, load_shed::Pressure},
+        admission::{in_flight::InFlight, load_shed::LoadShedder},
         panics,
-        rejections::{Names, Refusals},
+        rejections::{Rejections, RequestIds},
     },
     problem::Problem,
     request::{forwarded::Origin, limited_body::EdgeBody},
-    server::{Peer, Received},
+    server::{IncomingBody, Peer},
 };
 
 /// What serves the data plane.
 pub(crate) struct DataPlane {
     edge: Edge,
     in_flight: Arc<InFlight>,
-    pressure: Arc<Pressure>,
-    refusals: Arc<Refusals>,
+    pressure: Arc<LoadShedder>,
+    refusals: Arc<Rejections>,
 }
 
 impl DataPlane {
     pub(crate) fn new(
         edge: Edge,
         in_flight: usize,
-        pressure: Arc<Pressure>,
-        refusals: Arc<Refusals>,
+        pressure: Arc<LoadShedder>,
+        refusals: Arc<Rejections>,
     ) -> Self {
         Self { edge, in_flight: Arc::new(InFlight::new(in_flight)), pressure, refusals }
     }
@@ -40,7 +40,7 @@ impl DataPlane {
         self: &Arc<Self>,
         peer: Peer,
     ) -> impl Service<
-        Request<Received>,
+        Request<IncomingBody>,
         Response = Response<EdgeBody>,
         Error = Infallible,
         Future: Send,
@@ -57,14 +57,14 @@ impl DataPlane {
 struct Connection {
     plane: Arc<DataPlane>,
     origin: Origin,
-    names: Names,
+    names: RequestIds,
 }
 
 impl Connection {
     /// Answers one request. Few layers and our own, because each request pays for each.
     async fn answer(
         self: Arc<Self>,
-        request: Request<Received>,
+        request: Request<IncomingBody>,
     ) -> Result<Response<EdgeBody>, Infallible> {
         let DataPlane { edge, in_flight, pressure, refusals } = &*self.plane;
         let invocation = self.names.next();

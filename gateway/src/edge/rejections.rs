@@ -13,7 +13,7 @@ use crate::{
 
 /// Gives invocations their names, and answers the requests that were refused or failed.
 #[derive(Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct Rejections {
     process: u64,
     connections: AtomicU64,
     problems: IntCounterVec,
@@ -22,7 +22,7 @@ pub(crate) struct Refusals {
 /// Names for the invocations that come over one connection. A name is unique within the process,
 /// and among processes by chance.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub(crate) struct RequestIds {
     connection: u128,
     used: AtomicU64,
 }
@@ -32,14 +32,14 @@ pub(crate) const INVOCATION_BITS: u32 = 40;
 /// Bits of a name that count connections.
 const CONNECTION_BITS: u32 = 36;
 
-impl Names {
+impl RequestIds {
     /// The name of the connection's next invocation.
     pub(crate) fn next(&self) -> u128 {
         self.connection + u128::from(self.used.fetch_add(1, Relaxed))
     }
 }
 
-impl Refusals {
+impl Rejections {
     /// `process` should differ from one start of the gateway to the next.
     pub(crate) fn new(process: u64, registry: &Registry) -> prometheus::Result<Self> {
         let problems = IntCounterVec::new(
@@ -51,10 +51,10 @@ impl Refusals {
     }
 
     /// Names for one more connection: its requests need not ask here, where all threads meet.
-    pub(crate) fn names(&self) -> Names {
+    pub(crate) fn names(&self) -> RequestIds {
         let process = u128::from(self.process) << CONNECTION_BITS;
         let connection = process + u128::from(self.connections.fetch_add(1, Relaxed));
-        Names { connection: connection << INVOCATION_BITS, used: AtomicU64::new(0) }
+        RequestIds { connection: connection << INVOCATION_BITS, used: AtomicU64::new(0) }
     }
 
     /// The answer to a request that was refused or failed.
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn no_two_invocations_have_the_same_name() {
-        let refusals = Refusals::new(7, &Registry::new()).unwrap();
+        let refusals = Rejections::new(7, &Registry::new()).unwrap();
         let connections = [refusals.names(), refusals.names()];
         let mut names: Vec<_> =
             connections.iter().flat_map(|names| [names.next(), names.next()]).collect();

@@ -13,14 +13,14 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
 use runtime_pool::{
-    ArtifactDigest, Credential, Function, FunctionKey, Grant, GuestLimits, Isolation, Limits,
-    NotACredential, Source,
+    ArtifactDigest, Credential, Function, FunctionKey, FunctionSpec, Grant, GuestLimits, Isolation,
+    Limits, NotACredential,
 };
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
 
 use crate::{
     config::{Config, FunctionLimits},
-    functions::{name::FunctionName, schedule::Floor},
+    functions::{name::FunctionName, schedule::WarmSchedule},
     invoker::OkCounter,
 };
 
@@ -46,25 +46,25 @@ const REUSE_IDLE: Duration = Duration::from_secs(60);
 
 /// One function as calls see it. Never changed.
 #[derive(Debug)]
-pub(crate) struct Active {
+pub(crate) struct CatalogEntry {
     pub(crate) key: FunctionKey,
     /// `/f/{name}`: where the function is mounted when it is called by path.
     pub(crate) mount: Arc<str>,
-    pub(crate) source: Source,
+    pub(crate) source: FunctionSpec,
     /// Bytes of a request body.
     pub(crate) request_bytes: u64,
     /// Whether its answers say how they came about.
     pub(crate) timing: bool,
     /// How many instances wait even if nobody calls.
-    pub(crate) floor: Floor,
+    pub(crate) floor: WarmSchedule,
     pub(crate) ok: OkCounter,
-    pub(crate) hot: Hot,
+    pub(crate) hot: ResidentCache,
 }
 
 /// The resident function as the last calls found it: most calls find it here and need not ask the
 /// pool, whose look-up also keeps the books of who was used when.
 #[derive(Debug)]
-pub(crate) struct Hot {
+pub(crate) struct ResidentCache {
     function: ArcSwapWeak<Function>,
     since: Instant,
     /// When the pool was last asked, in milliseconds since `since`.
@@ -75,7 +75,7 @@ pub(crate) struct Hot {
 /// does not take a busy function for an idle one, and what it has evicted is not kept in use.
 const ASK_EVERY_MS: u64 = 100;
 
-impl Hot {
+impl ResidentCache {
     fn new() -> Self {
         let function = ArcSwapWeak::new(Weak::new());
         Self { function, since: Instant::now(), asked_ms: AtomicU64::new(0) }
@@ -105,7 +105,7 @@ impl Hot {
     }
 }
 
-impl Active {
+impl CatalogEntry {
     /// Whether it is held to the same limits.
     fn is_held_like(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.source, &other.source);
@@ -126,7 +126,7 @@ pub(crate) struct Bounds {
 /// All functions that can be called.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    functions: papaya::HashMap<FunctionName, Arc<Active>>,
+    functions: papaya::HashMap<FunctionName, Arc<CatalogEntry>>,
     labels: Mutex<HashSet<Arc<str>>>,
     labels_max: usize,
     store: Store,
@@ -177,35 +177,43 @@ impl Catalog {
         &self,
         name: &FunctionName,
         function: &ActiveFunction,
-    ) -> Option<(Active, Arc<Active>)> {
+    ) -> Option<(CatalogEntry, Arc<CatalogEntry>)> {
         let before = self.get(name.as_str())?;
         let anew = self.active(name, function);
         (!anew.is_held_like(&before)).then_some((anew, before))
     }
 
     /// The function of this name.
-    pub(crate) fn get(&self, name: &str) -> Option<Arc<Active>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<CatalogEntry>> {
         self.functions.pin().get(name).cloned()
     }
 
     /// Makes a revision the active one; returns the one before it.
-    pub(crate) fn set(&self, name: FunctionName, function: &ActiveFunction) -> Option<Arc<Active>> {
+    pub(crate) fn set(
+        &self,
+        name: FunctionName,
+        function: &ActiveFunction,
+    ) -> Option<Arc<CatalogEntry>> {
         let active = self.active(&name, function);
         self.replace(name, active)
     }
 
     /// Makes this what calls see; returns what they saw before it.
-    pub(crate) fn replace(&self, name: FunctionName, active: Active) -> Option<Arc<Active>> {
+    pub(crate) fn replace(
+        &self,
+        name: FunctionName,
+        active: CatalogEntry,
+    ) -> Option<Arc<CatalogEntry>> {
         self.functions.pin().insert(name, Arc::new(active)).cloned()
     }
 
     /// Removes a function; returns what it was.
-    pub(crate) fn remove(&self, name: &str) -> Option<Arc<Active>> {
+    pub(crate) fn remove(&self, name: &str) -> Option<Arc<CatalogEntry>> {
         self.functions.pin().remove(name).cloned()
     }
 
     /// The functions that `wanted` picks.
-    pub(crate) fn filter(&self, wanted: impl Fn(&Active) -> bool) -> Vec<Arc<Active>> {
+    pub(crate) fn filter(&self, wanted: impl Fn(&CatalogEntry) -> bool) -> Vec<Arc<CatalogEntry>> {
         self.functions.pin().values().filter(|active| wanted(active)).cloned().collect()
     }
 
@@ -222,9 +230,9 @@ impl Catalog {
     }
 
     /// The same at all times.
-    fn floor(&self, settings: &Settings) -> Floor {
+    fn floor(&self, settings: &Settings) -> WarmSchedule {
         // What was published was checked; what a later version no longer understands waits not.
-        let asked = Floor::new(settings).unwrap_or_default();
+        let asked = WarmSchedule::new(settings).unwrap_or_default();
         asked.within(self.min_warm(settings), self.bounds().ceilings.min_warm)
     }
 
@@ -249,7 +257,7 @@ impl Catalog {
     }
 
     /// A revision as calls would see it.
-    pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> Active {
+    pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> CatalogEntry {
         let revision = &function.revision;
         let key = FunctionKey {
             function: function.function.id,
@@ -257,7 +265,7 @@ impl Catalog {
             generation: self.bounds().generation,
         };
         let source = self.source(self.label(name), revision.digest, &revision.settings);
-        Active {
+        CatalogEntry {
             mount: format!("/f/{name}").into(),
             key,
             source,
@@ -265,7 +273,7 @@ impl Catalog {
             timing: revision.settings.server_timing.unwrap_or(self.timing),
             floor: self.floor(&revision.settings),
             ok: OkCounter::default(),
-            hot: Hot::new(),
+            hot: ResidentCache::new(),
         }
     }
 
@@ -275,11 +283,11 @@ impl Catalog {
         label: Arc<str>,
         digest: store::Digest,
         settings: &Settings,
-    ) -> Source {
+    ) -> FunctionSpec {
         // Both were checked when the revision was published. An entry that a later version no
         // longer understands allows nothing.
         let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
-        Source {
+        FunctionSpec {
             digest: ArtifactDigest(*digest.as_bytes()),
             artifact: self.store.artifact_path(&digest),
             label,

@@ -99,7 +99,7 @@ impl Upload {
 }
 
 /// What an upload finds.
-enum Looked {
+enum DeployPlan {
     /// There is nothing to do.
     Answered(Deployed),
     /// It is to be published, if this still holds, with these settings.
@@ -190,8 +190,8 @@ impl Deployer {
         let upload = Arc::new(Upload { name, received, patch, condition, request });
         for _ in 0..ATTEMPTS {
             let settings = match shared.look(&upload).await? {
-                Looked::Answered(deployed) => return Ok(deployed),
-                Looked::ToPublish(_, settings) => settings,
+                DeployPlan::Answered(deployed) => return Ok(deployed),
+                DeployPlan::ToPublish(_, settings) => settings,
             };
             let mut source = shared.catalog.source(OTHER.into(), found, &settings);
             source.artifact = upload.received.path().to_owned();
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// What an upload would change: nothing if it was answered before, or is what is active.
-    async fn look(&self, upload: &Upload) -> Result<Looked, Error> {
+    async fn look(&self, upload: &Upload) -> Result<DeployPlan, Error> {
         if let Some(request) = upload.request()
             && let Some(answered) = self.store.answered(TENANT, request.key, now_ms()).await?
         {
@@ -252,7 +252,7 @@ impl Shared {
                 return Err(Error::IdempotencyKeyReused);
             }
             let deployed = if answered.created { Deployed::New } else { Deployed::Already };
-            return Ok(Looked::Answered(deployed(answered.active)));
+            return Ok(DeployPlan::Answered(deployed(answered.active)));
         }
         let before = self.store.function(TENANT, upload.name.as_str()).await?;
         upload.condition.check(before.as_ref())?;
@@ -268,14 +268,14 @@ impl Shared {
             if let Some(request) = upload.request() {
                 self.store.remember(request, active, &self.quotas.load(), now_ms()).await?;
             }
-            return Ok(Looked::Answered(Deployed::Already(active.clone())));
+            return Ok(DeployPlan::Answered(Deployed::Already(active.clone())));
         }
         let expect = match before {
             _ if upload.condition.is_none() => Expect::Anything,
             Some(before) => Expect::Active(before.revision.number),
             None => Expect::Absent,
         };
-        Ok(Looked::ToPublish(expect, settings))
+        Ok(DeployPlan::ToPublish(expect, settings))
     }
 
     /// Publishes what was tried with the settings `tried`, unless others hold by now.
@@ -288,8 +288,8 @@ impl Shared {
         // Once more: others may have published while this was received and compiled, and the
         // patch is on what is active now.
         let (expect, settings) = match self.look(&upload).await? {
-            Looked::Answered(deployed) => return Ok(Some(deployed)),
-            Looked::ToPublish(expect, settings) => (expect, settings),
+            DeployPlan::Answered(deployed) => return Ok(Some(deployed)),
+            DeployPlan::ToPublish(expect, settings) => (expect, settings),
         };
         if settings != tried {
             return Ok(None);

@@ -15,7 +15,7 @@ use runtime_pool::{LoadError, Pool};
 use store::{Day, Settings, Window};
 use tokio::{task::JoinSet, time};
 
-use crate::functions::catalog::{Active, Catalog};
+use crate::functions::catalog::{Catalog, CatalogEntry};
 
 /// How often the numbers are looked at. Below every idle time, so that a function that shall have
 /// waiting instances stays in memory.
@@ -25,28 +25,28 @@ const WINDOWS: usize = 32;
 
 /// How many instances of a function shall wait, by the time of the week (UTC).
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Floor {
+pub(crate) struct WarmSchedule {
     always: usize,
-    windows: Vec<Span>,
+    windows: Vec<ScheduleWindow>,
 }
 
 /// A time of some days; one that ends before it begins ends on the day after.
 #[derive(Debug, PartialEq, Eq)]
-struct Span {
+struct ScheduleWindow {
     days: Vec<Weekday>,
     from: Time,
     to: Time,
     instances: usize,
 }
 
-impl Floor {
+impl WarmSchedule {
     /// What an owner has asked for, or what is wrong with it.
     pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
         let windows = &settings.schedule;
         if windows.len() > WINDOWS {
             return Err(format!("schedule has {} windows; at most {WINDOWS}", windows.len()));
         }
-        let windows: Result<_, _> = windows.iter().map(Span::new).collect();
+        let windows: Result<_, _> = windows.iter().map(ScheduleWindow::new).collect();
         let always = instances(settings.min_warm.unwrap_or(0));
         Ok(Self { always, windows: windows? })
     }
@@ -73,7 +73,7 @@ impl Floor {
     }
 }
 
-impl Span {
+impl ScheduleWindow {
     fn new(window: &Window) -> Result<Self, String> {
         let time = |name: &str, text: &str| {
             Time::strptime("%H:%M", text).map_err(|_| {
@@ -148,19 +148,19 @@ pub(crate) async fn keep(catalog: Arc<Catalog>, pool: Arc<Pool>) {
 }
 
 /// What is in memory need not stay; what is not is not loaded for this.
-fn let_go(active: &Active) {
+fn let_go(active: &CatalogEntry) {
     if let Some(function) = active.hot.peek() {
-        function.keep_waiting(0);
+        function.keep_warm(0);
     }
 }
 
 /// Keeps one function's instances waiting. Asking the pool also keeps it in memory.
-async fn hold(active: &Active, instances: usize, pool: &Pool) {
+async fn hold(active: &CatalogEntry, instances: usize, pool: &Pool) {
     let source = async { Ok::<_, LoadError>(active.source.clone()) };
     match pool.get_or_load(active.key, source).await {
         Ok((function, _)) => {
             active.hot.set(&function, Instant::now());
-            function.keep_waiting(instances);
+            function.keep_warm(instances);
         }
         // Calls are told the reason; here it would be said twice a second.
         Err(error) => {
@@ -173,7 +173,10 @@ async fn hold(active: &Active, instances: usize, pool: &Pool) {
 mod tests {
     use super::*;
 
-    fn floor(min_warm: u64, schedule: &[(&[Day], &str, &str, u64)]) -> Result<Floor, String> {
+    fn floor(
+        min_warm: u64,
+        schedule: &[(&[Day], &str, &str, u64)],
+    ) -> Result<WarmSchedule, String> {
         let schedule = schedule.iter().map(|(days, from, to, min_warm)| Window {
             days: days.to_vec(),
             from: (*from).to_owned(),
@@ -181,10 +184,10 @@ mod tests {
             min_warm: *min_warm,
         });
         let schedule = schedule.collect();
-        Floor::new(&Settings { min_warm: Some(min_warm), schedule, ..Settings::default() })
+        WarmSchedule::new(&Settings { min_warm: Some(min_warm), schedule, ..Settings::default() })
     }
 
-    fn at(floor: &Floor, time: &str) -> usize {
+    fn at(floor: &WarmSchedule, time: &str) -> usize {
         floor.at(time.parse().unwrap())
     }
 

@@ -12,18 +12,20 @@ use http_body::{Body, Frame, SizeHint};
 use runtime_pool::{BodyError, ResponseBody};
 use tokio::time::{self, Instant, Sleep};
 
-use crate::{config::ServerSection, edge::admission::in_flight::Place, server::Received};
+use crate::{
+    config::ServerSection, edge::admission::in_flight::RequestPermit, server::IncomingBody,
+};
 
 /// A response's body, with what must be held until it has ended or was dropped.
 #[derive(Debug)]
 pub(crate) struct EdgeBody {
     body: ResponseBody,
-    held: Option<Place>,
+    held: Option<RequestPermit>,
 }
 
 impl EdgeBody {
     /// Keeps `place` for as long as there is something to send.
-    pub(crate) fn holding(mut self, place: Place) -> Self {
+    pub(crate) fn holding(mut self, place: RequestPermit) -> Self {
         self.held = Some(place);
         self
     }
@@ -63,7 +65,7 @@ impl Body for EdgeBody {
 
 /// What went wrong with a client's body, for whoever answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum BodyFault {
     /// It is longer than this.
     TooLarge(u64),
     /// It came more slowly than this, in bytes a second.
@@ -74,15 +76,15 @@ pub(crate) enum Trouble {
 
 /// Tells whoever answers a request what went wrong with its body.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Troubles(Arc<OnceLock<Trouble>>);
+pub(crate) struct BodyFaults(Arc<OnceLock<BodyFault>>);
 
-impl Troubles {
+impl BodyFaults {
     /// What went wrong first, if anything did so far.
-    pub(crate) fn first(&self) -> Option<Trouble> {
+    pub(crate) fn first(&self) -> Option<BodyFault> {
         self.0.get().copied()
     }
 
-    fn note(&self, trouble: Trouble) {
+    fn note(&self, trouble: BodyFault) {
         // The first is what matters.
         let _ = self.0.set(trouble);
     }
@@ -90,14 +92,14 @@ impl Troubles {
 
 /// How fast a client has to send.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct MinRate {
     /// Bytes for each second of waiting for them; 0: as slowly as it likes.
     pub(crate) bytes_per_s: u64,
     /// Seconds of waiting that count for nothing.
     pub(crate) grace: Duration,
 }
 
-impl Pace {
+impl MinRate {
     pub(crate) fn new(config: &ServerSection) -> Self {
         let grace = Duration::from_millis(config.body_grace_ms);
         Self { bytes_per_s: config.body_rate_bytes, grace }
@@ -111,15 +113,15 @@ impl Pace {
 
 /// A client's body that may not be longer, or slower, than it may be.
 #[derive(Debug)]
-pub(crate) struct BoundedBody {
-    body: Received,
+pub(crate) struct LimitedBody {
+    body: IncomingBody,
     max: u64,
     left: u64,
-    pace: Pace,
+    pace: MinRate,
     /// Waited for bytes so far, without the wait that goes on.
     waited: Duration,
     waiting: Option<Waiting>,
-    troubles: Troubles,
+    troubles: BodyFaults,
 }
 
 /// A wait for bytes. Bodies that are there at once have none.
@@ -129,8 +131,8 @@ struct Waiting {
     over: Pin<Box<Sleep>>,
 }
 
-impl BoundedBody {
-    pub(crate) fn new(body: Received, max: u64, pace: Pace, troubles: Troubles) -> Self {
+impl LimitedBody {
+    pub(crate) fn new(body: IncomingBody, max: u64, pace: MinRate, troubles: BodyFaults) -> Self {
         Self { body, max, left: max, pace, waited: Duration::ZERO, waiting: None, troubles }
     }
 
@@ -145,7 +147,7 @@ impl BoundedBody {
             Waiting { since, over: Box::pin(time::sleep_until(since + left)) }
         });
         waiting.over.as_mut().poll(cx).map(|()| {
-            self.troubles.note(Trouble::TooSlow(self.pace.bytes_per_s));
+            self.troubles.note(BodyFault::TooSlow(self.pace.bytes_per_s));
             BodyError::Client("it came too slowly".into())
         })
     }
@@ -156,7 +158,7 @@ impl BoundedBody {
         }
         let len = frame.data_ref().map_or(0, Bytes::len) as u64;
         let Some(left) = self.left.checked_sub(len) else {
-            self.troubles.note(Trouble::TooLarge(self.max));
+            self.troubles.note(BodyFault::TooLarge(self.max));
             return Err(BodyError::RequestTooLarge(self.max));
         };
         self.left = left;
@@ -164,7 +166,7 @@ impl BoundedBody {
     }
 }
 
-impl Body for BoundedBody {
+impl Body for LimitedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -178,7 +180,7 @@ impl Body for BoundedBody {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(this.take(frame))),
             Poll::Ready(Some(Err(error))) => {
-                this.troubles.note(Trouble::Broken);
+                this.troubles.note(BodyFault::Broken);
                 Poll::Ready(Some(Err(BodyError::Client(error.into()))))
             }
         }

@@ -23,14 +23,14 @@ const GENERATIONS: usize = 4;
 
 /// The protocol that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub(crate) enum Protocol {
     Http1,
     Http2,
 }
 
 /// How long a connection may go on in what it does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Timeouts {
     /// With the head of a request, and without any request at the beginning.
     pub(crate) head: Duration,
     /// Without a request later on.
@@ -126,7 +126,7 @@ impl Activity {
     }
 
     /// How long the connection may go on as it is, or why its time is over.
-    fn patience(&self, spoken: Spoken, patience: &Patience) -> Result<Duration, End> {
+    fn patience(&self, spoken: Protocol, patience: &Timeouts) -> Result<Duration, End> {
         let left = |since: u64, limit: Duration, end: End| {
             let passed = Duration::from_millis(self.now().saturating_sub(since));
             limit.checked_sub(passed).ok_or(end)
@@ -146,8 +146,8 @@ impl Activity {
         };
         match (spoken, self.head_since.load(Relaxed)) {
             // What arrives on an idle HTTP/2 connection may be pings, which are no request.
-            (Spoken::Http2, _) | (Spoken::Http1, 0) => Ok(quiet),
-            (Spoken::Http1, since) => Ok(left(since, patience.head, End::Head)?.min(quiet)),
+            (Protocol::Http2, _) | (Protocol::Http1, 0) => Ok(quiet),
+            (Protocol::Http1, since) => Ok(left(since, patience.head, End::Head)?.min(quiet)),
         }
     }
 
@@ -165,8 +165,8 @@ impl Activity {
     /// because there was no request and nothing of one for as long as `rest` says.
     pub(crate) async fn over(
         &self,
-        spoken: Spoken,
-        patience: &Patience,
+        spoken: Protocol,
+        patience: &Timeouts,
         rest: Option<Duration>,
     ) -> Result<(), End> {
         // Three generations are at least as long as a client may take nothing.
@@ -230,7 +230,7 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const PATIENCE: Timeouts = Timeouts {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(75),
         stall: Duration::from_secs(30),
@@ -241,13 +241,13 @@ mod tests {
         Activity::new(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap())
     }
 
-    fn patience(activity: &Activity, spoken: Spoken) -> Result<u64, End> {
+    fn patience(activity: &Activity, spoken: Protocol) -> Result<u64, End> {
         activity.patience(spoken, &PATIENCE).map(|left| left.as_secs())
     }
 
     #[test]
     fn the_first_request_has_its_time_and_those_after_it_another() {
-        for spoken in [Spoken::Http1, Spoken::Http2] {
+        for spoken in [Protocol::Http1, Protocol::Http2] {
             assert!(patience(&aged(9), spoken).unwrap() <= 1);
             assert_eq!(patience(&aged(11), spoken), Err(End::Head));
             let activity = aged(80);
@@ -262,9 +262,9 @@ mod tests {
     fn a_connection_at_work_has_all_the_time_and_its_idle_time_afterwards() {
         let activity = aged(300);
         let request = activity.begin();
-        assert!(patience(&activity, Spoken::Http1).is_ok());
+        assert!(patience(&activity, Protocol::Http1).is_ok());
         drop(request);
-        assert!(patience(&activity, Spoken::Http1).unwrap() > 70);
+        assert!(patience(&activity, Protocol::Http1).unwrap() > 70);
     }
 
     #[test]
@@ -272,13 +272,13 @@ mod tests {
         let activity = aged(20);
         drop(activity.begin());
         activity.head_waits(true);
-        assert!(patience(&activity, Spoken::Http1).unwrap() <= 10);
+        assert!(patience(&activity, Protocol::Http1).unwrap() <= 10);
         // As if it had begun with the connection.
         activity.head_since.store(1, Relaxed);
-        assert_eq!(patience(&activity, Spoken::Http1), Err(End::Head));
-        assert!(patience(&activity, Spoken::Http2).unwrap() > 70);
+        assert_eq!(patience(&activity, Protocol::Http1), Err(End::Head));
+        assert!(patience(&activity, Protocol::Http2).unwrap() > 70);
         activity.head_waits(false);
-        assert!(patience(&activity, Spoken::Http1).unwrap() > 70);
+        assert!(patience(&activity, Protocol::Http1).unwrap() > 70);
     }
 
     #[test]
@@ -305,11 +305,11 @@ mod tests {
         let activity = aged(40);
         let _request = activity.begin();
         activity.writes(false);
-        assert!(patience(&activity, Spoken::Http1).unwrap() <= 30);
+        assert!(patience(&activity, Protocol::Http1).unwrap() <= 30);
         activity.blocked_since.store(1, Relaxed);
-        assert_eq!(patience(&activity, Spoken::Http1), Err(End::Stalled));
+        assert_eq!(patience(&activity, Protocol::Http1), Err(End::Stalled));
         activity.writes(true);
-        assert!(patience(&activity, Spoken::Http1).is_ok());
+        assert!(patience(&activity, Protocol::Http1).is_ok());
     }
 
     #[test]

@@ -27,14 +27,14 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     config::ServerSection,
     server::{
-        End, Listening, Orders, Peer, Received, Tls,
-        activity::{Activity, Patience, Spoken},
-        h1::{framing::HeadLimits, wire::Wire},
+        End, IncomingBody, ListenerControl, Listening, Peer, Tls,
+        activity::{Activity, Protocol, Timeouts},
+        h1::{framing::HeadLimits, wire::InspectingIo},
         h2::control_frames::PREFACE,
         metrics::Counted,
-        permits::{Place, Places},
+        permits::{ConnectionPermit, ConnectionPermits},
         proxy_header, tls,
-        tracking::Answering,
+        tracking::TrackedService,
     },
 };
 
@@ -68,36 +68,44 @@ pub(crate) struct Accepted {
 pub(crate) struct Connections<M> {
     service: M,
     listening: Listening,
-    places: Arc<Places>,
+    places: Arc<ConnectionPermits>,
     counted: Counted,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-    patience: Patience,
+    patience: Timeouts,
     head: HeadLimits,
     handshakes: Semaphore,
-    orders: watch::Receiver<Orders>,
+    orders: watch::Receiver<ListenerControl>,
 }
 
 impl<M, S, B> Connections<M>
 where
     M: Fn(Peer) -> S + Send + Sync + 'static,
-    S: Service<Request<Received>, Response = Response<B>> + Send + Unpin + 'static,
+    S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(crate) fn new(listening: Listening, service: M, orders: watch::Receiver<Orders>) -> Self {
+    pub(crate) fn new(
+        listening: Listening,
+        service: M,
+        orders: watch::Receiver<ListenerControl>,
+    ) -> Self {
         let config = &listening.config;
         let counted = listening.metrics.of(listening.plane);
         let per_address = config.connections_per_address_max();
         Self {
-            places: Places::new(listening.connections, per_address, counted.open().clone()),
+            places: ConnectionPermits::new(
+                listening.connections,
+                per_address,
+                counted.open().clone(),
+            ),
             counted,
             http1: http1(config),
             http2: http2(config),
-            patience: Patience {
+            patience: Timeouts {
                 head: Duration::from_millis(config.header_timeout_ms),
                 idle: Duration::from_millis(config.idle_timeout_ms),
                 stall: Duration::from_millis(config.stall_timeout_ms),
@@ -148,7 +156,7 @@ where
     }
 
     /// All of a connection. Why it ended, where that was our choice.
-    async fn all(&self, accepted: Accepted, place: &mut Place) -> Result<(), End> {
+    async fn all(&self, accepted: Accepted, place: &mut ConnectionPermit) -> Result<(), End> {
         let Accepted { mut stream, peer: mut addr, at } = accepted;
         // Answers are written whole; waiting for more would only delay them.
         if stream.set_nodelay(true).is_err() {
@@ -170,7 +178,7 @@ where
         let peer = Peer { addr, trusted, tls: self.listening.tls.is_some() };
         let mut orders = self.orders.clone();
         let hurry = async move {
-            Orders::stopped(&mut orders).await;
+            ListenerControl::stopped(&mut orders).await;
             time::sleep(LAST_WORDS).await;
         };
         let Some(tls) = &self.listening.tls else {
@@ -188,7 +196,7 @@ where
                 () = hurry => return Ok(()),
             };
             let chosen = stream.get_ref().1.alpn_protocol();
-            let spoken = if chosen == Some(tls::HTTP2) { Spoken::Http2 } else { Spoken::Http1 };
+            let spoken = if chosen == Some(tls::HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
             self.http(stream, spoken, peer, at).await
         })
         .await
@@ -211,12 +219,12 @@ where
     }
 
     /// A connection whose protocol is known.
-    async fn http<T>(&self, stream: T, spoken: Spoken, peer: Peer, at: Instant) -> Result<(), End>
+    async fn http<T>(&self, stream: T, spoken: Protocol, peer: Peer, at: Instant) -> Result<(), End>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::new(at);
-        let service = Answering {
+        let service = TrackedService {
             inner: (self.service)(peer),
             activity: Arc::clone(&activity),
             leaving: Arc::clone(&self.listening.leaving),
@@ -224,8 +232,8 @@ where
         // Apart, so that a connection which says nothing holds nothing, and no other has room for
         // the protocol that it does not speak.
         let result = match spoken {
-            Spoken::Http1 => Box::pin(self.http1(stream, service, &activity)).await,
-            Spoken::Http2 => Box::pin(self.http2(stream, service, &activity)).await,
+            Protocol::Http1 => Box::pin(self.http1(stream, service, &activity)).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, service, &activity)).await,
         };
         // What a client does to its connection is its own business.
         if let Err(error) = result {
@@ -237,16 +245,17 @@ where
     async fn http1<T>(
         &self,
         stream: T,
-        mut service: Answering<S>,
+        mut service: TrackedService<S>,
         activity: &Arc<Activity>,
     ) -> hyper::Result<()>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut wire = Wire::http1(stream, Arc::clone(activity), self.head);
+        let mut wire = InspectingIo::http1(stream, Arc::clone(activity), self.head);
         loop {
             let mut connection = self.http1.serve_connection(TokioIo::new(wire), service);
-            let driven = self.drive(Pin::new(&mut connection), Spoken::Http1, activity, Some(REST));
+            let driven =
+                self.drive(Pin::new(&mut connection), Protocol::Http1, activity, Some(REST));
             if driven.await? == Driven::ToItsEnd {
                 return Ok(());
             }
@@ -263,35 +272,39 @@ where
 
     /// Waits for the next request on a connection that has given back what it does not need until
     /// then. Whether there is one.
-    async fn rest<T: AsyncRead + Unpin>(&self, wire: &mut Wire<T>, activity: &Activity) -> bool {
+    async fn rest<T: AsyncRead + Unpin>(
+        &self,
+        wire: &mut InspectingIo<T>,
+        activity: &Activity,
+    ) -> bool {
         let _resting = self.counted.resting();
         let mut orders = self.orders.clone();
         tokio::select! {
             biased;
             something = wire.has_something() => something.unwrap_or(false),
-            over = activity.over(Spoken::Http1, &self.patience, None) => {
+            over = activity.over(Protocol::Http1, &self.patience, None) => {
                 over.is_err_and(|end| {
                     activity.end(end);
                     false
                 })
             }
-            () = Orders::dismissed(&mut orders) => false,
+            () = ListenerControl::dismissed(&mut orders) => false,
         }
     }
 
     async fn http2<T>(
         &self,
         stream: T,
-        service: Answering<S>,
+        service: TrackedService<S>,
         activity: &Arc<Activity>,
     ) -> hyper::Result<()>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let frames = self.listening.config.control_frames_per_s;
-        let wire = TokioIo::new(Wire::http2(stream, Arc::clone(activity), frames));
+        let wire = TokioIo::new(InspectingIo::http2(stream, Arc::clone(activity), frames));
         let mut connection = pin!(self.http2.serve_connection(wire, service));
-        let driven = self.drive(connection.as_mut(), Spoken::Http2, activity, None).await;
+        let driven = self.drive(connection.as_mut(), Protocol::Http2, activity, None).await;
         if activity.ended() == Some(End::Idle) {
             // It may just be sending a request, and learns that nobody has looked at it.
             connection.as_mut().graceful_shutdown();
@@ -304,7 +317,7 @@ where
     async fn drive<C: GracefulConnection>(
         &self,
         mut connection: Pin<&mut C>,
-        spoken: Spoken,
+        spoken: Protocol,
         activity: &Activity,
         rest: Option<Duration>,
     ) -> Result<Driven, C::Error> {
@@ -314,7 +327,7 @@ where
             biased;
             result = connection.as_mut() => return result.map(|()| Driven::ToItsEnd),
             over = &mut over => over,
-            () = Orders::dismissed(&mut orders) => {
+            () = ListenerControl::dismissed(&mut orders) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
@@ -368,15 +381,15 @@ fn http2(config: &ServerSection) -> http2::Builder<TokioExecutor> {
 }
 
 /// Waits until it is clear what the client speaks. `None` when it leaves before.
-async fn spoken(stream: &TcpStream, deadline: Instant) -> Result<Option<Spoken>, End> {
+async fn spoken(stream: &TcpStream, deadline: Instant) -> Result<Option<Protocol>, End> {
     let look = async {
         let mut start = [0; PREFACE.len()];
         loop {
             let seen = stream.peek(&mut start).await.ok()?;
             match &start[..seen] {
                 [] => return None,
-                seen if !PREFACE.starts_with(seen) => return Some(Spoken::Http1),
-                seen if seen.len() == PREFACE.len() => return Some(Spoken::Http2),
+                seen if !PREFACE.starts_with(seen) => return Some(Protocol::Http1),
+                seen if seen.len() == PREFACE.len() => return Some(Protocol::Http2),
                 // The bytes stay where they are, so that waiting for "readable" would spin.
                 _ => time::sleep(PREFACE_PAUSE).await,
             }

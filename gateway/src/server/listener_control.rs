@@ -4,13 +4,13 @@ use tokio::sync::watch;
 
 /// What was told so far. Nothing, at first.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Orders {
+pub(crate) struct ListenerControl {
     stop: bool,
     /// How often those connections that were open were told to end.
     dismissals: u32,
 }
 
-impl Orders {
+impl ListenerControl {
     /// To stop, for good.
     pub(crate) fn stop(orders: &watch::Sender<Self>) {
         orders.send_modify(|orders| orders.stop = true);
@@ -41,17 +41,17 @@ mod tests {
 
     #[test]
     fn those_that_are_open_are_dismissed_and_later_ones_are_not_until_the_next_time() {
-        let (sender, mut receiver) = watch::channel(Orders::default());
+        let (sender, mut receiver) = watch::channel(ListenerControl::default());
         let mut other = receiver.clone();
-        let mut early = Box::pin(Orders::dismissed(&mut receiver));
+        let mut early = Box::pin(ListenerControl::dismissed(&mut receiver));
         assert!(early.as_mut().now_or_never().is_none());
-        Orders::dismiss(&sender);
+        ListenerControl::dismiss(&sender);
         assert!(early.now_or_never().is_some());
-        let mut late = Box::pin(Orders::dismissed(&mut other));
+        let mut late = Box::pin(ListenerControl::dismissed(&mut other));
         assert!(late.as_mut().now_or_never().is_none());
-        assert!(Orders::stopped(&mut sender.subscribe()).now_or_never().is_none());
-        Orders::stop(&sender);
+        assert!(ListenerControl::stopped(&mut sender.subscribe()).now_or_never().is_none());
+        ListenerControl::stop(&sender);
         assert!(late.now_or_never().is_some());
-        assert!(Orders::stopped(&mut sender.subscribe()).now_or_never().is_some());
+        assert!(ListenerControl::stopped(&mut sender.subscribe()).now_or_never().is_some());
     }
 }

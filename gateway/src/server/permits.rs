@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::metrics::End;
 
 /// The connections of one listener.
-pub(crate) struct Places {
+pub(crate) struct ConnectionPermits {
     open: Mutex<Open>,
     total_max: usize,
     address_max: usize,
@@ -27,21 +27,21 @@ struct Open {
     by_address: HashMap<IpAddr, usize>,
 }
 
-impl Places {
+impl ConnectionPermits {
     pub(crate) fn new(total_max: usize, address_max: usize, gauge: IntGauge) -> Arc<Self> {
         let empty = Notify::new();
         Arc::new(Self { open: Mutex::default(), total_max, address_max, gauge, empty })
     }
 
     /// A place for one more connection, or why there is none.
-    pub(crate) fn take(self: &Arc<Self>) -> Result<Place, End> {
+    pub(crate) fn take(self: &Arc<Self>) -> Result<ConnectionPermit, End> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.total_max {
             return Err(End::Connections);
         }
         open.total += 1;
         self.gauge.inc();
-        Ok(Place { places: Arc::clone(self), address: None })
+        Ok(ConnectionPermit { places: Arc::clone(self), address: None })
     }
 
     /// Returns when there is no connection.
@@ -62,12 +62,12 @@ impl Places {
 }
 
 /// One connection's place; given up when dropped.
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ConnectionPermit {
+    places: Arc<ConnectionPermits>,
     address: Option<IpAddr>,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Counts the connection among those of `address`, unless there are too many. To be asked
     /// once.
     pub(crate) fn belongs_to(&mut self, address: IpAddr) -> Result<(), End> {
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_by_address_and_given_back() {
-        let places = Places::new(3, 2, IntGauge::new("a", "b").unwrap());
+        let places = ConnectionPermits::new(3, 2, IntGauge::new("a", "b").unwrap());
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let take = |address| {
             let mut place = places.take()?;

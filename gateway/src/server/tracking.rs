@@ -21,21 +21,21 @@ use crate::server::{
     h1::wire::REFUSED_METHOD,
 };
 
-pub(crate) struct Answering<S> {
+pub(crate) struct TrackedService<S> {
     pub(crate) inner: S,
     pub(crate) activity: Arc<Activity>,
     /// Whether clients are asked to come back over another connection, and so to another gateway.
     pub(crate) leaving: Arc<AtomicBool>,
 }
 
-impl<S, B> Service<Request<Incoming>> for Answering<S>
+impl<S, B> Service<Request<Incoming>> for TrackedService<S>
 where
-    S: Service<Request<Received>, Response = Response<B>>,
+    S: Service<Request<IncomingBody>, Response = Response<B>>,
     B: Body,
 {
-    type Response = Response<Answered<B>>;
+    type Response = Response<TrackedBody<B>>;
     type Error = S::Error;
-    type Future = AnsweringFuture<S::Future>;
+    type Future = TrackedFuture<S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
@@ -49,21 +49,21 @@ where
         let in_flight = Some(in_flight);
         let request = request.map(|body| {
             let reading = (!body.is_end_stream()).then(|| self.activity.begin());
-            Received { body, _reading: reading }
+            IncomingBody { body, _reading: reading }
         });
-        AnsweringFuture { answer: self.inner.call(request), in_flight, leaving }
+        TrackedFuture { answer: self.inner.call(request), in_flight, leaving }
     }
 }
 
 /// The body of a request. Whoever reads it keeps the connection at work, even if the answer has
 /// long been sent.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub(crate) struct IncomingBody {
     body: Incoming,
     _reading: Option<InFlight>,
 }
 
-impl Body for Received {
+impl Body for IncomingBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -85,7 +85,7 @@ impl Body for Received {
 
 pin_project! {
     /// The future of one answer.
-    pub(crate) struct AnsweringFuture<F> {
+    pub(crate) struct TrackedFuture<F> {
         #[pin]
         answer: F,
         in_flight: Option<InFlight>,
@@ -93,12 +93,12 @@ pin_project! {
     }
 }
 
-impl<F, B, E> Future for AnsweringFuture<F>
+impl<F, B, E> Future for TrackedFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
 {
-    type Output = Result<Response<Answered<B>>, E>;
+    type Output = Result<Response<TrackedBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -108,14 +108,14 @@ where
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            response.map(|body| Answered { body, given: in_flight.take().map(Given::new) })
+            response.map(|body| TrackedBody { body, given: in_flight.take().map(Given::new) })
         })
     }
 }
 
 pin_project! {
     /// A body that is part of a request until it has ended or was dropped.
-    pub(crate) struct Answered<B> {
+    pub(crate) struct TrackedBody<B> {
         #[pin]
         body: B,
         given: Option<Given>,
@@ -146,7 +146,7 @@ impl Drop for Given {
     }
 }
 
-impl<B: Body> Body for Answered<B> {
+impl<B: Body> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -4,13 +4,13 @@ use loom::{sync::Arc, thread};
 
 use crate::{
     explore::{Inside, every_order, orders_of_three},
-    warm::budget::Room,
+    warm::budget::WarmRoom,
 };
 
 /// Each comes with an instance of so many bytes, where there is room for two bytes.
 fn at_once(bytes: &'static [u64]) {
-    let shared = Arc::new((Room::new(2, 2), Inside::new(2)));
-    let wait = |(room, inside): &(Room, Inside), bytes: u64| {
+    let shared = Arc::new((WarmRoom::new(2, 2), Inside::new(2)));
+    let wait = |(room, inside): &(WarmRoom, Inside), bytes: u64| {
         if room.take(bytes) {
             inside.stay(usize::try_from(bytes).unwrap());
             room.give_back(bytes);

@@ -11,12 +11,12 @@ use loom::{
 
 use crate::{
     explore::{Inside, every_order, orders_of_three},
-    warm::refill::Making,
+    warm::refill::Refilling,
 };
 
 /// What waits, and what shall.
 struct Waiting {
-    making: Making,
+    making: Refilling,
     count: AtomicUsize,
     wanted: AtomicUsize,
     makers: Inside,
@@ -44,7 +44,7 @@ impl Waiting {
 
 fn at_once(wanted: &'static [usize]) {
     let waiting = Arc::new(Waiting {
-        making: Making::new(),
+        making: Refilling::new(),
         count: AtomicUsize::new(0),
         wanted: AtomicUsize::new(0),
         makers: Inside::new(1),

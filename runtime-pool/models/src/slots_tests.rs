@@ -6,7 +6,7 @@ use loom::{future::block_on, sync::Arc, thread};
 
 use crate::{
     explore::{Inside, every_order, orders_of_three},
-    slots::{Line, NoSlot, QueuePlace, Slots},
+    slots::{NodeQueue, NoSlot, QueueTicket, Slots},
 };
 
 const PATIENT: Duration = Duration::MAX;
@@ -20,7 +20,7 @@ struct Function {
 impl Function {
     fn new(queue: usize, wait: Duration) -> Arc<Self> {
         Arc::new(Self {
-            slots: Slots::new(1, queue, Arc::new(Line::new(100)), wait),
+            slots: Slots::new(1, queue, Arc::new(NodeQueue::new(100)), wait),
             running: Inside::new(1),
         })
     }
@@ -85,14 +85,14 @@ fn m02_who_gives_up_while_a_slot_is_on_its_way_passes_it_on() {
 }
 
 /// A function without a free slot, whose callers stand in this line.
-fn full(line: &Arc<Line>) -> Slots {
+fn full(line: &Arc<NodeQueue>) -> Slots {
     let slots = Slots::new(1, 5, Arc::clone(line), PATIENT);
     assert!(slots.take());
     slots
 }
 
 /// Takes places until there is none, and says how many there were and why there are no more.
-fn fill(slots: &Slots) -> (Vec<QueuePlace<'_>>, NoSlot) {
+fn fill(slots: &Slots) -> (Vec<QueueTicket<'_>>, NoSlot) {
     let mut places = Vec::new();
     loop {
         match slots.join_queue() {
@@ -105,7 +105,7 @@ fn fill(slots: &Slots) -> (Vec<QueuePlace<'_>>, NoSlot) {
 #[test]
 fn o01_each_function_may_take_as_many_places_as_it_leaves_to_others() {
     every_order(|| {
-        let line = Arc::new(Line::new(8));
+        let line = Arc::new(NodeQueue::new(8));
         let (first, second, third) = (full(&line), full(&line), full(&line));
         let (firsts, reason) = fill(&first);
         assert_eq!((firsts.len(), reason), (4, NoSlot::Node));
@@ -121,7 +121,7 @@ fn o01_each_function_may_take_as_many_places_as_it_leaves_to_others() {
 #[test]
 fn o01_a_function_has_no_more_places_than_its_own_queue() {
     every_order(|| {
-        let line = Arc::new(Line::new(100));
+        let line = Arc::new(NodeQueue::new(100));
         let slots = full(&line);
         for _ in 0..2 {
             let (places, reason) = fill(&slots);
@@ -133,7 +133,7 @@ fn o01_a_function_has_no_more_places_than_its_own_queue() {
 #[test]
 fn m02_those_who_come_at_once_never_take_more_of_the_line_than_there_is() {
     every_order(|| {
-        let line = Arc::new(Line::new(1));
+        let line = Arc::new(NodeQueue::new(1));
         let slots = Arc::new(full(&line));
         let other = Arc::clone(&slots);
         let joined = thread::spawn(move || other.join_queue().map(std::mem::forget).is_ok());

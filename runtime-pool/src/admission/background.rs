@@ -35,9 +35,9 @@ const NICE: i32 = 19;
 
 /// The threads of long guests. They end when this is dropped.
 #[derive(Debug)]
-pub(crate) struct LongThreads(Option<Runtime>);
+pub(crate) struct BackgroundRuntime(Option<Runtime>);
 
-impl LongThreads {
+impl BackgroundRuntime {
     /// As many as there are cores: more would not make anything faster.
     pub(crate) fn start() -> Result<Self, StartError> {
         let runtime = Builder::new_multi_thread()
@@ -62,8 +62,8 @@ impl LongThreads {
     }
 
     /// The way to these threads for one function.
-    pub(crate) fn lane(&self) -> Lane {
-        Lane {
+    pub(crate) fn lane(&self) -> BackgroundLane {
+        BackgroundLane {
             threads: self.handle().clone(),
             since: Instant::now(),
             long_until_ms: AtomicU64::new(0),
@@ -75,7 +75,7 @@ impl LongThreads {
     }
 }
 
-impl Drop for LongThreads {
+impl Drop for BackgroundRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             // Without waiting: this may be dropped where nobody may wait.
@@ -91,14 +91,14 @@ fn step_back() -> io::Result<()> {
 
 /// Where the guests of one function run.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct BackgroundLane {
     threads: Handle,
     since: Instant,
     /// Until when guests begin on the threads of long ones, in milliseconds since `since`.
     long_until_ms: AtomicU64,
 }
 
-impl Lane {
+impl BackgroundLane {
     /// Runs `guest` to its end: here for as long as it is short. Dropping this future ends it.
     pub(crate) async fn run<F>(&self, guest: F) -> F::Output
     where
@@ -252,14 +252,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_short_guest_stays_where_it_began() {
-        let threads = LongThreads::start().unwrap();
+        let threads = BackgroundRuntime::start().unwrap();
         let moved = threads.lane().run(async { on_a_long_thread() }).await;
         assert!(!moved);
     }
 
     #[tokio::test]
     async fn a_guest_that_was_kept_from_computing_is_not_long() {
-        let threads = LongThreads::start().unwrap();
+        let threads = BackgroundRuntime::start().unwrap();
         let lane = threads.lane();
         let moved = lane.run(async {
             for _ in 0..3 {
@@ -275,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_guest_goes_on_elsewhere_and_the_next_one_begins_there() {
-        let threads = LongThreads::start().unwrap();
+        let threads = BackgroundRuntime::start().unwrap();
         let lane = threads.lane();
         let long = async {
             let began = on_a_long_thread();
@@ -290,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_nobody_waits_for_ends_wherever_it_is() {
-        let threads = LongThreads::start().unwrap();
+        let threads = BackgroundRuntime::start().unwrap();
         let lane = threads.lane();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
@@ -309,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_over_there_is_one_over_here() {
-        let threads = LongThreads::start().unwrap();
+        let threads = BackgroundRuntime::start().unwrap();
         let lane = threads.lane();
         let panicking = tokio::spawn(async move {
             lane.run(async {

@@ -8,12 +8,12 @@ use std::{
 
 /// What those who waited lately have seen. Zero until somebody has.
 #[derive(Debug, Default)]
-pub(crate) struct QueueWait {
+pub(crate) struct QueueDelayEstimate {
     /// The time from one slot to the next.
     interval_ns: AtomicU64,
 }
 
-impl QueueWait {
+impl QueueDelayEstimate {
     /// Notes that one with so many before it has waited for so long, with success or without.
     pub(crate) fn note(&self, ahead: usize, waited: Duration) {
         let latest = waited.as_nanos() as u64 / (ahead as u64 + 1);
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_wait_grows_with_those_who_are_before() {
-        let wait = QueueWait::default();
+        let wait = QueueDelayEstimate::default();
         assert_eq!(wait.expected(1_000), Duration::ZERO, "nobody has waited yet");
         wait.note(9, 20 * MS);
         assert_eq!(wait.expected(9), 20 * MS);
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_was_slow_once_is_forgotten_by_those_who_are_first() {
-        let wait = QueueWait::default();
+        let wait = QueueDelayEstimate::default();
         wait.note(0, 1_000 * MS);
         assert_eq!(wait.expected(1), 2_000 * MS);
         for _ in 0..100 {

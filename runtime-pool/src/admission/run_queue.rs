@@ -46,7 +46,7 @@ const UNWATCHED: u64 = u64::MAX;
 /// should wait for what others write beside it.
 #[repr(align(128))]
 #[derive(Debug)]
-pub struct Turns {
+pub struct RunQueue {
     began: Instant,
     /// When the watching task will have its turn if no other is before it, in microseconds.
     due_us: AtomicU64,
@@ -64,7 +64,7 @@ pub struct Turns {
     behind: Gauge,
 }
 
-impl Turns {
+impl RunQueue {
     /// Nobody waits, and nobody has to until somebody [watches](Self::watch).
     pub(crate) fn new(max: Duration, behind: Gauge) -> Self {
         Self {
@@ -252,14 +252,18 @@ mod tests {
 
     const GUEST: Duration = Duration::from_millis(2);
 
-    fn turns(max: Duration) -> Arc<Turns> {
+    fn turns(max: Duration) -> Arc<RunQueue> {
         let gauge = Gauge::new("behind", "in a test").unwrap();
-        Arc::new(Turns::new(max, gauge))
+        Arc::new(RunQueue::new(max, gauge))
     }
 
     /// What a request does here: it notes that it was looked at, and its guest computes when it has
     /// its turn, and notes that.
-    async fn request(turns: Arc<Turns>, name: usize, seen: Arc<Mutex<Vec<(&'static str, usize)>>>) {
+    async fn request(
+        turns: Arc<RunQueue>,
+        name: usize,
+        seen: Arc<Mutex<Vec<(&'static str, usize)>>>,
+    ) {
         seen.lock().unwrap().push(("looked at", name));
         if turns.is_busy(Instant::now()) {
             turns.take().await;

@@ -21,12 +21,12 @@ pub(crate) enum NoSlot {
 }
 
 /// Those who wait for a slot on the node.
-pub(crate) struct Line {
+pub(crate) struct NodeQueue {
     waiting: AtomicUsize,
     max: usize,
 }
 
-impl Line {
+impl NodeQueue {
     pub(crate) fn new(max: usize) -> Self {
         Self { waiting: AtomicUsize::new(0), max }
     }
@@ -38,12 +38,12 @@ pub(crate) struct Slots {
     count: usize,
     queued: AtomicUsize,
     queue: usize,
-    line: Arc<Line>,
+    line: Arc<NodeQueue>,
     wait: Duration,
 }
 
 /// A place in the queue; given up when dropped.
-pub(crate) struct QueuePlace<'a> {
+pub(crate) struct QueueTicket<'a> {
     slots: &'a Slots,
     /// Those who came before.
     pub(crate) ahead: usize,
@@ -51,7 +51,7 @@ pub(crate) struct QueuePlace<'a> {
 
 impl Slots {
     /// `queue` many may wait in the node's line, each at most for `wait`.
-    pub(crate) fn new(count: usize, queue: usize, line: Arc<Line>, wait: Duration) -> Self {
+    pub(crate) fn new(count: usize, queue: usize, line: Arc<NodeQueue>, wait: Duration) -> Self {
         Self { free: Semaphore::new(count), count, queued: AtomicUsize::new(0), queue, line, wait }
     }
 
@@ -67,10 +67,10 @@ impl Slots {
     }
 
     /// A place in the queue for one.
-    pub(crate) fn join_queue(&self) -> Result<QueuePlace<'_>, NoSlot> {
+    pub(crate) fn join_queue(&self) -> Result<QueueTicket<'_>, NoSlot> {
         // Whoever is one too many takes its own place back by dropping it.
         let ahead = self.queued.fetch_add(1, Relaxed);
-        let place = QueuePlace { slots: self, ahead };
+        let place = QueueTicket { slots: self, ahead };
         let left = self.line.max.saturating_sub(self.line.waiting.fetch_add(1, Relaxed));
         if ahead >= self.queue {
             return Err(NoSlot::Function);
@@ -86,7 +86,7 @@ impl Slots {
     }
 }
 
-impl QueuePlace<'_> {
+impl QueueTicket<'_> {
     /// Waits for a slot and takes it. Those who wait get theirs in the order in which they came.
     pub(crate) async fn slot(self) -> Result<(), NoSlot> {
         let Self { slots, .. } = &self;
@@ -97,7 +97,7 @@ impl QueuePlace<'_> {
     }
 }
 
-impl Drop for QueuePlace<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         self.slots.queued.fetch_sub(1, Relaxed);
         self.slots.line.waiting.fetch_sub(1, Relaxed);

@@ -73,7 +73,7 @@ pub(crate) enum Purpose {
     /// An owner deploys it.
     Deploy,
     /// It was deployed, and is to run.
-    Run,
+    InvocationState,
 }
 
 /// Makes, finds and remembers native code.
@@ -119,7 +119,7 @@ impl Compiler {
         // Whoever came first may have failed for a reason that is not that of the others: a deploy
         // for its quota, a call for the damaged file that a deploy of the same bytes mends.
         let not_ours = match &outcome {
-            Err(LoadError::CompileRate { .. }) => purpose == Purpose::Run,
+            Err(LoadError::CompileRate { .. }) => purpose == Purpose::InvocationState,
             Err(LoadError::Damaged | LoadError::Missing) => purpose == Purpose::Deploy,
             _ => false,
         };
@@ -158,7 +158,7 @@ impl Compiler {
     }
 
     /// Notes that there is native code of all that is active.
-    pub(crate) async fn lacks_no_code(&self) -> Result<(), LoadError> {
+    pub(crate) async fn mark_code_complete(&self) -> Result<(), LoadError> {
         let cache = Arc::clone(&self.cache);
         let noted = spawn_blocking(move || cache.set_complete()).await.map_err(panicked)?;
         noted.map_err(LoadError::io("noting that native code is complete"))
@@ -172,12 +172,16 @@ impl Compiler {
     }
 
     /// Makes native code that nobody waits for, when nobody waits for any other.
-    pub(crate) async fn compile_behind(&self, key: &CodeKey, path: &Path) -> Result<(), LoadError> {
+    pub(crate) async fn compile_in_background(
+        &self,
+        key: &CodeKey,
+        path: &Path,
+    ) -> Result<(), LoadError> {
         loop {
             while self.waiting.load(Relaxed) > 0 {
                 time::sleep(STEP_BACK).await;
             }
-            match self.native_code(key, path, Purpose::Run).await {
+            match self.native_code(key, path, Purpose::InvocationState).await {
                 // Others came in this moment, and many at once.
                 Err(LoadError::CompilerBusy) => {}
                 outcome => return outcome.map(drop),
@@ -193,7 +197,7 @@ impl Compiler {
         reason: String,
     ) -> Result<Arc<NativeCode>, LoadError> {
         let plain = CodeKey { digest: key.digest, start_up: None };
-        let (plain, _) = self.native_code(&plain, path, Purpose::Run).await?;
+        let (plain, _) = self.native_code(&plain, path, Purpose::InvocationState).await?;
         let (cache, wanted) = (Arc::clone(&self.cache), key.clone());
         let snapshot = Some(Snapshot::NotTaken { reason });
         let inspection = Inspection { snapshot, ..plain.inspection.clone() };

@@ -22,7 +22,7 @@ use crate::{
     code::artifact::Kind,
     engine::initialising_engine,
     host::{
-        self, Control, Controlled, Host, ModuleHost, component_store,
+        self, HasStoreLimits, Host, ModuleHost, StoreLimits, component_store,
         guest_log::{FunctionLog, InvocationLog, LogLine},
         linker, module_store,
     },
@@ -201,10 +201,10 @@ impl From<wasmtime::Error> for Failure {
 }
 
 /// The kernel's limits on the worker hold for CPU and wall-clock time.
-fn control(start_up: &StartUp) -> Control {
+fn control(start_up: &StartUp) -> StoreLimits {
     let memory_bytes = usize::try_from(start_up.memory_bytes).unwrap_or(usize::MAX);
     let limits = Limits { memory_bytes, ..Limits::default() };
-    Control::new(&limits, NodeMemory::unlimited(), Arc::default())
+    StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default())
 }
 
 /// What the guest is given: nothing. Asking for the time ends the attempt before any clock is read.
@@ -214,9 +214,10 @@ fn wasi(log: &Arc<InvocationLog>) -> WasiCtxBuilder {
 
 /// The guest has had its turn: what follows only reads its memory, for which a component must be
 /// able to grow it a little.
-fn lift_limits(store: &mut Store<impl Controlled>) {
+fn lift_limits(store: &mut Store<impl HasStoreLimits>) {
     let limits = Limits { memory_bytes: usize::MAX, ..Limits::default() };
-    *store.data_mut().control() = Control::new(&limits, NodeMemory::unlimited(), Arc::default());
+    *store.data_mut().control() =
+        StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
     store.set_hostcall_fuel(usize::MAX);
 }
 
@@ -232,7 +233,7 @@ fn output() -> (mpsc::Receiver<LogLine>, Arc<InvocationLog>) {
 
 /// Says why the start-up did not come to its end. Takes the store, which holds the guest's output
 /// back as long as a line is not complete.
-fn explain<T: Controlled>(
+fn explain<T: HasStoreLimits>(
     error: &wasmtime::Error,
     mut store: Store<T>,
     start_up: &StartUp,

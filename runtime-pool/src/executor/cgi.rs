@@ -33,7 +33,7 @@ use wasmtime_wasi_http::Error as WasiError;
 use crate::{
     InvokeError,
     executor::{exited, guest_error, start_error},
-    host::{Controlled, Host, ModuleHost, component_store, instance::Guest, module_store},
+    host::{HasStoreLimits, Host, ModuleHost, component_store, instance::Guest, module_store},
     invocation::{body::RequestBody, call::Head},
 };
 
@@ -111,7 +111,7 @@ pub(crate) async fn call_module(
 /// A command may end by returning or by exiting; only the status 0 is a success.
 fn end_of_command(
     error: &wasmtime::Error,
-    store: &mut wasmtime::Store<impl Controlled>,
+    store: &mut wasmtime::Store<impl HasStoreLimits>,
 ) -> Result<(), InvokeError> {
     match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(0)) => Ok(()),

@@ -7,9 +7,9 @@ use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi_http::{p2::bindings::Proxy, p3::bindings::Service};
 
 use crate::{
-    host::{Controlled, Host, ModuleHost, guest_log::InvocationLog},
-    invocation::state::Run,
-    outbound::{Outbound, Policy, Trail},
+    host::{HasStoreLimits, Host, ModuleHost, guest_log::InvocationLog},
+    invocation::state::InvocationState,
+    outbound::{CdnLoop, Outbound, Policy},
 };
 
 /// A guest that can be called.
@@ -36,9 +36,9 @@ pub(crate) enum AnyGuest {
     Module(Guest<wasmtime::Instance, ModuleHost>),
 }
 
-impl<G, T: Controlled> Guest<G, T> {
+impl<G, T: HasStoreLimits> Guest<G, T> {
     /// Gives the guest to an invocation: its limits count from here.
-    fn begin(&mut self, run: Arc<Run>) {
+    fn begin(&mut self, run: Arc<InvocationState>) {
         self.store.data_mut().control().begin(run);
         // The clock went on while it waited.
         self.store.set_epoch_deadline(1);
@@ -55,7 +55,7 @@ impl Instance {
     }
 
     /// Gives an instance that has waited to an invocation.
-    pub(crate) fn begin(&mut self, run: Arc<Run>, invocation: u128, log_bytes: usize) {
+    pub(crate) fn begin(&mut self, run: Arc<InvocationState>, invocation: u128, log_bytes: usize) {
         self.log.begin(invocation, log_bytes);
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.begin(run),
@@ -66,7 +66,7 @@ impl Instance {
     }
 
     /// Says by which way the request has come that the instance is to answer.
-    pub(crate) fn set_trail(&mut self, trail: Trail) {
+    pub(crate) fn set_trail(&mut self, trail: CdnLoop) {
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_trail(trail),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_trail(trail),

@@ -25,7 +25,7 @@ pub(crate) struct Linkers {
 }
 
 /// A guest whose imports are resolved.
-pub(crate) enum Linked {
+pub(crate) enum PreInstance {
     Http(ProxyPre<Host>),
     HttpAsync(ServicePre<Host>),
     Command(CommandPre<Host>),
@@ -70,7 +70,11 @@ impl Linkers {
 
     /// Maps native code into memory and resolves its imports; notes how long each took. Blocks on
     /// the file system.
-    pub(crate) fn link(&self, code: &NativeCode, phases: &mut Phases) -> Result<Linked, LoadError> {
+    pub(crate) fn link(
+        &self,
+        code: &NativeCode,
+        phases: &mut Phases,
+    ) -> Result<PreInstance, LoadError> {
         let since = Instant::now();
         let kind = code.inspection.kind;
         if kind == Kind::WasiPreview1 {
@@ -79,7 +83,7 @@ impl Linkers {
             phases.add(Phase::Load, mapped - since);
             let pre = self.modules.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
             phases.add(Phase::Link, mapped.elapsed());
-            return Ok(Linked::Module(pre));
+            return Ok(PreInstance::Module(pre));
         }
         let linker = match kind.engine() {
             EngineKind::Lean => &self.lean,
@@ -90,9 +94,9 @@ impl Linkers {
         phases.add(Phase::Load, mapped - since);
         let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
         let linked = match kind {
-            Kind::WasiHttp02 => ProxyPre::new(pre).map(Linked::Http),
-            Kind::WasiHttp03 => ServicePre::new(pre).map(Linked::HttpAsync),
-            Kind::WasiCommand => CommandPre::new(pre).map(Linked::Command),
+            Kind::WasiHttp02 => ProxyPre::new(pre).map(PreInstance::Http),
+            Kind::WasiHttp03 => ServicePre::new(pre).map(PreInstance::HttpAsync),
+            Kind::WasiCommand => CommandPre::new(pre).map(PreInstance::Command),
             Kind::WasiPreview1 => unreachable!("linked above"),
         }
         .map_err(|error| unlinkable(&error))?;

@@ -15,7 +15,7 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 use crate::{
     Limits,
     error::Limit,
-    invocation::{state::Run, stream::Streaming},
+    invocation::{state::InvocationState, stream::Streaming},
 };
 
 /// Why a body broke off.
@@ -135,22 +135,22 @@ impl Body for ResponseBody {
 
 /// A guest's body as it comes, with its limits and its claims checked.
 #[derive(Debug)]
-pub(crate) struct Limited {
+pub(crate) struct CheckedBody {
     body: WasiBody,
     left: u64,
     /// What the guest's `content-length` still promises.
     promised: Option<u64>,
     /// Writes of nothing that the guest may still make.
     empty_writes: u32,
-    run: Arc<Run>,
+    run: Arc<InvocationState>,
 }
 
-impl Limited {
+impl CheckedBody {
     pub(crate) fn new(
         body: WasiBody,
         promised: Option<u64>,
         limits: &Limits,
-        run: Arc<Run>,
+        run: Arc<InvocationState>,
     ) -> Self {
         Self {
             body,

@@ -6,7 +6,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::{
     invocation::body::{RequestBody, ResponseBody},
-    outbound::Trail,
+    outbound::CdnLoop,
 };
 
 /// A request on its way to a guest.
@@ -20,7 +20,7 @@ pub(crate) type Head = Result<http::Response<WasiBody>, String>;
 
 /// Who calls, and by what address. Guests of the CGI kind are told.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct InvocationContext {
     /// Names the invocation in logs and answers.
     pub invocation: u128,
     /// The client's end of the connection.
@@ -28,5 +28,5 @@ pub struct Caller {
     /// The part of the path that led to the function, without a slash at its end; may be empty.
     pub mount: Arc<str>,
     /// The gateways that the request has come through, if any.
-    pub trail: Option<Trail>,
+    pub trail: Option<CdnLoop>,
 }

@@ -13,12 +13,12 @@ use futures_util::task::AtomicWaker;
 /// Wakes the task of a guest, and remembers that it did: whoever is woken while it is polled goes
 /// on as soon as it may, and waits for nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Wakes {
+pub(crate) struct ProgressWaker {
     task: AtomicWaker,
     woken: AtomicBool,
 }
 
-impl Wakes {
+impl ProgressWaker {
     /// A waker to poll the guest with, in the task that `task` wakes.
     pub(crate) fn waker(self: &Arc<Self>, task: &Waker) -> Waker {
         self.task.register(task);
@@ -36,7 +36,7 @@ impl Wakes {
     }
 }
 
-impl Wake for Wakes {
+impl Wake for ProgressWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

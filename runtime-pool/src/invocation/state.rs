@@ -21,7 +21,7 @@ use crate::{
 
 /// What an invocation shares between its guest, its body and its accounting.
 #[derive(Debug, Default)]
-pub(crate) struct Run {
+pub(crate) struct InvocationState {
     pub(crate) meter: CpuMeter,
     pub(crate) outcome: Outcome,
     /// How long making the instance took; 0 if it had waited.
@@ -32,7 +32,7 @@ pub(crate) struct Run {
     refused: AtomicU32,
 }
 
-impl Run {
+impl InvocationState {
     /// Notes how long making the instance took.
     pub(crate) fn instantiated(&self, since: Instant) {
         self.instantiate_ns.store(nanoseconds(since).max(1), Relaxed);
@@ -83,9 +83,9 @@ fn nanoseconds(since: Instant) -> u64 {
 
 /// Marks the run as failed unless the guest came to a good end. Declared after the store, so that
 /// it is dropped first: on a trap, a panic or a cancelled call alike.
-pub(crate) struct FailUnlessDone<'a>(Option<&'a Outcome>);
+pub(crate) struct FailOnDrop<'a>(Option<&'a Outcome>);
 
-impl<'a> FailUnlessDone<'a> {
+impl<'a> FailOnDrop<'a> {
     pub(crate) fn new(outcome: &'a Outcome) -> Self {
         Self(Some(outcome))
     }
@@ -95,7 +95,7 @@ impl<'a> FailUnlessDone<'a> {
     }
 }
 
-impl Drop for FailUnlessDone<'_> {
+impl Drop for FailOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(outcome) = self.0 {
             outcome.fail();
@@ -121,14 +121,14 @@ impl Outcome {
 /// A future whose polls are counted by its run's meter.
 pub(crate) struct Metered<F> {
     future: Pin<Box<F>>,
-    run: Arc<Run>,
+    run: Arc<InvocationState>,
     /// What the guest saw of time when its last poll ended.
     seen: Option<Seen>,
 }
 
 impl<F> Metered<F> {
     /// Takes the future boxed: guests' futures are large, and moving them costs.
-    pub(crate) fn new(future: Pin<Box<F>>, run: Arc<Run>) -> Self {
+    pub(crate) fn new(future: Pin<Box<F>>, run: Arc<InvocationState>) -> Self {
         Self { future, run, seen: None }
     }
 }
@@ -156,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_time_inside_polls_counts() {
-        let run = Arc::new(Run::default());
+        let run = Arc::new(InvocationState::default());
         let sleeper = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
         Metered::new(sleeper, Arc::clone(&run)).await;
         assert!(run.meter.used() < Duration::from_millis(25), "{:?}", run.meter.used());
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_has_waited_pays_for_what_it_computes_and_not_for_the_epoch() {
-        let run = Arc::new(Run::default());
+        let run = Arc::new(InvocationState::default());
         for _ in 0..100 {
             let inner = Arc::clone(&run);
             let wakes = Box::pin(async move {
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_poll_longer_than_a_tick_is_measured_by_the_cpu_clock() {
-        let run = Arc::new(Run::default());
+        let run = Arc::new(InvocationState::default());
         let inner = Arc::clone(&run);
         let busy = Box::pin(async move {
             std::thread::sleep(EPOCH);

@@ -41,12 +41,12 @@ struct State {
     queued: usize,
     /// Whether what is being merged may leave, however little it is.
     flushed: bool,
-    end: Option<End>,
+    end: Option<BodyEnd>,
 }
 
 /// How a body ends.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum BodyEnd {
     /// As its guest meant it to.
     Whole(Option<http::HeaderMap>),
     Broken(BodyError),
@@ -114,7 +114,7 @@ impl Pipe {
     }
 
     /// Nothing more comes at all.
-    pub(crate) fn end(&self, end: End) {
+    pub(crate) fn end(&self, end: BodyEnd) {
         let mut state = self.lock();
         if state.end.is_none() {
             state.end = Some(end);
@@ -136,9 +136,9 @@ impl Pipe {
             }
             None => {
                 // Whoever asks again after the trailers is told of the end.
-                let end = state.end.take().map(Read::End);
-                if matches!(end, Some(Read::End(End::Whole(_)))) {
-                    state.end = Some(End::Whole(None));
+                let end = state.end.take().map(Read::BodyEnd);
+                if matches!(end, Some(Read::BodyEnd(BodyEnd::Whole(_)))) {
+                    state.end = Some(BodyEnd::Whole(None));
                 }
                 return end.map_or(Poll::Pending, Poll::Ready);
             }
@@ -152,7 +152,7 @@ impl Pipe {
 
 enum Read {
     Data(Bytes),
-    End(End),
+    BodyEnd(BodyEnd),
 }
 
 /// The connection's end of a pipe.
@@ -160,7 +160,7 @@ enum Read {
 pub(crate) struct Streaming {
     pub(crate) pipe: Arc<Pipe>,
     pub(crate) guest: GuestTask,
-    pub(crate) cut: Cut,
+    pub(crate) cut: AbortReport,
 }
 
 impl Streaming {
@@ -170,11 +170,11 @@ impl Streaming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.pipe.poll_read(cx).map(|read| match read {
             Read::Data(data) => Some(Ok(Frame::data(data))),
-            Read::End(End::Whole(trailers)) => {
+            Read::BodyEnd(BodyEnd::Whole(trailers)) => {
                 self.guest.may_end_by_itself = true;
                 trailers.map(|trailers| Ok(Frame::trailers(trailers)))
             }
-            Read::End(End::Broken(error)) => {
+            Read::BodyEnd(BodyEnd::Broken(error)) => {
                 self.cut.record(&error);
                 Some(Err(error))
             }
@@ -202,13 +202,13 @@ impl Drop for GuestTask {
 
 /// Says that a response broke off after its head was sent.
 #[derive(Debug)]
-pub(crate) struct Cut {
+pub(crate) struct AbortReport {
     pub(crate) metrics: PoolMetrics,
     pub(crate) log: Arc<FunctionLog>,
     pub(crate) invocation: u128,
 }
 
-impl Cut {
+impl AbortReport {
     fn record(&self, error: &BodyError) {
         self.metrics.responses_cut.inc();
         if let BodyError::Limit(limit) = error {
@@ -238,7 +238,7 @@ mod tests {
         loop {
             match pipe.poll_read(&cx) {
                 Poll::Ready(Read::Data(data)) => pieces.push(data.len()),
-                Poll::Ready(Read::End(_)) => return (pieces, true),
+                Poll::Ready(Read::BodyEnd(_)) => return (pieces, true),
                 Poll::Pending => return (pieces, false),
             }
         }
@@ -255,7 +255,7 @@ mod tests {
         pipe.flush();
         assert_eq!(read(&pipe), (vec![1], false));
         pipe.write(Bytes::from_static(b"x"));
-        pipe.end(End::Whole(None));
+        pipe.end(BodyEnd::Whole(None));
         assert_eq!(read(&pipe), (vec![1], true));
     }
 

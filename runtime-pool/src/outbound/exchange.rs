@@ -25,7 +25,7 @@ use super::{
     idle::Idle,
     report::Report,
     target::Target,
-    trail::{self, Trail},
+    trail::{self, CdnLoop},
 };
 
 /// A request that may be sent.
@@ -33,7 +33,7 @@ pub(super) struct Admitted {
     pub(super) request: http::Request<WasiBody>,
     pub(super) target: Target,
     pub(super) options: RequestOptions,
-    pub(super) trail: Option<Trail>,
+    pub(super) trail: Option<CdnLoop>,
     pub(super) report: Report,
 }
 
@@ -81,7 +81,7 @@ impl Policy {
         &self,
         request: http::Request<WasiBody>,
         target: &Target,
-        trail: Option<&Trail>,
+        trail: Option<&CdnLoop>,
     ) -> Result<http::Request<WasiBody>, Failure> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -92,7 +92,7 @@ impl Policy {
         let secrets = &self.client.secrets;
         secrets.add(&self.credentials, &parts.method, target, &mut parts.headers)?;
         parts.headers.insert(header::HOST, host);
-        parts.headers.insert(trail::HEADER, Trail::leaving(trail));
+        parts.headers.insert(trail::HEADER, CdnLoop::leaving(trail));
         Ok(http::Request::from_parts(parts, body))
     }
 

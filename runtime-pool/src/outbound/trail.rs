@@ -9,9 +9,9 @@ const NAME: &str = "mayfly";
 
 /// The way that a request has come.
 #[derive(Clone, Debug)]
-pub struct Trail(Box<str>);
+pub struct CdnLoop(Box<str>);
 
-impl Trail {
+impl CdnLoop {
     /// Reads it from a request. Most have none.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
@@ -41,12 +41,12 @@ impl Trail {
 mod tests {
     use super::*;
 
-    fn trail(values: &[&'static str]) -> Option<Trail> {
+    fn trail(values: &[&'static str]) -> Option<CdnLoop> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(HEADER, HeaderValue::from_static(value));
         }
-        Trail::of(&headers)
+        CdnLoop::of(&headers)
     }
 
     fn hops(values: &[&'static str]) -> usize {
@@ -66,10 +66,11 @@ mod tests {
         let mut trail = trail(&["other;a=b"]);
         for hops in 0..10 {
             assert_eq!(trail.as_ref().unwrap().hops(), hops);
-            trail = Trail::of(&HeaderMap::from_iter([(HEADER, Trail::leaving(trail.as_ref()))]));
+            trail =
+                CdnLoop::of(&HeaderMap::from_iter([(HEADER, CdnLoop::leaving(trail.as_ref()))]));
         }
-        let leaving = Trail::leaving(trail.as_ref());
+        let leaving = CdnLoop::leaving(trail.as_ref());
         assert!(leaving.to_str().unwrap().starts_with("other;a=b, mayfly, "));
-        assert_eq!(Trail::leaving(None), "mayfly");
+        assert_eq!(CdnLoop::leaving(None), "mayfly");
     }
 }

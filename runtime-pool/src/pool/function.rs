@@ -13,10 +13,10 @@ use wasmtime_wasi::WasiCtxBuilder;
 use crate::{
     ArtifactDigest, Credential, Grant, InvokeError, Isolation, Limits,
     admission::{
-        background::Lane,
-        queue_estimate::QueueWait,
-        run_queue::Turns,
-        slots::{Line, NoSlot, Slots},
+        background::BackgroundLane,
+        queue_estimate::QueueDelayEstimate,
+        run_queue::RunQueue,
+        slots::{NoSlot, NodeQueue, Slots},
     },
     code::snapshot::StartUp,
     executor::{
@@ -24,28 +24,28 @@ use crate::{
         http, http_async,
     },
     host::{
-        self, Control, Host, ModuleHost,
+        self, Host, ModuleHost, StoreLimits,
         guest_log::{FunctionLog, InvocationLog},
         instance::{AnyGuest, Instance},
-        linker::Linked,
+        linker::PreInstance,
     },
     invocation::{
-        Drive,
-        call::{Caller, Head, Request, Response},
+        RunToResponse,
+        call::{Head, InvocationContext, Request, Response},
         drive,
         start::{Phase, Start, Tier},
-        state::{FailUnlessDone, Metered, Run},
+        state::{FailOnDrop, InvocationState, Metered},
     },
     limits::NodeMemory,
     metrics::{GaugeGuard, PoolMetrics},
     outbound::{Outbound, Policy},
     pool::key::CodeKey,
-    warm::{Budget, Waiting},
+    warm::{WarmBudget, WarmSet},
 };
 
 /// What a revision is made of: everything the pool needs to make it resident.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct FunctionSpec {
     /// Names the artifact.
     pub digest: ArtifactDigest,
     /// Where the artifact is.
@@ -69,7 +69,7 @@ pub struct Source {
     pub snapshot: Option<Arc<str>>,
 }
 
-impl Source {
+impl FunctionSpec {
     /// The native code that it needs.
     pub(crate) fn code_key(&self) -> CodeKey {
         let memory_bytes = self.limits.memory_bytes as u64;
@@ -106,7 +106,7 @@ impl State {
 /// Invariant: a `Function` serves exactly one revision; a new revision is a new `Function`, so
 /// nothing in here is ever updated.
 pub struct Function {
-    code: Option<Linked>,
+    code: Option<PreInstance>,
     code_bytes: u64,
     origin: Tier,
     limits: Limits,
@@ -115,43 +115,43 @@ pub struct Function {
     environment: Vec<(String, String)>,
     policy: Arc<Policy>,
     slots: Slots,
-    queue_wait: QueueWait,
-    turns: Arc<Turns>,
-    waiting: Waiting,
+    queue_wait: QueueDelayEstimate,
+    turns: Arc<RunQueue>,
+    waiting: WarmSet,
     log: Arc<FunctionLog>,
-    lane: Arc<Lane>,
+    lane: Arc<BackgroundLane>,
     /// The node's, of which its instances take.
     memory: NodeMemory,
     /// What its guests' clocks count from.
     since: Instant,
     metrics: PoolMetrics,
     cpu_seconds: prometheus::Counter,
-    graveyard: mpsc::Sender<Linked>,
+    graveyard: mpsc::Sender<PreInstance>,
 }
 
 /// What the pool gives to each of its functions.
-pub(crate) struct Surroundings {
+pub(crate) struct NodeShared {
     pub(crate) policy: Policy,
     pub(crate) log: FunctionLog,
-    pub(crate) lane: Lane,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) line: Arc<Line>,
-    pub(crate) turns: Arc<Turns>,
+    pub(crate) lane: BackgroundLane,
+    pub(crate) budget: Arc<WarmBudget>,
+    pub(crate) line: Arc<NodeQueue>,
+    pub(crate) turns: Arc<RunQueue>,
     pub(crate) memory: NodeMemory,
     pub(crate) metrics: PoolMetrics,
     /// Where code goes that nobody needs any more.
-    pub(crate) graveyard: mpsc::Sender<Linked>,
+    pub(crate) graveyard: mpsc::Sender<PreInstance>,
 }
 
 impl Function {
     pub(crate) fn new(
-        code: Linked,
+        code: PreInstance,
         code_bytes: u64,
         origin: Tier,
-        source: Source,
-        surroundings: Surroundings,
+        source: FunctionSpec,
+        surroundings: NodeShared,
     ) -> Self {
-        let Surroundings { policy, log, lane, budget, line, turns, memory, metrics, graveyard } =
+        let NodeShared { policy, log, lane, budget, line, turns, memory, metrics, graveyard } =
             surroundings;
         metrics.resident_functions.inc();
         metrics.resident_bytes.add(code_bytes as f64);
@@ -165,14 +165,14 @@ impl Function {
                 line,
                 source.limits.queue_wait,
             ),
-            queue_wait: QueueWait::default(),
+            queue_wait: QueueDelayEstimate::default(),
             turns,
             limits: source.limits,
             isolation: source.isolation,
             max_waiting: source.max_warm,
             environment: source.environment,
             policy: Arc::new(policy),
-            waiting: Waiting::new(budget),
+            waiting: WarmSet::new(budget),
             log: Arc::new(log),
             cpu_seconds: metrics.cpu_seconds.with_label_values(&[&*source.label]),
             lane: Arc::new(lane),
@@ -199,7 +199,7 @@ impl Function {
     }
 
     /// Instances that wait for a call.
-    pub fn waiting_instances(&self) -> usize {
+    pub fn warm_instances(&self) -> usize {
         self.waiting.count()
     }
 
@@ -208,11 +208,11 @@ impl Function {
         self.slots.taken()
     }
 
-    pub(crate) fn waiting(&self) -> &Waiting {
+    pub(crate) fn waiting(&self) -> &WarmSet {
         &self.waiting
     }
 
-    fn code(&self) -> &Linked {
+    fn code(&self) -> &PreInstance {
         self.code.as_ref().expect("the code leaves only when the function is dropped")
     }
 
@@ -221,7 +221,7 @@ impl Function {
     pub async fn invoke(
         self: &Arc<Self>,
         request: Request,
-        caller: Caller,
+        caller: InvocationContext,
         start: Start,
         now: Instant,
     ) -> Result<(Response, Start), InvokeError> {
@@ -245,20 +245,20 @@ impl Function {
     async fn admit_and_run(
         self: &Arc<Self>,
         request: Request,
-        caller: Caller,
+        caller: InvocationContext,
         mut start: Start,
         now: Instant,
     ) -> Result<(Response, Start), InvokeError> {
         let invocation = caller.invocation;
         let slot = self.take_slot(&mut start).await?;
         self.take_turn(now, &mut start).await;
-        let run = Arc::new(Run::default());
-        let occupancy = Occupancy::new(slot, Arc::clone(&run));
+        let run = Arc::new(InvocationState::default());
+        let occupancy = InvocationGuard::new(slot, Arc::clone(&run));
         let (sender, head) = oneshot::channel();
         let guest = Box::pin(Arc::clone(self).run(request, caller, sender, run));
         let function = Arc::clone(self);
         let driven = async move {
-            let drive_guest = Drive {
+            let drive_guest = RunToResponse {
                 limits: &function.limits,
                 metrics: &function.metrics,
                 log: &function.log,
@@ -307,7 +307,7 @@ impl Function {
     }
 
     /// Accounts for what an invocation has used.
-    fn leave(&self, run: &Run) {
+    fn leave(&self, run: &InvocationState) {
         self.cpu_seconds.inc_by(run.meter.used().as_secs_f64());
         run.refused().for_each(|limit| self.metrics.limit_hit(limit));
         self.metrics.live_instances.dec();
@@ -317,16 +317,16 @@ impl Function {
     async fn run(
         self: Arc<Self>,
         request: Request,
-        caller: Caller,
+        caller: InvocationContext,
         head: oneshot::Sender<Head>,
-        run: Arc<Run>,
+        run: Arc<InvocationState>,
     ) -> Result<(), InvokeError> {
         let mut instance = self.instance(&run, caller.invocation).await?;
         if let Some(trail) = &caller.trail {
             instance.set_trail(trail.clone());
         }
         // Declared after the instance, so that it is dropped before it.
-        let outcome = FailUnlessDone::new(&run.outcome);
+        let outcome = FailOnDrop::new(&run.outcome);
         match &mut instance.guest {
             AnyGuest::Http(guest) => http::call(guest, request, head).await,
             AnyGuest::HttpAsync(guest) => http_async::call(guest, request, head).await,
@@ -345,7 +345,7 @@ impl Function {
     /// An instance: one that waits, or a new one.
     async fn instance(
         self: &Arc<Self>,
-        run: &Arc<Run>,
+        run: &Arc<InvocationState>,
         invocation: u128,
     ) -> Result<Instance, InvokeError> {
         if let Some(mut instance) = self.waiting.take() {
@@ -367,8 +367,12 @@ impl Function {
     }
 
     /// Makes an instance.
-    async fn make(&self, run: &Arc<Run>, invocation: u128) -> Result<Instance, InvokeError> {
-        let control = Control::new(&self.limits, self.memory.clone(), Arc::clone(run));
+    async fn make(
+        &self,
+        run: &Arc<InvocationState>,
+        invocation: u128,
+    ) -> Result<Instance, InvokeError> {
+        let control = StoreLimits::new(&self.limits, self.memory.clone(), Arc::clone(run));
         let log = InvocationLog::new(Arc::clone(&self.log), invocation, self.limits.log_bytes);
         let mut wasi = self.wasi(&self.environment, &log);
         let host = |mut wasi: WasiCtxBuilder, control| {
@@ -376,14 +380,14 @@ impl Function {
             Host::new(wasi.build(), outbound, control)
         };
         let guest = match self.code() {
-            Linked::Http(pre) => AnyGuest::Http(http::make(pre, host(wasi, control)).await?),
-            Linked::HttpAsync(pre) => {
+            PreInstance::Http(pre) => AnyGuest::Http(http::make(pre, host(wasi, control)).await?),
+            PreInstance::HttpAsync(pre) => {
                 AnyGuest::HttpAsync(http_async::make(pre, host(wasi, control)).await?)
             }
-            Linked::Command(pre) => {
+            PreInstance::Command(pre) => {
                 AnyGuest::Command(cgi::make_component(pre, host(wasi, control)).await?)
             }
-            Linked::Module(pre) => {
+            PreInstance::Module(pre) => {
                 let host = ModuleHost::new(wasi.build_p1(), control);
                 AnyGuest::Module(cgi::make_module(pre, host).await?)
             }
@@ -395,7 +399,7 @@ impl Function {
     fn cgi_given(
         &self,
         request: Request,
-        caller: &Caller,
+        caller: &InvocationContext,
         head: oneshot::Sender<Head>,
     ) -> cgi::Given {
         let (parts, body) = request.into_parts();
@@ -443,7 +447,7 @@ impl Function {
     }
 
     /// Lets at least so many instances wait from now on, whether anybody calls or not.
-    pub fn keep_waiting(self: &Arc<Self>, instances: usize) {
+    pub fn keep_warm(self: &Arc<Self>, instances: usize) {
         self.waiting.set_floor(instances);
         self.refill();
     }
@@ -480,7 +484,7 @@ impl Function {
 
     /// Makes one that waits. Says whether that went well.
     async fn make_waiting(self: &Arc<Self>) -> bool {
-        let run = Arc::new(Run::default());
+        let run = Arc::new(InvocationState::default());
         let function = Arc::clone(self);
         let making = Arc::clone(&run);
         let made = Box::pin(async move { function.make(&making, 0).await });
@@ -501,7 +505,7 @@ impl Function {
 
     /// Makes an instance and drops it: whatever would fail in every invocation fails here.
     pub(crate) async fn smoke(self: Arc<Self>) -> Result<(), InvokeError> {
-        let run = Arc::new(Run::default());
+        let run = Arc::new(InvocationState::default());
         let limit = self.limits.timeout.min(SMOKE);
         let making = Arc::clone(&run);
         let smoke = Box::pin(async move { self.make(&making, 0).await.map(drop) });
@@ -515,19 +519,19 @@ impl Function {
 const SMOKE: Duration = Duration::from_secs(10);
 
 /// What an invocation holds for as long as its guest works.
-pub(crate) struct Occupancy {
+pub(crate) struct InvocationGuard {
     slot: Slot,
-    pub(crate) run: Arc<Run>,
+    pub(crate) run: Arc<InvocationState>,
 }
 
-impl Occupancy {
-    fn new(slot: Slot, run: Arc<Run>) -> Self {
+impl InvocationGuard {
+    fn new(slot: Slot, run: Arc<InvocationState>) -> Self {
         slot.0.metrics.live_instances.inc();
         Self { slot, run }
     }
 }
 
-impl Drop for Occupancy {
+impl Drop for InvocationGuard {
     fn drop(&mut self) {
         self.slot.0.leave(&self.run);
     }

@@ -4,14 +4,14 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What is taken of the room. Never more than there is; who asks at the same time as one for whom
 /// there is not enough may be refused along with it.
-pub(crate) struct Room {
+pub(crate) struct WarmRoom {
     instances: AtomicUsize,
     bytes: AtomicU64,
     instances_max: usize,
     bytes_max: u64,
 }
 
-impl Room {
+impl WarmRoom {
     pub(crate) fn new(instances_max: usize, bytes_max: u64) -> Self {
         let (instances, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
         Self { instances, bytes, instances_max, bytes_max }

@@ -3,12 +3,12 @@
 use crate::sync::{AtomicBool, Ordering::AcqRel};
 
 /// Whether somebody is making some.
-pub(crate) struct Making(AtomicBool);
+pub(crate) struct Refilling(AtomicBool);
 
 /// Gives back the right to make more, however making them ends.
-struct Maker<'a>(&'a Making);
+struct Refiller<'a>(&'a Refilling);
 
-impl Making {
+impl Refilling {
     pub(crate) fn new() -> Self {
         Self(AtomicBool::new(false))
     }
@@ -25,7 +25,7 @@ impl Making {
         make: impl Fn() -> F,
     ) {
         loop {
-            let maker = Maker(self);
+            let maker = Refiller(self);
             let mut goes_well = true;
             while goes_well && is_short() {
                 goes_well = make().await;
@@ -40,7 +40,7 @@ impl Making {
     }
 }
 
-impl Drop for Maker<'_> {
+impl Drop for Refiller<'_> {
     fn drop(&mut self) {
         // An exchange and no mere write: who found us at it has been heard then.
         self.0.0.swap(false, AcqRel);

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use prometheus::Registry;
 use runtime_pool::{
-    Caller, Function, FunctionKey, Kind, LoadError, LogLine, Phase, Pool, PoolMetrics, RequestBody,
-    Source, Start, Tier,
+    Function, FunctionKey, FunctionSpec, InvocationContext, Kind, LoadError, LogLine, Phase, Pool,
+    PoolMetrics, RequestBody, Start, Tier,
 };
 use tokio::sync::mpsc;
 
@@ -132,7 +132,7 @@ impl Bench {
         &self,
         subject: &Subject,
         key: FunctionKey,
-        source: Source,
+        source: FunctionSpec,
     ) -> Result<(Arc<Function>, Start), Failure> {
         let loaded = self.pool.get_or_load(key, async { Ok::<_, LoadError>(source) }).await;
         loaded.map_err(|error| about(subject, &causes(&error)))
@@ -143,8 +143,8 @@ impl Bench {
         let (key, source) = resident_for(subject, Tier::Warm);
         let (function, _) = self.load(subject, key, source).await?;
         let waiting = async {
-            while function.waiting_instances() == 0 {
-                function.keep_waiting(1);
+            while function.warm_instances() == 0 {
+                function.keep_warm(1);
                 tokio::task::yield_now().await;
             }
         };
@@ -245,20 +245,20 @@ impl Question {
     }
 }
 
-fn caller() -> Caller {
+fn caller() -> InvocationContext {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    Caller { invocation: 1, peer, mount: "".into(), trail: None }
+    InvocationContext { invocation: 1, peer, mount: "".into(), trail: None }
 }
 
 /// The resident function that starts from `tier` are made of. Where an instance shall wait, it is
 /// another one than where none may.
-fn resident_for(subject: &Subject, tier: Tier) -> (FunctionKey, Source) {
+fn resident_for(subject: &Subject, tier: Tier) -> (FunctionKey, FunctionSpec) {
     let (revision, max_warm) = match tier {
         Tier::Warm => (subject.key.revision + 1, 1),
         Tier::Frozen | Tier::Cold | Tier::Loaded => (subject.key.revision, 0),
     };
     let key = FunctionKey { revision, ..subject.key };
-    (key, Source { max_warm, ..subject.source.clone() })
+    (key, FunctionSpec { max_warm, ..subject.source.clone() })
 }
 
 /// In microseconds, to the hundredth: finer is noise, and makes files larger.

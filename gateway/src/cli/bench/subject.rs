@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use runtime_pool::{ArtifactDigest, FunctionKey, Grant, Isolation, Limits, Source};
+use runtime_pool::{ArtifactDigest, FunctionKey, FunctionSpec, Grant, Isolation, Limits};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -27,7 +27,7 @@ pub(crate) struct Subject {
     /// How its rows are called, and found again in another measurement.
     pub(crate) name: String,
     pub(crate) key: FunctionKey,
-    pub(crate) source: Source,
+    pub(crate) source: FunctionSpec,
 }
 
 /// Finds everything that was named. Artifacts that a gateway has are kept in `dir`.
@@ -63,7 +63,7 @@ impl Subject {
     /// With the limits that a function has whose owner asked for nothing.
     fn new(name: String, artifact: PathBuf) -> Result<Self, Failure> {
         let wasm = fs::read(&artifact).map_err(|error| unreadable(&artifact, &error))?;
-        let source = Source {
+        let source = FunctionSpec {
             digest: ArtifactDigest(Sha256::digest(&wasm).into()),
             artifact,
             label: name.as_str().into(),
@@ -115,7 +115,7 @@ fn hex_of(name: &str) -> String {
 }
 
 /// Sets what decides how an invocation goes. What a later version says besides is passed over.
-fn apply(source: &mut Source, settings: &Map<String, Value>, limits: &Map<String, Value>) {
+fn apply(source: &mut FunctionSpec, settings: &Map<String, Value>, limits: &Map<String, Value>) {
     let number = |key: &str| limits.get(key).and_then(Value::as_u64);
     if let Some(bytes) = number("memory_bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
         source.limits.memory_bytes = bytes;

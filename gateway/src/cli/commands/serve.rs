@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
-    app::{Given, runtimes::Threads, systemd::Sockets},
+    app::{StartOptions, runtimes::Runtimes, systemd::Sockets},
     cli::{commands::settings, failure::Failure},
     config::{Config, Flags},
 };
@@ -26,9 +26,9 @@ impl Serve {
         let config = load().map_err(|error| settings::wrong(&error))?;
         // Before there are threads: sockets that were passed are taken from the environment.
         let sockets = Sockets::take().map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let threads = Threads::start(config.server.worker_count())
+        let threads = Runtimes::start(config.server.worker_count())
             .map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let given = Given { config, load: Box::new(load), sockets };
+        let given = StartOptions { config, load: Box::new(load), sockets };
         let outcome = threads.control().block_on(crate::app::run(given, &threads));
         threads.stop();
         match outcome {

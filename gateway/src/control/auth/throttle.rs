@@ -21,7 +21,7 @@ const SETS: usize = 1_024;
 const WAYS: usize = 4;
 
 /// Who tries, and who was let in.
-pub(crate) struct Attempts {
+pub(crate) struct AuthThrottle {
     /// Failures in [`WINDOW`] after which an address must wait; 0 for any number.
     allowed: u32,
     failed: Recent,
@@ -32,7 +32,7 @@ pub(crate) struct Attempts {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany(pub(crate) Duration);
 
-impl Attempts {
+impl AuthThrottle {
     pub(crate) fn new(allowed: u32) -> Self {
         Self { allowed, failed: Recent::new(WINDOW), valid: Recent::new(TRUST) }
     }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a06_an_address_that_has_failed_too_often_waits_and_others_do_not() {
-        let attempts = Attempts::new(3);
+        let attempts = AuthThrottle::new(3);
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         let start = Instant::now();
         for _ in 0..3 {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a06_a_token_that_was_valid_there_is_not_locked_out() {
-        let attempts = Attempts::new(1);
+        let attempts = AuthThrottle::new(1);
         let (shared, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let start = Instant::now();
         attempts.note_success(shared, "good", start);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a06_zero_lets_everybody_try() {
-        let attempts = Attempts::new(0);
+        let attempts = AuthThrottle::new(0);
         let now = Instant::now();
         for _ in 0..100 {
             attempts.note_failure(address("192.0.2.1"), now).unwrap();
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a06_a_flood_of_addresses_takes_no_more_memory_and_frees_nobody_who_fails_often() {
-        let attempts = Attempts::new(10);
+        let attempts = AuthThrottle::new(10);
         let (bad, now) = (address("192.0.2.1"), Instant::now());
         for _ in 0..10 {
             attempts.note_failure(bad, now).unwrap();

@@ -55,7 +55,7 @@ impl From<&runtime_pool::Function> for InstancesView {
     fn from(function: &runtime_pool::Function) -> Self {
         Self {
             running: function.running_invocations() as u64,
-            waiting: function.waiting_instances() as u64,
+            waiting: function.warm_instances() as u64,
         }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct InFlight {
 
 /// A request's place; given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<InFlight>);
+pub(crate) struct RequestPermit(Arc<InFlight>);
 
 impl InFlight {
     pub(crate) fn new(max: usize) -> Self {
@@ -23,14 +23,14 @@ impl InFlight {
 
     /// A place, or none at once. To be held until the response's body has ended: who lets go of
     /// it at the head does not count streams.
-    pub(crate) fn enter(in_flight: &Arc<Self>) -> Option<Place> {
-        let place = Place(Arc::clone(in_flight));
+    pub(crate) fn enter(in_flight: &Arc<Self>) -> Option<RequestPermit> {
+        let place = RequestPermit(Arc::clone(in_flight));
         // Whoever is one too many takes its own place back by dropping it.
         (in_flight.taken.fetch_add(1, Relaxed) < in_flight.max).then_some(place)
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Relaxed);
     }

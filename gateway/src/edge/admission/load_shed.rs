@@ -6,21 +6,21 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use runtime_pool::Turns;
+use runtime_pool::RunQueue;
 
 use crate::problem::Problem;
 
 /// What every request asks first.
 #[derive(Debug)]
-pub(crate) struct Pressure {
-    turns: Arc<Turns>,
+pub(crate) struct LoadShedder {
+    turns: Arc<RunQueue>,
     /// Whether the node's memory is as good as used up.
     out_of_memory: AtomicBool,
 }
 
-impl Pressure {
+impl LoadShedder {
     /// There is memory, and `turns` knows of the processors.
-    pub(crate) fn new(turns: Arc<Turns>) -> Self {
+    pub(crate) fn new(turns: Arc<RunQueue>) -> Self {
         Self { turns, out_of_memory: AtomicBool::new(false) }
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot};
 
 use super::{Error, Shared};
-use crate::functions::{catalog::credential, schedule::Floor};
+use crate::functions::{catalog::credential, schedule::WarmSchedule};
 
 /// Credentials of one function. Arbitrary, large enough.
 const CREDENTIALS: usize = 64;
@@ -86,7 +86,7 @@ impl Shared {
     }
 
     fn check_warm(&self, settings: &Settings) -> Result<(), Error> {
-        Floor::new(settings).map_err(Error::Settings)?;
+        WarmSchedule::new(settings).map_err(Error::Settings)?;
         let most = self.catalog.bounds().ceilings.min_warm as u64;
         if settings.schedule.iter().any(|window| window.min_warm > most) {
             return Err(Error::Settings(format!(

@@ -4,7 +4,7 @@ use super::framing::{Chunks, Framing, Head, HeadLimits, Refused, has_end, head};
 
 /// Knows where in its requests a connection is.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct RequestTracker {
     limits: HeadLimits,
     state: State,
 }
@@ -39,7 +39,7 @@ pub(crate) enum Rest {
     Broken(&'static str),
 }
 
-impl Requests {
+impl RequestTracker {
     pub(crate) fn new(limits: HeadLimits) -> Self {
         Self { limits, state: State::Head }
     }
@@ -118,14 +118,14 @@ mod tests {
     const LIMITS: HeadLimits = HeadLimits { bytes: 100, fields: 8, target_bytes: 100 };
     const CHUNKED: &str = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
 
-    fn look(requests: &mut Requests, text: &str) -> (usize, Rest) {
+    fn look(requests: &mut RequestTracker, text: &str) -> (usize, Rest) {
         let seen = requests.look(text.as_bytes());
         (seen.pass, seen.rest)
     }
 
     #[test]
     fn whole_requests_pass_and_what_begins_the_next_waits() {
-        let mut requests = Requests::new(LIMITS);
+        let mut requests = RequestTracker::new(LIMITS);
         let text = format!("{CHUNKED}1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\nGET /b");
         assert_eq!(look(&mut requests, &text), (text.len() - 6, Rest::Wait));
         assert!(requests.between());
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_request_with_a_wrong_body_is_refused_as_a_whole_if_that_can_be_seen() {
-        let mut requests = Requests::new(LIMITS);
+        let mut requests = RequestTracker::new(LIMITS);
         let (pass, rest) = look(&mut requests, &format!("{CHUNKED}x"));
         assert_eq!(pass, 0);
         assert!(matches!(rest, Rest::Refuse(Refused::Malformed(_))), "{rest:?}");
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_body_that_goes_wrong_later_is_broken() {
-        let mut requests = Requests::new(LIMITS);
+        let mut requests = RequestTracker::new(LIMITS);
         assert_eq!(look(&mut requests, CHUNKED), (CHUNKED.len(), Rest::Wait));
         let (pass, rest) = look(&mut requests, "1\r\na\r\nx");
         assert_eq!(pass, 6);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_head_without_an_end_is_not_waited_for() {
-        let mut requests = Requests::new(LIMITS);
+        let mut requests = RequestTracker::new(LIMITS);
         let text = format!("GET / HTTP/1.1\r\na: {:b<100}", "");
         let refused = Rest::Refuse(Refused::HeadBytes(100));
         assert!(requests.worth_a_look(text.as_bytes(), 0));

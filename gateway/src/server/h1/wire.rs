@@ -18,7 +18,7 @@ use crate::server::{
     activity::Activity,
     h1::{
         framing::HeadLimits,
-        requests::{Requests, Rest},
+        requests::{RequestTracker, Rest},
     },
     h2::control_frames::{CALM, ControlFrames},
     metrics::End,
@@ -37,7 +37,7 @@ const LINGER_BYTES: usize = 1 << 20;
 const SCRATCH_BYTES: usize = 4 << 10;
 
 /// A stream whose bytes are looked at as they arrive.
-pub(crate) struct Wire<T> {
+pub(crate) struct InspectingIo<T> {
     stream: T,
     activity: Arc<Activity>,
     look: Look,
@@ -53,16 +53,16 @@ pub(crate) struct Wire<T> {
 
 enum Look {
     Http1 {
-        requests: Requests,
+        requests: RequestTracker,
         /// The beginning of a head.
         held: Vec<u8>,
     },
     Http2(ControlFrames),
 }
 
-impl<T> Wire<T> {
+impl<T> InspectingIo<T> {
     pub(crate) fn http1(stream: T, activity: Arc<Activity>, limits: HeadLimits) -> Self {
-        let look = Look::Http1 { requests: Requests::new(limits), held: Vec::new() };
+        let look = Look::Http1 { requests: RequestTracker::new(limits), held: Vec::new() };
         Self::new(stream, activity, look)
     }
 
@@ -134,7 +134,7 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Wire<T> {
+impl<T: AsyncRead + Unpin> InspectingIo<T> {
     /// Returns when there is something to read, and whether there is; else it was the end. Takes
     /// no memory while nothing arrives.
     pub(crate) async fn has_something(&mut self) -> io::Result<bool> {
@@ -163,7 +163,7 @@ impl<T: AsyncRead + Unpin> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for InspectingIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -203,7 +203,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for InspectingIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, header, request::Parts};
 
-use crate::invocation::call::Caller;
+use crate::invocation::call::InvocationContext;
 
 /// The environment of one invocation.
 ///
@@ -13,7 +13,7 @@ use crate::invocation::call::Caller;
 /// function's owner set; the facts of the request. So a client can override neither of the others.
 pub(crate) fn environment(
     request: &Parts,
-    caller: &Caller,
+    caller: &InvocationContext,
     owner: &[(String, String)],
 ) -> Vec<(String, String)> {
     let mut variables = BTreeMap::new();
@@ -52,7 +52,11 @@ fn add_headers(variables: &mut BTreeMap<String, String>, headers: &HeaderMap) {
     }
 }
 
-fn add_facts(variables: &mut BTreeMap<String, String>, request: &Parts, caller: &Caller) {
+fn add_facts(
+    variables: &mut BTreeMap<String, String>,
+    request: &Parts,
+    caller: &InvocationContext,
+) {
     let text = |name: header::HeaderName| {
         let value = request.headers.get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -134,7 +138,7 @@ mod tests {
         owner: &[(&str, &str)],
     ) -> BTreeMap<String, String> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let caller = Caller {
+        let caller = InvocationContext {
             invocation: 1,
             peer: ([192, 0, 2, 1], 5).into(),
             mount: "/f/hello".into(),
