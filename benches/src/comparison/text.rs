@@ -43,7 +43,7 @@ pub(super) fn report(report: &Report, guests: &[String], plots: &[String]) -> St
     text
 }
 
-/// What the README quotes: where it was measured, and the short tables.
+/// What `docs/benchmarks/README.md` quotes: where it was measured, and the short tables.
 pub(super) fn summary(report: &Report, guests: &[String]) -> String {
     let machine = report.machine.markdown();
     let tables = tables_in_short(report, guests);
