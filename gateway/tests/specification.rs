@@ -171,11 +171,67 @@ fn rows<'a>(document: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     rows.map(|row| row.split('|').map(str::trim).collect()).collect()
 }
 
+/// The list entries that begin with a name in bold, each on one line.
+fn entries(document: &str) -> Vec<String> {
+    let mut entries: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in document.lines() {
+        if line.starts_with("- **`") {
+            entries.push(line.to_owned());
+            is_open = true;
+        } else if let (true, Some(more)) = (is_open, line.strip_prefix("  ")) {
+            let entry = entries.last_mut().unwrap();
+            *entry += " ";
+            *entry += more;
+        } else {
+            is_open = false;
+        }
+    }
+    entries
+}
+
+/// The names in bold of a list entry.
+fn names(entry: &str) -> impl Iterator<Item = &str> {
+    entry.split("**`").skip(1).filter_map(|rest| Some(rest.split_once("`**")?.0))
+}
+
 /// A number as documents have it: `1,000`, `64 KiB`.
 fn number(text: &str) -> Option<i64> {
-    let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
-    let times = ["", "KiB", "MiB", "GiB"].iter().position(|known| *known == unit)?;
+    let (digits, unit) = text.split_once(' ').unwrap_or((text, "B"));
+    let times = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit)?;
     Some(digits.replace(',', "").parse::<i64>().ok()? << (10 * times))
+}
+
+/// The settings that are numbers by their keys, with their defaults.
+fn numeric_settings() -> BTreeMap<String, i64> {
+    let defaults = toml::Table::try_from(gateway::config::Config::default()).unwrap();
+    let mut settings = BTreeMap::new();
+    for (section, keys) in &defaults {
+        for (key, value) in keys.as_table().into_iter().flatten() {
+            settings.extend(value.as_integer().map(|value| (format!("{section}.{key}"), value)));
+        }
+    }
+    settings
+}
+
+/// Compares what the documentation says about a number with what the gateway accepts.
+fn check_number(settings: &mut BTreeMap<String, i64>, key: &str, default: &str, range: &str) {
+    assert_eq!(settings.remove(key), number(default), "{key}: {default}");
+    let flags = gateway::config::Flags {
+        set: vec![format!("{key}={}", i64::MAX)],
+        ..gateway::config::Flags::default()
+    };
+    let refused = gateway::config::Config::load(None, std::iter::empty(), &flags).unwrap_err();
+    let numbers = |text: &str| -> Vec<i64> {
+        text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+    };
+    let accepted = refused.to_string();
+    let (_, accepted) = accepted.rsplit_once(": ").unwrap();
+    let (least, most) = range.split_once(" to ").expect(range);
+    for bound in [least, most] {
+        let bound = number(bound).expect(range);
+        assert!(numbers(accepted).contains(&bound), "{key}: {range}, but {accepted}");
+    }
 }
 
 #[test]
@@ -183,36 +239,59 @@ fn every_limit_is_documented_with_its_default_what_counts_it_and_what_happens() 
     let read = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
     let (configuration, operations, problems) =
         (read("configuration.md"), read("operations.md"), read("problems.md"));
-    let defaults = toml::Table::try_from(gateway::config::Config::default()).unwrap();
-    let mut limits = BTreeMap::new();
-    for (section, settings) in &defaults {
-        // These are what the limits may be raised to.
-        for (key, value) in
-            settings.as_table().filter(|_| section != "ceilings").into_iter().flatten()
-        {
-            limits.extend(value.as_integer().map(|value| (format!("{section}.{key}"), value)));
-        }
+    let mut settings = numeric_settings();
+    let limits: Vec<String> =
+        settings.keys().filter(|key| !key.starts_with("ceilings.")).cloned().collect();
+    for row in rows(&configuration, "## What a function may use") {
+        let [key, default, ceiling, range, _] = row[..] else { panic!("{row:?}") };
+        let key = key.trim_matches('`');
+        check_number(&mut settings, &format!("limits.{key}"), default, range);
+        check_number(&mut settings, &format!("ceilings.{key}"), ceiling, range);
     }
-    let known = |text: &str, document: &str| document.contains(&format!("`{text}`"));
-    for row in rows(&configuration, "## What happens at each limit") {
-        let [setting, default, counted, happens] = row[..] else { panic!("{row:?}") };
-        let setting = setting.trim_matches('`');
-        assert_eq!(limits.remove(setting), number(default), "{setting}: {default}");
-        let mut names = quoted(counted);
-        if let Some(metric) = names.next() {
-            let start = format!("| `{metric}`");
-            let metric = operations.lines().find(|line| line.starts_with(&start)).expect(counted);
-            for label in names {
-                assert!(known(label, metric) || known(label, &problems), "{setting}: {label}");
-            }
-        } else {
-            assert_eq!(counted, "nothing", "{setting}");
+    let entries = entries(&configuration);
+    let metrics = self::entries(&operations);
+    for limit in &limits {
+        let entry = entries.iter().find(|entry| names(entry).any(|name| name == limit));
+        let entry = entry.unwrap_or_else(|| panic!("docs/configuration.md has no entry {limit}"));
+        if !limit.starts_with("limits.") {
+            let (_, value) = entry.split_once("`** (").expect(entry);
+            let (default, range) = value.split_once("; ").expect(entry);
+            let (range, _) = range.split_once("):").expect(entry);
+            check_number(&mut settings, limit, default, range);
         }
+        let (_, happens) = entry.split_once("At the limit: ").expect(entry);
+        let Some((happens, counted)) = happens.split_once(" Counted by ") else {
+            assert!(happens.ends_with(" Not counted."), "{entry}");
+            continue;
+        };
         for problem in quoted(happens).filter(|text| text.contains('-')) {
-            assert!(problems.contains(&format!("| `{problem}` |")), "{setting}: {problem}");
+            assert!(problems.contains(&format!("| `{problem}` |")), "{entry}");
+        }
+        let mut counted = quoted(counted);
+        let metric = counted.next().expect(entry);
+        let metric = metrics.iter().find(|entry| names(entry).any(|name| name == metric));
+        let metric = metric.unwrap_or_else(|| panic!("no such metric: {entry}"));
+        for label in counted.map(|label| format!("`{label}`")) {
+            assert!(metric.contains(&label) || problems.contains(&label), "{entry}");
         }
     }
-    assert!(limits.is_empty(), "docs/configuration.md does not say what happens at {limits:?}");
+    assert!(settings.is_empty(), "docs/configuration.md does not describe {settings:?}");
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let configuration = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let entries = entries(&configuration);
+    let documented: BTreeSet<&str> = entries.iter().flat_map(|entry| names(entry)).collect();
+    let defaults = toml::Table::try_from(gateway::config::Config::default()).unwrap();
+    let mut settings = BTreeSet::new();
+    for (name, value) in defaults.iter().filter(|(name, _)| *name != "ceilings") {
+        match value.as_table() {
+            Some(keys) => settings.extend(keys.keys().map(|key| format!("{name}.{key}"))),
+            None => drop(settings.insert(name.clone())),
+        }
+    }
+    assert_eq!(documented, settings.iter().map(String::as_str).collect());
 }
 
 #[test]
