@@ -288,7 +288,9 @@ fn every_setting_is_documented() {
     for (name, value) in defaults.iter().filter(|(name, _)| *name != "ceilings") {
         match value.as_table() {
             Some(keys) => settings.extend(keys.keys().map(|key| format!("{name}.{key}"))),
-            None => drop(settings.insert(name.clone())),
+            None => {
+                settings.insert(name.clone());
+            }
         }
     }
     assert_eq!(documented, settings.iter().map(String::as_str).collect());
