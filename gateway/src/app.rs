@@ -50,10 +50,7 @@ use crate::{
         Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
     },
     functions::{
-        catalog::Catalog,
-        deploy::{Deployer, now_ms},
-        quarantine::Quarantine,
-        schedule,
+        catalog::Catalog, clock::now_ms, deploy::Deployer, quarantine::Quarantine, schedule,
         secrets::Secrets,
     },
     invoker::Invoker,

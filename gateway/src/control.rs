@@ -6,8 +6,10 @@
 pub(crate) mod auth;
 pub(crate) mod extract;
 pub(crate) mod layers;
+pub(crate) mod preconditions;
 pub(crate) mod request_log;
 pub(crate) mod resources;
 pub(crate) mod router;
 pub(crate) mod state;
+pub(crate) mod upload;
 pub(crate) mod views;

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     app::systemd,
     config::{Config, ConfigError, Numbers},
-    functions::deploy::{self, Deployer},
+    functions::deploy::{Deployer, error::DeployError},
     server::{TLS_LOOK, Tls},
     telemetry::LogLevel,
 };
@@ -109,7 +109,7 @@ impl Reload {
     }
 
     /// Lets the limits that `config` has hold, as far as they can change.
-    async fn limits(&mut self, config: &Config) -> Result<(), deploy::Error> {
+    async fn limits(&mut self, config: &Config) -> Result<(), DeployError> {
         let mut held = self.config.clone();
         held.limits.clone_from(&config.limits);
         held.ceilings.clone_from(&config.ceilings);

@@ -107,7 +107,7 @@ impl ResidentCache {
 
 impl CatalogEntry {
     /// Whether it is held to the same limits.
-    fn is_held_like(&self, other: &Self) -> bool {
+    fn same_limits(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.source, &other.source);
         (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
             && (self.request_bytes, &self.floor) == (other.request_bytes, &other.floor)
@@ -173,14 +173,14 @@ impl Catalog {
 
     /// What is to take the place of a function, and what that is, if other limits hold for it than
     /// did when it entered the catalog.
-    pub(crate) fn held_anew(
+    pub(crate) fn with_current_limits(
         &self,
         name: &FunctionName,
         function: &ActiveFunction,
     ) -> Option<(CatalogEntry, Arc<CatalogEntry>)> {
         let before = self.get(name.as_str())?;
-        let anew = self.active(name, function);
-        (!anew.is_held_like(&before)).then_some((anew, before))
+        let anew = self.entry(name, function);
+        (!anew.same_limits(&before)).then_some((anew, before))
     }
 
     /// The function of this name.
@@ -194,7 +194,7 @@ impl Catalog {
         name: FunctionName,
         function: &ActiveFunction,
     ) -> Option<Arc<CatalogEntry>> {
-        let active = self.active(&name, function);
+        let active = self.entry(&name, function);
         self.replace(name, active)
     }
 
@@ -257,7 +257,7 @@ impl Catalog {
     }
 
     /// A revision as calls would see it.
-    pub(crate) fn active(&self, name: &FunctionName, function: &ActiveFunction) -> CatalogEntry {
+    pub(crate) fn entry(&self, name: &FunctionName, function: &ActiveFunction) -> CatalogEntry {
         let revision = &function.revision;
         let key = FunctionKey {
             function: function.function.id,

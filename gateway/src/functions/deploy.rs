@@ -1,78 +1,48 @@
-//! Deploying: check, compile, try, publish, activate.
+//! Deploying: receive → plan → compile and try → publish → activate.
 //!
-//! Nothing is visible before it is stored, and nothing is stored that does not start.
+//! Nothing is visible before it is stored, and nothing is stored that does not start. The entry
+//! point is [`Deployer::deploy`]; it knows nothing of HTTP.
 
 pub(crate) mod changes;
-pub(crate) mod condition;
-pub(crate) mod limits;
+pub(crate) mod error;
+pub(crate) mod precondition;
+pub(crate) mod set_limits;
 pub(crate) mod settings;
+pub(crate) mod shared;
 pub(crate) mod upload;
 
-use std::{sync::Arc, time::Instant};
+use std::{error::Error as StdError, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use prometheus::{IntCounterVec, Opts, Registry};
-use runtime_pool::{LoadError, Pool};
-use serde_json::Value;
-use store::{
-    ActiveFunction, Digest, Expect, NewRevision, Published, Quotas, Received, Request, Settings,
-    Store,
-};
-use tokio::{sync::Mutex, task::JoinError};
+use runtime_pool::Pool;
+use store::{ActiveFunction, Expect, NewRevision, Settings, Store};
+use tokio::sync::Mutex;
 
 use crate::{
     config::Config,
     functions::{
         catalog::{Catalog, OTHER},
-        name::FunctionName,
+        clock::now_ms,
+        deploy::{
+            error::DeployError,
+            shared::{Shared, quotas},
+            upload::{ReceivedUpload, Upload},
+        },
         quarantine::Quarantine,
     },
-};
-
-pub(crate) use self::{
-    condition::{Condition, entity_tag},
-    upload::UploadHead,
 };
 
 /// The only tenant there is. It is part of every key, so that there can be more.
 pub(crate) const TENANT: &str = "default";
 
-/// How often an upload is tried anew because somebody else has changed the function's settings
-/// meanwhile. Each time costs an instance; arbitrary, more than people are quick.
+/// How often an upload is compiled again because another change altered the function's settings
+/// meanwhile. Each attempt costs an instance. Arbitrary, more than concurrent changes are likely.
 const ATTEMPTS: usize = 8;
 
-/// Why nothing was deployed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error("the upload broke off")]
-    Body(#[source] axum::Error),
-    #[error("publishing was interrupted")]
-    Interrupted(#[source] JoinError),
-    #[error("not application/wasm")]
-    ContentType,
-    #[error("a content encoding")]
-    ContentEncoding,
-    #[error("an unreadable digest")]
-    BadDigest,
-    #[error("{sent} was sent, {found} was found")]
-    DigestMismatch { sent: Digest, found: Digest },
-    #[error("{0}")]
-    Settings(String),
-    #[error("the function is not in the state that the change is meant for")]
-    Precondition { tag: Option<String> },
-    #[error("an idempotency key that is none")]
-    BadIdempotencyKey,
-    #[error("an idempotency key that was another upload's")]
-    IdempotencyKeyReused,
-}
-
-/// What an upload came to.
+/// The outcome of an upload.
 pub(crate) enum Deployed {
     /// A new revision is active.
     New(ActiveFunction),
@@ -80,50 +50,18 @@ pub(crate) enum Deployed {
     Already(ActiveFunction),
 }
 
-/// What is to be published, checked and received.
-struct Upload {
-    name: FunctionName,
-    received: Received,
-    /// A merge patch on the settings of whatever revision is active.
-    patch: Option<Value>,
-    condition: Condition,
-    /// The client's name for it, and its fingerprint.
-    request: Option<(String, [u8; 32])>,
+/// What an upload changes.
+enum Plan {
+    /// Nothing: the outcome is known.
+    Answer(Deployed),
+    /// A revision with these settings is to be published, if the expectation still holds.
+    Publish(Expect, Settings),
 }
 
-impl Upload {
-    fn request(&self) -> Option<Request<'_>> {
-        let (key, fingerprint) = self.request.as_ref()?;
-        Some(Request { key, fingerprint: *fingerprint })
-    }
-}
-
-/// What an upload finds.
-enum DeployPlan {
-    /// There is nothing to do.
-    Answered(Deployed),
-    /// It is to be published, if this still holds, with these settings.
-    ToPublish(Expect, Settings),
-}
-
-/// Publishes revisions of functions. Cheap to clone.
+/// Publishes revisions of functions, and changes what is published. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Deployer {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    store: Store,
-    pool: Arc<Pool>,
-    catalog: Arc<Catalog>,
-    quarantine: Arc<Quarantine>,
-    artifact_bytes: u64,
-    quotas: ArcSwap<Quotas>,
-    /// Held from a change in the store until the catalog says the same: otherwise two changes of
-    /// one function could reach the catalog in the other order. Holds when somebody last waited in
-    /// vain for the database.
-    publishing: Mutex<Option<Instant>>,
-    refused: IntCounterVec,
 }
 
 impl Deployer {
@@ -146,58 +84,39 @@ impl Deployer {
             catalog: Arc::clone(catalog),
             quarantine: Arc::clone(quarantine),
             artifact_bytes: config.uploads.artifact_bytes,
-            quotas: ArcSwap::from_pointee(limits::quotas(&config.quotas)),
+            quotas: ArcSwap::from_pointee(quotas(&config.quotas)),
             publishing: Mutex::default(),
             refused,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Counts an upload that came to nothing.
-    pub(crate) fn refused(&self, problem: &str) {
+    /// Counts an upload that was refused, or that failed.
+    pub(crate) fn count_refused(&self, problem: &str) {
         self.shared.refused.with_label_values(&[problem]).inc();
     }
 
-    /// Takes an upload and makes it the function's active revision. When this returns, the
-    /// function answers with it, and no crash takes that back.
-    pub(crate) async fn deploy(
+    /// Makes an upload the function's active revision. When this returns, the function answers
+    /// with it, and no crash undoes that.
+    pub(crate) async fn deploy<E>(
         &self,
-        name: FunctionName,
-        head: UploadHead,
-        body: impl Stream<Item = Result<Bytes, axum::Error>> + Send,
-    ) -> Result<Deployed, Error> {
+        upload: Upload,
+        bytes: impl Stream<Item = Result<Bytes, E>> + Send,
+    ) -> Result<Deployed, DeployError>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
         let shared = &self.shared;
-        let max_bytes = shared.artifact_bytes;
-        if head.bytes.is_some_and(|bytes| bytes > max_bytes) {
-            return Err(store::Error::TooLarge { max_bytes }.into());
-        }
-        let before = shared.store.function(TENANT, name.as_str()).await?;
-        shared.patched(before.as_ref(), head.settings.clone())?;
-        // What was answered before is answered alike, whatever it has changed since.
-        if head.idempotency.is_none() {
-            head.condition.check(before.as_ref())?;
-        }
-        let received = shared.receive(body).await?;
-        let found = received.digest();
-        if let Some(sent) = head.digest.filter(|sent| *sent != found) {
-            return Err(Error::DigestMismatch { sent, found });
-        }
-        let UploadHead { settings: patch, condition, idempotency, .. } = head;
-        let request = idempotency.map(|named| {
-            let fingerprint = named.fingerprint(&name, &found);
-            (named.key, fingerprint)
-        });
-        let upload = Arc::new(Upload { name, received, patch, condition, request });
+        shared.check_before_receiving(&upload).await?;
+        let upload = Arc::new(shared.receive(upload, bytes).await?);
         for _ in 0..ATTEMPTS {
-            let settings = match shared.look(&upload).await? {
-                DeployPlan::Answered(deployed) => return Ok(deployed),
-                DeployPlan::ToPublish(_, settings) => settings,
+            let settings = match shared.plan(&upload).await? {
+                Plan::Answer(deployed) => return Ok(deployed),
+                Plan::Publish(_, settings) => settings,
             };
-            let mut source = shared.catalog.source(OTHER.into(), found, &settings);
-            source.artifact = upload.received.path().to_owned();
-            let kind = shared.pool.prepare(source).await?.kind.as_str();
+            let kind = shared.compile_and_try(&upload, &settings).await?;
             let publish = Arc::clone(shared).publish(Arc::clone(&upload), kind, settings);
-            if let Some(deployed) = Box::pin(shared.in_turn(publish)).await? {
+            if let Some(deployed) = Box::pin(shared.serialized(publish)).await? {
                 return Ok(deployed);
             }
         }
@@ -206,90 +125,109 @@ impl Deployer {
 }
 
 impl Shared {
-    async fn receive(
-        &self,
-        body: impl Stream<Item = Result<Bytes, axum::Error>> + Send,
-    ) -> Result<Received, Error> {
-        let mut upload = self.store.receive(self.artifact_bytes).await?;
-        let mut body = std::pin::pin!(body);
-        while let Some(chunk) = body.next().await {
-            upload.write(&chunk.map_err(Error::Body)?).await?;
+    /// Refuses what can be refused before the first byte is read.
+    async fn check_before_receiving(&self, upload: &Upload) -> Result<(), DeployError> {
+        let max_bytes = self.artifact_bytes;
+        if upload.length.is_some_and(|bytes| bytes > max_bytes) {
+            return Err(store::Error::TooLarge { max_bytes }.into());
         }
-        Ok(upload.finish().await?)
+        let before = self.store.function(TENANT, upload.name.as_str()).await?;
+        self.patched(before.as_ref(), upload.settings.clone())?;
+        // A repeated upload is answered like the first one, although that one has changed the
+        // state: so its precondition is checked only after its key was looked up.
+        if upload.idempotency.is_none() {
+            upload.precondition.check(before.as_ref())?;
+        }
+        Ok(())
     }
 
-    /// Makes a change when it is its turn, in a task of its own: a client that leaves must not stop
-    /// it halfway between the store and the catalog.
-    ///
-    /// If the one before it could not have the database, which takes seconds to find out, those that
-    /// waited meanwhile do not find out one after the other.
-    async fn in_turn<T: Send + 'static>(
-        self: &Arc<Self>,
-        change: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let shared = Arc::clone(self);
-        let in_turn = async move {
-            let asked = Instant::now();
-            let mut busy = shared.publishing.lock().await;
-            if busy.is_some_and(|busy| busy >= asked) {
-                return Err(store::Error::Busy.into());
-            }
-            let outcome = change.await;
-            if matches!(outcome, Err(Error::Store(store::Error::Busy))) {
-                *busy = Some(Instant::now());
-            }
-            outcome
-        };
-        tokio::spawn(in_turn).await.map_err(Error::Interrupted)?
+    /// Reads the artifact into a file of the store.
+    async fn receive<E>(
+        &self,
+        upload: Upload,
+        bytes: impl Stream<Item = Result<Bytes, E>> + Send,
+    ) -> Result<ReceivedUpload, DeployError>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let Upload { name, settings, precondition, idempotency, digest, length: _ } = upload;
+        let mut file = self.store.receive(self.artifact_bytes).await?;
+        let mut bytes = std::pin::pin!(bytes);
+        while let Some(chunk) = bytes.next().await {
+            file.write(&chunk.map_err(|error| DeployError::Receive(error.into()))?).await?;
+        }
+        let artifact = file.finish().await?;
+        let received = artifact.digest();
+        if let Some(announced) = digest.filter(|announced| *announced != received) {
+            return Err(DeployError::DigestMismatch { announced, received });
+        }
+        let idempotency = idempotency.map(|key| {
+            let fingerprint = key.fingerprint(&name, &received);
+            (key.text, fingerprint)
+        });
+        Ok(ReceivedUpload { name, settings, precondition, artifact, idempotency })
     }
 
-    /// What an upload would change: nothing if it was answered before, or is what is active.
-    async fn look(&self, upload: &Upload) -> Result<DeployPlan, Error> {
+    /// Decides what an upload changes: nothing if it was answered before, or if the same bytes
+    /// are active with the same settings.
+    async fn plan(&self, upload: &ReceivedUpload) -> Result<Plan, DeployError> {
         if let Some(request) = upload.request()
             && let Some(answered) = self.store.answered(TENANT, request.key, now_ms()).await?
         {
             if answered.fingerprint != request.fingerprint {
-                return Err(Error::IdempotencyKeyReused);
+                return Err(DeployError::IdempotencyKeyReused);
             }
             let deployed = if answered.created { Deployed::New } else { Deployed::Already };
-            return Ok(DeployPlan::Answered(deployed(answered.active)));
+            return Ok(Plan::Answer(deployed(answered.active)));
         }
         let before = self.store.function(TENANT, upload.name.as_str()).await?;
-        upload.condition.check(before.as_ref())?;
-        let settings = self.patched(before.as_ref(), upload.patch.clone())?;
-        let digest = upload.received.digest();
+        upload.precondition.check(before.as_ref())?;
+        let settings = self.patched(before.as_ref(), upload.settings.clone())?;
+        let digest = upload.artifact.digest();
         let same = |active: &&ActiveFunction| {
             active.revision.digest == digest && active.revision.settings == settings
         };
-        // If the file is damaged or gone, the same bytes once more mend it.
+        // If the stored file is damaged or missing, publishing the same bytes again repairs it.
         if let Some(active) = before.as_ref().filter(same)
             && self.store.is_whole(&digest).await?
         {
             if let Some(request) = upload.request() {
                 self.store.remember(request, active, &self.quotas.load(), now_ms()).await?;
             }
-            return Ok(DeployPlan::Answered(Deployed::Already(active.clone())));
+            return Ok(Plan::Answer(Deployed::Already(active.clone())));
         }
         let expect = match before {
-            _ if upload.condition.is_none() => Expect::Anything,
+            _ if upload.precondition.is_none() => Expect::Anything,
             Some(before) => Expect::Active(before.revision.number),
             None => Expect::Absent,
         };
-        Ok(DeployPlan::ToPublish(expect, settings))
+        Ok(Plan::Publish(expect, settings))
     }
 
-    /// Publishes what was tried with the settings `tried`, unless others hold by now.
+    /// Compiles the artifact and starts one instance of it. Returns its kind.
+    async fn compile_and_try(
+        &self,
+        upload: &ReceivedUpload,
+        settings: &Settings,
+    ) -> Result<&'static str, DeployError> {
+        let mut source = self.catalog.source(OTHER.into(), upload.artifact.digest(), settings);
+        source.artifact = upload.artifact.path().to_owned();
+        Ok(self.pool.prepare(source).await?.kind.as_str())
+    }
+
+    /// Publishes an upload that was tried with the settings `tried`, and activates it. `None` if
+    /// it must be tried with other settings first.
     async fn publish(
         self: Arc<Self>,
-        upload: Arc<Upload>,
+        upload: Arc<ReceivedUpload>,
         kind: &'static str,
         tried: Settings,
-    ) -> Result<Option<Deployed>, Error> {
-        // Once more: others may have published while this was received and compiled, and the
-        // patch is on what is active now.
-        let (expect, settings) = match self.look(&upload).await? {
-            DeployPlan::Answered(deployed) => return Ok(Some(deployed)),
-            DeployPlan::ToPublish(expect, settings) => (expect, settings),
+    ) -> Result<Option<Deployed>, DeployError> {
+        // A second plan: other changes may have been published while this one was received and
+        // compiled, and the patch applies to the settings that are active now.
+        let (expect, settings) = match self.plan(&upload).await? {
+            Plan::Answer(deployed) => return Ok(Some(deployed)),
+            Plan::Publish(expect, settings) => (expect, settings),
         };
         if settings != tried {
             return Ok(None);
@@ -304,25 +242,8 @@ impl Shared {
             quotas: **self.quotas.load(),
             now_ms: now_ms(),
         };
-        let published = self.store.publish(&upload.received, new).await?;
+        let published = self.store.publish(&upload.artifact, new).await?;
         let active = self.activate(upload.name.clone(), published).await;
         Ok(Some(Deployed::New(active)))
     }
-
-    /// Tells the data plane of a revision that the store has made active.
-    async fn activate(&self, name: FunctionName, published: Published) -> ActiveFunction {
-        let active = ActiveFunction { function: published.function, revision: published.revision };
-        let entry = self.catalog.active(&name, &active);
-        // Resident before it is visible, so that the first call finds it.
-        self.pool.adopt(entry.key, entry.source).await;
-        if let Some(before) = self.catalog.set(name, &active) {
-            self.pool.evict(&before.key).await;
-        }
-        active
-    }
-}
-
-/// Now, in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -8,7 +8,8 @@ use store::Quota;
 
 use super::{Phase, Problem, chain};
 use crate::{
-    functions::{deploy, secrets},
+    control::{preconditions::entity_tag, upload::UploadHeadError},
+    functions::{deploy::error::DeployError, secrets},
     invoker,
 };
 
@@ -287,70 +288,82 @@ impl From<secrets::Error> for Problem {
     }
 }
 
-impl From<deploy::Error> for Problem {
-    fn from(error: deploy::Error) -> Self {
+impl From<UploadHeadError> for Problem {
+    fn from(error: UploadHeadError) -> Self {
         let upload =
             |status, slug: &'static str, title| Self::new(status, Phase::Upload, slug, title);
         match error {
-            deploy::Error::Store(error) => error.into(),
-            deploy::Error::Load(error) => error.into(),
-            deploy::Error::Body(error) => Self::bad_body(error),
-            deploy::Error::Interrupted(error) => Self::internal(&error),
-            deploy::Error::ContentType => upload(
+            UploadHeadError::ContentType => upload(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-media-type",
                 "The upload is not sent as wasm",
             )
             .hint("send the bytes as they are, with `content-type: application/wasm`"),
-            deploy::Error::ContentEncoding => upload(
+            UploadHeadError::ContentEncoding => upload(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-content-encoding",
                 "Compressed uploads are not supported",
             )
             .hint("send the bytes as they are, without content-encoding"),
-            deploy::Error::BadDigest => upload(
+            UploadHeadError::Digest => upload(
                 StatusCode::BAD_REQUEST,
                 "bad-digest",
                 "The digest that was sent cannot be read",
             )
             .hint("send `repr-digest: sha-256=:<base64>:` (RFC 9530)"),
-            deploy::Error::DigestMismatch { sent, found } => upload(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "digest-mismatch",
-                "The bytes are not those whose digest was sent",
-            )
-            .detail(format!("repr-digest says {sent}, the bytes have {found}")),
-            deploy::Error::Precondition { tag } => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                Phase::Request,
-                "precondition-failed",
-                "The function is not in the state that the change is meant for",
-            )
-            .detail(match tag {
-                Some(tag) => format!("its etag is {tag}"),
-                None => "there is no such function".to_owned(),
-            })
-            .hint("read it again: its etag is what if-match must name"),
-            deploy::Error::BadIdempotencyKey => upload(
+            UploadHeadError::IdempotencyKey => upload(
                 StatusCode::BAD_REQUEST,
                 "bad-idempotency-key",
                 "The idempotency key cannot be used",
             )
             .detail("idempotency-key must have 1 to 255 visible ASCII characters"),
-            deploy::Error::IdempotencyKeyReused => upload(
+            UploadHeadError::Settings(_) => Self::bad_settings(error.to_string()),
+        }
+    }
+}
+
+impl From<DeployError> for Problem {
+    fn from(error: DeployError) -> Self {
+        let upload =
+            |status, slug: &'static str, title| Self::new(status, Phase::Upload, slug, title);
+        match error {
+            DeployError::Store(error) => error.into(),
+            DeployError::Load(error) => error.into(),
+            DeployError::Receive(error) => Self::bad_body(&*error),
+            DeployError::Interrupted(error) => Self::internal(&error),
+            DeployError::DigestMismatch { announced, received } => upload(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "digest-mismatch",
+                "The bytes are not those whose digest was sent",
+            )
+            .detail(format!("repr-digest says {announced}, the bytes have {received}")),
+            DeployError::Precondition { current } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                Phase::Request,
+                "precondition-failed",
+                "The function is not in the state that the change is meant for",
+            )
+            .detail(match current.map(entity_tag) {
+                Some(tag) => format!("its etag is {tag}"),
+                None => "there is no such function".to_owned(),
+            })
+            .hint("read it again: its etag is what if-match must name"),
+            DeployError::IdempotencyKeyReused => upload(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
                 "The idempotency key was that of another upload",
             )
             .hint("give each upload a key of its own, and only a repetition the same"),
-            deploy::Error::Settings(detail) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Phase::Request,
-                "bad-settings",
-                "The settings are not valid",
-            )
-            .detail(detail),
+            DeployError::Settings(detail) => Self::bad_settings(detail),
         }
+    }
+}
+
+impl Problem {
+    fn bad_settings(detail: String) -> Self {
+        let title = "The settings are not valid";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Phase::Request, "bad-settings", title)
+            .detail(detail)
     }
 }
 

@@ -16,11 +16,13 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     control::{
         extract::{Document, Path},
+        preconditions::{self, entity_tag},
         state::Functions,
+        upload::UploadHead,
         views::{FunctionView, Page, SettingsView, gone, next_cursor},
     },
     functions::{
-        deploy::{Condition, Deployed, TENANT, UploadHead, entity_tag},
+        deploy::{Deployed, TENANT, precondition::StateTag},
         name::FunctionName,
     },
     problem::Problem,
@@ -109,14 +111,14 @@ pub(crate) async fn deploy(
         let name = parse(&name)?;
         let head = UploadHead::parse(request.headers())?;
         let body = request.into_body().into_data_stream();
-        // Boxed, as all that deploys is large, and seldom.
-        Box::pin(functions.deployer.deploy(name, head, body)).await.map_err(Problem::from)
+        // Boxed: the future is large, and deploys are rare.
+        Box::pin(functions.deployer.deploy(head.of(name), body)).await.map_err(Problem::from)
     };
     let (status, active) = match deployed.await {
         Ok(Deployed::New(active)) => (StatusCode::CREATED, active),
         Ok(Deployed::Already(active)) => (StatusCode::OK, active),
         Err(problem) => {
-            functions.deployer.refused(problem.slug());
+            functions.deployer.count_refused(problem.slug());
             return Err(problem);
         }
     };
@@ -127,7 +129,7 @@ pub(crate) async fn deploy(
 pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
 pub(crate) async fn shown(active: ActiveFunction, functions: &Functions) -> Shown {
-    let tag = [(header::ETAG, entity_tag(&active))];
+    let tag = [(header::ETAG, entity_tag(StateTag::of(&active)))];
     (tag, Json(FunctionView::whole(active, functions).await))
 }
 
@@ -203,21 +205,21 @@ pub(crate) async fn change(
     Document(body): Document,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
-    let mut condition = Condition::parse(&headers);
+    let mut precondition = preconditions::parse(&headers);
     let change: ChangeFunction =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
     let absent = || Problem::function_not_found(name.as_str());
     if let Some(patch) = change.settings {
-        // Boxed: it is large, and seldom.
-        let condition = std::mem::take(&mut condition);
-        Box::pin(functions.deployer.change_settings(name.clone(), patch, condition))
+        // Boxed: the future is large, and changes are rare.
+        let precondition = std::mem::take(&mut precondition);
+        Box::pin(functions.deployer.change_settings(name.clone(), patch, precondition))
             .await?
             .ok_or_else(absent)?;
     }
     if let Some(description) = change.description {
         let description = description.unwrap_or_default();
-        // What was meant held for the settings; they have made it another state.
-        if !functions.deployer.describe(name.clone(), description, condition).await? {
+        // The precondition is empty here if settings changed: they have made a new state.
+        if !functions.deployer.describe(name.clone(), description, precondition).await? {
             return Err(absent());
         }
     }
@@ -246,7 +248,7 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let name = parse(&name)?;
-    let deleted = functions.deployer.delete(name.clone(), Condition::parse(&headers)).await?;
+    let deleted = functions.deployer.delete(name.clone(), preconditions::parse(&headers)).await?;
     gone(deleted, || Problem::function_not_found(name.as_str()))
 }
 

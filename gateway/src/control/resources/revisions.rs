@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 use crate::{
     control::{
         extract::Path,
+        preconditions,
         resources::functions::{Shown, parse, shown},
         state::Functions,
         views::{FunctionView, Page, RevisionView, next_cursor},
     },
-    functions::deploy::{Condition, TENANT},
+    functions::deploy::TENANT,
     problem::Problem,
 };
 
@@ -90,8 +91,8 @@ pub(crate) async fn activate(
     let name = parse(&name)?;
     let revision =
         revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
-    let condition = Condition::parse(&headers);
-    let activated = functions.deployer.activate(name.clone(), revision, condition).await?;
+    let precondition = preconditions::parse(&headers);
+    let activated = functions.deployer.activate(name.clone(), revision, precondition).await?;
     let Some(active) = activated else {
         let exists = functions.store.function(TENANT, name.as_str()).await?.is_some();
         return Err(match exists {

@@ -12,7 +12,7 @@ use crate::{
         extract::{Document, Path},
         views::{gone, rfc3339},
     },
-    functions::deploy::now_ms,
+    functions::clock::now_ms,
     problem::Problem,
 };
 

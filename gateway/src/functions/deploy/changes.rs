@@ -1,56 +1,61 @@
-//! Changes of a function without an upload, each if the function is in the state that was meant.
+//! Changes of a function that upload no artifact.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use store::{ActiveFunction, Published};
 
-use super::{Condition, Deployer, Error, Shared, TENANT, now_ms};
-use crate::functions::name::FunctionName;
+use crate::functions::{
+    catalog::OTHER,
+    clock::now_ms,
+    deploy::{Deployer, TENANT, error::DeployError, precondition::Precondition, shared::Shared},
+    name::FunctionName,
+};
 
 impl Deployer {
-    /// Changes settings: a new revision with the same artifact.
+    /// Changes settings: makes a new revision with the same artifact. `None` if there is no such
+    /// function.
     pub(crate) async fn change_settings(
         &self,
         name: FunctionName,
         patch: Value,
-        condition: Condition,
-    ) -> Result<Option<ActiveFunction>, Error> {
+        precondition: Precondition,
+    ) -> Result<Option<ActiveFunction>, DeployError> {
         let shared = Arc::clone(&self.shared);
         let Some(before) = shared.store.function(TENANT, name.as_str()).await? else {
             return Ok(None);
         };
-        condition.check(Some(&before))?;
+        precondition.check(Some(&before))?;
         let settings = shared.patched(Some(&before), Some(patch))?;
         if settings == before.revision.settings {
             return Ok(Some(before));
         }
-        // A limit may be less than what an instance begins with.
+        // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
-        let source = shared.catalog.source(super::OTHER.into(), digest, &settings);
+        let source = shared.catalog.source(OTHER.into(), digest, &settings);
         if let Err(error) = shared.pool.prepare(source).await {
             shared.quarantine.suspect(&error, digest);
             return Err(error.into());
         }
-        self.when_it_holds(name, condition, async move |shared, name| {
+        self.change_if(name, precondition, async move |shared, name| {
             let expected = before.revision.number;
             let changed = shared
                 .store
                 .change_settings(TENANT, name.as_str(), expected, settings, now_ms())
                 .await?;
-            Ok(shared.activated(name, changed).await)
+            Ok(shared.activate_if_published(name, changed).await)
         })
         .await
     }
 
-    /// Changes what its owner says about it.
+    /// Changes the description. Returns whether there is such a function.
     pub(crate) async fn describe(
         &self,
         name: FunctionName,
         description: String,
-        condition: Condition,
-    ) -> Result<bool, Error> {
-        self.when_it_holds(name, condition, async move |shared, name| {
+        precondition: Precondition,
+    ) -> Result<bool, DeployError> {
+        self.change_if(name, precondition, async move |shared, name| {
             let described =
                 shared.store.describe(TENANT, name.as_str(), &description, now_ms()).await?;
             Ok(described.is_some())
@@ -58,56 +63,58 @@ impl Deployer {
         .await
     }
 
-    /// Makes an older revision the active one again.
+    /// Makes an older revision the active one again. `None` if there is no such function or
+    /// revision.
     pub(crate) async fn activate(
         &self,
         name: FunctionName,
         revision: u32,
-        condition: Condition,
-    ) -> Result<Option<ActiveFunction>, Error> {
-        self.when_it_holds(name, condition, async move |shared, name| {
+        precondition: Precondition,
+    ) -> Result<Option<ActiveFunction>, DeployError> {
+        self.change_if(name, precondition, async move |shared, name| {
             let activated =
                 shared.store.activate(TENANT, name.as_str(), revision, now_ms()).await?;
-            Ok(shared.activated(name, activated).await)
+            Ok(shared.activate_if_published(name, activated).await)
         })
         .await
     }
 
-    /// Removes a function with all its revisions. Calls in flight end as they would have.
+    /// Removes a function with all its revisions. Calls in flight run to their end. Returns
+    /// whether there was such a function.
     pub(crate) async fn delete(
         &self,
         name: FunctionName,
-        condition: Condition,
-    ) -> Result<bool, Error> {
-        self.when_it_holds(name, condition, async move |shared, name| {
+        precondition: Precondition,
+    ) -> Result<bool, DeployError> {
+        self.change_if(name, precondition, async move |shared, name| {
             let deleted = shared.store.delete_function(TENANT, name.as_str()).await?;
-            if let Some(active) = shared.catalog.remove(name.as_str()) {
-                shared.pool.evict(&active.key).await;
+            if let Some(entry) = shared.catalog.remove(name.as_str()) {
+                shared.pool.evict(&entry.key).await;
             }
             Ok(deleted)
         })
         .await
     }
 
-    /// Makes a change in its turn, if the function is then as was meant: nobody else changes it in
-    /// between. Of one that is not there the change itself says so.
-    async fn when_it_holds<T, F>(
+    /// Makes a change if the function is in a permitted state when its turn comes; no other change
+    /// can come in between. The change itself reports a function that does not exist.
+    async fn change_if<T, F>(
         &self,
         name: FunctionName,
-        condition: Condition,
+        precondition: Precondition,
         change: impl FnOnce(Arc<Shared>, FunctionName) -> F + Send + 'static,
-    ) -> Result<T, Error>
+    ) -> Result<T, DeployError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Error>> + Send,
+        F: Future<Output = Result<T, DeployError>> + Send,
     {
         let shared = Arc::clone(&self.shared);
         self.shared
-            .in_turn(async move {
-                if !condition.is_none()
-                    && let Some(now) = shared.store.function(TENANT, name.as_str()).await?
+            .serialized(async move {
+                if !precondition.is_none()
+                    && let Some(current) = shared.store.function(TENANT, name.as_str()).await?
                 {
-                    condition.check(Some(&now))?;
+                    precondition.check(Some(&current))?;
                 }
                 change(shared, name).await
             })
@@ -116,14 +123,13 @@ impl Deployer {
 }
 
 impl Shared {
-    /// Tells the data plane of it, if there is such a function.
-    async fn activated(
+    async fn activate_if_published(
         &self,
         name: FunctionName,
         published: Option<Published>,
     ) -> Option<ActiveFunction> {
         match published {
-            // Boxed, as all that loads is large, and seldom.
+            // Boxed: the future that loads a function is large, and seldom needed.
             Some(published) => Some(Box::pin(self.activate(name, published)).await),
             None => None,
         }

@@ -5,8 +5,11 @@ use runtime_pool::Grant;
 use serde_json::Value;
 use store::{ActiveFunction, IsolationMode, Settings, Snapshot};
 
-use super::{Error, Shared};
-use crate::functions::{catalog::credential, schedule::WarmSchedule};
+use crate::functions::{
+    catalog::credential,
+    deploy::{error::DeployError, shared::Shared},
+    schedule::WarmSchedule,
+};
 
 /// Credentials of one function. Arbitrary, large enough.
 const CREDENTIALS: usize = 64;
@@ -30,10 +33,10 @@ impl Shared {
         &self,
         before: Option<&ActiveFunction>,
         patch: Option<Value>,
-    ) -> Result<Settings, Error> {
+    ) -> Result<Settings, DeployError> {
         let before = before.map(|active| active.revision.settings.clone()).unwrap_or_default();
         let Some(patch) = patch else { return Ok(before) };
-        let invalid = |error: serde_json::Error| Error::Settings(error.to_string());
+        let invalid = |error: serde_json::Error| DeployError::Settings(error.to_string());
         let mut value = serde_json::to_value(before).map_err(invalid)?;
         merge(&mut value, patch);
         // Null in place of them all resets them all.
@@ -43,7 +46,7 @@ impl Shared {
         Ok(settings)
     }
 
-    fn check(&self, settings: &Settings) -> Result<(), Error> {
+    fn check(&self, settings: &Settings) -> Result<(), DeployError> {
         let bounds = self.catalog.bounds();
         let ceilings = &bounds.ceilings;
         let asked = [
@@ -64,7 +67,7 @@ impl Shared {
         for (name, value, ceiling) in asked {
             let least = u64::from(!MAY_BE_NONE.contains(&name));
             if value.is_some_and(|value| value > ceiling || value < least) {
-                return Err(Error::Settings(format!(
+                return Err(DeployError::Settings(format!(
                     "{name} must be from {least} to {ceiling} (the operator's setting \
                      ceilings.{name})"
                 )));
@@ -74,22 +77,26 @@ impl Shared {
         self.check_environment(settings)?;
         check_snapshot(settings)?;
         for host in &settings.outbound {
-            host.parse::<Grant>().map_err(|error| Error::Settings(format!("outbound: {error}")))?;
+            host.parse::<Grant>()
+                .map_err(|error| DeployError::Settings(format!("outbound: {error}")))?;
         }
         if settings.credentials.len() > CREDENTIALS {
-            return Err(Error::Settings(format!("credentials: at most {CREDENTIALS} are allowed")));
+            return Err(DeployError::Settings(format!(
+                "credentials: at most {CREDENTIALS} are allowed"
+            )));
         }
         for asked in &settings.credentials {
-            credential(asked).map_err(|error| Error::Settings(format!("credentials: {error}")))?;
+            credential(asked)
+                .map_err(|error| DeployError::Settings(format!("credentials: {error}")))?;
         }
         Ok(())
     }
 
-    fn check_warm(&self, settings: &Settings) -> Result<(), Error> {
-        WarmSchedule::new(settings).map_err(Error::Settings)?;
+    fn check_warm(&self, settings: &Settings) -> Result<(), DeployError> {
+        WarmSchedule::new(settings).map_err(DeployError::Settings)?;
         let most = self.catalog.bounds().ceilings.min_warm as u64;
         if settings.schedule.iter().any(|window| window.min_warm > most) {
-            return Err(Error::Settings(format!(
+            return Err(DeployError::Settings(format!(
                 "schedule: min_warm must be at most {most} (the operator's setting \
                  ceilings.min_warm)"
             )));
@@ -102,10 +109,10 @@ impl Shared {
         ];
         for (name, value) in numbers {
             if value == Some(0) {
-                return Err(Error::Settings(format!("isolation: {name} must be at least 1")));
+                return Err(DeployError::Settings(format!("isolation: {name} must be at least 1")));
             }
             if value.is_some() && isolation.mode == IsolationMode::Request {
-                return Err(Error::Settings(format!(
+                return Err(DeployError::Settings(format!(
                     "isolation: {name} is for the mode `reuse`; with `request` no instance is \
                      used again"
                 )));
@@ -114,11 +121,11 @@ impl Shared {
         Ok(())
     }
 
-    fn check_environment(&self, settings: &Settings) -> Result<(), Error> {
+    fn check_environment(&self, settings: &Settings) -> Result<(), DeployError> {
         let mut bytes = 0;
         for (name, value) in &settings.environment {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(Error::Settings(format!(
+                return Err(DeployError::Settings(format!(
                     "environment: {name:?} cannot be the name of a variable, or its value holds a \
                      zero byte"
                 )));
@@ -128,7 +135,7 @@ impl Shared {
         let most = self.catalog.environment_bytes(settings);
         if bytes > most {
             let ceiling = self.catalog.bounds().ceilings.environment_bytes;
-            return Err(Error::Settings(format!(
+            return Err(DeployError::Settings(format!(
                 "environment: names and values have {bytes} bytes; at most {most} are allowed \
                  (the function's setting environment_bytes, up to {ceiling}, which is the \
                  operator's setting ceilings.environment_bytes)"
@@ -139,7 +146,7 @@ impl Shared {
 }
 
 /// The name goes to the compile worker on its command line.
-fn check_snapshot(settings: &Settings) -> Result<(), Error> {
+fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
     let Some(Snapshot::After(function)) = &settings.snapshot else { return Ok(()) };
     let wrong = if function.is_empty() || function.len() > START_FUNCTION_BYTES {
         format!("must be true, false, or a name of 1 to {START_FUNCTION_BYTES} bytes")
@@ -150,7 +157,7 @@ fn check_snapshot(settings: &Settings) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::Settings(format!("snapshot: {wrong}")))
+    Err(DeployError::Settings(format!("snapshot: {wrong}")))
 }
 
 /// Applies a JSON merge patch (RFC 7396).

@@ -1,0 +1,77 @@
+//! Entity tags and preconditions in HTTP's form (RFC 9110, 8.8.3 and 13.1).
+
+use http::{HeaderMap, HeaderName, header};
+
+use crate::functions::deploy::precondition::{Precondition, StateTag, States};
+
+/// A function's state as an entity tag.
+pub(crate) fn entity_tag(state: StateTag) -> String {
+    format!("\"{}.{}\"", state.function, state.revision)
+}
+
+/// The precondition that `if-match` and `if-none-match` express.
+pub(crate) fn parse(headers: &HeaderMap) -> Precondition {
+    Precondition {
+        required: states(headers, &header::IF_MATCH),
+        excluded: states(headers, &header::IF_NONE_MATCH),
+    }
+}
+
+/// The states that a header lists. A tag that no state has, such as a weak one, is left out.
+fn states(headers: &HeaderMap, name: &HeaderName) -> Option<States> {
+    headers.contains_key(name).then(|| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let tags: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        if tags.contains(&"*") {
+            States::Any
+        } else {
+            States::Listed(tags.into_iter().filter_map(state).collect())
+        }
+    })
+}
+
+fn state(tag: &str) -> Option<StateTag> {
+    let (function, revision) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
+    let state = StateTag { function: function.parse().ok()?, revision: revision.parse().ok()? };
+    // Entity tags are compared character by character: `"01.2"` is not `"1.2"`.
+    (entity_tag(state) == tag).then_some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn if_match(values: &[&'static str]) -> Option<States> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::IF_MATCH, HeaderValue::from_static(value));
+        }
+        parse(&headers).required
+    }
+
+    #[test]
+    fn a_state_is_read_back_from_its_entity_tag() {
+        let tag = StateTag { function: 7, revision: 2 };
+        assert_eq!(entity_tag(tag), "\"7.2\"");
+        assert_eq!(state("\"7.2\""), Some(tag));
+    }
+
+    #[test]
+    fn tags_of_several_header_lines_are_one_list() {
+        let tag = |function, revision| StateTag { function, revision };
+        let listed = States::Listed(vec![tag(1, 2), tag(3, 4), tag(5, 6)]);
+        assert_eq!(if_match(&["\"1.2\", \"3.4\"", "\"5.6\""]), Some(listed));
+        assert_eq!(if_match(&["\"1.2\", *"]), Some(States::Any));
+        assert_eq!(if_match(&[]), None);
+    }
+
+    #[test]
+    fn a_tag_that_no_state_has_matches_none() {
+        for tag in ["", "1.2", "W/\"1.2\"", "\"01.2\"", "\"+1.2\"", "\"1.2.3\"", "\"x\""] {
+            assert_eq!(state(tag), None, "{tag}");
+        }
+        assert_eq!(if_match(&["W/\"1.2\""]), Some(States::Listed(Vec::new())));
+    }
+}

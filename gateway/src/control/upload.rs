@@ -1,0 +1,184 @@
+//! An upload as HTTP carries it: what the head of a PUT says besides the function's name.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::Value;
+use store::Digest;
+
+use crate::{
+    control::preconditions,
+    functions::{
+        deploy::{
+            precondition::Precondition,
+            upload::{IdempotencyKey, Upload},
+        },
+        name::FunctionName,
+    },
+};
+
+/// Settings for a new revision, as a JSON merge patch on those of the active one.
+const SETTINGS_HEADER: &str = "mayfly-settings";
+/// The client's name for an upload, by which a repetition is recognised.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Bytes of an idempotency key. Arbitrary, several times a UUID.
+const IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// Why the head of an upload was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadHeadError {
+    #[error("the content-type is not that of wasm")]
+    ContentType,
+    #[error("the upload has a content-encoding")]
+    ContentEncoding,
+    #[error("the repr-digest cannot be read")]
+    Digest,
+    #[error("{SETTINGS_HEADER}: {0}")]
+    Settings(#[from] serde_json::Error),
+    #[error("the idempotency-key cannot be used")]
+    IdempotencyKey,
+}
+
+/// The head of an upload.
+#[derive(Debug)]
+pub(crate) struct UploadHead {
+    length: Option<u64>,
+    digest: Option<Digest>,
+    settings: Option<Value>,
+    precondition: Precondition,
+    idempotency: Option<IdempotencyKey>,
+}
+
+impl UploadHead {
+    /// Checks everything that can be refused before the first byte of the body is read.
+    pub(crate) fn parse(headers: &HeaderMap) -> Result<Self, UploadHeadError> {
+        check_encoding(headers)?;
+        let digest = headers
+            .get("repr-digest")
+            .map(|value| value.to_str().ok().and_then(repr_digest).ok_or(UploadHeadError::Digest))
+            .transpose()?
+            .flatten();
+        let settings = headers
+            .get(SETTINGS_HEADER)
+            .map(|value| serde_json::from_slice(value.as_bytes()))
+            .transpose()?;
+        let length =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let precondition = preconditions::parse(headers);
+        let idempotency = headers.get(IDEMPOTENCY_KEY).map(|key| idempotency_key(key, headers));
+        Ok(Self { length, digest, settings, precondition, idempotency: idempotency.transpose()? })
+    }
+
+    /// The upload that has this head, of a function of this name.
+    pub(crate) fn of(self, name: FunctionName) -> Upload {
+        let Self { length, digest, settings, precondition, idempotency } = self;
+        Upload { name, settings, precondition, idempotency, digest, length }
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), UploadHeadError> {
+    if let Some(kind) = headers.get(header::CONTENT_TYPE) {
+        let kind = kind.to_str().map_err(|_| UploadHeadError::ContentType)?;
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        // The first of these is what curl sends by default.
+        let unspecific = ["application/x-www-form-urlencoded", "application/octet-stream"];
+        if essence != "application/wasm" && !unspecific.contains(&essence) {
+            return Err(UploadHeadError::ContentType);
+        }
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|value| value != "identity") {
+        return Err(UploadHeadError::ContentEncoding);
+    }
+    Ok(())
+}
+
+fn idempotency_key(
+    key: &HeaderValue,
+    headers: &HeaderMap,
+) -> Result<IdempotencyKey, UploadHeadError> {
+    let text = key.to_str().map_err(|_| UploadHeadError::IdempotencyKey)?;
+    if text.is_empty() || text.len() > IDEMPOTENCY_KEY_BYTES {
+        return Err(UploadHeadError::IdempotencyKey);
+    }
+    let mut parameters = Vec::new();
+    for name in [SETTINGS_HEADER, header::IF_MATCH.as_str(), header::IF_NONE_MATCH.as_str()] {
+        for value in headers.get_all(name) {
+            for part in [name.as_bytes(), value.as_bytes()] {
+                // With its length, so that no two lists of headers have the same bytes.
+                parameters.extend((part.len() as u64).to_le_bytes());
+                parameters.extend(part);
+            }
+        }
+    }
+    Ok(IdempotencyKey { text: text.to_owned(), parameters })
+}
+
+/// The SHA-256 in a `repr-digest` header (RFC 9530): `Some(None)` when it names only others.
+fn repr_digest(value: &str) -> Option<Option<Digest>> {
+    for member in value.split(',') {
+        let (algorithm, digest) = member.split_once('=')?;
+        if algorithm.trim().eq_ignore_ascii_case("sha-256") {
+            let digest = digest.trim().strip_prefix(':')?.strip_suffix(':')?;
+            let bytes = BASE64_STANDARD.decode(digest).ok()?;
+            return Some(Some(Digest::from_bytes(bytes.try_into().ok()?)));
+        }
+    }
+    Some(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_from_among_others() {
+        let digest = Digest::of(b"x");
+        let text = BASE64_STANDARD.encode(digest.as_bytes());
+        assert_eq!(repr_digest(&format!("sha-256=:{text}:")), Some(Some(digest)));
+        assert_eq!(repr_digest(&format!("md5=:eA==:, SHA-256=:{text}:")), Some(Some(digest)));
+        assert_eq!(repr_digest("sha-512=:eA==:"), Some(None));
+        for broken in ["", "sha-256", "sha-256=abc", "sha-256=:!:", "sha-256=:eA==:"] {
+            assert_eq!(repr_digest(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn an_upload_must_look_like_wasm_or_like_nothing_in_particular() {
+        let head = |kind: &'static str| {
+            UploadHead::parse(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                http::HeaderValue::from_static(kind),
+            )]))
+        };
+        assert!(head("application/wasm").is_ok());
+        assert!(head("application/x-www-form-urlencoded").is_ok());
+        assert!(matches!(
+            head("multipart/form-data; boundary=x"),
+            Err(UploadHeadError::ContentType)
+        ));
+        assert!(UploadHead::parse(&HeaderMap::new()).is_ok());
+    }
+
+    /// Keys are remembered for a day: a fingerprint that changes with the version of the gateway
+    /// would refuse repetitions of uploads that the version before has answered.
+    #[test]
+    fn the_fingerprint_of_an_upload_stays_the_same_between_versions() {
+        use sha2::{Digest as _, Sha256};
+        let headers = HeaderMap::from_iter([
+            (header::HeaderName::from_static(IDEMPOTENCY_KEY), HeaderValue::from_static("k")),
+            (header::HeaderName::from_static(SETTINGS_HEADER), HeaderValue::from_static("{}")),
+            (header::IF_NONE_MATCH, HeaderValue::from_static("*")),
+        ]);
+        let key = UploadHead::parse(&headers).unwrap().idempotency.unwrap();
+        let digest = Digest::of(b"x");
+        let mut expected = Sha256::new();
+        let parts: [&[u8]; 6] =
+            [b"mayfly-settings", b"{}", b"if-none-match", b"*", b"greet", digest.as_bytes()];
+        for part in parts {
+            expected.update((part.len() as u64).to_le_bytes());
+            expected.update(part);
+        }
+        let name = FunctionName::try_from("greet").unwrap();
+        assert_eq!(key.fingerprint(&name, &digest), <[u8; 32]>::from(expected.finalize()));
+    }
+}

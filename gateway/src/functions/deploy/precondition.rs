@@ -1,0 +1,107 @@
+//! Which state a function must be in for a change to happen.
+//!
+//! The text form of a state, and of a precondition, is the business of the protocol that carries
+//! it: `control/preconditions.rs` for HTTP.
+
+use store::ActiveFunction;
+
+use crate::functions::deploy::error::DeployError;
+
+/// The state of a function: another deploy, or another function of the same name, has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateTag {
+    /// The function's row. A function that is deleted and deployed again has another.
+    pub(crate) function: i64,
+    pub(crate) revision: u32,
+}
+
+impl StateTag {
+    pub(crate) fn of(active: &ActiveFunction) -> Self {
+        Self { function: active.function.id, revision: active.revision.number }
+    }
+}
+
+/// A set of states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum States {
+    /// Every state of a function that exists.
+    Any,
+    /// These states.
+    Listed(Vec<StateTag>),
+}
+
+impl States {
+    fn contain(&self, current: Option<StateTag>) -> bool {
+        current.is_some_and(|current| match self {
+            Self::Any => true,
+            Self::Listed(tags) => tags.contains(&current),
+        })
+    }
+}
+
+/// The states in which a function may be changed. The default permits all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Precondition {
+    /// The function must be in one of these.
+    pub(crate) required: Option<States>,
+    /// The function must not be in one of these.
+    pub(crate) excluded: Option<States>,
+}
+
+impl Precondition {
+    /// Whether it permits every state.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks the state of a function; `None` where there is no such function.
+    pub(crate) fn check(&self, active: Option<&ActiveFunction>) -> Result<(), DeployError> {
+        let current = active.map(StateTag::of);
+        if self.permits(current) { Ok(()) } else { Err(DeployError::Precondition { current }) }
+    }
+
+    fn permits(&self, current: Option<StateTag>) -> bool {
+        self.required.as_ref().is_none_or(|states| states.contain(current))
+            && !self.excluded.as_ref().is_some_and(|states| states.contain(current))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CURRENT: StateTag = StateTag { function: 7, revision: 2 };
+    const OTHER: StateTag = StateTag { function: 7, revision: 1 };
+
+    fn required(states: States) -> Precondition {
+        Precondition { required: Some(states), excluded: None }
+    }
+
+    fn excluded(states: States) -> Precondition {
+        Precondition { required: None, excluded: Some(states) }
+    }
+
+    #[test]
+    fn a_required_state_must_be_the_current_one() {
+        assert!(required(States::Listed(vec![OTHER, CURRENT])).permits(Some(CURRENT)));
+        assert!(!required(States::Listed(vec![OTHER])).permits(Some(CURRENT)));
+        assert!(!required(States::Listed(Vec::new())).permits(Some(CURRENT)));
+        assert!(required(States::Any).permits(Some(CURRENT)));
+        assert!(!required(States::Any).permits(None), "there is no such function");
+    }
+
+    #[test]
+    fn an_excluded_state_must_not_be_the_current_one() {
+        assert!(!excluded(States::Any).permits(Some(CURRENT)));
+        assert!(excluded(States::Any).permits(None));
+        assert!(excluded(States::Listed(vec![OTHER])).permits(Some(CURRENT)));
+        assert!(!excluded(States::Listed(vec![CURRENT])).permits(Some(CURRENT)));
+    }
+
+    #[test]
+    fn the_default_permits_everything() {
+        assert!(Precondition::default().is_none());
+        assert!(Precondition::default().permits(None));
+        assert!(Precondition::default().permits(Some(CURRENT)));
+    }
+}

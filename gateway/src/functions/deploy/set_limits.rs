@@ -1,0 +1,59 @@
+//! New limits for functions that are deployed already.
+
+use std::sync::Arc;
+
+use runtime_pool::State;
+use store::ActiveFunction;
+
+use crate::{
+    config::Config,
+    functions::{
+        deploy::{
+            Deployer,
+            error::DeployError,
+            shared::{Shared, quotas},
+        },
+        name::FunctionName,
+    },
+};
+
+impl Deployer {
+    /// Applies the limits, ceilings and quotas of `config` to calls that begin after this has
+    /// returned, and to later deploys. Calls in flight keep the limits they began with.
+    pub(crate) async fn set_limits(&self, config: &Config) -> Result<(), DeployError> {
+        let shared = Arc::clone(&self.shared);
+        let (limits, ceilings) = (config.limits.clone(), config.ceilings.clone());
+        let section = config.quotas.clone();
+        self.shared
+            .serialized(async move {
+                // First, because it is the only step that can fail.
+                let functions = shared.store.all_active().await?;
+                shared.catalog.set_bounds(limits, ceilings);
+                shared.quotas.store(Arc::new(quotas(&section)));
+                shared.pool.set_deploys_per_minute(section.compiles_per_minute);
+                for function in &functions {
+                    // The catalog has logged names that are not valid, and skipped them.
+                    if let Ok(name) = FunctionName::try_from(function.function.name.as_str()) {
+                        shared.apply_limits(name, function).await;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Shared {
+    /// Replaces a function's catalog entry if its limits have changed.
+    async fn apply_limits(&self, name: FunctionName, function: &ActiveFunction) {
+        let Some((entry, before)) = self.catalog.with_current_limits(&name, function) else {
+            return;
+        };
+        // As with a new revision: resident before it is visible, if it was resident.
+        if self.pool.state(&before.key) == State::Loaded {
+            self.pool.adopt(entry.key, entry.source.clone()).await;
+        }
+        self.catalog.replace(name, entry);
+        self.pool.evict(&before.key).await;
+    }
+}

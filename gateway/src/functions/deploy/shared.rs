@@ -1,0 +1,83 @@
+//! What all changes of functions share: the lock that puts them in one order, and the step from
+//! the store to the data plane.
+
+use std::{sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use prometheus::IntCounterVec;
+use runtime_pool::Pool;
+use store::{ActiveFunction, Published, Quotas, Store};
+use tokio::sync::Mutex;
+
+use crate::{
+    config::QuotasSection,
+    functions::{
+        catalog::Catalog, deploy::error::DeployError, name::FunctionName, quarantine::Quarantine,
+    },
+};
+
+pub(crate) struct Shared {
+    pub(super) store: Store,
+    pub(super) pool: Arc<Pool>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) artifact_bytes: u64,
+    pub(super) quotas: ArcSwap<Quotas>,
+    /// Held from a change in the store until the catalog has the same change: two changes of one
+    /// function could otherwise reach the catalog in the opposite order. Holds the time of the
+    /// last change that found the database busy.
+    pub(super) publishing: Mutex<Option<Instant>>,
+    pub(super) refused: IntCounterVec,
+}
+
+impl Shared {
+    /// Runs one change at a time, each in a task of its own: a client that disconnects must not
+    /// stop a change halfway between the store and the catalog.
+    ///
+    /// A change that finds the database busy takes seconds to find out. The changes that waited
+    /// meanwhile fail at once instead of waiting for the database one after the other.
+    pub(super) async fn serialized<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl Future<Output = Result<T, DeployError>> + Send + 'static,
+    ) -> Result<T, DeployError> {
+        let shared = Arc::clone(self);
+        let serialized = async move {
+            let requested = Instant::now();
+            let mut last_busy = shared.publishing.lock().await;
+            if last_busy.is_some_and(|busy| busy >= requested) {
+                return Err(store::Error::Busy.into());
+            }
+            let outcome = change.await;
+            if matches!(outcome, Err(DeployError::Store(store::Error::Busy))) {
+                *last_busy = Some(Instant::now());
+            }
+            outcome
+        };
+        tokio::spawn(serialized).await.map_err(DeployError::Interrupted)?
+    }
+
+    /// Shows the data plane a revision that the store has made active.
+    pub(super) async fn activate(
+        &self,
+        name: FunctionName,
+        published: Published,
+    ) -> ActiveFunction {
+        let active = ActiveFunction { function: published.function, revision: published.revision };
+        let entry = self.catalog.entry(&name, &active);
+        // Resident before it is visible, so that the first call finds it in memory.
+        self.pool.adopt(entry.key, entry.source.clone()).await;
+        if let Some(before) = self.catalog.replace(name, entry) {
+            self.pool.evict(&before.key).await;
+        }
+        active
+    }
+}
+
+/// The quotas in the store's own type.
+pub(super) fn quotas(section: &QuotasSection) -> Quotas {
+    Quotas {
+        functions: section.functions as u64,
+        artifact_bytes: section.artifact_bytes,
+        idempotency_keys: section.idempotency_keys as u64,
+    }
+}
