@@ -18,8 +18,8 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, OutboundConfig, Pool,
-    PoolConfig, PoolMetrics, Sandbox, WarmConfig,
+    ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, Pool, PoolConfig, PoolMetrics,
+    Sandbox, WarmConfig,
 };
 use store::Store;
 use tokio::{
@@ -39,7 +39,7 @@ use crate::{
         runtimes::Runtimes,
         systemd::Sockets,
     },
-    config::{Config, OutboundSection},
+    config::Config,
     control::{
         auth::{Tokens, tokens},
         layers::ControlConnection,
@@ -118,7 +118,8 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     let renewal = Recompiler::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
     upkeep.spawn_on(renewal.run(), control);
     let pressure = watch_pressure(&config, threads, (&pool, &data_orders), &registry, &mut upkeep)?;
-    let data_plane = Arc::new(DataPlane::new(edge, config.server.in_flight, pressure, refusals));
+    let data_plane =
+        Arc::new(DataPlane::new(edge, config.server.admission.in_flight, pressure, refusals));
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
     let functions = Functions {
         deployer: deployer.clone(),
@@ -142,7 +143,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     let control_task = control.spawn(control_server.run(connection, control_obeys));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
-    let unready = Duration::from_millis(config.server.unready_ms);
+    let unready = config.server.unready;
     let reserved_bytes = config.ceilings.memory_bytes;
     let reload =
         Reload { load, config, log, certificates, metrics, deployer, limits, reserved_bytes };
@@ -226,9 +227,11 @@ fn watch_pressure(
     upkeep: &mut JoinSet<()>,
 ) -> anyhow::Result<Arc<LoadShedder>> {
     let turns = pool.turns();
-    upkeep.spawn_on(Arc::clone(turns).watch(config.server.worker_count()), threads.data());
+    upkeep
+        .spawn_on(Arc::clone(turns).watch(config.server.admission.worker_count()), threads.data());
     let pressure = Arc::new(LoadShedder::new(Arc::clone(turns)));
-    let (limit, metrics) = (config.server.memory_bytes, MemoryMetrics::register(registry)?);
+    let (limit, metrics) =
+        (config.server.admission.memory_bytes, MemoryMetrics::register(registry)?);
     let relief = memory::ReliefAction {
         pressure: Arc::clone(&pressure),
         pool: Arc::clone(pool),
@@ -253,8 +256,8 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             memory_bytes_max: config.ceilings.memory_bytes,
             keep_bytes: config.pool.keep_bytes,
             async_engine: config.pool.async_engine,
-            artifact: config.uploads.limits(),
-            guest: config.guests.limits(),
+            artifact: config.uploads.artifact,
+            guest: config.guests,
         },
         compile: CompileConfig {
             worker: own_binary()?,
@@ -267,49 +270,17 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             output_bytes: config.compile.output_bytes,
             deploys_per_minute: config.quotas.compiles_per_minute,
         },
-        outbound: outbound_config(&config.outbound)?,
+        outbound: config.outbound.clone(),
         memory_bytes: config.pool.memory_budget(),
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
         queue: config.pool.queue,
-        max_lag: Duration::from_millis(config.server.max_lag_ms),
+        max_lag: config.server.admission.max_lag,
         waiting: WarmConfig {
             instances: config.pool.warm_instances,
             bytes: config.pool.warm_bytes,
             worthwhile: Duration::from_micros(config.pool.warm_from_us),
         },
-    })
-}
-
-/// What holds for requests that guests make.
-fn outbound_config(section: &OutboundSection) -> anyhow::Result<OutboundConfig> {
-    let ms = Duration::from_millis;
-    let ranges = |texts: &[String]| texts.iter().map(|text| text.parse()).collect::<Result<_, _>>();
-    let authorities = match section.ca_file.as_str() {
-        "" => Vec::new(),
-        file => std::fs::read(file)
-            .with_context(|| format!("reading {file} (the setting outbound.ca_file)"))?,
-    };
-    let resolver = Some(section.resolver.as_str()).filter(|resolver| !resolver.is_empty());
-    Ok(OutboundConfig {
-        allow_private: section.allow_private,
-        permit: ranges(&section.permit)?,
-        deny: ranges(&section.deny)?,
-        allow_data_plane: section.allow_data_plane,
-        resolver: resolver.map(str::parse).transpose()?,
-        authorities,
-        connect: ms(section.connect_ms),
-        tls: ms(section.tls_ms),
-        first_byte: ms(section.first_byte_ms),
-        between_bytes: ms(section.between_bytes_ms),
-        header_bytes: section.header_bytes,
-        headers: section.headers,
-        response_bytes: section.response_bytes,
-        per_invocation: u32::try_from(section.per_invocation)?,
-        at_once: section.at_once,
-        idle: ms(section.idle_ms),
-        idle_per_function: section.idle_per_function,
-        idle_connections: section.idle_connections,
     })
 }
 

@@ -16,7 +16,7 @@ use runtime_pool::{CdnLoop, InvocationContext, RequestBody};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    config::ServerSection,
+    config::{MinRate, ServerSection, TrustedProxies},
     edge::{
         rejections::{Rejections, id_header},
         server_timing::SERVER_TIMING,
@@ -25,8 +25,8 @@ use crate::{
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
-        forwarded::{self, OWN_PREFIX, Origin, TrustedProxies},
-        limited_body::{BodyFaults, EdgeBody, LimitedBody, MinRate},
+        forwarded::{self, OWN_PREFIX, Origin},
+        limited_body::{BodyFaults, EdgeBody, LimitedBody},
         validate,
     },
     server::IncomingBody,
@@ -61,12 +61,12 @@ impl Edge {
             catalog,
             invoker,
             refusals,
-            uri_bytes: config.uri_bytes,
-            hops: config.hops,
-            pace: MinRate::new(config),
-            proxies: config.trusted(),
+            uri_bytes: config.listener.http.uri_bytes,
+            hops: config.edge.hops,
+            pace: config.min_rate,
+            proxies: config.proxies.trusted.clone(),
             no_mount: "".into(),
-            timing_secret: config.timing_secret.clone(),
+            timing_secret: config.edge.timing_secret.clone(),
         }
     }
 

@@ -30,13 +30,13 @@ use tokio::{
 };
 
 use self::{connection::Accepted, connection::Connections, metrics::End};
-use crate::{config::ServerSection, request::forwarded::TrustedProxies};
+use crate::config::{ListenerSettings, TrustedProxies};
 
 pub(crate) use crate::server::{
     h1::framing::Refused,
     listener_control::ListenerControl,
     metrics::ConnectionMetrics,
-    tls::{LOOK as TLS_LOOK, Tls, TlsFiles},
+    tls::{LOOK as TLS_LOOK, Tls},
     tracking::IncomingBody,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Peer {
 pub(crate) struct Listening {
     /// Its name in metrics.
     pub(crate) plane: &'static str,
-    pub(crate) config: ServerSection,
+    pub(crate) config: ListenerSettings,
     /// Connections at once.
     pub(crate) connections: usize,
     /// Whether trusted proxies begin their connections with a header of the PROXY protocol.
@@ -124,7 +124,7 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let drain = Duration::from_millis(self.listening.config.drain_ms);
+        let drain = self.listening.config.drain;
         let connections = Arc::new(Connections::new(self.listening, service, orders.clone()));
         let mut failing = Failing::default();
         loop {

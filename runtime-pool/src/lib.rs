@@ -39,7 +39,7 @@ pub use crate::{
         call::{InvocationContext, Response},
         start::{Phase, Phases, Start, Tier},
     },
-    limits::{GuestLimits, Isolation, Limits},
+    limits::{GuestLimits, Isolation, Limits, milliseconds},
     metrics::PoolMetrics,
     outbound::{
         AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, OutboundConfig,

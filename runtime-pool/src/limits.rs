@@ -1,8 +1,11 @@
 //! What one function, and one invocation of it, may use.
 
+pub mod milliseconds;
+
 use std::time::Duration;
 
 use prometheus::IntGauge;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     code::artifact::Kind,
@@ -10,9 +13,10 @@ use crate::{
     metrics::PoolMetrics,
 };
 
-/// What holds for the guests of all functions alike: each of these guards the host itself, so that
-/// the operator decides and no owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Limits for the guests of all functions alike. Each of them guards the host itself, so the
+/// operator decides, not the owner of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct GuestLimits {
     /// Stack for guest code.
     pub stack_bytes: usize,
@@ -38,12 +42,14 @@ pub struct GuestLimits {
     /// Writes of nothing to a body before a guest is taken for an attack.
     pub empty_writes: u32,
     /// How long a guest may go on after the end of its response.
+    #[serde(rename = "after_response_ms", with = "milliseconds")]
     pub after_response: Duration,
     /// Bytes of a log line that are kept.
     pub log_line_bytes: usize,
     /// Bytes of lines that one function may log in a second, over all its invocations.
     pub log_bytes_per_second: u64,
     /// How finely CPU limits are enforced, and how long one guest may keep a thread to itself.
+    #[serde(rename = "tick_ms", with = "milliseconds")]
     pub tick: Duration,
 }
 

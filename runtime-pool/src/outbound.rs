@@ -9,6 +9,7 @@
 //! Read `target` (what an address means), `grant`, `address`, then `connection` and `exchange`.
 
 mod address;
+mod config;
 mod connection;
 mod credential;
 mod exchange;
@@ -20,11 +21,7 @@ mod resolve;
 mod target;
 mod trail;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicU32},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicU32};
 
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -42,7 +39,8 @@ use wasmtime_wasi_http::{
 };
 
 pub use self::{
-    address::{AddressRange, Listeners},
+    address::Listeners,
+    config::{AddressRange, OutboundConfig},
     credential::{Credential, NotACredential},
     grant::Grant,
     trail::CdnLoop,
@@ -55,72 +53,6 @@ use crate::{StartError, error::Limit, host::guest_log::InvocationLog, metrics::P
 
 /// TLS sessions that a function may take up again.
 const TLS_SESSIONS: usize = 16;
-
-/// What holds for all requests that leave any guest.
-#[derive(Clone, Debug)]
-pub struct OutboundConfig {
-    /// Whether loopback, private, link-local and other addresses that are not public may be called.
-    pub allow_private: bool,
-    /// Which of them may be called.
-    pub permit: Vec<AddressRange>,
-    /// Addresses that nobody may call, whatever else is permitted.
-    pub deny: Vec<AddressRange>,
-    /// Whether this gateway's functions may be called, by its own address.
-    pub allow_data_plane: bool,
-    /// The name server to ask, in place of the operating system.
-    pub resolver: Option<SocketAddr>,
-    /// Authorities, as PEM, whose certificates are accepted besides those that browsers accept.
-    pub authorities: Vec<u8>,
-    /// Time to resolve a name and open a connection.
-    pub connect: Duration,
-    /// Time for a TLS handshake.
-    pub tls: Duration,
-    /// Time from the request to the head of its response.
-    pub first_byte: Duration,
-    /// Time between two parts of a response's body.
-    pub between_bytes: Duration,
-    /// Bytes of a response's head.
-    pub header_bytes: usize,
-    /// Header fields of a response.
-    pub headers: usize,
-    /// Bytes of a response's body.
-    pub response_bytes: u64,
-    /// Requests that one invocation may make.
-    pub per_invocation: u32,
-    /// Requests that one invocation may have open at once.
-    pub at_once: usize,
-    /// Time that a connection waits for another request.
-    pub idle: Duration,
-    /// Connections of one function that may wait.
-    pub idle_per_function: usize,
-    /// Connections of all functions that may wait.
-    pub idle_connections: usize,
-}
-
-impl Default for OutboundConfig {
-    fn default() -> Self {
-        Self {
-            allow_private: false,
-            permit: Vec::new(),
-            deny: Vec::new(),
-            allow_data_plane: false,
-            resolver: None,
-            authorities: Vec::new(),
-            connect: Duration::from_secs(5),
-            tls: Duration::from_secs(5),
-            first_byte: Duration::from_secs(30),
-            between_bytes: Duration::from_secs(30),
-            header_bytes: 64 << 10,
-            headers: 100,
-            response_bytes: 10 << 20,
-            per_invocation: 50,
-            at_once: 6,
-            idle: Duration::from_secs(4),
-            idle_per_function: 6,
-            idle_connections: 256,
-        }
-    }
-}
 
 /// Calls out for guests. One for the node.
 pub(crate) struct Client {
@@ -141,7 +73,8 @@ impl Client {
     pub(crate) fn new(config: OutboundConfig, metrics: PoolMetrics) -> Result<Self, StartError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let what = "reading outbound.ca_file";
-        for certificate in CertificateDer::pem_slice_iter(&config.authorities) {
+        let pem = config.authorities().map_err(|error| StartError::new(what, error))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| StartError::new(what, error))?;
             roots.add(certificate).map_err(|error| StartError::new(what, error))?;
         }
@@ -226,7 +159,7 @@ impl Outbound {
     /// For a guest that answers nobody: nothing is allowed.
     pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
         let client = Client::new(OutboundConfig::default(), log.metrics().clone())
-            .expect("without authorities of one's own there is nothing to read");
+            .expect("the default settings name no file of certificates");
         Self::new(Arc::new(Policy::new(Arc::new(client), "".into(), Vec::new(), Vec::new())), log)
     }
 

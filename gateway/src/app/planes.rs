@@ -17,9 +17,8 @@ use tokio::{
 
 use crate::{
     app::{descriptors, runtimes::Runtimes, systemd::Sockets},
-    config::Config,
-    request::forwarded::TrustedProxies,
-    server::{ConnectionMetrics, ListenerControl, Listening, Server, Tls, TlsFiles},
+    config::{Config, TlsFiles, TrustedProxies},
+    server::{ConnectionMetrics, ListenerControl, Listening, Server, Tls},
 };
 
 /// Both planes while they serve: what stops each, and the task that ends when it has stopped.
@@ -70,24 +69,24 @@ impl PlaneListeners {
         Ok(Self {
             data: Listening {
                 plane: "data",
-                connections: server.connections.min(most / 2),
-                proxy_protocol: server.proxy_protocol,
-                trusted: server.trusted(),
-                tls: tls(server.tls())?.map(Arc::new),
+                connections: server.listener.connections.min(most / 2),
+                proxy_protocol: server.proxies.proxy_protocol,
+                trusted: server.proxies.trusted.clone(),
+                tls: tls(server.tls.data())?.map(Arc::new),
                 metrics: metrics.clone(),
                 leaving: Arc::clone(&leaving),
-                config: server.clone(),
+                config: server.listener.clone(),
             },
             control: Listening {
                 plane: "control",
-                connections: server.connections.min(most / 4),
+                connections: server.listener.connections.min(most / 4),
                 proxy_protocol: false,
                 trusted: TrustedProxies::default(),
-                tls: tls(server.admin_tls())?.map(Arc::new),
+                tls: tls(server.tls.control())?.map(Arc::new),
                 metrics,
                 // It answers to the end.
                 leaving: Arc::default(),
-                config: server.clone(),
+                config: server.listener.clone(),
             },
             leaving,
         })

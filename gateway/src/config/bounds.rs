@@ -6,11 +6,10 @@ use runtime_pool::AddressRange;
 use toml::Value;
 
 use super::{
-    ConfigError, Origin, Settings,
-    sections::parse_address,
+    ConfigError, Origin, Settings, TrustedProxies,
+    sections::address::parse_address,
     sizes::{self, GIB, KIB, MIB, TIB},
 };
-use crate::request::forwarded::TrustedProxies;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;

@@ -1,32 +1,16 @@
-//! The layers: defaults, file, environment, flags.
+//! The layers: defaults, file, flags. The environment's is in [`super::environment`].
 //!
-//! Nothing here knows a single setting by name, save the few with flags of their own. The
-//! leaves of [`Config::default`] say which keys there are and of which type each is.
+//! No setting is known by its name here, except for the few with flags of their own. The leaves of
+//! [`Config::default`] say which keys there are, and the type of each.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use toml::{
     Spanned, Table, Value,
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError, Flags, Origin, bounds, nearest::nearest, sizes};
-
-/// What the names of our variables begin with.
-pub(super) const PREFIX: &str = "MAYFLY_";
-
-/// Variables that belong to the CLI's client commands and to build scripts.
-const FOREIGN: &[&str] = &[
-    "MAYFLY_CONFIG",
-    "MAYFLY_CA_FILE",
-    "MAYFLY_SERVER",
-    "MAYFLY_TOKEN",
-    "MAYFLY_TOKEN_FILE",
-    "MAYFLY_TOOLS",
-    "MAYFLY_GUEST_TARGET_DIR",
-    "MAYFLY_GUEST_RUST",
-    "MAYFLY_GUESTS_BUILT",
-];
+use super::{Config, ConfigError, Flags, Origin, nearest::nearest, sizes};
 
 /// One setting, with the place that had the last word.
 #[derive(Clone, Debug)]
@@ -42,24 +26,6 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Lays all layers over each other and checks the result.
-    pub(crate) fn read(
-        file: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
-        flags: &Flags,
-    ) -> Result<Self, ConfigError> {
-        let mut settings = Self::defaults();
-        if let Some(path) = file {
-            let text = fs::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-            settings.overlay_file(path, &text)?;
-        }
-        settings.overlay_environment(environment)?;
-        settings.overlay_flags(flags)?;
-        bounds::check(&settings)?;
-        Ok(settings)
-    }
-
     pub(super) fn defaults() -> Self {
         Self::of_config(&Config::default())
     }
@@ -92,7 +58,7 @@ impl Settings {
         self.leaves.get(key).expect("callers name keys that exist")
     }
 
-    fn overlay_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+    pub(super) fn overlay_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let place = |offset: usize| {
             let before = text.get(..offset).unwrap_or(text);
             let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -134,28 +100,7 @@ impl Settings {
         Ok(())
     }
 
-    fn overlay_environment(
-        &mut self,
-        environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<(), ConfigError> {
-        let keys: BTreeMap<String, String> =
-            self.leaves.keys().map(|key| (variable(key), key.clone())).collect();
-        // Sorted, so that of two mistakes the same one is always reported.
-        let ours: BTreeMap<String, String> =
-            environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
-        for (name, text) in ours {
-            if let Some(key) = keys.get(&name) {
-                self.set(key, &text, Origin::Variable { name })?;
-            } else if !is_foreign(&name) {
-                let nearest = nearest(&name, keys.keys().map(String::as_str));
-                let origin = Origin::Variable { name: "environment".to_owned() };
-                return Err(ConfigError::Unknown { origin, key: name, nearest });
-            }
-        }
-        Ok(())
-    }
-
-    fn overlay_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
+    pub(super) fn overlay_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
         for pair in &flags.set {
             let origin = Origin::Flag { name: "--set" };
             let Some((key, text)) = pair.split_once('=') else {
@@ -180,7 +125,7 @@ impl Settings {
     }
 
     /// Sets one key from text, as variables and flags have it.
-    fn set(&mut self, key: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
+    pub(super) fn set(&mut self, key: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
         let Some(setting) = self.leaves.get_mut(key) else {
             return Err(self.unknown(key.to_owned(), origin));
         };
@@ -203,25 +148,6 @@ impl Settings {
         let known = self.leaves.keys().map(String::as_str).chain(sections);
         ConfigError::Unknown { nearest: nearest(&key, known), key, origin }
     }
-}
-
-/// The variable that sets `key`.
-fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
-}
-
-/// Whether a variable with our prefix is somebody else's.
-///
-/// Kubernetes puts a service's addresses into each container's environment, under the name of
-/// the service. One called `mayfly` must not keep the gateway from starting.
-fn is_foreign(name: &str) -> bool {
-    let port_number =
-        || name.split("_PORT_").nth(1).is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()));
-    FOREIGN.contains(&name)
-        || name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || name.ends_with("_PORT")
-        || port_number()
 }
 
 fn join(parent: &str, name: &str) -> String {

@@ -11,11 +11,11 @@ use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadS
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    config::ServerSection,
+    config::{MinRate, ServerSection},
     control::request_log,
     problem::Problem,
     request::{
-        limited_body::{BodyFaults, LimitedBody, MinRate},
+        limited_body::{BodyFaults, LimitedBody},
         validate,
     },
     server::{IncomingBody, Peer},
@@ -35,8 +35,8 @@ pub(crate) struct ControlConnection {
 
 impl ControlConnection {
     pub(crate) fn new(router: &Router, config: &ServerSection, peer: Peer) -> Self {
-        let (router, pace) = (router.clone(), MinRate::new(config));
-        Self { router, target_bytes: config.uri_bytes, pace, peer }
+        let (router, pace) = (router.clone(), config.min_rate);
+        Self { router, target_bytes: config.listener.http.uri_bytes, pace, peer }
     }
 }
 

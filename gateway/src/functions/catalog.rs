@@ -146,8 +146,8 @@ impl Catalog {
             labels_max: config.metrics.functions,
             store: store.clone(),
             bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
-            guest: config.guests.limits(),
-            timing: config.server.timing,
+            guest: config.guests,
+            timing: config.server.edge.timing,
         };
         for function in store.all_active().await? {
             match FunctionName::try_from(function.function.name.as_str()) {

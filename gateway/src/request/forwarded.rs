@@ -7,9 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use ipnet::IpNet;
 
-use crate::server::Peer;
+use crate::{config::TrustedProxies, server::Peer};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,28 +26,6 @@ const HOP_BY_HOP: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-/// The proxies that are believed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TrustedProxies(Vec<IpNet>);
-
-impl TrustedProxies {
-    /// `None` where an entry is no address and no range.
-    pub(crate) fn parse<T: AsRef<str>>(entries: &[T]) -> Option<Self> {
-        let range = |entry: &T| {
-            let entry = entry.as_ref();
-            entry.parse().ok().or_else(|| entry.parse::<IpAddr>().ok().map(IpNet::from))
-        };
-        entries.iter().map(range).collect::<Option<_>>().map(Self)
-    }
-
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
-        !self.0.is_empty() && {
-            let ip = ip.to_canonical();
-            self.0.iter().any(|range| range.contains(&ip))
-        }
-    }
-}
 
 /// Where the requests of one connection come from.
 #[derive(Debug)]

@@ -12,9 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use runtime_pool::{BodyError, ResponseBody};
 use tokio::time::{self, Instant, Sleep};
 
-use crate::{
-    config::ServerSection, edge::admission::in_flight::RequestPermit, server::IncomingBody,
-};
+use crate::{config::MinRate, edge::admission::in_flight::RequestPermit, server::IncomingBody};
 
 /// A response's body, with what must be held until it has ended or was dropped.
 #[derive(Debug)]
@@ -90,21 +88,7 @@ impl BodyFaults {
     }
 }
 
-/// How fast a client has to send.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MinRate {
-    /// Bytes for each second of waiting for them; 0: as slowly as it likes.
-    pub(crate) bytes_per_s: u64,
-    /// Seconds of waiting that count for nothing.
-    pub(crate) grace: Duration,
-}
-
 impl MinRate {
-    pub(crate) fn new(config: &ServerSection) -> Self {
-        let grace = Duration::from_millis(config.body_grace_ms);
-        Self { bytes_per_s: config.body_rate_bytes, grace }
-    }
-
     /// How long may be waited in all for so many bytes.
     fn patience(&self, bytes: u64) -> Duration {
         self.grace + Duration::from_millis(bytes.saturating_mul(1_000) / self.bytes_per_s.max(1))

@@ -14,7 +14,10 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-use crate::server::{h1::framing::Refused, metrics::End};
+use crate::{
+    config::Timeouts,
+    server::{h1::framing::Refused, metrics::End},
+};
 
 /// The shortest pause between two looks at a connection.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -26,17 +29,6 @@ const GENERATIONS: usize = 4;
 pub(crate) enum Protocol {
     Http1,
     Http2,
-}
-
-/// How long a connection may go on in what it does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
-    /// With the head of a request, and without any request at the beginning.
-    pub(crate) head: Duration,
-    /// Without a request later on.
-    pub(crate) idle: Duration,
-    /// Without taking anything of an answer.
-    pub(crate) stall: Duration,
 }
 
 /// Times in milliseconds since the connection began; 0 stands for never.

@@ -25,10 +25,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    config::ServerSection,
+    config::{HttpLimits, Timeouts},
     server::{
         End, IncomingBody, ListenerControl, Listening, Peer, Tls,
-        activity::{Activity, Protocol, Timeouts},
+        activity::{Activity, Protocol},
         h1::{framing::HeadLimits, wire::InspectingIo},
         h2::control_frames::PREFACE,
         metrics::Counted,
@@ -103,17 +103,13 @@ where
                 counted.open().clone(),
             ),
             counted,
-            http1: http1(config),
-            http2: http2(config),
-            patience: Timeouts {
-                head: Duration::from_millis(config.header_timeout_ms),
-                idle: Duration::from_millis(config.idle_timeout_ms),
-                stall: Duration::from_millis(config.stall_timeout_ms),
-            },
+            http1: http1(&config.http),
+            http2: http2(&config.http),
+            patience: config.timeouts,
             head: HeadLimits {
-                bytes: config.header_bytes,
-                fields: config.headers,
-                target_bytes: config.uri_bytes,
+                bytes: config.http.header_bytes,
+                fields: config.http.headers,
+                target_bytes: config.http.uri_bytes,
             },
             handshakes: Semaphore::new(config.tls_handshakes),
             service,
@@ -210,7 +206,7 @@ where
         at: Instant,
     ) -> Result<TlsStream<TcpStream>, End> {
         let _handshake = self.handshakes.try_acquire().map_err(|_| End::TlsHandshakes)?;
-        let patience = Duration::from_millis(self.listening.config.tls_handshake_timeout_ms);
+        let patience = self.listening.config.tls_handshake_timeout;
         let stream = time::timeout_at(at + patience, tls.acceptor().accept(stream)).await;
         stream.map_err(|_| End::TlsTimeout)?.map_err(|error| {
             tracing::debug!(peer = %peer.addr, %error, "a TLS handshake failed");
@@ -301,7 +297,7 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let frames = self.listening.config.control_frames_per_s;
+        let frames = self.listening.config.http.control_frames_per_s;
         let wire = TokioIo::new(InspectingIo::http2(stream, Arc::clone(activity), frames));
         let mut connection = pin!(self.http2.serve_connection(wire, service));
         let driven = self.drive(connection.as_mut(), Protocol::Http2, activity, None).await;
@@ -353,7 +349,7 @@ enum Driven {
     ToRest,
 }
 
-fn http1(config: &ServerSection) -> http1::Builder {
+fn http1(config: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -366,7 +362,7 @@ fn http1(config: &ServerSection) -> http1::Builder {
     builder
 }
 
-fn http2(config: &ServerSection) -> http2::Builder<TokioExecutor> {
+fn http2(config: &HttpLimits) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

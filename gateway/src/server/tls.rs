@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -18,19 +18,12 @@ use tokio_rustls::{
     },
 };
 
+use crate::config::TlsFiles;
+
 /// What is spoken, the best first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 /// HTTP/2 in a handshake.
 pub(crate) const HTTP2: &[u8] = b"h2";
-
-/// The files of one listener's certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TlsFiles {
-    /// The certificate and those that vouch for it, in PEM.
-    pub(crate) cert: PathBuf,
-    /// Its private key, in PEM.
-    pub(crate) key: PathBuf,
-}
 
 /// Shows handshakes the certificate that is in the files.
 pub(crate) struct Tls {

@@ -11,6 +11,7 @@ pub struct ArtifactDigest(pub [u8; 32]);
 /// What one artifact may hold, counted over everything inside it. The check in the compile worker
 /// holds it to all of them, the engines to the last three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ArtifactLimits {
     /// Functions.
     pub functions: u32,

@@ -26,7 +26,7 @@ impl Serve {
         let config = load().map_err(|error| settings::wrong(&error))?;
         // Before there are threads: sockets that were passed are taken from the environment.
         let sockets = Sockets::take().map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let threads = Runtimes::start(config.server.worker_count())
+        let threads = Runtimes::start(config.server.admission.worker_count())
             .map_err(|error| Failure::failed(format!("{error:#}")))?;
         let given = StartOptions { config, load: Box::new(load), sockets };
         let outcome = threads.control().block_on(crate::app::run(given, &threads));

@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use super::*;
 
 fn file(text: &str) -> Result<Settings, ConfigError> {
@@ -123,41 +121,6 @@ fn a_list_is_separated_by_commas() {
     let default = list(&[]);
     assert_eq!(from_text("key", &default, "a, b,,c "), Ok(list(&["a", "b", "c"])));
     assert_eq!(from_text("key", &default, ""), Ok(list(&[])));
-}
-
-#[test]
-fn an_unknown_variable_is_refused_with_the_nearest_known_one() {
-    assert_eq!(
-        message(environment(&[("MAYFLY_LIMITS_CPU", "1"), ("PATH", "/bin")])),
-        "environment: unknown setting `MAYFLY_LIMITS_CPU`; did you mean `MAYFLY_LIMITS_CPU_MS`?"
-    );
-}
-
-#[test]
-fn variables_of_clients_build_scripts_and_kubernetes_are_left_alone() {
-    let pairs: Vec<(&str, &str)> = FOREIGN
-        .iter()
-        .copied()
-        .chain([
-            "MAYFLY_SERVICE_HOST",
-            "MAYFLY_SERVICE_PORT",
-            "MAYFLY_SERVICE_PORT_HTTP",
-            "MAYFLY_PORT",
-            "MAYFLY_PORT_8080_TCP",
-            "MAYFLY_PORT_8080_TCP_ADDR",
-            "MAYFLY_ADMIN_SERVICE_HOST",
-        ])
-        .map(|name| (name, "x"))
-        .collect();
-    environment(&pairs).unwrap();
-}
-
-#[test]
-fn every_key_has_a_variable_of_its_own_that_is_not_left_alone() {
-    let settings = Settings::defaults();
-    let names: BTreeSet<String> = settings.iter().map(|(key, _)| variable(key)).collect();
-    assert_eq!(names.len(), settings.iter().count());
-    assert!(!names.iter().any(|name| is_foreign(name)));
 }
 
 #[test]
