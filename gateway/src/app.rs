@@ -39,6 +39,7 @@ use crate::{
         runtimes::Runtimes,
         systemd::Sockets,
     },
+    clock::now_ms,
     config::Config,
     control::{
         auth::{Tokens, tokens},
@@ -50,12 +51,11 @@ use crate::{
         Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
     },
     functions::{
-        catalog::Catalog, clock::now_ms, deploy::Deployer, quarantine::Quarantine, schedule,
-        secrets::Secrets,
+        catalog::Catalog, deploy::Deployer, quarantine::Quarantine, schedule, secrets::Secrets,
     },
     invoker::Invoker,
     server::{ConnectionMetrics, ListenerControl, Server},
-    telemetry::{self, guest_logs},
+    telemetry::{self, guest_logs, request_id::RequestIdSource},
 };
 
 /// The first administrator's token, for the command line.
@@ -111,15 +111,20 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
 
     let (data, control) = (threads.data(), threads.control());
-    let refusals = Arc::new(Rejections::new(now_ms().cast_unsigned(), &registry)?);
+    let refusals = Arc::new(Rejections::new(&registry)?);
     let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&refusals), &config.server);
     let sandbox = Arc::default();
     let mut upkeep = upkeep(control, Arc::clone(&catalog), &pool, &store, &sandbox);
     let renewal = Recompiler::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
     upkeep.spawn_on(renewal.run(), control);
     let pressure = watch_pressure(&config, threads, (&pool, &data_orders), &registry, &mut upkeep)?;
-    let data_plane =
-        Arc::new(DataPlane::new(edge, config.server.admission.in_flight, pressure, refusals));
+    let data_plane = Arc::new(DataPlane::new(
+        edge,
+        config.server.admission.in_flight,
+        pressure,
+        refusals,
+        RequestIdSource::new(now_ms().cast_unsigned()),
+    ));
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
     let functions = Functions {
         deployer: deployer.clone(),

@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod extract;
 pub(crate) mod layers;
 pub(crate) mod preconditions;
+mod problems;
 pub(crate) mod request_log;
 pub(crate) mod resources;
 pub(crate) mod router;

@@ -3,7 +3,9 @@
 pub(crate) mod admission;
 pub(crate) mod data_plane;
 pub(crate) mod panics;
+mod problems;
 pub(crate) mod rejections;
+pub(crate) mod response_body;
 pub(crate) mod routes;
 pub(crate) mod server_timing;
 
@@ -17,19 +19,17 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     config::{MinRate, ServerSection, TrustedProxies},
-    edge::{
-        rejections::{Rejections, id_header},
-        server_timing::SERVER_TIMING,
-    },
+    edge::{rejections::Rejections, response_body::EdgeBody, server_timing::SERVER_TIMING},
     functions::catalog::{Catalog, CatalogEntry},
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
         forwarded::{self, OWN_PREFIX, Origin},
-        limited_body::{BodyFaults, EdgeBody, LimitedBody},
+        limited_body::{self, BodyFaults, LimitedBody},
         validate,
     },
     server::IncomingBody,
+    telemetry::request_id::id_header,
 };
 
 /// Marks an answer as the function's own, whatever its status.
@@ -122,7 +122,7 @@ impl Edge {
         let answer = self.invoker.invoke(&target, request, caller).await;
         // What a function makes of half a body is no answer to whoever sent it.
         if let Some(trouble) = troubles.and_then(|troubles| troubles.first()) {
-            return Err(Problem::troubled(trouble));
+            return Err(trouble.into());
         }
         let (response, start) = answer?;
         let (mut parts, body) = response.into_parts();
@@ -152,7 +152,7 @@ impl Edge {
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|declared| declared > max) {
-            return Err(Problem::request_too_large(max));
+            return Err(limited_body::too_large(max));
         }
         let troubles = BodyFaults::default();
         let body = LimitedBody::new(body, max, self.pace, troubles.clone());

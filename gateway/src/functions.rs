@@ -1,7 +1,6 @@
 //! What is deployed, and how does it change?
 
 pub(crate) mod catalog;
-pub(crate) mod clock;
 pub(crate) mod deploy;
 pub(crate) mod name;
 pub(crate) mod quarantine;

@@ -11,6 +11,7 @@
 
 mod app;
 pub mod cli;
+mod clock;
 pub mod config;
 mod control;
 mod edge;

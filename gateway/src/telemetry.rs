@@ -1,6 +1,7 @@
 //! The process's own log and metrics.
 
 pub(crate) mod guest_logs;
+pub(crate) mod request_id;
 
 use std::io::IsTerminal as _;
 

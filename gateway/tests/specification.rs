@@ -265,7 +265,7 @@ fn every_limit_is_documented_with_its_default_what_counts_it_and_what_happens() 
             continue;
         };
         for problem in quoted(happens).filter(|text| text.contains('-')) {
-            assert!(problems.contains(&format!("| `{problem}` |")), "{entry}");
+            assert!(problems.contains(&format!("- **`{problem}`** (")), "{entry}");
         }
         let mut counted = quoted(counted);
         let metric = counted.next().expect(entry);

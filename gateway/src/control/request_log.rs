@@ -28,7 +28,7 @@ pub(crate) async fn name(
         None => next.run(request).await,
     };
     let response = match troubles.and_then(|troubles| troubles.first()) {
-        Some(trouble @ BodyFault::TooSlow(_)) => Problem::troubled(trouble).into_response(),
+        Some(trouble @ BodyFault::TooSlow(_)) => Problem::from(trouble).into_response(),
         // The routes have words of their own for these.
         Some(BodyFault::TooLarge(_) | BodyFault::Broken) | None => response,
     };

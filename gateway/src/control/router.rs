@@ -93,7 +93,7 @@ pub(crate) fn control_plane(
         .add_security_scheme(auth::SECURITY_SCHEME, SecurityScheme::Http(bearer));
     let router = router
         .merge(probes::openapi(&api))
-        .fallback(async || Problem::no_resource())
+        .fallback(async || Problem::resource_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     Ok(layers::control_plane(router, problems))
 }

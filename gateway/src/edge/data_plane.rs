@@ -10,11 +10,13 @@ use crate::{
         Edge,
         admission::{in_flight::InFlight, load_shed::LoadShedder},
         panics,
-        rejections::{Rejections, RequestIds},
+        rejections::Rejections,
+        response_body::EdgeBody,
     },
     problem::Problem,
-    request::{forwarded::Origin, limited_body::EdgeBody},
+    request::forwarded::Origin,
     server::{IncomingBody, Peer},
+    telemetry::request_id::{RequestIdSource, RequestIds},
 };
 
 /// What serves the data plane.
@@ -23,6 +25,7 @@ pub(crate) struct DataPlane {
     in_flight: Arc<InFlight>,
     pressure: Arc<LoadShedder>,
     refusals: Arc<Rejections>,
+    request_ids: RequestIdSource,
 }
 
 impl DataPlane {
@@ -31,8 +34,10 @@ impl DataPlane {
         in_flight: usize,
         pressure: Arc<LoadShedder>,
         refusals: Arc<Rejections>,
+        request_ids: RequestIdSource,
     ) -> Self {
-        Self { edge, in_flight: Arc::new(InFlight::new(in_flight)), pressure, refusals }
+        let in_flight = Arc::new(InFlight::new(in_flight));
+        Self { edge, in_flight, pressure, refusals, request_ids }
     }
 
     /// What serves the connection of the client at `peer`.
@@ -45,7 +50,7 @@ impl DataPlane {
         Error = Infallible,
         Future: Send,
     > + use<> {
-        let names = self.refusals.names();
+        let names = self.request_ids.for_connection();
         let connection =
             Arc::new(Connection { plane: Arc::clone(self), origin: Origin::new(peer), names });
         service_fn(move |request| Arc::clone(&connection).answer(request))
@@ -66,7 +71,7 @@ impl Connection {
         self: Arc<Self>,
         request: Request<IncomingBody>,
     ) -> Result<Response<EdgeBody>, Infallible> {
-        let DataPlane { edge, in_flight, pressure, refusals } = &*self.plane;
+        let DataPlane { edge, in_flight, pressure, refusals, .. } = &*self.plane;
         let invocation = self.names.next();
         // Outermost: what could not be served in time costs as little as can be.
         if let Some(problem) = pressure.refusal() {

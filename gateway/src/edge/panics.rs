@@ -5,7 +5,10 @@ use std::{future::Future, panic::AssertUnwindSafe};
 use futures_util::FutureExt as _;
 use http::Response;
 
-use crate::{edge::rejections::Rejections, problem::Problem, request::limited_body::EdgeBody};
+use crate::{
+    edge::{rejections::Rejections, response_body::EdgeBody},
+    problem::Problem,
+};
 
 /// What `call` answers, or that it broke if it panics.
 pub(crate) async fn answer(
@@ -34,7 +37,7 @@ mod tests {
     #[tokio::test]
     async fn g28_a_panic_on_the_data_plane_is_a_500_that_is_counted() {
         let registry = Registry::new();
-        let refusals = Rejections::new(7, &registry).unwrap();
+        let refusals = Rejections::new(&registry).unwrap();
         for _ in 0..2 {
             let broken = answer(async { panic!("on purpose") }, &refusals, 1).await;
             assert_eq!(broken.status(), 500);

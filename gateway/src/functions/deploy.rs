@@ -22,10 +22,10 @@ use store::{ActiveFunction, Expect, NewRevision, Settings, Store};
 use tokio::sync::Mutex;
 
 use crate::{
+    clock::now_ms,
     config::Config,
     functions::{
         catalog::{Catalog, OTHER},
-        clock::now_ms,
         deploy::{
             error::DeployError,
             shared::{Shared, quotas},

@@ -11,7 +11,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use store::{NewSecret, Secret, Store};
 use tokio::sync::Mutex;
 
-use crate::functions::{clock::now_ms, deploy::TENANT, name::FunctionName};
+use crate::{
+    clock::now_ms,
+    functions::{deploy::TENANT, name::FunctionName},
+};
 
 /// Bytes of a value. It has to fit into a header that common servers take.
 const VALUE_BYTES: usize = 4 << 10;

@@ -1,191 +1,143 @@
-//! Which problem each error of the layers below is.
+//! Which problem each error of the pool and the store is.
 //!
-//! No `_` in these matches: a new variant does not compile until somebody has chosen its status.
+//! No `_` in these matches: a new variant does not compile until it has a problem.
 
-use http::StatusCode;
+use std::time::Duration;
+
 use runtime_pool::{InvokeError, Limit, LoadError, Refusal};
 use store::Quota;
 
-use super::{Phase, Problem, chain};
-use crate::{
-    control::{preconditions::entity_tag, upload::UploadHeadError},
-    functions::{deploy::error::DeployError, secrets},
-    invoker,
+use super::{
+    Problem, chain, function_setting, operator_setting,
+    table::{self, ProblemType},
 };
 
-impl From<invoker::Error> for Problem {
-    fn from(error: invoker::Error) -> Self {
-        match error {
-            invoker::Error::Load(error) => Self::load(&error),
-            invoker::Error::Invoke(error) => error.into(),
-        }
-    }
-}
+/// Seconds after which a compilation or the database may be tried again.
+const BUSY_S: u32 = 5;
+/// Seconds after which the oldest of the stored idempotency keys may have expired.
+const IDEMPOTENCY_S: u32 = 600;
+
+const SEE_THE_FUNCTIONS_LOG: &str = "The function's log has the reason.";
 
 impl Problem {
-    /// A function that was published does not load any more.
-    fn load(error: &LoadError) -> Self {
+    /// A published function could not be loaded.
+    pub(crate) fn of_published(error: &LoadError) -> Self {
         match error {
-            LoadError::CompilerBusy => Self::compiler_busy(Phase::Load),
-            LoadError::AsyncEngineOff => {
-                Self::async_engine_off(StatusCode::SERVICE_UNAVAILABLE, Phase::Load)
-            }
-            LoadError::NoSpace => Self::no_space(),
+            LoadError::CompilerBusy => compiler_busy(&table::COMPILER_BUSY),
+            LoadError::AsyncEngineOff => async_engine_off(&table::ASYNC_ENGINE_OFF),
+            LoadError::NoSpace => no_space(),
             LoadError::Damaged => Self::artifact_damaged(),
             LoadError::Missing => {
-                tracing::error!("the artifact of a published revision is not there");
+                tracing::error!("the artifact of a published revision is missing");
                 Self::artifact_damaged()
             }
             LoadError::Refused(_)
-            // Only deploys are held to it.
+            // Only deploys have this limit.
             | LoadError::CompileRate { .. }
             | LoadError::Io { .. }
             | LoadError::Engine { .. } => {
-                tracing::error!(error = chain(error), "a published function does not load");
-                let title = "The function could not be loaded";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Load, "load-failed", title)
+                tracing::error!(error = chain(error), "a published function could not be loaded");
+                Self::new(&table::LOAD_FAILED)
+                    .hint("The gateway's log has the cause: search it for the request id.")
             }
         }
     }
 
-    fn no_space() -> Self {
-        tracing::error!("no space left in the data directory");
-        let title = "There is no space left";
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, Phase::Store, "no-space", title)
-    }
-
-    /// Whoever put the artifact aside has logged it.
+    /// The quarantine logs each damaged artifact.
     pub(crate) fn artifact_damaged() -> Self {
-        let title = "The function's artifact is damaged or missing";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Load, "artifact-damaged", title)
-            .hint("deploy the same bytes again, which mends it")
+        Self::new(&table::ARTIFACT_DAMAGED)
+            .hint("Deploy the same bytes again, which replaces the artifact.")
     }
+}
 
-    fn compiler_busy(phase: Phase) -> Self {
-        let title = "Too many compilations are waiting";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, phase, "compiler-busy", title)
-            .hint("the operator's settings compile.jobs and compile.queue")
-            .retry_after(5)
-    }
+fn no_space() -> Problem {
+    tracing::error!("no space left in the data directory");
+    Problem::new(&table::NO_SPACE).hint("The operator must free space in the data directory.")
+}
 
-    fn async_engine_off(status: StatusCode, phase: Phase) -> Self {
-        let title = "This node does not run WASI 0.3 components";
-        Self::new(status, phase, "async-engine-off", title)
-            .hint("the operator's setting pool.async_engine")
-    }
+fn compiler_busy(problem_type: &'static ProblemType) -> Problem {
+    Problem::new(problem_type)
+        .hint("Try again later. The operator can raise `compile.jobs` or `compile.queue`.")
+        .retry_after(BUSY_S)
+}
+
+fn async_engine_off(problem_type: &'static ProblemType) -> Problem {
+    Problem::new(problem_type).hint("The operator can turn on the setting `pool.async_engine`.")
 }
 
 impl From<InvokeError> for Problem {
     fn from(error: InvokeError) -> Self {
-        let guest = |status, slug: &'static str, title| {
-            Self::new(status, Phase::Guest, slug, title).fault(error.fault())
-        };
         match &error {
-            InvokeError::Concurrency => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Phase::Admit,
-                "concurrency-limit",
-                "The function has as many invocations as it may",
-            )
-            .fault(error.fault())
-            .hint("the function's settings concurrency, queue and queue_wait_ms")
-            .retry_after(1),
-            InvokeError::Queue => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Phase::Admit,
-                "queue-limit",
-                "As many invocations wait on the node as may",
-            )
-            .detail("a function may have as many of them as it leaves to others")
-            .hint("the operator's setting pool.queue")
-            .retry_after(1),
-            InvokeError::Instances => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Phase::Admit,
-                "instance-limit",
-                "The node has as many instances as it may",
-            )
-            .hint("the operator's setting pool.instances")
-            .retry_after(1),
-            InvokeError::NodeMemory => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Phase::Admit,
-                "node-memory",
-                "The node's instances have as much memory as they may",
-            )
-            .hint("the operator's setting pool.memory_bytes")
-            .retry_after(1),
-            InvokeError::Cpu(limit) => {
-                guest(StatusCode::GATEWAY_TIMEOUT, "cpu-limit", "The function used up its CPU time")
-                    .detail(format!("an invocation may use {} ms", limit.as_millis()))
-                    .hint("the function's setting cpu_ms")
-            }
-            InvokeError::Timeout(limit) => {
-                guest(StatusCode::GATEWAY_TIMEOUT, "timeout", "The function took too long")
-                    .detail(format!("an invocation may take {} ms", limit.as_millis()))
-                    .hint("the function's setting timeout_ms")
-            }
+            InvokeError::Concurrency => Self::new(&table::CONCURRENCY_LIMIT)
+                .hint(
+                    "Raise the function's setting `concurrency`, `queue` or `queue_wait_ms`, or \
+                     try again later.",
+                )
+                .retry_after(1),
+            InvokeError::Queue => Self::new(&table::QUEUE_LIMIT)
+                .detail("the function already has its share of the node's queue")
+                .hint("Try again later. The operator can raise the setting `pool.queue`.")
+                .retry_after(1),
+            InvokeError::Instances => Self::new(&table::INSTANCE_LIMIT)
+                .hint("Try again later. The operator can raise the setting `pool.instances`.")
+                .retry_after(1),
+            InvokeError::NodeMemory => Self::new(&table::NODE_MEMORY)
+                .hint("Try again later. The operator can raise the setting `pool.memory_bytes`.")
+                .retry_after(1),
+            InvokeError::Cpu(limit) => Self::new(&table::CPU_LIMIT)
+                .detail(format!("the limit is {} of CPU time", in_ms(*limit)))
+                .hint(function_setting("cpu_ms")),
+            InvokeError::Timeout(limit) => Self::new(&table::TIMEOUT)
+                .detail(format!("the limit is {}", in_ms(*limit)))
+                .hint(function_setting("timeout_ms")),
             InvokeError::Failed { limit: Some(limit), .. } | InvokeError::ResponseLimit(limit) => {
-                let (slug, title, hint) = broken_limit(*limit);
-                guest(StatusCode::BAD_GATEWAY, slug, title).hint(hint)
+                limit_reached(*limit)
             }
             InvokeError::Failed { limit: None, .. } => {
-                guest(StatusCode::BAD_GATEWAY, "function-failed", "The function failed")
-                    .hint("its owner finds the reason in the function's log")
+                Self::new(&table::FUNCTION_FAILED).hint(SEE_THE_FUNCTIONS_LOG)
             }
             InvokeError::NoResponse(_) => {
-                guest(StatusCode::BAD_GATEWAY, "no-response", "The function gave no valid response")
-                    .hint("its owner finds the reason in the function's log")
+                Self::new(&table::NO_RESPONSE).hint(SEE_THE_FUNCTIONS_LOG)
             }
             InvokeError::Request(_) => Self::bad_target(),
             InvokeError::Start(_) => {
-                tracing::error!(error = chain(&error), "an instance could not be made");
-                let title = "The function could not be started";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, Phase::Guest, "start-failed", title)
+                tracing::error!(error = chain(&error), "an instance could not be created");
+                Self::new(&table::START_FAILED)
+                    .hint("The gateway's log has the cause: search it for the request id.")
             }
         }
     }
 }
 
-/// The problem of a guest that failed by a limit, and the setting that would allow more.
-fn broken_limit(limit: Limit) -> (&'static str, &'static str, &'static str) {
+fn in_ms(limit: Duration) -> String {
+    format!("{} ms", limit.as_millis())
+}
+
+/// A guest failed by a limit, or broke one with its response.
+fn limit_reached(limit: Limit) -> Problem {
     match limit {
-        Limit::Memory => (
-            "memory-limit",
-            "The function failed after it was refused memory",
-            "the function's setting memory_bytes",
+        Limit::Memory => Problem::new(&table::MEMORY_LIMIT).hint(function_setting("memory_bytes")),
+        Limit::Stack => {
+            Problem::new(&table::STACK_OVERFLOW).hint(operator_setting("guests.stack_bytes"))
+        }
+        Limit::HostResources | Limit::ComponentHandles => Problem::new(&table::RESOURCE_LIMIT)
+            .hint(
+                "The operator can raise the settings `guests.host_resources` and \
+                 `guests.component_handles`.",
+            ),
+        Limit::HostcallBytes | Limit::RandomBytes => Problem::new(&table::HOSTCALL_LIMIT).hint(
+            "The operator can raise the settings `guests.hostcall_bytes`, \
+             `guests.preview1_hostcall_bytes` and `guests.random_bytes`.",
         ),
-        Limit::Stack => (
-            "stack-overflow",
-            "The function needs more stack than it may have",
-            "the operator's setting guests.stack_bytes",
-        ),
-        Limit::HostResources | Limit::ComponentHandles => (
-            "resource-limit",
-            "The function holds more open at once than it may",
-            "the operator's settings guests.host_resources and guests.component_handles",
-        ),
-        Limit::HostcallBytes | Limit::RandomBytes => (
-            "hostcall-limit",
-            "The function asked for more with one call than it may",
-            "the operator's settings guests.hostcall_bytes, guests.preview1_hostcall_bytes and \
-             guests.random_bytes",
-        ),
-        Limit::FieldBytes => (
-            "header-limit",
-            "The function made more header fields than it may",
-            "the operator's setting guests.field_bytes",
-        ),
-        Limit::ResponseBytes => (
-            "response-too-large",
-            "The function's response is too large",
-            "the function's setting response_bytes",
-        ),
-        Limit::EmptyWrites => (
-            "empty-writes",
-            "The function wrote nothing again and again",
-            "the operator's setting guests.empty_writes",
-        ),
+        Limit::FieldBytes => {
+            Problem::new(&table::HEADER_LIMIT).hint(operator_setting("guests.field_bytes"))
+        }
+        Limit::ResponseBytes => {
+            Problem::new(&table::RESPONSE_TOO_LARGE).hint(function_setting("response_bytes"))
+        }
+        Limit::EmptyWrites => {
+            Problem::new(&table::EMPTY_WRITES).hint(operator_setting("guests.empty_writes"))
+        }
         Limit::NodeMemory
         | Limit::Cpu
         | Limit::Timeout
@@ -200,69 +152,23 @@ fn broken_limit(limit: Limit) -> (&'static str, &'static str, &'static str) {
         | Limit::OutboundTime
         | Limit::OutboundResponseHead
         | Limit::OutboundResponseBytes
-        | Limit::AfterResponse => (
-            "function-failed",
-            "The function failed",
-            "its owner finds the reason in the function's log",
-        ),
-    }
-}
-
-impl Problem {
-    fn quota(quota: Quota, max: u64) -> Self {
-        let new = |status, slug: &'static str, title| Self::new(status, Phase::Store, slug, title);
-        match quota {
-            Quota::Functions => new(
-                StatusCode::CONFLICT,
-                "function-quota",
-                "The node has as many functions as it may",
-            )
-            .detail(format!("at most {max} are allowed"))
-            .hint("delete one, or raise the operator's setting quotas.functions"),
-            Quota::ArtifactBytes => new(
-                StatusCode::CONFLICT,
-                "storage-quota",
-                "The node keeps as many bytes of artifacts as it may",
-            )
-            .detail(format!(
-                "at most {max} bytes are allowed; artifacts that no function needs go within a day"
-            ))
-            .hint("delete functions, or raise the operator's setting quotas.artifact_bytes"),
-            Quota::IdempotencyKeys => new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "idempotency-quota",
-                "The node remembers as many answered uploads as it may",
-            )
-            .detail(format!("at most {max} within a day"))
-            .hint(
-                "send it without idempotency-key, or raise the operator's setting \
-                 quotas.idempotency_keys",
-            )
-            .retry_after(600),
-        }
+        | Limit::AfterResponse => Problem::new(&table::FUNCTION_FAILED).hint(SEE_THE_FUNCTIONS_LOG),
     }
 }
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
-        let new = |status, slug: &'static str, title| Self::new(status, Phase::Store, slug, title);
         match &error {
-            store::Error::Conflict => {
-                new(StatusCode::CONFLICT, "conflict", "Somebody else changed this at the same time")
-                    .hint("read it again, then repeat the change")
-            }
-            store::Error::TooLarge { max_bytes } => new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "artifact-too-large",
-                "The artifact is too large",
-            )
-            .detail(format!("at most {max_bytes} bytes are allowed"))
-            .hint("the operator's setting uploads.artifact_bytes"),
-            store::Error::NoSpace => Self::no_space(),
-            store::Error::Quota { quota, max } => Self::quota(*quota, *max),
+            store::Error::Conflict => Self::new(&table::CONFLICT)
+                .detail("another request changed it at the same time")
+                .hint("Read it again, then repeat the change."),
+            store::Error::TooLarge { max_bytes } => Self::new(&table::ARTIFACT_TOO_LARGE)
+                .detail(format!("the limit is {max_bytes} bytes"))
+                .hint(operator_setting("uploads.artifact_bytes")),
+            store::Error::NoSpace => no_space(),
+            store::Error::Quota { quota, max } => quota_reached(*quota, *max),
             store::Error::Busy => {
-                new(StatusCode::SERVICE_UNAVAILABLE, "store-busy", "The database is busy")
-                    .retry_after(5)
+                Self::new(&table::STORE_BUSY).hint("Try again later.").retry_after(BUSY_S)
             }
             store::Error::Locked { .. }
             | store::Error::NewerSchema { .. }
@@ -273,119 +179,41 @@ impl From<store::Error> for Problem {
     }
 }
 
-impl From<secrets::Error> for Problem {
-    fn from(error: secrets::Error) -> Self {
-        match error {
-            secrets::Error::Refused(detail) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Phase::Request,
-                "bad-secret",
-                "The secret is not valid",
+fn quota_reached(quota: Quota, max: u64) -> Problem {
+    match quota {
+        Quota::Functions => Problem::new(&table::FUNCTION_QUOTA)
+            .detail(format!("the limit is {max} functions"))
+            .hint("Delete a function. The operator can raise the setting `quotas.functions`."),
+        Quota::ArtifactBytes => Problem::new(&table::STORAGE_QUOTA)
+            .detail(format!(
+                "the limit is {max} bytes; artifacts that no function uses are removed within a day"
+            ))
+            .hint("Delete functions. The operator can raise the setting `quotas.artifact_bytes`."),
+        Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
+            .detail(format!("the limit is {max} keys within a day"))
+            .hint(
+                "Send the upload without `idempotency-key`. The operator can raise the setting \
+                 `quotas.idempotency_keys`.",
             )
-            .detail(detail),
-            secrets::Error::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<UploadHeadError> for Problem {
-    fn from(error: UploadHeadError) -> Self {
-        let upload =
-            |status, slug: &'static str, title| Self::new(status, Phase::Upload, slug, title);
-        match error {
-            UploadHeadError::ContentType => upload(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "The upload is not sent as wasm",
-            )
-            .hint("send the bytes as they are, with `content-type: application/wasm`"),
-            UploadHeadError::ContentEncoding => upload(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-content-encoding",
-                "Compressed uploads are not supported",
-            )
-            .hint("send the bytes as they are, without content-encoding"),
-            UploadHeadError::Digest => upload(
-                StatusCode::BAD_REQUEST,
-                "bad-digest",
-                "The digest that was sent cannot be read",
-            )
-            .hint("send `repr-digest: sha-256=:<base64>:` (RFC 9530)"),
-            UploadHeadError::IdempotencyKey => upload(
-                StatusCode::BAD_REQUEST,
-                "bad-idempotency-key",
-                "The idempotency key cannot be used",
-            )
-            .detail("idempotency-key must have 1 to 255 visible ASCII characters"),
-            UploadHeadError::Settings(_) => Self::bad_settings(error.to_string()),
-        }
-    }
-}
-
-impl From<DeployError> for Problem {
-    fn from(error: DeployError) -> Self {
-        let upload =
-            |status, slug: &'static str, title| Self::new(status, Phase::Upload, slug, title);
-        match error {
-            DeployError::Store(error) => error.into(),
-            DeployError::Load(error) => error.into(),
-            DeployError::Receive(error) => Self::bad_body(&*error),
-            DeployError::Interrupted(error) => Self::internal(&error),
-            DeployError::DigestMismatch { announced, received } => upload(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "digest-mismatch",
-                "The bytes are not those whose digest was sent",
-            )
-            .detail(format!("repr-digest says {announced}, the bytes have {received}")),
-            DeployError::Precondition { current } => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                Phase::Request,
-                "precondition-failed",
-                "The function is not in the state that the change is meant for",
-            )
-            .detail(match current.map(entity_tag) {
-                Some(tag) => format!("its etag is {tag}"),
-                None => "there is no such function".to_owned(),
-            })
-            .hint("read it again: its etag is what if-match must name"),
-            DeployError::IdempotencyKeyReused => upload(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency-key-reused",
-                "The idempotency key was that of another upload",
-            )
-            .hint("give each upload a key of its own, and only a repetition the same"),
-            DeployError::Settings(detail) => Self::bad_settings(detail),
-        }
-    }
-}
-
-impl Problem {
-    fn bad_settings(detail: String) -> Self {
-        let title = "The settings are not valid";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Phase::Request, "bad-settings", title)
-            .detail(detail)
+            .retry_after(IDEMPOTENCY_S),
     }
 }
 
 impl From<LoadError> for Problem {
-    /// An artifact that is being deployed does not become a function.
+    /// An artifact that is being deployed could not be loaded.
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Refused(refusal) => refusal.into(),
-            LoadError::CompilerBusy => Self::compiler_busy(Phase::Compile),
-            LoadError::AsyncEngineOff => {
-                Self::async_engine_off(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile)
-            }
-            LoadError::NoSpace => Self::no_space(),
-            LoadError::CompileRate { per_minute, retry_after } => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Phase::Compile,
-                "compile-quota",
-                "Deploys have begun as many compilations as they may",
-            )
-            .detail(format!("at most {per_minute} within a minute"))
-            .hint("the operator's setting quotas.compiles_per_minute")
-            .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1)),
+            LoadError::CompilerBusy => compiler_busy(&table::COMPILER_BUSY_AT_DEPLOY),
+            LoadError::AsyncEngineOff => async_engine_off(&table::ASYNC_ENGINE_OFF_AT_DEPLOY),
+            LoadError::NoSpace => no_space(),
+            LoadError::CompileRate { per_minute, retry_after } => Self::new(&table::COMPILE_QUOTA)
+                .detail(format!("the limit is {per_minute} compilations per minute"))
+                .hint(
+                    "Try again later. The operator can raise the setting \
+                     `quotas.compiles_per_minute`.",
+                )
+                .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1)),
             LoadError::Damaged | LoadError::Missing => Self::artifact_damaged(),
             LoadError::Io { .. } | LoadError::Engine { .. } => Self::internal(&error),
         }
@@ -394,18 +222,46 @@ impl From<LoadError> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let (slug, title) = match &refusal {
-            Refusal::NotWasm(_) => ("invalid-wasm", "The upload is not a wasm binary"),
-            Refusal::Invalid(_) => ("invalid-wasm", "The wasm binary is not valid here"),
-            Refusal::NoEntryPoint(_) => ("no-entry-point", "There is nothing in it to call"),
-            Refusal::UnknownImports(_) => ("unknown-imports", "It imports what nobody provides"),
-            Refusal::TooLarge(_) => ("artifact-limit", "The artifact breaks a limit"),
-            Refusal::CompileLimit(_) => ("compile-limit", "Compiling it breaks a limit"),
-            Refusal::Isolation(_) => ("isolation", "It cannot be isolated as its settings ask"),
-            Refusal::StartUp(_) => ("snapshot-failed", "No snapshot can be taken of it"),
-            Refusal::Start(_) => ("start-failed", "No instance can be made of it"),
+        let problem_type = match &refusal {
+            Refusal::NotWasm(_) | Refusal::Invalid(_) => &table::INVALID_WASM,
+            Refusal::NoEntryPoint(_) => &table::NO_ENTRY_POINT,
+            Refusal::UnknownImports(_) => &table::UNKNOWN_IMPORTS,
+            Refusal::TooLarge(_) => &table::ARTIFACT_LIMIT,
+            Refusal::CompileLimit(_) => &table::COMPILE_LIMIT,
+            Refusal::Isolation(_) => &table::ISOLATION_NOT_SUPPORTED,
+            Refusal::StartUp(_) => &table::SNAPSHOT_FAILED,
+            Refusal::Start(_) => &table::START_FAILED_AT_DEPLOY,
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Phase::Compile, slug, title)
-            .detail(refusal.to_string())
+        Self::new(problem_type).detail(refusal.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_of_an_invocation_has_the_fault_of_its_error() {
+        let second = Duration::from_secs(1);
+        let failed =
+            |limit: Option<Limit>| InvokeError::Failed { detail: "a trap".to_owned(), limit };
+        let mut errors = vec![
+            InvokeError::Concurrency,
+            InvokeError::Queue,
+            InvokeError::Instances,
+            InvokeError::NodeMemory,
+            InvokeError::Cpu(second),
+            InvokeError::Timeout(second),
+            InvokeError::NoResponse("none".to_owned()),
+            InvokeError::Request("no host".to_owned()),
+            InvokeError::Start("no memory".to_owned()),
+            failed(None),
+        ];
+        errors.extend(Limit::ALL.map(Some).map(failed));
+        errors.extend(Limit::ALL.map(InvokeError::ResponseLimit));
+        for error in errors {
+            let (fault, text) = (error.fault(), error.to_string());
+            assert_eq!(Problem::from(error).fault, fault, "{text}");
+        }
     }
 }

@@ -9,57 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use runtime_pool::{BodyError, ResponseBody};
+use runtime_pool::BodyError;
 use tokio::time::{self, Instant, Sleep};
 
-use crate::{config::MinRate, edge::admission::in_flight::RequestPermit, server::IncomingBody};
-
-/// A response's body, with what must be held until it has ended or was dropped.
-#[derive(Debug)]
-pub(crate) struct EdgeBody {
-    body: ResponseBody,
-    held: Option<RequestPermit>,
-}
-
-impl EdgeBody {
-    /// Keeps `place` for as long as there is something to send.
-    pub(crate) fn holding(mut self, place: RequestPermit) -> Self {
-        self.held = Some(place);
-        self
-    }
-}
-
-impl From<ResponseBody> for EdgeBody {
-    fn from(body: ResponseBody) -> Self {
-        Self { body, held: None }
-    }
-}
-
-impl From<Bytes> for EdgeBody {
-    fn from(bytes: Bytes) -> Self {
-        ResponseBody::full(bytes).into()
-    }
-}
-
-impl Body for EdgeBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+use crate::{
+    config::MinRate,
+    problem::{Problem, function_setting, table},
+    server::IncomingBody,
+};
 
 /// What went wrong with a client's body, for whoever answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +27,31 @@ pub(crate) enum BodyFault {
     TooSlow(u64),
     /// It broke off, or its framing is wrong.
     Broken,
+}
+
+/// A request body that is larger than the function's limit of `max` bytes.
+pub(crate) fn too_large(max: u64) -> Problem {
+    Problem::new(&table::REQUEST_TOO_LARGE)
+        .detail(format!("the limit is {max} bytes"))
+        .hint(function_setting("request_bytes"))
+}
+
+impl From<BodyFault> for Problem {
+    fn from(fault: BodyFault) -> Self {
+        let problem = match fault {
+            BodyFault::TooLarge(max) => too_large(max),
+            BodyFault::TooSlow(bytes_per_s) => Self::new(&table::REQUEST_TOO_SLOW)
+                .detail(format!("the minimum is {bytes_per_s} bytes per second"))
+                .hint(
+                    "Send faster. The operator can change the settings `server.body_rate_bytes` \
+                     and `server.body_grace_ms`.",
+                ),
+            BodyFault::Broken => Self::new(&table::BAD_BODY)
+                .detail("the body does not end as the head of the request says")
+                .hint("Send the request again."),
+        };
+        problem.closes()
+    }
 }
 
 /// Tells whoever answers a request what went wrong with its body.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method, Uri, header, request::Parts, uri::PathAndQuery};
 
 use crate::{
-    problem::Problem,
+    problem::{Problem, operator_setting, table},
     request::canonical::{Host, canonical_host, canonical_path},
     server::Refused,
 };
@@ -14,17 +14,18 @@ use crate::{
 /// Checks a request, and brings its path into the canonical form.
 pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Problem> {
     if let Some(refused) = parts.extensions.get::<Refused>() {
-        return Err(Problem::refused(*refused));
+        return Err((*refused).into());
     }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        return Err(Problem::refused(Refused::Method));
+        return Err(Refused::Method.into());
     }
     let target = parts.uri.path_and_query().ok_or_else(Problem::bad_target)?;
     if target.as_str().len() > target_bytes {
-        return Err(Problem::refused(Refused::TargetBytes(target_bytes)));
+        return Err(Refused::TargetBytes(target_bytes).into());
     }
     expectation(&parts.headers)?;
-    let path = canonical_path(target.path()).map_err(Problem::unclear_target)?;
+    let path =
+        canonical_path(target.path()).map_err(|wrong| Problem::bad_target().detail(wrong))?;
     if let Cow::Owned(path) = path {
         parts.uri = with_path(&parts.uri, path).ok_or_else(Problem::bad_target)?;
     }
@@ -37,16 +38,16 @@ pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Host<'a>,
     let named = match (values.next(), values.next()) {
         (Some(value), None) => Some(value.to_str().map_err(|_| "the host is not ASCII")),
         (None, _) => None,
-        (Some(_), Some(_)) => return Err(Problem::bad_host("more than one host is named")),
+        (Some(_), Some(_)) => return Err(bad_host("more than one host is named")),
     };
     let named = named.transpose().and_then(|named| named.map(canonical_host).transpose());
-    let named = named.map_err(Problem::bad_host)?;
+    let named = named.map_err(bad_host)?;
     let Some(authority) = uri.authority() else {
-        return named.ok_or_else(|| Problem::bad_host("no host is named"));
+        return named.ok_or_else(|| bad_host("no host is named"));
     };
-    let authority = canonical_host(authority.as_str()).map_err(Problem::bad_host)?;
+    let authority = canonical_host(authority.as_str()).map_err(bad_host)?;
     if named.is_some_and(|named| named != authority) {
-        return Err(Problem::bad_host("the target and the host differ"));
+        return Err(bad_host("the target and the host differ"));
     }
     Ok(authority)
 }
@@ -57,7 +58,38 @@ fn expectation(headers: &HeaderMap) -> Result<(), Problem> {
     if expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         Ok(())
     } else {
-        Err(Problem::expectation_failed())
+        Err(Problem::new(&table::EXPECTATION_FAILED)
+            .detail("the gateway only supports `100-continue`")
+            .hint("Leave out the header `expect`."))
+    }
+}
+
+fn bad_host(detail: &str) -> Problem {
+    Problem::new(&table::BAD_HOST)
+        .detail(detail)
+        .hint("Name exactly one host, the same one in the target and in the header `host`.")
+        .closes()
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let problem = match refused {
+            Refused::Malformed(detail) => Self::new(&table::MALFORMED_REQUEST).detail(detail),
+            Refused::Version => Self::new(&table::VERSION_NOT_SUPPORTED)
+                .hint("Use HTTP/1.1 or HTTP/2. HTTP/1.0 is supported, too."),
+            Refused::Method => Self::new(&table::METHOD_NOT_SUPPORTED)
+                .detail("the gateway does not support CONNECT and TRACE"),
+            Refused::Fields(max) => Self::new(&table::TOO_MANY_HEADERS)
+                .detail(format!("the limit is {max} header fields"))
+                .hint(operator_setting("server.headers")),
+            Refused::HeadBytes(max) => Self::new(&table::HEAD_TOO_LARGE)
+                .detail(format!("the limit is {max} bytes"))
+                .hint(operator_setting("server.header_bytes")),
+            Refused::TargetBytes(max) => Self::new(&table::TARGET_TOO_LONG)
+                .detail(format!("the limit is {max} bytes"))
+                .hint(operator_setting("server.uri_bytes")),
+        };
+        problem.closes()
     }
 }
 

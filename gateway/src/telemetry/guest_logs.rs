@@ -7,7 +7,7 @@ use runtime_pool::{LogLine, LogStream};
 use store::Store;
 use tokio::sync::mpsc;
 
-use crate::{edge::rejections::id_text, functions::clock::now_ms};
+use crate::{clock::now_ms, telemetry::request_id::id_text};
 
 /// Lines that may wait. Each is at most a few kilobytes.
 pub(crate) const CHANNEL_LINES: usize = 4_096;

@@ -103,7 +103,7 @@ async fn an_owner_may_ask_for_more_than_the_default_and_for_less() {
     };
     let refused = post(1001).await;
     assert_eq!(refused.problem(), (413, "request-too-large"));
-    assert_eq!(refused.json()["hint"], "the function's setting request_bytes");
+    assert_eq!(refused.json()["hint"], "Raise the function's setting `request_bytes`.");
     assert_eq!(settings("echo", json!({"request_bytes": 2000})).await.status(), 200);
     assert_eq!(post(2000).await.bytes().len(), 2000);
     assert_eq!(post(2001).await.problem(), (413, "request-too-large"));

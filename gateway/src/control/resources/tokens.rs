@@ -7,12 +7,12 @@ use store::Store;
 use utoipa::ToSchema;
 
 use crate::{
+    clock::now_ms,
     control::{
         auth::tokens::{self, Scope},
         extract::{Document, Path},
         views::{gone, rfc3339},
     },
-    functions::clock::now_ms,
     problem::Problem,
 };
 

@@ -29,7 +29,7 @@ impl LoadShedder {
         if self.out_of_memory.load(Relaxed) {
             Some(Problem::memory_pressure())
         } else if self.turns.too_long() {
-            Some(Problem::too_far_behind())
+            Some(Problem::cpu_pressure())
         } else {
             None
         }

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use serde_json::Value;
 use store::{ActiveFunction, Published};
 
-use crate::functions::{
-    catalog::OTHER,
+use crate::{
     clock::now_ms,
-    deploy::{Deployer, TENANT, error::DeployError, precondition::Precondition, shared::Shared},
-    name::FunctionName,
+    functions::{
+        catalog::OTHER,
+        deploy::{
+            Deployer, TENANT, error::DeployError, precondition::Precondition, shared::Shared,
+        },
+        name::FunctionName,
+    },
 };
 
 impl Deployer {

@@ -1,0 +1,152 @@
+//! Problems that only the control plane reports, and those of the functions' errors.
+//!
+//! No `_` in these matches: a new variant does not compile until it has a problem.
+
+use std::{error::Error as StdError, time::Duration};
+
+use crate::{
+    control::{preconditions::entity_tag, upload::UploadHeadError},
+    functions::{deploy::error::DeployError, name::NotAName, secrets},
+    problem::{Problem, chain, operator_setting, table},
+};
+
+impl Problem {
+    pub(crate) fn control_plane_overloaded() -> Self {
+        Self::new(&table::CONTROL_OVERLOADED).hint("Try again later.").retry_after(1)
+    }
+
+    pub(crate) fn resource_not_found() -> Self {
+        Self::new(&table::RESOURCE_NOT_FOUND).hint("`GET /openapi.json` lists all resources.")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(&table::METHOD_NOT_ALLOWED)
+            .hint("The header `allow` lists the methods of this resource.")
+    }
+
+    // Reading a request.
+
+    pub(crate) fn bad_query(detail: String) -> Self {
+        Self::new(&table::BAD_QUERY).detail(detail)
+    }
+
+    pub(crate) fn bad_json(error: &serde_json::Error) -> Self {
+        Self::new(&table::BAD_JSON).detail(error.to_string())
+    }
+
+    pub(crate) fn bad_body(error: impl StdError) -> Self {
+        Self::new(&table::BAD_BODY).detail(chain(&error)).hint("Send the request again.")
+    }
+
+    pub(crate) fn document_too_large(max: usize) -> Self {
+        Self::new(&table::DOCUMENT_TOO_LARGE).detail(format!("the limit is {max} bytes"))
+    }
+
+    pub(crate) fn bad_name(error: NotAName) -> Self {
+        Self::new(&table::BAD_NAME).detail(error.to_string())
+    }
+
+    // Authentication.
+
+    pub(crate) fn unauthorized(detail: &str) -> Self {
+        Self::new(&table::UNAUTHORIZED).detail(detail).hint(
+            "Send `Authorization: Bearer <token>`. The first token is in the file admin.token in \
+             the gateway's data directory.",
+        )
+    }
+
+    pub(crate) fn forbidden(scope: &str) -> Self {
+        Self::new(&table::FORBIDDEN)
+            .detail(format!("this request needs the scope {scope:?}"))
+            .hint("An administrator can create a token with it: `mayfly token create`.")
+    }
+
+    pub(crate) fn too_many_attempts(wait: Duration) -> Self {
+        Self::new(&table::TOO_MANY_ATTEMPTS)
+            .detail("tokens that were valid from this address before still work; others must wait")
+            .hint(operator_setting("server.auth_failures_per_minute"))
+            .retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
+    pub(crate) fn token_in_query() -> Self {
+        Self::new(&table::TOKEN_IN_QUERY).hint(
+            "Logs record addresses. Revoke this token, and send the next one in the header \
+             `authorization`.",
+        )
+    }
+
+    pub(crate) fn unknown_scope(scope: &str) -> Self {
+        Self::new(&table::UNKNOWN_SCOPE)
+            .detail(format!("there is no scope {scope:?}"))
+            .hint("The scopes are `admin`, `deploy` and `read`.")
+    }
+
+    // Finding a resource.
+
+    pub(crate) fn revision_not_found(name: &str, revision: u32) -> Self {
+        Self::new(&table::REVISION_NOT_FOUND)
+            .detail(format!("the function {name:?} has no revision {revision}"))
+    }
+
+    pub(crate) fn token_not_found(id: &str) -> Self {
+        Self::new(&table::TOKEN_NOT_FOUND).detail(format!("there is no token with the id {id:?}"))
+    }
+
+    pub(crate) fn secret_not_found(name: &str) -> Self {
+        Self::new(&table::SECRET_NOT_FOUND).detail(format!("there is no secret {name:?}"))
+    }
+}
+
+impl From<secrets::Error> for Problem {
+    fn from(error: secrets::Error) -> Self {
+        match error {
+            secrets::Error::Refused(detail) => Self::new(&table::BAD_SECRET).detail(detail),
+            secrets::Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadHeadError> for Problem {
+    fn from(error: UploadHeadError) -> Self {
+        match error {
+            UploadHeadError::ContentType => Self::new(&table::UNSUPPORTED_MEDIA_TYPE)
+                .hint("Send the wasm binary itself, with `content-type: application/wasm`."),
+            UploadHeadError::ContentEncoding => Self::new(&table::UNSUPPORTED_CONTENT_ENCODING)
+                .hint("Send the bytes uncompressed, without `content-encoding`."),
+            UploadHeadError::Digest => Self::new(&table::BAD_DIGEST)
+                .hint("Send `repr-digest: sha-256=:<base64>:` (RFC 9530)."),
+            UploadHeadError::IdempotencyKey => Self::new(&table::BAD_IDEMPOTENCY_KEY)
+                .detail("`idempotency-key` must have 1 to 255 visible ASCII characters"),
+            UploadHeadError::Settings(_) => {
+                Self::new(&table::BAD_SETTINGS).detail(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<DeployError> for Problem {
+    fn from(error: DeployError) -> Self {
+        match error {
+            DeployError::Store(error) => error.into(),
+            DeployError::Load(error) => error.into(),
+            DeployError::Receive(error) => Self::bad_body(&*error),
+            DeployError::Interrupted(error) => Self::internal(&error),
+            DeployError::DigestMismatch { announced, received } => {
+                Self::new(&table::DIGEST_MISMATCH)
+                    .detail(format!(
+                        "`repr-digest` says {announced}, the digest of the bytes is {received}"
+                    ))
+                    .hint("Send the upload again.")
+            }
+            DeployError::Precondition { current } => Self::new(&table::PRECONDITION_FAILED)
+                .detail(match current.map(entity_tag) {
+                    Some(tag) => format!("its etag is {tag}"),
+                    None => "there is no such function".to_owned(),
+                })
+                .hint("Read the function again, and send its current etag in `if-match`."),
+            DeployError::IdempotencyKeyReused => Self::new(&table::IDEMPOTENCY_KEY_REUSED)
+                .hint("Give each upload its own key; only a retry has the same one."),
+            DeployError::Settings(detail) => Self::new(&table::BAD_SETTINGS).detail(detail),
+        }
+    }
+}

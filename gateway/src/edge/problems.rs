@@ -1,0 +1,53 @@
+//! Problems that only the data plane reports, and those of the invoker's errors.
+
+use crate::{
+    invoker,
+    problem::{Problem, table},
+};
+
+impl Problem {
+    pub(crate) fn loop_detected(max: usize) -> Self {
+        Self::new(&table::LOOP_DETECTED)
+            .detail(format!("the request has passed {max} gateways, which is the limit"))
+            .hint(
+                "Check whether functions call each other in a circle. The operator can raise the \
+                 setting `server.hops`.",
+            )
+    }
+
+    pub(crate) fn no_route() -> Self {
+        Self::new(&table::NO_ROUTE)
+            .hint("Call `/f/{name}/` on any host, or the host `{name}.localhost`.")
+    }
+
+    pub(crate) fn overloaded() -> Self {
+        Self::new(&table::OVERLOADED)
+            .hint("Try again later. The operator can raise the setting `server.in_flight`.")
+            .retry_after(1)
+    }
+
+    pub(crate) fn cpu_pressure() -> Self {
+        Self::new(&table::CPU_PRESSURE)
+            .detail("requests would wait too long for a thread")
+            .hint("Try again later. The operator can raise the setting `server.max_lag_ms`.")
+            .retry_after(1)
+    }
+
+    pub(crate) fn memory_pressure() -> Self {
+        Self::new(&table::MEMORY_PRESSURE)
+            .hint(
+                "Try again later. The operator can raise the setting `server.memory_bytes` or the \
+                 limit of the control group.",
+            )
+            .retry_after(1)
+    }
+}
+
+impl From<invoker::Error> for Problem {
+    fn from(error: invoker::Error) -> Self {
+        match error {
+            invoker::Error::Load(error) => Self::of_published(&error),
+            invoker::Error::Invoke(error) => error.into(),
+        }
+    }
+}
