@@ -1,6 +1,7 @@
 //! The composition root: every long-lived thing is made here and nowhere else.
 
 pub(crate) mod descriptors;
+pub(crate) mod keep_warm;
 pub(crate) mod memory;
 pub(crate) mod planes;
 pub(crate) mod recompile;
@@ -45,14 +46,12 @@ use crate::{
         auth::{Tokens, tokens},
         layers::ControlConnection,
         router,
-        state::Functions,
+        state::ControlState,
     },
     edge::{
         Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
     },
-    functions::{
-        catalog::Catalog, deploy::Deployer, quarantine::Quarantine, schedule, secrets::Secrets,
-    },
+    functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
     invoker::Invoker,
     server::{ConnectionMetrics, ListenerControl, Server},
     telemetry::{self, guest_logs, request_id::RequestIdSource},
@@ -126,7 +125,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
         RequestIdSource::new(now_ms().cast_unsigned()),
     ));
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
-    let functions = Functions {
+    let state = ControlState {
         deployer: deployer.clone(),
         quarantine,
         store: store.clone(),
@@ -139,7 +138,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     };
     let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
     let metrics = ReloadMetrics::register(&registry)?;
-    let control_plane = router::control_plane(functions, tokens, registry, readiness)?;
+    let control_plane = router::control_plane(state, tokens, registry, readiness)?;
 
     let connection = move |peer| data_plane.connection(peer);
     let data_task = data.spawn(data_server.run(connection, data_obeys));
@@ -217,7 +216,7 @@ fn upkeep(
     sandbox: &Arc<OnceLock<Sandbox>>,
 ) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
-    upkeep.spawn_on(schedule::keep(catalog, Arc::clone(pool)), control);
+    upkeep.spawn_on(keep_warm::keep_warm(catalog, Arc::clone(pool)), control);
     upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
     upkeep.spawn_on(report_sandbox(Arc::clone(pool), Arc::clone(sandbox)), control);
     upkeep

@@ -9,6 +9,7 @@ mod client;
 pub(crate) mod commands;
 mod failure;
 mod output;
+mod printable;
 
 use std::{future::Future, process::ExitCode};
 

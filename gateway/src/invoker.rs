@@ -94,7 +94,7 @@ impl Invoker {
         caller: InvocationContext,
     ) -> Result<(Response, Start), Error> {
         let since = Instant::now();
-        let (function, mut start) = match target.hot.get(since) {
+        let (function, mut start) = match target.resident.get(since) {
             Some(function) => (function, Start::resident()),
             None => Box::pin(self.resident(target, since)).await?,
         };
@@ -119,7 +119,7 @@ impl Invoker {
         let load = async { Ok::<_, LoadError>(target.source.clone()) };
         match self.pool.get_or_load(target.key, load).await {
             Ok((function, start)) => {
-                target.hot.set(&function, Instant::now());
+                target.resident.set(&function, Instant::now());
                 Ok((function, start))
             }
             Err(error) => {

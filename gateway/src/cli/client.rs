@@ -20,7 +20,8 @@ use crate::cli::{
         transport::{Body, Plane},
     },
     failure::Failure,
-    output::{self, Output, print_line, printable},
+    output::{self, Output, print_line},
+    printable::printable,
 };
 
 /// Nothing that the control plane answers to small questions takes long.

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::output::printable;
+use super::printable::printable;
 
 /// One variant per exit code.
 #[derive(Debug)]

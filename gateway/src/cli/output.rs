@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, printable::printable};
 
 /// How answers are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,24 +25,6 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes `text` and ends the line.
 pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
     print(format!("{text}\n").as_bytes())
-}
-
-/// `text` without anything that a terminal would obey: what comes from guests and servers must
-/// not move the cursor or change the title.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let harmless = |c: char| c == '\t' || !c.is_control();
-    if text.chars().all(harmless) {
-        return Cow::Borrowed(text);
-    }
-    let escaped = text.chars().fold(String::with_capacity(text.len() + 8), |mut escaped, c| {
-        if harmless(c) {
-            escaped.push(c);
-        } else {
-            escaped.extend(c.escape_default());
-        }
-        escaped
-    });
-    Cow::Owned(escaped)
 }
 
 /// Columns as wide as their widest cell, two spaces apart, no spaces at the ends of lines.

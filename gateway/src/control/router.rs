@@ -17,7 +17,7 @@ use crate::{
         extract::JSON_BYTES,
         layers,
         resources::{functions, limits, logs, probes, revisions, secrets, tokens as api_tokens},
-        state::Functions,
+        state::ControlState,
     },
     problem::Problem,
 };
@@ -41,13 +41,13 @@ struct Api;
 /// Every route of the control plane. A route is with those that need the same scope; what is in
 /// none of these groups is not served.
 pub(crate) fn control_plane(
-    functions_state: Functions,
+    state: ControlState,
     tokens: Tokens,
     registry: Registry,
     ready: watch::Receiver<bool>,
 ) -> prometheus::Result<Router> {
     let problems = layers::control_problems(&registry)?;
-    let (store, sealed) = (functions_state.store.clone(), functions_state.secrets.clone());
+    let (store, sealed) = (state.store.clone(), state.secrets.clone());
     let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
         .routes(routes!(functions::show))
@@ -55,11 +55,11 @@ pub(crate) fn control_plane(
         .routes(routes!(revisions::list))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
-        .with_state(functions_state.clone());
+        .with_state(state.clone());
     let deploy = OpenApiRouter::new()
         .routes(routes!(functions::deploy, functions::change, functions::delete))
         .routes(routes!(revisions::activate))
-        .with_state(functions_state);
+        .with_state(state);
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))
         .routes(routes!(api_tokens::revoke))

@@ -13,7 +13,7 @@ use crate::{
 
 /// What the routes about functions need.
 #[derive(Clone)]
-pub(crate) struct Functions {
+pub(crate) struct ControlState {
     pub(crate) deployer: Deployer,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) store: Store,

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     control::{
-        state::Functions,
+        state::ControlState,
         views::warm::{InstancesView, IsolationView, WindowView},
     },
     functions::catalog::{Catalog, OTHER, effective_isolation},
@@ -263,28 +263,28 @@ pub(crate) fn next_cursor<T>(
 
 impl FunctionView {
     /// With what became of its snapshot, for which a file may have to be read.
-    pub(crate) async fn whole(active: ActiveFunction, functions: &Functions) -> Self {
+    pub(crate) async fn whole(active: ActiveFunction, state: &ControlState) -> Self {
         let ActiveFunction { revision, .. } = &active;
-        let source = functions.catalog.source(OTHER.into(), revision.digest, &revision.settings);
-        let snapshot = functions.pool.snapshot(&source).await.map(Into::into);
-        Self { snapshot, ..Self::new(active, functions) }
+        let source = state.catalog.source(OTHER.into(), revision.digest, &revision.settings);
+        let snapshot = state.pool.snapshot(&source).await.map(Into::into);
+        Self { snapshot, ..Self::new(active, state) }
     }
 
-    pub(crate) fn new(active: ActiveFunction, functions: &Functions) -> Self {
+    pub(crate) fn new(active: ActiveFunction, state: &ControlState) -> Self {
         let ActiveFunction { function, revision } = active;
-        let limits = LimitsView::new(&functions.catalog, &revision.settings);
+        let limits = LimitsView::new(&state.catalog, &revision.settings);
         let isolation = effective_isolation(&revision.settings);
-        let active = functions.catalog.get(&function.name);
-        let resident = active.as_ref().and_then(|active| active.hot.peek());
+        let active = state.catalog.get(&function.name);
+        let resident = active.as_ref().and_then(|active| active.resident.peek());
         let instances = resident.as_deref().map(InstancesView::from).unwrap_or_default();
-        let state = match active {
+        let residency = match active {
             _ if instances.any_waits() => State::Warm,
-            Some(active) => functions.pool.state(&active.key),
+            Some(active) => state.pool.state(&active.key),
             None => State::Cold,
         };
         Self {
-            url: format!("{}/f/{}/", functions.public_base, function.name),
-            state: state.as_str(),
+            url: format!("{}/f/{}/", state.public_base, function.name),
+            state: residency.as_str(),
             isolation: isolation.as_str(),
             instances,
             name: function.name,

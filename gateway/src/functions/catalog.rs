@@ -55,10 +55,10 @@ pub(crate) struct CatalogEntry {
     pub(crate) request_bytes: u64,
     /// Whether its answers say how they came about.
     pub(crate) timing: bool,
-    /// How many instances wait even if nobody calls.
-    pub(crate) floor: WarmSchedule,
+    /// How many instances stay warm without calls.
+    pub(crate) schedule: WarmSchedule,
     pub(crate) ok: OkCounter,
-    pub(crate) hot: ResidentCache,
+    pub(crate) resident: ResidentCache,
 }
 
 /// The resident function as the last calls found it: most calls find it here and need not ask the
@@ -110,7 +110,7 @@ impl CatalogEntry {
     fn same_limits(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.source, &other.source);
         (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
-            && (self.request_bytes, &self.floor) == (other.request_bytes, &other.floor)
+            && (self.request_bytes, &self.schedule) == (other.request_bytes, &other.schedule)
     }
 }
 
@@ -230,7 +230,7 @@ impl Catalog {
     }
 
     /// The same at all times.
-    fn floor(&self, settings: &Settings) -> WarmSchedule {
+    fn schedule(&self, settings: &Settings) -> WarmSchedule {
         // What was published was checked; what a later version no longer understands waits not.
         let asked = WarmSchedule::new(settings).unwrap_or_default();
         asked.within(self.min_warm(settings), self.bounds().ceilings.min_warm)
@@ -271,9 +271,9 @@ impl Catalog {
             source,
             request_bytes: self.request_bytes(&revision.settings),
             timing: revision.settings.server_timing.unwrap_or(self.timing),
-            floor: self.floor(&revision.settings),
+            schedule: self.schedule(&revision.settings),
             ok: OkCounter::default(),
-            hot: ResidentCache::new(),
+            resident: ResidentCache::new(),
         }
     }
 

@@ -1,36 +1,23 @@
-//! Instances that wait even if nobody calls: how many a function's owner wants at which time.
-
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+//! How many instances of a function stay warm at which time of the week.
 
 use jiff::{
     Timestamp,
     civil::{Time, Weekday},
     tz::TimeZone,
 };
-use runtime_pool::{LoadError, Pool};
 use store::{Day, Settings, Window};
-use tokio::{task::JoinSet, time};
 
-use crate::functions::catalog::{Catalog, CatalogEntry};
-
-/// How often the numbers are looked at. Below every idle time, so that a function that shall have
-/// waiting instances stays in memory.
-const EVERY: Duration = Duration::from_millis(500);
-/// Windows that one function may have.
+/// Windows of one function. Arbitrary, large enough.
 const WINDOWS: usize = 32;
 
-/// How many instances of a function shall wait, by the time of the week (UTC).
+/// The number of warm instances that a function's owner wants, by the time of the week (UTC).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct WarmSchedule {
     always: usize,
     windows: Vec<ScheduleWindow>,
 }
 
-/// A time of some days; one that ends before it begins ends on the day after.
+/// A period on some days of the week. One that ends before it begins ends on the next day.
 #[derive(Debug, PartialEq, Eq)]
 struct ScheduleWindow {
     days: Vec<Weekday>,
@@ -40,7 +27,7 @@ struct ScheduleWindow {
 }
 
 impl WarmSchedule {
-    /// What an owner has asked for, or what is wrong with it.
+    /// The schedule in a function's settings, or what is wrong with it.
     pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
         let windows = &settings.schedule;
         if windows.len() > WINDOWS {
@@ -51,7 +38,7 @@ impl WarmSchedule {
         Ok(Self { always, windows: windows? })
     }
 
-    /// With so many at all times that the owner has not named, and never more than `ceiling`.
+    /// The same windows with `always` instances outside of them, and at most `ceiling` within.
     pub(crate) fn within(mut self, always: usize, ceiling: usize) -> Self {
         self.always = always;
         for window in &mut self.windows {
@@ -60,13 +47,13 @@ impl WarmSchedule {
         self
     }
 
-    /// Whether none ever shall.
-    fn is_none(&self) -> bool {
+    /// Whether it keeps no instance warm at any time.
+    pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The most of what holds at this time.
-    fn at(&self, now: Timestamp) -> usize {
+    /// The largest number of the windows that are open at this time.
+    pub(crate) fn at(&self, now: Timestamp) -> usize {
         let now = now.to_zoned(TimeZone::UTC);
         let open = self.windows.iter().filter(|window| window.contains(now.weekday(), now.time()));
         open.map(|window| window.instances).fold(self.always, usize::max)
@@ -97,7 +84,7 @@ impl ScheduleWindow {
         (self.is_on(day) && time >= self.from) || (self.is_on(day.previous()) && time < self.to)
     }
 
-    /// No days are all days.
+    /// An empty list stands for all days.
     fn is_on(&self, day: Weekday) -> bool {
         self.days.is_empty() || self.days.contains(&day)
     }
@@ -119,61 +106,11 @@ fn weekday(day: Day) -> Weekday {
     }
 }
 
-/// Keeps as many instances waiting as their owners want, until it is dropped.
-pub(crate) async fn keep(catalog: Arc<Catalog>, pool: Arc<Pool>) {
-    let mut ticks = time::interval(EVERY);
-    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let mut holding = JoinSet::new();
-    let mut held = HashMap::new();
-    loop {
-        ticks.tick().await;
-        // How a task ended was said where it happened; its id is all that is wanted here.
-        while let Some(ended) = holding.try_join_next_with_id() {
-            held.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
-        }
-        let now = Timestamp::now();
-        for active in catalog.filter(|active| !active.floor.is_none()) {
-            match active.floor.at(now) {
-                0 => let_go(&active),
-                // One that has to be compiled first keeps nobody else waiting.
-                instances if !held.values().any(|key| *key == active.key) => {
-                    let (key, pool) = (active.key, Arc::clone(&pool));
-                    let task = holding.spawn(async move { hold(&active, instances, &pool).await });
-                    held.insert(task.id(), key);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// What is in memory need not stay; what is not is not loaded for this.
-fn let_go(active: &CatalogEntry) {
-    if let Some(function) = active.hot.peek() {
-        function.keep_warm(0);
-    }
-}
-
-/// Keeps one function's instances waiting. Asking the pool also keeps it in memory.
-async fn hold(active: &CatalogEntry, instances: usize, pool: &Pool) {
-    let source = async { Ok::<_, LoadError>(active.source.clone()) };
-    match pool.get_or_load(active.key, source).await {
-        Ok((function, _)) => {
-            active.hot.set(&function, Instant::now());
-            function.keep_warm(instances);
-        }
-        // Calls are told the reason; here it would be said twice a second.
-        Err(error) => {
-            tracing::debug!(%error, function = %active.source.label, "nothing can wait");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn floor(
+    fn schedule_of(
         min_warm: u64,
         schedule: &[(&[Day], &str, &str, u64)],
     ) -> Result<WarmSchedule, String> {
@@ -187,47 +124,48 @@ mod tests {
         WarmSchedule::new(&Settings { min_warm: Some(min_warm), schedule, ..Settings::default() })
     }
 
-    fn at(floor: &WarmSchedule, time: &str) -> usize {
-        floor.at(time.parse().unwrap())
+    fn at(schedule: &WarmSchedule, time: &str) -> usize {
+        schedule.at(time.parse().unwrap())
     }
 
     #[test]
     fn a_window_raises_the_number_on_its_days_and_hours() {
-        let floor = floor(1, &[(&[Day::Mon, Day::Tue], "08:00", "18:00", 4)]).unwrap();
-        assert_eq!(at(&floor, "2026-11-23T07:59:59Z"), 1, "Monday, before it opens");
-        assert_eq!(at(&floor, "2026-11-23T08:00:00Z"), 4);
-        assert_eq!(at(&floor, "2026-11-24T17:59:59Z"), 4);
-        assert_eq!(at(&floor, "2026-11-24T18:00:00Z"), 1);
-        assert_eq!(at(&floor, "2026-11-25T12:00:00Z"), 1, "a Wednesday");
+        let schedule = schedule_of(1, &[(&[Day::Mon, Day::Tue], "08:00", "18:00", 4)]).unwrap();
+        assert_eq!(at(&schedule, "2026-11-23T07:59:59Z"), 1, "Monday, before it opens");
+        assert_eq!(at(&schedule, "2026-11-23T08:00:00Z"), 4);
+        assert_eq!(at(&schedule, "2026-11-24T17:59:59Z"), 4);
+        assert_eq!(at(&schedule, "2026-11-24T18:00:00Z"), 1);
+        assert_eq!(at(&schedule, "2026-11-25T12:00:00Z"), 1, "a Wednesday");
     }
 
     #[test]
     fn a_window_over_midnight_belongs_to_the_day_it_begins_on() {
-        let floor = floor(0, &[(&[Day::Sun], "22:00", "02:00", 3)]).unwrap();
-        assert_eq!(at(&floor, "2026-11-22T23:00:00Z"), 3);
-        assert_eq!(at(&floor, "2026-11-23T01:59:00Z"), 3, "still Sunday's");
-        assert_eq!(at(&floor, "2026-11-23T22:30:00Z"), 0);
-        assert_eq!(at(&floor, "2026-11-22T01:00:00Z"), 0, "that was Saturday's");
+        let schedule = schedule_of(0, &[(&[Day::Sun], "22:00", "02:00", 3)]).unwrap();
+        assert_eq!(at(&schedule, "2026-11-22T23:00:00Z"), 3);
+        assert_eq!(at(&schedule, "2026-11-23T01:59:00Z"), 3, "still Sunday's");
+        assert_eq!(at(&schedule, "2026-11-23T22:30:00Z"), 0);
+        assert_eq!(at(&schedule, "2026-11-22T01:00:00Z"), 0, "that was Saturday's");
     }
 
     #[test]
     fn the_largest_of_several_windows_holds_and_no_days_are_all_days() {
-        let floor =
-            floor(0, &[(&[], "00:00", "12:00", 2), (&[Day::Sun], "06:00", "07:00", 5)]).unwrap();
-        assert_eq!(at(&floor, "2026-11-22T06:30:00Z"), 5);
-        assert_eq!(at(&floor, "2026-11-22T08:00:00Z"), 2);
+        let schedule =
+            schedule_of(0, &[(&[], "00:00", "12:00", 2), (&[Day::Sun], "06:00", "07:00", 5)])
+                .unwrap();
+        assert_eq!(at(&schedule, "2026-11-22T06:30:00Z"), 5);
+        assert_eq!(at(&schedule, "2026-11-22T08:00:00Z"), 2);
     }
 
     #[test]
-    fn a_time_that_is_none_is_named() {
-        let error = floor(0, &[(&[], "8 o'clock", "12:00", 2)]).unwrap_err();
+    fn a_time_that_cannot_be_parsed_is_named() {
+        let error = schedule_of(0, &[(&[], "8 o'clock", "12:00", 2)]).unwrap_err();
         assert!(error.contains("from") && error.contains("8 o'clock"), "{error}");
-        assert!(floor(0, &[(&[], "12:00", "12:00", 2)]).is_err());
+        assert!(schedule_of(0, &[(&[], "12:00", "12:00", 2)]).is_err());
     }
 
     #[test]
-    fn who_asks_for_nothing_has_none() {
-        assert!(floor(0, &[]).unwrap().is_none());
-        assert!(!floor(1, &[]).unwrap().is_none());
+    fn a_function_without_min_warm_and_windows_keeps_nothing_warm() {
+        assert!(schedule_of(0, &[]).unwrap().is_none());
+        assert!(!schedule_of(1, &[]).unwrap().is_none());
     }
 }

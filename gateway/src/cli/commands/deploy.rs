@@ -18,7 +18,8 @@ use crate::{
         },
         commands::{patch, progress::Progress},
         failure::Failure,
-        output::{Output, print_line, printable},
+        output::{Output, print_line},
+        printable::printable,
     },
     config::sizes,
 };

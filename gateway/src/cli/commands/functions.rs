@@ -16,7 +16,8 @@ use crate::{
         },
         commands::patch,
         failure::Failure,
-        output::{Output, print, print_line, printable, table},
+        output::{Output, print, print_line, table},
+        printable::printable,
     },
     config::sizes,
 };

@@ -9,7 +9,8 @@ use crate::cli::{
         transport::escape,
     },
     failure::Failure,
-    output::{Output, print, printable},
+    output::{Output, print},
+    printable::printable,
 };
 
 /// How often a follower asks whether there is more.

@@ -6,7 +6,8 @@ use crate::{
     cli::{
         client::transport::causes,
         failure::Failure,
-        output::{print, print_line, printable},
+        output::{print, print_line},
+        printable::printable,
     },
     config::{Config, ConfigError, Flags, Origin, Settings},
 };

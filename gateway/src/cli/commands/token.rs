@@ -14,7 +14,8 @@ use crate::cli::{
         transport::escape,
     },
     failure::Failure,
-    output::{Output, print, print_line, printable, table},
+    output::{Output, print, print_line, table},
+    printable::printable,
 };
 
 #[derive(Debug, clap::Subcommand)]

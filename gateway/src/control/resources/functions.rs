@@ -17,7 +17,7 @@ use crate::{
     control::{
         extract::{Document, Path},
         preconditions::{self, entity_tag},
-        state::Functions,
+        state::ControlState,
         upload::UploadHead,
         views::{FunctionView, Page, SettingsView, gone, next_cursor},
     },
@@ -103,7 +103,7 @@ pub(crate) struct WhichRevision {
     ),
 )]
 pub(crate) async fn deploy(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -112,25 +112,25 @@ pub(crate) async fn deploy(
         let head = UploadHead::parse(request.headers())?;
         let body = request.into_body().into_data_stream();
         // Boxed: the future is large, and deploys are rare.
-        Box::pin(functions.deployer.deploy(head.of(name), body)).await.map_err(Problem::from)
+        Box::pin(state.deployer.deploy(head.of(name), body)).await.map_err(Problem::from)
     };
     let (status, active) = match deployed.await {
         Ok(Deployed::New(active)) => (StatusCode::CREATED, active),
         Ok(Deployed::Already(active)) => (StatusCode::OK, active),
         Err(problem) => {
-            functions.deployer.count_refused(problem.slug());
+            state.deployer.count_refused(problem.slug());
             return Err(problem);
         }
     };
-    Ok((status, shown(active, &functions).await).into_response())
+    Ok((status, shown(active, &state).await).into_response())
 }
 
 /// A function, and the tag by which a conditional change names its state.
 pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
-pub(crate) async fn shown(active: ActiveFunction, functions: &Functions) -> Shown {
+pub(crate) async fn shown(active: ActiveFunction, state: &ControlState) -> Shown {
     let tag = [(header::ETAG, entity_tag(StateTag::of(&active)))];
-    (tag, Json(FunctionView::whole(active, functions).await))
+    (tag, Json(FunctionView::whole(active, state).await))
 }
 
 /// Lists functions.
@@ -143,14 +143,14 @@ pub(crate) async fn shown(active: ActiveFunction, functions: &Functions) -> Show
     ),
 )]
 pub(crate) async fn list(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<FunctionsView>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
     let limit = page.limit();
-    let found = functions.store.functions(TENANT, page.cursor.as_deref(), limit).await?;
+    let found = state.store.functions(TENANT, page.cursor.as_deref(), limit).await?;
     let next_cursor = next_cursor(&found, limit, |active| active.function.name.clone());
-    let found = found.into_iter().map(|active| FunctionView::new(active, &functions));
+    let found = found.into_iter().map(|active| FunctionView::new(active, &state));
     Ok(Json(FunctionsView { functions: found.collect(), next_cursor }))
 }
 
@@ -166,16 +166,16 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn show(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
-    let active = functions
+    let active = state
         .store
         .function(TENANT, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(shown(active, &functions).await)
+    Ok(shown(active, &state).await)
 }
 
 /// Changes a function's description or settings.
@@ -199,7 +199,7 @@ pub(crate) async fn show(
     ),
 )]
 pub(crate) async fn change(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     headers: HeaderMap,
     Document(body): Document,
@@ -212,18 +212,18 @@ pub(crate) async fn change(
     if let Some(patch) = change.settings {
         // Boxed: the future is large, and changes are rare.
         let precondition = std::mem::take(&mut precondition);
-        Box::pin(functions.deployer.change_settings(name.clone(), patch, precondition))
+        Box::pin(state.deployer.change_settings(name.clone(), patch, precondition))
             .await?
             .ok_or_else(absent)?;
     }
     if let Some(description) = change.description {
         let description = description.unwrap_or_default();
         // The precondition is empty here if settings changed: they have made a new state.
-        if !functions.deployer.describe(name.clone(), description, precondition).await? {
+        if !state.deployer.describe(name.clone(), description, precondition).await? {
             return Err(absent());
         }
     }
-    show(State(functions), Path(name.to_string())).await
+    show(State(state), Path(name.to_string())).await
 }
 
 /// Deletes a function and all its revisions.
@@ -243,12 +243,12 @@ pub(crate) async fn change(
     ),
 )]
 pub(crate) async fn delete(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let name = parse(&name)?;
-    let deleted = functions.deployer.delete(name.clone(), preconditions::parse(&headers)).await?;
+    let deleted = state.deployer.delete(name.clone(), preconditions::parse(&headers)).await?;
     gone(deleted, || Problem::function_not_found(name.as_str()))
 }
 
@@ -265,14 +265,14 @@ pub(crate) async fn delete(
     ),
 )]
 pub(crate) async fn artifact(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     which: Result<Query<WhichRevision>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = parse(&name)?;
     let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
-    let store = &functions.store;
+    let store = &state.store;
     let active = store
         .function(TENANT, name.as_str())
         .await?
@@ -294,7 +294,7 @@ pub(crate) async fn artifact(
         .ok_or_else(|| Problem::internal(&MissingArtifact))?;
     // Before the first byte: afterwards it could only be cut.
     if !store.is_whole(&revision.digest).await? {
-        functions.quarantine.report(revision.digest);
+        state.quarantine.report(revision.digest);
         return Err(Problem::artifact_damaged());
     }
     let wasm = HeaderValue::from_static("application/wasm");

@@ -7,7 +7,7 @@ use runtime_pool::reset_strategy;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{config::Numbers, control::state::Functions, problem::Problem};
+use crate::{config::Numbers, control::state::ControlState, problem::Problem};
 
 /// The limits of this node, under the names of their settings.
 #[derive(Serialize, ToSchema)]
@@ -46,12 +46,12 @@ pub(crate) struct MachineView {
         (status = 403, description = "The token does not allow this", body = Problem),
     ),
 )]
-pub(crate) async fn show(State(functions): State<Functions>) -> Json<NodeLimitsView> {
-    let sandbox = functions.sandbox.get();
+pub(crate) async fn show(State(state): State<ControlState>) -> Json<NodeLimitsView> {
+    let sandbox = state.sandbox.get();
     let machine = MachineView {
         sandbox: sandbox.map(|sandbox| sandbox.barriers().into_iter().collect()),
         sandbox_reached: sandbox.map(|sandbox| sandbox.reached.clone()).unwrap_or_default(),
         instances_reset_by: reset_strategy(),
     };
-    Json(NodeLimitsView { sections: (**functions.limits.load()).clone(), machine })
+    Json(NodeLimitsView { sections: (**state.limits.load()).clone(), machine })
 }

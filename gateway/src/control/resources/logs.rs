@@ -9,7 +9,7 @@ use store::LogQuery;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    control::{extract::Path, resources::functions::parse, state::Functions, views::rfc3339},
+    control::{extract::Path, resources::functions::parse, state::ControlState, views::rfc3339},
     functions::deploy::TENANT,
     problem::Problem,
 };
@@ -68,13 +68,13 @@ pub(crate) struct LineView {
     ),
 )]
 pub(crate) async fn list(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     which: Result<Query<WhichLines>, QueryRejection>,
 ) -> Result<Json<LogView>, Problem> {
     let name = parse(&name)?;
     let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
-    let function = functions
+    let function = state
         .store
         .function(TENANT, name.as_str())
         .await?
@@ -85,7 +85,7 @@ pub(crate) async fn list(
         invocation: which.invocation.as_deref(),
         limit: which.limit.unwrap_or(LINES).clamp(1, LINES_MAX),
     };
-    let found = functions.store.logs(function.id, query).await?;
+    let found = state.store.logs(function.id, query).await?;
     let next_cursor = found.last().map(|line| line.id).or(which.after);
     let lines = found.into_iter().map(|line| LineView {
         cursor: line.id,

@@ -13,7 +13,7 @@ use crate::{
         extract::Path,
         preconditions,
         resources::functions::{Shown, parse, shown},
-        state::Functions,
+        state::ControlState,
         views::{FunctionView, Page, RevisionView, next_cursor},
     },
     functions::deploy::TENANT,
@@ -41,7 +41,7 @@ pub(crate) struct RevisionsView {
     ),
 )]
 pub(crate) async fn list(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<RevisionsView>, Problem> {
@@ -52,7 +52,7 @@ pub(crate) async fn list(
         Some(Ok(number)) => Some(number),
         Some(Err(_)) => return Err(Problem::bad_query("cursor is not from a page".into())),
     };
-    let active = functions
+    let active = state
         .store
         .function(TENANT, name.as_str())
         .await?
@@ -60,7 +60,7 @@ pub(crate) async fn list(
         .revision
         .number;
     let limit = page.limit();
-    let found = functions.store.revisions(TENANT, name.as_str(), before, limit).await?;
+    let found = state.store.revisions(TENANT, name.as_str(), before, limit).await?;
     let next_cursor = next_cursor(&found, limit, |revision| revision.number.to_string());
     let revisions = found.into_iter().map(|revision| RevisionView::new(revision, active));
     Ok(Json(RevisionsView { revisions: revisions.collect(), next_cursor }))
@@ -84,7 +84,7 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn activate(
-    State(functions): State<Functions>,
+    State(state): State<ControlState>,
     Path((name, revision)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Shown, Problem> {
@@ -92,13 +92,13 @@ pub(crate) async fn activate(
     let revision =
         revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
     let precondition = preconditions::parse(&headers);
-    let activated = functions.deployer.activate(name.clone(), revision, precondition).await?;
+    let activated = state.deployer.activate(name.clone(), revision, precondition).await?;
     let Some(active) = activated else {
-        let exists = functions.store.function(TENANT, name.as_str()).await?.is_some();
+        let exists = state.store.function(TENANT, name.as_str()).await?.is_some();
         return Err(match exists {
             true => Problem::revision_not_found(name.as_str(), revision),
             false => Problem::function_not_found(name.as_str()),
         });
     };
-    Ok(shown(active, &functions).await)
+    Ok(shown(active, &state).await)
 }
