@@ -3,3 +3,4 @@
 pub(crate) mod digest;
 pub(crate) mod files;
 pub(crate) mod gc;
+pub(crate) mod upload;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Digest, Error, Result};
+use crate::{Error, Result};
 
 /// Where each thing lies. Nothing that an owner chose is ever part of a path.
 #[derive(Clone, Debug)]
@@ -90,12 +90,6 @@ impl Directory {
 
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
-    }
-
-    /// `artifacts/ab/abcd….wasm`: 256 shards, so that no directory grows huge.
-    pub(crate) fn artifact(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.artifacts().join(&name[..2]).join(name + ".wasm")
     }
 }
 

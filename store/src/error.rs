@@ -2,8 +2,6 @@
 
 use std::{error::Error as StdError, io, path::PathBuf};
 
-use crate::Quota;
-
 /// A result whose error is the store's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -80,6 +78,17 @@ pub enum Error {
         /// Which belief, and what was found.
         reason: String,
     },
+}
+
+/// Of what there is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// Functions.
+    Functions,
+    /// Bytes of artifacts.
+    ArtifactBytes,
+    /// Answered requests.
+    IdempotencyKeys,
 }
 
 impl Error {

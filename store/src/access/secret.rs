@@ -69,13 +69,13 @@ impl Store {
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Io`], [`Error::Database`].
     pub async fn put_secret(&self, secret: NewSecret<'_>) -> Result<(Secret, bool)> {
-        let path = self.inner.directory.secrets_key();
+        let path = self.directory().secrets_key();
         let key =
             blocking("making the key of the secrets", move || Key::read_or_make(&path)).await?;
         let sealed = key
             .seal(secret.tenant, secret.name, &secret.value)
             .map_err(|_| Error::Io { what: NO_RANDOMNESS, source: io::ErrorKind::Other.into() })?;
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.main_db().begin().await?;
         let before = sqlx::query("SELECT 1 FROM secrets WHERE tenant = $1 AND name = $2")
             .bind(secret.tenant)
             .bind(secret.name)
@@ -108,7 +108,7 @@ impl Store {
     pub async fn secrets(&self, tenant: &str) -> Result<Vec<Secret>> {
         sqlx::query("SELECT * FROM secrets WHERE tenant = $1 ORDER BY name")
             .bind(tenant)
-            .fetch_all(self.inner.main.readers())
+            .fetch_all(self.main_db().readers())
             .await?
             .iter()
             .map(read_secret)
@@ -122,12 +122,11 @@ impl Store {
     ///
     /// As [`Store::secrets`], and [`Error::Io`] when the key file cannot be read.
     pub async fn open_secrets(&self) -> Result<Vec<(Secret, Option<SecretString>)>> {
-        let rows =
-            sqlx::query("SELECT * FROM secrets").fetch_all(self.inner.main.readers()).await?;
+        let rows = sqlx::query("SELECT * FROM secrets").fetch_all(self.main_db().readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let path = self.inner.directory.secrets_key();
+        let path = self.directory().secrets_key();
         let key = blocking("reading the key of the secrets", move || Key::read(&path)).await?;
         let open = |row: &SqliteRow| {
             let secret = read_secret(row)?;
@@ -145,7 +144,7 @@ impl Store {
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
     pub async fn delete_secret(&self, tenant: &str, name: &str) -> Result<bool> {
         let delete = sqlx::query("DELETE FROM secrets WHERE tenant = $1 AND name = $2");
-        Ok(self.inner.main.change(delete.bind(tenant).bind(name)).await? > 0)
+        Ok(self.main_db().change(delete.bind(tenant).bind(name)).await? > 0)
     }
 }
 
@@ -300,7 +299,7 @@ mod tests {
         store.put_secret(new("b", "two")).await.unwrap();
         let swap = "UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE name = 'a')
                     WHERE name = 'b'";
-        let mut tx = store.inner.main.begin().await.unwrap();
+        let mut tx = store.main_db().begin().await.unwrap();
         sqlx::query(swap).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
         let expected = [("a".to_owned(), Some("one".to_owned())), ("b".to_owned(), None)];

@@ -90,7 +90,7 @@ impl Store {
         .bind(to_json(&token.scopes))
         .bind(token.created_ms)
         .bind(token.expires_ms);
-        match self.inner.main.change(add).await? {
+        match self.main_db().change(add).await? {
             0 => Err(Error::Conflict),
             _ => Ok(()),
         }
@@ -104,7 +104,7 @@ impl Store {
     pub async fn token(&self, id: &str) -> Result<Option<Token>> {
         sqlx::query("SELECT * FROM tokens WHERE id = $1")
             .bind(id)
-            .fetch_optional(self.inner.main.readers())
+            .fetch_optional(self.main_db().readers())
             .await?
             .as_ref()
             .map(read_token)
@@ -118,7 +118,7 @@ impl Store {
     /// As [`Store::token`].
     pub async fn tokens(&self) -> Result<Vec<Token>> {
         sqlx::query("SELECT * FROM tokens ORDER BY created_ms, id")
-            .fetch_all(self.inner.main.readers())
+            .fetch_all(self.main_db().readers())
             .await?
             .iter()
             .map(read_token)
@@ -134,7 +134,7 @@ impl Store {
     pub async fn revoke_token(&self, id: &str, now_ms: i64) -> Result<bool> {
         let revoke =
             sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2");
-        Ok(self.inner.main.change(revoke.bind(now_ms).bind(id)).await? > 0)
+        Ok(self.main_db().change(revoke.bind(now_ms).bind(id)).await? > 0)
     }
 }
 

@@ -87,7 +87,7 @@ impl Store {
         if lines.is_empty() {
             return Ok(());
         }
-        let mut tx = self.inner.logs.begin().await?;
+        let mut tx = self.log_db().begin().await?;
         for lines in lines.chunks(INSERT_LINES) {
             let mut insert = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO log_lines (function_id, time_ms, invocation, revision, stream, line) ",
@@ -125,7 +125,7 @@ impl Store {
             None => select.push(" ORDER BY id DESC"),
         };
         select.push(" LIMIT ").push_bind(query.limit);
-        let rows = select.build().fetch_all(self.inner.logs.readers()).await?;
+        let rows = select.build().fetch_all(self.log_db().readers()).await?;
         let mut lines = rows.iter().map(read_line).collect::<Result<Vec<_>>>()?;
         if query.after.is_none() {
             lines.reverse();
@@ -146,7 +146,7 @@ impl Store {
         // In the other order, a function made in between would lose its first lines.
         let logging = self.logging_functions().await?;
         let known: HashSet<i64> = sqlx::query_scalar("SELECT id FROM functions")
-            .fetch_all(self.inner.main.readers())
+            .fetch_all(self.main_db().readers())
             .await?
             .into_iter()
             .collect();
@@ -169,7 +169,7 @@ impl Store {
                  FROM logging WHERE logging.id IS NOT NULL)
              SELECT id FROM logging WHERE id IS NOT NULL",
         )
-        .fetch_all(self.inner.logs.readers())
+        .fetch_all(self.log_db().readers())
         .await?;
         Ok(ids)
     }
@@ -181,12 +181,12 @@ impl Store {
         )
         .bind(function_id)
         .bind(keep)
-        .fetch_optional(self.inner.logs.readers())
+        .fetch_optional(self.log_db().readers())
         .await?;
         let Some(last) = last else { return Ok(0) };
         let mut removed = 0;
         loop {
-            let mut tx = self.inner.logs.begin().await?;
+            let mut tx = self.log_db().begin().await?;
             let batch = sqlx::query(
                 "DELETE FROM log_lines WHERE id IN (
                      SELECT id FROM log_lines WHERE function_id = $1 AND id <= $2 LIMIT $3)",

@@ -19,6 +19,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use crate::{
     Digest, Result, Store,
+    artifacts::files::path_in,
     directory::{Directory, blocking},
     sql::sha256,
 };
@@ -49,7 +50,7 @@ impl Store {
                 break;
             }
         }
-        let directory = self.inner.directory.clone();
+        let directory = self.directory().clone();
         let old = blocking("listing artifacts", move || old_files(&directory, older_than_ms));
         for files in old.await?.chunks(BATCH) {
             removed.extend(self.collect_files_without_row(files).await?);
@@ -60,8 +61,8 @@ impl Store {
     /// Rows first: a crash after them leaves files without a row, which the next
     /// collection finds; the other order would leave rows that lie.
     async fn collect_unreferenced(&self, older_than_ms: i64) -> Result<Vec<Digest>> {
-        let alone = self.inner.placing.clone().write_owned().await;
-        let mut tx = self.inner.main.begin().await?;
+        let alone = self.placing().clone().write_owned().await;
+        let mut tx = self.main_db().begin().await?;
         let digests = sqlx::query(
             "DELETE FROM artifacts WHERE digest IN (
                  SELECT a.digest FROM artifacts a
@@ -82,10 +83,10 @@ impl Store {
     }
 
     async fn collect_files_without_row(&self, files: &[Digest]) -> Result<Vec<Digest>> {
-        let alone = self.inner.placing.clone().write_owned().await;
+        let alone = self.placing().clone().write_owned().await;
         // Asks the connection that writes: the commit of a publish whose future was
         // dropped may still be on its way there.
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.main_db().begin().await?;
         let mut orphans = Vec::new();
         for digest in files {
             let row = sqlx::query("SELECT 1 FROM artifacts WHERE digest = $1")
@@ -105,10 +106,10 @@ impl Store {
         digests: Vec<Digest>,
         alone: OwnedRwLockWriteGuard<()>,
     ) -> Result<Vec<Digest>> {
-        let directory = self.inner.directory.clone();
+        let directory = self.directory().clone();
         blocking("removing artifacts", move || {
             let _alone = alone;
-            digests.iter().try_for_each(|digest| remove(&directory.artifact(digest)))?;
+            digests.iter().try_for_each(|digest| remove(&path_in(&directory, digest)))?;
             Ok(digests)
         })
         .await

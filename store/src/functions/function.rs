@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 
-use crate::{Digest, Published, Result, Revision, Store, functions::revision::read_revision};
+use crate::{Digest, Result, Revision, Store, functions::revision::read_revision};
 
 /// A function: a name of a tenant, and which revision its invocations reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// [`Busy`](crate::Error::Busy), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
     pub async fn function(&self, tenant: &str, name: &str) -> Result<Option<ActiveFunction>> {
-        find(self.inner.main.readers(), tenant, name).await
+        find(self.main_db().readers(), tenant, name).await
     }
 
     /// At most `limit` functions of a tenant, ordered by the bytes of their names,
@@ -77,7 +77,7 @@ impl Store {
         .bind(tenant)
         .bind(after)
         .bind(limit)
-        .fetch_all(self.inner.main.readers())
+        .fetch_all(self.main_db().readers())
         .await?
         .iter()
         .map(active_function)
@@ -91,7 +91,7 @@ impl Store {
     /// As [`Store::function`].
     pub async fn all_active(&self) -> Result<Vec<ActiveFunction>> {
         sqlx::query(select_active!("ORDER BY f.id"))
-            .fetch_all(self.inner.main.readers())
+            .fetch_all(self.main_db().readers())
             .await?
             .iter()
             .map(active_function)
@@ -126,7 +126,7 @@ impl Store {
         description: &str,
         now_ms: i64,
     ) -> Result<Option<Function>> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.main_db().begin().await?;
         sqlx::query(
             "UPDATE functions SET description = $1, updated_ms = $2
              WHERE tenant = $3 AND name = $4",
@@ -142,45 +142,6 @@ impl Store {
         Ok(described.map(|active| active.function))
     }
 
-    /// Makes `revision` the one that invocations reach. `None` when there is no such
-    /// function or revision.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::describe`].
-    pub async fn activate(
-        &self,
-        tenant: &str,
-        function: &str,
-        revision: u32,
-        now_ms: i64,
-    ) -> Result<Option<Published>> {
-        let mut tx = self.inner.main.begin().await?;
-        let changed = sqlx::query(
-            "UPDATE functions SET active_revision = $1, updated_ms = $2
-             WHERE tenant = $3 AND name = $4
-               AND EXISTS (SELECT 1 FROM revisions r WHERE r.function_id = id AND r.number = $1)",
-        )
-        .bind(revision)
-        .bind(now_ms)
-        .bind(tenant)
-        .bind(function)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if changed == 0 {
-            tx.rollback().await?;
-            return Ok(None);
-        }
-        let active = find(&mut *tx, tenant, function).await?;
-        tx.commit().await?;
-        Ok(active.map(|ActiveFunction { function, revision }| Published {
-            function,
-            revision,
-            created_function: false,
-        }))
-    }
-
     /// Deletes a function with all its revisions, and says whether there was one. Its
     /// artifacts stay until [`Store::collect_garbage`], its log lines until
     /// [`Store::trim_logs`].
@@ -190,7 +151,7 @@ impl Store {
     /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database).
     pub async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {
         let delete = sqlx::query("DELETE FROM functions WHERE tenant = $1 AND name = $2");
-        Ok(self.inner.main.change(delete.bind(tenant).bind(name)).await? > 0)
+        Ok(self.main_db().change(delete.bind(tenant).bind(name)).await? > 0)
     }
 }
 

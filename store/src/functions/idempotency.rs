@@ -8,11 +8,8 @@ use sqlx::Row as _;
 
 use crate::{
     ActiveFunction, Error, Quota, Quotas, Result, Store,
-    functions::{
-        function::find,
-        revision::{Tx, read_revision},
-    },
-    sql::sha256,
+    functions::{function::find, revision::read_revision},
+    sql::{Tx, sha256},
 };
 
 /// How long an answered request is known. Arbitrary, longer than any client goes on trying.
@@ -58,13 +55,13 @@ impl Store {
         .bind(tenant)
         .bind(key)
         .bind(now_ms.saturating_sub(KEPT_MS))
-        .fetch_optional(self.inner.main.readers())
+        .fetch_optional(self.main_db().readers())
         .await?
         else {
             return Ok(None);
         };
         let name: String = row.try_get("name")?;
-        let Some(active) = find(self.inner.main.readers(), tenant, &name).await? else {
+        let Some(active) = find(self.main_db().readers(), tenant, &name).await? else {
             // Deleted between the two queries.
             return Ok(None);
         };
@@ -88,7 +85,7 @@ impl Store {
         quotas: &Quotas,
         now_ms: i64,
     ) -> Result<()> {
-        let mut tx = self.inner.main.begin().await?;
+        let mut tx = self.main_db().begin().await?;
         let tenant = &active.function.tenant;
         let revision = (active.function.id, active.revision.number);
         insert(&mut tx, tenant, request, revision, false, quotas, now_ms).await?;

@@ -3,7 +3,7 @@
 
 use sqlx::Row as _;
 
-use crate::{Error, Received, Result, functions::revision::Tx};
+use crate::{Error, Quota, Received, Result, sql::Tx};
 
 /// How much a node keeps. Nothing is limited by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +20,6 @@ impl Default for Quotas {
     fn default() -> Self {
         Self { functions: u64::MAX, artifact_bytes: u64::MAX, idempotency_keys: u64::MAX }
     }
-}
-
-/// Of what there is enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quota {
-    /// Functions.
-    Functions,
-    /// Bytes of artifacts.
-    ArtifactBytes,
-    /// Answered requests.
-    IdempotencyKeys,
 }
 
 /// Fails if another function would be one too many.
