@@ -247,7 +247,7 @@ fn watch_pressure(
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    Store::open(&store::Config::new(&config.data_dir))
+    Store::open(&store::StoreConfig::new(&config.data_dir))
         .await
         .with_context(|| format!("opening the data directory {}", config.data_dir.display()))
 }

@@ -35,22 +35,25 @@ mod store;
 
 pub use crate::{
     access::{
-        secret::{NewSecret, Secret},
-        token::{NewToken, Token},
+        secret::{NewSecret, SecretRecord},
+        token::{NewToken, TokenRecord},
     },
-    activity::log::{LogLine, LogQuery, LogStream, StoredLogLine},
+    activity::log::{LogQuery, LogSource, NewLogLine, StoredLogLine},
     artifacts::{
         digest::{Digest, ParseDigestError},
-        upload::{Received, Upload},
+        upload::{StoredUpload, UploadWriter},
     },
     error::{Error, Quota, Result},
     functions::{
-        function::{ActiveFunction, Function},
-        idempotency::{Answered, Request},
-        publish::{Expect, NewRevision, Published},
+        function::{ActiveFunction, FunctionRecord},
+        idempotency::{IdempotentRequest, RecordedReply},
+        publish::{NewRevision, Precondition, Published},
         quota::Quotas,
         revision::Revision,
-        settings::{Credential, Day, Isolation, IsolationMode, Settings, Snapshot, Window},
+        settings::{
+            CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, Settings, SnapshotMode,
+            WarmWindow,
+        },
     },
-    store::{Config, Store},
+    store::{Store, StoreConfig},
 };

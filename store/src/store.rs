@@ -11,7 +11,7 @@ use crate::{Result, directory::Directory, sql::Database};
 
 /// Where the store lives, and how wide it opens.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct StoreConfig {
     /// The directory that holds everything. Made with mode 0700 when absent.
     pub dir: PathBuf,
     /// Connections that read the main database, at least 1. Each is a thread and a
@@ -19,7 +19,7 @@ pub struct Config {
     pub readers: u32,
 }
 
-impl Config {
+impl StoreConfig {
     /// A store in `dir` with 4 readers, which is enough for lists and look-ups of a
     /// control plane: invocations do not read the database.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
@@ -56,7 +56,7 @@ impl Store {
     /// [`Error::Locked`] while another store has the directory open,
     /// [`Error::NewerSchema`] when a newer version has written it; also
     /// [`Error::NoSpace`], [`Error::Io`] and [`Error::Database`].
-    pub async fn open(config: &Config) -> Result<Self> {
+    pub async fn open(config: &StoreConfig) -> Result<Self> {
         let (directory, lock) = Directory::open(&config.dir).await?;
         let main = Database::open(
             &directory.main_database(),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::functions::deploy::precondition::{Precondition, StateTag, States};
+use crate::functions::deploy::change_condition::{ChangeCondition, StateTag, States};
 
 /// A function's state as an entity tag.
 pub(crate) fn entity_tag(state: StateTag) -> String {
@@ -10,8 +10,8 @@ pub(crate) fn entity_tag(state: StateTag) -> String {
 }
 
 /// The precondition that `if-match` and `if-none-match` express.
-pub(crate) fn parse(headers: &HeaderMap) -> Precondition {
-    Precondition {
+pub(crate) fn parse(headers: &HeaderMap) -> ChangeCondition {
+    ChangeCondition {
         required: states(headers, &header::IF_MATCH),
         excluded: states(headers, &header::IF_NONE_MATCH),
     }

@@ -9,7 +9,7 @@ use crate::{
     control::preconditions,
     functions::{
         deploy::{
-            precondition::Precondition,
+            change_condition::ChangeCondition,
             upload::{IdempotencyKey, Upload},
         },
         name::FunctionName,
@@ -44,7 +44,7 @@ pub(crate) struct UploadHead {
     length: Option<u64>,
     digest: Option<Digest>,
     settings: Option<Value>,
-    precondition: Precondition,
+    precondition: ChangeCondition,
     idempotency: Option<IdempotencyKey>,
 }
 

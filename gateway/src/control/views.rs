@@ -171,9 +171,9 @@ pub(crate) struct CredentialView {
     prefix: String,
 }
 
-impl From<store::Credential> for CredentialView {
-    fn from(credential: store::Credential) -> Self {
-        let store::Credential { host, header, secret, prefix } = credential;
+impl From<store::CredentialSetting> for CredentialView {
+    fn from(credential: store::CredentialSetting) -> Self {
+        let store::CredentialSetting { host, header, secret, prefix } = credential;
         Self { host, header, secret, prefix }
     }
 }
@@ -337,8 +337,8 @@ impl From<Settings> for SettingsView {
             log_bytes: settings.log_bytes,
             environment: settings.environment,
             snapshot: settings.snapshot.map(|snapshot| match snapshot {
-                store::Snapshot::Switch(on) => SnapshotSetting::Switch(on),
-                store::Snapshot::After(function) => SnapshotSetting::After(function),
+                store::SnapshotMode::Switch(on) => SnapshotSetting::Switch(on),
+                store::SnapshotMode::After(function) => SnapshotSetting::After(function),
             }),
             outbound: settings.outbound,
             credentials: settings.credentials.into_iter().map(Into::into).collect(),

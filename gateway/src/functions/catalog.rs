@@ -16,7 +16,7 @@ use runtime_pool::{
     ArtifactDigest, Credential, Function, FunctionKey, FunctionSpec, Grant, GuestLimits, Isolation,
     Limits, NotACredential,
 };
-use store::{ActiveFunction, IsolationMode, Settings, Snapshot, Store};
+use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store};
 
 use crate::{
     config::{Config, FunctionLimits},
@@ -28,11 +28,11 @@ use crate::{
 const START_FUNCTION: &str = "wizer-initialize";
 
 /// The export to call before a snapshot is taken, if one is asked for.
-pub(crate) fn start_function(snapshot: &Snapshot) -> Option<&str> {
+pub(crate) fn start_function(snapshot: &SnapshotMode) -> Option<&str> {
     match snapshot {
-        Snapshot::Switch(true) => Some(START_FUNCTION),
-        Snapshot::Switch(false) => None,
-        Snapshot::After(function) => Some(function),
+        SnapshotMode::Switch(true) => Some(START_FUNCTION),
+        SnapshotMode::Switch(false) => None,
+        SnapshotMode::After(function) => Some(function),
     }
 }
 
@@ -359,7 +359,7 @@ fn least(asked: Option<u64>, default: usize, ceiling: usize) -> usize {
 }
 
 /// What requests of the function get on their way.
-pub(crate) fn credential(asked: &store::Credential) -> Result<Credential, NotACredential> {
+pub(crate) fn credential(asked: &store::CredentialSetting) -> Result<Credential, NotACredential> {
     Credential::new(&asked.host, &asked.header, &asked.secret, &asked.prefix)
 }
 

@@ -3,9 +3,9 @@
 //! Nothing is visible before it is stored, and nothing is stored that does not start. The entry
 //! point is [`Deployer::deploy`]; it knows nothing of HTTP.
 
+pub(crate) mod change_condition;
 pub(crate) mod changes;
 pub(crate) mod error;
-pub(crate) mod precondition;
 pub(crate) mod set_limits;
 pub(crate) mod settings;
 pub(crate) mod shared;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::Pool;
-use store::{ActiveFunction, Expect, NewRevision, Settings, Store};
+use store::{ActiveFunction, NewRevision, Precondition, Settings, Store};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -54,8 +54,8 @@ pub(crate) enum Deployed {
 enum Plan {
     /// Nothing: the outcome is known.
     Answer(Deployed),
-    /// A revision with these settings is to be published, if the expectation still holds.
-    Publish(Expect, Settings),
+    /// A revision with these settings is to be published, if the precondition still holds.
+    Publish(Precondition, Settings),
 }
 
 /// Publishes revisions of functions, and changes what is published. Cheap to clone.
@@ -151,7 +151,7 @@ impl Shared {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let Upload { name, settings, precondition, idempotency, digest, length: _ } = upload;
-        let mut file = self.store.receive(self.artifact_bytes).await?;
+        let mut file = self.store.begin_upload(self.artifact_bytes).await?;
         let mut bytes = std::pin::pin!(bytes);
         while let Some(chunk) = bytes.next().await {
             file.write(&chunk.map_err(|error| DeployError::Receive(error.into()))?).await?;
@@ -172,7 +172,7 @@ impl Shared {
     /// are active with the same settings.
     async fn plan(&self, upload: &ReceivedUpload) -> Result<Plan, DeployError> {
         if let Some(request) = upload.request()
-            && let Some(answered) = self.store.answered(TENANT, request.key, now_ms()).await?
+            && let Some(answered) = self.store.recorded_reply(TENANT, request.key, now_ms()).await?
         {
             if answered.fingerprint != request.fingerprint {
                 return Err(DeployError::IdempotencyKeyReused);
@@ -192,16 +192,16 @@ impl Shared {
             && self.store.is_whole(&digest).await?
         {
             if let Some(request) = upload.request() {
-                self.store.remember(request, active, &self.quotas.load(), now_ms()).await?;
+                self.store.record_reply(request, active, &self.quotas.load(), now_ms()).await?;
             }
             return Ok(Plan::Answer(Deployed::Already(active.clone())));
         }
-        let expect = match before {
-            _ if upload.precondition.is_none() => Expect::Anything,
-            Some(before) => Expect::Active(before.revision.number),
-            None => Expect::Absent,
+        let precondition = match before {
+            _ if upload.precondition.is_none() => Precondition::Unconditional,
+            Some(before) => Precondition::ActiveRevision(before.revision.number),
+            None => Precondition::Absent,
         };
-        Ok(Plan::Publish(expect, settings))
+        Ok(Plan::Publish(precondition, settings))
     }
 
     /// Compiles the artifact and starts one instance of it. Returns its kind.
@@ -225,9 +225,9 @@ impl Shared {
     ) -> Result<Option<Deployed>, DeployError> {
         // A second plan: other changes may have been published while this one was received and
         // compiled, and the patch applies to the settings that are active now.
-        let (expect, settings) = match self.plan(&upload).await? {
+        let (precondition, settings) = match self.plan(&upload).await? {
             Plan::Answer(deployed) => return Ok(Some(deployed)),
-            Plan::Publish(expect, settings) => (expect, settings),
+            Plan::Publish(precondition, settings) => (precondition, settings),
         };
         if settings != tried {
             return Ok(None);
@@ -237,7 +237,7 @@ impl Shared {
             function: upload.name.as_str(),
             kind,
             settings: Some(settings),
-            expect,
+            precondition,
             request: upload.request(),
             quotas: **self.quotas.load(),
             now_ms: now_ms(),

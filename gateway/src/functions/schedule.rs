@@ -5,7 +5,7 @@ use jiff::{
     civil::{Time, Weekday},
     tz::TimeZone,
 };
-use store::{Day, Settings, Window};
+use store::{DayOfWeek, Settings, WarmWindow};
 
 /// Windows of one function. Arbitrary, large enough.
 const WINDOWS: usize = 32;
@@ -61,7 +61,7 @@ impl WarmSchedule {
 }
 
 impl ScheduleWindow {
-    fn new(window: &Window) -> Result<Self, String> {
+    fn new(window: &WarmWindow) -> Result<Self, String> {
         let time = |name: &str, text: &str| {
             Time::strptime("%H:%M", text).map_err(|_| {
                 format!("schedule: {name} is {text:?}; expected hours and minutes, like 08:30")
@@ -94,15 +94,15 @@ fn instances(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-fn weekday(day: Day) -> Weekday {
+fn weekday(day: DayOfWeek) -> Weekday {
     match day {
-        Day::Mon => Weekday::Monday,
-        Day::Tue => Weekday::Tuesday,
-        Day::Wed => Weekday::Wednesday,
-        Day::Thu => Weekday::Thursday,
-        Day::Fri => Weekday::Friday,
-        Day::Sat => Weekday::Saturday,
-        Day::Sun => Weekday::Sunday,
+        DayOfWeek::Mon => Weekday::Monday,
+        DayOfWeek::Tue => Weekday::Tuesday,
+        DayOfWeek::Wed => Weekday::Wednesday,
+        DayOfWeek::Thu => Weekday::Thursday,
+        DayOfWeek::Fri => Weekday::Friday,
+        DayOfWeek::Sat => Weekday::Saturday,
+        DayOfWeek::Sun => Weekday::Sunday,
     }
 }
 
@@ -112,9 +112,9 @@ mod tests {
 
     fn schedule_of(
         min_warm: u64,
-        schedule: &[(&[Day], &str, &str, u64)],
+        schedule: &[(&[DayOfWeek], &str, &str, u64)],
     ) -> Result<WarmSchedule, String> {
-        let schedule = schedule.iter().map(|(days, from, to, min_warm)| Window {
+        let schedule = schedule.iter().map(|(days, from, to, min_warm)| WarmWindow {
             days: days.to_vec(),
             from: (*from).to_owned(),
             to: (*to).to_owned(),
@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_window_raises_the_number_on_its_days_and_hours() {
-        let schedule = schedule_of(1, &[(&[Day::Mon, Day::Tue], "08:00", "18:00", 4)]).unwrap();
+        let schedule =
+            schedule_of(1, &[(&[DayOfWeek::Mon, DayOfWeek::Tue], "08:00", "18:00", 4)]).unwrap();
         assert_eq!(at(&schedule, "2026-11-23T07:59:59Z"), 1, "Monday, before it opens");
         assert_eq!(at(&schedule, "2026-11-23T08:00:00Z"), 4);
         assert_eq!(at(&schedule, "2026-11-24T17:59:59Z"), 4);
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_window_over_midnight_belongs_to_the_day_it_begins_on() {
-        let schedule = schedule_of(0, &[(&[Day::Sun], "22:00", "02:00", 3)]).unwrap();
+        let schedule = schedule_of(0, &[(&[DayOfWeek::Sun], "22:00", "02:00", 3)]).unwrap();
         assert_eq!(at(&schedule, "2026-11-22T23:00:00Z"), 3);
         assert_eq!(at(&schedule, "2026-11-23T01:59:00Z"), 3, "still Sunday's");
         assert_eq!(at(&schedule, "2026-11-23T22:30:00Z"), 0);
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn the_largest_of_several_windows_holds_and_no_days_are_all_days() {
         let schedule =
-            schedule_of(0, &[(&[], "00:00", "12:00", 2), (&[Day::Sun], "06:00", "07:00", 5)])
+            schedule_of(0, &[(&[], "00:00", "12:00", 2), (&[DayOfWeek::Sun], "06:00", "07:00", 5)])
                 .unwrap();
         assert_eq!(at(&schedule, "2026-11-22T06:30:00Z"), 5);
         assert_eq!(at(&schedule, "2026-11-22T08:00:00Z"), 2);

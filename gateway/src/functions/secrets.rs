@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use runtime_pool::{Grant, Pool};
 use secrecy::{ExposeSecret as _, SecretString};
-use store::{NewSecret, Secret, Store};
+use store::{NewSecret, SecretRecord, Store};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -61,7 +61,7 @@ impl Secrets {
     }
 
     /// All of them, without their values.
-    pub(crate) async fn list(&self) -> store::Result<Vec<Secret>> {
+    pub(crate) async fn list(&self) -> store::Result<Vec<SecretRecord>> {
         self.shared.store.secrets(TENANT).await
     }
 
@@ -71,7 +71,7 @@ impl Secrets {
         name: &str,
         value: SecretString,
         hosts: Vec<String>,
-    ) -> Result<(Secret, bool), Error> {
+    ) -> Result<(SecretRecord, bool), Error> {
         check(name, &value, &hosts).map_err(Error::Refused)?;
         let shared = Arc::clone(&self.shared);
         let name = name.to_owned();

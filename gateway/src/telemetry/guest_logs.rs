@@ -41,16 +41,16 @@ pub(crate) async fn keep(
 }
 
 /// `None` for what an artifact wrote while it was being tried: it has no function yet.
-fn row(line: LogLine, time_ms: i64) -> Option<store::LogLine> {
-    (line.function.function != 0).then(|| store::LogLine {
+fn row(line: LogLine, time_ms: i64) -> Option<store::NewLogLine> {
+    (line.function.function != 0).then(|| store::NewLogLine {
         function_id: line.function.function,
         time_ms,
         invocation: String::from_utf8_lossy(&id_text(line.invocation)).into_owned(),
         revision: line.function.revision,
         stream: match line.stream {
-            LogStream::Stdout => store::LogStream::Stdout,
-            LogStream::Stderr => store::LogStream::Stderr,
-            LogStream::System => store::LogStream::System,
+            LogStream::Stdout => store::LogSource::Stdout,
+            LogStream::Stderr => store::LogSource::Stderr,
+            LogStream::System => store::LogSource::System,
         },
         line: line.line,
     })

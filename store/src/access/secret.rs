@@ -45,7 +45,7 @@ pub struct NewSecret<'a> {
 
 /// What is known of a secret without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secret {
+pub struct SecretRecord {
     /// Who owns it.
     pub tenant: String,
     /// Unique within its tenant.
@@ -59,7 +59,7 @@ pub struct Secret {
 }
 
 /// The key that values are sealed with. Wiped from memory when dropped.
-struct Key(SecretBox<[u8; KEY_BYTES]>);
+struct SealingKey(SecretBox<[u8; KEY_BYTES]>);
 
 impl Store {
     /// Stores a secret, or replaces its value and hosts. Says whether it is new. When this
@@ -68,10 +68,11 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Io`], [`Error::Database`].
-    pub async fn put_secret(&self, secret: NewSecret<'_>) -> Result<(Secret, bool)> {
+    pub async fn put_secret(&self, secret: NewSecret<'_>) -> Result<(SecretRecord, bool)> {
         let path = self.directory().secrets_key();
         let key =
-            blocking("making the key of the secrets", move || Key::read_or_make(&path)).await?;
+            blocking("making the key of the secrets", move || SealingKey::read_or_make(&path))
+                .await?;
         let sealed = key
             .seal(secret.tenant, secret.name, &secret.value)
             .map_err(|_| Error::Io { what: NO_RANDOMNESS, source: io::ErrorKind::Other.into() })?;
@@ -105,7 +106,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
-    pub async fn secrets(&self, tenant: &str) -> Result<Vec<Secret>> {
+    pub async fn secrets(&self, tenant: &str) -> Result<Vec<SecretRecord>> {
         sqlx::query("SELECT * FROM secrets WHERE tenant = $1 ORDER BY name")
             .bind(tenant)
             .fetch_all(self.main_db().readers())
@@ -121,13 +122,14 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::secrets`], and [`Error::Io`] when the key file cannot be read.
-    pub async fn open_secrets(&self) -> Result<Vec<(Secret, Option<SecretString>)>> {
+    pub async fn open_secrets(&self) -> Result<Vec<(SecretRecord, Option<SecretString>)>> {
         let rows = sqlx::query("SELECT * FROM secrets").fetch_all(self.main_db().readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
         let path = self.directory().secrets_key();
-        let key = blocking("reading the key of the secrets", move || Key::read(&path)).await?;
+        let key =
+            blocking("reading the key of the secrets", move || SealingKey::read(&path)).await?;
         let open = |row: &SqliteRow| {
             let secret = read_secret(row)?;
             let sealed: Vec<u8> = row.try_get("sealed")?;
@@ -148,7 +150,7 @@ impl Store {
     }
 }
 
-impl Key {
+impl SealingKey {
     /// `None` when there is no file, or one that is no key.
     fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut file = match fs::File::open(path) {
@@ -223,8 +225,8 @@ fn place(tenant: &str, name: &str) -> Vec<u8> {
     format!("{tenant}\0{name}").into_bytes()
 }
 
-fn read_secret(row: &SqliteRow) -> Result<Secret> {
-    Ok(Secret {
+fn read_secret(row: &SqliteRow) -> Result<SecretRecord> {
+    Ok(SecretRecord {
         tenant: row.try_get("tenant")?,
         name: row.try_get("name")?,
         hosts: json(row, "hosts")?,
@@ -236,7 +238,7 @@ fn read_secret(row: &SqliteRow) -> Result<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
+    use crate::StoreConfig;
 
     fn new(name: &'static str, value: &str) -> NewSecret<'static> {
         NewSecret {
@@ -260,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn a_secret_is_sealed_on_disk_and_opens_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         assert!(store.put_secret(new("a", "hunter2-hunter2")).await.unwrap().1);
         assert!(!store.put_secret(new("a", "hunter3-hunter3")).await.unwrap().1);
         store.close().await;
@@ -277,7 +279,7 @@ mod tests {
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
 
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         let value = Some("hunter3-hunter3".to_owned());
         assert_eq!(opened(&store).await, [("a".to_owned(), value)]);
         let listed = store.secrets("t").await.unwrap();
@@ -294,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn a_value_opens_only_under_its_own_name_and_with_its_own_key() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         store.put_secret(new("a", "one")).await.unwrap();
         store.put_secret(new("b", "two")).await.unwrap();
         let swap = "UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE name = 'a')

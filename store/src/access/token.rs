@@ -28,7 +28,7 @@ pub struct NewToken {
 
 /// A stored token. Whether it is valid is the reader's to decide: the store has no clock.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token {
+pub struct TokenRecord {
     /// The public part, by which it is found.
     pub id: String,
     /// What its owner calls it.
@@ -59,9 +59,9 @@ impl fmt::Debug for NewToken {
 }
 
 /// Without the hash.
-impl fmt::Debug for Token {
+impl fmt::Debug for TokenRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
+        f.debug_struct("TokenRecord")
             .field("id", &self.id)
             .field("name", &self.name)
             .field("scopes", &self.scopes)
@@ -101,7 +101,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
-    pub async fn token(&self, id: &str) -> Result<Option<Token>> {
+    pub async fn token(&self, id: &str) -> Result<Option<TokenRecord>> {
         sqlx::query("SELECT * FROM tokens WHERE id = $1")
             .bind(id)
             .fetch_optional(self.main_db().readers())
@@ -116,7 +116,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::token`].
-    pub async fn tokens(&self) -> Result<Vec<Token>> {
+    pub async fn tokens(&self) -> Result<Vec<TokenRecord>> {
         sqlx::query("SELECT * FROM tokens ORDER BY created_ms, id")
             .fetch_all(self.main_db().readers())
             .await?
@@ -138,8 +138,8 @@ impl Store {
     }
 }
 
-fn read_token(row: &SqliteRow) -> Result<Token> {
-    Ok(Token {
+fn read_token(row: &SqliteRow) -> Result<TokenRecord> {
+    Ok(TokenRecord {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         hash: sha256(row, "hash")?,

@@ -20,7 +20,7 @@ const TRIM_LINES: u32 = 10_000;
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogStream {
+pub enum LogSource {
     /// The guest's standard output.
     Stdout,
     /// The guest's standard error.
@@ -31,7 +31,7 @@ pub enum LogStream {
 
 /// A line to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
+pub struct NewLogLine {
     /// The function that wrote it.
     pub function_id: i64,
     /// When, in Unix milliseconds.
@@ -41,7 +41,7 @@ pub struct LogLine {
     /// Which revision ran.
     pub revision: u32,
     /// Where it came from.
-    pub stream: LogStream,
+    pub stream: LogSource,
     /// The text, without the line's end.
     pub line: String,
 }
@@ -60,7 +60,7 @@ pub struct StoredLogLine {
     /// Which revision ran.
     pub revision: u32,
     /// Where it came from.
-    pub stream: LogStream,
+    pub stream: LogSource,
     /// The text, without the line's end.
     pub line: String,
 }
@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
-    pub async fn append_logs(&self, lines: &[LogLine]) -> Result<()> {
+    pub async fn append_logs(&self, lines: &[NewLogLine]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -207,19 +207,19 @@ impl Store {
 }
 
 /// As the guest's file descriptors are numbered; 0 is input there, and the platform here.
-fn stream_number(stream: LogStream) -> i64 {
+fn stream_number(stream: LogSource) -> i64 {
     match stream {
-        LogStream::System => 0,
-        LogStream::Stdout => 1,
-        LogStream::Stderr => 2,
+        LogSource::System => 0,
+        LogSource::Stdout => 1,
+        LogSource::Stderr => 2,
     }
 }
 
 fn read_line(row: &SqliteRow) -> Result<StoredLogLine> {
     let stream = match row.try_get("stream")? {
-        0_i64 => LogStream::System,
-        1 => LogStream::Stdout,
-        2 => LogStream::Stderr,
+        0_i64 => LogSource::System,
+        1 => LogSource::Stdout,
+        2 => LogSource::Stderr,
         other => {
             return Err(Error::Inconsistent { reason: format!("log stream {other}") });
         }

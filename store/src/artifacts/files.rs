@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Digest, Received, Result, Store,
+    Digest, Result, Store, StoredUpload,
     directory::{Directory, blocking, private_directory, sync_directory},
 };
 
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// The caller holds the placing lock from before this call until the artifact's row
     /// has committed: else garbage collection could remove the file in between.
-    pub(crate) async fn place(&self, received: &Received) -> Result<()> {
+    pub(crate) async fn place(&self, received: &StoredUpload) -> Result<()> {
         let digest = received.digest();
         let temp = received.path().to_owned();
         let directory = self.directory().clone();

@@ -1,4 +1,4 @@
-//! Uploads: bytes arrive in a temporary file ([`Upload`]), can be looked at there ([`Received`]),
+//! Uploads: bytes arrive in a temporary file ([`UploadWriter`]), can be looked at there ([`StoredUpload`]),
 //! and move to their place when a revision is published with them.
 
 use std::{
@@ -23,38 +23,38 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::NoSpace`] and [`Error::Io`].
-    pub async fn receive(&self, max_bytes: u64) -> Result<Upload> {
+    pub async fn begin_upload(&self, max_bytes: u64) -> Result<UploadWriter> {
         let uploads = self.directory().uploads();
         let (file, temp) = blocking("making a file for an upload", move || {
             let (file, path) = tempfile::Builder::new().tempfile_in(uploads)?.into_parts();
             Ok((file, TempFile(Some(path))))
         })
         .await?;
-        let sink = Some(Sink { file, hasher: Sha256::new() });
-        Ok(Upload { max_bytes, bytes: 0, pending: Vec::new(), sink, temp })
+        let writer = Some(HashingWriter { file, hasher: Sha256::new() });
+        Ok(UploadWriter { max_bytes, bytes: 0, pending: Vec::new(), writer, temp })
     }
 }
 
 /// Bytes that are arriving. Dropping it removes them.
 #[derive(Debug)]
-pub struct Upload {
+pub struct UploadWriter {
     max_bytes: u64,
     bytes: u64,
     /// Accepted, not yet written. Shorter than a block between calls.
     pending: Vec<u8>,
     /// Taken while a block is being written; missing for good when that failed or its
     /// future was dropped.
-    sink: Option<Sink>,
+    writer: Option<HashingWriter>,
     temp: TempFile,
 }
 
 #[derive(Debug)]
-struct Sink {
+struct HashingWriter {
     file: File,
     hasher: Sha256,
 }
 
-impl Upload {
+impl UploadWriter {
     /// Appends `chunk`. When this fails or is dropped midway, the upload is of no
     /// further use.
     ///
@@ -77,13 +77,13 @@ impl Upload {
             rest = later;
             if self.pending.len() == BLOCK_BYTES {
                 let block = std::mem::take(&mut self.pending);
-                let mut sink = self.take_sink()?;
-                let (sink, block) = blocking("writing an upload", move || {
-                    sink.write(&block)?;
-                    Ok((sink, block))
+                let mut writer = self.take_writer()?;
+                let (writer, block) = blocking("writing an upload", move || {
+                    writer.write(&block)?;
+                    Ok((writer, block))
                 })
                 .await?;
-                self.sink = Some(sink);
+                self.writer = Some(writer);
                 self.pending = block;
                 self.pending.clear();
             }
@@ -101,27 +101,27 @@ impl Upload {
     /// # Errors
     ///
     /// [`Error::NoSpace`] and [`Error::Io`].
-    pub async fn finish(mut self) -> Result<Received> {
-        let mut sink = self.take_sink()?;
+    pub async fn finish(mut self) -> Result<StoredUpload> {
+        let mut writer = self.take_writer()?;
         let block = std::mem::take(&mut self.pending);
         let digest = blocking("finishing an upload", move || {
-            sink.write(&block)?;
-            sink.file.sync_all()?;
-            Ok(Digest::from_bytes(sink.hasher.finalize().into()))
+            writer.write(&block)?;
+            writer.file.sync_all()?;
+            Ok(Digest::from_bytes(writer.hasher.finalize().into()))
         })
         .await?;
-        Ok(Received { digest, bytes: self.bytes, temp: self.temp })
+        Ok(StoredUpload { digest, bytes: self.bytes, temp: self.temp })
     }
 
-    fn take_sink(&mut self) -> Result<Sink> {
-        self.sink.take().ok_or_else(|| Error::Io {
+    fn take_writer(&mut self) -> Result<HashingWriter> {
+        self.writer.take().ok_or_else(|| Error::Io {
             what: "going on with an upload",
             source: io::Error::other("an earlier write failed or was interrupted"),
         })
     }
 }
 
-impl Sink {
+impl HashingWriter {
     fn write(&mut self, block: &[u8]) -> io::Result<()> {
         self.hasher.update(block);
         self.file.write_all(block)
@@ -131,13 +131,13 @@ impl Sink {
 /// Bytes that have arrived and are on disk, in a file that nobody else knows of.
 /// Dropping it removes that file, unless publishing has moved it.
 #[derive(Debug)]
-pub struct Received {
+pub struct StoredUpload {
     digest: Digest,
     bytes: u64,
     temp: TempFile,
 }
 
-impl Received {
+impl StoredUpload {
     /// The SHA-256 of the bytes.
     pub fn digest(&self) -> Digest {
         self.digest

@@ -6,7 +6,7 @@ use crate::{Digest, Result, Revision, Store, functions::revision::read_revision}
 
 /// A function: a name of a tenant, and which revision its invocations reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
+pub struct FunctionRecord {
     /// Never given to another function, not even to one of the same name after this one
     /// was deleted.
     pub id: i64,
@@ -28,7 +28,7 @@ pub struct Function {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveFunction {
     /// The function.
-    pub function: Function,
+    pub function: FunctionRecord,
     /// Its active revision.
     pub revision: Revision,
 }
@@ -125,7 +125,7 @@ impl Store {
         function: &str,
         description: &str,
         now_ms: i64,
-    ) -> Result<Option<Function>> {
+    ) -> Result<Option<FunctionRecord>> {
         let mut tx = self.main_db().begin().await?;
         sqlx::query(
             "UPDATE functions SET description = $1, updated_ms = $2
@@ -172,7 +172,7 @@ pub(crate) async fn find(
 }
 
 fn active_function(row: &SqliteRow) -> Result<ActiveFunction> {
-    let function = Function {
+    let function = FunctionRecord {
         id: row.try_get("id")?,
         tenant: row.try_get("tenant")?,
         name: row.try_get("name")?,

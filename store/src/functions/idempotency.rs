@@ -17,7 +17,7 @@ const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 
 /// What a client calls one request, however often it sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct IdempotentRequest<'a> {
     /// The name, unique among those of its tenant.
     pub key: &'a str,
     /// A hash of all that decides the outcome: another request under the same name has another.
@@ -26,7 +26,7 @@ pub struct Request<'a> {
 
 /// A request that was answered before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered {
+pub struct RecordedReply {
     /// Of the request that was answered.
     pub fingerprint: [u8; 32],
     /// The function as it is, with the revision that the answer was about.
@@ -42,7 +42,12 @@ impl Store {
     /// # Errors
     ///
     /// [`Busy`](Error::Busy), [`Database`](Error::Database), [`Inconsistent`](Error::Inconsistent).
-    pub async fn answered(&self, tenant: &str, key: &str, now_ms: i64) -> Result<Option<Answered>> {
+    pub async fn recorded_reply(
+        &self,
+        tenant: &str,
+        key: &str,
+        now_ms: i64,
+    ) -> Result<Option<RecordedReply>> {
         let Some(row) = sqlx::query(
             "SELECT k.fingerprint, k.created, f.name,
                     r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
@@ -65,7 +70,7 @@ impl Store {
             // Deleted between the two queries.
             return Ok(None);
         };
-        Ok(Some(Answered {
+        Ok(Some(RecordedReply {
             fingerprint: sha256(&row, "fingerprint")?,
             active: ActiveFunction { function: active.function, revision: read_revision(&row)? },
             created: row.try_get("created")?,
@@ -78,9 +83,9 @@ impl Store {
     ///
     /// [`Quota`](Error::Quota), [`Busy`](Error::Busy), [`NoSpace`](Error::NoSpace),
     /// [`Database`](Error::Database).
-    pub async fn remember(
+    pub async fn record_reply(
         &self,
-        request: Request<'_>,
+        request: IdempotentRequest<'_>,
         active: &ActiveFunction,
         quotas: &Quotas,
         now_ms: i64,
@@ -98,7 +103,7 @@ impl Store {
 pub(crate) async fn insert(
     tx: &mut Tx,
     tenant: &str,
-    request: Request<'_>,
+    request: IdempotentRequest<'_>,
     (function, revision): (i64, u32),
     created: bool,
     quotas: &Quotas,

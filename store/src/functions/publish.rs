@@ -1,8 +1,8 @@
 //! Publishing: a revision is added and becomes the active one of its function, in one transaction.
 
 use crate::{
-    ActiveFunction, Digest, Error, Function, Quotas, Received, Request, Result, Revision, Settings,
-    Store,
+    ActiveFunction, Digest, Error, FunctionRecord, IdempotentRequest, Quotas, Result, Revision,
+    Settings, Store, StoredUpload,
     functions::{function::find, idempotency, quota},
     sql::{Tx, to_json},
 };
@@ -20,9 +20,9 @@ pub struct NewRevision<'a> {
     /// that is made.
     pub settings: Option<Settings>,
     /// What must hold for the revision to be published.
-    pub expect: Expect,
+    pub precondition: Precondition,
     /// What the client calls this, so that it is known when it is sent once more.
-    pub request: Option<Request<'a>>,
+    pub request: Option<IdempotentRequest<'a>>,
     /// How much there may be with it.
     pub quotas: Quotas,
     /// The time of publication, in Unix milliseconds.
@@ -31,21 +31,21 @@ pub struct NewRevision<'a> {
 
 /// What a caller believes of a function that it is about to change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Expect {
+pub enum Precondition {
     /// Nothing: whatever is there is replaced.
     #[default]
-    Anything,
+    Unconditional,
     /// There is no such function.
     Absent,
     /// There is one, and this is its active revision.
-    Active(u32),
+    ActiveRevision(u32),
 }
 
 /// A revision that has become the active one of its function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The function as it is with it.
-    pub function: Function,
+    pub function: FunctionRecord,
     /// The revision.
     pub revision: Revision,
     /// Whether the function was made for it.
@@ -62,10 +62,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when `new.expect` does not hold; [`Error::Quota`];
+    /// [`Error::Conflict`] when `new.precondition` does not hold; [`Error::Quota`];
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Io`], [`Error::Database`],
     /// [`Error::Inconsistent`].
-    pub async fn publish(&self, received: &Received, new: NewRevision<'_>) -> Result<Published> {
+    pub async fn publish(
+        &self,
+        received: &StoredUpload,
+        new: NewRevision<'_>,
+    ) -> Result<Published> {
         // Shared with other publishes, not with garbage collection: the file that
         // `place` finds or makes must still be there when the row commits.
         let _placing = self.placing().read().await;
@@ -73,10 +77,10 @@ impl Store {
 
         let mut tx = self.main_db().begin().await?;
         let before = find(&mut *tx, new.tenant, new.function).await?;
-        let holds = match new.expect {
-            Expect::Anything => true,
-            Expect::Absent => before.is_none(),
-            Expect::Active(number) => {
+        let holds = match new.precondition {
+            Precondition::Unconditional => true,
+            Precondition::Absent => before.is_none(),
+            Precondition::ActiveRevision(number) => {
                 before.as_ref().is_some_and(|before| before.revision.number == number)
             }
         };
@@ -91,14 +95,14 @@ impl Store {
             Some(before) => (before.function.id, before.revision.settings),
             None => (insert_function(&mut tx, &new).await?, Settings::default()),
         };
-        let addition = Addition {
+        let row = RevisionRow {
             function_id,
             digest: received.digest(),
             kind: new.kind,
             settings: &new.settings.unwrap_or(inherited),
             now_ms: new.now_ms,
         };
-        let number = activate_addition(&mut tx, addition).await?;
+        let number = insert_active_revision(&mut tx, row).await?;
         if let Some(request) = new.request {
             let revision = (function_id, number);
             let (tenant, quotas) = (new.tenant, &new.quotas);
@@ -132,14 +136,14 @@ impl Store {
             tx.rollback().await?;
             return Err(Error::Conflict);
         }
-        let addition = Addition {
+        let row = RevisionRow {
             function_id: revision.function_id,
             digest: revision.digest,
             kind: &revision.kind,
             settings: &settings,
             now_ms,
         };
-        activate_addition(&mut tx, addition).await?;
+        insert_active_revision(&mut tx, row).await?;
         finish(tx, tenant, function, false).await.map(Some)
     }
 
@@ -184,7 +188,7 @@ impl Store {
 }
 
 /// A row for `revisions`, but for its number.
-struct Addition<'a> {
+struct RevisionRow<'a> {
     function_id: i64,
     digest: Digest,
     kind: &'a str,
@@ -192,7 +196,7 @@ struct Addition<'a> {
     now_ms: i64,
 }
 
-async fn insert_artifact(tx: &mut Tx, received: &Received, now_ms: i64) -> Result<()> {
+async fn insert_artifact(tx: &mut Tx, received: &StoredUpload, now_ms: i64) -> Result<()> {
     sqlx::query(
         "INSERT INTO artifacts (digest, bytes, created_ms) VALUES ($1, $2, $3)
          ON CONFLICT DO NOTHING",
@@ -222,8 +226,8 @@ async fn insert_function(tx: &mut Tx, new: &NewRevision<'_>) -> Result<i64> {
 }
 
 /// Adds a revision under the next number, and points its function to it. Returns that number.
-async fn activate_addition(tx: &mut Tx, addition: Addition<'_>) -> Result<u32> {
-    let Addition { function_id, digest, kind, settings, now_ms } = addition;
+async fn insert_active_revision(tx: &mut Tx, row: RevisionRow<'_>) -> Result<u32> {
+    let RevisionRow { function_id, digest, kind, settings, now_ms } = row;
     // Revisions go only with their function, so the maximum is the last one ever given.
     let number: u32 = sqlx::query_scalar(
         "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms)

@@ -3,7 +3,7 @@
 
 use sqlx::Row as _;
 
-use crate::{Error, Quota, Received, Result, sql::Tx};
+use crate::{Error, Quota, Result, StoredUpload, sql::Tx};
 
 /// How much a node keeps. Nothing is limited by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) async fn admit_function(tx: &mut Tx, quotas: &Quotas) -> Result<()> {
 /// Fails if the received bytes are not there yet and are too many more.
 pub(crate) async fn admit_artifact(
     tx: &mut Tx,
-    received: &Received,
+    received: &StoredUpload,
     quotas: &Quotas,
 ) -> Result<()> {
     let row = sqlx::query(

@@ -54,10 +54,10 @@ pub struct Settings {
     pub max_warm: Option<u64>,
     /// Times of the week when more than `min_warm` wait.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub schedule: Vec<Window>,
+    pub schedule: Vec<WarmWindow>,
     /// What invocations share.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub isolation: Option<Isolation>,
+    pub isolation: Option<IsolationSetting>,
     /// Whether answers say how they came about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_timing: Option<bool>,
@@ -66,20 +66,20 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
     /// Whether instances start from an image that is made at the deploy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<SnapshotMode>,
     /// Hosts that the function may call, such as `api.example.com` or
     /// `*.example.com:8443`. Empty: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
     /// Secrets that are put into its requests on the way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<CredentialSetting>,
 }
 
 /// A secret that is put into requests to a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Credential {
+pub struct CredentialSetting {
     /// Which requests, like an entry of `outbound`.
     pub host: String,
     /// The header field that holds it.
@@ -94,10 +94,10 @@ pub struct Credential {
 /// A time of the week, in UTC. One that ends before it begins ends on the day after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Window {
+pub struct WarmWindow {
     /// The days on which it begins. None stand for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub days: Vec<Day>,
+    pub days: Vec<DayOfWeek>,
     /// When it begins, like `08:30`.
     pub from: String,
     /// When it ends.
@@ -110,7 +110,7 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the days of the week")]
-pub enum Day {
+pub enum DayOfWeek {
     Mon,
     Tue,
     Wed,
@@ -123,7 +123,7 @@ pub enum Day {
 /// What invocations share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Isolation {
+pub struct IsolationSetting {
     /// Whether anything.
     pub mode: IsolationMode,
     /// Calls after which an instance is dropped.
@@ -150,7 +150,7 @@ pub enum IsolationMode {
 /// Whether, and after which function, an image is made at the deploy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Snapshot {
+pub enum SnapshotMode {
     /// Yes, after the function that guests usually export for that; or no.
     Switch(bool),
     /// Yes, after this one.
@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn a_snapshot_is_a_switch_or_the_name_of_a_function() {
         for (json, snapshot) in [
-            (r#"{"snapshot":true}"#, Snapshot::Switch(true)),
-            (r#"{"snapshot":"prepare"}"#, Snapshot::After("prepare".to_owned())),
+            (r#"{"snapshot":true}"#, SnapshotMode::Switch(true)),
+            (r#"{"snapshot":"prepare"}"#, SnapshotMode::After("prepare".to_owned())),
         ] {
             let settings = Settings { snapshot: Some(snapshot), ..Settings::default() };
             assert_eq!(serde_json::to_string(&settings).unwrap(), json);

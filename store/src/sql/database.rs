@@ -148,15 +148,15 @@ async fn migrate(writer: &SqlitePool, migrations: &Migrator) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, LogLine, LogQuery, LogStream, NewToken, Store};
+    use crate::{LogQuery, LogSource, NewLogLine, NewToken, Store, StoreConfig};
 
-    fn line(text: &str) -> LogLine {
-        LogLine {
+    fn line(text: &str) -> NewLogLine {
+        NewLogLine {
             function_id: 1,
             time_ms: 0,
             invocation: "i".into(),
             revision: 1,
-            stream: LogStream::Stdout,
+            stream: LogSource::Stdout,
             line: text.into(),
         }
     }
@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_database_refuses_writes_serves_reads_and_heals() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         store.append_logs(&[line("before")]).await.unwrap();
         allow_no_more_pages(store.log_db()).await;
 
@@ -189,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_main_database_leaves_no_half_transaction() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         allow_no_more_pages(store.main_db()).await;
         let token = |id: &str, name: String| NewToken {
             id: id.into(),
@@ -211,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn writes_are_durable_in_the_main_database_and_cheap_in_the_logs() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         let settings = async |database: &Database| {
             let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
                 .fetch_one(&database.writer)
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn readers_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
 
         let refused = sqlx::query("DELETE FROM tokens").execute(store.main_db().readers()).await;
 

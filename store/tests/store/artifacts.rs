@@ -31,7 +31,7 @@ async fn an_upload_in_pieces_of_any_size_is_read_back_whole() {
     let test = TestStore::new().await;
     let content: Vec<u8> = (0..700_000_u32).map(|i| (i * 31 % 251) as u8).collect();
     for piece in [1_009, 262_144, 300_000, 700_000] {
-        let mut upload = test.store.receive(content.len() as u64).await.unwrap();
+        let mut upload = test.store.begin_upload(content.len() as u64).await.unwrap();
         for chunk in content.chunks(piece) {
             upload.write(chunk).await.unwrap();
         }
@@ -49,7 +49,7 @@ async fn an_upload_in_pieces_of_any_size_is_read_back_whole() {
 #[tokio::test]
 async fn an_upload_over_its_limit_is_refused_and_leaves_nothing() {
     let test = TestStore::new().await;
-    let mut upload = test.store.receive(4).await.unwrap();
+    let mut upload = test.store.begin_upload(4).await.unwrap();
 
     upload.write(b"four").await.unwrap();
     upload.write(b"").await.unwrap();
@@ -64,7 +64,7 @@ async fn an_upload_over_its_limit_is_refused_and_leaves_nothing() {
 #[tokio::test]
 async fn dropped_uploads_and_unpublished_bytes_leave_nothing() {
     let test = TestStore::new().await;
-    let mut upload = test.store.receive(MAX_BYTES).await.unwrap();
+    let mut upload = test.store.begin_upload(MAX_BYTES).await.unwrap();
     upload.write(&[7; 300_000]).await.unwrap();
     let received = test.receive(b"never published").await;
     assert_eq!(test.files("tmp").len(), 2);
@@ -171,7 +171,8 @@ async fn bytes_whose_file_was_damaged_in_length_are_healed_by_publishing_them_ag
 async fn a_refused_publish_can_be_tried_again_with_the_same_bytes() {
     let test = TestStore::new().await;
     let received = test.receive(b"x").await;
-    let refused = store::NewRevision { expect: store::Expect::Active(3), ..new("f") };
+    let refused =
+        store::NewRevision { precondition: store::Precondition::ActiveRevision(3), ..new("f") };
 
     assert!(test.store.publish(&received, refused).await.is_err());
     test.store.publish(&received, new("f")).await.unwrap();

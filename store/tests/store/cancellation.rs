@@ -77,7 +77,7 @@ async fn an_upload_whose_write_was_dropped_goes_no_further_and_leaves_nothing() 
     let chunk = vec![1; 1 << 20];
     // Blocking threads may be so quick that a write is ready when it is first polled.
     let upload = loop {
-        let mut upload = test.store.receive(MAX_BYTES).await.unwrap();
+        let mut upload = test.store.begin_upload(MAX_BYTES).await.unwrap();
         if drop_after(1, upload.write(&chunk)).await.is_none() {
             break upload;
         }

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use store::{Config, Digest, Store};
+use store::{Digest, Store, StoreConfig};
 
 use crate::support::{TestStore, new, publish};
 
@@ -19,7 +19,7 @@ const ORDER: &str = "publish-until-killed";
 #[tokio::test]
 async fn publisher() {
     let Ok(round) = fs::read_to_string(ORDER) else { return };
-    let store = Store::open(&Config::new("store")).await.unwrap();
+    let store = Store::open(&StoreConfig::new("store")).await.unwrap();
     let mut acknowledged = std::io::stdout();
     for n in 0.. {
         let name = format!("published-{round}-{n}");
@@ -55,7 +55,7 @@ async fn c01_a_killed_publisher_loses_nothing_that_it_acknowledged() {
         acknowledged.extend(publish_until_killed(dir.path(), round));
     }
 
-    let store = Store::open(&Config::new(dir.path().join("store"))).await.unwrap();
+    let store = Store::open(&StoreConfig::new(dir.path().join("store"))).await.unwrap();
 
     let all = store.all_active().await.unwrap();
     assert!(acknowledged.len() >= 8 * 3);
@@ -88,7 +88,7 @@ async fn everything_is_there_again_after_a_restart_even_without_a_close() {
     drop(store);
 
     // The old connections' threads end in their own time.
-    let store = Store::open(&Config::new(dir.path())).await.unwrap();
+    let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
 
     let found = store.function("default", "f").await.unwrap().unwrap();
     assert_eq!(found.revision, published.revision);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use store::{Digest, Error, Expect, NewRevision, Settings};
+use store::{Digest, Error, NewRevision, Precondition, Settings};
 
 use crate::support::{TestStore, new, publish, timeout};
 
@@ -45,13 +45,13 @@ async fn settings_are_inherited_unless_they_are_given() {
 #[tokio::test]
 async fn a_publish_whose_expectation_does_not_hold_is_a_conflict_and_changes_nothing() {
     let test = TestStore::new().await;
-    let expecting = |expect| NewRevision { expect, ..new("f") };
+    let expecting = |precondition| NewRevision { precondition, ..new("f") };
 
-    let too_early = publish(&test.store, expecting(Expect::Active(1)), b"1").await;
-    publish(&test.store, expecting(Expect::Absent), b"1").await.unwrap();
-    let too_late = publish(&test.store, expecting(Expect::Absent), b"2").await;
-    publish(&test.store, expecting(Expect::Active(1)), b"2").await.unwrap();
-    let stale = publish(&test.store, expecting(Expect::Active(1)), b"3").await;
+    let too_early = publish(&test.store, expecting(Precondition::ActiveRevision(1)), b"1").await;
+    publish(&test.store, expecting(Precondition::Absent), b"1").await.unwrap();
+    let too_late = publish(&test.store, expecting(Precondition::Absent), b"2").await;
+    publish(&test.store, expecting(Precondition::ActiveRevision(1)), b"2").await.unwrap();
+    let stale = publish(&test.store, expecting(Precondition::ActiveRevision(1)), b"3").await;
 
     for refused in [too_early, too_late, stale] {
         assert!(matches!(refused, Err(Error::Conflict)), "{refused:?}");
@@ -207,7 +207,7 @@ async fn of_fifty_publishes_that_expect_the_same_revision_one_succeeds() {
     let tasks: Vec<_> = (0..50_u8)
         .map(|n| {
             let store = test.store.clone();
-            let new = NewRevision { expect: Expect::Active(1), ..new("f") };
+            let new = NewRevision { precondition: Precondition::ActiveRevision(1), ..new("f") };
             tokio::spawn(async move { publish(&store, new, &[n]).await })
         })
         .collect();

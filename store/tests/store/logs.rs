@@ -1,18 +1,18 @@
 //! Log lines.
 
-use store::{LogLine, LogQuery, LogStream, StoredLogLine};
+use store::{LogQuery, LogSource, NewLogLine, StoredLogLine};
 
 use crate::support::TestStore;
 
 const NEWEST: LogQuery<'_> = LogQuery { after: None, invocation: None, limit: 3 };
 
-fn line(function_id: i64, invocation: &str, text: impl std::fmt::Display) -> LogLine {
-    LogLine {
+fn line(function_id: i64, invocation: &str, text: impl std::fmt::Display) -> NewLogLine {
+    NewLogLine {
         function_id,
         time_ms: 5,
         invocation: invocation.to_owned(),
         revision: 7,
-        stream: LogStream::Stderr,
+        stream: LogSource::Stderr,
         line: format!("{text}"),
     }
 }
@@ -24,9 +24,9 @@ fn texts(lines: &[StoredLogLine]) -> Vec<&str> {
 #[tokio::test]
 async fn a_line_is_read_as_it_was_written() {
     let test = TestStore::new().await;
-    let written: Vec<_> = [LogStream::Stdout, LogStream::Stderr, LogStream::System]
+    let written: Vec<_> = [LogSource::Stdout, LogSource::Stderr, LogSource::System]
         .into_iter()
-        .map(|stream| LogLine { stream, ..line(1, "i", "nul \0, ключ, 🦟") })
+        .map(|stream| NewLogLine { stream, ..line(1, "i", "nul \0, ключ, 🦟") })
         .collect();
 
     test.store.append_logs(&written).await.unwrap();
@@ -37,7 +37,10 @@ async fn a_line_is_read_as_it_was_written() {
     for (read, written) in read.iter().zip(&written) {
         let StoredLogLine { function_id, time_ms, invocation, revision, stream, line, .. } =
             read.clone();
-        assert_eq!(*written, LogLine { function_id, time_ms, invocation, revision, stream, line });
+        assert_eq!(
+            *written,
+            NewLogLine { function_id, time_ms, invocation, revision, stream, line }
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::{Config, Error, NewToken, Store};
+use store::{Error, NewToken, Store, StoreConfig};
 
 use crate::support::{TestStore, new, publish};
 
@@ -26,7 +26,12 @@ async fn a_missing_directory_is_made_for_its_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let below = dir.path().join("a/b");
 
-    Store::open(&Config { dir: below.clone(), readers: 0 }).await.unwrap().tokens().await.unwrap();
+    Store::open(&StoreConfig { dir: below.clone(), readers: 0 })
+        .await
+        .unwrap()
+        .tokens()
+        .await
+        .unwrap();
 
     assert_eq!(fs::metadata(&below).unwrap().permissions().mode() & 0o777, 0o700);
 }
@@ -35,7 +40,7 @@ async fn a_missing_directory_is_made_for_its_owner_alone() {
 async fn a_directory_has_one_store_at_a_time() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
-    let config = Config::new(test.dir.path());
+    let config = StoreConfig::new(test.dir.path());
 
     let second = Store::open(&config).await;
 
@@ -72,7 +77,7 @@ async fn c12_a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
         .unwrap();
         test.store.close().await;
 
-        let refused = Store::open(&Config::new(test.dir.path())).await.unwrap_err();
+        let refused = Store::open(&StoreConfig::new(test.dir.path())).await.unwrap_err();
 
         let Error::NewerSchema { found, supported } = refused else { panic!("{refused:?}") };
         assert_eq!(found, 29_991_231_235_959);
@@ -86,7 +91,7 @@ async fn a_file_that_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("mayfly.db"), [b'x'; 8_192]).unwrap();
 
-    let refused = Store::open(&Config::new(dir.path())).await;
+    let refused = Store::open(&StoreConfig::new(dir.path())).await;
 
     assert!(matches!(refused, Err(Error::Database { .. })), "{refused:?}");
 }

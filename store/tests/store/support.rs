@@ -7,7 +7,10 @@ use std::{
 };
 
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use store::{Config, Expect, NewRevision, Published, Quotas, Received, Result, Settings, Store};
+use store::{
+    NewRevision, Precondition, Published, Quotas, Result, Settings, Store, StoreConfig,
+    StoredUpload,
+};
 use tempfile::TempDir;
 
 /// Large enough for what the tests upload.
@@ -22,7 +25,7 @@ pub(crate) struct TestStore {
 impl TestStore {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         Self { store, dir }
     }
 
@@ -30,11 +33,11 @@ impl TestStore {
     pub(crate) async fn reopen(self) -> Self {
         let Self { store, dir } = self;
         store.close().await;
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         Self { store, dir }
     }
 
-    pub(crate) async fn receive(&self, bytes: &[u8]) -> Received {
+    pub(crate) async fn receive(&self, bytes: &[u8]) -> StoredUpload {
         receive(&self.store, bytes).await
     }
 
@@ -79,7 +82,7 @@ pub(crate) fn new(function: &str) -> NewRevision<'_> {
         function,
         kind: "component",
         settings: None,
-        expect: Expect::Anything,
+        precondition: Precondition::Unconditional,
         request: None,
         quotas: Quotas::default(),
         now_ms: 1_000,
@@ -90,8 +93,8 @@ pub(crate) fn timeout(timeout_ms: u64) -> Settings {
     Settings { timeout_ms: Some(timeout_ms), ..Settings::default() }
 }
 
-pub(crate) async fn receive(store: &Store, bytes: &[u8]) -> Received {
-    let mut upload = store.receive(MAX_BYTES).await.unwrap();
+pub(crate) async fn receive(store: &Store, bytes: &[u8]) -> StoredUpload {
+    let mut upload = store.begin_upload(MAX_BYTES).await.unwrap();
     upload.write(bytes).await.unwrap();
     upload.finish().await.unwrap()
 }

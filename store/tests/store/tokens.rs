@@ -1,6 +1,6 @@
 //! API tokens.
 
-use store::{Error, NewToken, Token};
+use store::{Error, NewToken, TokenRecord};
 
 use crate::support::TestStore;
 
@@ -24,7 +24,7 @@ async fn a_token_is_found_by_its_id_and_listed_by_its_age() {
     let test = test.reopen().await;
 
     let NewToken { id, name, hash, scopes, created_ms, expires_ms } = token("a", 2);
-    let expected = Token { id, name, hash, scopes, created_ms, expires_ms, revoked_ms: None };
+    let expected = TokenRecord { id, name, hash, scopes, created_ms, expires_ms, revoked_ms: None };
     assert_eq!(test.store.token("a").await.unwrap(), Some(expected));
     assert_eq!(test.store.token("c").await.unwrap(), None);
     let all = test.store.tokens().await.unwrap();

@@ -6,7 +6,7 @@ use sqlx::{
     ConnectOptions as _, Connection as _,
     sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
-use store::{Config, Digest, Settings, Store};
+use store::{Digest, Settings, Store, StoreConfig};
 
 use crate::support::{new, publish};
 
@@ -60,7 +60,7 @@ async fn c12_every_released_schema_is_brought_up_to_date_with_all_that_is_in_it(
         let dir = tempfile::tempdir().unwrap();
         let [first, second] = left_by(dir.path(), count).await;
 
-        let store = Store::open(&Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
 
         let active = store.all_active().await.unwrap();
         assert_eq!(active.len(), 1, "after {count} migrations");
@@ -80,7 +80,7 @@ async fn c12_every_released_schema_is_brought_up_to_date_with_all_that_is_in_it(
         assert_eq!(next.revision.number, 3);
         assert_eq!(store.collect_garbage(i64::MAX).await.unwrap(), []);
         store.close().await;
-        let again = Store::open(&Config::new(dir.path())).await.unwrap();
+        let again = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         assert_eq!(again.all_active().await.unwrap().len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use runtime_pool::{ArtifactDigest, FunctionKey, FunctionSpec, Grant, Isolation, 
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use store::Snapshot;
+use store::SnapshotMode;
 
 use crate::{
     cli::{
@@ -135,7 +135,7 @@ fn apply(source: &mut FunctionSpec, settings: &Map<String, Value>, limits: &Map<
     let outbound = settings.get("outbound").and_then(Value::as_array);
     let hosts = outbound.into_iter().flatten().filter_map(|host| host.as_str()?.parse().ok());
     source.outbound = hosts.collect::<Vec<Grant>>();
-    let snapshot = settings.get("snapshot").and_then(|asked| Snapshot::deserialize(asked).ok());
+    let snapshot = settings.get("snapshot").and_then(|asked| SnapshotMode::deserialize(asked).ok());
     source.snapshot = snapshot.as_ref().and_then(start_function).map(Into::into);
 }
 

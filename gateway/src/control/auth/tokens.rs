@@ -159,7 +159,7 @@ mod tests {
 
     async fn open() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&store::Config::new(dir.path())).await.unwrap();
+        let store = Store::open(&store::StoreConfig::new(dir.path())).await.unwrap();
         (dir, store)
     }
 

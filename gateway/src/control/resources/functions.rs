@@ -22,7 +22,7 @@ use crate::{
         views::{FunctionView, Page, SettingsView, gone, next_cursor},
     },
     functions::{
-        deploy::{Deployed, TENANT, precondition::StateTag},
+        deploy::{Deployed, TENANT, change_condition::StateTag},
         name::FunctionName,
     },
     problem::Problem,

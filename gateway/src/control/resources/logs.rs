@@ -51,7 +51,7 @@ pub(crate) struct LineView {
     revision: u32,
     /// `stdout`, `stderr`, or `system` for what the platform says.
     #[schema(value_type = String)]
-    stream: store::LogStream,
+    stream: store::LogSource,
     /// What was written, made printable.
     line: String,
 }

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use store::Secret;
+use store::SecretRecord;
 use utoipa::ToSchema;
 
 use crate::{
@@ -51,8 +51,8 @@ pub(crate) struct SecretsView {
     secrets: Vec<SecretView>,
 }
 
-impl From<Secret> for SecretView {
-    fn from(secret: Secret) -> Self {
+impl From<SecretRecord> for SecretView {
+    fn from(secret: SecretRecord) -> Self {
         Self {
             name: secret.name,
             hosts: secret.hosts,

@@ -1,7 +1,7 @@
 //! Waiting instances and isolation as the API shows them.
 
 use serde::{Deserialize, Serialize};
-use store::{Day, Isolation, IsolationMode, Window};
+use store::{DayOfWeek, IsolationMode, IsolationSetting, WarmWindow};
 use utoipa::ToSchema;
 
 /// A time of the week, in UTC, when more instances wait. One that ends before it begins ends on
@@ -12,7 +12,7 @@ pub(crate) struct WindowView {
     /// The days on which it begins. None stand for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, example = json!(["mon", "tue"]))]
-    days: Vec<Day>,
+    days: Vec<DayOfWeek>,
     /// When it begins.
     #[schema(example = "08:30")]
     from: String,
@@ -67,16 +67,16 @@ impl InstancesView {
     }
 }
 
-impl From<Window> for WindowView {
-    fn from(window: Window) -> Self {
-        let Window { days, from, to, min_warm } = window;
+impl From<WarmWindow> for WindowView {
+    fn from(window: WarmWindow) -> Self {
+        let WarmWindow { days, from, to, min_warm } = window;
         Self { days, from, to, min_warm }
     }
 }
 
-impl From<Isolation> for IsolationView {
-    fn from(isolation: Isolation) -> Self {
-        let Isolation { mode, max_uses, max_concurrent, idle_ms } = isolation;
+impl From<IsolationSetting> for IsolationView {
+    fn from(isolation: IsolationSetting) -> Self {
+        let IsolationSetting { mode, max_uses, max_concurrent, idle_ms } = isolation;
         Self { mode, max_uses, max_concurrent, idle_ms }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     functions::{
         catalog::OTHER,
         deploy::{
-            Deployer, TENANT, error::DeployError, precondition::Precondition, shared::Shared,
+            Deployer, TENANT, change_condition::ChangeCondition, error::DeployError, shared::Shared,
         },
         name::FunctionName,
     },
@@ -23,7 +23,7 @@ impl Deployer {
         &self,
         name: FunctionName,
         patch: Value,
-        precondition: Precondition,
+        precondition: ChangeCondition,
     ) -> Result<Option<ActiveFunction>, DeployError> {
         let shared = Arc::clone(&self.shared);
         let Some(before) = shared.store.function(TENANT, name.as_str()).await? else {
@@ -57,7 +57,7 @@ impl Deployer {
         &self,
         name: FunctionName,
         description: String,
-        precondition: Precondition,
+        precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
         self.change_if(name, precondition, async move |shared, name| {
             let described =
@@ -73,7 +73,7 @@ impl Deployer {
         &self,
         name: FunctionName,
         revision: u32,
-        precondition: Precondition,
+        precondition: ChangeCondition,
     ) -> Result<Option<ActiveFunction>, DeployError> {
         self.change_if(name, precondition, async move |shared, name| {
             let activated =
@@ -88,7 +88,7 @@ impl Deployer {
     pub(crate) async fn delete(
         &self,
         name: FunctionName,
-        precondition: Precondition,
+        precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
         self.change_if(name, precondition, async move |shared, name| {
             let deleted = shared.store.delete_function(TENANT, name.as_str()).await?;
@@ -105,7 +105,7 @@ impl Deployer {
     async fn change_if<T, F>(
         &self,
         name: FunctionName,
-        precondition: Precondition,
+        precondition: ChangeCondition,
         change: impl FnOnce(Arc<Shared>, FunctionName) -> F + Send + 'static,
     ) -> Result<T, DeployError>
     where

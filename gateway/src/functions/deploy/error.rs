@@ -6,7 +6,7 @@ use runtime_pool::LoadError;
 use store::Digest;
 use tokio::task::JoinError;
 
-use crate::functions::deploy::precondition::StateTag;
+use crate::functions::deploy::change_condition::StateTag;
 
 /// Why nothing changed.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 
 use runtime_pool::Grant;
 use serde_json::Value;
-use store::{ActiveFunction, IsolationMode, Settings, Snapshot};
+use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode};
 
 use crate::functions::{
     catalog::credential,
@@ -147,7 +147,7 @@ impl Shared {
 
 /// The name goes to the compile worker on its command line.
 fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
-    let Some(Snapshot::After(function)) = &settings.snapshot else { return Ok(()) };
+    let Some(SnapshotMode::After(function)) = &settings.snapshot else { return Ok(()) };
     let wrong = if function.is_empty() || function.len() > START_FUNCTION_BYTES {
         format!("must be true, false, or a name of 1 to {START_FUNCTION_BYTES} bytes")
     } else if function.contains(char::is_control) {

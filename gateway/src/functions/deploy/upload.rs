@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use store::{Digest, Received, Request};
+use store::{Digest, IdempotentRequest, StoredUpload};
 
-use crate::functions::{deploy::precondition::Precondition, name::FunctionName};
+use crate::functions::{deploy::change_condition::ChangeCondition, name::FunctionName};
 
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Upload {
     pub(crate) name: FunctionName,
     /// A JSON merge patch (RFC 7396) on the settings of the active revision.
     pub(crate) settings: Option<Value>,
-    pub(crate) precondition: Precondition,
+    pub(crate) precondition: ChangeCondition,
     pub(crate) idempotency: Option<IdempotencyKey>,
     /// The digest that the bytes must have.
     pub(crate) digest: Option<Digest>,
@@ -53,16 +53,16 @@ impl IdempotencyKey {
 pub(crate) struct ReceivedUpload {
     pub(crate) name: FunctionName,
     pub(crate) settings: Option<Value>,
-    pub(crate) precondition: Precondition,
-    pub(crate) artifact: Received,
+    pub(crate) precondition: ChangeCondition,
+    pub(crate) artifact: StoredUpload,
     /// The idempotency key and the fingerprint of the upload.
     pub(crate) idempotency: Option<(String, [u8; 32])>,
 }
 
 impl ReceivedUpload {
     /// The upload as the store remembers it.
-    pub(crate) fn request(&self) -> Option<Request<'_>> {
+    pub(crate) fn request(&self) -> Option<IdempotentRequest<'_>> {
         let (key, fingerprint) = self.idempotency.as_ref()?;
-        Some(Request { key, fingerprint: *fingerprint })
+        Some(IdempotentRequest { key, fingerprint: *fingerprint })
     }
 }

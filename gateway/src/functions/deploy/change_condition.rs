@@ -41,14 +41,14 @@ impl States {
 
 /// The states in which a function may be changed. The default permits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Precondition {
+pub(crate) struct ChangeCondition {
     /// The function must be in one of these.
     pub(crate) required: Option<States>,
     /// The function must not be in one of these.
     pub(crate) excluded: Option<States>,
 }
 
-impl Precondition {
+impl ChangeCondition {
     /// Whether it permits every state.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()
@@ -73,12 +73,12 @@ mod tests {
     const CURRENT: StateTag = StateTag { function: 7, revision: 2 };
     const OTHER: StateTag = StateTag { function: 7, revision: 1 };
 
-    fn required(states: States) -> Precondition {
-        Precondition { required: Some(states), excluded: None }
+    fn required(states: States) -> ChangeCondition {
+        ChangeCondition { required: Some(states), excluded: None }
     }
 
-    fn excluded(states: States) -> Precondition {
-        Precondition { required: None, excluded: Some(states) }
+    fn excluded(states: States) -> ChangeCondition {
+        ChangeCondition { required: None, excluded: Some(states) }
     }
 
     #[test]
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn the_default_permits_everything() {
-        assert!(Precondition::default().is_none());
-        assert!(Precondition::default().permits(None));
-        assert!(Precondition::default().permits(Some(CURRENT)));
+        assert!(ChangeCondition::default().is_none());
+        assert!(ChangeCondition::default().permits(None));
+        assert!(ChangeCondition::default().permits(Some(CURRENT)));
     }
 }
