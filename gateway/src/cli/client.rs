@@ -66,7 +66,9 @@ impl TokenSources {
         Self {
             token: read("MAYFLY_TOKEN").map(|token| token.to_string_lossy().into_owned()),
             token_file: read("MAYFLY_TOKEN_FILE").map(PathBuf::from),
-            data_dir: read("MAYFLY_DATA_DIR").map(PathBuf::from),
+            data_dir: read("MAYFLY__DATA_DIR")
+                .or_else(|| read("MAYFLY_DATA_DIR"))
+                .map(PathBuf::from),
         }
     }
 

@@ -218,10 +218,10 @@ fn addresses(settings: &Settings) -> Result<(), ConfigError> {
         return Err(wrong(
             settings,
             "admin_listen",
-            "other machines could reach the control plane there, and without TLS anyone on the \
-             way could read its tokens; give it server.admin_tls_cert, or keep it on 127.0.0.1 \
-             (behind a proxy with TLS or a tunnel), or say insecure_admin = true (--insecure-admin, MAYFLY_INSECURE_ADMIN=true) \
-             where the network itself is trusted",
+            "other machines could reach the control plane there, and without TLS its tokens could \
+             be read on the way; set server.admin_tls_cert, or keep it on 127.0.0.1 (behind a \
+             proxy with TLS or a tunnel), or, if the network itself is trusted, set \
+             insecure_admin = true (--insecure-admin, MAYFLY__INSECURE_ADMIN=true)",
         ));
     }
     Ok(())

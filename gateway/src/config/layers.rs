@@ -139,6 +139,11 @@ impl Settings {
         Ok(())
     }
 
+    /// `text` as the type of the setting `key`.
+    pub(super) fn read_text(&self, key: &str, text: &str) -> Option<Value> {
+        from_text(key, &self.get(key).value, text).ok()
+    }
+
     fn is_section(&self, key: &str) -> bool {
         self.leaves.keys().any(|leaf| leaf.strip_prefix(key).is_some_and(|r| r.starts_with('.')))
     }
