@@ -1,4 +1,5 @@
-//! API tokens and secrets.
+//! Who owns what: tenants, their API tokens and their secrets.
 
 pub(crate) mod secret;
+pub(crate) mod tenant;
 pub(crate) mod token;

@@ -36,6 +36,7 @@ mod store;
 pub use crate::{
     access::{
         secret::{NewSecret, SecretRecord},
+        tenant::{InvalidTenant, Tenant},
         token::{NewToken, TokenRecord},
     },
     activity::log::{LogQuery, LogSource, NewLogLine, StoredLogLine},

@@ -19,7 +19,8 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    Error, Result, Store,
+    Error, Result, Store, Tenant,
+    access::tenant::read_tenant,
     directory::{blocking, sync_directory},
     sql::{json, to_json},
 };
@@ -32,7 +33,7 @@ const NO_RANDOMNESS: &str = "asking the system for random bytes";
 #[derive(Clone, Debug)]
 pub struct NewSecret<'a> {
     /// Who owns it.
-    pub tenant: &'a str,
+    pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: &'a str,
     /// The value. `Debug` shows nothing of it.
@@ -47,7 +48,7 @@ pub struct NewSecret<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRecord {
     /// Who owns it.
-    pub tenant: String,
+    pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: String,
     /// Where it may be sent. None stand for anywhere.
@@ -74,11 +75,11 @@ impl Store {
             blocking("making the key of the secrets", move || SealingKey::read_or_make(&path))
                 .await?;
         let sealed = key
-            .seal(secret.tenant, secret.name, &secret.value)
+            .seal(&secret.tenant, secret.name, &secret.value)
             .map_err(|_| Error::Io { what: NO_RANDOMNESS, source: io::ErrorKind::Other.into() })?;
         let mut tx = self.main_db().begin().await?;
         let before = sqlx::query("SELECT 1 FROM secrets WHERE tenant = $1 AND name = $2")
-            .bind(secret.tenant)
+            .bind(secret.tenant.as_str())
             .bind(secret.name)
             .fetch_optional(&mut *tx)
             .await?;
@@ -89,7 +90,7 @@ impl Store {
              SET sealed = excluded.sealed, hosts = excluded.hosts, updated_ms = $5
              RETURNING *",
         )
-        .bind(secret.tenant)
+        .bind(secret.tenant.as_str())
         .bind(secret.name)
         .bind(sealed)
         .bind(to_json(&secret.hosts))
@@ -106,9 +107,9 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
-    pub async fn secrets(&self, tenant: &str) -> Result<Vec<SecretRecord>> {
+    pub async fn secrets(&self, tenant: &Tenant) -> Result<Vec<SecretRecord>> {
         sqlx::query("SELECT * FROM secrets WHERE tenant = $1 ORDER BY name")
-            .bind(tenant)
+            .bind(tenant.as_str())
             .fetch_all(self.main_db().readers())
             .await?
             .iter()
@@ -144,9 +145,9 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
-    pub async fn delete_secret(&self, tenant: &str, name: &str) -> Result<bool> {
+    pub async fn delete_secret(&self, tenant: &Tenant, name: &str) -> Result<bool> {
         let delete = sqlx::query("DELETE FROM secrets WHERE tenant = $1 AND name = $2");
-        Ok(self.main_db().change(delete.bind(tenant).bind(name)).await? > 0)
+        Ok(self.main_db().change(delete.bind(tenant.as_str()).bind(name)).await? > 0)
     }
 }
 
@@ -199,7 +200,7 @@ impl SealingKey {
     /// A nonce of its own, chosen by chance, and what was sealed with it.
     fn seal(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         name: &str,
         value: &SecretString,
     ) -> Result<Vec<u8>, ring::error::Unspecified> {
@@ -212,7 +213,7 @@ impl SealingKey {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    fn open(&self, tenant: &str, name: &str, mut sealed: Vec<u8>) -> Option<SecretString> {
+    fn open(&self, tenant: &Tenant, name: &str, mut sealed: Vec<u8>) -> Option<SecretString> {
         let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let value = self.cipher().open_in_place(nonce, Aad::from(place(tenant, name)), sealed);
@@ -221,13 +222,13 @@ impl SealingKey {
 }
 
 /// Where a value belongs. Neither part holds a zero byte: both are text that was checked.
-fn place(tenant: &str, name: &str) -> Vec<u8> {
+fn place(tenant: &Tenant, name: &str) -> Vec<u8> {
     format!("{tenant}\0{name}").into_bytes()
 }
 
 fn read_secret(row: &SqliteRow) -> Result<SecretRecord> {
     Ok(SecretRecord {
-        tenant: row.try_get("tenant")?,
+        tenant: read_tenant(row)?,
         name: row.try_get("name")?,
         hosts: json(row, "hosts")?,
         created_ms: row.try_get("created_ms")?,
@@ -240,9 +241,13 @@ mod tests {
     use super::*;
     use crate::StoreConfig;
 
+    fn tenant(name: &str) -> Tenant {
+        Tenant::try_from(name).unwrap()
+    }
+
     fn new(name: &'static str, value: &str) -> NewSecret<'static> {
         NewSecret {
-            tenant: "t",
+            tenant: tenant("t"),
             name,
             value: value.into(),
             hosts: vec!["a.example".into()],
@@ -282,14 +287,14 @@ mod tests {
         let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         let value = Some("hunter3-hunter3".to_owned());
         assert_eq!(opened(&store).await, [("a".to_owned(), value)]);
-        let listed = store.secrets("t").await.unwrap();
+        let listed = store.secrets(&tenant("t")).await.unwrap();
         assert_eq!(
             (listed[0].hosts.as_slice(), listed[0].created_ms),
             (["a.example".to_owned()].as_slice(), 7)
         );
-        assert!(store.secrets("other").await.unwrap().is_empty());
-        assert!(store.delete_secret("t", "a").await.unwrap());
-        assert!(!store.delete_secret("t", "a").await.unwrap());
+        assert!(store.secrets(&tenant("other")).await.unwrap().is_empty());
+        assert!(store.delete_secret(&tenant("t"), "a").await.unwrap());
+        assert!(!store.delete_secret(&tenant("t"), "a").await.unwrap());
         assert!(opened(&store).await.is_empty());
     }
 

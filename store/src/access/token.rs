@@ -5,13 +5,16 @@ use std::fmt;
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    Error, Result, Store,
+    Error, Result, Store, Tenant,
+    access::tenant::read_tenant,
     sql::{json, sha256, to_json},
 };
 
 /// A token to be stored.
 #[derive(Clone)]
 pub struct NewToken {
+    /// Whose functions it gives access to.
+    pub tenant: Tenant,
     /// The public part, by which it is found.
     pub id: String,
     /// What its owner calls it.
@@ -29,6 +32,8 @@ pub struct NewToken {
 /// A stored token. Whether it is valid is the reader's to decide: the store has no clock.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenRecord {
+    /// Whose functions it gives access to.
+    pub tenant: Tenant,
     /// The public part, by which it is found.
     pub id: String,
     /// What its owner calls it.
@@ -49,6 +54,7 @@ pub struct TokenRecord {
 impl fmt::Debug for NewToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewToken")
+            .field("tenant", &self.tenant)
             .field("id", &self.id)
             .field("name", &self.name)
             .field("scopes", &self.scopes)
@@ -62,6 +68,7 @@ impl fmt::Debug for NewToken {
 impl fmt::Debug for TokenRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenRecord")
+            .field("tenant", &self.tenant)
             .field("id", &self.id)
             .field("name", &self.name)
             .field("scopes", &self.scopes)
@@ -81,22 +88,24 @@ impl Store {
     /// [`Error::NoSpace`], [`Error::Database`].
     pub async fn add_token(&self, token: NewToken) -> Result<()> {
         let add = sqlx::query(
-            "INSERT INTO tokens (id, name, hash, scopes, created_ms, expires_ms)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            "INSERT INTO tokens (id, name, hash, scopes, created_ms, expires_ms, tenant)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(token.id)
         .bind(token.name)
         .bind(token.hash.as_slice())
         .bind(to_json(&token.scopes))
         .bind(token.created_ms)
-        .bind(token.expires_ms);
+        .bind(token.expires_ms)
+        .bind(token.tenant.as_str());
         match self.main_db().change(add).await? {
             0 => Err(Error::Conflict),
             _ => Ok(()),
         }
     }
 
-    /// The token of this id, be it valid, expired or revoked.
+    /// The token of this id, be it valid, expired or revoked. Ids are unique across tenants: a
+    /// request names a token before its tenant is known.
     ///
     /// # Errors
     ///
@@ -111,13 +120,14 @@ impl Store {
             .transpose()
     }
 
-    /// All tokens, the oldest first.
+    /// All tokens of a tenant, the oldest first.
     ///
     /// # Errors
     ///
     /// As [`Store::token`].
-    pub async fn tokens(&self) -> Result<Vec<TokenRecord>> {
-        sqlx::query("SELECT * FROM tokens ORDER BY created_ms, id")
+    pub async fn tokens(&self, tenant: &Tenant) -> Result<Vec<TokenRecord>> {
+        sqlx::query("SELECT * FROM tokens WHERE tenant = $1 ORDER BY created_ms, id")
+            .bind(tenant.as_str())
             .fetch_all(self.main_db().readers())
             .await?
             .iter()
@@ -125,21 +135,26 @@ impl Store {
             .collect()
     }
 
-    /// Revokes a token, and says whether there is one of this id. The time of the first
+    /// Revokes a token, and says whether the tenant has one of this id. The time of the first
     /// revocation stays.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
-    pub async fn revoke_token(&self, id: &str, now_ms: i64) -> Result<bool> {
-        let revoke =
-            sqlx::query("UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2");
-        Ok(self.main_db().change(revoke.bind(now_ms).bind(id)).await? > 0)
+    pub async fn revoke_token(&self, tenant: &Tenant, id: &str, now_ms: i64) -> Result<bool> {
+        let revoke = sqlx::query(
+            "UPDATE tokens SET revoked_ms = COALESCE(revoked_ms, $1) WHERE id = $2 AND tenant = $3",
+        )
+        .bind(now_ms)
+        .bind(id)
+        .bind(tenant.as_str());
+        Ok(self.main_db().change(revoke).await? > 0)
     }
 }
 
 fn read_token(row: &SqliteRow) -> Result<TokenRecord> {
     Ok(TokenRecord {
+        tenant: read_tenant(row)?,
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         hash: sha256(row, "hash")?,

@@ -2,7 +2,10 @@
 
 use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 
-use crate::{Digest, Result, Revision, Store, functions::revision::read_revision};
+use crate::{
+    Digest, Result, Revision, Store, Tenant, access::tenant::read_tenant,
+    functions::revision::read_revision,
+};
 
 /// A function: a name of a tenant, and which revision its invocations reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +14,7 @@ pub struct FunctionRecord {
     /// was deleted.
     pub id: i64,
     /// Who owns it.
-    pub tenant: String,
+    pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: String,
     /// What its owner says about it. May be empty.
@@ -55,7 +58,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Busy`](crate::Error::Busy), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
-    pub async fn function(&self, tenant: &str, name: &str) -> Result<Option<ActiveFunction>> {
+    pub async fn function(&self, tenant: &Tenant, name: &str) -> Result<Option<ActiveFunction>> {
         find(self.main_db().readers(), tenant, name).await
     }
 
@@ -67,14 +70,14 @@ impl Store {
     /// As [`Store::function`].
     pub async fn functions(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<ActiveFunction>> {
         sqlx::query(select_active!(
             "WHERE f.tenant = $1 AND ($2 IS NULL OR f.name > $2) ORDER BY f.name LIMIT $3"
         ))
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(after)
         .bind(limit)
         .fetch_all(self.main_db().readers())
@@ -106,7 +109,7 @@ impl Store {
     /// As [`Store::function`].
     pub async fn is_active_digest(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         function: &str,
         digest: &Digest,
     ) -> Result<Option<ActiveFunction>> {
@@ -121,7 +124,7 @@ impl Store {
     /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
     pub async fn describe(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         function: &str,
         description: &str,
         now_ms: i64,
@@ -133,7 +136,7 @@ impl Store {
         )
         .bind(description)
         .bind(now_ms)
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(function)
         .execute(&mut *tx)
         .await?;
@@ -149,20 +152,20 @@ impl Store {
     /// # Errors
     ///
     /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database).
-    pub async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {
+    pub async fn delete_function(&self, tenant: &Tenant, name: &str) -> Result<bool> {
         let delete = sqlx::query("DELETE FROM functions WHERE tenant = $1 AND name = $2");
-        Ok(self.main_db().change(delete.bind(tenant).bind(name)).await? > 0)
+        Ok(self.main_db().change(delete.bind(tenant.as_str()).bind(name)).await? > 0)
     }
 }
 
 /// Looks a function up, in a transaction or outside of one.
 pub(crate) async fn find(
     db: impl SqliteExecutor<'_>,
-    tenant: &str,
+    tenant: &Tenant,
     name: &str,
 ) -> Result<Option<ActiveFunction>> {
     sqlx::query(select_active!("WHERE f.tenant = $1 AND f.name = $2"))
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(name)
         .fetch_optional(db)
         .await?
@@ -174,7 +177,7 @@ pub(crate) async fn find(
 fn active_function(row: &SqliteRow) -> Result<ActiveFunction> {
     let function = FunctionRecord {
         id: row.try_get("id")?,
-        tenant: row.try_get("tenant")?,
+        tenant: read_tenant(row)?,
         name: row.try_get("name")?,
         description: row.try_get("description")?,
         created_ms: row.try_get("function_created_ms")?,

@@ -7,7 +7,7 @@
 use sqlx::Row as _;
 
 use crate::{
-    ActiveFunction, Error, Quota, Quotas, Result, Store,
+    ActiveFunction, Error, Quota, Quotas, Result, Store, Tenant,
     functions::{function::find, revision::read_revision},
     sql::{Tx, sha256},
 };
@@ -44,7 +44,7 @@ impl Store {
     /// [`Busy`](Error::Busy), [`Database`](Error::Database), [`Inconsistent`](Error::Inconsistent).
     pub async fn recorded_reply(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         key: &str,
         now_ms: i64,
     ) -> Result<Option<RecordedReply>> {
@@ -57,7 +57,7 @@ impl Store {
              JOIN artifacts a ON a.digest = r.digest
              WHERE k.tenant = $1 AND k.key = $2 AND k.created_ms > $3",
         )
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(key)
         .bind(now_ms.saturating_sub(KEPT_MS))
         .fetch_optional(self.main_db().readers())
@@ -102,7 +102,7 @@ impl Store {
 /// Adds a row, in place of those that are too old.
 pub(crate) async fn insert(
     tx: &mut Tx,
-    tenant: &str,
+    tenant: &Tenant,
     request: IdempotentRequest<'_>,
     (function, revision): (i64, u32),
     created: bool,
@@ -125,7 +125,7 @@ pub(crate) async fn insert(
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT DO NOTHING",
     )
-    .bind(tenant)
+    .bind(tenant.as_str())
     .bind(request.key)
     .bind(request.fingerprint.as_slice())
     .bind(function)

@@ -2,7 +2,7 @@
 
 use crate::{
     ActiveFunction, Digest, Error, FunctionRecord, IdempotentRequest, Quotas, Result, Revision,
-    Settings, Store, StoredUpload,
+    Settings, Store, StoredUpload, Tenant,
     functions::{function::find, idempotency, quota},
     sql::{Tx, to_json},
 };
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct NewRevision<'a> {
     /// Who owns the function.
-    pub tenant: &'a str,
+    pub tenant: Tenant,
     /// The function's name within its tenant. The function is made when it is absent.
     pub function: &'a str,
     /// Which sort of Wasm binary the artifact is.
@@ -76,7 +76,7 @@ impl Store {
         self.place(received).await?;
 
         let mut tx = self.main_db().begin().await?;
-        let before = find(&mut *tx, new.tenant, new.function).await?;
+        let before = find(&mut *tx, &new.tenant, new.function).await?;
         let holds = match new.precondition {
             Precondition::Unconditional => true,
             Precondition::Absent => before.is_none(),
@@ -105,11 +105,11 @@ impl Store {
         let number = insert_active_revision(&mut tx, row).await?;
         if let Some(request) = new.request {
             let revision = (function_id, number);
-            let (tenant, quotas) = (new.tenant, &new.quotas);
+            let (tenant, quotas) = (&new.tenant, &new.quotas);
             idempotency::insert(&mut tx, tenant, request, revision, true, quotas, new.now_ms)
                 .await?;
         }
-        finish(tx, new.tenant, new.function, created_function).await
+        finish(tx, &new.tenant, new.function, created_function).await
     }
 
     /// Publishes a revision that runs the same artifact with other settings, and makes
@@ -121,7 +121,7 @@ impl Store {
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
     pub async fn change_settings(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         function: &str,
         expected_revision: u32,
         settings: Settings,
@@ -155,7 +155,7 @@ impl Store {
     /// As [`Store::describe`].
     pub async fn activate(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         function: &str,
         revision: u32,
         now_ms: i64,
@@ -168,7 +168,7 @@ impl Store {
         )
         .bind(revision)
         .bind(now_ms)
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(function)
         .execute(&mut *tx)
         .await?
@@ -217,7 +217,7 @@ async fn insert_function(tx: &mut Tx, new: &NewRevision<'_>) -> Result<i64> {
         "INSERT INTO functions (tenant, name, active_revision, created_ms, updated_ms)
          VALUES ($1, $2, 1, $3, $3) RETURNING id",
     )
-    .bind(new.tenant)
+    .bind(new.tenant.as_str())
     .bind(new.function)
     .bind(new.now_ms)
     .fetch_one(&mut **tx)
@@ -253,7 +253,7 @@ async fn insert_active_revision(tx: &mut Tx, row: RevisionRow<'_>) -> Result<u32
 
 async fn finish(
     mut tx: Tx,
-    tenant: &str,
+    tenant: &Tenant,
     function: &str,
     created_function: bool,
 ) -> Result<Published> {

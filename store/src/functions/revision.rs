@@ -3,7 +3,7 @@
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    Digest, Result, Settings, Store,
+    Digest, Result, Settings, Store, Tenant,
     sql::{json, sha256},
 };
 
@@ -49,12 +49,12 @@ impl Store {
     /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
     pub async fn revision(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         function: &str,
         number: u32,
     ) -> Result<Option<Revision>> {
         sqlx::query(select_revisions!("AND r.number = $3"))
-            .bind(tenant)
+            .bind(tenant.as_str())
             .bind(function)
             .bind(number)
             .fetch_optional(self.main_db().readers())
@@ -72,7 +72,7 @@ impl Store {
     /// As [`Store::revision`].
     pub async fn revisions(
         &self,
-        tenant: &str,
+        tenant: &Tenant,
         function: &str,
         before: Option<u32>,
         limit: u32,
@@ -80,7 +80,7 @@ impl Store {
         sqlx::query(select_revisions!(
             "AND ($3 IS NULL OR r.number < $3) ORDER BY r.number DESC LIMIT $4"
         ))
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(function)
         .bind(before)
         .bind(limit)

@@ -148,7 +148,7 @@ async fn migrate(writer: &SqlitePool, migrations: &Migrator) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LogQuery, LogSource, NewLogLine, NewToken, Store, StoreConfig};
+    use crate::{LogQuery, LogSource, NewLogLine, NewToken, Store, StoreConfig, Tenant};
 
     fn line(text: &str) -> NewLogLine {
         NewLogLine {
@@ -192,6 +192,7 @@ mod tests {
         let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         allow_no_more_pages(store.main_db()).await;
         let token = |id: &str, name: String| NewToken {
+            tenant: Tenant::default(),
             id: id.into(),
             name,
             hash: [0; 32],
@@ -204,7 +205,8 @@ mod tests {
         store.add_token(token("small", "x".into())).await.unwrap();
 
         assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
-        let ids: Vec<_> = store.tokens().await.unwrap().into_iter().map(|t| t.id).collect();
+        let ids: Vec<_> =
+            store.tokens(&Tenant::default()).await.unwrap().into_iter().map(|t| t.id).collect();
         assert_eq!(ids, ["small"]);
     }
 

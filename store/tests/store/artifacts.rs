@@ -13,7 +13,7 @@ use std::{
 use store::{Digest, Error, Store};
 use tokio::{io::AsyncReadExt as _, task::JoinHandle};
 
-use crate::support::{MAX_BYTES, TestStore, new, publish, receive};
+use crate::support::{MAX_BYTES, TestStore, new, ours, publish, receive};
 
 /// After every file and every row.
 const END_OF_TIME: i64 = i64::MAX;
@@ -114,7 +114,7 @@ async fn garbage_is_what_no_revision_needs_and_what_is_old_enough() {
     test.publish("kept", b"kept").await;
     test.publish("gone", b"gone").await;
     test.publish("gone", b"kept").await;
-    test.store.delete_function("default", "gone").await.unwrap();
+    test.store.delete_function(&ours(), "gone").await.unwrap();
 
     assert_eq!(test.store.collect_garbage(1_000).await.unwrap().len(), 0, "published at 1,000");
     assert_eq!(test.store.collect_garbage(1_001).await.unwrap().len(), 1);
@@ -130,7 +130,7 @@ async fn many_artifacts_are_collected_in_batches() {
     for n in 0..130_u8 {
         test.publish("f", &[n]).await;
     }
-    test.store.delete_function("default", "f").await.unwrap();
+    test.store.delete_function(&ours(), "f").await.unwrap();
 
     assert_eq!(test.store.collect_garbage(END_OF_TIME).await.unwrap().len(), 130);
     assert!(test.files("artifacts").is_empty());
@@ -196,7 +196,7 @@ async fn garbage_collection_never_takes_an_artifact_that_is_being_published() {
                     store.publish(&received, new(&name)).await.unwrap();
                     let content = read(&store, &received.digest()).await;
                     assert_eq!(content.as_deref(), Some(name.as_bytes()));
-                    store.delete_function("default", &name).await.unwrap();
+                    store.delete_function(&ours(), &name).await.unwrap();
                 }
             })
         })

@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use store::{Digest, Error};
 
-use crate::support::{MAX_BYTES, TestStore, new, publish, timeout};
+use crate::support::{MAX_BYTES, TestStore, new, ours, publish, timeout};
 
 /// Polls `future` at most `polls` times; when it is not ready by then, drops it the next
 /// time that it would go on.
@@ -32,9 +32,9 @@ async fn a_publish_dropped_at_any_await_is_whole_or_absent() {
         // Would remove the file of a row that commits behind the dropped future's back.
         test.store.collect_garbage(i64::MAX).await.unwrap();
         // Stands behind whatever is still under way on the connection that writes.
-        test.store.describe("default", "none", "", 0).await.unwrap();
+        test.store.describe(&ours(), "none", "", 0).await.unwrap();
 
-        match test.store.function("default", &name).await.unwrap() {
+        match test.store.function(&ours(), &name).await.unwrap() {
             Some(active) => {
                 assert_eq!(active.revision.digest, Digest::of(bytes));
                 let file = test.store.open_artifact(&active.revision.digest).await.unwrap();
@@ -57,13 +57,13 @@ async fn a_change_dropped_at_any_await_is_done_or_not_done() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
     for polls in 0..40 {
-        let before = test.store.function("default", "f").await.unwrap().unwrap().revision.number;
-        let change =
-            test.store.change_settings("default", "f", before, timeout(polls as u64), 2_000);
+        let before = test.store.function(&ours(), "f").await.unwrap().unwrap().revision.number;
+        let tenant = ours();
+        let change = test.store.change_settings(&tenant, "f", before, timeout(polls as u64), 2_000);
         let outcome = drop_after(polls, change).await;
-        test.store.describe("default", "none", "", 0).await.unwrap();
+        test.store.describe(&ours(), "none", "", 0).await.unwrap();
 
-        let after = test.store.function("default", "f").await.unwrap().unwrap().revision;
+        let after = test.store.function(&ours(), "f").await.unwrap().unwrap().revision;
         match outcome {
             Some(done) => assert_eq!(done.unwrap().unwrap().revision, after),
             None => assert!(after.number - before <= 1, "{before} to {}", after.number),

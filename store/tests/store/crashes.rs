@@ -9,7 +9,7 @@ use std::{
 
 use store::{Digest, Store, StoreConfig};
 
-use crate::support::{TestStore, new, publish};
+use crate::support::{TestStore, new, ours, publish};
 
 /// Where [`publisher`] looks for its work; without it, it has none.
 const ORDER: &str = "publish-until-killed";
@@ -90,7 +90,7 @@ async fn everything_is_there_again_after_a_restart_even_without_a_close() {
     // The old connections' threads end in their own time.
     let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
 
-    let found = store.function("default", "f").await.unwrap().unwrap();
+    let found = store.function(&ours(), "f").await.unwrap().unwrap();
     assert_eq!(found.revision, published.revision);
     assert!(store.open_artifact(&found.revision.digest).await.unwrap().is_some());
     let next = publish(&store, new("f"), b"y").await.unwrap();

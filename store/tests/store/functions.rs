@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use store::{Digest, Error, NewRevision, Precondition, Settings};
 
-use crate::support::{TestStore, new, publish, timeout};
+use crate::support::{TestStore, new, ours, publish, timeout};
 
 #[tokio::test]
 async fn the_first_publish_makes_the_function_and_the_next_only_a_revision() {
@@ -16,13 +16,13 @@ async fn the_first_publish_makes_the_function_and_the_next_only_a_revision() {
     assert!(first.created_function && !second.created_function);
     assert_eq!((first.revision.number, second.revision.number), (1, 2));
     assert_eq!(first.function.id, second.function.id);
-    let active = test.store.function("default", "greet").await.unwrap().unwrap();
+    let active = test.store.function(&ours(), "greet").await.unwrap().unwrap();
     assert_eq!(active.function, second.function);
     assert_eq!(active.revision, second.revision);
     assert_eq!(active.function.active_revision, 2);
     assert_eq!((active.revision.digest, active.revision.bytes), (Digest::of(b"two!"), 4));
     assert_eq!(active.revision.kind, "component");
-    assert_eq!(test.store.function("default", "other").await.unwrap(), None);
+    assert_eq!(test.store.function(&ours(), "other").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_publish_whose_expectation_does_not_hold_is_a_conflict_and_changes_not
     for refused in [too_early, too_late, stale] {
         assert!(matches!(refused, Err(Error::Conflict)), "{refused:?}");
     }
-    assert_eq!(test.store.revisions("default", "f", None, 9).await.unwrap().len(), 2);
+    assert_eq!(test.store.revisions(&ours(), "f", None, 9).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -64,9 +64,9 @@ async fn changed_settings_are_a_revision_of_the_same_artifact() {
     let test = TestStore::new().await;
     let first = test.publish("f", b"one").await;
 
-    let changed = test.store.change_settings("default", "f", 1, timeout(7), 2_000).await.unwrap();
-    let stale = test.store.change_settings("default", "f", 1, timeout(8), 3_000).await;
-    let absent = test.store.change_settings("default", "g", 1, timeout(8), 3_000).await.unwrap();
+    let changed = test.store.change_settings(&ours(), "f", 1, timeout(7), 2_000).await.unwrap();
+    let stale = test.store.change_settings(&ours(), "f", 1, timeout(8), 3_000).await;
+    let absent = test.store.change_settings(&ours(), "g", 1, timeout(8), 3_000).await.unwrap();
 
     let changed = changed.unwrap();
     assert_eq!((changed.revision.number, changed.function.active_revision), (2, 2));
@@ -76,7 +76,7 @@ async fn changed_settings_are_a_revision_of_the_same_artifact() {
     assert_eq!(changed.function.created_ms, 1_000);
     assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
     assert_eq!(absent, None);
-    let first_again = test.store.revision("default", "f", 1).await.unwrap().unwrap();
+    let first_again = test.store.revision(&ours(), "f", 1).await.unwrap().unwrap();
     assert_eq!(first_again, first.revision);
 }
 
@@ -86,9 +86,9 @@ async fn an_older_revision_can_be_activated_and_its_number_is_not_used_again() {
     let first = test.publish("f", b"one").await;
     test.publish("f", b"two").await;
 
-    let back = test.store.activate("default", "f", 1, 5_000).await.unwrap().unwrap();
-    let missing = test.store.activate("default", "f", 9, 6_000).await.unwrap();
-    let absent = test.store.activate("default", "g", 1, 6_000).await.unwrap();
+    let back = test.store.activate(&ours(), "f", 1, 5_000).await.unwrap().unwrap();
+    let missing = test.store.activate(&ours(), "f", 9, 6_000).await.unwrap();
+    let absent = test.store.activate(&ours(), "g", 1, 6_000).await.unwrap();
     let third = test.publish("f", b"three").await;
 
     assert_eq!(back.revision, first.revision);
@@ -102,8 +102,8 @@ async fn a_description_belongs_to_the_function() {
     let test = TestStore::new().await;
     test.publish("f", b"one").await;
 
-    let described = test.store.describe("default", "f", "says hello", 2_000).await.unwrap();
-    let absent = test.store.describe("default", "g", "?", 2_000).await.unwrap();
+    let described = test.store.describe(&ours(), "f", "says hello", 2_000).await.unwrap();
+    let absent = test.store.describe(&ours(), "g", "?", 2_000).await.unwrap();
     let next = test.publish("f", b"two").await;
 
     assert_eq!(described.unwrap().description, "says hello");
@@ -117,29 +117,14 @@ async fn a_deleted_function_is_gone_and_its_id_is_not_given_again() {
     let first = test.publish("f", b"one").await;
     let other = test.publish("other", b"one").await;
 
-    assert!(test.store.delete_function("default", "f").await.unwrap());
-    assert!(!test.store.delete_function("default", "f").await.unwrap());
-    assert_eq!(test.store.function("default", "f").await.unwrap(), None);
-    assert_eq!(test.store.revisions("default", "f", None, 9).await.unwrap(), []);
+    assert!(test.store.delete_function(&ours(), "f").await.unwrap());
+    assert!(!test.store.delete_function(&ours(), "f").await.unwrap());
+    assert_eq!(test.store.function(&ours(), "f").await.unwrap(), None);
+    assert_eq!(test.store.revisions(&ours(), "f", None, 9).await.unwrap(), []);
 
     let again = test.publish("f", b"one").await;
     assert!(again.created_function && again.revision.number == 1);
     assert!(again.function.id > first.function.id.max(other.function.id));
-}
-
-#[tokio::test]
-async fn tenants_do_not_see_each_other() {
-    let test = TestStore::new().await;
-    let theirs = NewRevision { tenant: "theirs", ..new("f") };
-    test.publish("f", b"ours").await;
-    publish(&test.store, theirs, b"theirs").await.unwrap();
-
-    test.store.delete_function("default", "f").await.unwrap();
-
-    let theirs = test.store.function("theirs", "f").await.unwrap().unwrap();
-    assert_eq!(theirs.revision.digest, Digest::of(b"theirs"));
-    assert_eq!(test.store.functions("default", None, 9).await.unwrap(), []);
-    assert_eq!(test.store.functions("theirs", None, 9).await.unwrap(), [theirs]);
 }
 
 #[tokio::test]
@@ -152,11 +137,11 @@ async fn functions_are_paged_by_name_and_revisions_backwards_by_number() {
     test.publish("a", b"z").await;
 
     let names = async |after, limit| {
-        let page = test.store.functions("default", after, limit).await.unwrap();
+        let page = test.store.functions(&ours(), after, limit).await.unwrap();
         page.into_iter().map(|active| active.function.name).collect::<Vec<_>>()
     };
     let numbers = async |before, limit| {
-        let page = test.store.revisions("default", "a", before, limit).await.unwrap();
+        let page = test.store.revisions(&ours(), "a", before, limit).await.unwrap();
         page.into_iter().map(|revision| revision.number).collect::<Vec<_>>()
     };
 
@@ -174,7 +159,7 @@ async fn only_the_active_artifact_counts_as_already_uploaded() {
     test.publish("f", b"one").await;
     test.publish("f", b"two").await;
     let active = async |bytes| {
-        test.store.is_active_digest("default", "f", &Digest::of(bytes)).await.unwrap().is_some()
+        test.store.is_active_digest(&ours(), "f", &Digest::of(bytes)).await.unwrap().is_some()
     };
 
     assert!(active(b"two").await);
@@ -192,7 +177,7 @@ async fn names_are_text_and_never_paths_or_sql() {
     }
 
     for name in names {
-        let found = test.store.function("default", name).await.unwrap().unwrap();
+        let found = test.store.function(&ours(), name).await.unwrap().unwrap();
         assert_eq!(found.function.name, name);
     }
     test.until_no_upload_is_left().await;

@@ -2,7 +2,7 @@
 
 use store::{IdempotentRequest, NewRevision, Quotas};
 
-use crate::support::{TestStore, new, publish};
+use crate::support::{TestStore, new, ours, publish, tenant};
 
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
@@ -20,16 +20,16 @@ async fn u15_a_request_is_known_with_its_revision_for_a_day() {
     publish(&test.store, at(1_000, "a"), b"1").await.unwrap();
     test.publish("f", b"2").await;
 
-    let found = test.store.recorded_reply("default", "a", DAY_MS).await.unwrap().unwrap();
+    let found = test.store.recorded_reply(&ours(), "a", DAY_MS).await.unwrap().unwrap();
     assert_eq!((found.active.revision.number, found.created), (1, true));
     assert_eq!((found.active.function.active_revision, found.fingerprint), (2, [7; 32]));
-    assert!(test.store.recorded_reply("default", "b", DAY_MS).await.unwrap().is_none());
-    assert!(test.store.recorded_reply("other", "a", DAY_MS).await.unwrap().is_none());
-    assert!(test.store.recorded_reply("default", "a", DAY_MS + 1_000).await.unwrap().is_none());
+    assert!(test.store.recorded_reply(&ours(), "b", DAY_MS).await.unwrap().is_none());
+    assert!(test.store.recorded_reply(&tenant("other"), "a", DAY_MS).await.unwrap().is_none());
+    assert!(test.store.recorded_reply(&ours(), "a", DAY_MS + 1_000).await.unwrap().is_none());
 
     // The name is free again, and the old row is gone.
     publish(&test.store, at(DAY_MS + 1_000, "a"), b"3").await.unwrap();
-    let found = test.store.recorded_reply("default", "a", DAY_MS + 1_000).await.unwrap().unwrap();
+    let found = test.store.recorded_reply(&ours(), "a", DAY_MS + 1_000).await.unwrap().unwrap();
     assert_eq!(found.active.revision.number, 3);
 }
 
@@ -42,23 +42,23 @@ async fn u15_a_request_that_is_not_published_is_not_known() {
     let full = Quotas { idempotency_keys: 0, ..Quotas::default() };
     publish(&test.store, NewRevision { quotas: full, ..at(1_000, "a") }, b"1").await.unwrap_err();
 
-    assert!(test.store.recorded_reply("default", "a", 1_000).await.unwrap().is_none());
-    assert!(test.store.function("default", "f").await.unwrap().is_none());
+    assert!(test.store.recorded_reply(&ours(), "a", 1_000).await.unwrap().is_none());
+    assert!(test.store.function(&ours(), "f").await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn u15_what_was_deleted_is_not_known() {
     let test = TestStore::new().await;
     let published = publish(&test.store, at(1_000, "a"), b"1").await.unwrap();
-    let active = test.store.function("default", "f").await.unwrap().unwrap();
+    let active = test.store.function(&ours(), "f").await.unwrap().unwrap();
     let named = request("b").unwrap();
     test.store.record_reply(named, &active, &Quotas::default(), 1_000).await.unwrap();
-    let found = test.store.recorded_reply("default", "b", 1_001).await.unwrap().unwrap();
+    let found = test.store.recorded_reply(&ours(), "b", 1_001).await.unwrap().unwrap();
     assert_eq!((found.active.revision, found.created), (published.revision, false));
 
-    test.store.delete_function("default", "f").await.unwrap();
+    test.store.delete_function(&ours(), "f").await.unwrap();
 
     for key in ["a", "b"] {
-        assert!(test.store.recorded_reply("default", key, 1_001).await.unwrap().is_none());
+        assert!(test.store.recorded_reply(&ours(), key, 1_001).await.unwrap().is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use store::{LogQuery, LogSource, NewLogLine, StoredLogLine};
 
-use crate::support::TestStore;
+use crate::support::{TestStore, ours};
 
 const NEWEST: LogQuery<'_> = LogQuery { after: None, invocation: None, limit: 3 };
 
@@ -90,7 +90,7 @@ async fn trimming_keeps_the_newest_lines_of_functions_that_exist() {
     lines.extend((0..2).map(|n| line(quiet, "i", n)));
     lines.extend((0..5).map(|n| line(gone, "i", n)));
     test.store.append_logs(&lines).await.unwrap();
-    test.store.delete_function("default", "gone").await.unwrap();
+    test.store.delete_function(&ours(), "gone").await.unwrap();
 
     assert_eq!(test.store.trim_logs(2).await.unwrap(), 24_998 + 5);
     assert_eq!(test.store.trim_logs(2).await.unwrap(), 0);

@@ -11,5 +11,6 @@ mod idempotency;
 mod logs;
 mod opening;
 mod support;
+mod tenants;
 mod tokens;
 mod upgrades;

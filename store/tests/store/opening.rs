@@ -8,10 +8,11 @@ use std::{
 
 use store::{Error, NewToken, Store, StoreConfig};
 
-use crate::support::{TestStore, new, publish};
+use crate::support::{TestStore, new, ours, publish};
 
 fn token() -> NewToken {
     NewToken {
+        tenant: ours(),
         id: "t".to_owned(),
         name: "of a test".to_owned(),
         hash: [1; 32],
@@ -29,7 +30,7 @@ async fn a_missing_directory_is_made_for_its_owner_alone() {
     Store::open(&StoreConfig { dir: below.clone(), readers: 0 })
         .await
         .unwrap()
-        .tokens()
+        .tokens(&ours())
         .await
         .unwrap();
 
@@ -46,7 +47,7 @@ async fn a_directory_has_one_store_at_a_time() {
 
     let Err(Error::Locked { path }) = second else { panic!("{second:?}") };
     assert_eq!(path, test.dir.path().canonicalize().unwrap().join("lock"));
-    assert!(test.store.function("default", "f").await.unwrap().is_some());
+    assert!(test.store.function(&ours(), "f").await.unwrap().is_some());
     test.store.close().await;
     assert!(Store::open(&config).await.is_ok());
 }
@@ -59,7 +60,7 @@ async fn a_closed_store_leaves_no_write_ahead_log_and_answers_no_more() {
     test.store.close().await;
 
     assert!(test.files("").iter().all(|file| !file.to_str().unwrap().ends_with("-wal")));
-    let closed = test.store.function("default", "f").await;
+    let closed = test.store.function(&ours(), "f").await;
     assert!(matches!(closed, Err(Error::Database { .. })), "{closed:?}");
 }
 
@@ -112,7 +113,7 @@ async fn c04_a_write_lock_held_elsewhere_is_busy_within_six_seconds_and_reads_go
     assert!(matches!(first, Err(Error::Busy)), "{first:?}");
     assert!(matches!(second, Err(Error::Busy)), "{second:?}");
     assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
-    assert!(test.store.function("default", "f").await.unwrap().is_some());
+    assert!(test.store.function(&ours(), "f").await.unwrap().is_some());
     sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await.unwrap();
     test.publish("f", b"y").await;
 }

@@ -9,7 +9,7 @@ use std::{
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use store::{
     NewRevision, Precondition, Published, Quotas, Result, Settings, Store, StoreConfig,
-    StoredUpload,
+    StoredUpload, Tenant,
 };
 use tempfile::TempDir;
 
@@ -76,9 +76,18 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// The tenant of all that a test does not give another one.
+pub(crate) fn ours() -> Tenant {
+    Tenant::default()
+}
+
+pub(crate) fn tenant(name: &str) -> Tenant {
+    Tenant::try_from(name).unwrap()
+}
+
 pub(crate) fn new(function: &str) -> NewRevision<'_> {
     NewRevision {
-        tenant: "default",
+        tenant: ours(),
         function,
         kind: "component",
         settings: None,

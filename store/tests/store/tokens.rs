@@ -2,10 +2,11 @@
 
 use store::{Error, NewToken, TokenRecord};
 
-use crate::support::TestStore;
+use crate::support::{TestStore, ours};
 
 fn token(id: &str, created_ms: i64) -> NewToken {
     NewToken {
+        tenant: ours(),
         id: id.to_owned(),
         name: "laptop".to_owned(),
         hash: [0xab; 32],
@@ -23,11 +24,12 @@ async fn a_token_is_found_by_its_id_and_listed_by_its_age() {
 
     let test = test.reopen().await;
 
-    let NewToken { id, name, hash, scopes, created_ms, expires_ms } = token("a", 2);
-    let expected = TokenRecord { id, name, hash, scopes, created_ms, expires_ms, revoked_ms: None };
+    let NewToken { tenant, id, name, hash, scopes, created_ms, expires_ms } = token("a", 2);
+    let expected =
+        TokenRecord { tenant, id, name, hash, scopes, created_ms, expires_ms, revoked_ms: None };
     assert_eq!(test.store.token("a").await.unwrap(), Some(expected));
     assert_eq!(test.store.token("c").await.unwrap(), None);
-    let all = test.store.tokens().await.unwrap();
+    let all = test.store.tokens(&ours()).await.unwrap();
     assert_eq!(all.iter().map(|token| token.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
 }
 
@@ -36,9 +38,9 @@ async fn a_token_is_revoked_once() {
     let test = TestStore::new().await;
     test.store.add_token(token("a", 1)).await.unwrap();
 
-    assert!(test.store.revoke_token("a", 5).await.unwrap());
-    assert!(test.store.revoke_token("a", 6).await.unwrap());
-    assert!(!test.store.revoke_token("b", 5).await.unwrap());
+    assert!(test.store.revoke_token(&ours(), "a", 5).await.unwrap());
+    assert!(test.store.revoke_token(&ours(), "a", 6).await.unwrap());
+    assert!(!test.store.revoke_token(&ours(), "b", 5).await.unwrap());
 
     assert_eq!(test.store.token("a").await.unwrap().unwrap().revoked_ms, Some(5));
 }
