@@ -8,6 +8,7 @@ pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod compiler;
 pub(crate) mod inspect;
+pub(crate) mod key;
 pub(crate) mod sandbox;
 pub(crate) mod snapshot;
 pub(crate) mod worker;

@@ -217,6 +217,7 @@ fn tick(engine: &wasmtime::Engine, every: Duration) -> Result<(), StartError> {
     Ok(())
 }
 
+pub(crate) mod cpu_meter;
 pub(crate) mod dirty_pages;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod cgi;
 pub(crate) mod http;
 pub(crate) mod http_async;
+pub(crate) mod request;
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;

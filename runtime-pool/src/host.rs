@@ -1,9 +1,10 @@
 //! The data of a `wasmtime::Store`: all that a guest can reach.
 
 pub(crate) mod clock;
-pub(crate) mod guest_log;
 pub(crate) mod instance;
-pub(crate) mod linker;
+pub(crate) mod interfaces;
+pub(crate) mod invocation_state;
+mod output;
 
 use std::{
     sync::Arc,
@@ -18,10 +19,11 @@ use crate::{
     error::{CpuExceeded, HeadersExceeded, Limit},
     host::{
         clock::{GuestMonotonicClock, GuestWallClock},
-        guest_log::{GuestOutput, InvocationLog, LogStream},
+        invocation_state::InvocationState,
+        output::GuestOutput,
     },
-    invocation::state::InvocationState,
     limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
+    metrics::guest_log::{InvocationLog, LogStream},
     outbound::Outbound,
 };
 
@@ -268,7 +270,11 @@ fn new_store<T: HasStoreLimits>(engine: &Engine, data: T) -> Store<T> {
 mod tests {
     use super::*;
     use crate::{
-        engine::*, host::guest_log::FunctionLog, metrics::PoolMetrics, pool::key::FunctionKey,
+        engine::*,
+        metrics::{
+            PoolMetrics,
+            guest_log::{FunctionKey, FunctionLog},
+        },
     };
 
     /// Values that are no defaults, so that each knob shows whether it was turned.

@@ -4,12 +4,8 @@
 //! no task, channel or timer was needed. One that answers and goes on gets a task of its own,
 //! which ends with the guest, at its deadline, or when nobody wants the rest of the body.
 
-pub(crate) mod body;
-pub(crate) mod call;
-pub(crate) mod cpu_meter;
 pub(crate) mod progress_waker;
-pub(crate) mod start;
-pub(crate) mod state;
+pub(crate) mod response_body;
 pub(crate) mod stream;
 
 use std::{
@@ -27,16 +23,14 @@ use tokio::{sync::oneshot, task::coop, time};
 use crate::{
     InvokeError, Limit, Limits,
     admission::background::BackgroundLane,
-    host::guest_log::FunctionLog,
+    executor::request::{BodyError, Head},
+    host::invocation_state::{InvocationState, Metered},
     invocation::{
-        body::{BodyError, CheckedBody, ResponseBody},
-        call::{Head, Response},
         progress_waker::ProgressWaker,
-        start::Start,
-        state::{InvocationState, Metered},
+        response_body::{CheckedBody, Response, ResponseBody},
         stream::{AbortReport, BodyEnd, GuestTask, Pipe, Streaming},
     },
-    metrics::PoolMetrics,
+    metrics::{PoolMetrics, guest_log::FunctionLog, start::Start},
     pool::function::InvocationGuard,
 };
 

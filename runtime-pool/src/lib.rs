@@ -33,21 +33,20 @@ pub use crate::{
     },
     engine::{EngineConfig, reset_strategy},
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
-    host::guest_log::{LogLine, LogStream},
-    invocation::{
-        body::{BodyError, RequestBody, ResponseBody},
-        call::{InvocationContext, Response},
+    executor::request::{BodyError, InvocationContext, RequestBody},
+    invocation::response_body::{Response, ResponseBody},
+    limits::{GuestLimits, Isolation, Limits, milliseconds},
+    metrics::{
+        PoolMetrics,
+        guest_log::{FunctionKey, LogLine, LogStream},
         start::{Phase, Phases, Start, Tier},
     },
-    limits::{GuestLimits, Isolation, Limits, milliseconds},
-    metrics::PoolMetrics,
     outbound::{
         AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, OutboundConfig,
     },
     pool::{
         Pool, PoolConfig,
         function::{Function, FunctionSpec, State},
-        key::FunctionKey,
     },
     warm::WarmConfig,
 };

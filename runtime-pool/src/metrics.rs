@@ -1,7 +1,9 @@
 //! What the pool reports.
 
+pub(crate) mod guest_log;
 mod outbound;
 mod phases;
+pub(crate) mod start;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -14,7 +16,7 @@ use self::{outbound::OutboundMetrics, phases::PhaseHistograms};
 use crate::{
     code::cache::NativeCode,
     error::{Fault, Limit, LoadError},
-    invocation::start::Start,
+    metrics::start::Start,
 };
 
 /// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, where a start is

@@ -49,7 +49,11 @@ use self::{
     credential::Secrets, exchange::Admitted, failure::Failure, idle::Idle, report::Report,
     resolve::Resolver, target::Target,
 };
-use crate::{StartError, error::Limit, host::guest_log::InvocationLog, metrics::PoolMetrics};
+use crate::{
+    StartError,
+    error::Limit,
+    metrics::{PoolMetrics, guest_log::InvocationLog},
+};
 
 /// TLS sessions that a function may take up again.
 const TLS_SESSIONS: usize = 16;

@@ -1,7 +1,7 @@
 //! Which functions are resident.
 
 pub(crate) mod function;
-pub(crate) mod key;
+pub(crate) mod linker;
 
 use std::{
     io,
@@ -26,21 +26,22 @@ use crate::{
         cache::{CodeCache, NativeCode},
         compiler::{Compiler, Purpose},
         inspect::Inspection,
+        key::CodeKey,
         sandbox::Sandbox,
         snapshot::Snapshot,
     },
     engine::reset_strategy,
     error::{LoadError, Refusal},
-    host::{
-        guest_log::FunctionLog,
-        linker::{Linkers, PreInstance},
-    },
-    invocation::start::{Phase, Phases, Start, Tier},
+    host::instance::PreInstance,
     limits::{GuestLimits, NodeMemory},
+    metrics::{
+        guest_log::{FunctionKey, FunctionLog},
+        start::{Phase, Phases, Start, Tier},
+    },
     outbound::{Client, Policy},
     pool::{
         function::{FunctionSpec, NodeShared},
-        key::{CodeKey, FunctionKey},
+        linker::Linkers,
     },
     warm::{WarmBudget, WarmConfig},
 };

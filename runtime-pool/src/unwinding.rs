@@ -23,8 +23,9 @@ use wasmtime::{Caller as Asking, Linker, component};
 
 use crate::{
     code::cache::CodeCache,
-    host::{Host, ModuleHost, linker::Linkers},
+    host::{Host, ModuleHost},
     outbound::OutboundConfig,
+    pool::linker::Linkers,
     *,
 };
 

@@ -22,7 +22,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{StartError, invocation::cpu_meter::thread_cpu_ns};
+use crate::{StartError, engine::cpu_meter::thread_cpu_ns};
 
 /// What a guest may compute without a pause and still not count as long. A tick, which is when it
 /// is looked at, may come right after it has begun; and starting a large guest takes a millisecond.

@@ -22,10 +22,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, Module, component::Component};
 
-use crate::{
-    code::{artifact::ArtifactDigest, builds::Engines, inspect::Inspection},
-    pool::key::CodeKey,
-};
+use crate::code::{artifact::ArtifactDigest, builds::Engines, inspect::Inspection, key::CodeKey};
 
 const SEAL_KEY: &str = "seal.key";
 pub(crate) const TEMPORARY: &str = ".tmp";
@@ -294,7 +291,7 @@ impl NativeCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::{artifact::Kind, snapshot::StartUp};
+    use crate::code::{artifact::Kind, key::StartUp};
 
     fn inspection() -> Inspection {
         let kind = Kind::WasiPreview1;

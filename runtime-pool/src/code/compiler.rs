@@ -24,14 +24,13 @@ use crate::{
         artifact::{ArtifactDigest, ArtifactLimits},
         cache::{CodeCache, NativeCode},
         inspect::{Inspection, PRECOMPILED, looks_like},
+        key::CodeKey,
         sandbox::Sandbox,
         snapshot::Snapshot,
         worker::{Job, PROBE, Report, SUBCOMMAND, ended_in_start, last_line},
     },
     error::{LoadError, Refusal},
-    invocation::start::Tier,
-    metrics::PoolMetrics,
-    pool::key::CodeKey,
+    metrics::{PoolMetrics, start::Tier},
 };
 
 /// Bytes of what a worker says that are read. Import lists are the longest part of it.

@@ -19,18 +19,19 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wasmtime_wizer::Wizer;
 
 use crate::{
-    code::artifact::Kind,
+    code::{artifact::Kind, key::StartUp},
+    engine::cpu_meter::thread_cpu_ns,
     engine::initialising_engine,
     host::{
-        self, HasStoreLimits, Host, ModuleHost, StoreLimits, component_store,
-        guest_log::{FunctionLog, InvocationLog, LogLine},
-        linker, module_store,
+        self, HasStoreLimits, Host, ModuleHost, StoreLimits, component_store, interfaces,
+        module_store,
     },
-    invocation::cpu_meter::thread_cpu_ns,
     limits::{GuestLimits, Limits, NodeMemory},
-    metrics::PoolMetrics,
+    metrics::{
+        PoolMetrics,
+        guest_log::{FunctionKey, FunctionLog, InvocationLog, LogLine},
+    },
     outbound::Outbound,
-    pool::key::FunctionKey,
 };
 
 pub(crate) mod expose;
@@ -45,15 +46,6 @@ pub use self::outcome::Snapshot;
 
 /// Lines of a start-up function's output that are shown when it fails.
 const LINES: usize = 8;
-
-/// What is asked for: native code with this start-up behind it is other native code.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct StartUp {
-    /// The name of the export that is to be called.
-    pub(crate) function: Arc<str>,
-    /// Linear memory that it may use: what an instance may have.
-    pub(crate) memory_bytes: u64,
-}
 
 /// Why there is no snapshot.
 #[derive(Debug)]
@@ -112,8 +104,8 @@ async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u
     let engine = initialising_engine(kind.engine())?;
     let component = component::Component::new(&engine, &instrumented)?;
     let mut linker = match kind {
-        Kind::WasiHttp03 => linker::wasi_03(&engine),
-        Kind::WasiHttp02 | Kind::WasiCommand | Kind::WasiPreview1 => linker::wasi_02(&engine),
+        Kind::WasiHttp03 => interfaces::wasi_03(&engine),
+        Kind::WasiHttp02 | Kind::WasiCommand | Kind::WasiPreview1 => interfaces::wasi_02(&engine),
     }?;
     let tainted = Tainted::default();
     imports::refuse_in_component(&mut linker, &component, &tainted)?;
@@ -161,7 +153,7 @@ async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Failu
         None => return Err(expose::missing(&start_up.function)),
     }
     let mut linker = wasmtime::Linker::new(&engine);
-    linker::preview1(&mut linker)?;
+    interfaces::preview1(&mut linker)?;
     let tainted = Tainted::default();
     imports::refuse_in_module(&mut linker, &module, &tainted)?;
 

@@ -20,12 +20,12 @@ use crate::{
     code::{
         artifact::{ArtifactDigest, ArtifactLimits, Kind},
         inspect::{Inspection, inspect},
+        key::{CodeKey, StartUp},
         sandbox,
-        snapshot::{self, Failure, Image, Snapshot, StartUp},
+        snapshot::{self, Failure, Image, Snapshot},
     },
     engine::compiling_engine,
     error::Refusal,
-    pool::key::CodeKey,
 };
 
 /// The hidden subcommand under which the binary starts as a worker.

@@ -32,9 +32,12 @@ use wasmtime_wasi_http::Error as WasiError;
 
 use crate::{
     InvokeError,
-    executor::{exited, guest_error, start_error},
+    executor::{
+        exited, guest_error,
+        request::{Head, RequestBody},
+        start_error,
+    },
     host::{HasStoreLimits, Host, ModuleHost, component_store, instance::Guest, module_store},
-    invocation::{body::RequestBody, call::Head},
 };
 
 /// What one run of a command is given.

@@ -9,8 +9,8 @@ use wasmtime_wasi_http::{
 use super::{guest_error, start_error};
 use crate::{
     InvokeError,
+    executor::request::{Head, Request},
     host::{Host, component_store, instance::Guest},
-    invocation::call::{Head, Request},
 };
 
 /// Makes an instance.

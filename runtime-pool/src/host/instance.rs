@@ -2,15 +2,26 @@
 
 use std::{sync::Arc, time::Instant};
 
-use wasmtime::Store;
-use wasmtime_wasi::p2::bindings::Command;
-use wasmtime_wasi_http::{p2::bindings::Proxy, p3::bindings::Service};
+use wasmtime::{InstancePre, Store};
+use wasmtime_wasi::p2::bindings::{Command, CommandPre};
+use wasmtime_wasi_http::{
+    p2::bindings::{Proxy, ProxyPre},
+    p3::bindings::{Service, ServicePre},
+};
 
 use crate::{
-    host::{HasStoreLimits, Host, ModuleHost, guest_log::InvocationLog},
-    invocation::state::InvocationState,
+    host::{HasStoreLimits, Host, ModuleHost, invocation_state::InvocationState},
+    metrics::guest_log::InvocationLog,
     outbound::{CdnLoop, Outbound, Policy},
 };
+
+/// A guest whose imports are resolved.
+pub(crate) enum PreInstance {
+    Http(ProxyPre<Host>),
+    HttpAsync(ServicePre<Host>),
+    Command(CommandPre<Host>),
+    Module(InstancePre<ModuleHost>),
+}
 
 /// A guest that can be called.
 pub(crate) struct Guest<G, T: 'static> {

@@ -16,8 +16,9 @@ use http_body::Frame;
 use tokio::task::AbortHandle;
 
 use crate::{
-    host::guest_log::FunctionLog, invocation::body::BodyError, limits::GuestLimits,
-    metrics::PoolMetrics,
+    executor::request::BodyError,
+    limits::GuestLimits,
+    metrics::{PoolMetrics, guest_log::FunctionLog},
 };
 
 /// What was written and has not left. Bounded: the guest waits for the reader.

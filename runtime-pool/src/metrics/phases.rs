@@ -18,7 +18,7 @@ use prometheus::{
     proto,
 };
 
-use crate::invocation::start::{Phase, Start, Tier};
+use crate::metrics::start::{Phase, Start, Tier};
 
 const NAME: &str = "mayfly_phase_seconds";
 const HELP: &str = "Phases of invocations up to the head of the response, by tier of their start";

@@ -8,7 +8,7 @@ use std::sync::{
 use wasmtime_wasi_http::Error;
 
 use super::failure::Failure;
-use crate::{host::guest_log::InvocationLog, metrics::PoolMetrics};
+use crate::metrics::{PoolMetrics, guest_log::InvocationLog};
 
 /// Failures of one invocation that are written to its log: the first ones say it all.
 const LINES: u32 = 16;

@@ -18,28 +18,25 @@ use crate::{
         run_queue::RunQueue,
         slots::{NoSlot, NodeQueue, Slots},
     },
-    code::snapshot::StartUp,
+    code::key::{CodeKey, StartUp},
     executor::{
         cgi::{self, environment},
         http, http_async,
+        request::{Head, InvocationContext, Request},
     },
     host::{
         self, Host, ModuleHost, StoreLimits,
-        guest_log::{FunctionLog, InvocationLog},
-        instance::{AnyGuest, Instance},
-        linker::PreInstance,
+        instance::{AnyGuest, Instance, PreInstance},
+        invocation_state::{FailOnDrop, InvocationState, Metered},
     },
-    invocation::{
-        RunToResponse,
-        call::{Head, InvocationContext, Request, Response},
-        drive,
-        start::{Phase, Start, Tier},
-        state::{FailOnDrop, InvocationState, Metered},
-    },
+    invocation::{RunToResponse, drive, response_body::Response},
     limits::NodeMemory,
-    metrics::{GaugeGuard, PoolMetrics},
+    metrics::{
+        GaugeGuard, PoolMetrics,
+        guest_log::{FunctionLog, InvocationLog},
+        start::{Phase, Start, Tier},
+    },
     outbound::{Outbound, Policy},
-    pool::key::CodeKey,
     warm::{WarmBudget, WarmSet},
 };
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, header, request::Parts};
 
-use crate::invocation::call::InvocationContext;
+use crate::executor::request::InvocationContext;
 
 /// The environment of one invocation.
 ///

@@ -2,7 +2,7 @@
 
 use std::{io, time::Instant};
 
-use wasmtime::{Engine, InstancePre, Linker, component};
+use wasmtime::{Linker, component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
@@ -12,8 +12,12 @@ use crate::{
     code::{artifact::Kind, cache::NativeCode},
     engine::{EngineConfig, EngineKind, compatibility, compiling_engine, pooled_engine},
     error::{LoadError, Refusal, StartError},
-    host::{Host, ModuleHost},
-    invocation::start::{Phase, Phases},
+    host::{
+        Host, ModuleHost,
+        instance::PreInstance,
+        interfaces::{preview1, wasi_02, wasi_03},
+    },
+    metrics::start::{Phase, Phases},
 };
 
 /// The engines with everything that guests may import. Made once: building a linker costs more
@@ -22,14 +26,6 @@ pub(crate) struct Linkers {
     lean: component::Linker<Host>,
     modules: Linker<ModuleHost>,
     concurrent: Option<component::Linker<Host>>,
-}
-
-/// A guest whose imports are resolved.
-pub(crate) enum PreInstance {
-    Http(ProxyPre<Host>),
-    HttpAsync(ServicePre<Host>),
-    Command(CommandPre<Host>),
-    Module(InstancePre<ModuleHost>),
 }
 
 impl Linkers {
@@ -103,28 +99,6 @@ impl Linkers {
         phases.add(Phase::Link, mapped.elapsed());
         Ok(linked)
     }
-}
-
-/// A linker with all of WASI 0.2. Guests are denied by being given nothing (no files, no sockets),
-/// not by missing imports: ordinary toolchains import interfaces that they never call.
-pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
-    let mut linker = component::Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    Ok(linker)
-}
-
-/// A linker with all of WASI 0.2 and 0.3.
-pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
-    let mut linker = wasi_02(engine)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    Ok(linker)
-}
-
-/// Adds what core modules may import.
-pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)
 }
 
 /// Native code that does not load was damaged or taken away, or needs more than a pool's slot has;

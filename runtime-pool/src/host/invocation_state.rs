@@ -11,12 +11,10 @@ use std::{
 };
 
 use crate::{
+    engine::cpu_meter::CpuMeter,
     error::Limit,
     host::clock::Seen,
-    invocation::{
-        cpu_meter::CpuMeter,
-        start::{Phase, Start, Tier},
-    },
+    metrics::start::{Phase, Start, Tier},
 };
 
 /// What an invocation shares between its guest, its body and its accounting.

@@ -4,27 +4,27 @@
 //! faster than that loses lines, never time of ours.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::Instant,
 };
 
-use bytes::Bytes;
-use tokio::{
-    io::AsyncWrite,
-    sync::mpsc::{self, error::TrySendError},
-};
-use wasmtime_wasi::{
-    cli::{IsTerminal, StdoutStream},
-    p2::{OutputStream, Pollable, StreamError},
-};
+use tokio::sync::mpsc::{self, error::TrySendError};
 
-use crate::{Limit, limits::GuestLimits, metrics::PoolMetrics, pool::key::FunctionKey};
+use crate::{error::Limit, limits::GuestLimits, metrics::PoolMetrics};
+
+/// Names a revision of a function under the limits that hold. Opaque here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionKey {
+    /// The function.
+    pub function: i64,
+    /// Its revision.
+    pub revision: u32,
+    /// How often the limits had changed that it is held to besides its own settings.
+    pub generation: u32,
+}
 
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,8 @@ impl InvocationLog {
         }
     }
 
-    fn write(&self, stream: LogStream, bytes: &[u8]) {
+    /// Takes what the guest writes.
+    pub(crate) fn write(&self, stream: LogStream, bytes: &[u8]) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match part.split_last() {
@@ -254,75 +255,6 @@ fn printable(line: &[u8]) -> String {
         }
     }
     clean
-}
-
-/// One of a guest's two output streams, as WASI wants it.
-#[derive(Clone)]
-pub(crate) struct GuestOutput {
-    log: Arc<InvocationLog>,
-    stream: LogStream,
-}
-
-impl GuestOutput {
-    pub(crate) fn new(log: &Arc<InvocationLog>, stream: LogStream) -> Self {
-        Self { log: Arc::clone(log), stream }
-    }
-}
-
-impl IsTerminal for GuestOutput {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for GuestOutput {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for GuestOutput {
-    async fn ready(&mut self) {}
-}
-
-#[wasmtime_wasi::async_trait]
-impl OutputStream for GuestOutput {
-    fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        self.log.write(self.stream, &bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StreamError> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(self.log.body_chunk_bytes())
-    }
-}
-
-impl AsyncWrite for GuestOutput {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.log.write(self.stream, bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

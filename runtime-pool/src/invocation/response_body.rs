@@ -1,4 +1,4 @@
-//! Bodies on their way to a guest and from it.
+//! Bodies on their way from a guest.
 
 use std::{
     pin::Pin,
@@ -9,81 +9,15 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
-use wasmtime_wasi_http::{Error as WasiError, WasiBody};
+use wasmtime_wasi_http::WasiBody;
 
 use crate::{
-    Limits,
-    error::Limit,
-    invocation::{state::InvocationState, stream::Streaming},
+    error::Limit, executor::request::BodyError, host::invocation_state::InvocationState,
+    invocation::stream::Streaming, limits::Limits,
 };
 
-/// Why a body broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The client's part of the connection failed.
-    #[error("the request's body broke off")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The request's body is longer than it may be.
-    #[error("the request's body is longer than {0} bytes")]
-    RequestTooLarge(u64),
-    /// The guest failed, or lied about the length, after the head of its response.
-    #[error("the function's response broke off")]
-    Function,
-    /// The response hit a limit.
-    #[error("the function's response hit its limit: {}", .0.as_str())]
-    Limit(Limit),
-}
-
-impl From<BodyError> for WasiError {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::RequestTooLarge(bytes) => Self::HttpRequestBodySize(Some(bytes)),
-            BodyError::Client(_) | BodyError::Function | BodyError::Limit(_) => {
-                Self::ConnectionTerminated
-            }
-        }
-    }
-}
-
-/// A request's body, streamed. Most requests have none, and those cost nothing.
-#[derive(Debug, Default)]
-pub enum RequestBody {
-    /// No body.
-    #[default]
-    Empty,
-    /// Whatever the client sends.
-    Stream(UnsyncBoxBody<Bytes, BodyError>),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Stream(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(body) => body.size_hint(),
-        }
-    }
-}
+/// A response on its way from a guest.
+pub type Response = http::Response<ResponseBody>;
 
 /// A response's body.
 #[derive(Debug)]
