@@ -9,6 +9,8 @@
 //! Read `target` (what an address means), `grant`, `address`, then `connection` and `exchange`.
 
 mod address;
+mod cdn_loop;
+mod client;
 mod config;
 mod connection;
 mod credential;
@@ -16,132 +18,27 @@ mod exchange;
 mod failure;
 mod grant;
 mod idle;
+mod policy;
 mod report;
 mod resolve;
 mod target;
-mod trail;
 
-use std::sync::{Arc, OnceLock, atomic::AtomicU32};
+use std::sync::{Arc, atomic::AtomicU32};
 
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        self, ClientConfig, RootCertStore,
-        client::Resumption,
-        pki_types::{CertificateDer, pem::PemObject as _},
-    },
-};
-use wasmtime_wasi_http::{
-    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
-    WasiHttpHooks,
-};
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 pub use self::{
     address::Listeners,
+    cdn_loop::CdnLoop,
     config::{AddressRange, OutboundConfig},
     credential::{Credential, NotACredential},
     grant::Grant,
-    trail::CdnLoop,
 };
-use self::{
-    credential::Secrets, exchange::Admitted, failure::Failure, idle::Idle, report::Report,
-    resolve::Resolver, target::Target,
-};
-use crate::{
-    StartError,
-    error::Limit,
-    metrics::{PoolMetrics, guest_log::InvocationLog},
-};
-
-/// TLS sessions that a function may take up again.
-const TLS_SESSIONS: usize = 16;
-
-/// Calls out for guests. One for the node.
-pub(crate) struct Client {
-    config: OutboundConfig,
-    tls: ClientConfig,
-    resolver: Resolver,
-    /// Places for connections that wait.
-    idle_places: Arc<Semaphore>,
-    /// Known once they are bound, which is before the first invocation.
-    listeners: OnceLock<Listeners>,
-    forbidden_headers: ForbiddenHeaderFilter,
-    /// What functions' credentials name.
-    pub(crate) secrets: Secrets,
-    metrics: PoolMetrics,
-}
-
-impl Client {
-    pub(crate) fn new(config: OutboundConfig, metrics: PoolMetrics) -> Result<Self, StartError> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let what = "reading outbound.ca_file";
-        let pem = config.authorities().map_err(|error| StartError::new(what, error))?;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| StartError::new(what, error))?;
-            roots.add(certificate).map_err(|error| StartError::new(what, error))?;
-        }
-        let tls =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("the provider supports the default versions")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        Ok(Self {
-            resolver: Resolver::new(config.resolver),
-            idle_places: Arc::new(Semaphore::new(config.idle_connections)),
-            config,
-            tls,
-            listeners: OnceLock::new(),
-            forbidden_headers: Arc::new(|name| {
-                DEFAULT_FORBIDDEN_HEADERS.contains(name) || *name == trail::HEADER
-            }),
-            secrets: Secrets::default(),
-            metrics,
-        })
-    }
-
-    /// Says where the gateway listens.
-    pub(crate) fn set_listeners(&self, listeners: Listeners) {
-        // They are bound once.
-        let _ = self.listeners.set(listeners);
-    }
-}
-
-/// What one revision of a function may call, and the connections that it has open.
-pub(crate) struct Policy {
-    client: Arc<Client>,
-    /// The function's label in metrics.
-    function: Arc<str>,
-    granted: Vec<Grant>,
-    credentials: Vec<Credential>,
-    idle: Idle,
-    tls: OnceLock<TlsConnector>,
-}
-
-impl Policy {
-    pub(crate) fn new(
-        client: Arc<Client>,
-        function: Arc<str>,
-        granted: Vec<Grant>,
-        credentials: Vec<Credential>,
-    ) -> Self {
-        let (idle, tls) = (Idle::default(), OnceLock::new());
-        Self { client, function, granted, credentials, idle, tls }
-    }
-
-    /// With sessions of its own: no server can tell that it was called by two functions of one
-    /// node, and none takes up what another function has begun.
-    fn tls(&self) -> TlsConnector {
-        let connector = || {
-            let mut config = self.client.tls.clone();
-            config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
-            TlsConnector::from(Arc::new(config))
-        };
-        self.tls.get_or_init(connector).clone()
-    }
-}
+pub(crate) use self::{client::Client, policy::Policy};
+use self::{exchange::Admitted, failure::Failure, report::Report, target::Target};
+use crate::{error::Limit, metrics::guest_log::InvocationLog};
 
 /// One invocation's requests.
 pub(crate) struct Outbound {
@@ -163,7 +60,7 @@ impl Outbound {
     /// For a guest that answers nobody: nothing is allowed.
     pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
         let client = Client::new(OutboundConfig::default(), log.metrics().clone())
-            .expect("the default settings name no file of certificates");
+            .expect("without authorities of one's own there is nothing to read");
         Self::new(Arc::new(Policy::new(Arc::new(client), "".into(), Vec::new(), Vec::new())), log)
     }
 

@@ -1,24 +1,23 @@
-//! Opening a connection: resolve, vet, dial, secure.
+//! From a TCP stream to an HTTP/1.1 connection, with TLS where the target's scheme wants it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
+use http::uri::Scheme;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     task::AbortHandle,
-    time::{self, Instant},
+    time,
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use url::Host;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
-use super::{Client, Listeners, OutboundConfig, address, failure::Failure, target::Target};
-use crate::metrics::GaugeGuard;
+use super::{config::OutboundConfig, failure::Failure, target::Target};
+use crate::metrics::{GaugeGuard, PoolMetrics};
 
-/// Addresses of one name that are tried one after the other.
-const ATTEMPTS: usize = 8;
 /// The shortest time that a guest can set: none at all would be no attempt.
 const LEAST: Duration = Duration::from_millis(1);
 
@@ -31,6 +30,35 @@ pub(super) struct Connection {
     pub(super) sender: http1::SendRequest<WasiBody>,
     _driver: AbortOnDrop,
     _open: GaugeGuard,
+}
+
+impl Connection {
+    /// Takes over `stream`, which leads to `target`.
+    pub(super) async fn open(
+        stream: TcpStream,
+        target: &Target,
+        tls: impl FnOnce() -> TlsConnector,
+        tls_time: Duration,
+        config: &OutboundConfig,
+        metrics: &PoolMetrics,
+    ) -> Result<Self, Failure> {
+        // Requests are small and waited for.
+        stream.set_nodelay(true).map_err(Failure::Connect)?;
+        let stream: Box<dyn Stream> = if target.scheme == Scheme::HTTPS {
+            Box::new(secure(target, stream, &tls(), tls_time).await?)
+        } else {
+            Box::new(stream)
+        };
+        let open = GaugeGuard::new(&metrics.outbound.connections);
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(config.headers)
+            .max_buf_size(config.header_bytes)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        // The request that waits for an answer learns what went wrong.
+        let driver = tokio::spawn(async move { drop(driver.await) });
+        Ok(Self { sender, _driver: AbortOnDrop(driver.abort_handle()), _open: open })
+    }
 }
 
 /// How long each step of one request may take.
@@ -54,69 +82,6 @@ impl Times {
             between_bytes: at_most(config.between_bytes, guest.between_bytes_timeout),
         }
     }
-}
-
-impl Client {
-    /// Opens a connection to one of the target's addresses.
-    pub(super) async fn connect(
-        &self,
-        target: &Target,
-        tls: impl FnOnce() -> TlsConnector,
-        times: &Times,
-    ) -> Result<Connection, Failure> {
-        let stream = self.dial(target, times.connect).await?;
-        // Requests are small and waited for.
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
-        let stream: Box<dyn Stream> = if target.scheme == http::uri::Scheme::HTTPS {
-            Box::new(secure(target, stream, &tls(), times.tls).await?)
-        } else {
-            Box::new(stream)
-        };
-        let open = GaugeGuard::new(&self.metrics.outbound.connections);
-        let (sender, driver) = http1::Builder::new()
-            .max_headers(self.config.headers)
-            .max_buf_size(self.config.header_bytes)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        // Whoever waits for an answer is told what went wrong; nobody else needs to know.
-        let driver = tokio::spawn(async move { drop(driver.await) });
-        Ok(Connection { sender, _driver: AbortOnDrop(driver.abort_handle()), _open: open })
-    }
-
-    /// Resolves once and dials what was vetted: a second answer of the name server would change
-    /// nothing.
-    async fn dial(&self, target: &Target, within: Duration) -> Result<TcpStream, Failure> {
-        let deadline = Instant::now() + within;
-        let addresses = time::timeout_at(deadline, self.resolver.resolve(target))
-            .await
-            .map_err(|_| Failure::NameTime(within))??;
-        // One address that is not permitted taints the name: it may be there to be found by chance.
-        for address in &addresses {
-            self.vet(*address)?;
-        }
-        let mut last = Failure::ConnectTime(within);
-        let attempts = addresses.len().min(ATTEMPTS);
-        for (address, left) in addresses.into_iter().zip((1..=attempts).rev()) {
-            // None of them may use up the time of those after it.
-            let share = deadline.saturating_duration_since(Instant::now()) / to_u32(left);
-            match time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = Failure::Connect(error),
-                Err(_) => last = Failure::ConnectTime(within),
-            }
-        }
-        Err(last)
-    }
-
-    fn vet(&self, address: SocketAddr) -> Result<(), Failure> {
-        // Who serves nobody, such as a benchmark, listens nowhere.
-        let none = Listeners::default();
-        address::vet(&self.config, self.listeners.get().unwrap_or(&none), address)
-    }
-}
-
-fn to_u32(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 async fn secure(
@@ -147,6 +112,7 @@ impl Drop for AbortOnDrop {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 
-use super::{failure::Failure, grant::Grant, target::Target, trail};
+use super::{cdn_loop, failure::Failure, grant::Grant, target::Target};
 
 /// Which secret goes into which requests of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Credential {
 /// Fields that say where a message ends or goes.
 fn is_ours(name: &HeaderName) -> bool {
     DEFAULT_FORBIDDEN_HEADERS.contains(name)
-        || *name == trail::HEADER
+        || *name == cdn_loop::HEADER
         || [header::CONTENT_LENGTH, header::TE, header::TRAILER, header::EXPECT].contains(name)
 }
 

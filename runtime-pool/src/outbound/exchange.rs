@@ -19,13 +19,12 @@ use tokio::{
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::{
-    Policy,
+    cdn_loop::{self, CdnLoop},
     connection::{Connection, Times},
     failure::Failure,
-    idle::Idle,
+    policy::Policy,
     report::Report,
     target::Target,
-    trail::{self, CdnLoop},
 };
 
 /// A request that may be sent.
@@ -92,7 +91,7 @@ impl Policy {
         let secrets = &self.client.secrets;
         secrets.add(&self.credentials, &parts.method, target, &mut parts.headers)?;
         parts.headers.insert(header::HOST, host);
-        parts.headers.insert(trail::HEADER, CdnLoop::leaving(trail));
+        parts.headers.insert(cdn_loop::HEADER, CdnLoop::leaving(trail));
         Ok(http::Request::from_parts(parts, body))
     }
 
@@ -104,7 +103,7 @@ impl Policy {
         times: &Times,
     ) -> Result<(http::Response<Incoming>, Connection), Failure> {
         loop {
-            let waited = self.idle.take(target, self.client.config.idle).await;
+            let waited = self.idle.take(target).await;
             let used_before = waited.is_some();
             let mut connection = match waited {
                 Some(connection) => connection,
@@ -158,7 +157,7 @@ impl ResponseBody {
 
     fn release(&mut self) {
         if let Some(Lease { policy, target, connection, .. }) = self.lease.take() {
-            Idle::put(&policy, target, connection);
+            policy.idle.put(target, connection);
         }
     }
 
