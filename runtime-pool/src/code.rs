@@ -9,6 +9,7 @@ pub(crate) mod cache;
 pub(crate) mod compiler;
 pub(crate) mod inspect;
 pub(crate) mod key;
+pub(crate) mod requirements;
 pub(crate) mod sandbox;
 pub(crate) mod snapshot;
 pub(crate) mod worker;

@@ -14,10 +14,9 @@ use wasmtime::{
 };
 
 use crate::{
-    code::artifact::{ArtifactLimits, Kind},
     engine::dirty_pages::mend,
     error::StartError,
-    limits::GuestLimits,
+    limits::{ArtifactLimits, GuestLimits},
 };
 
 /// What a fiber's stack has besides the guest's part: the host's own frames.
@@ -70,15 +69,6 @@ impl Default for EngineConfig {
 pub(crate) enum EngineKind {
     Lean,
     Concurrent,
-}
-
-impl Kind {
-    pub(crate) fn engine(self) -> EngineKind {
-        match self {
-            Self::WasiHttp02 | Self::WasiCommand | Self::WasiPreview1 => EngineKind::Lean,
-            Self::WasiHttp03 => EngineKind::Concurrent,
-        }
-    }
 }
 
 /// Settings that decide what native code looks like: the same where it is made and where it runs.

@@ -24,7 +24,7 @@ mod warm;
 pub use crate::{
     admission::run_queue::RunQueue,
     code::{
-        artifact::{ArtifactDigest, ArtifactLimits, Kind},
+        artifact::{ArtifactDigest, Kind},
         compiler::CompileConfig,
         inspect::{Inspection, inspect},
         sandbox::Sandbox,
@@ -35,7 +35,7 @@ pub use crate::{
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
     executor::request::{BodyError, InvocationContext, RequestBody},
     invocation::response_body::{Response, ResponseBody},
-    limits::{GuestLimits, Isolation, Limits, milliseconds},
+    limits::{ArtifactLimits, GuestLimits, Isolation, Limits, milliseconds},
     metrics::{
         PoolMetrics,
         guest_log::{FunctionKey, LogLine, LogStream},

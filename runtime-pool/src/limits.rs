@@ -1,5 +1,6 @@
 //! What one function, and one invocation of it, may use.
 
+mod artifact;
 pub mod milliseconds;
 
 use std::time::Duration;
@@ -7,11 +8,8 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    code::artifact::Kind,
-    error::{Limit, Refusal},
-    metrics::PoolMetrics,
-};
+pub use self::artifact::ArtifactLimits;
+use crate::error::Limit;
 
 /// Limits for the guests of all functions alike. Each of them guards the host itself, so the
 /// operator decides, not the owner of a function.
@@ -146,22 +144,6 @@ impl Isolation {
             Self::Reuse { .. } => "reuse",
         }
     }
-
-    /// Whether a guest of this kind can be held to it.
-    pub(crate) fn fits(&self, kind: Kind) -> Result<(), Refusal> {
-        let Self::Reuse { max_concurrent, .. } = self else { return Ok(()) };
-        match kind {
-            Kind::WasiCommand | Kind::WasiPreview1 => Err(Refusal::Isolation(format!(
-                "a guest of the kind {} ends with its request, so that isolation `reuse` is not \
-                 for it; use `request`",
-                kind.as_str()
-            ))),
-            Kind::WasiHttp02 | Kind::WasiHttp03 if *max_concurrent > 1 => Err(Refusal::Isolation(
-                "an instance serves one call at a time; set max_concurrent to 1".into(),
-            )),
-            Kind::WasiHttp02 | Kind::WasiHttp03 => Ok(()),
-        }
-    }
 }
 
 /// Linear memory of all instances of the node together. It says no when there is none left.
@@ -173,8 +155,8 @@ pub(crate) struct NodeMemory {
 }
 
 impl NodeMemory {
-    pub(crate) fn new(max: u64, metrics: &PoolMetrics) -> Self {
-        Self { max, used: metrics.memory_bytes.clone() }
+    pub(crate) fn new(max: u64, used: IntGauge) -> Self {
+        Self { max, used }
     }
 
     /// A node of which nobody asks how much it has.
@@ -273,8 +255,8 @@ mod tests {
 
     #[test]
     fn all_stores_share_the_nodes_memory_and_give_it_back() {
-        let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
-        let node = NodeMemory::new(80, &metrics);
+        let used = IntGauge::new("memory_bytes", "not shown").unwrap();
+        let node = NodeMemory::new(80, used.clone());
         let mut first = StoreLimiter::new(&Limits::default(), node.clone());
         let mut second = StoreLimiter::new(&Limits::default(), node);
         assert_eq!(first.grow_memory(0, 10), Ok(()));
@@ -285,9 +267,9 @@ mod tests {
         assert_eq!(second.grow_memory(0, 10), Ok(()));
         drop(first);
         assert_eq!(second.grow_memory(10, 70), Ok(()));
-        assert_eq!(metrics.memory_bytes.get(), 70);
+        assert_eq!(used.get(), 70);
         drop(second);
-        assert_eq!(metrics.memory_bytes.get(), 0);
+        assert_eq!(used.get(), 0);
     }
 
     #[test]

@@ -14,8 +14,7 @@ use prometheus::{
 
 use self::{outbound::OutboundMetrics, phases::PhaseHistograms};
 use crate::{
-    code::cache::NativeCode,
-    error::{Fault, Limit, LoadError},
+    error::{Fault, Limit},
     metrics::start::Start,
 };
 
@@ -191,11 +190,12 @@ impl Families {
         self.limit_hits.with_label_values(&[limit.as_str()]).inc();
     }
 
-    pub(crate) fn compiled(&self, took: Duration, result: &Result<NativeCode, LoadError>) {
-        let outcome = match result.as_ref().map_err(LoadError::fault) {
-            Ok(_) => "ok",
-            Err(Fault::Caller | Fault::Function) => "refused",
-            Err(Fault::Platform) => "failed",
+    /// Counts a compilation, and whose fault it was if it failed.
+    pub(crate) fn compiled(&self, took: Duration, fault: Option<Fault>) {
+        let outcome = match fault {
+            None => "ok",
+            Some(Fault::Caller | Fault::Function) => "refused",
+            Some(Fault::Platform) => "failed",
         };
         self.compilations.with_label_values(&[outcome]).inc();
         self.compile_seconds.observe(took.as_secs_f64());

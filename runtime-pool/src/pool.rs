@@ -154,7 +154,7 @@ impl Pool {
             linkers: Arc::new(linkers),
             resident,
             loads: Semaphore::new(config.loads),
-            memory: NodeMemory::new(config.memory_bytes, &metrics),
+            memory: NodeMemory::new(config.memory_bytes, metrics.memory_bytes.clone()),
             guest: config.engine.guest,
             line: Arc::new(NodeQueue::new(config.queue)),
             turns: Arc::new(RunQueue::new(config.max_lag, metrics.behind_seconds.clone())),

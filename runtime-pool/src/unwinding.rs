@@ -184,7 +184,7 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
     let cache = CodeCache::open(dir, linkers.compatibility().unwrap()).unwrap();
     for asker in &ASKERS {
         let wasm = guest(asker.name);
-        let inspection = inspect(&wasm, &crate::code::artifact::ArtifactLimits::default()).unwrap();
+        let inspection = inspect(&wasm, &crate::ArtifactLimits::default()).unwrap();
         let engine = engine::compiling_engine(inspection.kind.engine()).unwrap();
         let native = match inspection.kind {
             Kind::WasiPreview1 => engine.precompile_module(&wasm),

@@ -17,13 +17,18 @@ mod inspect;
 #[path = "../../../runtime-pool/src/code/snapshot/outcome.rs"]
 #[allow(dead_code, reason = "the check never takes a snapshot")]
 mod snapshot;
+#[path = "../../../runtime-pool/src/limits/artifact.rs"]
+mod artifact_limits;
 /// Where the files of the product find each other.
 mod code {
     pub(crate) use crate::{artifact, snapshot};
 }
+mod limits {
+    pub(crate) use crate::artifact_limits::ArtifactLimits;
+}
 
 fuzz_target!(|data: &[u8]| {
-    match inspect::inspect(data, &artifact::ArtifactLimits::default()) {
+    match inspect::inspect(data, &limits::ArtifactLimits::default()) {
         Ok(inspection) => {
             assert!(data.starts_with(b"\0asm"));
             assert!(!inspection.exports.is_empty());

@@ -8,47 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ArtifactDigest(pub [u8; 32]);
 
-/// What one artifact may hold, counted over everything inside it. The check in the compile worker
-/// holds it to all of them, the engines to the last three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ArtifactLimits {
-    /// Functions.
-    pub functions: u32,
-    /// Data segments.
-    pub data_segments: u32,
-    /// Element segments.
-    pub element_segments: u32,
-    /// Imports of the outermost component or module.
-    pub imports: u32,
-    /// Exports of the outermost component or module.
-    pub exports: u32,
-    /// Core instances.
-    pub core_instances: u32,
-    /// Linear memories.
-    pub memories: u32,
-    /// Tables.
-    pub tables: u32,
-}
-
-impl Default for ArtifactLimits {
-    fn default() -> Self {
-        Self {
-            functions: 100_000,
-            // A hello in Go has 24,201. Compiling this many takes about a gigabyte, a third of what
-            // the worker may have.
-            data_segments: 50_000,
-            element_segments: 50_000,
-            imports: 1_000,
-            exports: 1_000,
-            // Python components hold several dozen.
-            core_instances: 64,
-            memories: 4,
-            tables: 16,
-        }
-    }
-}
-
 /// What a wasm binary exports, hence how it is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {

@@ -21,7 +21,7 @@ use tokio::{io::AsyncReadExt as _, process::Command, sync::Semaphore, task::spaw
 
 use crate::{
     code::{
-        artifact::{ArtifactDigest, ArtifactLimits},
+        artifact::ArtifactDigest,
         cache::{CodeCache, NativeCode},
         inspect::{Inspection, PRECOMPILED, looks_like},
         key::CodeKey,
@@ -30,6 +30,7 @@ use crate::{
         worker::{Job, PROBE, Report, SUBCOMMAND, ended_in_start, last_line},
     },
     error::{LoadError, Refusal},
+    limits::ArtifactLimits,
     metrics::{PoolMetrics, start::Tier},
 };
 
@@ -266,7 +267,7 @@ impl Compiler {
         let _job = self.jobs.acquire().await.expect("the semaphore is never closed");
         let started = Instant::now();
         let result = self.run_worker(key, wasm).await;
-        self.metrics.compiled(started.elapsed(), &result);
+        self.metrics.compiled(started.elapsed(), result.as_ref().err().map(LoadError::fault));
         result
     }
 

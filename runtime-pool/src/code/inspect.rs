@@ -9,11 +9,9 @@ use wasmparser::{
 };
 
 use crate::{
-    code::{
-        artifact::{ArtifactLimits, Kind},
-        snapshot::Snapshot,
-    },
+    code::{artifact::Kind, snapshot::Snapshot},
     error::Refusal,
+    limits::ArtifactLimits,
 };
 
 /// What native code is called when somebody uploads it.

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     code::{
-        artifact::{ArtifactDigest, ArtifactLimits, Kind},
+        artifact::{ArtifactDigest, Kind},
         inspect::{Inspection, inspect},
         key::{CodeKey, StartUp},
         sandbox,
@@ -26,6 +26,7 @@ use crate::{
     },
     engine::compiling_engine,
     error::Refusal,
+    limits::ArtifactLimits,
 };
 
 /// The hidden subcommand under which the binary starts as a worker.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wasmtime::{Engine, Instance, Linker, Module};
 
 use super::*;
-use crate::code::{artifact::ArtifactLimits, inspect::inspect};
+use crate::{code::inspect::inspect, limits::ArtifactLimits};
 
 fn start_up() -> StartUp {
     StartUp { function: "wizer-initialize".into(), memory_bytes: 1 << 20 }
