@@ -8,3 +8,19 @@ pub(crate) mod background;
 pub(crate) mod queue_estimate;
 pub(crate) mod run_queue;
 pub(crate) mod slots;
+
+use std::sync::Arc;
+
+use crate::admission::{
+    background::BackgroundLane, queue_estimate::QueueDelayEstimate, run_queue::RunQueue,
+    slots::Slots,
+};
+
+/// The gates of one function.
+pub(crate) struct Admission {
+    pub(crate) slots: Slots,
+    pub(crate) queue_delay: QueueDelayEstimate,
+    /// The node's.
+    pub(crate) run_queue: Arc<RunQueue>,
+    pub(crate) background: BackgroundLane,
+}

@@ -33,7 +33,10 @@ pub use crate::{
     },
     engine::{EngineConfig, reset_strategy},
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
-    executor::request::{BodyError, InvocationContext, RequestBody},
+    executor::{
+        request::{BodyError, InvocationContext, RequestBody},
+        spec::FunctionSpec,
+    },
     invocation::response_body::{Response, ResponseBody},
     limits::{ArtifactLimits, GuestLimits, Isolation, Limits, milliseconds},
     metrics::{
@@ -45,8 +48,9 @@ pub use crate::{
         AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, OutboundConfig,
     },
     pool::{
-        Pool, PoolConfig,
-        function::{Function, FunctionSpec, State},
+        Pool,
+        config::PoolConfig,
+        function::{Function, State},
     },
     warm::WarmConfig,
 };

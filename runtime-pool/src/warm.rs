@@ -21,10 +21,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus::Counter;
+use tokio::task;
+
 use crate::{
-    Function,
+    InvokeError, Isolation,
+    executor::template::InstanceTemplate,
     host::instance::Instance,
-    metrics::PoolMetrics,
+    metrics::{
+        PoolMetrics,
+        start::{Phase, Start},
+    },
     warm::{budget::WarmRoom, refill::Refilling},
 };
 
@@ -46,8 +53,9 @@ pub struct WarmConfig {
 pub(crate) struct WarmBudget {
     worthwhile: Duration,
     room: WarmRoom,
-    /// Functions for which something waits, or shall.
-    functions: Mutex<Vec<Weak<Function>>>,
+    /// The sets that have warm instances, or should.
+    sets: Mutex<Vec<Weak<WarmSet>>>,
+    /// Invocations that can make progress at the same time.
     processors: usize,
     metrics: PoolMetrics,
 }
@@ -63,50 +71,38 @@ impl WarmBudget {
         Self {
             worthwhile: config.worthwhile,
             room: WarmRoom::new(config.instances, config.bytes),
-            functions: Mutex::default(),
+            sets: Mutex::default(),
             processors: thread::available_parallelism().map_or(1, usize::from),
             metrics,
         }
     }
 
-    /// Invocations that can make progress at the same time.
-    pub(crate) fn processors(&self) -> usize {
-        self.processors
-    }
-
     /// A place for an instance of so many bytes, if there is one.
-    pub(crate) fn place(self: &Arc<Self>, bytes: u64) -> Option<Place> {
+    fn place(self: &Arc<Self>, bytes: u64) -> Option<Place> {
         self.room.take(bytes).then(|| {
             self.metrics.warm_instances.inc();
             Place { budget: Arc::clone(self), bytes }
         })
     }
 
-    /// Looks after a function's waiting instances from now on.
-    fn watch(&self, function: &Arc<Function>) {
-        self.lock().push(Arc::downgrade(function));
-    }
-
     /// Adjusts to what was asked for since the last time.
     pub(crate) fn tick(&self) {
         let now = Instant::now();
         // Not under the lock: dropping instances takes time.
-        let functions = std::mem::take(&mut *self.lock());
-        let kept = functions
-            .into_iter()
-            .filter(|function| function.upgrade().is_some_and(|f| f.adjust_waiting(now)));
+        let sets = std::mem::take(&mut *self.lock());
+        let kept = sets.into_iter().filter(|set| set.upgrade().is_some_and(|set| set.adjust(now)));
         let kept: Vec<_> = kept.collect();
         self.lock().extend(kept);
     }
 
     /// Lets go of all that waits, because somebody needs an instance now. Says whether it helped.
     pub(crate) fn release(&self) -> bool {
-        let functions: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        functions.iter().filter(|function| function.waiting().clear()).count() > 0
+        let sets: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        sets.iter().filter(|set| set.clear()).count() > 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Function>>> {
-        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<WarmSet>>> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,11 +113,15 @@ impl Drop for Place {
     }
 }
 
-/// What waits for one function.
+/// The warm instances of one function.
 pub(crate) struct WarmSet {
-    budget: Arc<WarmBudget>,
     /// The one that came last is called first: its memory is still in the processor's caches.
+    /// Before the template, so that they are dropped while it holds their code.
     instances: Mutex<Vec<(Instance, Place)>>,
+    template: Arc<InstanceTemplate>,
+    /// CPU time of the function's guests.
+    cpu_seconds: Counter,
+    budget: Arc<WarmBudget>,
     /// Their number, for those who only want to look.
     count: AtomicUsize,
     /// How many shall wait.
@@ -140,10 +140,16 @@ pub(crate) struct WarmSet {
 }
 
 impl WarmSet {
-    pub(crate) fn new(budget: Arc<WarmBudget>) -> Self {
+    pub(crate) fn new(
+        template: Arc<InstanceTemplate>,
+        budget: Arc<WarmBudget>,
+        cpu_seconds: Counter,
+    ) -> Self {
         Self {
-            budget,
             instances: Mutex::default(),
+            template,
+            cpu_seconds,
+            budget,
             count: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
             floor: AtomicUsize::new(0),
@@ -156,8 +162,47 @@ impl WarmSet {
         }
     }
 
-    /// Notes how long making one took.
-    pub(crate) fn note_making(&self, took: Duration) {
+    /// Adjusts to an invocation that started like this while so many were running.
+    pub(crate) fn note_demand(self: &Arc<Self>, start: &Start, running: impl FnOnce() -> usize) {
+        if let Some(took) = start.phases.get(Phase::Instantiate) {
+            self.note_making(took);
+        }
+        let max = self.template.spec().max_warm;
+        if max == 0 || !self.is_worthwhile() {
+            return;
+        }
+        // This one included, whose slot may have been given back already.
+        let running = running().max(1);
+        // With every processor busy there is no time to make instances beforehand.
+        if running <= self.budget.processors {
+            self.peak.fetch_max(running, Relaxed);
+            self.wanted.fetch_max(running.min(max), Relaxed);
+            self.refill();
+        }
+    }
+
+    /// Keeps at least so many warm from here on, also while there are no calls.
+    pub(crate) fn keep_warm(self: &Arc<Self>, floor: usize) {
+        self.floor.store(floor, Relaxed);
+        self.wanted.fetch_max(floor, Relaxed);
+        self.refill();
+    }
+
+    /// Keeps an instance for its next call, where the owner has chosen that.
+    pub(crate) fn keep(self: &Arc<Self>, mut instance: Instance) {
+        let Isolation::Reuse { max_uses, .. } = self.template.spec().isolation else { return };
+        instance.uses += 1;
+        if instance.uses >= max_uses {
+            return;
+        }
+        instance.since = Instant::now();
+        instance.end(Arc::clone(self.template.policy()));
+        if self.put(instance) {
+            self.watch();
+        }
+    }
+
+    fn note_making(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         // Most functions are soon known to be quick, and then nothing is written.
         if took < self.quickest.load(Relaxed) {
@@ -170,7 +215,7 @@ impl WarmSet {
 
     /// Whether making one takes so long that some should wait: by the quickest of several, because
     /// a busy machine makes single ones look slow.
-    pub(crate) fn is_worthwhile(&self) -> bool {
+    fn is_worthwhile(&self) -> bool {
         u128::from(self.quickest.load(Relaxed)) >= self.budget.worthwhile.as_nanos()
             && self.made.load(Relaxed) >= MAKINGS
     }
@@ -200,7 +245,7 @@ impl WarmSet {
     }
 
     /// Lets an instance wait, if the budget has a place for it.
-    pub(crate) fn put(&self, mut instance: Instance) -> bool {
+    fn put(&self, mut instance: Instance) -> bool {
         let bytes = instance.memory_bytes() as u64;
         self.bytes.store(bytes, Relaxed);
         let Some(place) = self.budget.place(bytes) else { return false };
@@ -210,49 +255,83 @@ impl WarmSet {
         true
     }
 
-    /// Notes that so many were in use at once, of which at most `max` shall wait.
-    pub(crate) fn in_use(&self, running: usize, max: usize) {
-        self.peak.fetch_max(running, Relaxed);
-        self.wanted.fetch_max(running.min(max), Relaxed);
-    }
-
-    /// Sets how many shall wait even if nobody calls.
-    pub(crate) fn set_floor(&self, floor: usize) {
-        self.floor.store(floor, Relaxed);
-        self.wanted.fetch_max(floor, Relaxed);
-    }
-
     /// Whether more shall wait than do, and the budget may have a place.
-    pub(crate) fn is_short(&self) -> bool {
+    fn is_short(&self) -> bool {
         let missing = self.count() < self.wanted.load(Relaxed);
         missing && self.budget.place(self.bytes.load(Relaxed)).is_some()
     }
 
-    /// The right to make more. One at a time: making them must not take all processors.
-    pub(crate) fn begin_making(&self, function: &Arc<Function>) -> bool {
-        self.watch(function);
-        self.making.begin()
+    /// Makes instances that are missing, in a task of its own.
+    fn refill(self: &Arc<Self>) {
+        if !self.is_short() {
+            return;
+        }
+        self.watch();
+        // One at a time: making them must not take all processors.
+        if !self.making.begin() {
+            return;
+        }
+        let set = Arc::clone(self);
+        // Nobody waits for it: it ends with its work, and a panic in it costs nothing but that.
+        tokio::spawn(async move {
+            let set = &set;
+            let make = async || {
+                let made = set.make().await;
+                // Requests come first.
+                task::yield_now().await;
+                made
+            };
+            set.making.until_enough(|| set.is_short(), make).await;
+        });
     }
 
-    pub(crate) fn making(&self) -> &Refilling {
-        &self.making
-    }
-
-    pub(crate) fn watch(&self, function: &Arc<Function>) {
-        if !self.watched.load(Relaxed) && !self.watched.swap(true, AcqRel) {
-            self.budget.watch(function);
+    /// Makes one that waits. Says whether that went well.
+    async fn make(&self) -> bool {
+        let (made, cpu) = self.template.instantiate_ahead().await;
+        self.cpu_seconds.inc_by(cpu.as_secs_f64());
+        match made {
+            Ok(instance) => self.put(instance),
+            // The node is full: those who need an instance now come first.
+            Err(InvokeError::Instances | InvokeError::NodeMemory) => false,
+            Err(error) => {
+                self.want_none();
+                let log = self.template.log();
+                log.system(0, &format!("making an instance that waits: {error}"));
+                false
+            }
         }
     }
 
-    /// Gives up on making any: it has failed.
-    pub(crate) fn give_up(&self) {
+    fn watch(self: &Arc<Self>) {
+        if !self.watched.load(Relaxed) && !self.watched.swap(true, AcqRel) {
+            self.budget.lock().push(Arc::downgrade(self));
+        }
+    }
+
+    fn want_none(&self) {
         self.floor.store(0, Relaxed);
         self.wanted.store(0, Relaxed);
     }
 
+    /// Drops all, for good: the function leaves.
+    pub(crate) fn close(&self) {
+        self.want_none();
+        self.clear();
+    }
+
     /// Lets the number fall towards what was in use lately, and those leave that have waited for
-    /// longer than `idle`. Says whether anything waits or shall.
-    pub(crate) fn adjust(&self, now: Instant, idle: Option<Duration>) -> bool {
+    /// longer than their isolation says. Says whether anything waits or shall.
+    fn adjust(self: &Arc<Self>, now: Instant) -> bool {
+        let any = self.shrink(now);
+        self.refill();
+        any
+    }
+
+    fn shrink(&self, now: Instant) -> bool {
+        let idle = match self.template.spec().isolation {
+            Isolation::Request => None,
+            Isolation::Reuse { idle, .. } => Some(idle),
+        };
         let peak = self.peak.swap(0, Relaxed);
         let wanted = self.wanted.load(Acquire);
         let floor = self.floor.load(Relaxed);
@@ -280,7 +359,7 @@ impl WarmSet {
     }
 
     /// Lets all leave. Says whether there were any.
-    pub(crate) fn clear(&self) -> bool {
+    fn clear(&self) -> bool {
         let all = {
             let mut instances = self.lock();
             self.count.store(0, Relaxed);

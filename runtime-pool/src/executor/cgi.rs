@@ -33,15 +33,14 @@ use wasmtime_wasi_http::Error as WasiError;
 use crate::{
     InvokeError,
     executor::{
-        exited, guest_error,
+        errors::{exited, guest_error, start_error},
         request::{Head, RequestBody},
-        start_error,
     },
     host::{HasStoreLimits, Host, ModuleHost, component_store, instance::Guest, module_store},
 };
 
-/// What one run of a command is given.
-pub(crate) struct Given {
+/// A request as a command sees it: its arguments, its environment and its streams.
+pub(crate) struct CgiInput {
     /// With its arguments and its environment.
     pub(crate) wasi: WasiCtxBuilder,
     pub(crate) body: RequestBody,
@@ -49,7 +48,7 @@ pub(crate) struct Given {
 }
 
 /// Makes an instance of a `wasi:cli/command` component.
-pub(crate) async fn make_component(
+pub(crate) async fn instantiate_component(
     pre: &CommandPre<Host>,
     host: Host,
 ) -> Result<Guest<Command, Host>, InvokeError> {
@@ -61,7 +60,7 @@ pub(crate) async fn make_component(
 }
 
 /// Makes an instance of a preview1 module.
-pub(crate) async fn make_module(
+pub(crate) async fn instantiate_module(
     pre: &InstancePre<ModuleHost>,
     host: ModuleHost,
 ) -> Result<Guest<wasmtime::Instance, ModuleHost>, InvokeError> {
@@ -75,10 +74,10 @@ pub(crate) async fn make_module(
 /// Runs a `wasi:cli/command` component to its end.
 pub(crate) async fn call_component(
     guest: &mut Guest<Command, Host>,
-    given: Given,
+    input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let Given { mut wasi, body, head } = given;
+    let CgiInput { mut wasi, body, head } = input;
     let stdout = Stdout::new(head, store.data_mut().control().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
     store.data_mut().set_wasi(wasi.build());
@@ -95,10 +94,10 @@ pub(crate) async fn call_component(
 /// Runs a preview1 module to its end.
 pub(crate) async fn call_module(
     guest: &mut Guest<wasmtime::Instance, ModuleHost>,
-    given: Given,
+    input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let Given { mut wasi, body, head } = given;
+    let CgiInput { mut wasi, body, head } = input;
     let stdout = Stdout::new(head, store.data_mut().control().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
     store.data_mut().set_wasi(wasi.build_p1());

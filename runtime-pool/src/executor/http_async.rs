@@ -12,15 +12,17 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{guest_error, start_error};
 use crate::{
     InvokeError,
-    executor::request::{Head, Request},
+    executor::{
+        errors::{guest_error, start_error},
+        request::{Head, Request},
+    },
     host::{Host, component_store, instance::Guest},
 };
 
 /// Makes an instance.
-pub(crate) async fn make(
+pub(crate) async fn instantiate(
     pre: &ServicePre<Host>,
     host: Host,
 ) -> Result<Guest<Service, Host>, InvokeError> {

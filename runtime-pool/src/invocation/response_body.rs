@@ -1,20 +1,14 @@
-//! Bodies on their way from a guest.
+//! The body of a response, on its way to the connection.
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
-use wasmtime_wasi_http::WasiBody;
 
-use crate::{
-    error::Limit, executor::request::BodyError, host::invocation_state::InvocationState,
-    invocation::stream::Streaming, limits::Limits,
-};
+use crate::{executor::request::BodyError, invocation::response_pipe::Streaming};
 
 /// A response on its way from a guest.
 pub type Response = http::Response<ResponseBody>;
@@ -65,109 +59,4 @@ impl Body for ResponseBody {
             Inner::Stream(_) => SizeHint::default(),
         }
     }
-}
-
-/// A guest's body as it comes, with its limits and its claims checked.
-#[derive(Debug)]
-pub(crate) struct CheckedBody {
-    body: WasiBody,
-    left: u64,
-    /// What the guest's `content-length` still promises.
-    promised: Option<u64>,
-    /// Writes of nothing that the guest may still make.
-    empty_writes: u32,
-    run: Arc<InvocationState>,
-}
-
-impl CheckedBody {
-    pub(crate) fn new(
-        body: WasiBody,
-        promised: Option<u64>,
-        limits: &Limits,
-        run: Arc<InvocationState>,
-    ) -> Self {
-        Self {
-            body,
-            left: limits.response_bytes,
-            promised,
-            empty_writes: limits.guest.empty_writes,
-            run,
-        }
-    }
-
-    /// The next frame that is not empty. An end is the end only if the guest meant it.
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        loop {
-            let checked = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.data_ref().map(Bytes::len) {
-                    Some(0) => match self.count_empty_write() {
-                        Ok(()) => continue,
-                        Err(error) => Err(error),
-                    },
-                    Some(len) => self.count(len as u64).map(|()| frame),
-                    None => self.check_trailers(&frame).map(|()| frame),
-                },
-                Some(Err(_)) => Err(BodyError::Function),
-                None => match self.check_end() {
-                    Ok(()) => return Poll::Ready(None),
-                    Err(error) => Err(error),
-                },
-            };
-            return Poll::Ready(Some(checked));
-        }
-    }
-
-    fn count(&mut self, len: u64) -> Result<(), BodyError> {
-        self.left = self.left.checked_sub(len).ok_or(BodyError::Limit(Limit::ResponseBytes))?;
-        if let Some(promised) = &mut self.promised {
-            *promised = promised.checked_sub(len).ok_or(BodyError::Function)?;
-        }
-        Ok(())
-    }
-
-    fn count_empty_write(&mut self) -> Result<(), BodyError> {
-        let left = self.empty_writes.checked_sub(1);
-        self.empty_writes = left.ok_or(BodyError::Limit(Limit::EmptyWrites))?;
-        Ok(())
-    }
-
-    /// Trailers must not claim what only a head may say.
-    fn check_trailers(&self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
-        self.check_end()?;
-        match frame.trailers_ref() {
-            Some(trailers) if trailers.keys().any(belongs_to_a_head) => Err(BodyError::Function),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_end(&self) -> Result<(), BodyError> {
-        if self.run.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
-            Err(BodyError::Function)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Whether a field says where a message ends, who it is for or how it is to be read: in trailers it
-/// comes too late, and whoever believed it would read another message than we have sent.
-fn belongs_to_a_head(name: &HeaderName) -> bool {
-    const HEAD_ONLY: [HeaderName; 12] = [
-        header::AUTHORIZATION,
-        header::CONNECTION,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LENGTH,
-        header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
-        header::HOST,
-        header::SET_COOKIE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    HEAD_ONLY.contains(name)
 }

@@ -1,0 +1,234 @@
+//! From a specification to a resident function: find native code or compile it, verify it, link
+//! it, and put the function together.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+};
+
+use crate::{
+    code::{
+        cache::NativeCode,
+        compiler::{Compiler, Purpose},
+        inspect::Inspection,
+        key::CodeKey,
+        snapshot::Snapshot,
+    },
+    error::{InvokeError, LoadError, Refusal},
+    executor::spec::FunctionSpec,
+    host::instance::PreInstance,
+    metrics::{
+        guest_log::FunctionKey,
+        start::{Phase, Phases, Tier},
+    },
+    pool::{function::Function, linker::Linkers, node::NodeShared},
+};
+
+/// Native code up to this size is mapped by the thread that needs it. That takes a few hundred
+/// microseconds; waking another thread for it, and this one afterwards, takes half as long again.
+const INLINE_BYTES: u64 = 1 << 20;
+
+/// Makes functions resident.
+pub(super) struct Loader {
+    pub(super) compiler: Compiler,
+    linkers: Arc<Linkers>,
+    permits: Semaphore,
+}
+
+/// A function, what it is, and what loading it took.
+pub(super) struct Loaded {
+    pub(super) function: Arc<Function>,
+    pub(super) inspection: Inspection,
+    pub(super) phases: Phases,
+}
+
+/// Native code whose imports are resolved.
+struct Linked {
+    native: Arc<NativeCode>,
+    code: PreInstance,
+    tier: Tier,
+}
+
+impl Loader {
+    /// At most `loads` functions are linked at once.
+    pub(super) fn new(compiler: Compiler, linkers: Linkers, loads: usize) -> Self {
+        Self { compiler, linkers: Arc::new(linkers), permits: Semaphore::new(loads) }
+    }
+
+    /// Loads a revision whose snapshot, if it has one, could be taken when it was deployed.
+    pub(super) async fn load_published(
+        &self,
+        node: &NodeShared,
+        key: FunctionKey,
+        spec: &FunctionSpec,
+    ) -> Result<Loaded, LoadError> {
+        // Boxed, as all that loads is large, and seldom.
+        match Box::pin(self.load(node, key, spec, Purpose::InvocationState)).await {
+            // Since then a limit became tighter, or the machine too busy. That it starts slowly is
+            // better than that it does not.
+            Err(LoadError::Refused(Refusal::StartUp(reason))) => {
+                self.compile_without_snapshot(spec, reason).await?;
+                Box::pin(self.load(node, key, spec, Purpose::InvocationState)).await
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// Loads a revision. Its snapshot is a binary that was rewritten: if that does not work, which
+    /// is not its owner's concern, it is done without.
+    pub(super) async fn load(
+        &self,
+        node: &NodeShared,
+        key: FunctionKey,
+        spec: &FunctionSpec,
+        purpose: Purpose,
+    ) -> Result<Loaded, LoadError> {
+        let loaded = Box::pin(self.load_as_asked(node, key, spec, purpose)).await;
+        let Some(reason) = self.snapshot_fault(spec, &loaded).await else { return loaded };
+        // Dropped before another is loaded: both need room.
+        drop(loaded);
+        let reason = format!("instances cannot start from it: {reason}");
+        self.compile_without_snapshot(spec, reason).await?;
+        Box::pin(self.load_as_asked(node, key, spec, purpose)).await
+    }
+
+    /// What became of the snapshot that `spec` asks for; `None` if it asks for none, or none was
+    /// tried since the native code was last lost.
+    pub(super) async fn snapshot(&self, spec: &FunctionSpec) -> Option<Snapshot> {
+        spec.snapshot.as_ref()?;
+        self.compiler.snapshot(&spec.code_key()).await
+    }
+
+    /// Compiles a function as if it had not asked for a snapshot.
+    pub(super) async fn compile_without_snapshot(
+        &self,
+        spec: &FunctionSpec,
+        reason: String,
+    ) -> Result<(), LoadError> {
+        tracing::warn!(reason, "a snapshot is done without");
+        self.compiler.without_snapshot(&spec.code_key(), &spec.artifact, reason).await.map(drop)
+    }
+
+    /// Why the function's snapshot does not work; `None` if it does, or there is none, or loading
+    /// has failed for another reason.
+    async fn snapshot_fault(
+        &self,
+        spec: &FunctionSpec,
+        loaded: &Result<Loaded, LoadError>,
+    ) -> Option<String> {
+        spec.snapshot.as_ref()?;
+        match loaded {
+            Ok(loaded) => loaded.try_snapshot().await.err().map(|error| error.to_string()),
+            Err(error @ (LoadError::Engine { .. } | LoadError::Refused(Refusal::Start(_)))) => {
+                let taken = matches!(self.snapshot(spec).await, Some(Snapshot::Taken { .. }));
+                taken.then(|| error.to_string())
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn load_as_asked(
+        &self,
+        node: &NodeShared,
+        key: FunctionKey,
+        spec: &FunctionSpec,
+        purpose: Purpose,
+    ) -> Result<Loaded, LoadError> {
+        let started = Instant::now();
+        let mut phases = Phases::default();
+        let linked = self.find_and_link(spec, purpose, &mut phases).await?;
+        let Linked { native, code, tier } = linked;
+        let function = node.function(key, spec.clone(), code, native.bytes, tier);
+        let took = started.elapsed().as_secs_f64();
+        node.metrics.load_seconds.with_label_values(&[tier.as_str()]).observe(took);
+        let inspection = native.inspection.clone();
+        Ok(Loaded { function: Arc::new(function), inspection, phases })
+    }
+
+    /// Links native code, which is compiled once more if what is on disk does not load.
+    async fn find_and_link(
+        &self,
+        spec: &FunctionSpec,
+        purpose: Purpose,
+        phases: &mut Phases,
+    ) -> Result<Linked, LoadError> {
+        let key = spec.code_key();
+        let was_known = self.compiler.knows(&key);
+        match self.try_find_and_link(&key, &spec.artifact, purpose, phases).await {
+            // The file may have been damaged or removed under us: once more, from the start.
+            Err(LoadError::Engine { .. }) if was_known => {
+                self.compiler.doubt(&key).await;
+                self.try_find_and_link(&key, &spec.artifact, purpose, phases).await
+            }
+            linked => linked,
+        }
+    }
+
+    async fn try_find_and_link(
+        &self,
+        key: &CodeKey,
+        artifact: &Path,
+        purpose: Purpose,
+        phases: &mut Phases,
+    ) -> Result<Linked, LoadError> {
+        let since = Instant::now();
+        let (native, tier) = self.compiler.native_code(key, artifact, purpose).await?;
+        // Verifying what is on disk is part of loading it.
+        let phase = if tier == Tier::Frozen { Phase::Compile } else { Phase::Load };
+        phases.add(phase, since.elapsed());
+        // Not before: a load that waits for a compiler must not keep others from loading.
+        let _permit = self.permit(phases).await;
+        let code = self.link(&native, phases).await?;
+        Ok(Linked { native, code, tier })
+    }
+
+    /// The right to link one function.
+    async fn permit(&self, phases: &mut Phases) -> SemaphorePermit<'_> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return permit;
+        }
+        let since = Instant::now();
+        let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        phases.add(Phase::Queue, since.elapsed());
+        permit
+    }
+
+    async fn link(
+        &self,
+        native: &Arc<NativeCode>,
+        phases: &mut Phases,
+    ) -> Result<PreInstance, LoadError> {
+        if native.bytes <= INLINE_BYTES {
+            return self.linkers.link(native, phases);
+        }
+        let (linkers, native, mut linked_phases) =
+            (Arc::clone(&self.linkers), Arc::clone(native), *phases);
+        let linking = spawn_blocking(move || {
+            let linked = linkers.link(&native, &mut linked_phases)?;
+            Ok::<_, LoadError>((linked, linked_phases))
+        });
+        let (linked, linked_phases) = linking.await.map_err(|error| LoadError::Engine {
+            what: "linking a function",
+            detail: error.to_string(),
+        })??;
+        *phases = linked_phases;
+        Ok(linked)
+    }
+}
+
+impl Loaded {
+    /// Makes an instance from a snapshot that has just been made.
+    async fn try_snapshot(&self) -> Result<(), InvokeError> {
+        let taken = matches!(self.inspection.snapshot, Some(Snapshot::Taken { .. }));
+        if !taken || self.function.statistics.origin != Tier::Frozen {
+            return Ok(());
+        }
+        match self.function.template.instantiate_ahead().await.0 {
+            // The node is full, which says nothing about the snapshot.
+            Ok(_) | Err(InvokeError::Instances | InvokeError::NodeMemory) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

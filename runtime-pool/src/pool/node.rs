@@ -1,0 +1,109 @@
+//! What all functions of a node share.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use crate::{
+    LogLine, PoolMetrics, StartError,
+    admission::{
+        Admission,
+        background::BackgroundRuntime,
+        queue_estimate::QueueDelayEstimate,
+        run_queue::RunQueue,
+        slots::{NodeQueue, Slots},
+    },
+    executor::{spec::FunctionSpec, template::InstanceTemplate},
+    host::instance::PreInstance,
+    limits::{GuestLimits, NodeMemory},
+    metrics::{
+        guest_log::{FunctionKey, FunctionLog},
+        start::Tier,
+    },
+    outbound::{Client, Policy},
+    pool::{config::PoolConfig, function::Function, statistics::Statistics},
+    warm::{WarmBudget, WarmSet},
+};
+
+/// What the node gives to each function that becomes resident.
+pub(super) struct NodeShared {
+    pub(super) client: Arc<Client>,
+    pub(super) background: BackgroundRuntime,
+    pub(super) run_queue: Arc<RunQueue>,
+    pub(super) warm: Arc<WarmBudget>,
+    pub(super) metrics: PoolMetrics,
+    queue: Arc<NodeQueue>,
+    memory: NodeMemory,
+    guest: GuestLimits,
+    logs: tokio::sync::mpsc::Sender<LogLine>,
+    reaper: mpsc::Sender<PreInstance>,
+}
+
+impl NodeShared {
+    /// Starts the threads of the background runtime, and the one that unmaps code.
+    pub(super) fn start(
+        config: &PoolConfig,
+        logs: tokio::sync::mpsc::Sender<LogLine>,
+        metrics: PoolMetrics,
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            client: Arc::new(Client::new(config.outbound.clone(), metrics.clone())?),
+            background: BackgroundRuntime::start()?,
+            run_queue: Arc::new(RunQueue::new(config.max_lag, metrics.behind_seconds.clone())),
+            warm: Arc::new(WarmBudget::new(&config.waiting, metrics.clone())),
+            queue: Arc::new(NodeQueue::new(config.queue)),
+            memory: NodeMemory::new(config.memory_bytes, metrics.memory_bytes.clone()),
+            guest: config.engine.guest,
+            logs,
+            reaper: reaper()?,
+            metrics,
+        })
+    }
+
+    /// Puts a function together.
+    pub(super) fn function(
+        &self,
+        key: FunctionKey,
+        spec: FunctionSpec,
+        code: PreInstance,
+        code_bytes: u64,
+        origin: Tier,
+    ) -> Function {
+        let limits = &spec.limits;
+        let admission = Admission {
+            slots: Slots::new(
+                limits.concurrency,
+                limits.queue,
+                Arc::clone(&self.queue),
+                limits.queue_wait,
+            ),
+            queue_delay: QueueDelayEstimate::default(),
+            run_queue: Arc::clone(&self.run_queue),
+            background: self.background.lane(),
+        };
+        let statistics = Statistics::new(self.metrics.clone(), &spec.label, code_bytes, origin);
+        let policy = Policy::new(
+            Arc::clone(&self.client),
+            Arc::clone(&spec.label),
+            spec.outbound.clone(),
+            spec.credentials.clone(),
+        );
+        let log = FunctionLog::new(key, self.logs.clone(), &self.guest, self.metrics.clone());
+        let (memory, reaper) = (self.memory.clone(), self.reaper.clone());
+        let template = Arc::new(InstanceTemplate::new(spec, code, policy, log, memory, reaper));
+        let (budget, cpu_seconds) = (Arc::clone(&self.warm), statistics.cpu_seconds.clone());
+        let warm = Arc::new(WarmSet::new(Arc::clone(&template), budget, cpu_seconds));
+        Function { template, warm, admission, statistics }
+    }
+}
+
+/// A thread that drops code, which unmaps it. It ends with the last function and the pool.
+fn reaper() -> Result<mpsc::Sender<PreInstance>, StartError> {
+    let (reaper, arrivals) = mpsc::channel::<PreInstance>();
+    thread::Builder::new()
+        .name("mayfly-reaper".into())
+        .spawn(move || arrivals.into_iter().for_each(drop))
+        .map_err(|cause| StartError { what: "starting the reaper", cause: cause.into() })?;
+    Ok(reaper)
+}
