@@ -61,7 +61,9 @@ impl Outbound {
     pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
         let client = Client::new(OutboundConfig::default(), log.metrics().clone())
             .expect("without authorities of one's own there is nothing to read");
-        Self::new(Arc::new(Policy::new(Arc::new(client), "".into(), Vec::new(), Vec::new())), log)
+        let (client, nobody) = (Arc::new(client), Arc::from(""));
+        let policy = Policy::new(client, Arc::clone(&nobody), nobody, Vec::new(), Vec::new());
+        Self::new(Arc::new(policy), log)
     }
 
     /// Says by which way the invocation's own request has come.

@@ -101,14 +101,15 @@ impl Pool {
         self.node.client.set_listeners(listeners);
     }
 
-    /// Makes a secret known, to be sent to `hosts` alone, or to any if there are none.
-    pub fn set_secret(&self, name: String, value: SecretString, hosts: Vec<Grant>) {
-        self.node.client.secrets.set(name, value, hosts);
+    /// Adds or replaces a secret of a tenant. It is sent to `hosts` alone, or to any host if there
+    /// are none.
+    pub fn set_secret(&self, tenant: &str, name: &str, value: SecretString, hosts: Vec<Grant>) {
+        self.node.client.secrets.set(tenant, name, value, hosts);
     }
 
-    /// Forgets a secret.
-    pub fn remove_secret(&self, name: &str) {
-        self.node.client.secrets.remove(name);
+    /// Removes a secret of a tenant.
+    pub fn remove_secret(&self, tenant: &str, name: &str) {
+        self.node.client.secrets.remove(tenant, name);
     }
 
     /// The resident function, or the one that `source` describes; and what that took.

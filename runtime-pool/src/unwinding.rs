@@ -222,6 +222,7 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
 
 fn source(wasm: &[u8]) -> FunctionSpec {
     FunctionSpec {
+        tenant: "default".into(),
         digest: ArtifactDigest(Sha256::digest(wasm).into()),
         artifact: "/nonexistent".into(),
         label: "test".into(),

@@ -95,6 +95,7 @@ impl Candidate {
         self.source.get_or_init(|| {
             let wasm = std::fs::read(&self.artifact).unwrap();
             FunctionSpec {
+                tenant: "default".into(),
                 digest: ArtifactDigest(Sha256::digest(wasm).into()),
                 artifact: self.artifact.clone(),
                 label: self.name.into(),

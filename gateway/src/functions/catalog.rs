@@ -288,6 +288,8 @@ impl Catalog {
         // longer understands allows nothing.
         let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
         FunctionSpec {
+            // The only tenant there is.
+            tenant: "default".into(),
             digest: ArtifactDigest(*digest.as_bytes()),
             artifact: self.store.artifact_path(&digest),
             label,

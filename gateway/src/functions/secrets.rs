@@ -49,7 +49,9 @@ impl Secrets {
     pub(crate) async fn load(store: &Store, pool: &Arc<Pool>) -> store::Result<Self> {
         for (secret, value) in store.open_secrets().await? {
             match value {
-                Some(value) => pool.set_secret(secret.name, value, grants(&secret.hosts)),
+                Some(value) => {
+                    pool.set_secret(&secret.tenant, &secret.name, value, grants(&secret.hosts));
+                }
                 None => tracing::error!(
                     name = secret.name,
                     "a secret does not open: secrets.key is not the key that it was sealed with"
@@ -86,7 +88,7 @@ impl Secrets {
                 now_ms: now_ms(),
             };
             let (secret, is_new) = shared.store.put_secret(new).await?;
-            shared.pool.set_secret(name, value, grants(&secret.hosts));
+            shared.pool.set_secret(TENANT, &name, value, grants(&secret.hosts));
             Ok((secret, is_new))
         });
         put.await.expect("nothing in it panics, and nobody aborts it")
@@ -99,7 +101,7 @@ impl Secrets {
         let delete = tokio::spawn(async move {
             let _order = shared.changing.lock().await;
             let deleted = shared.store.delete_secret(TENANT, &name).await?;
-            shared.pool.remove_secret(&name);
+            shared.pool.remove_secret(TENANT, &name);
             Ok(deleted)
         });
         delete.await.expect("nothing in it panics, and nobody aborts it")

@@ -14,11 +14,14 @@ use crate::{
 /// What a revision is made of: everything the pool needs to make it resident.
 #[derive(Clone, Debug)]
 pub struct FunctionSpec {
+    /// The owner of the function, and of the secrets that its credentials name.
+    pub tenant: Arc<str>,
     /// Names the artifact.
     pub digest: ArtifactDigest,
     /// Where the artifact is.
     pub artifact: PathBuf,
-    /// The function's label in metrics, chosen so that there are not too many.
+    /// The function's label in metrics, which distinguishes tenants and is chosen so that there are
+    /// not too many.
     pub label: Arc<str>,
     /// What holds for its invocations.
     pub limits: Limits,

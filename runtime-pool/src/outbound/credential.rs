@@ -62,9 +62,9 @@ fn is_ours(name: &HeaderName) -> bool {
         || [header::CONTENT_LENGTH, header::TE, header::TRAILER, header::EXPECT].contains(name)
 }
 
-/// The secrets of the node by name. They change while it runs.
+/// The secrets of the node, by tenant and name. They change while it runs.
 #[derive(Default)]
-pub(crate) struct Secrets(RwLock<HashMap<String, Arc<Secret>>>);
+pub(crate) struct Secrets(RwLock<HashMap<String, HashMap<String, Arc<Secret>>>>);
 
 struct Secret {
     value: SecretString,
@@ -72,32 +72,40 @@ struct Secret {
     hosts: Vec<Grant>,
 }
 
-/// Nothing but the names.
+/// Nothing but the tenants and the names.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        f.debug_set().entries(secrets.keys()).finish()
+        let names = |secrets: &HashMap<String, _>| secrets.keys().cloned().collect::<Vec<_>>();
+        let tenants = secrets.iter().map(|(tenant, secrets)| (tenant, names(secrets)));
+        f.debug_map().entries(tenants).finish()
     }
 }
 
 impl Secrets {
-    pub(crate) fn set(&self, name: String, value: SecretString, hosts: Vec<Grant>) {
+    pub(crate) fn set(&self, tenant: &str, name: &str, value: SecretString, hosts: Vec<Grant>) {
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        secrets.insert(name, Arc::new(Secret { value, hosts }));
+        let secrets = secrets.entry(tenant.to_owned()).or_default();
+        secrets.insert(name.to_owned(), Arc::new(Secret { value, hosts }));
     }
 
-    pub(crate) fn remove(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    pub(crate) fn remove(&self, tenant: &str, name: &str) {
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(secrets) = secrets.get_mut(tenant) {
+            secrets.remove(name);
+        }
     }
 
-    fn get(&self, name: &str) -> Option<Arc<Secret>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn get(&self, tenant: &str, name: &str) -> Option<Arc<Secret>> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.get(tenant)?.get(name).cloned()
     }
 
     /// Puts into a request what its function's settings want in it. What the guest has put into
     /// the same fields is gone.
     pub(super) fn add(
         &self,
+        tenant: &str,
         credentials: &[Credential],
         method: &Method,
         target: &Target,
@@ -105,7 +113,8 @@ impl Secrets {
     ) -> Result<(), Failure> {
         for credential in credentials.iter().filter(|one| one.is_for(method, target)) {
             let name = &credential.secret;
-            let secret = self.get(name).ok_or_else(|| Failure::NoSecret(name.to_string()))?;
+            let secret =
+                self.get(tenant, name).ok_or_else(|| Failure::NoSecret(name.to_string()))?;
             let any_host = secret.hosts.is_empty();
             if !any_host && !secret.hosts.iter().any(|host| host.allows(method, target)) {
                 return Err(Failure::SecretHost(name.to_string()));
@@ -127,12 +136,13 @@ mod tests {
     fn added(credentials: &[Credential], hosts: &[&str], uri: &str) -> Result<HeaderMap, Failure> {
         let secrets = Secrets::default();
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        secrets.set("token".into(), "hunter2".into(), hosts);
+        secrets.set("default", "token", "hunter2".into(), hosts);
         let mut headers = HeaderMap::new();
         headers.append("x-key", HeaderValue::from_static("the guest's"));
         headers.append("x-key", HeaderValue::from_static("and another"));
         let target = Target::of(&uri.parse().unwrap()).unwrap();
-        secrets.add(credentials, &Method::GET, &target, &mut headers).map(|()| headers)
+        let added = secrets.add("default", credentials, &Method::GET, &target, &mut headers);
+        added.map(|()| headers)
     }
 
     fn credential(host: &str) -> Credential {
@@ -164,6 +174,26 @@ mod tests {
         let unknown = Credential::new("a.example", "x-key", "other", "").unwrap();
         let unknown = added(&[unknown], &[], "https://a.example/");
         assert!(matches!(unknown, Err(Failure::NoSecret(_))));
+    }
+
+    #[test]
+    fn a_function_gets_the_secrets_of_its_own_tenant_only() {
+        let secrets = Secrets::default();
+        secrets.set("first", "token", "of the first".into(), Vec::new());
+        let credentials = [credential("a.example")];
+        let target = Target::of(&"https://a.example/".parse().unwrap()).unwrap();
+        let added = |tenant: &str| {
+            let mut headers = HeaderMap::new();
+            secrets.add(tenant, &credentials, &Method::GET, &target, &mut headers)?;
+            Ok(headers["x-key"].clone())
+        };
+        assert!(matches!(added("second"), Err(Failure::NoSecret(_))));
+        secrets.set("second", "token", "of the second".into(), Vec::new());
+        assert_eq!(added("first").unwrap(), "Bearer of the first");
+        assert_eq!(added("second").unwrap(), "Bearer of the second");
+        secrets.remove("second", "token");
+        assert_eq!(added("first").unwrap(), "Bearer of the first");
+        assert!(matches!(added("second"), Err(Failure::NoSecret(_))));
     }
 
     #[test]

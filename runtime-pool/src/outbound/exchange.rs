@@ -89,7 +89,7 @@ impl Policy {
         parts.uri = path.parse().map_err(|_| Failure::Address)?;
         let host = HeaderValue::try_from(target.authority()).map_err(|_| Failure::Address)?;
         let secrets = &self.client.secrets;
-        secrets.add(&self.credentials, &parts.method, target, &mut parts.headers)?;
+        secrets.add(&self.tenant, &self.credentials, &parts.method, target, &mut parts.headers)?;
         parts.headers.insert(header::HOST, host);
         parts.headers.insert(cdn_loop::HEADER, CdnLoop::leaving(trail));
         Ok(http::Request::from_parts(parts, body))

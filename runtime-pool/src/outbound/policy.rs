@@ -12,6 +12,8 @@ const TLS_SESSIONS: usize = 16;
 /// What one revision of a function may call, and the connections that it has open.
 pub(crate) struct Policy {
     pub(super) client: Arc<Client>,
+    /// The owner of the secrets that the credentials name.
+    pub(super) tenant: Arc<str>,
     /// The function's label in metrics.
     pub(super) function: Arc<str>,
     pub(super) granted: Vec<Grant>,
@@ -23,12 +25,13 @@ pub(crate) struct Policy {
 impl Policy {
     pub(crate) fn new(
         client: Arc<Client>,
+        tenant: Arc<str>,
         function: Arc<str>,
         granted: Vec<Grant>,
         credentials: Vec<Credential>,
     ) -> Self {
         let idle = Arc::new(Idle::new(&client.config, Arc::clone(&client.idle_places)));
-        Self { client, function, granted, credentials, idle, tls: OnceLock::new() }
+        Self { client, tenant, function, granted, credentials, idle, tls: OnceLock::new() }
     }
 
     /// With sessions of its own: no server can tell that it was called by two functions of one

@@ -85,6 +85,7 @@ impl NodeShared {
         let statistics = Statistics::new(self.metrics.clone(), &spec.label, code_bytes, origin);
         let policy = Policy::new(
             Arc::clone(&self.client),
+            Arc::clone(&spec.tenant),
             Arc::clone(&spec.label),
             spec.outbound.clone(),
             spec.credentials.clone(),

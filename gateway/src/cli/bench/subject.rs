@@ -64,6 +64,7 @@ impl Subject {
     fn new(name: String, artifact: PathBuf) -> Result<Self, Failure> {
         let wasm = fs::read(&artifact).map_err(|error| unreadable(&artifact, &error))?;
         let source = FunctionSpec {
+            tenant: "default".into(),
             digest: ArtifactDigest(Sha256::digest(&wasm).into()),
             artifact,
             label: name.as_str().into(),
