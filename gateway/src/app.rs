@@ -22,7 +22,7 @@ use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, Pool, PoolConfig, PoolMetrics,
     Sandbox, WarmConfig,
 };
-use store::Store;
+use store::{Store, Tenant};
 use tokio::{
     runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
@@ -125,7 +125,9 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
         RequestIdSource::new(now_ms().cast_unsigned()),
     ));
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
+    let tenant = Tenant::default();
     let state = ControlState {
+        tenant: tenant.clone(),
         deployer: deployer.clone(),
         quarantine,
         store: store.clone(),
@@ -136,7 +138,12 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
         secrets: Secrets::load(&store, &pool).await?,
         public_base: config.public_base(data_server.addr()).into(),
     };
-    let tokens = Tokens::new(store.clone(), config.server.auth_failures_per_minute, &registry)?;
+    let tokens = Tokens::new(
+        store.clone(),
+        tenant.clone(),
+        config.server.auth_failures_per_minute,
+        &registry,
+    )?;
     let metrics = ReloadMetrics::register(&registry)?;
     let control_plane = router::control_plane(state, tokens, registry, readiness)?;
 
@@ -305,7 +312,9 @@ async fn announce(
 ) -> anyhow::Result<()> {
     use std::io::Write as _;
     let file = config.data_dir.join(ADMIN_TOKEN);
-    let fresh = tokens::ensure_admin(store, &file).await.context("making the admin token")?;
+    let fresh = tokens::ensure_admin(store, &Tenant::default(), &file)
+        .await
+        .context("making the admin token")?;
     tracing::info!(
         functions = catalog.len(),
         data = %data.addr(),

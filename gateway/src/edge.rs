@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::PathAndQ
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use runtime_pool::{CdnLoop, InvocationContext, RequestBody};
+use store::Tenant;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
@@ -40,6 +41,8 @@ const TIMING_SECRET: &str = "mayfly-server-timing";
 /// Serves one listener's requests to functions.
 pub(crate) struct Edge {
     catalog: Arc<Catalog>,
+    /// The tenant whose functions are called here.
+    tenant: Tenant,
     invoker: Invoker,
     refusals: Arc<Rejections>,
     uri_bytes: usize,
@@ -59,6 +62,7 @@ impl Edge {
     ) -> Self {
         Self {
             catalog,
+            tenant: Tenant::default(),
             invoker,
             refusals,
             uri_bytes: config.listener.http.uri_bytes,
@@ -107,7 +111,7 @@ impl Edge {
             let route = routes::find(&host.name, parts.uri.path()).ok_or_else(Problem::no_route)?;
             let target = self
                 .catalog
-                .get(route.function)
+                .get(&self.tenant, route.function)
                 .ok_or_else(|| Problem::function_not_found(route.function))?;
             (target, route.mount)
         };

@@ -61,7 +61,7 @@ impl InvokerMetrics {
     fn record(&self, target: &CatalogEntry, outcome: &str, start: &mut Start, since: Instant) {
         let tier = start.tier;
         let count = || {
-            let labels = [&*target.source.label, outcome, tier.as_str()];
+            let labels = [&*target.spec.label, outcome, tier.as_str()];
             self.requests.with_label_values(&labels)
         };
         if outcome == OK && tier == Tier::Loaded {
@@ -116,14 +116,14 @@ impl Invoker {
         target: &CatalogEntry,
         since: Instant,
     ) -> Result<(Arc<Function>, Start), Error> {
-        let load = async { Ok::<_, LoadError>(target.source.clone()) };
+        let load = async { Ok::<_, LoadError>(target.spec.clone()) };
         match self.pool.get_or_load(target.key, load).await {
             Ok((function, start)) => {
                 target.resident.set(&function, Instant::now());
                 Ok((function, start))
             }
             Err(error) => {
-                let digest = store::Digest::from_bytes(target.source.digest.0);
+                let digest = store::Digest::from_bytes(target.spec.digest.0);
                 self.quarantine.suspect(&error, digest);
                 // How far it would have come is not known.
                 let mut start = Start { tier: Tier::Cold, phases: Default::default() };

@@ -52,7 +52,7 @@ impl Recompiler {
             return;
         }
         let active = self.catalog.filter(|_| true);
-        let sources = active.iter().map(|active| active.source.clone()).collect();
+        let sources = active.iter().map(|entry| entry.spec.clone()).collect();
         let sources = match self.pool.missing_code(sources).await {
             Ok(sources) => sources,
             Err(error) => return tracing::error!(%error, "looking for native code"),

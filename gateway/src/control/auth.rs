@@ -12,7 +12,7 @@ use axum::{
 };
 use http::{HeaderValue, header, request::Parts};
 use prometheus::{IntCounterVec, Opts, Registry};
-use store::Store;
+use store::{Store, Tenant};
 use utoipa::openapi::{
     Content, Ref, ResponseBuilder,
     path::{Operation, PathItem},
@@ -35,6 +35,7 @@ pub(crate) const SECURITY_SCHEME: &str = "token";
 /// What tells who may.
 pub(crate) struct Tokens {
     store: Store,
+    tenant: Tenant,
     attempts: AuthThrottle,
     refused: IntCounterVec,
 }
@@ -42,6 +43,7 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(
         store: Store,
+        tenant: Tenant,
         failures_per_minute: u32,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
@@ -53,7 +55,7 @@ impl Tokens {
             &["type"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        Ok(Self { store, attempts: AuthThrottle::new(failures_per_minute), refused })
+        Ok(Self { store, tenant, attempts: AuthThrottle::new(failures_per_minute), refused })
     }
 
     /// Refuses a request unless its token's scope covers what it needs.
@@ -71,7 +73,7 @@ impl Tokens {
         let peer = request.extensions.get::<Peer>().expect("each connection has a peer").addr;
         let too_many = |TooMany(wait)| Problem::too_many_attempts(wait);
         self.attempts.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
-        let verdict = tokens::check(&self.store, text, needed).await?;
+        let verdict = tokens::check(&self.store, &self.tenant, text, needed).await?;
         let now = Instant::now();
         match verdict {
             Verdict::Unknown => {

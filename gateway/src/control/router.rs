@@ -47,7 +47,6 @@ pub(crate) fn control_plane(
     ready: watch::Receiver<bool>,
 ) -> prometheus::Result<Router> {
     let problems = layers::control_problems(&registry)?;
-    let (store, sealed) = (state.store.clone(), state.secrets.clone());
     let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
         .routes(routes!(functions::show))
@@ -59,17 +58,13 @@ pub(crate) fn control_plane(
     let deploy = OpenApiRouter::new()
         .routes(routes!(functions::deploy, functions::change, functions::delete))
         .routes(routes!(revisions::activate))
-        .with_state(state);
+        .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))
         .routes(routes!(api_tokens::revoke))
-        .with_state(store)
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(secrets::list))
-                .routes(routes!(secrets::put, secrets::delete))
-                .with_state(sealed),
-        );
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::put, secrets::delete))
+        .with_state(state);
     let tokens = Arc::new(tokens);
     let needing = |scope, routes| auth::guarded(&tokens, scope, routes);
     let guarded = needing(Scope::Read, read)

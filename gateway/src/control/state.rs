@@ -4,16 +4,24 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use runtime_pool::{Pool, Sandbox};
-use store::Store;
+use store::{Store, Tenant};
 
 use crate::{
     config::Numbers,
-    functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
+    functions::{
+        catalog::Catalog,
+        deploy::Deployer,
+        name::{FunctionName, QualifiedName},
+        quarantine::Quarantine,
+        secrets::Secrets,
+    },
 };
 
 /// What the routes about functions need.
 #[derive(Clone)]
 pub(crate) struct ControlState {
+    /// The tenant whose functions, secrets and tokens this control plane manages.
+    pub(crate) tenant: Tenant,
     pub(crate) deployer: Deployer,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) store: Store,
@@ -26,4 +34,11 @@ pub(crate) struct ControlState {
     pub(crate) secrets: Secrets,
     /// What functions' addresses begin with, without a slash at its end.
     pub(crate) public_base: Arc<str>,
+}
+
+impl ControlState {
+    /// The function of this name that the control plane manages.
+    pub(crate) fn qualified(&self, name: FunctionName) -> QualifiedName {
+        QualifiedName { tenant: self.tenant.clone(), name }
+    }
 }

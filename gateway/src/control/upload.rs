@@ -12,7 +12,7 @@ use crate::{
             change_condition::ChangeCondition,
             upload::{IdempotencyKey, Upload},
         },
-        name::FunctionName,
+        name::QualifiedName,
     },
 };
 
@@ -68,10 +68,10 @@ impl UploadHead {
         Ok(Self { length, digest, settings, precondition, idempotency: idempotency.transpose()? })
     }
 
-    /// The upload that has this head, of a function of this name.
-    pub(crate) fn of(self, name: FunctionName) -> Upload {
+    /// The upload that has this head, of this function.
+    pub(crate) fn of(self, function: QualifiedName) -> Upload {
         let Self { length, digest, settings, precondition, idempotency } = self;
-        Upload { name, settings, precondition, idempotency, digest, length }
+        Upload { function, settings, precondition, idempotency, digest, length }
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
             expected.update((part.len() as u64).to_le_bytes());
             expected.update(part);
         }
-        let name = FunctionName::try_from("greet").unwrap();
+        let name = "greet".try_into().unwrap();
         assert_eq!(key.fingerprint(&name, &digest), <[u8; 32]>::from(expected.finalize()));
     }
 }

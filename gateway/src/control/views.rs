@@ -264,9 +264,10 @@ pub(crate) fn next_cursor<T>(
 impl FunctionView {
     /// With what became of its snapshot, for which a file may have to be read.
     pub(crate) async fn whole(active: ActiveFunction, state: &ControlState) -> Self {
-        let ActiveFunction { revision, .. } = &active;
-        let source = state.catalog.source(OTHER.into(), revision.digest, &revision.settings);
-        let snapshot = state.pool.snapshot(&source).await.map(Into::into);
+        let ActiveFunction { function, revision } = &active;
+        let (label, settings) = (OTHER.into(), &revision.settings);
+        let spec = state.catalog.spec(&function.tenant, label, revision.digest, settings);
+        let snapshot = state.pool.snapshot(&spec).await.map(Into::into);
         Self { snapshot, ..Self::new(active, state) }
     }
 
@@ -274,7 +275,7 @@ impl FunctionView {
         let ActiveFunction { function, revision } = active;
         let limits = LimitsView::new(&state.catalog, &revision.settings);
         let isolation = effective_isolation(&revision.settings);
-        let active = state.catalog.get(&function.name);
+        let active = state.catalog.get(&function.tenant, &function.name);
         let resident = active.as_ref().and_then(|active| active.resident.peek());
         let instances = resident.as_deref().map(InstancesView::from).unwrap_or_default();
         let residency = match active {

@@ -3,6 +3,7 @@
 //! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -16,11 +17,14 @@ use runtime_pool::{
     ArtifactDigest, Credential, Function, FunctionKey, FunctionSpec, Grant, GuestLimits, Isolation,
     Limits, NotACredential,
 };
-use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store};
+use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store, Tenant};
 
 use crate::{
     config::{Config, FunctionLimits},
-    functions::{name::FunctionName, schedule::WarmSchedule},
+    functions::{
+        name::{BorrowedName, QualifiedName},
+        schedule::WarmSchedule,
+    },
     invoker::OkCounter,
 };
 
@@ -50,7 +54,7 @@ pub(crate) struct CatalogEntry {
     pub(crate) key: FunctionKey,
     /// `/f/{name}`: where the function is mounted when it is called by path.
     pub(crate) mount: Arc<str>,
-    pub(crate) source: FunctionSpec,
+    pub(crate) spec: FunctionSpec,
     /// Bytes of a request body.
     pub(crate) request_bytes: u64,
     /// Whether its answers say how they came about.
@@ -108,7 +112,7 @@ impl ResidentCache {
 impl CatalogEntry {
     /// Whether it is held to the same limits.
     fn same_limits(&self, other: &Self) -> bool {
-        let (ours, theirs) = (&self.source, &other.source);
+        let (ours, theirs) = (&self.spec, &other.spec);
         (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
             && (self.request_bytes, &self.schedule) == (other.request_bytes, &other.schedule)
     }
@@ -126,7 +130,7 @@ pub(crate) struct Bounds {
 /// All functions that can be called.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    functions: papaya::HashMap<FunctionName, Arc<CatalogEntry>>,
+    functions: papaya::HashMap<QualifiedName, Arc<CatalogEntry>>,
     labels: Mutex<HashSet<Arc<str>>>,
     labels_max: usize,
     store: Store,
@@ -150,7 +154,7 @@ impl Catalog {
             timing: config.server.edge.timing,
         };
         for function in store.all_active().await? {
-            match FunctionName::try_from(function.function.name.as_str()) {
+            match QualifiedName::try_from(&function.function) {
                 Ok(name) => drop(catalog.set(name, &function)),
                 Err(error) => {
                     tracing::error!(name = function.function.name, %error, "skipped a function");
@@ -171,50 +175,50 @@ impl Catalog {
         self.bounds.store(Arc::new(Bounds { defaults, ceilings, generation }));
     }
 
-    /// What is to take the place of a function, and what that is, if other limits hold for it than
-    /// did when it entered the catalog.
+    /// The entry with the current limits, and the entry it replaces, if the limits of the function
+    /// have changed since that entry was made.
     pub(crate) fn with_current_limits(
         &self,
-        name: &FunctionName,
-        function: &ActiveFunction,
+        name: &QualifiedName,
+        active: &ActiveFunction,
     ) -> Option<(CatalogEntry, Arc<CatalogEntry>)> {
-        let before = self.get(name.as_str())?;
-        let anew = self.entry(name, function);
-        (!anew.same_limits(&before)).then_some((anew, before))
+        let before = self.functions.pin().get(name).cloned()?;
+        let entry = self.entry(name, active);
+        (!entry.same_limits(&before)).then_some((entry, before))
     }
 
-    /// The function of this name.
-    pub(crate) fn get(&self, name: &str) -> Option<Arc<CatalogEntry>> {
-        self.functions.pin().get(name).cloned()
+    /// The function of this name. Allocates nothing: every request comes through here.
+    pub(crate) fn get(&self, tenant: &Tenant, name: &str) -> Option<Arc<CatalogEntry>> {
+        self.functions.pin().get(&BorrowedName { tenant, name }).cloned()
     }
 
     /// Makes a revision the active one; returns the one before it.
     pub(crate) fn set(
         &self,
-        name: FunctionName,
-        function: &ActiveFunction,
+        name: QualifiedName,
+        active: &ActiveFunction,
     ) -> Option<Arc<CatalogEntry>> {
-        let active = self.entry(&name, function);
-        self.replace(name, active)
+        let entry = self.entry(&name, active);
+        self.replace(name, entry)
     }
 
-    /// Makes this what calls see; returns what they saw before it.
+    /// Makes `entry` the one that calls see; returns the one before it.
     pub(crate) fn replace(
         &self,
-        name: FunctionName,
-        active: CatalogEntry,
+        name: QualifiedName,
+        entry: CatalogEntry,
     ) -> Option<Arc<CatalogEntry>> {
-        self.functions.pin().insert(name, Arc::new(active)).cloned()
+        self.functions.pin().insert(name, Arc::new(entry)).cloned()
     }
 
-    /// Removes a function; returns what it was.
-    pub(crate) fn remove(&self, name: &str) -> Option<Arc<CatalogEntry>> {
+    /// Removes a function; returns its entry.
+    pub(crate) fn remove(&self, name: &QualifiedName) -> Option<Arc<CatalogEntry>> {
         self.functions.pin().remove(name).cloned()
     }
 
-    /// The functions that `wanted` picks.
+    /// All functions for which `wanted` returns true.
     pub(crate) fn filter(&self, wanted: impl Fn(&CatalogEntry) -> bool) -> Vec<Arc<CatalogEntry>> {
-        self.functions.pin().values().filter(|active| wanted(active)).cloned().collect()
+        self.functions.pin().values().filter(|entry| wanted(entry)).cloned().collect()
     }
 
     /// How many instances may wait: what the owner asked for, where that is less than the ceiling.
@@ -256,19 +260,19 @@ impl Catalog {
         self.functions.len()
     }
 
-    /// A revision as calls would see it.
-    pub(crate) fn entry(&self, name: &FunctionName, function: &ActiveFunction) -> CatalogEntry {
-        let revision = &function.revision;
+    /// The entry of a revision.
+    pub(crate) fn entry(&self, name: &QualifiedName, active: &ActiveFunction) -> CatalogEntry {
+        let ActiveFunction { function, revision } = active;
         let key = FunctionKey {
-            function: function.function.id,
+            function: function.id,
             revision: revision.number,
             generation: self.bounds().generation,
         };
-        let source = self.source(self.label(name), revision.digest, &revision.settings);
+        let spec = self.spec(&name.tenant, self.label(name), revision.digest, &revision.settings);
         CatalogEntry {
-            mount: format!("/f/{name}").into(),
+            mount: format!("/f/{}", name.name).into(),
             key,
-            source,
+            spec,
             request_bytes: self.request_bytes(&revision.settings),
             timing: revision.settings.server_timing.unwrap_or(self.timing),
             schedule: self.schedule(&revision.settings),
@@ -278,8 +282,9 @@ impl Catalog {
     }
 
     /// What the pool needs to make a revision resident.
-    pub(crate) fn source(
+    pub(crate) fn spec(
         &self,
+        tenant: &Tenant,
         label: Arc<str>,
         digest: store::Digest,
         settings: &Settings,
@@ -288,8 +293,7 @@ impl Catalog {
         // longer understands allows nothing.
         let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
         FunctionSpec {
-            // The only tenant there is.
-            tenant: "default".into(),
+            tenant: tenant.clone().into(),
             digest: ArtifactDigest(*digest.as_bytes()),
             artifact: self.store.artifact_path(&digest),
             label,
@@ -339,17 +343,25 @@ impl Catalog {
         }
     }
 
-    /// The function's own label, or the shared one when there are enough. Labels of functions
-    /// that were deleted stay taken, because their series stay.
-    fn label(&self, name: &FunctionName) -> Arc<str> {
+    /// The function's own label in metrics, or [`OTHER`] once there are as many as the setting
+    /// `metrics.functions` allows. Functions of the default tenant are labelled by their bare
+    /// names, those of others by `tenant/name`. The label of a deleted function stays taken,
+    /// because its series stay.
+    fn label(&self, function: &QualifiedName) -> Arc<str> {
+        let QualifiedName { tenant, name } = function;
+        let text = if *tenant == Tenant::default() {
+            Cow::Borrowed(name.as_str())
+        } else {
+            Cow::Owned(format!("{tenant}/{name}"))
+        };
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(label) = labels.get(name.as_str()) {
+        if let Some(label) = labels.get(&*text) {
             return Arc::clone(label);
         }
         if labels.len() >= self.labels_max {
             return OTHER.into();
         }
-        let label: Arc<str> = name.as_str().into();
+        let label: Arc<str> = text.into();
         labels.insert(Arc::clone(&label));
         label
     }

@@ -31,12 +31,10 @@ use crate::{
             shared::{Shared, quotas},
             upload::{ReceivedUpload, Upload},
         },
+        name::QualifiedName,
         quarantine::Quarantine,
     },
 };
-
-/// The only tenant there is. It is part of every key, so that there can be more.
-pub(crate) const TENANT: &str = "default";
 
 /// How often an upload is compiled again because another change altered the function's settings
 /// meanwhile. Each attempt costs an instance. Arbitrary, more than concurrent changes are likely.
@@ -127,11 +125,12 @@ impl Deployer {
 impl Shared {
     /// Refuses what can be refused before the first byte is read.
     async fn check_before_receiving(&self, upload: &Upload) -> Result<(), DeployError> {
+        let QualifiedName { tenant, name } = &upload.function;
         let max_bytes = self.artifact_bytes;
         if upload.length.is_some_and(|bytes| bytes > max_bytes) {
             return Err(store::Error::TooLarge { max_bytes }.into());
         }
-        let before = self.store.function(TENANT, upload.name.as_str()).await?;
+        let before = self.store.function(tenant, name.as_str()).await?;
         self.patched(before.as_ref(), upload.settings.clone())?;
         // A repeated upload is answered like the first one, although that one has changed the
         // state: so its precondition is checked only after its key was looked up.
@@ -150,7 +149,7 @@ impl Shared {
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let Upload { name, settings, precondition, idempotency, digest, length: _ } = upload;
+        let Upload { function, settings, precondition, idempotency, digest, length: _ } = upload;
         let mut file = self.store.begin_upload(self.artifact_bytes).await?;
         let mut bytes = std::pin::pin!(bytes);
         while let Some(chunk) = bytes.next().await {
@@ -162,17 +161,18 @@ impl Shared {
             return Err(DeployError::DigestMismatch { announced, received });
         }
         let idempotency = idempotency.map(|key| {
-            let fingerprint = key.fingerprint(&name, &received);
+            let fingerprint = key.fingerprint(&function.name, &received);
             (key.text, fingerprint)
         });
-        Ok(ReceivedUpload { name, settings, precondition, artifact, idempotency })
+        Ok(ReceivedUpload { function, settings, precondition, artifact, idempotency })
     }
 
     /// Decides what an upload changes: nothing if it was answered before, or if the same bytes
     /// are active with the same settings.
     async fn plan(&self, upload: &ReceivedUpload) -> Result<Plan, DeployError> {
+        let QualifiedName { tenant, name } = &upload.function;
         if let Some(request) = upload.request()
-            && let Some(answered) = self.store.recorded_reply(TENANT, request.key, now_ms()).await?
+            && let Some(answered) = self.store.recorded_reply(tenant, request.key, now_ms()).await?
         {
             if answered.fingerprint != request.fingerprint {
                 return Err(DeployError::IdempotencyKeyReused);
@@ -180,7 +180,7 @@ impl Shared {
             let deployed = if answered.created { Deployed::New } else { Deployed::Already };
             return Ok(Plan::Answer(deployed(answered.active)));
         }
-        let before = self.store.function(TENANT, upload.name.as_str()).await?;
+        let before = self.store.function(tenant, name.as_str()).await?;
         upload.precondition.check(before.as_ref())?;
         let settings = self.patched(before.as_ref(), upload.settings.clone())?;
         let digest = upload.artifact.digest();
@@ -210,9 +210,10 @@ impl Shared {
         upload: &ReceivedUpload,
         settings: &Settings,
     ) -> Result<&'static str, DeployError> {
-        let mut source = self.catalog.source(OTHER.into(), upload.artifact.digest(), settings);
-        source.artifact = upload.artifact.path().to_owned();
-        Ok(self.pool.prepare(source).await?.kind.as_str())
+        let (tenant, digest) = (&upload.function.tenant, upload.artifact.digest());
+        let mut spec = self.catalog.spec(tenant, OTHER.into(), digest, settings);
+        spec.artifact = upload.artifact.path().to_owned();
+        Ok(self.pool.prepare(spec).await?.kind.as_str())
     }
 
     /// Publishes an upload that was tried with the settings `tried`, and activates it. `None` if
@@ -233,8 +234,8 @@ impl Shared {
             return Ok(None);
         }
         let new = NewRevision {
-            tenant: TENANT,
-            function: upload.name.as_str(),
+            tenant: upload.function.tenant.clone(),
+            function: upload.function.name.as_str(),
             kind,
             settings: Some(settings),
             precondition,
@@ -243,7 +244,7 @@ impl Shared {
             now_ms: now_ms(),
         };
         let published = self.store.publish(&upload.artifact, new).await?;
-        let active = self.activate(upload.name.clone(), published).await;
+        let active = self.activate(upload.function.clone(), published).await;
         Ok(Some(Deployed::New(active)))
     }
 }

@@ -8,13 +8,10 @@ use std::sync::Arc;
 use http::HeaderValue;
 use runtime_pool::{Grant, Pool};
 use secrecy::{ExposeSecret as _, SecretString};
-use store::{NewSecret, SecretRecord, Store};
+use store::{NewSecret, SecretRecord, Store, Tenant};
 use tokio::sync::Mutex;
 
-use crate::{
-    clock::now_ms,
-    functions::{deploy::TENANT, name::FunctionName},
-};
+use crate::{clock::now_ms, functions::name::is_name};
 
 /// Bytes of a value. It has to fit into a header that common servers take.
 const VALUE_BYTES: usize = 4 << 10;
@@ -50,7 +47,12 @@ impl Secrets {
         for (secret, value) in store.open_secrets().await? {
             match value {
                 Some(value) => {
-                    pool.set_secret(&secret.tenant, &secret.name, value, grants(&secret.hosts));
+                    pool.set_secret(
+                        secret.tenant.as_str(),
+                        &secret.name,
+                        value,
+                        grants(&secret.hosts),
+                    );
                 }
                 None => tracing::error!(
                     name = secret.name,
@@ -62,14 +64,15 @@ impl Secrets {
         Ok(Self { shared: Arc::new(Shared { store, pool, changing: Mutex::new(()) }) })
     }
 
-    /// All of them, without their values.
-    pub(crate) async fn list(&self) -> store::Result<Vec<SecretRecord>> {
-        self.shared.store.secrets(TENANT).await
+    /// The secrets of a tenant, without their values.
+    pub(crate) async fn list(&self, tenant: &Tenant) -> store::Result<Vec<SecretRecord>> {
+        self.shared.store.secrets(tenant).await
     }
 
-    /// Stores one, or replaces its value and hosts. Says whether it is new.
+    /// Stores a secret, or replaces its value and hosts. Returns whether it is new.
     pub(crate) async fn put(
         &self,
+        tenant: Tenant,
         name: &str,
         value: SecretString,
         hosts: Vec<String>,
@@ -77,34 +80,34 @@ impl Secrets {
         check(name, &value, &hosts).map_err(Error::Refused)?;
         let shared = Arc::clone(&self.shared);
         let name = name.to_owned();
-        // To its end, even if whoever asked leaves.
+        // In a task of its own: it must reach the pool even if the client disconnects.
         let put = tokio::spawn(async move {
             let _order = shared.changing.lock().await;
             let new = NewSecret {
-                tenant: TENANT,
+                tenant: tenant.clone(),
                 name: &name,
                 value: value.clone(),
                 hosts,
                 now_ms: now_ms(),
             };
             let (secret, is_new) = shared.store.put_secret(new).await?;
-            shared.pool.set_secret(TENANT, &name, value, grants(&secret.hosts));
+            shared.pool.set_secret(tenant.as_str(), &name, value, grants(&secret.hosts));
             Ok((secret, is_new))
         });
-        put.await.expect("nothing in it panics, and nobody aborts it")
+        put.await.expect("the task does not panic and is not aborted")
     }
 
-    /// Deletes one, and says whether there was one.
-    pub(crate) async fn delete(&self, name: &str) -> store::Result<bool> {
+    /// Deletes a secret. Returns whether there was one.
+    pub(crate) async fn delete(&self, tenant: Tenant, name: &str) -> store::Result<bool> {
         let shared = Arc::clone(&self.shared);
         let name = name.to_owned();
         let delete = tokio::spawn(async move {
             let _order = shared.changing.lock().await;
-            let deleted = shared.store.delete_secret(TENANT, &name).await?;
-            shared.pool.remove_secret(TENANT, &name);
+            let deleted = shared.store.delete_secret(&tenant, &name).await?;
+            shared.pool.remove_secret(tenant.as_str(), &name);
             Ok(deleted)
         });
-        delete.await.expect("nothing in it panics, and nobody aborts it")
+        delete.await.expect("the task does not panic and is not aborted")
     }
 }
 
@@ -116,7 +119,7 @@ fn grants(hosts: &[String]) -> Vec<Grant> {
 }
 
 fn check(name: &str, value: &SecretString, hosts: &[String]) -> Result<(), String> {
-    if FunctionName::try_from(name).is_err() {
+    if !is_name(name) {
         return Err(format!(
             "{name:?} is no name for a secret: 1 to 63 of a-z, 0-9 and -, beginning with a letter \
              and not ending with a hyphen"

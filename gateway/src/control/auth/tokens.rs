@@ -8,7 +8,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use store::{NewToken, Store};
+use store::{NewToken, Store, Tenant};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::clock::now_ms;
@@ -59,6 +59,7 @@ pub(crate) struct Fresh {
 
 /// Makes a token.
 pub(crate) fn create(
+    tenant: &Tenant,
     name: &str,
     scopes: &[Scope],
     expires_ms: Option<i64>,
@@ -66,6 +67,7 @@ pub(crate) fn create(
     let id = hex(&random::<ID_BYTES>()?);
     let secret = hex(&random::<SECRET_BYTES>()?);
     let row = NewToken {
+        tenant: tenant.clone(),
         id: id.clone(),
         name: name.to_owned(),
         hash: Sha256::digest(&secret).into(),
@@ -89,6 +91,7 @@ pub(crate) enum Verdict {
 /// Checks a token against the store.
 pub(crate) async fn check(
     store: &Store,
+    tenant: &Tenant,
     text: &str,
     needed: Scope,
 ) -> Result<Verdict, store::Error> {
@@ -98,6 +101,10 @@ pub(crate) async fn check(
     let found = store.token(id).await?;
     let equal = proves(secret, found.as_ref().map(|token| &token.hash));
     let Some(token) = found.filter(|_| equal) else { return Ok(Verdict::Unknown) };
+    // This control plane manages one tenant: the token of another one opens nothing here.
+    if token.tenant != *tenant {
+        return Ok(Verdict::Unknown);
+    }
     let expired = token.expires_ms.is_some_and(|at| at <= now_ms());
     if token.revoked_ms.is_some() || expired {
         return Ok(Verdict::Unknown);
@@ -120,13 +127,17 @@ fn proves(secret: &str, found: Option<&[u8; 32]>) -> bool {
 
 /// Sees to it that the owner of the data directory can administrate: makes a token when its file
 /// is missing. Returns the token when it was made now.
-pub(crate) async fn ensure_admin(store: &Store, file: &Path) -> anyhow::Result<Option<String>> {
+pub(crate) async fn ensure_admin(
+    store: &Store,
+    tenant: &Tenant,
+    file: &Path,
+) -> anyhow::Result<Option<String>> {
     if let Ok(text) = fs::read_to_string(file)
-        && check(store, text.trim(), Scope::Admin).await? == Verdict::Allowed
+        && check(store, tenant, text.trim(), Scope::Admin).await? == Verdict::Allowed
     {
         return Ok(None);
     }
-    let fresh = create("admin", &[Scope::Admin], None)?;
+    let fresh = create(tenant, "admin", &[Scope::Admin], None)?;
     store.add_token(fresh.row).await?;
     write_secret(file, &fresh.text)?;
     Ok(Some(fresh.text))
@@ -166,20 +177,26 @@ mod tests {
     #[tokio::test]
     async fn a03_a_token_does_what_its_scope_covers_and_nothing_else() {
         let (_dir, store) = open().await;
-        let fresh = create("ci", &[Scope::Deploy], None).unwrap();
+        let fresh = create(&Tenant::default(), "ci", &[Scope::Deploy], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
         for (needed, verdict) in [
             (Scope::Read, Verdict::Allowed),
             (Scope::Deploy, Verdict::Allowed),
             (Scope::Admin, Verdict::Insufficient),
         ] {
-            assert_eq!(check(&store, &fresh.text, needed).await.unwrap(), verdict);
+            assert_eq!(
+                check(&store, &Tenant::default(), &fresh.text, needed).await.unwrap(),
+                verdict
+            );
         }
     }
 
     #[test]
     fn a01_a_token_is_an_id_and_256_random_bits_of_which_a_hash_is_stored() {
-        let (one, other) = (create("a", &[], None).unwrap(), create("a", &[], None).unwrap());
+        let (one, other) = (
+            create(&Tenant::default(), "a", &[], None).unwrap(),
+            create(&Tenant::default(), "a", &[], None).unwrap(),
+        );
         let (id, secret) = one.text.strip_prefix("mfy_").unwrap().split_once('_').unwrap();
         assert_eq!((id.len(), secret.len()), (16, 64));
         assert!(one.text[4..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'_')));
@@ -200,18 +217,38 @@ mod tests {
     #[tokio::test]
     async fn wrong_revoked_and_expired_tokens_are_unknown() {
         let (_dir, store) = open().await;
-        let fresh = create("a", &[Scope::Admin], None).unwrap();
+        let fresh = create(&Tenant::default(), "a", &[Scope::Admin], None).unwrap();
         let id = fresh.row.id.clone();
         store.add_token(fresh.row).await.unwrap();
         for wrong in ["", "x", "mfy_", "mfy_x_y", &format!("mfy_{id}_x"), &fresh.text[1..]] {
-            assert_eq!(check(&store, wrong, Scope::Read).await.unwrap(), Verdict::Unknown);
+            assert_eq!(
+                check(&store, &Tenant::default(), wrong, Scope::Read).await.unwrap(),
+                Verdict::Unknown
+            );
         }
-        store.revoke_token(&id, 1).await.unwrap();
-        assert_eq!(check(&store, &fresh.text, Scope::Read).await.unwrap(), Verdict::Unknown);
+        store.revoke_token(&Tenant::default(), &id, 1).await.unwrap();
+        assert_eq!(
+            check(&store, &Tenant::default(), &fresh.text, Scope::Read).await.unwrap(),
+            Verdict::Unknown
+        );
 
-        let expired = create("b", &[Scope::Admin], Some(1)).unwrap();
+        let expired = create(&Tenant::default(), "b", &[Scope::Admin], Some(1)).unwrap();
         store.add_token(expired.row).await.unwrap();
-        assert_eq!(check(&store, &expired.text, Scope::Read).await.unwrap(), Verdict::Unknown);
+        assert_eq!(
+            check(&store, &Tenant::default(), &expired.text, Scope::Read).await.unwrap(),
+            Verdict::Unknown
+        );
+    }
+
+    #[tokio::test]
+    async fn a_token_of_another_tenant_is_unknown() {
+        let (_dir, store) = open().await;
+        let (tenant, other) = (Tenant::default(), Tenant::try_from("other").unwrap());
+        let fresh = create(&other, "a", &[Scope::Admin], None).unwrap();
+        store.add_token(fresh.row).await.unwrap();
+        let verdict = async |tenant| check(&store, tenant, &fresh.text, Scope::Read).await.unwrap();
+        assert_eq!(verdict(&tenant).await, Verdict::Unknown);
+        assert_eq!(verdict(&other).await, Verdict::Allowed);
     }
 
     #[tokio::test]
@@ -219,12 +256,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let (dir, store) = open().await;
         let file = dir.path().join("admin.token");
-        let first = ensure_admin(&store, &file).await.unwrap().unwrap();
+        let first = ensure_admin(&store, &Tenant::default(), &file).await.unwrap().unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(&file).unwrap().trim(), first);
-        assert!(ensure_admin(&store, &file).await.unwrap().is_none());
+        assert!(ensure_admin(&store, &Tenant::default(), &file).await.unwrap().is_none());
         fs::remove_file(&file).unwrap();
-        assert_ne!(ensure_admin(&store, &file).await.unwrap().unwrap(), first);
+        assert_ne!(ensure_admin(&store, &Tenant::default(), &file).await.unwrap().unwrap(), first);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
         views::{FunctionView, Page, SettingsView, gone, next_cursor},
     },
     functions::{
-        deploy::{Deployed, TENANT, change_condition::StateTag},
+        deploy::{Deployed, change_condition::StateTag},
         name::FunctionName,
     },
     problem::Problem,
@@ -112,7 +112,9 @@ pub(crate) async fn deploy(
         let head = UploadHead::parse(request.headers())?;
         let body = request.into_body().into_data_stream();
         // Boxed: the future is large, and deploys are rare.
-        Box::pin(state.deployer.deploy(head.of(name), body)).await.map_err(Problem::from)
+        Box::pin(state.deployer.deploy(head.of(state.qualified(name)), body))
+            .await
+            .map_err(Problem::from)
     };
     let (status, active) = match deployed.await {
         Ok(Deployed::New(active)) => (StatusCode::CREATED, active),
@@ -148,7 +150,7 @@ pub(crate) async fn list(
 ) -> Result<Json<FunctionsView>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
     let limit = page.limit();
-    let found = state.store.functions(TENANT, page.cursor.as_deref(), limit).await?;
+    let found = state.store.functions(&state.tenant, page.cursor.as_deref(), limit).await?;
     let next_cursor = next_cursor(&found, limit, |active| active.function.name.clone());
     let found = found.into_iter().map(|active| FunctionView::new(active, &state));
     Ok(Json(FunctionsView { functions: found.collect(), next_cursor }))
@@ -172,7 +174,7 @@ pub(crate) async fn show(
     let name = parse(&name)?;
     let active = state
         .store
-        .function(TENANT, name.as_str())
+        .function(&state.tenant, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
     Ok(shown(active, &state).await)
@@ -212,14 +214,22 @@ pub(crate) async fn change(
     if let Some(patch) = change.settings {
         // Boxed: the future is large, and changes are rare.
         let precondition = std::mem::take(&mut precondition);
-        Box::pin(state.deployer.change_settings(name.clone(), patch, precondition))
-            .await?
-            .ok_or_else(absent)?;
+        Box::pin(state.deployer.change_settings(
+            state.qualified(name.clone()),
+            patch,
+            precondition,
+        ))
+        .await?
+        .ok_or_else(absent)?;
     }
     if let Some(description) = change.description {
         let description = description.unwrap_or_default();
         // The precondition is empty here if settings changed: they have made a new state.
-        if !state.deployer.describe(name.clone(), description, precondition).await? {
+        if !state
+            .deployer
+            .describe(state.qualified(name.clone()), description, precondition)
+            .await?
+        {
             return Err(absent());
         }
     }
@@ -248,7 +258,10 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let name = parse(&name)?;
-    let deleted = state.deployer.delete(name.clone(), preconditions::parse(&headers)).await?;
+    let deleted = state
+        .deployer
+        .delete(state.qualified(name.clone()), preconditions::parse(&headers))
+        .await?;
     gone(deleted, || Problem::function_not_found(name.as_str()))
 }
 
@@ -274,13 +287,13 @@ pub(crate) async fn artifact(
     let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
     let store = &state.store;
     let active = store
-        .function(TENANT, name.as_str())
+        .function(&state.tenant, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
     let revision = match which.revision {
         None => active.revision,
         Some(number) => store
-            .revision(TENANT, name.as_str(), number)
+            .revision(&state.tenant, name.as_str(), number)
             .await?
             .ok_or_else(|| Problem::revision_not_found(name.as_str(), number))?,
     };

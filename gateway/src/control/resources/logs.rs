@@ -10,7 +10,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     control::{extract::Path, resources::functions::parse, state::ControlState, views::rfc3339},
-    functions::deploy::TENANT,
     problem::Problem,
 };
 
@@ -76,7 +75,7 @@ pub(crate) async fn list(
     let Query(which) = which.map_err(|error| Problem::bad_query(error.body_text()))?;
     let function = state
         .store
-        .function(TENANT, name.as_str())
+        .function(&state.tenant, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?
         .function;

@@ -16,7 +16,6 @@ use crate::{
         state::ControlState,
         views::{FunctionView, Page, RevisionView, next_cursor},
     },
-    functions::deploy::TENANT,
     problem::Problem,
 };
 
@@ -54,13 +53,13 @@ pub(crate) async fn list(
     };
     let active = state
         .store
-        .function(TENANT, name.as_str())
+        .function(&state.tenant, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?
         .revision
         .number;
     let limit = page.limit();
-    let found = state.store.revisions(TENANT, name.as_str(), before, limit).await?;
+    let found = state.store.revisions(&state.tenant, name.as_str(), before, limit).await?;
     let next_cursor = next_cursor(&found, limit, |revision| revision.number.to_string());
     let revisions = found.into_iter().map(|revision| RevisionView::new(revision, active));
     Ok(Json(RevisionsView { revisions: revisions.collect(), next_cursor }))
@@ -92,9 +91,10 @@ pub(crate) async fn activate(
     let revision =
         revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
     let precondition = preconditions::parse(&headers);
-    let activated = state.deployer.activate(name.clone(), revision, precondition).await?;
+    let activated =
+        state.deployer.activate(state.qualified(name.clone()), revision, precondition).await?;
     let Some(active) = activated else {
-        let exists = state.store.function(TENANT, name.as_str()).await?.is_some();
+        let exists = state.store.function(&state.tenant, name.as_str()).await?.is_some();
         return Err(match exists {
             true => Problem::revision_not_found(name.as_str(), revision),
             false => Problem::function_not_found(name.as_str()),

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use crate::{
     control::{
         extract::{Document, Path},
+        state::ControlState,
         views::{gone, rfc3339},
     },
-    functions::secrets::Secrets,
     problem::Problem,
 };
 
@@ -80,13 +80,14 @@ impl From<SecretRecord> for SecretView {
     ),
 )]
 pub(crate) async fn put(
-    State(secrets): State<Secrets>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
     Document(body): Document,
 ) -> Result<(StatusCode, Json<SecretView>), Problem> {
     let PutSecret { value, hosts } =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
-    let (secret, is_new) = secrets.put(&name, SecretString::from(value), hosts).await?;
+    let (secret, is_new) =
+        state.secrets.put(state.tenant.clone(), &name, SecretString::from(value), hosts).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(secret.into())))
 }
@@ -99,8 +100,8 @@ pub(crate) async fn put(
         (status = 200, description = "All secrets", body = SecretsView),
     ),
 )]
-pub(crate) async fn list(State(secrets): State<Secrets>) -> Result<Json<SecretsView>, Problem> {
-    let secrets = secrets.list().await?.into_iter().map(SecretView::from);
+pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<SecretsView>, Problem> {
+    let secrets = state.secrets.list(&state.tenant).await?.into_iter().map(SecretView::from);
     Ok(Json(SecretsView { secrets: secrets.collect() }))
 }
 
@@ -115,8 +116,10 @@ pub(crate) async fn list(State(secrets): State<Secrets>) -> Result<Json<SecretsV
     ),
 )]
 pub(crate) async fn delete(
-    State(secrets): State<Secrets>,
+    State(state): State<ControlState>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    gone(secrets.delete(&name).await?, || Problem::secret_not_found(&name))
+    gone(state.secrets.delete(state.tenant.clone(), &name).await?, || {
+        Problem::secret_not_found(&name)
+    })
 }

@@ -3,7 +3,6 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use store::Store;
 use utoipa::ToSchema;
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     control::{
         auth::tokens::{self, Scope},
         extract::{Document, Path},
+        state::ControlState,
         views::{gone, rfc3339},
     },
     problem::Problem,
@@ -75,7 +75,7 @@ pub(crate) struct TokensView {
     ),
 )]
 pub(crate) async fn create(
-    State(store): State<Store>,
+    State(state): State<ControlState>,
     Document(body): Document,
 ) -> Result<(StatusCode, Json<FreshTokenView>), Problem> {
     let asked: CreateToken =
@@ -86,7 +86,7 @@ pub(crate) async fn create(
         .map(|scope| Scope::parse(scope).ok_or_else(|| Problem::unknown_scope(scope)))
         .collect::<Result<Vec<_>, _>>()?;
     let expires_ms = asked.expires_in_s.map(|seconds| now_ms() + i64::from(seconds) * 1_000);
-    let fresh = tokens::create(&asked.name, &scopes, expires_ms)
+    let fresh = tokens::create(&state.tenant, &asked.name, &scopes, expires_ms)
         .map_err(|error| Problem::internal(&error))?;
     let row = TokenView {
         id: fresh.row.id.clone(),
@@ -96,7 +96,7 @@ pub(crate) async fn create(
         expires_at: fresh.row.expires_ms.map(rfc3339),
         revoked_at: None,
     };
-    store.add_token(fresh.row).await?;
+    state.store.add_token(fresh.row).await?;
     Ok((StatusCode::CREATED, Json(FreshTokenView { token: fresh.text, row })))
 }
 
@@ -108,8 +108,8 @@ pub(crate) async fn create(
         (status = 200, description = "All tokens", body = TokensView),
     ),
 )]
-pub(crate) async fn list(State(store): State<Store>) -> Result<Json<TokensView>, Problem> {
-    let tokens = store.tokens().await?.into_iter().map(|token| TokenView {
+pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<TokensView>, Problem> {
+    let tokens = state.store.tokens(&state.tenant).await?.into_iter().map(|token| TokenView {
         id: token.id,
         name: token.name,
         scopes: token.scopes,
@@ -131,8 +131,10 @@ pub(crate) async fn list(State(store): State<Store>) -> Result<Json<TokensView>,
     ),
 )]
 pub(crate) async fn revoke(
-    State(store): State<Store>,
+    State(state): State<ControlState>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    gone(store.revoke_token(&id, now_ms()).await?, || Problem::token_not_found(&id))
+    gone(state.store.revoke_token(&state.tenant, &id, now_ms()).await?, || {
+        Problem::token_not_found(&id)
+    })
 }

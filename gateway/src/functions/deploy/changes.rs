@@ -9,10 +9,8 @@ use crate::{
     clock::now_ms,
     functions::{
         catalog::OTHER,
-        deploy::{
-            Deployer, TENANT, change_condition::ChangeCondition, error::DeployError, shared::Shared,
-        },
-        name::FunctionName,
+        deploy::{Deployer, change_condition::ChangeCondition, error::DeployError, shared::Shared},
+        name::QualifiedName,
     },
 };
 
@@ -21,12 +19,13 @@ impl Deployer {
     /// function.
     pub(crate) async fn change_settings(
         &self,
-        name: FunctionName,
+        function: QualifiedName,
         patch: Value,
         precondition: ChangeCondition,
     ) -> Result<Option<ActiveFunction>, DeployError> {
         let shared = Arc::clone(&self.shared);
-        let Some(before) = shared.store.function(TENANT, name.as_str()).await? else {
+        let Some(before) = shared.store.function(&function.tenant, function.name.as_str()).await?
+        else {
             return Ok(None);
         };
         precondition.check(Some(&before))?;
@@ -36,18 +35,24 @@ impl Deployer {
         }
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
-        let source = shared.catalog.source(OTHER.into(), digest, &settings);
-        if let Err(error) = shared.pool.prepare(source).await {
+        let spec = shared.catalog.spec(&function.tenant, OTHER.into(), digest, &settings);
+        if let Err(error) = shared.pool.prepare(spec).await {
             shared.quarantine.suspect(&error, digest);
             return Err(error.into());
         }
-        self.change_if(name, precondition, async move |shared, name| {
+        self.change_if(function, precondition, async move |shared, function| {
             let expected = before.revision.number;
             let changed = shared
                 .store
-                .change_settings(TENANT, name.as_str(), expected, settings, now_ms())
+                .change_settings(
+                    &function.tenant,
+                    function.name.as_str(),
+                    expected,
+                    settings,
+                    now_ms(),
+                )
                 .await?;
-            Ok(shared.activate_if_published(name, changed).await)
+            Ok(shared.activate_if_published(function, changed).await)
         })
         .await
     }
@@ -55,13 +60,15 @@ impl Deployer {
     /// Changes the description. Returns whether there is such a function.
     pub(crate) async fn describe(
         &self,
-        name: FunctionName,
+        function: QualifiedName,
         description: String,
         precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
-        self.change_if(name, precondition, async move |shared, name| {
-            let described =
-                shared.store.describe(TENANT, name.as_str(), &description, now_ms()).await?;
+        self.change_if(function, precondition, async move |shared, function| {
+            let described = shared
+                .store
+                .describe(&function.tenant, function.name.as_str(), &description, now_ms())
+                .await?;
             Ok(described.is_some())
         })
         .await
@@ -71,14 +78,16 @@ impl Deployer {
     /// revision.
     pub(crate) async fn activate(
         &self,
-        name: FunctionName,
+        function: QualifiedName,
         revision: u32,
         precondition: ChangeCondition,
     ) -> Result<Option<ActiveFunction>, DeployError> {
-        self.change_if(name, precondition, async move |shared, name| {
-            let activated =
-                shared.store.activate(TENANT, name.as_str(), revision, now_ms()).await?;
-            Ok(shared.activate_if_published(name, activated).await)
+        self.change_if(function, precondition, async move |shared, function| {
+            let activated = shared
+                .store
+                .activate(&function.tenant, function.name.as_str(), revision, now_ms())
+                .await?;
+            Ok(shared.activate_if_published(function, activated).await)
         })
         .await
     }
@@ -87,12 +96,13 @@ impl Deployer {
     /// whether there was such a function.
     pub(crate) async fn delete(
         &self,
-        name: FunctionName,
+        function: QualifiedName,
         precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
-        self.change_if(name, precondition, async move |shared, name| {
-            let deleted = shared.store.delete_function(TENANT, name.as_str()).await?;
-            if let Some(entry) = shared.catalog.remove(name.as_str()) {
+        self.change_if(function, precondition, async move |shared, function| {
+            let deleted =
+                shared.store.delete_function(&function.tenant, function.name.as_str()).await?;
+            if let Some(entry) = shared.catalog.remove(&function) {
                 shared.pool.evict(&entry.key).await;
             }
             Ok(deleted)
@@ -104,9 +114,9 @@ impl Deployer {
     /// can come in between. The change itself reports a function that does not exist.
     async fn change_if<T, F>(
         &self,
-        name: FunctionName,
+        function: QualifiedName,
         precondition: ChangeCondition,
-        change: impl FnOnce(Arc<Shared>, FunctionName) -> F + Send + 'static,
+        change: impl FnOnce(Arc<Shared>, QualifiedName) -> F + Send + 'static,
     ) -> Result<T, DeployError>
     where
         T: Send + 'static,
@@ -116,11 +126,12 @@ impl Deployer {
         self.shared
             .serialized(async move {
                 if !precondition.is_none()
-                    && let Some(current) = shared.store.function(TENANT, name.as_str()).await?
+                    && let Some(current) =
+                        shared.store.function(&function.tenant, function.name.as_str()).await?
                 {
                     precondition.check(Some(&current))?;
                 }
-                change(shared, name).await
+                change(shared, function).await
             })
             .await
     }
@@ -129,12 +140,12 @@ impl Deployer {
 impl Shared {
     async fn activate_if_published(
         &self,
-        name: FunctionName,
+        function: QualifiedName,
         published: Option<Published>,
     ) -> Option<ActiveFunction> {
         match published {
             // Boxed: the future that loads a function is large, and seldom needed.
-            Some(published) => Some(Box::pin(self.activate(name, published)).await),
+            Some(published) => Some(Box::pin(self.activate(function, published)).await),
             None => None,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
             error::DeployError,
             shared::{Shared, quotas},
         },
-        name::FunctionName,
+        name::QualifiedName,
     },
 };
 
@@ -31,10 +31,10 @@ impl Deployer {
                 shared.catalog.set_bounds(limits, ceilings);
                 shared.quotas.store(Arc::new(quotas(&section)));
                 shared.pool.set_deploys_per_minute(section.compiles_per_minute);
-                for function in &functions {
+                for active in &functions {
                     // The catalog has logged names that are not valid, and skipped them.
-                    if let Ok(name) = FunctionName::try_from(function.function.name.as_str()) {
-                        shared.apply_limits(name, function).await;
+                    if let Ok(name) = QualifiedName::try_from(&active.function) {
+                        shared.apply_limits(name, active).await;
                     }
                 }
                 Ok(())
@@ -45,13 +45,13 @@ impl Deployer {
 
 impl Shared {
     /// Replaces a function's catalog entry if its limits have changed.
-    async fn apply_limits(&self, name: FunctionName, function: &ActiveFunction) {
-        let Some((entry, before)) = self.catalog.with_current_limits(&name, function) else {
+    async fn apply_limits(&self, name: QualifiedName, active: &ActiveFunction) {
+        let Some((entry, before)) = self.catalog.with_current_limits(&name, active) else {
             return;
         };
         // As with a new revision: resident before it is visible, if it was resident.
         if self.pool.state(&before.key) == State::Loaded {
-            self.pool.adopt(entry.key, entry.source.clone()).await;
+            self.pool.adopt(entry.key, entry.spec.clone()).await;
         }
         self.catalog.replace(name, entry);
         self.pool.evict(&before.key).await;

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::QuotasSection,
     functions::{
-        catalog::Catalog, deploy::error::DeployError, name::FunctionName, quarantine::Quarantine,
+        catalog::Catalog, deploy::error::DeployError, name::QualifiedName, quarantine::Quarantine,
     },
 };
 
@@ -59,13 +59,13 @@ impl Shared {
     /// Shows the data plane a revision that the store has made active.
     pub(super) async fn activate(
         &self,
-        name: FunctionName,
+        name: QualifiedName,
         published: Published,
     ) -> ActiveFunction {
         let active = ActiveFunction { function: published.function, revision: published.revision };
         let entry = self.catalog.entry(&name, &active);
         // Resident before it is visible, so that the first call finds it in memory.
-        self.pool.adopt(entry.key, entry.source.clone()).await;
+        self.pool.adopt(entry.key, entry.spec.clone()).await;
         if let Some(before) = self.catalog.replace(name, entry) {
             self.pool.evict(&before.key).await;
         }

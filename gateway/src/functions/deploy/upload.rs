@@ -7,12 +7,15 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use store::{Digest, IdempotentRequest, StoredUpload};
 
-use crate::functions::{deploy::change_condition::ChangeCondition, name::FunctionName};
+use crate::functions::{
+    deploy::change_condition::ChangeCondition,
+    name::{FunctionName, QualifiedName},
+};
 
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    pub(crate) name: FunctionName,
+    pub(crate) function: QualifiedName,
     /// A JSON merge patch (RFC 7396) on the settings of the active revision.
     pub(crate) settings: Option<Value>,
     pub(crate) precondition: ChangeCondition,
@@ -51,7 +54,7 @@ impl IdempotencyKey {
 
 /// An upload whose bytes are on disk.
 pub(crate) struct ReceivedUpload {
-    pub(crate) name: FunctionName,
+    pub(crate) function: QualifiedName,
     pub(crate) settings: Option<Value>,
     pub(crate) precondition: ChangeCondition,
     pub(crate) artifact: StoredUpload,
