@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use gateway_api::FunctionLimit;
 use prometheus::Registry;
 use runtime_pool::{
     ArtifactDigest, CompileConfig, EngineConfig, Listeners, LogLine, Pool, PoolConfig, PoolMetrics,
@@ -155,7 +156,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
     let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
     let unready = config.server.unready;
-    let reserved_bytes = config.ceilings.memory_bytes;
+    let reserved_bytes = config.ceilings[FunctionLimit::MemoryBytes];
     let reload =
         Reload { load, config, log, certificates, metrics, deployer, limits, reserved_bytes };
     upkeep.spawn_on(reload.run(hang_up), control);
@@ -264,7 +265,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
     Ok(PoolConfig {
         engine: EngineConfig {
             instances: u32::try_from(config.pool.instances)?,
-            memory_bytes_max: config.ceilings.memory_bytes,
+            memory_bytes_max: config.ceilings.size(FunctionLimit::MemoryBytes),
             keep_bytes: config.pool.keep_bytes,
             async_engine: config.pool.async_engine,
             artifact: config.uploads.artifact,

@@ -26,9 +26,8 @@ pub use self::{
     flags::Flags,
     root::{Config, Numbers},
     sections::{
-        AdmissionSettings, CompileSection, EdgeSettings, FunctionLimits, HttpLimits,
-        ListenerSettings, LogFormat, LogsSection, MetricsSection, MinRate, PoolSection,
-        ProxySettings, QuotasSection, ServerSection, Timeouts, TlsFiles, TlsSettings,
-        TrustedProxies, UploadsSection,
+        AdmissionSettings, CompileSection, EdgeSettings, HttpLimits, ListenerSettings, LogFormat,
+        LogsSection, MetricsSection, MinRate, PoolSection, ProxySettings, QuotasSection,
+        ServerSection, Timeouts, TlsFiles, TlsSettings, TrustedProxies, UploadsSection,
     },
 };

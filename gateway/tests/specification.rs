@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gateway_api::LIMITS;
+
 /// Letters of the catalogue's chapters. A test of the case G7 is called `g07_…` or `g7_…`.
 const CHAPTERS: &str = "gushtacodmx";
 
@@ -243,8 +245,10 @@ fn every_limit_is_documented_with_its_default_what_counts_it_and_what_happens() 
     let limits: Vec<String> =
         settings.keys().filter(|key| !key.starts_with("ceilings.")).cloned().collect();
     for row in rows(&configuration, "## What a function may use") {
-        let [key, default, ceiling, range, _] = row[..] else { panic!("{row:?}") };
+        let [key, default, ceiling, range, meaning] = row[..] else { panic!("{row:?}") };
         let key = key.trim_matches('`');
+        let limit = LIMITS.iter().find(|limit| limit.key == key).expect(key);
+        assert_eq!(meaning, limit.meaning, "{key}");
         check_number(&mut settings, &format!("limits.{key}"), default, range);
         check_number(&mut settings, &format!("ceilings.{key}"), ceiling, range);
     }

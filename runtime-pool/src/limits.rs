@@ -78,27 +78,34 @@ impl Default for GuestLimits {
 }
 
 /// Effective limits: every field is set and already clamped to the platform's ceilings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// The gateway makes it of a table of limits by their keys.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Limits {
     /// Ceiling of all linear memories of an instance together, in bytes.
     pub memory_bytes: usize,
     /// CPU time of one invocation.
+    #[serde(rename = "cpu_ms", with = "milliseconds")]
     pub cpu: Duration,
     /// Wall-clock time of one invocation, from admission to the last byte of its response.
+    #[serde(rename = "timeout_ms", with = "milliseconds")]
     pub timeout: Duration,
     /// Invocations of the function that may run at once.
     pub concurrency: usize,
     /// Invocations that may wait for one of those to end.
     pub queue: usize,
     /// How long an invocation may wait in that queue.
+    #[serde(rename = "queue_wait_ms", with = "milliseconds")]
     pub queue_wait: Duration,
     /// A function not called for this long leaves memory.
+    #[serde(rename = "idle_ms", with = "milliseconds")]
     pub idle: Duration,
     /// Bytes of a response body.
     pub response_bytes: u64,
     /// Bytes of standard output and standard error kept per invocation.
     pub log_bytes: usize,
     /// What holds for all functions alike.
+    #[serde(skip)]
     pub guest: GuestLimits,
 }
 

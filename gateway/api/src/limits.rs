@@ -6,9 +6,9 @@
 //!
 //! A new limit touches three places:
 //! 1. its row below;
-//! 2. the code that enforces it. The pool's `Limits` takes its fields from here by their keys; all
-//!    others ask the catalog for the limit's value;
-//! 3. its row in `docs/configuration.md`.
+//! 2. the code that enforces it. A field of the pool's `Limits` with the same key gets its value by
+//!    itself; other code asks the catalog (`Catalog::limits`);
+//! 3. its row in `docs/configuration.md`, and there what happens at the limit.
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -87,7 +87,7 @@ limits! {
     MemoryBytes = "memory_bytes" in Bytes,
         // From one page of linear memory to all that 32 bits can address.
         from 64 * KIB, to 4 * GIB, default 128 * MIB, ceiling 512 * MIB, zero false;
-    /// CPU time of one invocation.
+    /// CPU time of one invocation; waiting for the network does not count.
     CpuMs = "cpu_ms" in Milliseconds,
         from 1, to HOUR_MS, default 1_000, ceiling 30_000, zero false;
     /// Wall-clock time of one invocation, from its slot to the last byte of its response.
@@ -96,11 +96,11 @@ limits! {
     /// Invocations of one function that may run at once: its concurrency slots.
     Concurrency = "concurrency" in Count,
         from 1, to 100_000, default 64, ceiling 1_024, zero false;
-    /// Invocations that may wait for a slot.
+    /// Invocations that may wait for a slot; 0 refuses at once.
     Queue = "queue" in Count,
         // Ten times the concurrency: a burst waits a moment, a flood is refused.
         from 0, to 1_000_000, default 640, ceiling 10_240, zero true;
-    /// How long one may wait there.
+    /// How long an invocation may wait in that queue.
     QueueWaitMs = "queue_wait_ms" in Milliseconds,
         from 0, to HOUR_MS, default 1_000, ceiling 10_000, zero true;
     /// Time without a call after which a function leaves memory.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gateway_api::FunctionLimit;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::{
     signal::unix::Signal,
@@ -32,7 +33,7 @@ pub(crate) struct Reload {
     /// What the API shows of what holds.
     pub(crate) limits: Arc<ArcSwap<Numbers>>,
     /// The largest memory that the engines have room for: no ceiling can rise above it.
-    pub(crate) reserved_bytes: usize,
+    pub(crate) reserved_bytes: u64,
     pub(crate) metrics: ReloadMetrics,
 }
 
@@ -115,7 +116,8 @@ impl Reload {
         held.ceilings.clone_from(&config.ceilings);
         held.quotas.clone_from(&config.quotas);
         for limits in [&mut held.limits, &mut held.ceilings] {
-            limits.memory_bytes = limits.memory_bytes.min(self.reserved_bytes);
+            let memory_bytes = &mut limits[FunctionLimit::MemoryBytes];
+            *memory_bytes = self.reserved_bytes.min(*memory_bytes);
         }
         if held != self.config {
             self.deployer.set_limits(&held).await?;

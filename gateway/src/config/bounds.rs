@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use gateway_api::LIMITS;
 use runtime_pool::AddressRange;
 use toml::Value;
 
@@ -14,26 +15,7 @@ use super::{
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// Keys of `[limits]` and `[ceilings]`. Where nothing physical decides, the upper end is only
-/// there to catch a slip (a byte count in a field of milliseconds).
-const FUNCTION: &[(&str, u64, u64)] = &[
-    // From one page of linear memory to all that 32 bits can address.
-    ("memory_bytes", 64 * KIB, 4 * GIB),
-    ("cpu_ms", 1, HOUR_MS),
-    ("timeout_ms", 1, DAY_MS),
-    ("concurrency", 1, 100_000),
-    ("queue", 0, 1_000_000),
-    ("queue_wait_ms", 0, HOUR_MS),
-    ("idle_ms", 1_000, 365 * DAY_MS),
-    ("min_warm", 0, 10_000),
-    ("max_warm", 0, 10_000),
-    ("response_bytes", 0, 16 * TIB),
-    ("request_bytes", 0, 16 * TIB),
-    ("environment_bytes", 0, MIB),
-    ("log_bytes", 0, 64 * MIB),
-];
-
-/// All other integers.
+/// The ranges of all integers besides those of `[limits]` and `[ceilings]`, which are in [`LIMITS`].
 const OTHERS: &[(&str, u64, u64)] = &[
     ("guests.stack_bytes", 64 * KIB, 16 * MIB),
     // Go's tables have some thousands of elements.
@@ -135,8 +117,8 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
     for (key, min, max) in bounds() {
         within(settings, &key, min, max)?;
     }
-    for (name, _, _) in FUNCTION {
-        below_ceiling(settings, name)?;
+    for row in LIMITS {
+        below_ceiling(settings, row.key)?;
     }
     chunk(settings)?;
     addresses(settings)?;
@@ -153,7 +135,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
 
 fn bounds() -> impl Iterator<Item = (String, u64, u64)> {
     let section = |section: &'static str| {
-        FUNCTION.iter().map(move |(name, min, max)| (format!("{section}.{name}"), *min, *max))
+        LIMITS.iter().map(move |row| (format!("{section}.{}", row.key), row.minimum, row.maximum))
     };
     section("limits")
         .chain(section("ceilings"))

@@ -53,8 +53,9 @@ impl Settings {
 mod tests {
     use std::path::PathBuf;
 
+    use gateway_api::FunctionLimit;
+
     use super::*;
-    use crate::config::FunctionLimits;
 
     fn load(environment: &[(&str, &str)], flags: &Flags) -> Result<Config, ConfigError> {
         let pairs = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -87,10 +88,10 @@ mod tests {
 
         assert_eq!(config.data_dir, PathBuf::from("file"));
         assert_eq!(config.listen.port(), 3);
-        assert_eq!(config.limits.queue, 12);
-        assert_eq!(config.limits.cpu_ms, 22);
-        assert_eq!(config.limits.timeout_ms, 33);
-        assert_eq!(config.limits.concurrency, FunctionLimits::defaults().concurrency);
+        assert_eq!(config.limits[FunctionLimit::Queue], 12);
+        assert_eq!(config.limits[FunctionLimit::CpuMs], 22);
+        assert_eq!(config.limits[FunctionLimit::TimeoutMs], 33);
+        assert_eq!(config.limits[FunctionLimit::Concurrency], 64);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::{
     path::PathBuf,
 };
 
+use gateway_api::LimitValues;
 use runtime_pool::{GuestLimits, OutboundConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::sections::{
-    CompileSection, FunctionLimits, LogsSection, MetricsSection, PoolSection, QuotasSection,
-    ServerSection, UploadsSection, address::deserialize_address,
+    CompileSection, LogsSection, MetricsSection, PoolSection, QuotasSection, ServerSection,
+    UploadsSection, address::deserialize_address,
 };
 
 /// Settings that are numbers, by section and key.
@@ -35,9 +36,9 @@ pub struct Config {
     /// Permits a control plane without TLS on an address that other machines can reach.
     pub insecure_admin: bool,
     /// Limits of functions whose owners asked for nothing.
-    pub limits: FunctionLimits,
+    pub limits: LimitValues,
     /// The most that an owner may ask for.
-    pub ceilings: FunctionLimits,
+    pub ceilings: LimitValues,
     /// Limits for the guests of all functions alike.
     pub guests: GuestLimits,
     /// Functions and instances in memory.
@@ -66,8 +67,8 @@ impl Default for Config {
             admin_listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9090),
             public_url: String::new(),
             insecure_admin: false,
-            limits: FunctionLimits::defaults(),
-            ceilings: FunctionLimits::ceilings(),
+            limits: LimitValues::of(|row| row.default),
+            ceilings: LimitValues::of(|row| row.ceiling),
             guests: GuestLimits::default(),
             pool: PoolSection::default(),
             compile: CompileSection::default(),

@@ -5,7 +5,6 @@
 
 pub(crate) mod address;
 mod deploys;
-mod function_limits;
 mod machine;
 mod pool;
 mod server;
@@ -13,7 +12,6 @@ mod telemetry;
 
 pub use self::{
     deploys::{QuotasSection, UploadsSection},
-    function_limits::FunctionLimits,
     pool::{CompileSection, PoolSection},
     server::{
         AdmissionSettings, EdgeSettings, HttpLimits, ListenerSettings, MinRate, ProxySettings,

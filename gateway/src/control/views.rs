@@ -4,18 +4,22 @@ pub(crate) mod warm;
 
 use std::collections::BTreeMap;
 
+use gateway_api::{AskedLimits, LimitValues};
 use http::StatusCode;
 use runtime_pool::{Snapshot, State};
 use serde::{Deserialize, Serialize};
 use store::{ActiveFunction, Revision, Settings};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema, schema::AdditionalProperties},
+};
 
 use crate::{
     control::{
         state::ControlState,
         views::warm::{InstancesView, IsolationView, WindowView},
     },
-    functions::catalog::{Catalog, OTHER, effective_isolation},
+    functions::catalog::{OTHER, effective_isolation},
     problem::Problem,
 };
 
@@ -56,7 +60,7 @@ pub(crate) struct FunctionView {
     /// What its owner asked for.
     settings: SettingsView,
     /// What holds: the platform's defaults where nothing was asked for.
-    limits: LimitsView,
+    limits: LimitValues,
     /// What became of the snapshot. Null where none was asked for, and in lists.
     snapshot: Option<SnapshotView>,
     /// When it was first deployed (RFC 3339).
@@ -85,36 +89,17 @@ pub(crate) struct RevisionView {
 }
 
 /// What a function's owner asks for. What is left out has the platform's default.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct SettingsView {
-    /// Linear memory of one instance, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory_bytes: Option<u64>,
-    /// CPU time of one invocation, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_ms: Option<u64>,
-    /// Wall-clock time of one invocation, its response's body included, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_ms: Option<u64>,
-    /// Invocations that may run at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    concurrency: Option<u64>,
-    /// Invocations that may wait for one of those.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<u64>,
-    /// How long one may wait for that, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue_wait_ms: Option<u64>,
-    /// How long it stays in memory without a call, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idle_ms: Option<u64>,
-    /// Instances that wait for calls even if nobody calls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_warm: Option<u64>,
-    /// Instances that may wait for calls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_warm: Option<u64>,
+    #[serde(flatten)]
+    limits: AskedLimits,
+    #[serde(flatten)]
+    others: OtherSettings,
+}
+
+/// What a function's owner asks for. What is left out has the platform's default.
+#[derive(Serialize, Deserialize, ToSchema)]
+struct OtherSettings {
     /// Times of the week when more than `min_warm` wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     schedule: Vec<WindowView>,
@@ -124,18 +109,6 @@ pub(crate) struct SettingsView {
     /// Whether answers carry `Server-Timing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     server_timing: Option<bool>,
-    /// Bytes of a response's body.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_bytes: Option<u64>,
-    /// Bytes of a request's body.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_bytes: Option<u64>,
-    /// Bytes of the environment's names and values together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    environment_bytes: Option<u64>,
-    /// Bytes of output that are kept of one invocation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_bytes: Option<u64>,
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     environment: BTreeMap<String, String>,
@@ -204,37 +177,6 @@ pub(crate) struct SnapshotView {
     reason: Option<String>,
 }
 
-/// Limits as they hold.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LimitsView {
-    /// Linear memory of one instance, in bytes.
-    memory_bytes: u64,
-    /// CPU time of one invocation, in milliseconds.
-    cpu_ms: u64,
-    /// Wall-clock time of one invocation, in milliseconds.
-    timeout_ms: u64,
-    /// Invocations that may run at once.
-    concurrency: u64,
-    /// Invocations that may wait for one of those.
-    queue: u64,
-    /// How long one may wait, in milliseconds.
-    queue_wait_ms: u64,
-    /// How long it stays in memory without a call, in milliseconds.
-    idle_ms: u64,
-    /// Bytes of a response's body.
-    response_bytes: u64,
-    /// Bytes of a request's body.
-    request_bytes: u64,
-    /// Bytes of the environment's names and values together.
-    environment_bytes: u64,
-    /// Bytes of output kept per invocation.
-    log_bytes: u64,
-    /// Instances that wait for calls even if nobody calls, unless its schedule wants more.
-    min_warm: u64,
-    /// Instances that may wait for calls.
-    max_warm: u64,
-}
-
 /// Which page of a list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -273,7 +215,7 @@ impl FunctionView {
 
     pub(crate) fn new(active: ActiveFunction, state: &ControlState) -> Self {
         let ActiveFunction { function, revision } = active;
-        let limits = LimitsView::new(&state.catalog, &revision.settings);
+        let limits = state.catalog.limits(&revision.settings);
         let isolation = effective_isolation(&revision.settings);
         let active = state.catalog.get(&function.tenant, &function.name);
         let resident = active.as_ref().and_then(|active| active.resident.peek());
@@ -319,23 +261,11 @@ impl RevisionView {
 
 impl From<Settings> for SettingsView {
     fn from(settings: Settings) -> Self {
-        Self {
-            memory_bytes: settings.memory_bytes,
-            cpu_ms: settings.cpu_ms,
-            timeout_ms: settings.timeout_ms,
-            concurrency: settings.concurrency,
-            queue: settings.queue,
-            queue_wait_ms: settings.queue_wait_ms,
-            idle_ms: settings.idle_ms,
-            min_warm: settings.min_warm,
-            max_warm: settings.max_warm,
+        let limits = AskedLimits::of(|row| settings.limit(row.key));
+        let others = OtherSettings {
             schedule: settings.schedule.into_iter().map(WindowView::from).collect(),
             isolation: settings.isolation.map(IsolationView::from),
             server_timing: settings.server_timing,
-            response_bytes: settings.response_bytes,
-            request_bytes: settings.request_bytes,
-            environment_bytes: settings.environment_bytes,
-            log_bytes: settings.log_bytes,
             environment: settings.environment,
             snapshot: settings.snapshot.map(|snapshot| match snapshot {
                 store::SnapshotMode::Switch(on) => SnapshotSetting::Switch(on),
@@ -343,7 +273,26 @@ impl From<Settings> for SettingsView {
             }),
             outbound: settings.outbound,
             credentials: settings.credentials.into_iter().map(Into::into).collect(),
+        };
+        Self { limits, others }
+    }
+}
+
+/// One object of both parts, without other keys.
+impl PartialSchema for SettingsView {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = OtherSettings::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            AskedLimits::describe(object);
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
+        schema
+    }
+}
+
+impl ToSchema for SettingsView {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        OtherSettings::schemas(schemas);
     }
 }
 
@@ -354,28 +303,6 @@ impl From<Snapshot> for SnapshotView {
             Snapshot::NotTaken { reason } => (false, None, None, Some(reason)),
         };
         Self { taken, init_ms, bytes, reason }
-    }
-}
-
-impl LimitsView {
-    fn new(catalog: &Catalog, settings: &Settings) -> Self {
-        let limits = catalog.effective_limits(settings);
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            memory_bytes: limits.memory_bytes as u64,
-            cpu_ms: ms(limits.cpu),
-            timeout_ms: ms(limits.timeout),
-            concurrency: limits.concurrency as u64,
-            queue: limits.queue as u64,
-            queue_wait_ms: ms(limits.queue_wait),
-            idle_ms: ms(limits.idle),
-            response_bytes: limits.response_bytes,
-            request_bytes: catalog.request_bytes(settings),
-            environment_bytes: catalog.environment_bytes(settings) as u64,
-            log_bytes: limits.log_bytes as u64,
-            min_warm: catalog.min_warm(settings) as u64,
-            max_warm: catalog.max_warm(settings) as u64,
-        }
     }
 }
 

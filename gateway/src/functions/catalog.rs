@@ -13,14 +13,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
+use gateway_api::{FunctionLimit, LimitValues};
 use runtime_pool::{
     ArtifactDigest, Credential, Function, FunctionKey, FunctionSpec, Grant, GuestLimits, Isolation,
     Limits, NotACredential,
 };
+use serde::{Deserialize as _, de::value::MapDeserializer};
 use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store, Tenant};
 
 use crate::{
-    config::{Config, FunctionLimits},
+    config::Config,
     functions::{
         name::{BorrowedName, QualifiedName},
         schedule::WarmSchedule,
@@ -121,8 +123,8 @@ impl CatalogEntry {
 /// What the operator lets functions use.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    pub(crate) defaults: FunctionLimits,
-    pub(crate) ceilings: FunctionLimits,
+    pub(crate) defaults: LimitValues,
+    pub(crate) ceilings: LimitValues,
     /// How often they have changed since the start.
     generation: u32,
 }
@@ -143,7 +145,7 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Reads what is active. One query, whatever the number of functions; no artifact is touched.
     pub(crate) async fn load(store: &Store, config: &Config) -> store::Result<Self> {
-        let (defaults, ceilings) = (config.limits.clone(), config.ceilings.clone());
+        let (defaults, ceilings) = (config.limits, config.ceilings);
         let catalog = Self {
             functions: papaya::HashMap::new(),
             labels: Mutex::new(HashSet::new()),
@@ -170,7 +172,7 @@ impl Catalog {
     }
 
     /// Lets other limits hold for whatever enters the catalog from here on.
-    pub(crate) fn set_bounds(&self, defaults: FunctionLimits, ceilings: FunctionLimits) {
+    pub(crate) fn set_bounds(&self, defaults: LimitValues, ceilings: LimitValues) {
         let generation = self.bounds().generation + 1;
         self.bounds.store(Arc::new(Bounds { defaults, ceilings, generation }));
     }
@@ -221,38 +223,22 @@ impl Catalog {
         self.functions.pin().values().filter(|entry| wanted(entry)).cloned().collect()
     }
 
-    /// How many instances may wait: what the owner asked for, where that is less than the ceiling.
-    pub(crate) fn max_warm(&self, settings: &Settings) -> usize {
+    /// The limits that hold: what the owner asked for or the default, and at most the ceiling.
+    pub(crate) fn limits(&self, settings: &Settings) -> LimitValues {
         let bounds = self.bounds();
-        least(settings.max_warm, bounds.defaults.max_warm, bounds.ceilings.max_warm)
+        LimitValues::of(|row| {
+            let asked = settings.limit(row.key).unwrap_or(bounds.defaults[row.limit]);
+            asked.min(bounds.ceilings[row.limit])
+        })
     }
 
-    /// How many wait even if nobody calls, at times when the owner has asked for no more.
-    pub(crate) fn min_warm(&self, settings: &Settings) -> usize {
-        let bounds = self.bounds();
-        least(settings.min_warm, bounds.defaults.min_warm, bounds.ceilings.min_warm)
-    }
-
-    /// The same at all times.
-    fn schedule(&self, settings: &Settings) -> WarmSchedule {
-        // What was published was checked; what a later version no longer understands waits not.
+    /// How many warm instances are kept, at each time of the week.
+    fn schedule(&self, settings: &Settings, limits: &LimitValues) -> WarmSchedule {
+        // It was checked when the revision was published. A schedule that this version cannot parse
+        // is ignored; `min_warm` still applies.
         let asked = WarmSchedule::new(settings).unwrap_or_default();
-        asked.within(self.min_warm(settings), self.bounds().ceilings.min_warm)
-    }
-
-    /// Bytes of a request's body.
-    pub(crate) fn request_bytes(&self, settings: &Settings) -> u64 {
-        let bounds = self.bounds();
-        let asked = settings.request_bytes.unwrap_or(bounds.defaults.request_bytes);
-        asked.min(bounds.ceilings.request_bytes)
-    }
-
-    /// Bytes of the names and values of the environment together.
-    pub(crate) fn environment_bytes(&self, settings: &Settings) -> usize {
-        let bounds = self.bounds();
-        let (defaults, ceilings) = (&bounds.defaults, &bounds.ceilings);
-        let asked = settings.environment_bytes;
-        least(asked, defaults.environment_bytes, ceilings.environment_bytes)
+        let ceiling = self.bounds().ceilings.size(FunctionLimit::MinWarm);
+        asked.within(limits.size(FunctionLimit::MinWarm), ceiling)
     }
 
     /// How many functions can be called.
@@ -269,13 +255,14 @@ impl Catalog {
             generation: self.bounds().generation,
         };
         let spec = self.spec(&name.tenant, self.label(name), revision.digest, &revision.settings);
+        let limits = self.limits(&revision.settings);
         CatalogEntry {
             mount: format!("/f/{}", name.name).into(),
             key,
             spec,
-            request_bytes: self.request_bytes(&revision.settings),
+            request_bytes: limits[FunctionLimit::RequestBytes],
             timing: revision.settings.server_timing.unwrap_or(self.timing),
-            schedule: self.schedule(&revision.settings),
+            schedule: self.schedule(&revision.settings, &limits),
             ok: OkCounter::default(),
             resident: ResidentCache::new(),
         }
@@ -292,12 +279,13 @@ impl Catalog {
         // Both were checked when the revision was published. An entry that a later version no
         // longer understands allows nothing.
         let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
+        let limits = self.limits(settings);
         FunctionSpec {
             tenant: tenant.clone().into(),
             digest: ArtifactDigest(*digest.as_bytes()),
             artifact: self.store.artifact_path(&digest),
             label,
-            limits: self.effective_limits(settings),
+            limits: pool_limits(&limits, self.guest),
             environment: settings.environment.clone().into_iter().collect(),
             outbound: outbound.collect::<Vec<Grant>>(),
             credentials: settings
@@ -306,40 +294,8 @@ impl Catalog {
                 .filter_map(|one| credential(one).ok())
                 .collect(),
             isolation: effective_isolation(settings),
-            max_warm: self.max_warm(settings),
+            max_warm: limits.size(FunctionLimit::MaxWarm),
             snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
-        }
-    }
-
-    /// What the owner asked for, where that is less than the platform's ceiling.
-    pub(crate) fn effective_limits(&self, settings: &Settings) -> Limits {
-        let bounds = self.bounds();
-        let (defaults, ceilings) = (&bounds.defaults, &bounds.ceilings);
-        let time = |asked: Option<u64>, default: u64, ceiling: u64| {
-            Duration::from_millis(asked.unwrap_or(default).min(ceiling))
-        };
-        Limits {
-            memory_bytes: least(
-                settings.memory_bytes,
-                defaults.memory_bytes,
-                ceilings.memory_bytes,
-            ),
-            cpu: time(settings.cpu_ms, defaults.cpu_ms, ceilings.cpu_ms),
-            timeout: time(settings.timeout_ms, defaults.timeout_ms, ceilings.timeout_ms),
-            concurrency: least(settings.concurrency, defaults.concurrency, ceilings.concurrency),
-            queue: least(settings.queue, defaults.queue, ceilings.queue),
-            queue_wait: time(
-                settings.queue_wait_ms,
-                defaults.queue_wait_ms,
-                ceilings.queue_wait_ms,
-            ),
-            idle: time(settings.idle_ms, defaults.idle_ms, ceilings.idle_ms),
-            response_bytes: settings
-                .response_bytes
-                .unwrap_or(defaults.response_bytes)
-                .min(ceilings.response_bytes),
-            log_bytes: least(settings.log_bytes, defaults.log_bytes, ceilings.log_bytes),
-            guest: self.guest,
         }
     }
 
@@ -367,9 +323,12 @@ impl Catalog {
     }
 }
 
-/// What was asked for, or the default, where that is less than the ceiling.
-fn least(asked: Option<u64>, default: usize, ceiling: usize) -> usize {
-    asked.map_or(default, |asked| usize::try_from(asked).unwrap_or(usize::MAX)).min(ceiling)
+/// The limits that the pool enforces: it names them by the same keys.
+fn pool_limits(limits: &LimitValues, guest: GuestLimits) -> Limits {
+    let values = limits.iter().map(|(row, value)| (row.key, value));
+    let values = MapDeserializer::<_, serde::de::value::Error>::new(values);
+    let limits = Limits::deserialize(values).expect("the table has all limits of the pool");
+    Limits { guest, ..limits }
 }
 
 /// What requests of the function get on their way.
@@ -390,5 +349,16 @@ pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
             max_concurrent: number(asked.max_concurrent, 1),
             idle: asked.idle_ms.map_or(REUSE_IDLE, Duration::from_millis),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pools_defaults_are_those_of_the_table() {
+        let defaults = LimitValues::of(|row| row.default);
+        assert_eq!(pool_limits(&defaults, GuestLimits::default()), Limits::default());
     }
 }

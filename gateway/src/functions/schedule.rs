@@ -1,5 +1,6 @@
 //! How many instances of a function stay warm at which time of the week.
 
+use gateway_api::FunctionLimit;
 use jiff::{
     Timestamp,
     civil::{Time, Weekday},
@@ -34,7 +35,7 @@ impl WarmSchedule {
             return Err(format!("schedule has {} windows; at most {WINDOWS}", windows.len()));
         }
         let windows: Result<_, _> = windows.iter().map(ScheduleWindow::new).collect();
-        let always = instances(settings.min_warm.unwrap_or(0));
+        let always = instances(settings.limit(FunctionLimit::MinWarm.key()).unwrap_or(0));
         Ok(Self { always, windows: windows? })
     }
 
@@ -121,7 +122,8 @@ mod tests {
             min_warm: *min_warm,
         });
         let schedule = schedule.collect();
-        WarmSchedule::new(&Settings { min_warm: Some(min_warm), schedule, ..Settings::default() })
+        let limits = [(FunctionLimit::MinWarm.key().to_owned(), min_warm)].into();
+        WarmSchedule::new(&Settings { limits, schedule, ..Settings::default() })
     }
 
     fn at(schedule: &WarmSchedule, time: &str) -> usize {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use gateway_api::FunctionLimit;
 use runtime_pool::{InvokeError, Limit, LoadError, Refusal};
 use store::Quota;
 
@@ -86,10 +87,10 @@ impl From<InvokeError> for Problem {
                 .retry_after(1),
             InvokeError::Cpu(limit) => Self::new(&table::CPU_LIMIT)
                 .detail(format!("the limit is {} of CPU time", in_ms(*limit)))
-                .hint(function_setting("cpu_ms")),
+                .hint(function_setting(FunctionLimit::CpuMs)),
             InvokeError::Timeout(limit) => Self::new(&table::TIMEOUT)
                 .detail(format!("the limit is {}", in_ms(*limit)))
-                .hint(function_setting("timeout_ms")),
+                .hint(function_setting(FunctionLimit::TimeoutMs)),
             InvokeError::Failed { limit: Some(limit), .. } | InvokeError::ResponseLimit(limit) => {
                 limit_reached(*limit)
             }
@@ -116,7 +117,9 @@ fn in_ms(limit: Duration) -> String {
 /// A guest failed by a limit, or broke one with its response.
 fn limit_reached(limit: Limit) -> Problem {
     match limit {
-        Limit::Memory => Problem::new(&table::MEMORY_LIMIT).hint(function_setting("memory_bytes")),
+        Limit::Memory => {
+            Problem::new(&table::MEMORY_LIMIT).hint(function_setting(FunctionLimit::MemoryBytes))
+        }
         Limit::Stack => {
             Problem::new(&table::STACK_OVERFLOW).hint(operator_setting("guests.stack_bytes"))
         }
@@ -132,9 +135,8 @@ fn limit_reached(limit: Limit) -> Problem {
         Limit::FieldBytes => {
             Problem::new(&table::HEADER_LIMIT).hint(operator_setting("guests.field_bytes"))
         }
-        Limit::ResponseBytes => {
-            Problem::new(&table::RESPONSE_TOO_LARGE).hint(function_setting("response_bytes"))
-        }
+        Limit::ResponseBytes => Problem::new(&table::RESPONSE_TOO_LARGE)
+            .hint(function_setting(FunctionLimit::ResponseBytes)),
         Limit::EmptyWrites => {
             Problem::new(&table::EMPTY_WRITES).hint(operator_setting("guests.empty_writes"))
         }

@@ -1,8 +1,10 @@
 //! What hints say about settings.
 
-/// How to raise the limit `key` of a function.
-pub(crate) fn function_setting(key: &str) -> String {
-    format!("Raise the function's setting `{key}`.")
+use gateway_api::FunctionLimit;
+
+/// How to raise a limit of a function.
+pub(crate) fn function_setting(limit: FunctionLimit) -> String {
+    format!("Raise the function's setting `{}`.", limit.key())
 }
 
 /// How to raise the limit `key` of the gateway.

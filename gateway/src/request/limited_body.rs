@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use gateway_api::FunctionLimit;
 use http_body::{Body, Frame, SizeHint};
 use runtime_pool::BodyError;
 use tokio::time::{self, Instant, Sleep};
@@ -33,7 +34,7 @@ pub(crate) enum BodyFault {
 pub(crate) fn too_large(max: u64) -> Problem {
     Problem::new(&table::REQUEST_TOO_LARGE)
         .detail(format!("the limit is {max} bytes"))
-        .hint(function_setting("request_bytes"))
+        .hint(function_setting(FunctionLimit::RequestBytes))
 }
 
 impl From<BodyFault> for Problem {

@@ -7,51 +7,16 @@ use serde::{Deserialize, Serialize};
 /// What the owner asked for in a revision. `None` means the platform's default.
 ///
 /// These are wishes: whoever runs the function clamps them to what the platform allows.
-/// Stored as JSON, with what is not set left out. A field that is added here comes with
-/// a migration, even if that only says so: a program that does not know the field then
-/// refuses the database instead of failing on a row.
+/// Stored as JSON, with what is not set left out; limits stand beside the other fields. A field
+/// that is added here comes with a migration, even if that only says so: a program that does not
+/// know the field then refuses the database instead of failing on a row. A limit that a program
+/// does not know is read and has no effect.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Settings {
-    /// Linear memory of one instance, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_bytes: Option<u64>,
-    /// Processor time of one invocation, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_ms: Option<u64>,
-    /// Wall time of one invocation, its response's body included, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    /// Invocations that may run at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u64>,
-    /// Invocations that may wait for one that runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue: Option<u64>,
-    /// How long an invocation may wait for that, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue_wait_ms: Option<u64>,
-    /// How long the function stays resident without an invocation, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_ms: Option<u64>,
-    /// Body of one response, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_bytes: Option<u64>,
-    /// Body of one request, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_bytes: Option<u64>,
-    /// Names and values of `environment` together, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub environment_bytes: Option<u64>,
-    /// Output that is kept of one invocation, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_bytes: Option<u64>,
-    /// Instances that wait for calls even if nobody calls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_warm: Option<u64>,
-    /// Instances that may wait for calls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_warm: Option<u64>,
+    /// Limits by their names, such as `cpu_ms`. Which names there are is the gateway's to check.
+    #[serde(flatten)]
+    pub limits: BTreeMap<String, u64>,
     /// Times of the week when more than `min_warm` wait.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<WarmWindow>,
@@ -74,6 +39,14 @@ pub struct Settings {
     /// Secrets that are put into its requests on the way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialSetting>,
+}
+
+impl Settings {
+    /// The value asked for of the limit with this name.
+    #[must_use]
+    pub fn limit(&self, name: &str) -> Option<u64> {
+        self.limits.get(name).copied()
+    }
 }
 
 /// A secret that is put into requests to a host.
@@ -162,19 +135,7 @@ pub enum SnapshotMode {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("memory_bytes", &self.memory_bytes)
-            .field("cpu_ms", &self.cpu_ms)
-            .field("timeout_ms", &self.timeout_ms)
-            .field("concurrency", &self.concurrency)
-            .field("queue", &self.queue)
-            .field("queue_wait_ms", &self.queue_wait_ms)
-            .field("idle_ms", &self.idle_ms)
-            .field("response_bytes", &self.response_bytes)
-            .field("request_bytes", &self.request_bytes)
-            .field("environment_bytes", &self.environment_bytes)
-            .field("log_bytes", &self.log_bytes)
-            .field("min_warm", &self.min_warm)
-            .field("max_warm", &self.max_warm)
+            .field("limits", &self.limits)
             .field("schedule", &self.schedule)
             .field("isolation", &self.isolation)
             .field("server_timing", &self.server_timing)
@@ -191,13 +152,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_set_is_not_written_and_what_is_unknown_is_refused() {
-        let timeout = Settings { timeout_ms: Some(500), ..Settings::default() };
+    fn what_is_not_set_is_not_written_and_what_is_no_limit_is_refused() {
+        let limits = BTreeMap::from([("timeout_ms".to_owned(), 500)]);
+        let timeout = Settings { limits, server_timing: Some(true), ..Settings::default() };
+        let json = r#"{"timeout_ms":500,"server_timing":true}"#;
 
         assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
-        assert_eq!(serde_json::to_string(&timeout).unwrap(), r#"{"timeout_ms":500}"#);
-        assert_eq!(serde_json::from_str::<Settings>(r#"{"timeout_ms":500}"#).unwrap(), timeout);
-        assert!(serde_json::from_str::<Settings>(r#"{"timeout":500}"#).is_err());
+        assert_eq!(serde_json::to_string(&timeout).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Settings>(json).unwrap(), timeout);
+        assert_eq!(timeout.limit("timeout_ms"), Some(500));
+        assert!(serde_json::from_str::<Settings>(r#"{"hosts":["a.example"]}"#).is_err());
     }
 
     #[test]

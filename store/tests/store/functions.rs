@@ -30,7 +30,8 @@ async fn settings_are_inherited_unless_they_are_given() {
     let test = TestStore::new().await;
     let environment = BTreeMap::from([("KEY".to_owned(), "ключ\n\"quoted\"".to_owned())]);
     let outbound = vec!["*.example.com:8443".to_owned()];
-    let full = Settings { environment, outbound, memory_bytes: Some(u64::MAX), ..timeout(500) };
+    let limits = [("memory_bytes".to_owned(), u64::MAX), ("timeout_ms".to_owned(), 500)].into();
+    let full = Settings { environment, outbound, limits, ..Settings::default() };
 
     let none = test.publish("f", b"one").await;
     let given = NewRevision { settings: Some(full.clone()), ..new("f") };

@@ -99,7 +99,7 @@ pub(crate) fn new(function: &str) -> NewRevision<'_> {
 }
 
 pub(crate) fn timeout(timeout_ms: u64) -> Settings {
-    Settings { timeout_ms: Some(timeout_ms), ..Settings::default() }
+    Settings { limits: [("timeout_ms".to_owned(), timeout_ms)].into(), ..Settings::default() }
 }
 
 pub(crate) async fn receive(store: &Store, bytes: &[u8]) -> StoredUpload {

@@ -70,7 +70,11 @@ async fn c12_every_released_schema_is_brought_up_to_date_with_all_that_is_in_it(
         assert_eq!((function.name.as_str(), function.description.as_str()), ("f", "from before"));
         assert_eq!((revision.number, revision.digest, revision.bytes), (2, second, 6));
         let environment = [("A".to_owned(), "1".to_owned())].into_iter().collect();
-        let settings = Settings { cpu_ms: Some(7), environment, ..Settings::default() };
+        let settings = Settings {
+            limits: [("cpu_ms".to_owned(), 7)].into(),
+            environment,
+            ..Settings::default()
+        };
         assert_eq!(revision.settings, settings);
         assert!(store.is_whole(&first).await.unwrap() && store.is_whole(&second).await.unwrap());
         assert_eq!(function.tenant, ours());

@@ -1,5 +1,6 @@
 //! `KEY=VALUE` arguments to JSON merge patches (RFC 7396).
 
+use gateway_api::{LIMITS, LimitRow, OTHER_SETTINGS, Unit};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -7,30 +8,8 @@ use crate::{
     config::{nearest::nearest, sizes},
 };
 
-/// Settings of a function that are integers.
-const INTEGERS: &[&str] = &[
-    "memory_bytes",
-    "cpu_ms",
-    "timeout_ms",
-    "concurrency",
-    "queue",
-    "queue_wait_ms",
-    "idle_ms",
-    "response_bytes",
-    "request_bytes",
-    "environment_bytes",
-    "log_bytes",
-    "min_warm",
-    "max_warm",
-];
 /// Settings of a function that are JSON as it is in the API.
 const JSON: &[&str] = &["credentials", "isolation", "schedule"];
-
-/// All that `mayfly set` takes.
-const KEYS: &str = "description, memory_bytes, cpu_ms, timeout_ms, concurrency, queue, \
-                    queue_wait_ms, idle_ms, response_bytes, request_bytes, environment_bytes, \
-                    log_bytes, min_warm, max_warm, schedule, isolation, server_timing, \
-                    environment.NAME, outbound, credentials, snapshot";
 
 /// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
 pub(crate) fn function_patch(pairs: &[String]) -> Result<Value, Failure> {
@@ -71,7 +50,7 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
             ));
         }
         _ if text.is_empty()
-            && (INTEGERS.contains(&key)
+            && (limit(key).is_some()
                 || JSON.contains(&key)
                 || ["environment", "outbound", "server_timing", "snapshot"].contains(&key)) =>
         {
@@ -84,30 +63,34 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
         "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
         _ if JSON.contains(&key) => serde_json::from_str(text)
             .map_err(|error| Failure::usage(format!("{key}: expected JSON: {error}")))?,
-        _ if INTEGERS.contains(&key) => integer(key, text)?.into(),
-        _ => return Err(unknown(key)),
+        _ => match limit(key) {
+            Some(row) => integer(row, text)?.into(),
+            None => return Err(unknown(key)),
+        },
     };
     settings.insert(key.to_owned(), value);
     Ok(())
 }
 
+fn limit(key: &str) -> Option<&'static LimitRow> {
+    LIMITS.iter().find(|row| row.key == key)
+}
+
 fn unknown(key: &str) -> Failure {
-    let known = INTEGERS.iter().copied().chain(JSON.iter().copied()).chain([
-        "description",
-        "environment",
-        "outbound",
-        "server_timing",
-        "snapshot",
-    ]);
-    let failure = Failure::usage(match nearest(key, known) {
+    let settings = || LIMITS.iter().map(|row| row.key).chain(OTHER_SETTINGS.iter().copied());
+    let failure = Failure::usage(match nearest(key, settings().chain(["description"])) {
         Some(near) => format!("unknown setting `{key}`; did you mean `{near}`?"),
         None => format!("unknown setting `{key}`"),
     });
-    failure.note(format!("hint: there are {KEYS}"))
+    // One variable is set, not the whole environment.
+    let named = settings().map(|key| if key == "environment" { "environment.NAME" } else { key });
+    let all: Vec<&str> = ["description"].into_iter().chain(named).collect();
+    failure.note(format!("hint: there are {}", all.join(", ")))
 }
 
-fn integer(key: &str, text: &str) -> Result<u64, Failure> {
-    if key.ends_with("_bytes") {
+fn integer(row: &LimitRow, text: &str) -> Result<u64, Failure> {
+    let key = row.key;
+    if row.unit == Unit::Bytes {
         return sizes::parse(text)
             .ok_or_else(|| Failure::usage(format!("{key}={text}: {}", sizes::EXPECTED)));
     }

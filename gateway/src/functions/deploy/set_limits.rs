@@ -22,7 +22,7 @@ impl Deployer {
     /// returned, and to later deploys. Calls in flight keep the limits they began with.
     pub(crate) async fn set_limits(&self, config: &Config) -> Result<(), DeployError> {
         let shared = Arc::clone(&self.shared);
-        let (limits, ceilings) = (config.limits.clone(), config.ceilings.clone());
+        let (limits, ceilings) = (config.limits, config.ceilings);
         let section = config.quotas.clone();
         self.shared
             .serialized(async move {

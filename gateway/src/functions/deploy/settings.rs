@@ -1,31 +1,24 @@
 //! The settings that a deploy or a change asks for: on top of those that hold, and within what the
 //! operator permits.
 
+use gateway_api::{FunctionLimit, LIMITS, OTHER_SETTINGS};
 use runtime_pool::Grant;
 use serde_json::Value;
 use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode};
 
-use crate::functions::{
-    catalog::credential,
-    deploy::{error::DeployError, shared::Shared},
-    schedule::WarmSchedule,
+use crate::{
+    config::nearest::nearest,
+    functions::{
+        catalog::credential,
+        deploy::{error::DeployError, shared::Shared},
+        schedule::WarmSchedule,
+    },
 };
 
 /// Credentials of one function. Arbitrary, large enough.
 const CREDENTIALS: usize = 64;
 /// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
-
-/// What may be none by choice; none of anything else is a mistake.
-const MAY_BE_NONE: &[&str] = &[
-    "queue",
-    "queue_wait_ms",
-    "min_warm",
-    "max_warm",
-    "request_bytes",
-    "environment_bytes",
-    "log_bytes",
-];
 
 impl Shared {
     /// The settings of the next revision: those of the active one, changed by `patch`.
@@ -41,6 +34,7 @@ impl Shared {
         merge(&mut value, patch);
         // Null in place of them all resets them all.
         let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
+        check_names(&value)?;
         let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
         self.check(&settings)?;
         Ok(settings)
@@ -49,27 +43,12 @@ impl Shared {
     fn check(&self, settings: &Settings) -> Result<(), DeployError> {
         let bounds = self.catalog.bounds();
         let ceilings = &bounds.ceilings;
-        let asked = [
-            ("memory_bytes", settings.memory_bytes, ceilings.memory_bytes as u64),
-            ("cpu_ms", settings.cpu_ms, ceilings.cpu_ms),
-            ("timeout_ms", settings.timeout_ms, ceilings.timeout_ms),
-            ("concurrency", settings.concurrency, ceilings.concurrency as u64),
-            ("queue", settings.queue, ceilings.queue as u64),
-            ("queue_wait_ms", settings.queue_wait_ms, ceilings.queue_wait_ms),
-            ("idle_ms", settings.idle_ms, ceilings.idle_ms),
-            ("min_warm", settings.min_warm, ceilings.min_warm as u64),
-            ("max_warm", settings.max_warm, ceilings.max_warm as u64),
-            ("response_bytes", settings.response_bytes, ceilings.response_bytes),
-            ("request_bytes", settings.request_bytes, ceilings.request_bytes),
-            ("environment_bytes", settings.environment_bytes, ceilings.environment_bytes as u64),
-            ("log_bytes", settings.log_bytes, ceilings.log_bytes as u64),
-        ];
-        for (name, value, ceiling) in asked {
-            let least = u64::from(!MAY_BE_NONE.contains(&name));
-            if value.is_some_and(|value| value > ceiling || value < least) {
+        for row in LIMITS {
+            let (least, most) = (u64::from(!row.may_be_zero), ceilings[row.limit]);
+            if settings.limit(row.key).is_some_and(|asked| !(least..=most).contains(&asked)) {
                 return Err(DeployError::Settings(format!(
-                    "{name} must be from {least} to {ceiling} (the operator's setting \
-                     ceilings.{name})"
+                    "{key} must be from {least} to {most} (the operator's setting ceilings.{key})",
+                    key = row.key
                 )));
             }
         }
@@ -94,7 +73,7 @@ impl Shared {
 
     fn check_warm(&self, settings: &Settings) -> Result<(), DeployError> {
         WarmSchedule::new(settings).map_err(DeployError::Settings)?;
-        let most = self.catalog.bounds().ceilings.min_warm as u64;
+        let most = self.catalog.bounds().ceilings[FunctionLimit::MinWarm];
         if settings.schedule.iter().any(|window| window.min_warm > most) {
             return Err(DeployError::Settings(format!(
                 "schedule: min_warm must be at most {most} (the operator's setting \
@@ -132,9 +111,9 @@ impl Shared {
             }
             bytes += name.len() + value.len();
         }
-        let most = self.catalog.environment_bytes(settings);
+        let most = self.catalog.limits(settings).size(FunctionLimit::EnvironmentBytes);
         if bytes > most {
-            let ceiling = self.catalog.bounds().ceilings.environment_bytes;
+            let ceiling = self.catalog.bounds().ceilings[FunctionLimit::EnvironmentBytes];
             return Err(DeployError::Settings(format!(
                 "environment: names and values have {bytes} bytes; at most {most} are allowed \
                  (the function's setting environment_bytes, up to {ceiling}, which is the \
@@ -143,6 +122,21 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The store keeps limits by any name: a misspelt one must not get there.
+fn check_names(settings: &Value) -> Result<(), DeployError> {
+    let names = settings.as_object().into_iter().flat_map(serde_json::Map::keys);
+    let known = || LIMITS.iter().map(|row| row.key).chain(OTHER_SETTINGS.iter().copied());
+    for name in names {
+        if !known().any(|known| known == name) {
+            let suggestion = nearest(name, known());
+            let suggestion = suggestion.map(|near| format!("; did you mean `{near}`?"));
+            let suggestion = suggestion.unwrap_or_default();
+            return Err(DeployError::Settings(format!("unknown setting `{name}`{suggestion}")));
+        }
+    }
+    Ok(())
 }
 
 /// The name goes to the compile worker on its command line.
@@ -190,5 +184,18 @@ mod tests {
         let mut value = json!({"a": 1, "b": {"c": 2, "d": 3}});
         merge(&mut value, json!({"a": null, "b": {"c": 4}, "e": {"f": null, "g": 5}}));
         assert_eq!(value, json!({"b": {"c": 4, "d": 3}, "e": {"g": 5}}));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused_with_the_nearest_one() {
+        assert!(check_names(&json!({"cpu_ms": 1, "outbound": [], "snapshot": true})).is_ok());
+        for (settings, expected) in [
+            (json!({"cpu_m": 1}), "unknown setting `cpu_m`; did you mean `cpu_ms`?"),
+            (json!({"outbounds": []}), "unknown setting `outbounds`; did you mean `outbound`?"),
+            (json!({"colour": "red"}), "unknown setting `colour`"),
+        ] {
+            let Err(DeployError::Settings(text)) = check_names(&settings) else { panic!() };
+            assert_eq!(text, expected);
+        }
     }
 }
