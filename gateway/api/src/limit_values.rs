@@ -11,7 +11,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
     ser::SerializeMap as _,
 };
 use utoipa::{
@@ -72,13 +72,11 @@ impl Serialize for LimitValues {
 }
 
 impl<'de> Deserialize<'de> for LimitValues {
-    /// All limits must be there.
+    /// A limit that is missing has the table's default, so that a client can read the answer of a
+    /// gateway that does not know a limit yet.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let asked = AskedLimits::deserialize(deserializer)?;
-        match LIMITS.iter().find(|row| asked.get(row.limit).is_none()) {
-            Some(missing) => Err(D::Error::missing_field(missing.key)),
-            None => Ok(Self::of(|row| asked.get(row.limit).unwrap_or_default())),
-        }
+        let given = AskedLimits::deserialize(deserializer)?;
+        Ok(Self::of(|row| given.get(row.limit).unwrap_or(row.default)))
     }
 }
 
@@ -202,13 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_hold_are_all_there() {
+    fn all_limits_are_written_and_a_missing_one_has_its_default() {
         let all = LimitValues::of(|row| row.default);
         let json = to_string(&all).unwrap();
         assert_eq!(from_str::<LimitValues>(&json).unwrap(), all);
         assert_eq!(all[FunctionLimit::Queue], 640);
-        let error = from_str::<LimitValues>(r#"{"memory_bytes":1}"#).unwrap_err().to_string();
-        assert!(error.starts_with("missing field `cpu_ms`"), "{error}");
+        let fewer: LimitValues = from_str(r#"{"queue":1,"unknown":{}}"#).unwrap();
+        assert_eq!((fewer[FunctionLimit::Queue], fewer[FunctionLimit::CpuMs]), (1, 1_000));
     }
 
     #[test]
