@@ -1,4 +1,4 @@
-//! The permitted range of every setting, and what must hold between two of them.
+//! The permitted range of every setting, and the checks that involve two of them.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// The ranges of all integers besides those of `[limits]` and `[ceilings]`, which are in [`LIMITS`].
 const OTHERS: &[(&str, u64, u64)] = &[
     ("guests.stack_bytes", 64 * KIB, 16 * MIB),
-    // Go's tables have some thousands of elements.
+    // The tables of Go programs have some thousands of elements.
     ("guests.table_elements", 100, 10_000_000),
     ("guests.host_resources", 16, 1_000_000),
     ("guests.component_handles", 16, 1_000_000),
@@ -33,7 +33,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("guests.after_response_ms", 0, HOUR_MS),
     ("guests.log_line_bytes", 64, MIB),
     ("guests.log_bytes_per_second", 0, GIB),
-    // Beyond the upper end a loop would delay its neighbours visibly.
+    // With a longer tick, a guest that loops would visibly delay others.
     ("guests.tick_ms", 1, 100),
     ("pool.instances", 1, 100_000),
     ("pool.memory_bytes", 0, 16 * TIB),
@@ -46,21 +46,21 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("pool.warm_from_us", 0, 1_000_000),
     ("compile.jobs", 0, 1_024),
     ("compile.queue", 0, 100_000),
-    // Below this the compiler does not even start.
+    // The compiler does not start with less.
     ("compile.memory_bytes", 256 * MIB, 16 * TIB),
     ("compile.cpu_s", 1, 3_600),
     ("compile.wall_s", 1, 3_600),
     ("compile.output_bytes", MIB, 16 * GIB),
     // Offsets within a module are 32 bits wide.
     ("uploads.artifact_bytes", KIB, 4 * GIB),
-    // The upper ends are what the validator takes of one module; inside a component several
-    // modules count together.
+    // The maxima are those of the validator for one module. In a component, all modules count
+    // together.
     ("uploads.functions", 1, 1_000_000),
     ("uploads.data_segments", 0, 100_000),
     ("uploads.element_segments", 0, 100_000),
     ("uploads.imports", 0, 1_000_000),
     ("uploads.exports", 1, 1_000_000),
-    // Of these three the engines keep room for a quarter of as many for each instance.
+    // For these three, the engines reserve a quarter of the limit for each instance.
     ("uploads.core_instances", 1, 1_000),
     ("uploads.memories", 1, 100),
     ("uploads.tables", 1, 100),
@@ -83,8 +83,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     // The HTTP/1 parser's smallest buffer.
     ("server.header_bytes", 8 * KIB, 16 * MIB),
     ("server.headers", 8, 10_000),
-    // RFC 9110 asks for 8000 octets; smaller is the operator's choice. HTTP's parser stops
-    // at 65534.
+    // RFC 9110 recommends at least 8000 octets; the operator may choose less. The HTTP library
+    // parses at most 65534.
     ("server.uri_bytes", 64, 65_534),
     ("server.auth_failures_per_minute", 0, 1_000_000),
     ("server.hops", 1, 1_000),
@@ -101,18 +101,18 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("outbound.response_bytes", 0, 16 * TIB),
     ("outbound.per_invocation", 0, 1_000_000),
     ("outbound.at_once", 1, 10_000),
-    // As for requests.
+    // The ranges of `server.header_bytes` and `server.headers`.
     ("outbound.header_bytes", 8 * KIB, 16 * MIB),
     ("outbound.headers", 8, 10_000),
     ("outbound.idle_ms", 1, HOUR_MS),
     ("outbound.idle_per_function", 0, 10_000),
     ("outbound.idle_connections", 0, 100_000),
     ("logs.lines_per_function", 0, 10_000_000),
-    // Each label value costs memory in whatever collects the metrics, too.
+    // Each label value also costs memory in the system that collects the metrics.
     ("metrics.functions", 0, 100_000),
 ];
 
-/// The first thing wrong with `settings`.
+/// Returns the first error in `settings`.
 pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
     for (key, min, max) in bounds() {
         within(settings, &key, min, max)?;
@@ -166,7 +166,7 @@ fn below_ceiling(settings: &Settings, name: &str) -> Result<(), ConfigError> {
     Err(wrong(settings, &limit, format!("must not exceed {ceiling} = {most} ({origin})")))
 }
 
-/// A guest hands over a chunk of a body with one call, and a few words besides.
+/// A guest passes a chunk of a body in one host call, together with a few words.
 fn chunk(settings: &Settings) -> Result<(), ConfigError> {
     let (chunk, hostcall) = ("guests.body_chunk_bytes", "guests.hostcall_bytes");
     let most = integer(settings, hostcall) / 2;
@@ -191,7 +191,7 @@ fn addresses(settings: &Settings) -> Result<(), ConfigError> {
         return Err(wrong(
             settings,
             "admin_listen",
-            "must differ from listen: invocations and the control plane never share a port",
+            "must differ from listen: the data plane and the control plane do not share a port",
         ));
     }
     let insecure = settings.get("insecure_admin").value.as_bool().unwrap_or(false);
@@ -218,7 +218,7 @@ fn proxies(settings: &Settings) -> Result<(), ConfigError> {
     }
     let speaks = settings.get("server.proxy_protocol").value.as_bool().unwrap_or(false);
     if speaks && entries.is_empty() {
-        let reason = "only trusted proxies are believed: name them in server.trusted_proxies";
+        let reason = "needs the proxies' addresses in server.trusted_proxies";
         return Err(wrong(settings, "server.proxy_protocol", reason));
     }
     Ok(())
@@ -272,7 +272,7 @@ fn logs(settings: &Settings) -> Result<(), ConfigError> {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         levels.iter().any(|level| text.eq_ignore_ascii_case(level))
     };
-    // A misspelt level alone would be taken for the name of a target, with everything on.
+    // The log library would take a misspelt level for the name of a target and log all of it.
     let directive = |text: &str| match text.rsplit_once('=') {
         Some((target, given)) => !target.is_empty() && level(given),
         None => level(text),

@@ -1,15 +1,15 @@
-//! What can be wrong with the settings, and where each setting came from.
+//! The errors in settings, and the origin of each setting.
 
 use std::{fmt, io, path::PathBuf};
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The built-in default.
     Default,
     /// The settings file, with line and column counted from 1.
     File {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
         /// Line of the key.
         line: usize,
@@ -23,7 +23,7 @@ pub enum Origin {
     },
     /// A command line flag.
     Flag {
-        /// With its dashes.
+        /// Its name, with the dashes.
         name: &'static str,
     },
 }
@@ -39,15 +39,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Settings that a gateway must not start with.
+/// Why a gateway does not start with these settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is not there, or not readable, or not text.
+    /// The file is missing, not readable or not text.
     #[error("reading {}", path.display())]
     Read {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -59,15 +59,15 @@ pub enum ConfigError {
         /// What is wrong there.
         reason: String,
     },
-    /// A key or variable that nobody knows: most likely a slip of the finger, and without
-    /// this error a setting that silently has no effect.
+    /// An unknown key or variable. Most likely it is misspelt; without this error the setting would
+    /// silently have no effect.
     #[error("{origin}: unknown setting `{key}`{}", suggestion(nearest.as_deref()))]
     Unknown {
-        /// Where it stands.
+        /// The place of the key.
         origin: Origin,
         /// The key as it was written.
         key: String,
-        /// The known one most like it.
+        /// The known key that is most similar.
         nearest: Option<String>,
     },
     /// A value of the wrong type or outside of its range.
@@ -82,8 +82,8 @@ pub enum ConfigError {
         /// What would be accepted.
         reason: String,
     },
-    /// The checked values do not fit the types of [`super::Config`]: on a machine whose
-    /// addresses are too small for one of them.
+    /// A checked value does not fit its type in [`super::Config`]: the machine's addresses are too
+    /// small for it.
     #[error("the settings do not fit this machine")]
     Shape(#[source] toml::de::Error),
 }

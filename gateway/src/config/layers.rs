@@ -12,7 +12,7 @@ use toml::{
 
 use super::{Config, ConfigError, Flags, Origin, nearest::nearest, sizes};
 
-/// One setting, with the place that had the last word.
+/// The value of one setting, and the layer that it comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) value: Value,
@@ -48,12 +48,12 @@ impl Settings {
         root.try_into().map_err(ConfigError::Shape)
     }
 
-    /// By key, in the order of the alphabet.
+    /// All settings, sorted by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Setting)> {
         self.leaves.iter().map(|(key, setting)| (key.as_str(), setting))
     }
 
-    /// `key` must be one that exists.
+    /// `key` must exist.
     pub(super) fn get(&self, key: &str) -> &Setting {
         self.leaves.get(key).expect("callers name keys that exist")
     }
@@ -188,7 +188,7 @@ fn is_size(key: &str) -> bool {
     key.ends_with("_bytes")
 }
 
-/// Reads `text` as the type that the default has.
+/// Reads `text` as a value of the default's type.
 fn from_text(key: &str, default: &Value, text: &str) -> Result<Value, String> {
     match default {
         Value::Integer(_) if is_size(key) => sizes::parse(text)
@@ -214,7 +214,7 @@ fn from_text(key: &str, default: &Value, text: &str) -> Result<Value, String> {
     }
 }
 
-/// Takes a value from the file if it has the type that the default has.
+/// Takes a value from the file if it has the default's type.
 fn from_toml(
     key: &str,
     default: &Value,

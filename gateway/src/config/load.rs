@@ -7,11 +7,11 @@ use super::{Config, ConfigError, Flags, bounds, layers::Settings};
 impl Config {
     /// Reads all layers and checks the result.
     ///
-    /// The environment is passed in ([`Self::environment`] has the real one), so that tests
-    /// share no state.
+    /// The environment is an argument, so that tests share no state. [`Self::environment`] returns
+    /// that of the process.
     ///
     /// # Errors
-    /// The first thing found wrong, with the place that it came from.
+    /// The first error, with its place.
     pub fn load(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
@@ -20,7 +20,7 @@ impl Config {
         Settings::read(file, environment, flags)?.into_config()
     }
 
-    /// The keys of settings that differ from those of `other`.
+    /// The keys of the settings with another value than in `other`.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let (ours, theirs) = (Settings::of_config(self), Settings::of_config(other));
         let pairs = ours.iter().zip(theirs.iter());
@@ -30,7 +30,7 @@ impl Config {
 }
 
 impl Settings {
-    /// Lays all layers over each other and checks the result.
+    /// Applies all layers in order and checks the result.
     pub(crate) fn read(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,

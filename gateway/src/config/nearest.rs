@@ -1,8 +1,7 @@
-//! The known word most like an unknown one.
+//! Suggestions for misspelt names.
 
-/// The candidate with the fewest edits between it and `word`, or nothing when all are so far
-/// off that naming one would mislead: a third of the letters is about where a slip of the
-/// finger ends and another word begins.
+/// The candidate that differs from `word` in the fewest letters. `None` if every candidate differs
+/// in more than a third of the letters: such a suggestion would mislead.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -16,7 +15,7 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// Levenshtein's, one row at a time.
+/// The Levenshtein distance, computed row by row.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

@@ -25,31 +25,31 @@ pub type Numbers = BTreeMap<String, BTreeMap<String, u64>>;
 pub struct Config {
     /// Where the database, the artifacts, the native code and the first token are kept.
     pub data_dir: PathBuf,
-    /// Address of the data plane: invocations.
+    /// Address of the data plane, which serves invocations.
     #[serde(deserialize_with = "deserialize_address")]
     pub listen: SocketAddr,
-    /// Address of the control plane: everything else.
+    /// Address of the control plane, which serves the API, metrics and probes.
     #[serde(deserialize_with = "deserialize_address")]
     pub admin_listen: SocketAddr,
     /// Base of the URLs in answers; empty stands for `http://<listen>`. See [`Self::public_base`].
     pub public_url: String,
     /// Permits a control plane without TLS on an address that other machines can reach.
     pub insecure_admin: bool,
-    /// Limits of functions whose owners asked for nothing.
+    /// Limits of functions whose owners do not ask for others.
     pub limits: LimitValues,
     /// The most that an owner may ask for.
     pub ceilings: LimitValues,
     /// Limits for the guests of all functions alike.
     pub guests: GuestLimits,
-    /// Functions and instances in memory.
+    /// How many functions and instances are in memory.
     pub pool: PoolSection,
     /// The compiler and its child process.
     pub compile: CompileSection,
-    /// What may be deployed.
+    /// Limits for an artifact.
     pub uploads: UploadsSection,
-    /// How much may be deployed on this node.
+    /// Limits for all artifacts and functions of this node.
     pub quotas: QuotasSection,
-    /// Both listeners.
+    /// Both listeners, and the admission of requests.
     pub server: ServerSection,
     /// Requests that guests make.
     pub outbound: OutboundConfig,

@@ -1,17 +1,17 @@
-//! The settings in effect as a TOML file, each with the place that it came from.
+//! The settings in effect as a TOML file, each with its origin.
 
 use std::fmt::Write as _;
 
 use super::layers::{Setting, Settings};
 
-/// Column of the comments: wide enough that few values push theirs out of line.
+/// Column of the comments. Few values are long enough to reach it.
 const COMMENT_COLUMN: usize = 40;
 
 impl Settings {
-    /// The settings as a file that [`Settings::read`] would take.
+    /// The settings as a file that [`Settings::read`] accepts.
     pub(crate) fn to_toml(&self) -> String {
         let mut text = String::new();
-        // What stands in no section must come first: in TOML a section goes on to the next one.
+        // Keys without a section come first: a TOML section extends to the next one.
         for (key, setting) in self.iter().filter(|(key, _)| !key.contains('.')) {
             line(&mut text, key, setting);
         }

@@ -9,11 +9,11 @@ pub(crate) const GIB: u64 = 1 << 30;
 /// 2^40 bytes.
 pub(crate) const TIB: u64 = 1 << 40;
 
-/// What [`parse`] takes, for error messages.
+/// What [`parse`] accepts, for error messages.
 pub(crate) const EXPECTED: &str = "expected a number of bytes such as 67108864 or 64MiB";
 
-/// A whole number with an optional unit. One letter alone means the binary unit, as memory is
-/// what is mostly meant.
+/// A whole number with an optional unit. A single letter means the binary unit, because most sizes
+/// are sizes of memory.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize as _, Deserializer, de};
 
 /// `HOST:PORT`, where the host is an IP address or `localhost`: a listener must not depend on
-/// what a resolver says.
+/// a resolver.
 pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),

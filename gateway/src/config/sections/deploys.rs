@@ -1,17 +1,17 @@
-//! `[uploads]` and `[quotas]`: what may be deployed, and how much of it.
+//! `[uploads]` and `[quotas]`: limits for one artifact, and for all of them.
 
 use runtime_pool::ArtifactLimits;
 use serde::{Deserialize, Serialize};
 
 use crate::config::sizes::{GIB, MIB};
 
-/// What may be deployed.
+/// Limits for one artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UploadsSection {
     /// Size of one artifact.
     pub artifact_bytes: u64,
-    /// What one artifact may hold.
+    /// What it may contain.
     #[serde(flatten)]
     pub artifact: ArtifactLimits,
 }
@@ -22,7 +22,7 @@ impl Default for UploadsSection {
     }
 }
 
-/// How much may be deployed on this node, by all owners together.
+/// Limits for everything that is deployed on this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuotasSection {
@@ -30,21 +30,21 @@ pub struct QuotasSection {
     pub functions: usize,
     /// Bytes of all artifacts.
     pub artifact_bytes: u64,
-    /// Compilations that deploys may begin within a minute.
+    /// Compilations that deploys may start in a minute.
     pub compiles_per_minute: usize,
-    /// Answered uploads that are remembered for a day by their `idempotency-key`.
+    /// Responses to uploads that are kept for a day under their `idempotency-key`.
     pub idempotency_keys: usize,
 }
 
 impl Default for QuotasSection {
     fn default() -> Self {
         Self {
-            // Ten times what has been measured on one node.
+            // Ten times the largest number that was measured on one node.
             functions: 100_000,
             artifact_bytes: 100 * GIB,
-            // About what one core compiles of the smallest functions.
+            // About as many of the smallest functions as one core compiles.
             compiles_per_minute: 600,
-            // A few megabytes.
+            // They take a few megabytes.
             idempotency_keys: 10_000,
         }
     }

@@ -5,30 +5,30 @@ use serde::{Deserialize, Serialize};
 use super::machine::{cores, memory};
 use crate::config::sizes::{GIB, MIB};
 
-/// Functions and instances in memory.
+/// How many functions and instances are in memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolSection {
-    /// Instances alive at once, over all functions.
+    /// Instances at once, of all functions together.
     pub instances: usize,
-    /// Linear memory of all instances together; 0 stands for three quarters of the machine's. See
+    /// Linear memory of all instances together; 0: three quarters of the machine's memory. See
     /// [`Self::memory_budget`].
     pub memory_bytes: u64,
-    /// What a slot keeps of an instance's memory for the next one.
+    /// Memory that a slot keeps of one instance for the next.
     pub keep_bytes: usize,
-    /// What resident functions may take: their native code, and 45 KiB for each.
+    /// Memory of resident functions: their native code, and 45 KiB for each.
     pub resident_bytes: u64,
     /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
     pub async_engine: bool,
-    /// Functions being loaded at once; 0 stands for twice the cores. See [`Self::load_count`].
+    /// Functions that are loaded at once; 0: twice the number of cores. See [`Self::load_count`].
     pub loads: usize,
-    /// Invocations that may wait for a slot, over all functions.
+    /// Invocations that may wait for a slot, of all functions together.
     pub queue: usize,
-    /// Instances that may wait for calls, over all functions.
+    /// Warm instances of all functions together.
     pub warm_instances: usize,
-    /// Linear memory of all instances that wait.
+    /// Linear memory of all warm instances.
     pub warm_bytes: u64,
-    /// Instances wait unasked only for functions where making one takes at least this long.
+    /// A function without `min_warm` gets warm instances only if making one takes at least this long.
     pub warm_from_us: u64,
 }
 
@@ -50,7 +50,7 @@ impl Default for PoolSection {
 }
 
 impl PoolSection {
-    /// Functions being loaded at once.
+    /// Functions that are loaded at once.
     #[must_use]
     pub fn load_count(&self) -> usize {
         if self.loads == 0 { cores() * 2 } else { self.loads }
@@ -59,7 +59,7 @@ impl PoolSection {
     /// Linear memory of all instances together.
     #[must_use]
     pub fn memory_budget(&self) -> u64 {
-        // A quarter is left for the code, the connections and everybody else.
+        // A quarter is left for native code, connections and other processes.
         if self.memory_bytes == 0 { memory() / 4 * 3 } else { self.memory_bytes }
     }
 }
@@ -68,9 +68,9 @@ impl PoolSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompileSection {
-    /// Compilations at once; 0 stands for half of the cores. See [`Self::job_count`].
+    /// Compilations at once; 0: half of the cores. See [`Self::job_count`].
     pub jobs: usize,
-    /// Compilations that may wait for one of those to end.
+    /// Compilations that may wait in the queue.
     pub queue: usize,
     /// Address space of one compilation.
     pub memory_bytes: u64,
@@ -80,7 +80,8 @@ pub struct CompileSection {
     pub wall_s: u64,
     /// Native code that one compilation may produce.
     pub output_bytes: u64,
-    /// Whether native code of another build is made anew in the background after a start.
+    /// Whether artifacts whose native code is of another build are recompiled in the background
+    /// after a start.
     pub renew: bool,
 }
 
@@ -99,8 +100,8 @@ impl Default for CompileSection {
 }
 
 impl CompileSection {
-    /// Compilations at once. Half of the cores, so that a deploy never takes the machine away
-    /// from invocations.
+    /// Compilations at once. By default half of the cores, so that deploys leave processors for
+    /// invocations.
     #[must_use]
     pub fn job_count(&self) -> usize {
         if self.jobs == 0 { (cores() / 2).max(1) } else { self.jobs }

@@ -15,7 +15,7 @@ use crate::config::sizes::KIB;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerSection {
-    /// What each of the listeners takes.
+    /// Connections of each listener.
     #[serde(flatten)]
     pub listener: ListenerSettings,
     /// How fast a client must send the body of a request.
@@ -27,7 +27,7 @@ pub struct ServerSection {
     /// Certificates of both listeners.
     #[serde(flatten)]
     pub tls: TlsSettings,
-    /// How much the data plane takes on.
+    /// When the data plane refuses requests.
     #[serde(flatten)]
     pub admission: AdmissionSettings,
     /// How requests to functions are treated.
@@ -56,7 +56,8 @@ impl Default for ServerSection {
     }
 }
 
-/// What one listener takes. Both have the same settings; their connections are counted apart.
+/// Connections of one listener. Both listeners have the same settings; each counts its own
+/// connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListenerSettings {
@@ -73,10 +74,10 @@ pub struct ListenerSettings {
     /// How long requests in flight may take to end once the gateway is told to stop.
     #[serde(rename = "drain_ms", with = "milliseconds")]
     pub drain: Duration,
-    /// How long a connection may go on in what it does.
+    /// How long a connection may be idle or slow.
     #[serde(flatten)]
     pub timeouts: Timeouts,
-    /// What the protocol may ask for.
+    /// Limits of the protocols.
     #[serde(flatten)]
     pub http: HttpLimits,
 }
@@ -96,7 +97,7 @@ impl Default for ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// Connections at once from one address; never more than there may be at all.
+    /// Connections at once from one address; at most `connections`.
     #[must_use]
     pub fn connections_per_address_max(&self) -> usize {
         match self.connections_per_address {
@@ -106,17 +107,17 @@ impl ListenerSettings {
     }
 }
 
-/// How long a connection may go on in what it does.
+/// How long a connection may be idle or slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timeouts {
-    /// With the head of a request, and without any request at the beginning.
+    /// Time until the head of a request is complete, and from the accept to the first request.
     #[serde(rename = "header_timeout_ms", with = "milliseconds")]
     pub head: Duration,
-    /// Without a request later on.
+    /// Time without a request after that.
     #[serde(rename = "idle_timeout_ms", with = "milliseconds")]
     pub idle: Duration,
-    /// Without taking anything of a response.
+    /// Time in which a client reads nothing of a response.
     #[serde(rename = "stall_timeout_ms", with = "milliseconds")]
     pub stall: Duration,
 }
@@ -133,7 +134,7 @@ impl Default for Timeouts {
     }
 }
 
-/// What HTTP may ask for.
+/// Limits of HTTP/1.1 and HTTP/2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HttpLimits {
@@ -263,7 +264,7 @@ impl TlsSettings {
 /// The files of one listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that vouch for it, in PEM.
+    /// The certificate chain, in PEM.
     pub cert: PathBuf,
     /// Its private key, in PEM.
     pub key: PathBuf,
@@ -275,7 +276,7 @@ impl TlsFiles {
     }
 }
 
-/// How much the data plane takes on.
+/// When the data plane refuses requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdmissionSettings {
@@ -312,7 +313,7 @@ impl AdmissionSettings {
 pub struct EdgeSettings {
     /// Gateways like this one that a request may come through.
     pub hops: usize,
-    /// Whether responses carry `Server-Timing`, for functions whose owners have not said.
+    /// Whether responses carry `Server-Timing`, unless the function's settings say otherwise.
     pub timing: bool,
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
     /// function's settings say. Empty: none do.
@@ -321,7 +322,7 @@ pub struct EdgeSettings {
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        // Functions that call functions are seldom more than two or three deep.
+        // Chains of functions that call functions are seldom longer than three.
         Self { hops: 8, timing: true, timing_secret: String::new() }
     }
 }

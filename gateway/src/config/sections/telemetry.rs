@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Our own log, and what is kept of the guests'.
+/// The gateway's log, and the lines of guests that are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogsSection {
     /// A level, or several `target=level` joined by commas.
     pub level: String,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
     /// Lines of guests' output kept per function.
     pub lines_per_function: usize,
@@ -20,15 +20,15 @@ impl Default for LogsSection {
     }
 }
 
-/// How a line of our own log looks.
+/// The format of a line of the gateway's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For machines: one object a line.
+    /// One JSON object for each line.
     Json,
 }
 
@@ -36,7 +36,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsSection {
-    /// Functions with a label value of their own; those beyond are counted as `other`.
+    /// Functions with a label value of their own; all others share the value `other`.
     pub functions: usize,
 }
 
