@@ -20,9 +20,9 @@ mod sections;
 mod show;
 pub(crate) mod sizes;
 
-pub(crate) use self::layers::Settings;
+pub(crate) use self::layers::LayeredSettings;
 pub use self::{
-    error::{ConfigError, Origin},
+    error::{ConfigError, SettingOrigin},
     flags::Flags,
     root::{Config, Numbers},
     sections::{

@@ -7,7 +7,7 @@ use runtime_pool::AddressRange;
 use toml::Value;
 
 use super::{
-    ConfigError, Origin, Settings, TrustedProxies,
+    ConfigError, LayeredSettings, SettingOrigin, TrustedProxies,
     sections::address::parse_address,
     sizes::{self, GIB, KIB, MIB, TIB},
 };
@@ -113,7 +113,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
 ];
 
 /// Returns the first error in `settings`.
-pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
+pub(super) fn check(settings: &LayeredSettings) -> Result<(), ConfigError> {
     for (key, min, max) in bounds() {
         within(settings, &key, min, max)?;
     }
@@ -142,7 +142,7 @@ fn bounds() -> impl Iterator<Item = (String, u64, u64)> {
         .chain(OTHERS.iter().map(|(key, min, max)| ((*key).to_owned(), *min, *max)))
 }
 
-fn within(settings: &Settings, key: &str, min: u64, max: u64) -> Result<(), ConfigError> {
+fn within(settings: &LayeredSettings, key: &str, min: u64, max: u64) -> Result<(), ConfigError> {
     let value = u64::try_from(integer(settings, key)).ok();
     if value.is_some_and(|value| (min..=max).contains(&value)) {
         return Ok(());
@@ -156,7 +156,7 @@ fn within(settings: &Settings, key: &str, min: u64, max: u64) -> Result<(), Conf
     Err(wrong(settings, key, reason))
 }
 
-fn below_ceiling(settings: &Settings, name: &str) -> Result<(), ConfigError> {
+fn below_ceiling(settings: &LayeredSettings, name: &str) -> Result<(), ConfigError> {
     let (limit, ceiling) = (format!("limits.{name}"), format!("ceilings.{name}"));
     let most = integer(settings, &ceiling);
     if integer(settings, &limit) <= most {
@@ -167,7 +167,7 @@ fn below_ceiling(settings: &Settings, name: &str) -> Result<(), ConfigError> {
 }
 
 /// A guest passes a chunk of a body in one host call, together with a few words.
-fn chunk(settings: &Settings) -> Result<(), ConfigError> {
+fn chunk(settings: &LayeredSettings) -> Result<(), ConfigError> {
     let (chunk, hostcall) = ("guests.body_chunk_bytes", "guests.hostcall_bytes");
     let most = integer(settings, hostcall) / 2;
     if integer(settings, chunk) <= most {
@@ -181,7 +181,7 @@ fn chunk(settings: &Settings) -> Result<(), ConfigError> {
     ))
 }
 
-fn addresses(settings: &Settings) -> Result<(), ConfigError> {
+fn addresses(settings: &LayeredSettings) -> Result<(), ConfigError> {
     let address = |key: &str| {
         parse_address(text(settings, key))
             .ok_or_else(|| wrong(settings, key, "expected IP:PORT, [IPv6]:PORT or localhost:PORT"))
@@ -209,7 +209,7 @@ fn addresses(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn proxies(settings: &Settings) -> Result<(), ConfigError> {
+fn proxies(settings: &LayeredSettings) -> Result<(), ConfigError> {
     let entries = settings.get("server.trusted_proxies").value.as_array();
     let entries: Vec<&str> = entries.into_iter().flatten().filter_map(Value::as_str).collect();
     if TrustedProxies::parse(&entries).is_none() {
@@ -224,7 +224,7 @@ fn proxies(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn tls(settings: &Settings, cert: &str, key: &str) -> Result<(), ConfigError> {
+fn tls(settings: &LayeredSettings, cert: &str, key: &str) -> Result<(), ConfigError> {
     match (text(settings, cert).is_empty(), text(settings, key).is_empty()) {
         (false, true) => Err(wrong(settings, key, format!("{cert} needs a key"))),
         (true, false) => Err(wrong(settings, cert, format!("{key} needs a certificate"))),
@@ -232,7 +232,7 @@ fn tls(settings: &Settings, cert: &str, key: &str) -> Result<(), ConfigError> {
     }
 }
 
-fn public_url(settings: &Settings) -> Result<(), ConfigError> {
+fn public_url(settings: &LayeredSettings) -> Result<(), ConfigError> {
     let url = text(settings, "public_url");
     let sound = |url: &str| {
         let uri: http::Uri = url.parse().ok()?;
@@ -251,7 +251,7 @@ fn public_url(settings: &Settings) -> Result<(), ConfigError> {
     ))
 }
 
-fn outbound(settings: &Settings) -> Result<(), ConfigError> {
+fn outbound(settings: &LayeredSettings) -> Result<(), ConfigError> {
     for key in ["outbound.permit", "outbound.deny"] {
         let ranges = settings.get(key).value.as_array().into_iter().flatten();
         for range in ranges.filter_map(Value::as_str) {
@@ -267,7 +267,7 @@ fn outbound(settings: &Settings) -> Result<(), ConfigError> {
     Err(wrong(settings, "outbound.resolver", "expected IP:PORT or [IPv6]:PORT of a name server"))
 }
 
-fn logs(settings: &Settings) -> Result<(), ConfigError> {
+fn logs(settings: &LayeredSettings) -> Result<(), ConfigError> {
     let level = |text: &str| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         levels.iter().any(|level| text.eq_ignore_ascii_case(level))
@@ -288,21 +288,21 @@ fn logs(settings: &Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn integer(settings: &Settings, key: &str) -> i64 {
+fn integer(settings: &LayeredSettings, key: &str) -> i64 {
     settings.get(key).value.as_integer().expect("the layers keep the type of the default")
 }
 
-fn text<'a>(settings: &'a Settings, key: &str) -> &'a str {
+fn text<'a>(settings: &'a LayeredSettings, key: &str) -> &'a str {
     settings.get(key).value.as_str().expect("the layers keep the type of the default")
 }
 
-fn wrong(settings: &Settings, key: &str, reason: impl Into<String>) -> ConfigError {
+fn wrong(settings: &LayeredSettings, key: &str, reason: impl Into<String>) -> ConfigError {
     let setting = settings.get(key);
     let value = match &setting.value {
         Value::String(text) => format!("\"{text}\""),
         other => other.to_string(),
     };
-    let origin: Origin = setting.origin.clone();
+    let origin: SettingOrigin = setting.origin.clone();
     ConfigError::Value { key: key.to_owned(), value, origin, reason: reason.into() }
 }
 
@@ -314,7 +314,7 @@ mod tests {
     fn problem(set: &[&str]) -> String {
         let set = set.iter().map(|pair| (*pair).to_owned()).collect();
         let flags = Flags { set, ..Flags::default() };
-        match Settings::read(None, std::iter::empty(), &flags) {
+        match LayeredSettings::read(None, std::iter::empty(), &flags) {
             Ok(_) => "none".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_integer_has_a_range_and_every_range_an_integer() {
-        let settings = Settings::defaults();
+        let settings = LayeredSettings::defaults();
         let mut ranged: Vec<String> = bounds().map(|(key, _, _)| key).collect();
         ranged.sort();
         let integers: Vec<&str> = settings

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, ConfigError, Origin, layers::Settings, nearest::nearest};
+use super::{Config, ConfigError, SettingOrigin, layers::LayeredSettings, nearest::nearest};
 
 /// What the names of all our variables begin with.
 const PREFIX: &str = "MAYFLY_";
@@ -40,7 +40,7 @@ impl Config {
                 Ok(value) => Ok((name, value)),
                 // The value stays out of the message: it may be a token.
                 Err(_) => Err(ConfigError::Syntax {
-                    origin: Origin::Variable { name },
+                    origin: SettingOrigin::Variable { name },
                     reason: "must be UTF-8".to_owned(),
                 }),
             })
@@ -48,7 +48,7 @@ impl Config {
     }
 }
 
-impl Settings {
+impl LayeredSettings {
     pub(super) fn overlay_environment(
         &mut self,
         environment: impl Iterator<Item = (String, String)>,
@@ -61,7 +61,7 @@ impl Settings {
         let ours: BTreeMap<String, String> =
             environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
         for (name, text) in &ours {
-            let origin = Origin::Variable { name: name.clone() };
+            let origin = SettingOrigin::Variable { name: name.clone() };
             if let Some(key) = keys.get(name) {
                 self.set(key, text, origin)?;
             } else if !NOT_SETTINGS.contains(&name.as_str()) && !is_of_a_service(name, text) {
@@ -80,7 +80,7 @@ impl Settings {
             {
                 let reason = format!("{short} gives {key} another value; set one of the two");
                 return Err(ConfigError::Syntax {
-                    origin: Origin::Variable { name: clear },
+                    origin: SettingOrigin::Variable { name: clear },
                     reason,
                 });
             }
@@ -101,7 +101,7 @@ fn misspelt<'a>(name: &str, settings: impl Iterator<Item = &'a str>) -> ConfigEr
     // A suggestion in the form of the mistake.
     let settings = settings.filter(|known| known.starts_with(CLEAR_PREFIX) == clear);
     let nearest = nearest(name, settings.chain(NOT_SETTINGS.iter().copied()));
-    let origin = Origin::Variable { name: "environment".to_owned() };
+    let origin = SettingOrigin::Variable { name: "environment".to_owned() };
     ConfigError::Unknown { origin, key: name.to_owned(), nearest }
 }
 
@@ -136,14 +136,14 @@ mod tests {
 
     use super::*;
 
-    fn environment(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-        let mut settings = Settings::defaults();
+    fn environment(pairs: &[(&str, &str)]) -> Result<LayeredSettings, ConfigError> {
+        let mut settings = LayeredSettings::defaults();
         let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         settings.overlay_environment(pairs)?;
         Ok(settings)
     }
 
-    fn message(outcome: Result<Settings, ConfigError>) -> String {
+    fn message(outcome: Result<LayeredSettings, ConfigError>) -> String {
         outcome.map_or_else(|error| error.to_string(), |_| "none".to_owned())
     }
 
@@ -159,7 +159,7 @@ mod tests {
             let settings = environment(&[(name, value)]).unwrap();
             let setting = settings.get(key);
             assert_eq!(setting.value.to_string().trim_matches('"'), value, "{name}");
-            assert_eq!(setting.origin, Origin::Variable { name: name.to_owned() });
+            assert_eq!(setting.origin, SettingOrigin::Variable { name: name.to_owned() });
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn no_two_settings_share_a_variable_and_none_looks_like_one_of_a_service() {
-        let settings = Settings::defaults();
+        let settings = LayeredSettings::defaults();
         let names: Vec<String> = settings.iter().flat_map(|(key, _)| variables(key)).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 2 * settings.iter().count());
         for name in &names {

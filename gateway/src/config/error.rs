@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The built-in default.
     Default,
     /// The settings file, with line and column counted from 1.
@@ -28,7 +28,7 @@ pub enum Origin {
     },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -55,7 +55,7 @@ pub enum ConfigError {
     #[error("{origin}: {reason}")]
     Syntax {
         /// The place of the mistake.
-        origin: Origin,
+        origin: SettingOrigin,
         /// What is wrong there.
         reason: String,
     },
@@ -64,7 +64,7 @@ pub enum ConfigError {
     #[error("{origin}: unknown setting `{key}`{}", suggestion(nearest.as_deref()))]
     Unknown {
         /// The place of the key.
-        origin: Origin,
+        origin: SettingOrigin,
         /// The key as it was written.
         key: String,
         /// The known key that is most similar.
@@ -78,7 +78,7 @@ pub enum ConfigError {
         /// The value as it was written.
         value: String,
         /// Where it came from.
-        origin: Origin,
+        origin: SettingOrigin,
         /// What would be accepted.
         reason: String,
     },

@@ -10,22 +10,22 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError, Flags, Origin, nearest::nearest, sizes};
+use super::{Config, ConfigError, Flags, SettingOrigin, nearest::nearest, sizes};
 
 /// The value of one setting, and the layer that it comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) value: Value,
-    pub(crate) origin: Origin,
+    pub(crate) origin: SettingOrigin,
 }
 
 /// All settings by their keys: `limits.cpu_ms`.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct LayeredSettings {
     leaves: BTreeMap<String, Setting>,
 }
 
-impl Settings {
+impl LayeredSettings {
     pub(super) fn defaults() -> Self {
         Self::of_config(&Config::default())
     }
@@ -62,7 +62,7 @@ impl Settings {
         let place = |offset: usize| {
             let before = text.get(..offset).unwrap_or(text);
             let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            Origin::File {
+            SettingOrigin::File {
                 path: path.to_owned(),
                 line: before.matches('\n').count() + 1,
                 column: before[line_start..].chars().count() + 1,
@@ -79,7 +79,7 @@ impl Settings {
         &mut self,
         parent: &str,
         table: &DeTable<'_>,
-        place: &dyn Fn(usize) -> Origin,
+        place: &dyn Fn(usize) -> SettingOrigin,
     ) -> Result<(), ConfigError> {
         for (name, value) in table.iter() {
             let key = join(parent, name.get_ref());
@@ -102,7 +102,7 @@ impl Settings {
 
     pub(super) fn overlay_flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
         for pair in &flags.set {
-            let origin = Origin::Flag { name: "--set" };
+            let origin = SettingOrigin::Flag { name: "--set" };
             let Some((key, text)) = pair.split_once('=') else {
                 let reason = format!("`{pair}` is not KEY=VALUE");
                 return Err(ConfigError::Syntax { origin, reason });
@@ -118,14 +118,19 @@ impl Settings {
         ];
         for (key, name, text) in own {
             if let Some(text) = text {
-                self.set(key, text, Origin::Flag { name })?;
+                self.set(key, text, SettingOrigin::Flag { name })?;
             }
         }
         Ok(())
     }
 
     /// Sets one key from text, as variables and flags have it.
-    pub(super) fn set(&mut self, key: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
+    pub(super) fn set(
+        &mut self,
+        key: &str,
+        text: &str,
+        origin: SettingOrigin,
+    ) -> Result<(), ConfigError> {
         let Some(setting) = self.leaves.get_mut(key) else {
             return Err(self.unknown(key.to_owned(), origin));
         };
@@ -148,7 +153,7 @@ impl Settings {
         self.leaves.keys().any(|leaf| leaf.strip_prefix(key).is_some_and(|r| r.starts_with('.')))
     }
 
-    fn unknown(&self, key: String, origin: Origin) -> ConfigError {
+    fn unknown(&self, key: String, origin: SettingOrigin) -> ConfigError {
         let sections = self.leaves.keys().filter_map(|key| Some(key.rsplit_once('.')?.0));
         let known = self.leaves.keys().map(String::as_str).chain(sections);
         ConfigError::Unknown { nearest: nearest(&key, known), key, origin }
@@ -165,7 +170,7 @@ fn flatten(parent: &str, table: Table, leaves: &mut BTreeMap<String, Setting>) {
         match value {
             Value::Table(inner) => flatten(&key, inner, leaves),
             value => {
-                leaves.insert(key, Setting { value, origin: Origin::Default });
+                leaves.insert(key, Setting { value, origin: SettingOrigin::Default });
             }
         }
     }
@@ -219,7 +224,7 @@ fn from_toml(
     key: &str,
     default: &Value,
     value: &Spanned<DeValue<'_>>,
-    origin: &Origin,
+    origin: &SettingOrigin,
 ) -> Result<Value, ConfigError> {
     let wrong = |expected: &str| Err(mismatch(key.to_owned(), expected, value, origin.clone()));
     match (default, value.get_ref()) {
@@ -254,7 +259,7 @@ fn mismatch(
     key: String,
     expected: &str,
     value: &Spanned<DeValue<'_>>,
-    origin: Origin,
+    origin: SettingOrigin,
 ) -> ConfigError {
     let value = value.get_ref();
     let shown = match value {

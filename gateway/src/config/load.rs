@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Config, ConfigError, Flags, bounds, layers::Settings};
+use super::{Config, ConfigError, Flags, bounds, layers::LayeredSettings};
 
 impl Config {
     /// Reads all layers and checks the result.
@@ -17,19 +17,19 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         flags: &Flags,
     ) -> Result<Self, ConfigError> {
-        Settings::read(file, environment, flags)?.into_config()
+        LayeredSettings::read(file, environment, flags)?.into_config()
     }
 
     /// The keys of the settings with another value than in `other`.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
-        let (ours, theirs) = (Settings::of_config(self), Settings::of_config(other));
+        let (ours, theirs) = (LayeredSettings::of_config(self), LayeredSettings::of_config(other));
         let pairs = ours.iter().zip(theirs.iter());
         let differ = pairs.filter(|((_, ours), (_, theirs))| ours.value != theirs.value);
         differ.map(|((key, _), _)| key.to_owned()).collect()
     }
 }
 
-impl Settings {
+impl LayeredSettings {
     /// Applies all layers in order and checks the result.
     pub(crate) fn read(
         file: Option<&Path>,
@@ -109,7 +109,7 @@ mod tests {
             .iter()
             .flat_map(|(section, keys)| keys.keys().map(move |key| format!("{section}.{key}")))
             .collect();
-        let settings = Settings::defaults();
+        let settings = LayeredSettings::defaults();
         let integers = settings.iter().filter(|(_, setting)| setting.value.is_integer());
         assert_eq!(shown, integers.map(|(key, _)| key.to_owned()).collect::<Vec<_>>());
         assert_eq!(numbers["limits"]["cpu_ms"], 1_000);

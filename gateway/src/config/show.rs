@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::layers::{Setting, Settings};
+use super::layers::{LayeredSettings, Setting};
 
 /// Column of the comments. Few values are long enough to reach it.
 const COMMENT_COLUMN: usize = 40;
 
-impl Settings {
-    /// The settings as a file that [`Settings::read`] accepts.
+impl LayeredSettings {
+    /// The settings as a file that [`LayeredSettings::read`] accepts.
     pub(crate) fn to_toml(&self) -> String {
         let mut text = String::new();
         // Keys without a section come first: a TOML section extends to the next one.
@@ -45,7 +45,7 @@ mod tests {
 
     fn shown(environment: &[(&str, &str)]) -> String {
         let pairs = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Settings::read(None, pairs, &Flags::default()).unwrap().to_toml()
+        LayeredSettings::read(None, pairs, &Flags::default()).unwrap().to_toml()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
         output::{print, print_line},
         printable::printable,
     },
-    config::{Config, ConfigError, Flags, Origin, Settings},
+    config::{Config, ConfigError, Flags, LayeredSettings, SettingOrigin},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -44,7 +44,8 @@ impl SettingsCommand {
             Self::Check(Check { file, flags }) => {
                 let settings = read(file.as_deref(), &flags)?;
                 settings.clone().into_config().map_err(|error| wrong(&error))?;
-                let set = settings.iter().filter(|(_, s)| s.origin != Origin::Default).count();
+                let set =
+                    settings.iter().filter(|(_, s)| s.origin != SettingOrigin::Default).count();
                 let source = file.map_or_else(
                     || "no settings file".to_owned(),
                     |path| printable(&path.to_string_lossy()).into_owned(),
@@ -60,9 +61,9 @@ impl SettingsCommand {
     }
 }
 
-fn read(file: Option<&std::path::Path>, flags: &Flags) -> Result<Settings, Failure> {
+fn read(file: Option<&std::path::Path>, flags: &Flags) -> Result<LayeredSettings, Failure> {
     Config::environment()
-        .and_then(|environment| Settings::read(file, environment.into_iter(), flags))
+        .and_then(|environment| LayeredSettings::read(file, environment.into_iter(), flags))
         .map_err(|error| wrong(&error))
 }
 

@@ -1,25 +1,25 @@
 use super::*;
 
-fn file(text: &str) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::defaults();
+fn file(text: &str) -> Result<LayeredSettings, ConfigError> {
+    let mut settings = LayeredSettings::defaults();
     settings.overlay_file(Path::new("mayfly.toml"), text)?;
     Ok(settings)
 }
 
-fn environment(pairs: &[(&str, &str)]) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::defaults();
+fn environment(pairs: &[(&str, &str)]) -> Result<LayeredSettings, ConfigError> {
+    let mut settings = LayeredSettings::defaults();
     settings.overlay_environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))?;
     Ok(settings)
 }
 
-fn flags(set: &[&str]) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::defaults();
+fn flags(set: &[&str]) -> Result<LayeredSettings, ConfigError> {
+    let mut settings = LayeredSettings::defaults();
     let set = set.iter().map(|pair| (*pair).to_owned()).collect();
     settings.overlay_flags(&Flags { set, ..Flags::default() })?;
     Ok(settings)
 }
 
-fn message(outcome: Result<Settings, ConfigError>) -> String {
+fn message(outcome: Result<LayeredSettings, ConfigError>) -> String {
     outcome.unwrap_err().to_string()
 }
 
@@ -134,7 +134,7 @@ fn set_refuses_unknown_keys_and_what_is_no_pair() {
 
 #[test]
 fn a_flag_of_its_own_wins_over_set() {
-    let mut settings = Settings::defaults();
+    let mut settings = LayeredSettings::defaults();
     let given = Flags {
         listen: Some("127.0.0.1:1".to_owned()),
         set: vec!["listen=127.0.0.1:2".to_owned()],
@@ -142,10 +142,10 @@ fn a_flag_of_its_own_wins_over_set() {
     };
     settings.overlay_flags(&given).unwrap();
     assert_eq!(settings.get("listen").value, Value::from("127.0.0.1:1"));
-    assert_eq!(settings.get("listen").origin, Origin::Flag { name: "--listen" });
+    assert_eq!(settings.get("listen").origin, SettingOrigin::Flag { name: "--listen" });
 }
 
 #[test]
 fn flattening_and_rebuilding_loses_nothing() {
-    assert_eq!(Settings::defaults().into_config().unwrap(), Config::default());
+    assert_eq!(LayeredSettings::defaults().into_config().unwrap(), Config::default());
 }
