@@ -1,8 +1,8 @@
 //! The command line: `mayfly serve`, and a client for the control plane's public API.
 //!
-//! The client knows nothing that the API does not say; it shares no types with the server.
-//! `mayfly bench` needs no server: it starts functions in its own process.
-//! Exit codes: 0 done, 1 it did not work, 2 the command or the settings were wrong.
+//! The client commands use the public API alone, in the types of `gateway_api`. `mayfly bench`
+//! needs no server: it runs functions in its own process.
+//! Exit codes: 0 success, 1 failure, 2 a wrong command or wrong settings.
 
 mod bench;
 mod client;

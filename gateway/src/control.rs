@@ -1,11 +1,12 @@
 //! What may an operator or owner ask, and what is the answer?
 //!
 //! Start at `router`: it lists every route. The handlers are in `resources`, one file each; the
-//! shapes that they answer with are in `views`.
+//! shapes that they answer with are the types of `gateway_api`, made in `views`.
 
 pub(crate) mod auth;
 pub(crate) mod extract;
 pub(crate) mod layers;
+pub(crate) mod page;
 pub(crate) mod preconditions;
 mod problems;
 pub(crate) mod request_log;

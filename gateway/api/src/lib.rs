@@ -1,13 +1,39 @@
-//! What the control plane's API and its clients share: the names and shapes in `/v1`.
+//! Which names and shapes do the control plane's API and its clients share?
+//!
+//! The serde types of `/v1`, each defined once: the control plane writes them, the command line
+//! reads them, and the API's description is made of them. A field that is added to a type that
+//! clients read must be an `Option` or have a default, so that a client can talk to a gateway that
+//! is older than it is; clients ignore fields that they do not know.
 //!
 //! This crate knows no HTTP server, no store and no runtime.
 
+#![forbid(unsafe_code)]
+
+mod function;
 mod limit_values;
 mod limits;
+mod log;
+mod node;
+mod page;
+mod problem;
+mod revision;
+mod secret;
 mod settings;
+mod token;
 
 pub use crate::{
+    function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
     limit_values::{AskedLimits, LimitValues},
     limits::{FunctionLimit, LIMITS, LimitRow, Unit},
-    settings::OTHER_SETTINGS,
+    log::{LineView, LogView},
+    node::{MachineView, NodeLimitsView},
+    page::NextCursor,
+    problem::ProblemView,
+    revision::{RevisionView, RevisionsView},
+    secret::{PutSecret, SecretView, SecretsView},
+    settings::{
+        CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsView,
+        SnapshotSetting, WindowView,
+    },
+    token::{CreateToken, FreshTokenView, TokenView, TokensView},
 };

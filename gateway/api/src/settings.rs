@@ -1,5 +1,15 @@
 //! The settings of a function.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema, schema::AdditionalProperties},
+};
+
+use crate::AskedLimits;
+
 /// What a function's settings hold besides the limits in [`LIMITS`](crate::LIMITS).
 pub const OTHER_SETTINGS: &[&str] = &[
     "schedule",
@@ -10,3 +20,130 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "outbound",
     "credentials",
 ];
+
+/// The settings that a function's owner has chosen. The platform's default applies to a setting
+/// that is left out.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SettingsView {
+    /// The limits among them.
+    #[serde(flatten)]
+    pub limits: AskedLimits,
+    /// All others.
+    #[serde(flatten)]
+    pub others: OtherSettings,
+}
+
+/// The settings that a function's owner has chosen. The platform's default applies to a setting
+/// that is left out.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct OtherSettings {
+    /// Times of the week when more than `min_warm` instances stay warm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<WindowView>,
+    /// What invocations share. The default is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationView>,
+    /// Whether responses have the header `Server-Timing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_timing: Option<bool>,
+    /// Environment variables of the guest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Whether instances start from a snapshot that is taken at the deploy: true, false, or the
+    /// name of the export to call before it is taken. With true that is `wizer-initialize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotSetting>,
+    /// Hosts that the guest may call: `api.example.com`, `*.example.com`, `127.0.0.1:8000`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<String>,
+    /// Secrets that the gateway adds to the guest's requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<CredentialView>,
+}
+
+/// One object with both parts and no other key.
+impl PartialSchema for SettingsView {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = OtherSettings::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            AskedLimits::describe(object);
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        }
+        schema
+    }
+}
+
+impl ToSchema for SettingsView {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        OtherSettings::schemas(schemas);
+    }
+}
+
+/// A time of the week, in UTC, when more instances stay warm. A window that ends before it begins
+/// ends on the next day.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WindowView {
+    /// The days on which it begins: `mon` to `sun`. An empty list stands for every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["mon", "tue"]))]
+    pub days: Vec<String>,
+    /// When it begins.
+    #[schema(example = "08:30")]
+    pub from: String,
+    /// When it ends.
+    #[schema(example = "18:00")]
+    pub to: String,
+    /// Instances that stay warm in this time.
+    pub min_warm: u64,
+}
+
+/// What a function's invocations share.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IsolationView {
+    /// `request`: each invocation has a fresh instance. `reuse`: an instance serves one invocation
+    /// after the other, and keeps its memory between them.
+    #[schema(example = "reuse")]
+    pub mode: String,
+    /// Invocations after which an instance is dropped. The default is 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_uses: Option<u64>,
+    /// Invocations that an instance may serve at the same time: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u64>,
+    /// Milliseconds without an invocation after which an instance is dropped. The default is
+    /// 60,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+}
+
+/// A secret that the gateway adds to requests to a host.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialView {
+    /// The requests that get it, like an entry of `outbound`. Only over https, unless this begins
+    /// with `http://`.
+    #[schema(example = "api.example.com")]
+    pub host: String,
+    /// The header field that gets it.
+    #[schema(example = "authorization")]
+    pub header: String,
+    /// The name of the secret.
+    #[schema(example = "example-token")]
+    pub secret: String,
+    /// Text before it in the field's value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(example = "Bearer ")]
+    pub prefix: String,
+}
+
+/// A switch, or the name of an export.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum SnapshotSetting {
+    /// Whether to take a snapshot.
+    Switch(bool),
+    /// Take a snapshot after a call of this export.
+    After(String),
+}

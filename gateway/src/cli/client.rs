@@ -1,6 +1,5 @@
 //! The client of the control plane: where it is, who we are, and what its errors look like.
 
-pub(crate) mod api;
 pub(crate) mod body;
 pub(crate) mod tls;
 pub(crate) mod transport;
@@ -8,19 +7,18 @@ pub(crate) mod transport;
 use std::{fmt, fs, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
+use gateway_api::{NextCursor, ProblemView};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt as _, Limited};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::cli::{
     client::{
-        api::{Next, Problem, plain},
         tls::Trust,
         transport::{Body, Plane},
     },
     failure::Failure,
-    output::{self, Output, print_line},
+    output::{self, Output, plain, print_line},
     printable::printable,
 };
 
@@ -181,22 +179,34 @@ impl Client {
         self.send(build(request, transport::empty())?, QUICK).await
     }
 
-    pub(crate) async fn post_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Answer, Failure> {
         let request = self.request(Method::POST, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/json");
-        self.send(build(request, transport::full(json.to_string()))?, QUICK).await
+        self.send(build(request, json(body)?)?, QUICK).await
     }
 
-    pub(crate) async fn put_json(&self, path: &str, json: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn put_json(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Answer, Failure> {
         let request = self.request(Method::PUT, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/json");
-        self.send(build(request, transport::full(json.to_string()))?, QUICK).await
+        self.send(build(request, json(body)?)?, QUICK).await
     }
 
-    pub(crate) async fn patch(&self, path: &str, patch: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        patch: &impl Serialize,
+    ) -> Result<Answer, Failure> {
         let request = self.request(Method::PATCH, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");
-        self.send(build(request, transport::full(patch.to_string()))?, QUICK).await
+        self.send(build(request, json(patch)?)?, QUICK).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
@@ -218,7 +228,7 @@ impl Client {
             });
             let answer = self.get(&format!("{path}?{query}{from}")).await?;
             each(&answer)?;
-            let next = plain(&answer.parse::<Next>()?.next_cursor);
+            let next = plain(&answer.parse::<NextCursor>()?.next_cursor);
             // A cursor that stands still would have us ask for ever.
             if next.is_none() || next == cursor {
                 return Ok(());
@@ -261,6 +271,13 @@ impl Client {
     }
 }
 
+/// A value of the API as a body.
+fn json(value: &impl Serialize) -> Result<Body, Failure> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))?;
+    Ok(transport::full(bytes))
+}
+
 /// A request with its body.
 pub(crate) fn build(request: request::Builder, body: Body) -> Result<Request<Body>, Failure> {
     request.body(body).map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))
@@ -268,7 +285,7 @@ pub(crate) fn build(request: request::Builder, body: Body) -> Result<Request<Bod
 
 /// An error answer as a person should see it.
 pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
-    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let problem: ProblemView = serde_json::from_slice(body).unwrap_or_default();
     let title = if problem.title.is_empty() { status.to_string() } else { problem.title };
     let mut failure = Failure::failed(match problem.detail {
         Some(detail) => format!("{title}: {detail}"),

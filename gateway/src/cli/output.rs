@@ -5,7 +5,11 @@ use std::{
     io::{self, Write as _},
 };
 
+use gateway_api::SnapshotView;
+use serde_json::Value;
+
 use super::{failure::Failure, printable::printable};
+use crate::config::sizes;
 
 /// How answers are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +48,26 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A value as text: a string without its quotes, anything else as JSON, nothing as `None`.
+pub(crate) fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The outcome of a snapshot, in a line.
+pub(crate) fn snapshot_line(snapshot: &SnapshotView) -> String {
+    if snapshot.taken {
+        let size = sizes::format(snapshot.bytes.unwrap_or_default());
+        let saved_ms = snapshot.init_ms.unwrap_or_default();
+        format!("taken: {saved_ms} ms of start-up spared, {size} of memory")
+    } else {
+        format!("not taken: {}", snapshot.reason.as_deref().unwrap_or_default())
+    }
 }
 
 #[cfg(test)]

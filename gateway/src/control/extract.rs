@@ -1,4 +1,4 @@
-//! Parts of a request, as the handlers take them.
+//! Parts of requests and answers that several handlers share.
 
 use axum::{
     body::Bytes,
@@ -7,7 +7,7 @@ use axum::{
         rejection::{BytesRejection, FailedToBufferBody},
     },
 };
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
@@ -42,4 +42,12 @@ impl<S: Send + Sync> FromRequest<S> for Document {
             other => Problem::bad_body(other),
         })
     }
+}
+
+/// The answer to a deletion: `absent` if there was nothing to delete.
+pub(crate) fn deleted_or(
+    deleted: bool,
+    absent: impl FnOnce() -> Problem,
+) -> Result<StatusCode, Problem> {
+    if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(absent()) }
 }

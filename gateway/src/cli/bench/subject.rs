@@ -7,15 +7,14 @@ use std::{
     time::Duration,
 };
 
+use gateway_api::{FunctionLimit, FunctionView, LimitValues, OtherSettings, SnapshotSetting};
 use runtime_pool::{ArtifactDigest, FunctionKey, FunctionSpec, Grant, Isolation, Limits};
-use serde::Deserialize as _;
-use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use store::SnapshotMode;
 
 use crate::{
     cli::{
-        client::{Client, Remote, api::FunctionView, transport::escape, unreadable},
+        client::{Client, Remote, transport::escape, unreadable},
         failure::Failure,
     },
     functions::catalog::start_function,
@@ -107,7 +106,7 @@ async fn fetch(client: &Client, name: &str, dir: &Path) -> Result<Subject, Failu
     fs::write(&file, &artifact.body)
         .map_err(|error| Failure::failed(format!("writing {}: {error}", file.display())))?;
     let mut subject = Subject::new(name.to_owned(), file)?;
-    apply(&mut subject.source, &view.settings, &view.limits);
+    apply(&mut subject.source, view.settings.others, &view.limits);
     Ok(subject)
 }
 
@@ -115,34 +114,25 @@ fn hex_of(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sets what decides how an invocation goes. What a later version says besides is passed over.
-fn apply(source: &mut FunctionSpec, settings: &Map<String, Value>, limits: &Map<String, Value>) {
-    let number = |key: &str| limits.get(key).and_then(Value::as_u64);
-    if let Some(bytes) = number("memory_bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
-        source.limits.memory_bytes = bytes;
-    }
-    if let Some(ms) = number("cpu_ms") {
-        source.limits.cpu = Duration::from_millis(ms);
-    }
-    if let Some(ms) = number("timeout_ms") {
-        source.limits.timeout = Duration::from_millis(ms);
-    }
-    let environment = settings.get("environment").and_then(Value::as_object);
-    source.environment = environment
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect();
-    let outbound = settings.get("outbound").and_then(Value::as_array);
-    let hosts = outbound.into_iter().flatten().filter_map(|host| host.as_str()?.parse().ok());
-    source.outbound = hosts.collect::<Vec<Grant>>();
-    let snapshot = settings.get("snapshot").and_then(|asked| SnapshotMode::deserialize(asked).ok());
-    source.snapshot = snapshot.as_ref().and_then(start_function).map(Into::into);
+/// Applies the settings and limits that decide how an invocation goes.
+fn apply(spec: &mut FunctionSpec, settings: OtherSettings, limits: &LimitValues) {
+    spec.limits.memory_bytes = limits.size(FunctionLimit::MemoryBytes);
+    spec.limits.cpu = Duration::from_millis(limits[FunctionLimit::CpuMs]);
+    spec.limits.timeout = Duration::from_millis(limits[FunctionLimit::TimeoutMs]);
+    spec.environment = settings.environment.into_iter().collect();
+    // A gateway of a later version may permit forms of hosts that this version does not know.
+    let hosts = settings.outbound.iter().filter_map(|host| host.parse().ok());
+    spec.outbound = hosts.collect::<Vec<Grant>>();
+    let snapshot = settings.snapshot.map(|snapshot| match snapshot {
+        SnapshotSetting::Switch(on) => SnapshotMode::Switch(on),
+        SnapshotSetting::After(function) => SnapshotMode::After(function),
+    });
+    spec.snapshot = snapshot.as_ref().and_then(start_function).map(Into::into);
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{from_value, json};
 
     use super::*;
 
@@ -164,9 +154,15 @@ mod tests {
         let file = dir.path().join("x.wasm");
         fs::write(&file, b"\0asm").unwrap();
         let mut source = Subject::new("x".to_owned(), file).unwrap().source;
-        let settings = json!({"environment": {"A": "1"}, "outbound": ["x.example"], "snapshot": true, "later": 1});
-        let limits = json!({"memory_bytes": 1024, "cpu_ms": 5, "timeout_ms": "?", "later": 1});
-        apply(&mut source, settings.as_object().unwrap(), limits.as_object().unwrap());
+        let settings = json!({
+            "environment": {"A": "1"},
+            "outbound": ["x.example"],
+            "snapshot": true,
+            "unknown": 1,
+        });
+        let limits = json!({"memory_bytes": 1024, "cpu_ms": 5, "unknown": 1});
+        let (settings, limits) = (from_value(settings).unwrap(), from_value(limits).unwrap());
+        apply(&mut source, settings, &limits);
         assert_eq!(source.environment, [("A".to_owned(), "1".to_owned())]);
         assert_eq!(source.snapshot.as_deref(), Some("wizer-initialize"));
         assert_eq!((source.limits.memory_bytes, source.outbound.len()), (1_024, 1));

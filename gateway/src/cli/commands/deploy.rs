@@ -2,6 +2,7 @@
 
 use std::{fs::File, io::Seek as _, path::PathBuf, process::ExitCode, time::Duration};
 
+use gateway_api::{ChangeFunction, FunctionView};
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
@@ -10,7 +11,6 @@ use crate::{
     cli::{
         client::{
             Answer, Client, Remote,
-            api::FunctionView,
             body::{self, Consent, FileBody},
             build,
             transport::escape,
@@ -18,7 +18,7 @@ use crate::{
         },
         commands::{patch, progress::Progress},
         failure::Failure,
-        output::{Output, print_line},
+        output::{Output, print_line, snapshot_line},
         printable::printable,
     },
     config::sizes,
@@ -86,7 +86,11 @@ impl Deploy {
         let uploaded = self.upload(&client, &path, &settings).await?;
         // The upload has no room for the description, which is no setting.
         let described = match &self.description {
-            Some(text) => Some(client.patch(&path, &json!({ "description": text })).await?),
+            Some(text) => {
+                let description = Some(Some(text.clone()));
+                let change = ChangeFunction { description, settings: None };
+                Some(client.patch(&path, &change).await?)
+            }
             None => None,
         };
         let latest = described.as_ref().unwrap_or(&uploaded);
@@ -168,7 +172,7 @@ fn summary(status: StatusCode, view: &FunctionView) -> String {
     let size = sizes::format(view.bytes);
     let mut text = format!("{done} {name}, revision {} ({kind}, {size})\n{url}", view.revision);
     if let Some(snapshot) = &view.snapshot {
-        text.push_str(&format!("\nsnapshot {}", printable(&snapshot.describe())));
+        text.push_str(&format!("\nsnapshot {}", printable(&snapshot_line(snapshot))));
     }
     text
 }
@@ -178,6 +182,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::commands::functions::example;
 
     #[derive(Parser)]
     struct Line {
@@ -221,35 +226,22 @@ mod tests {
 
     #[test]
     fn the_summary_says_what_became_of_a_snapshot() {
-        let snapshot = serde_json::json!({"taken": true, "init_ms": 812, "bytes": 1024});
-        let taken = FunctionView {
-            snapshot: serde_json::from_value(snapshot).unwrap(),
-            ..Default::default()
-        };
+        let snapshot = json!({"taken": true, "init_ms": 812, "bytes": 1024});
+        let taken = example(json!({ "snapshot": snapshot }));
         let text = summary(StatusCode::CREATED, &taken);
         assert!(
             text.ends_with("\nsnapshot taken: 812 ms of start-up spared, 1 KiB of memory"),
             "{text}"
         );
-        let snapshot = serde_json::json!({"taken": false, "reason": "it asks\nfor the time"});
-        let not = FunctionView {
-            snapshot: serde_json::from_value(snapshot).unwrap(),
-            ..Default::default()
-        };
+        let snapshot = json!({"taken": false, "reason": "it asks\nfor the time"});
+        let not = example(json!({ "snapshot": snapshot }));
         let text = summary(StatusCode::OK, &not);
         assert!(text.ends_with("\nsnapshot not taken: it asks\\nfor the time"), "{text}");
     }
 
     #[test]
     fn the_summary_tells_a_new_revision_from_an_old_one() {
-        let view = FunctionView {
-            name: "greet".to_owned(),
-            revision: 3,
-            kind: "http".to_owned(),
-            bytes: 1536,
-            url: "http://127.0.0.1:8080/f/greet".to_owned(),
-            ..FunctionView::default()
-        };
+        let view = example(json!({}));
         assert_eq!(
             summary(StatusCode::CREATED, &view),
             "deployed greet, revision 3 (http, 1.5 KiB)\nhttp://127.0.0.1:8080/f/greet"

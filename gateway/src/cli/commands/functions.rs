@@ -5,18 +5,16 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::{Map, Value};
+use gateway_api::{FunctionView, FunctionsView, RevisionsView};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     cli::{
-        client::{
-            Answer, Client, Remote,
-            api::{FunctionPage, FunctionView, RevisionPage, plain},
-            transport::escape,
-        },
+        client::{Answer, Client, Remote, transport::escape},
         commands::patch,
         failure::Failure,
-        output::{Output, print, print_line, table},
+        output::{Output, plain, print, print_line, snapshot_line, table},
         printable::printable,
     },
     config::sizes,
@@ -38,7 +36,7 @@ impl List {
         let each = |answer: &Answer| match self.remote.output {
             Output::Json => answer.print_json(),
             Output::Text => {
-                rows.extend(answer.parse::<FunctionPage>()?.functions.into_iter().map(row));
+                rows.extend(answer.parse::<FunctionsView>()?.functions.into_iter().map(row));
                 Ok(())
             }
         };
@@ -94,11 +92,9 @@ fn describe(view: &FunctionView) -> String {
         ("created", view.created_at.clone()),
         ("updated", view.updated_at.clone()),
     ];
-    if let Some(description) = &view.description {
-        lines.insert(1, ("description", description.clone()));
-    }
+    lines.insert(1, ("description", view.description.clone()));
     if let Some(snapshot) = &view.snapshot {
-        lines.push(("snapshot", snapshot.describe()));
+        lines.push(("snapshot", snapshot_line(snapshot)));
     }
     let mut text = String::new();
     for (name, value) in lines {
@@ -109,7 +105,8 @@ fn describe(view: &FunctionView) -> String {
     text
 }
 
-fn section(text: &mut String, title: &str, values: &Map<String, Value>) {
+fn section(text: &mut String, title: &str, values: &impl Serialize) {
+    let Ok(Value::Object(values)) = serde_json::to_value(values) else { return };
     let shown = values.iter().filter_map(|(key, value)| plain(value).map(|value| (key, value)));
     let mut title = Some(title);
     for (key, value) in shown {
@@ -179,7 +176,7 @@ impl Revisions {
         let each = |answer: &Answer| match self.remote.output {
             Output::Json => answer.print_json(),
             Output::Text => {
-                for view in answer.parse::<RevisionPage>()?.revisions {
+                for view in answer.parse::<RevisionsView>()?.revisions {
                     rows.push(vec![
                         view.revision.to_string(),
                         if view.active { "yes" } else { "" }.to_owned(),
@@ -250,28 +247,52 @@ impl Set {
     }
 }
 
+/// A function with `members` in place of those of an example.
+#[cfg(test)]
+pub(crate) fn example(members: Value) -> FunctionView {
+    let mut view = serde_json::json!({
+        "name": "greet",
+        "revision": 3,
+        "digest": "sha256:0",
+        "kind": "http",
+        "bytes": 1536,
+        "url": "http://127.0.0.1:8080/f/greet",
+        "description": "",
+        "state": "cold",
+        "isolation": "request",
+        "instances": {"running": 0, "waiting": 0},
+        "settings": {},
+        "limits": {},
+        "created_at": "",
+        "updated_at": "",
+    });
+    let (Value::Object(view), Value::Object(members)) = (&mut view, members) else {
+        panic!("both are objects");
+    };
+    view.extend(members);
+    serde_json::from_value(Value::Object(view.clone())).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_function_is_described_with_what_was_asked_for_and_what_holds() {
-        let view: FunctionView = serde_json::from_value(serde_json::json!({
-            "name": "greet",
-            "revision": 3,
+    fn a_function_is_described_with_its_settings_and_its_limits() {
+        let view = example(serde_json::json!({
             "bytes": 2048,
             "description": "says\nhello",
             "settings": {"cpu_ms": 5, "queue": null, "environment": {"A": "1"}},
-            "limits": {},
+            "limits": {"queue": 7},
             "a_field_of_a_later_version": true,
-        }))
-        .unwrap();
+        }));
         let text = describe(&view);
         assert!(text.starts_with("name         greet\ndescription  says\\nhello\n"), "{text}");
         assert!(text.contains("size         2 KiB (2048 bytes)\n"));
-        assert!(text.ends_with(
+        assert!(text.contains(
             "settings (what was asked for):\n  cpu_ms             5\n  environment        \
-             {\"A\":\"1\"}\n"
+             {\"A\":\"1\"}\nlimits (what holds):\n"
         ));
+        assert!(text.contains("\n  queue              7\n"), "{text}");
     }
 }

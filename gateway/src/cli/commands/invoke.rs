@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
+use gateway_api::FunctionView;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -9,7 +10,6 @@ use hyper::body::Incoming;
 use crate::cli::{
     client::{
         Client, Remote,
-        api::FunctionView,
         body::FileBody,
         transport::{self, Body, Plane, causes, escape, parse_url},
         unreadable,

@@ -2,12 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use gateway_api::{LineView, LogView};
+
 use crate::cli::{
-    client::{
-        Answer, Client, Remote,
-        api::{LogLine, LogPage, Next, plain},
-        transport::escape,
-    },
+    client::{Answer, Client, Remote, transport::escape},
     failure::Failure,
     output::{Output, print},
     printable::printable,
@@ -36,34 +34,35 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let mut cursor: Option<String> = None;
+        let mut cursor: Option<i64> = None;
         loop {
-            let answer = client.get(&self.path(cursor.as_deref())).await?;
-            let page: LogPage = answer.parse()?;
+            let answer = client.get(&self.path(cursor)).await?;
+            let page: LogView = answer.parse()?;
             self.print(&answer, &page)?;
             if !self.follow {
                 return Ok(ExitCode::SUCCESS);
             }
             // A full page is rarely the last one: only a shorter one is worth a pause.
             let more = page.lines.len() >= self.limit as usize;
-            cursor = next_cursor(&answer, &page)?.or(cursor);
+            cursor = page.next_cursor.or(cursor);
             if !more || page.lines.is_empty() {
                 tokio::time::sleep(POLL).await;
             }
         }
     }
 
-    fn path(&self, after: Option<&str>) -> String {
+    fn path(&self, after: Option<i64>) -> String {
         let mut path = format!("/v1/functions/{}/logs?limit={}", escape(&self.name), self.limit);
-        for (name, value) in [("after", after), ("invocation", self.invocation.as_deref())] {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", escape(value)));
-            }
+        if let Some(after) = after {
+            path.push_str(&format!("&after={after}"));
+        }
+        if let Some(invocation) = &self.invocation {
+            path.push_str(&format!("&invocation={}", escape(invocation)));
         }
         path
     }
 
-    fn print(&self, answer: &Answer, page: &LogPage) -> Result<(), Failure> {
+    fn print(&self, answer: &Answer, page: &LogView) -> Result<(), Failure> {
         match self.remote.output {
             // A follower prints only pages with lines on them.
             Output::Json if self.follow && page.lines.is_empty() => Ok(()),
@@ -76,15 +75,9 @@ impl Logs {
     }
 }
 
-fn show(line: &LogLine) -> String {
+fn show(line: &LineView) -> String {
     let (time, stream) = (printable(&line.time), printable(&line.stream));
     format!("{time} {stream:<6} {}\n", printable(line.line.trim_end_matches(['\r', '\n'])))
-}
-
-/// Where to go on: what the API says, else the last line seen.
-fn next_cursor(answer: &Answer, page: &LogPage) -> Result<Option<String>, Failure> {
-    let said = plain(&answer.parse::<Next>()?.next_cursor);
-    Ok(said.or_else(|| page.lines.last().and_then(|line| plain(&line.cursor))))
 }
 
 #[cfg(test)]
@@ -93,11 +86,13 @@ mod tests {
 
     #[test]
     fn a_line_of_a_guest_cannot_steer_the_terminal() {
-        let line = LogLine {
+        let line = LineView {
+            cursor: 1,
+            invocation: String::new(),
+            revision: 1,
             time: "2026-01-02T03:04:05Z".to_owned(),
             stream: "stderr".to_owned(),
             line: "\x1b]0;owned\x07 hello\r\n".to_owned(),
-            ..LogLine::default()
         };
         assert_eq!(show(&line), "2026-01-02T03:04:05Z stderr \\u{1b}]0;owned\\u{7} hello\n");
     }

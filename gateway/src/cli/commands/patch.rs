@@ -1,6 +1,6 @@
 //! `KEY=VALUE` arguments to JSON merge patches (RFC 7396).
 
-use gateway_api::{LIMITS, LimitRow, OTHER_SETTINGS, Unit};
+use gateway_api::{ChangeFunction, LIMITS, LimitRow, OTHER_SETTINGS, Unit};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -12,22 +12,19 @@ use crate::{
 const JSON: &[&str] = &["credentials", "isolation", "schedule"];
 
 /// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
-pub(crate) fn function_patch(pairs: &[String]) -> Result<Value, Failure> {
-    let mut patch = Map::new();
+pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure> {
+    let mut change = ChangeFunction::default();
     let mut settings = Map::new();
     for pair in pairs {
         let (key, text) = split(pair)?;
         if key == "description" {
-            let value = if text.is_empty() { Value::Null } else { text.into() };
-            patch.insert(key.to_owned(), value);
+            change.description = Some(Some(text.to_owned()).filter(|text| !text.is_empty()));
         } else {
             setting(&mut settings, key, text)?;
         }
     }
-    if !settings.is_empty() {
-        patch.insert("settings".to_owned(), Value::Object(settings));
-    }
-    Ok(Value::Object(patch))
+    change.settings = Some(Value::Object(settings)).filter(|settings| *settings != json!({}));
+    Ok(change)
 }
 
 fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(), Failure> {
@@ -152,7 +149,8 @@ mod tests {
     use super::*;
 
     fn patch(pairs: &[&str]) -> Result<Value, Failure> {
-        function_patch(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>())
+        let pairs: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
+        Ok(serde_json::to_value(function_patch(&pairs)?).unwrap())
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::json;
+use gateway_api::{PutSecret, SecretsView};
 
 use crate::cli::{
-    client::{Client, Remote, api::SecretPage, transport::escape},
+    client::{Client, Remote, transport::escape},
     failure::Failure,
     output::{Output, print, table},
 };
@@ -67,7 +67,7 @@ impl Set {
         let client = Client::new(&self.remote)?;
         // Never an argument: those are seen by everybody on the machine and kept in histories.
         let value = read_value()?;
-        let secret = json!({ "value": value, "hosts": self.hosts });
+        let secret = PutSecret { value, hosts: self.hosts };
         let answer = client.put_json(&path(&self.name), &secret).await?;
         answer.done(self.remote.output, "stored", &self.name)
     }
@@ -80,7 +80,7 @@ impl List {
             answer.print_json()?;
             return Ok(ExitCode::SUCCESS);
         }
-        let page: SecretPage = answer.parse()?;
+        let page: SecretsView = answer.parse()?;
         let rows = page.secrets.into_iter().map(|secret| {
             let hosts = secret.hosts.join(",");
             let hosts = if hosts.is_empty() { "any".to_owned() } else { hosts };

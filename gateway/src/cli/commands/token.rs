@@ -5,14 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::{Map, Value};
+use gateway_api::{CreateToken, FreshTokenView, TokensView};
 
 use crate::cli::{
-    client::{
-        Client, Remote,
-        api::{NewToken, TokenPage, plain},
-        transport::escape,
-    },
+    client::{Client, Remote, transport::escape},
     failure::Failure,
     output::{Output, print, print_line, table},
     printable::printable,
@@ -37,7 +33,7 @@ pub(crate) struct Create {
     scopes: Vec<String>,
     /// How long it holds, e.g. 12h or 30d [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
-    expires_in: Option<u64>,
+    expires_in: Option<u32>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -68,27 +64,23 @@ impl TokenCommand {
 
 impl Create {
     async fn run(self) -> Result<ExitCode, Failure> {
-        let mut wanted = Map::new();
-        wanted.insert("name".to_owned(), self.name.into());
-        if !self.scopes.is_empty() {
-            wanted.insert("scopes".to_owned(), self.scopes.into());
-        }
-        if let Some(seconds) = self.expires_in {
-            wanted.insert("expires_in_s".to_owned(), seconds.into());
-        }
+        let scopes = Some(self.scopes).filter(|scopes| !scopes.is_empty());
+        let token = CreateToken { name: self.name, scopes, expires_in_s: self.expires_in };
         let client = Client::new(&self.remote)?;
-        let answer = client.post_json("/v1/tokens", &Value::Object(wanted)).await?;
+        let answer = client.post_json("/v1/tokens", &token).await?;
         if self.remote.output == Output::Json {
             answer.print_json()?;
             return Ok(ExitCode::SUCCESS);
         }
-        let made: NewToken = answer.parse()?;
+        let made: FreshTokenView = answer.parse()?;
         // The token alone on standard output, so that it can be piped to where it belongs.
         print_line(&made.token)?;
-        let id = plain(&made.id).unwrap_or_default();
-        let expiry = made.expires_at.map_or_else(String::new, |at| format!(", expires {at}"));
-        let note =
-            format!("id {}{}; the token is not shown again", printable(&id), printable(&expiry));
+        let expiry = made.row.expires_at.map_or_else(String::new, |at| format!(", expires {at}"));
+        let note = format!(
+            "id {}{}; the token is not shown again",
+            printable(&made.row.id),
+            printable(&expiry)
+        );
         // Whoever closed standard error did not want to know.
         let _ = writeln!(io::stderr().lock(), "{note}");
         Ok(ExitCode::SUCCESS)
@@ -103,12 +95,12 @@ impl List {
             return Ok(ExitCode::SUCCESS);
         }
         let rows: Vec<Vec<String>> = answer
-            .parse::<TokenPage>()?
+            .parse::<TokensView>()?
             .tokens
             .into_iter()
             .map(|token| {
                 vec![
-                    plain(&token.id).unwrap_or_default(),
+                    token.id,
                     token.name,
                     token.scopes.join(","),
                     token.created_at,
@@ -132,7 +124,7 @@ impl Revoke {
 }
 
 /// `90s`, `15m`, `12h`, `30d`.
-fn seconds(text: &str) -> Result<u64, String> {
+fn seconds(text: &str) -> Result<u32, String> {
     let expected = || "expected a number with s, m, h or d, e.g. 12h or 30d".to_owned();
     let unit = match text.chars().last() {
         Some('s') => 1,
@@ -142,7 +134,7 @@ fn seconds(text: &str) -> Result<u64, String> {
         _ => return Err(expected()),
     };
     text[..text.len() - 1]
-        .parse::<u64>()
+        .parse::<u32>()
         .ok()
         .and_then(|number| number.checked_mul(unit))
         .filter(|seconds| *seconds > 0)

@@ -6,20 +6,21 @@ use axum::{
     extract::{Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
+use gateway_api::{ChangeFunction, FunctionView, FunctionsView};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
 use store::ActiveFunction;
 use tokio_util::io::ReaderStream;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::{
     control::{
-        extract::{Document, Path},
+        extract::{Document, Path, deleted_or},
+        page::{Page, next_cursor},
         preconditions::{self, entity_tag},
         state::ControlState,
         upload::UploadHead,
-        views::{FunctionView, Page, SettingsView, gone, next_cursor},
+        views,
     },
     functions::{
         deploy::{Deployed, change_condition::StateTag},
@@ -27,36 +28,6 @@ use crate::{
     },
     problem::Problem,
 };
-
-/// A page of functions.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct FunctionsView {
-    /// In the order of their names.
-    functions: Vec<FunctionView>,
-    /// Asks for the page after this one; null on the last.
-    next_cursor: Option<String>,
-}
-
-/// A change to a function (RFC 7396): what is left out stays, null resets.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ChangeFunction {
-    /// What its owner says about it.
-    #[serde(default, deserialize_with = "even_null")]
-    #[schema(value_type = Option<String>)]
-    description: Option<Option<String>>,
-    /// A merge patch on its settings. Makes a new revision.
-    #[serde(default, deserialize_with = "even_null")]
-    #[schema(value_type = Option<SettingsView>)]
-    settings: Option<Value>,
-}
-
-/// Tells a member that is null from one that is not there.
-fn even_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
 
 /// Which revision's artifact.
 #[derive(Deserialize, IntoParams)]
@@ -132,7 +103,7 @@ pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
 pub(crate) async fn shown(active: ActiveFunction, state: &ControlState) -> Shown {
     let tag = [(header::ETAG, entity_tag(StateTag::of(&active)))];
-    (tag, Json(FunctionView::whole(active, state).await))
+    (tag, Json(views::function(active, state).await))
 }
 
 /// Lists functions.
@@ -152,7 +123,7 @@ pub(crate) async fn list(
     let limit = page.limit();
     let found = state.store.functions(&state.tenant, page.cursor.as_deref(), limit).await?;
     let next_cursor = next_cursor(&found, limit, |active| active.function.name.clone());
-    let found = found.into_iter().map(|active| FunctionView::new(active, &state));
+    let found = found.into_iter().map(|active| views::listed_function(active, &state));
     Ok(Json(FunctionsView { functions: found.collect(), next_cursor }))
 }
 
@@ -262,7 +233,7 @@ pub(crate) async fn delete(
         .deployer
         .delete(state.qualified(name.clone()), preconditions::parse(&headers))
         .await?;
-    gone(deleted, || Problem::function_not_found(name.as_str()))
+    deleted_or(deleted, || Problem::function_not_found(name.as_str()))
 }
 
 /// Gives an artifact's bytes back.

@@ -4,12 +4,13 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use serde::{Deserialize, Serialize};
+use gateway_api::LogView;
+use serde::Deserialize;
 use store::LogQuery;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::{
-    control::{extract::Path, resources::functions::parse, state::ControlState, views::rfc3339},
+    control::{extract::Path, resources::functions::parse, state::ControlState, views},
     problem::Problem,
 };
 
@@ -27,32 +28,6 @@ pub(crate) struct WhichLines {
     invocation: Option<String>,
     /// How many: 100 unless said, at most 1,000.
     limit: Option<u32>,
-}
-
-/// Lines of a function's log, the oldest first.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LogView {
-    lines: Vec<LineView>,
-    /// Asks for the lines after these; null when there are none yet.
-    next_cursor: Option<i64>,
-}
-
-/// One line.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LineView {
-    /// Its place in the log.
-    cursor: i64,
-    /// When it was taken (RFC 3339).
-    time: String,
-    /// The `mayfly-request-id` of the answer.
-    invocation: String,
-    /// The revision that ran.
-    revision: u32,
-    /// `stdout`, `stderr`, or `system` for what the platform says.
-    #[schema(value_type = String)]
-    stream: store::LogSource,
-    /// What was written, made printable.
-    line: String,
 }
 
 /// Shows a function's log.
@@ -86,13 +61,6 @@ pub(crate) async fn list(
     };
     let found = state.store.logs(function.id, query).await?;
     let next_cursor = found.last().map(|line| line.id).or(which.after);
-    let lines = found.into_iter().map(|line| LineView {
-        cursor: line.id,
-        time: rfc3339(line.time_ms),
-        invocation: line.invocation,
-        revision: line.revision,
-        stream: line.stream,
-        line: line.line,
-    });
+    let lines = found.into_iter().map(views::log_line);
     Ok(Json(LogView { lines: lines.collect(), next_cursor }))
 }

@@ -4,29 +4,20 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
+use gateway_api::{FunctionView, RevisionsView};
 use http::HeaderMap;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::{
     control::{
         extract::Path,
+        page::{Page, next_cursor},
         preconditions,
         resources::functions::{Shown, parse, shown},
         state::ControlState,
-        views::{FunctionView, Page, RevisionView, next_cursor},
+        views,
     },
     problem::Problem,
 };
-
-/// A page of revisions.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct RevisionsView {
-    /// The newest first.
-    revisions: Vec<RevisionView>,
-    /// Asks for the page after this one; null on the last.
-    next_cursor: Option<String>,
-}
 
 /// Lists a function's revisions.
 #[utoipa::path(
@@ -61,7 +52,7 @@ pub(crate) async fn list(
     let limit = page.limit();
     let found = state.store.revisions(&state.tenant, name.as_str(), before, limit).await?;
     let next_cursor = next_cursor(&found, limit, |revision| revision.number.to_string());
-    let revisions = found.into_iter().map(|revision| RevisionView::new(revision, active));
+    let revisions = found.into_iter().map(|revision| views::revision(revision, active));
     Ok(Json(RevisionsView { revisions: revisions.collect(), next_cursor }))
 }
 

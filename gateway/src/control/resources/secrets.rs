@@ -1,66 +1,18 @@
 //! `/v1/secrets`: values that are put into requests of functions.
 
 use axum::{Json, extract::State};
+use gateway_api::{PutSecret, SecretView, SecretsView};
 use http::StatusCode;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
-use store::SecretRecord;
-use utoipa::ToSchema;
 
 use crate::{
     control::{
-        extract::{Document, Path},
+        extract::{Document, Path, deleted_or},
         state::ControlState,
-        views::{gone, rfc3339},
+        views,
     },
     problem::Problem,
 };
-
-/// A secret to be stored.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PutSecret {
-    /// What a header field can hold, up to 4 KiB. Never shown again.
-    #[schema(value_type = String, format = Password)]
-    value: String,
-    /// Where it may be sent, like entries of a function's `outbound`; anywhere that functions'
-    /// settings say if there are none.
-    #[serde(default)]
-    #[schema(example = json!(["https://api.example.com"]))]
-    hosts: Vec<String>,
-}
-
-/// What is known of a secret.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SecretView {
-    /// Names it in functions' settings.
-    #[schema(example = "example-token")]
-    name: String,
-    /// Where it may be sent; anywhere if there are none.
-    hosts: Vec<String>,
-    /// When it was first stored (RFC 3339).
-    created_at: String,
-    /// When it was last replaced (RFC 3339).
-    updated_at: String,
-}
-
-/// All secrets.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SecretsView {
-    /// In the order of their names.
-    secrets: Vec<SecretView>,
-}
-
-impl From<SecretRecord> for SecretView {
-    fn from(secret: SecretRecord) -> Self {
-        Self {
-            name: secret.name,
-            hosts: secret.hosts,
-            created_at: rfc3339(secret.created_ms),
-            updated_at: rfc3339(secret.updated_ms),
-        }
-    }
-}
 
 /// Stores a secret, or replaces one.
 ///
@@ -89,7 +41,7 @@ pub(crate) async fn put(
     let (secret, is_new) =
         state.secrets.put(state.tenant.clone(), &name, SecretString::from(value), hosts).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(secret.into())))
+    Ok((status, Json(views::secret(secret))))
 }
 
 /// Lists secrets, without their values.
@@ -101,7 +53,7 @@ pub(crate) async fn put(
     ),
 )]
 pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<SecretsView>, Problem> {
-    let secrets = state.secrets.list(&state.tenant).await?.into_iter().map(SecretView::from);
+    let secrets = state.secrets.list(&state.tenant).await?.into_iter().map(views::secret);
     Ok(Json(SecretsView { secrets: secrets.collect() }))
 }
 
@@ -119,7 +71,7 @@ pub(crate) async fn delete(
     State(state): State<ControlState>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    gone(state.secrets.delete(state.tenant.clone(), &name).await?, || {
+    deleted_or(state.secrets.delete(state.tenant.clone(), &name).await?, || {
         Problem::secret_not_found(&name)
     })
 }

@@ -1,67 +1,19 @@
 //! `/v1/tokens`: who may use the control plane.
 
 use axum::{Json, extract::State};
+use gateway_api::{CreateToken, FreshTokenView, TokenView, TokensView};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::{
     clock::now_ms,
     control::{
         auth::tokens::{self, Scope},
-        extract::{Document, Path},
+        extract::{Document, Path, deleted_or},
         state::ControlState,
-        views::{gone, rfc3339},
+        views::{self, rfc3339},
     },
     problem::Problem,
 };
-
-/// A token to be made.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CreateToken {
-    /// For people, to tell tokens apart.
-    #[schema(example = "ci")]
-    name: String,
-    /// `read`, `deploy` or `admin`; `deploy` unless said.
-    #[schema(example = json!(["deploy"]))]
-    scopes: Option<Vec<String>>,
-    /// Seconds until it expires; never unless said.
-    expires_in_s: Option<u32>,
-}
-
-/// A token that was just made. Its text is shown this once.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct FreshTokenView {
-    /// What to send.
-    #[schema(example = "mfy_0123456789abcdef_…")]
-    token: String,
-    #[serde(flatten)]
-    row: TokenView,
-}
-
-/// What is known of a token.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TokenView {
-    /// Names it, without giving it away.
-    id: String,
-    /// For people.
-    name: String,
-    /// What it may do.
-    scopes: Vec<String>,
-    /// When it was made (RFC 3339).
-    created_at: String,
-    /// When it expires; null for never.
-    expires_at: Option<String>,
-    /// When it was revoked; null if it was not.
-    revoked_at: Option<String>,
-}
-
-/// Every token that was ever made.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TokensView {
-    tokens: Vec<TokenView>,
-}
 
 /// Makes a token.
 #[utoipa::path(
@@ -109,14 +61,7 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<TokensView>, Problem> {
-    let tokens = state.store.tokens(&state.tenant).await?.into_iter().map(|token| TokenView {
-        id: token.id,
-        name: token.name,
-        scopes: token.scopes,
-        created_at: rfc3339(token.created_ms),
-        expires_at: token.expires_ms.map(rfc3339),
-        revoked_at: token.revoked_ms.map(rfc3339),
-    });
+    let tokens = state.store.tokens(&state.tenant).await?.into_iter().map(views::token);
     Ok(Json(TokensView { tokens: tokens.collect() }))
 }
 
@@ -134,7 +79,7 @@ pub(crate) async fn revoke(
     State(state): State<ControlState>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    gone(state.store.revoke_token(&state.tenant, &id, now_ms()).await?, || {
+    deleted_or(state.store.revoke_token(&state.tenant, &id, now_ms()).await?, || {
         Problem::token_not_found(&id)
     })
 }

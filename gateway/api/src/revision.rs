@@ -1,0 +1,34 @@
+//! Revisions of a function.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::SettingsView;
+
+/// One immutable deployment of a function.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RevisionView {
+    /// Counts up from 1 within a function.
+    pub revision: u32,
+    /// The SHA-256 of the artifact.
+    pub digest: String,
+    /// How it runs.
+    pub kind: String,
+    /// Size of the artifact.
+    pub bytes: u64,
+    /// The settings that its owner has chosen.
+    pub settings: SettingsView,
+    /// Whether it is the revision that answers requests.
+    pub active: bool,
+    /// When it was made (RFC 3339).
+    pub created_at: String,
+}
+
+/// A page of revisions.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RevisionsView {
+    /// The newest first.
+    pub revisions: Vec<RevisionView>,
+    /// The cursor of the next page; null on the last page.
+    pub next_cursor: Option<String>,
+}

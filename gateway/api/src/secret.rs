@@ -1,0 +1,39 @@
+//! Secrets that the gateway adds to requests of functions.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A secret to store. It holds the value, so it has no `Debug`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutSecret {
+    /// Any value that a header field can have, up to 4 KiB. No answer contains it.
+    #[schema(value_type = String, format = Password)]
+    pub value: String,
+    /// The hosts that it may be sent to, like entries of a function's `outbound`. An empty list
+    /// permits every host that a function's settings name.
+    #[serde(default)]
+    #[schema(example = json!(["https://api.example.com"]))]
+    pub hosts: Vec<String>,
+}
+
+/// A secret without its value.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SecretView {
+    /// The name by which functions' settings refer to it.
+    #[schema(example = "example-token")]
+    pub name: String,
+    /// The hosts that it may be sent to; an empty list permits every host.
+    pub hosts: Vec<String>,
+    /// When it was first stored (RFC 3339).
+    pub created_at: String,
+    /// When it was last replaced (RFC 3339).
+    pub updated_at: String,
+}
+
+/// All secrets.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SecretsView {
+    /// Ordered by name.
+    pub secrets: Vec<SecretView>,
+}
