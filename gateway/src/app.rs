@@ -87,11 +87,11 @@ pub(crate) struct StartOptions {
 /// cannot keep each other from working.
 pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Result<()> {
     let StartOptions { config, load, sockets } = given;
-    let log = telemetry::start_log(&config.logs)?;
+    let log = telemetry::log::start(&config.logs)?;
     // Before anybody is told that we are here.
     let signals = StopSignals::listen()?;
     let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    let registry = telemetry::registry()?;
+    let registry = telemetry::metrics::registry()?;
     let (data_orders, data_obeys) = watch::channel(ListenerControl::default());
     let (control_orders, control_obeys) = watch::channel(ListenerControl::default());
     let (ready, readiness) = watch::channel(false);
@@ -105,7 +105,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, &config, &registry)?;
 
     let unbound = PlaneListeners::new(&config, ConnectionMetrics::register(&registry)?)?;
-    let (certificates, leaving) = (unbound.certificates(), unbound.leaving());
+    let (certificates, draining) = (unbound.certificates(), unbound.draining());
     let (data_server, control_server) = unbound.bind(&config, sockets, threads).await?;
     pool.set_listeners(listeners(&data_server, &control_server));
     announce(&config, &store, &catalog, &data_server, &control_server).await?;
@@ -164,7 +164,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     ready.send_replace(true);
     systemd::ready();
 
-    let planes = Planes::new(leaving, (data_orders, data_task), (control_orders, control_task));
+    let planes = Planes::new(draining, (data_orders, data_task), (control_orders, control_task));
     until_stopped(signals, &ready, planes, unready).await?;
     // Who still writes lines has had the whole drain; what has arrived is kept.
     drop((upkeep, pool));
@@ -202,7 +202,7 @@ fn start_pool(
 ) -> anyhow::Result<(Arc<Pool>, PoolMetrics)> {
     let metrics = PoolMetrics::register(registry)?;
     let pool = Arc::new(Pool::new(pool_config(config)?, lines, metrics.clone())?);
-    registry.register(Box::new(telemetry::Tasks::of(vec![
+    registry.register(Box::new(telemetry::metrics::Tasks::of(vec![
         ("data", threads.data().clone()),
         ("long", pool.background_runtime().clone()),
         ("control", threads.control().clone()),

@@ -1,11 +1,8 @@
 //! The one door to functions. HTTP uses it; so will cron and queues.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
     Function, InvocationContext, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody,
     Response, Start, Tier,
@@ -40,10 +37,6 @@ struct InvokerMetrics {
     pool: PoolMetrics,
 }
 
-/// The counter that most invocations of a function increment, resolved at the first of them.
-#[derive(Debug, Default)]
-pub(crate) struct OkCounter(OnceLock<IntCounter>);
-
 impl InvokerMetrics {
     fn register(registry: &Registry, pool: PoolMetrics) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
@@ -65,7 +58,7 @@ impl InvokerMetrics {
             self.requests.with_label_values(&labels)
         };
         if outcome == OK && tier == Tier::Loaded {
-            target.ok.0.get_or_init(count).inc();
+            target.ok.inc(count);
         } else {
             count().inc();
         }

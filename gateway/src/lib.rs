@@ -22,5 +22,4 @@ mod problem;
 pub mod request;
 #[doc(hidden)]
 pub mod server;
-mod sync;
 mod telemetry;

@@ -1,4 +1,4 @@
-//! The canonical form of what a request names.
+//! The canonical form of the host and the path of a request.
 
 #![no_main]
 

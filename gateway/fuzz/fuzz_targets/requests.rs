@@ -1,50 +1,50 @@
-//! The strict layer of HTTP/1: where requests begin and end in what a client sends.
+//! Where the requests of HTTP/1 begin and end in the bytes of a client.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-// Its tests are beside it, where the formatter does not look from here.
+// Its tests are in a file that the formatter does not find from here.
 #[path = "../../src/server/h1/framing.rs"]
 #[rustfmt::skip]
 mod framing;
 #[path = "../../src/server/h1/requests.rs"]
-#[allow(dead_code, reason = "what only connections ask is not asked here")]
+#[allow(dead_code, reason = "some methods are for connections only")]
 mod requests;
 
 use framing::HeadLimits;
-use requests::{Requests, Rest};
+use requests::{Remainder, RequestTracker};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 256, fields: 8, target_bytes: 64 };
 
-/// What is passed on when the bytes arrive in pieces that end at `cuts`: how many bytes, and
-/// whether the connection was ended.
+/// How many bytes are passed on when they arrive in pieces that end at `cuts`, and whether the
+/// connection was ended.
 fn passed(bytes: &[u8], cuts: &[usize]) -> (usize, bool) {
-    let mut requests = Requests::new(LIMITS);
+    let mut requests = RequestTracker::new(LIMITS);
     let mut begin = 0;
     for &end in cuts.iter().chain([&bytes.len()]) {
-        let seen = requests.look(&bytes[begin..end]);
-        assert!(seen.pass <= end - begin);
-        begin += seen.pass;
-        match seen.rest {
-            // A head that has not arrived whole is looked at again, with what follows.
-            Rest::Wait => {}
-            Rest::Refuse(_) | Rest::Broken(_) => return (begin, true),
+        let inspected = requests.inspect(&bytes[begin..end]);
+        assert!(inspected.pass <= end - begin);
+        begin += inspected.pass;
+        match inspected.remainder {
+            // An incomplete head is inspected again, with the bytes that follow.
+            Remainder::Incomplete => {}
+            Remainder::Rejected(_) | Remainder::Broken(_) => return (begin, true),
         }
     }
     (begin, false)
 }
 
 fuzz_target!(|data: &[u8]| {
-    // The first bytes say where the rest is cut.
+    // The first two bytes decide where the others are cut.
     let [first, second, bytes @ ..] = data else { return };
     let mut cuts = [first, second].map(|cut| usize::from(*cut).min(bytes.len()));
     cuts.sort_unstable();
-    let (whole, refused) = passed(bytes, &[]);
-    let (pieces, refused_in_pieces) = passed(bytes, &cuts);
-    // However the bytes arrive, it is the same requests.
-    assert_eq!(refused, refused_in_pieces);
-    if !refused {
+    let (whole, rejected) = passed(bytes, &[]);
+    let (pieces, rejected_in_pieces) = passed(bytes, &cuts);
+    // The requests are the same however the bytes arrive.
+    assert_eq!(rejected, rejected_in_pieces);
+    if !rejected {
         assert_eq!(whole, pieces);
     }
 });

@@ -1,4 +1,4 @@
-//! A host and a path, as a client sends them: which function they name.
+//! The function that a host and a path name.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ mod name;
 #[path = "../../src/edge/routes.rs"]
 mod routes;
 
-/// Where the files of the product find each other.
+/// The module in which the product has `name`.
 mod functions {
     pub(crate) use crate::name;
 }
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(name::is_name(&route.function));
     let (mount, below) = path.split_at(route.mount);
     assert!(below.is_empty() || below.starts_with('/') || route.mount == 0, "{below}");
-    // What names it is what was sent: nothing is decoded and nothing left out.
+    // The name is in the path as it was sent: nothing is decoded or left out.
     if route.mount > 0 {
         assert_eq!(mount, format!("/f/{}", route.function));
     }

@@ -138,7 +138,7 @@ pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics
         }
         // Once: whoever comes back meanwhile is not sent away again and again.
         if high && !was {
-            ListenerControl::dismiss(&relief.connections);
+            ListenerControl::recycle(&relief.connections);
         }
         // Between the two it stays as it is, so that it does not flicker.
         let was = full;

@@ -18,33 +18,33 @@ use tokio::{
 use crate::{
     app::{descriptors, runtimes::Runtimes, systemd::Sockets},
     config::{Config, TlsFiles, TrustedProxies},
-    server::{ConnectionMetrics, ListenerControl, Listening, Server, Tls},
+    server::{ConnectionMetrics, ListenerConfig, ListenerControl, Server, Tls},
 };
 
 /// Both planes while they serve: what stops each, and the task that ends when it has stopped.
 pub(crate) struct Planes {
-    leaving: Arc<AtomicBool>,
+    draining: Arc<AtomicBool>,
     data: (watch::Sender<ListenerControl>, JoinHandle<()>),
     control: (watch::Sender<ListenerControl>, JoinHandle<()>),
 }
 
 impl Planes {
     pub(crate) fn new(
-        leaving: Arc<AtomicBool>,
+        draining: Arc<AtomicBool>,
         data: (watch::Sender<ListenerControl>, JoinHandle<()>),
         control: (watch::Sender<ListenerControl>, JoinHandle<()>),
     ) -> Self {
-        Self { leaving, data, control }
+        Self { draining, data, control }
     }
 
     /// Sends clients away for as long as `pause` takes, then lets requests in flight end.
     pub(crate) async fn end(self, pause: Duration) -> Result<(), JoinError> {
-        self.leaving.store(true, Relaxed);
+        self.draining.store(true, Relaxed);
         time::sleep(pause).await;
         // The control plane answers throughout: probes see that we are not ready, and metrics
         // how far the drain is.
-        for (orders, task) in [self.data, self.control] {
-            ListenerControl::stop(&orders);
+        for (control, task) in [self.data, self.control] {
+            ListenerControl::stop(&control);
             task.await?;
         }
         Ok(())
@@ -53,31 +53,31 @@ impl Planes {
 
 /// Both listeners before they listen.
 pub(crate) struct PlaneListeners {
-    data: Listening,
-    control: Listening,
+    data: ListenerConfig,
+    control: ListenerConfig,
     /// Whether clients of the data plane should go elsewhere.
-    leaving: Arc<AtomicBool>,
+    draining: Arc<AtomicBool>,
 }
 
 impl PlaneListeners {
     pub(crate) fn new(config: &Config, metrics: ConnectionMetrics) -> anyhow::Result<Self> {
         let server = &config.server;
-        let leaving = Arc::new(AtomicBool::new(false));
+        let draining = Arc::new(AtomicBool::new(false));
         let tls = |files: Option<TlsFiles>| files.map(Tls::load).transpose();
         // The rest is for what answers them: files, outbound requests, compilers.
         let most = descriptors::raise();
         Ok(Self {
-            data: Listening {
+            data: ListenerConfig {
                 plane: "data",
                 connections: server.listener.connections.min(most / 2),
                 proxy_protocol: server.proxies.proxy_protocol,
                 trusted: server.proxies.trusted.clone(),
                 tls: tls(server.tls.data())?.map(Arc::new),
                 metrics: metrics.clone(),
-                leaving: Arc::clone(&leaving),
-                config: server.listener.clone(),
+                draining: Arc::clone(&draining),
+                settings: server.listener.clone(),
             },
-            control: Listening {
+            control: ListenerConfig {
                 plane: "control",
                 connections: server.listener.connections.min(most / 4),
                 proxy_protocol: false,
@@ -85,10 +85,10 @@ impl PlaneListeners {
                 tls: tls(server.tls.control())?.map(Arc::new),
                 metrics,
                 // It answers to the end.
-                leaving: Arc::default(),
-                config: server.listener.clone(),
+                draining: Arc::default(),
+                settings: server.listener.clone(),
             },
-            leaving,
+            draining,
         })
     }
 
@@ -98,8 +98,8 @@ impl PlaneListeners {
     }
 
     /// What says that clients of the data plane should go elsewhere.
-    pub(crate) fn leaving(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.leaving)
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.draining)
     }
 
     pub(crate) async fn bind(

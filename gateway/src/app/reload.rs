@@ -15,8 +15,8 @@ use crate::{
     app::systemd,
     config::{Config, ConfigError, Numbers},
     functions::deploy::{Deployer, error::DeployError},
-    server::{TLS_LOOK, Tls},
-    telemetry::LogLevel,
+    server::{CERTIFICATE_CHECK_INTERVAL, Tls},
+    telemetry::log::LogLevel,
 };
 
 /// Reads the settings as they were read at the start.
@@ -62,8 +62,8 @@ impl ReloadMetrics {
 impl Reload {
     /// Reloads whenever there is a reason, for ever.
     pub(crate) async fn run(mut self, mut hang_up: Signal) {
-        let mut look = time::interval(TLS_LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check = time::interval(CERTIFICATE_CHECK_INTERVAL);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = hang_up.recv() => {
@@ -73,7 +73,7 @@ impl Reload {
                     self.certificates(|_| true);
                     systemd::ready();
                 }
-                _ = look.tick() => self.certificates(Tls::has_changed),
+                _ = check.tick() => self.certificates(Tls::has_changed),
             }
         }
     }

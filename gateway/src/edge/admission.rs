@@ -2,3 +2,4 @@
 
 pub(crate) mod in_flight;
 pub(crate) mod load_shed;
+mod sync;

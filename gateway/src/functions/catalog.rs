@@ -25,9 +25,9 @@ use crate::{
     config::Config,
     functions::{
         name::{BorrowedName, QualifiedName},
+        ok_counter::OkCounter,
         schedule::WarmSchedule,
     },
-    invoker::OkCounter,
 };
 
 /// What guests usually call the function that prepares them for a snapshot.

@@ -8,20 +8,20 @@ use http::{HeaderMap, Method, Uri, header, request::Parts, uri::PathAndQuery};
 use crate::{
     problem::{Problem, operator_setting, table},
     request::canonical::{Host, canonical_host, canonical_path},
-    server::Refused,
+    server::RequestRejection,
 };
 
 /// Checks a request, and brings its path into the canonical form.
 pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Problem> {
-    if let Some(refused) = parts.extensions.get::<Refused>() {
+    if let Some(refused) = parts.extensions.get::<RequestRejection>() {
         return Err((*refused).into());
     }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        return Err(Refused::Method.into());
+        return Err(RequestRejection::Method.into());
     }
     let target = parts.uri.path_and_query().ok_or_else(Problem::bad_target)?;
     if target.as_str().len() > target_bytes {
-        return Err(Refused::TargetBytes(target_bytes).into());
+        return Err(RequestRejection::TargetBytes(target_bytes).into());
     }
     expectation(&parts.headers)?;
     let path =
@@ -71,21 +71,23 @@ fn bad_host(detail: &str) -> Problem {
         .closes()
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
+impl From<RequestRejection> for Problem {
+    fn from(refused: RequestRejection) -> Self {
         let problem = match refused {
-            Refused::Malformed(detail) => Self::new(&table::MALFORMED_REQUEST).detail(detail),
-            Refused::Version => Self::new(&table::VERSION_NOT_SUPPORTED)
+            RequestRejection::Malformed(detail) => {
+                Self::new(&table::MALFORMED_REQUEST).detail(detail)
+            }
+            RequestRejection::Version => Self::new(&table::VERSION_NOT_SUPPORTED)
                 .hint("Use HTTP/1.1 or HTTP/2. HTTP/1.0 is supported, too."),
-            Refused::Method => Self::new(&table::METHOD_NOT_SUPPORTED)
+            RequestRejection::Method => Self::new(&table::METHOD_NOT_SUPPORTED)
                 .detail("the gateway does not support CONNECT and TRACE"),
-            Refused::Fields(max) => Self::new(&table::TOO_MANY_HEADERS)
+            RequestRejection::Fields(max) => Self::new(&table::TOO_MANY_HEADERS)
                 .detail(format!("the limit is {max} header fields"))
                 .hint(operator_setting("server.headers")),
-            Refused::HeadBytes(max) => Self::new(&table::HEAD_TOO_LARGE)
+            RequestRejection::HeadBytes(max) => Self::new(&table::HEAD_TOO_LARGE)
                 .detail(format!("the limit is {max} bytes"))
                 .hint(operator_setting("server.header_bytes")),
-            Refused::TargetBytes(max) => Self::new(&table::TARGET_TOO_LONG)
+            RequestRejection::TargetBytes(max) => Self::new(&table::TARGET_TOO_LONG)
                 .detail(format!("the limit is {max} bytes"))
                 .hint(operator_setting("server.uri_bytes")),
         };

@@ -1,4 +1,4 @@
-//! One connection from the accept to its end.
+//! One connection, from the accept to its end.
 
 use std::{
     pin::{Pin, pin},
@@ -27,35 +27,39 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     config::{HttpLimits, Timeouts},
     server::{
-        End, IncomingBody, ListenerControl, Listening, Peer, Tls,
         activity::{Activity, Protocol},
-        h1::{framing::HeadLimits, wire::InspectingIo},
+        h1::{framing::HeadLimits, inspecting_io::InspectingIo},
         h2::control_frames::PREFACE,
-        metrics::Counted,
+        listener_config::ListenerConfig,
+        listener_control::ListenerControl,
+        metrics::{CloseReason, ListenerMetrics},
+        peer::Peer,
         permits::{ConnectionPermit, ConnectionPermits},
-        proxy_header, tls,
-        tracking::TrackedService,
+        proxy_header,
+        tls::{self, Tls},
+        tracking::{IncomingBody, TrackedService},
     },
 };
 
-/// Flow-control windows: a client may be this far ahead of whoever reads its body.
+/// Flow-control windows: how many bytes a client may send before the reader of the body asks for more.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of a response that may wait for the client on each stream.
+/// Bytes of a response that each stream may buffer for the client.
 const SEND_BUFFER: usize = 64 << 10;
-/// An HTTP/2 client that does not answer a ping for this long is gone.
+/// An HTTP/2 client that does not answer a ping for so long has left.
 const PING: Duration = Duration::from_secs(20);
-/// Pause between two looks at a preface that has not arrived whole.
+/// Pause between two checks of a preface that has not arrived completely.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
-/// When the gateway stops, a connection that was just made may have its request on the way.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long an idle HTTP/2 client gets to take leave.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// Without a request for so long, a connection gives back what it needs for one. Longer than a
-/// client that is at work takes between two.
-const REST: Duration = Duration::from_secs(2);
-/// More than the longest head that gets through, so that the library never refuses one.
-const HEAD_ROOM: usize = 1 << 10;
+/// When the listener stops, how long a new connection gets to send a request that is on its way.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
+/// How long an idle HTTP/2 connection gets to shut down gracefully.
+const GRACEFUL_SHUTDOWN: Duration = Duration::from_secs(1);
+/// A connection without a request for so long releases its buffers. Longer than the pause of an
+/// active client between two requests.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+/// Bytes beyond the longest allowed head, so that the protocol library never rejects a head that
+/// passed our own check.
+const HEAD_MARGIN: usize = 1 << 10;
 
 /// A connection that was accepted.
 pub(crate) struct Accepted {
@@ -64,18 +68,18 @@ pub(crate) struct Accepted {
     pub(crate) at: Instant,
 }
 
-/// Everything that the connections of one listener share.
+/// What the connections of one listener share.
 pub(crate) struct Connections<M> {
     service: M,
-    listening: Listening,
-    places: Arc<ConnectionPermits>,
-    counted: Counted,
+    config: ListenerConfig,
+    permits: Arc<ConnectionPermits>,
+    metrics: ListenerMetrics,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-    patience: Timeouts,
+    timeouts: Timeouts,
     head: HeadLimits,
     handshakes: Semaphore,
-    orders: watch::Receiver<ListenerControl>,
+    control: watch::Receiver<ListenerControl>,
 }
 
 impl<M, S, B> Connections<M>
@@ -89,111 +93,115 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(crate) fn new(
-        listening: Listening,
+        config: ListenerConfig,
         service: M,
-        orders: watch::Receiver<ListenerControl>,
+        control: watch::Receiver<ListenerControl>,
     ) -> Self {
-        let config = &listening.config;
-        let counted = listening.metrics.of(listening.plane);
-        let per_address = config.connections_per_address_max();
+        let settings = &config.settings;
+        let metrics = config.metrics.of(config.plane);
+        let per_address = settings.connections_per_address_max();
         Self {
-            places: ConnectionPermits::new(
-                listening.connections,
+            permits: ConnectionPermits::new(
+                config.connections,
                 per_address,
-                counted.open().clone(),
+                metrics.open().clone(),
             ),
-            counted,
-            http1: http1(&config.http),
-            http2: http2(&config.http),
-            patience: config.timeouts,
+            metrics,
+            http1: http1(&settings.http),
+            http2: http2(&settings.http),
+            timeouts: settings.timeouts,
             head: HeadLimits {
-                bytes: config.http.header_bytes,
-                fields: config.http.headers,
-                target_bytes: config.http.uri_bytes,
+                bytes: settings.http.header_bytes,
+                fields: settings.http.headers,
+                target_bytes: settings.http.uri_bytes,
             },
-            handshakes: Semaphore::new(config.tls_handshakes),
+            handshakes: Semaphore::new(settings.tls_handshakes),
             service,
-            listening,
-            orders,
+            config,
+            control,
         }
     }
 
-    /// Serves a connection, if there is a place for it.
+    /// Serves a connection, if there is a permit for it.
     pub(crate) fn serve(self: &Arc<Self>, accepted: Accepted) {
-        let place = match self.places.take() {
-            Ok(place) => place,
-            Err(end) => return self.counted.ended(end),
+        let permit = match self.permits.acquire() {
+            Ok(permit) => permit,
+            Err(reason) => return self.metrics.closed(reason),
         };
         let connections = Arc::clone(self);
-        // Ends with the connection; the drain waits for its place.
+        // The task ends with the connection; the drain waits for its permit.
         tokio::spawn(async move {
-            let mut place = place;
-            if let Err(end) = connections.all(accepted, &mut place).await {
-                connections.counted.ended(end);
+            let mut permit = permit;
+            if let Err(reason) = connections.run(accepted, &mut permit).await {
+                connections.metrics.closed(reason);
             }
         });
     }
 
-    /// Counts a connection that the system did not give us.
-    pub(crate) fn not_accepted(&self) {
-        self.counted.not_accepted();
+    /// Counts an accept that failed.
+    pub(crate) fn accept_failed(&self) {
+        self.metrics.accept_failed();
     }
 
     /// Returns when all connections have ended.
     pub(crate) async fn all_ended(&self) {
-        self.places.all_free().await;
+        self.permits.all_released().await;
     }
 
-    /// Counts the connections that nobody waits for any more, and says how many there are.
-    pub(crate) fn cut(&self) -> usize {
-        let cut = self.places.taken();
-        (0..cut).for_each(|_| self.counted.ended(End::Drain));
-        cut
+    /// Counts the connections that are still open when the drain ends, and returns their number.
+    pub(crate) fn count_aborted(&self) -> usize {
+        let open = self.permits.taken();
+        (0..open).for_each(|_| self.metrics.closed(CloseReason::Drain));
+        open
     }
 
-    /// All of a connection. Why it ended, where that was our choice.
-    async fn all(&self, accepted: Accepted, place: &mut ConnectionPermit) -> Result<(), End> {
+    /// Serves a connection to its end. `Err` if the gateway chose to end it.
+    async fn run(
+        &self,
+        accepted: Accepted,
+        permit: &mut ConnectionPermit,
+    ) -> Result<(), CloseReason> {
         let Accepted { mut stream, peer: mut addr, at } = accepted;
-        // Answers are written whole; waiting for more would only delay them.
+        // Responses are written whole: waiting for more data would only delay them.
         if stream.set_nodelay(true).is_err() {
             return Ok(());
         }
-        let mut trusted = self.listening.trusted.contains(addr.ip());
-        if trusted && self.listening.proxy_protocol {
+        let mut trusted = self.config.trusted.contains(addr.ip());
+        if trusted && self.config.proxy_protocol {
             let header = proxy_header::read(&mut stream);
-            let header = time::timeout(self.patience.head, header).await;
-            if let Some(client) = header.ok().flatten().ok_or(End::ProxyHeader)? {
+            let header = time::timeout(self.timeouts.head, header).await;
+            if let Some(client) = header.ok().flatten().ok_or(CloseReason::ProxyHeader)? {
                 addr = client;
-                trusted = self.listening.trusted.contains(addr.ip());
+                trusted = self.config.trusted.contains(addr.ip());
             }
         }
-        // A proxy has the connections of many.
+        // The connections of a trusted proxy belong to many clients.
         if !trusted {
-            place.belongs_to(addr.ip())?;
+            permit.count_for(addr.ip())?;
         }
-        let peer = Peer { addr, trusted, tls: self.listening.tls.is_some() };
-        let mut orders = self.orders.clone();
-        let hurry = async move {
-            ListenerControl::stopped(&mut orders).await;
-            time::sleep(LAST_WORDS).await;
+        let peer = Peer { addr, trusted, tls: self.config.tls.is_some() };
+        let mut control = self.control.clone();
+        let stopped = async move {
+            ListenerControl::stopped(&mut control).await;
+            time::sleep(LAST_REQUEST).await;
         };
-        let Some(tls) = &self.listening.tls else {
-            let spoken = tokio::select! {
-                spoken = spoken(&stream, at + self.patience.head) => spoken?,
-                () = hurry => return Ok(()),
+        let Some(tls) = &self.config.tls else {
+            let protocol = tokio::select! {
+                protocol = detect_protocol(&stream, at + self.timeouts.head) => protocol?,
+                () = stopped => return Ok(()),
             };
-            let Some(spoken) = spoken else { return Ok(()) };
-            return self.http(stream, spoken, peer, at).await;
+            let Some(protocol) = protocol else { return Ok(()) };
+            return self.http(stream, protocol, peer, at).await;
         };
-        // Apart, so that a connection without it has no room for it.
+        // Boxed: otherwise the task of a connection without TLS would have the size of one with it.
         Box::pin(async {
             let stream = tokio::select! {
                 stream = self.handshake(tls, stream, peer, at) => stream?,
-                () = hurry => return Ok(()),
+                () = stopped => return Ok(()),
             };
-            let chosen = stream.get_ref().1.alpn_protocol();
-            let spoken = if chosen == Some(tls::HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
-            self.http(stream, spoken, peer, at).await
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+            let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+            self.http(stream, protocol, peer, at).await
         })
         .await
     }
@@ -204,18 +212,24 @@ where
         stream: TcpStream,
         peer: Peer,
         at: Instant,
-    ) -> Result<TlsStream<TcpStream>, End> {
-        let _handshake = self.handshakes.try_acquire().map_err(|_| End::TlsHandshakes)?;
-        let patience = self.listening.config.tls_handshake_timeout;
-        let stream = time::timeout_at(at + patience, tls.acceptor().accept(stream)).await;
-        stream.map_err(|_| End::TlsTimeout)?.map_err(|error| {
+    ) -> Result<TlsStream<TcpStream>, CloseReason> {
+        let _handshake = self.handshakes.try_acquire().map_err(|_| CloseReason::TlsHandshakes)?;
+        let timeout = self.config.settings.tls_handshake_timeout;
+        let stream = time::timeout_at(at + timeout, tls.acceptor().accept(stream)).await;
+        stream.map_err(|_| CloseReason::TlsTimeout)?.map_err(|error| {
             tracing::debug!(peer = %peer.addr, %error, "a TLS handshake failed");
-            End::TlsFailed
+            CloseReason::TlsFailed
         })
     }
 
-    /// A connection whose protocol is known.
-    async fn http<T>(&self, stream: T, spoken: Protocol, peer: Peer, at: Instant) -> Result<(), End>
+    /// Serves a connection whose protocol is known.
+    async fn http<T>(
+        &self,
+        stream: T,
+        protocol: Protocol,
+        peer: Peer,
+        at: Instant,
+    ) -> Result<(), CloseReason>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -223,19 +237,19 @@ where
         let service = TrackedService {
             inner: (self.service)(peer),
             activity: Arc::clone(&activity),
-            leaving: Arc::clone(&self.listening.leaving),
+            draining: Arc::clone(&self.config.draining),
         };
-        // Apart, so that a connection which says nothing holds nothing, and no other has room for
-        // the protocol that it does not speak.
-        let result = match spoken {
+        // Boxed: a silent connection then holds no state of a protocol, and every other one only
+        // that of its own.
+        let result = match protocol {
             Protocol::Http1 => Box::pin(self.http1(stream, service, &activity)).await,
             Protocol::Http2 => Box::pin(self.http2(stream, service, &activity)).await,
         };
-        // What a client does to its connection is its own business.
+        // Clients may break their connections: that is no error of the gateway.
         if let Err(error) = result {
             tracing::debug!(peer = %peer.addr, %error, "a connection ended");
         }
-        activity.ended().map_or(Ok(()), Err)
+        activity.close_reason().map_or(Ok(()), Err)
     }
 
     async fn http1<T>(
@@ -247,44 +261,44 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut wire = InspectingIo::http1(stream, Arc::clone(activity), self.head);
+        let mut io = InspectingIo::http1(stream, Arc::clone(activity), self.head);
         loop {
-            let mut connection = self.http1.serve_connection(TokioIo::new(wire), service);
+            let mut connection = self.http1.serve_connection(TokioIo::new(io), service);
             let driven =
-                self.drive(Pin::new(&mut connection), Protocol::Http1, activity, Some(REST));
-            if driven.await? == Driven::ToItsEnd {
+                self.drive(Pin::new(&mut connection), Protocol::Http1, activity, Some(IDLE_AFTER));
+            if driven.await? == Driven::Closed {
                 return Ok(());
             }
-            // All that was asked for is answered. The library's buffers are most of what a
-            // connection costs, and others can have them while there is nothing to be read.
+            // Every request has its response. The library's buffers are most of the memory of a
+            // connection: release them until there is something to read.
             let parts = connection.into_parts();
-            (wire, service) = (parts.io.into_inner(), parts.service);
-            wire.put_back(&parts.read_buf);
-            if wire.is_interrupted() || !self.rest(&mut wire, activity).await {
+            (io, service) = (parts.io.into_inner(), parts.service);
+            io.unread(&parts.read_buf);
+            if io.is_interrupted() || !self.wait_idle(&mut io, activity).await {
                 return Ok(());
             }
         }
     }
 
-    /// Waits for the next request on a connection that has given back what it does not need until
-    /// then. Whether there is one.
-    async fn rest<T: AsyncRead + Unpin>(
+    /// Waits for the next request on a connection that has released its buffers. Whether there is
+    /// one.
+    async fn wait_idle<T: AsyncRead + Unpin>(
         &self,
-        wire: &mut InspectingIo<T>,
+        io: &mut InspectingIo<T>,
         activity: &Activity,
     ) -> bool {
-        let _resting = self.counted.resting();
-        let mut orders = self.orders.clone();
+        let _idle = self.metrics.idle();
+        let mut control = self.control.clone();
         tokio::select! {
             biased;
-            something = wire.has_something() => something.unwrap_or(false),
-            over = activity.over(Protocol::Http1, &self.patience, None) => {
-                over.is_err_and(|end| {
-                    activity.end(end);
+            readable = io.readable() => readable.unwrap_or(false),
+            over = activity.watch(Protocol::Http1, &self.timeouts, None) => {
+                over.is_err_and(|reason| {
+                    activity.close(reason);
                     false
                 })
             }
-            () = ListenerControl::dismissed(&mut orders) => false,
+            () = ListenerControl::recycled(&mut control) => false,
         }
     }
 
@@ -297,46 +311,46 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let frames = self.listening.config.http.control_frames_per_s;
-        let wire = TokioIo::new(InspectingIo::http2(stream, Arc::clone(activity), frames));
-        let mut connection = pin!(self.http2.serve_connection(wire, service));
+        let frames = self.config.settings.http.control_frames_per_s;
+        let io = TokioIo::new(InspectingIo::http2(stream, Arc::clone(activity), frames));
+        let mut connection = pin!(self.http2.serve_connection(io, service));
         let driven = self.drive(connection.as_mut(), Protocol::Http2, activity, None).await;
-        if activity.ended() == Some(End::Idle) {
-            // It may just be sending a request, and learns that nobody has looked at it.
+        if activity.close_reason() == Some(CloseReason::Idle) {
+            // The client may just be sending a request, and learns that it was not processed.
             connection.as_mut().graceful_shutdown();
-            let _ = time::timeout(FAREWELL, connection).await;
+            let _ = time::timeout(GRACEFUL_SHUTDOWN, connection).await;
         }
         driven.map(drop)
     }
 
-    /// Drives a connection until it ends, or until it may rest.
+    /// Drives a connection until it closes, or until it has been idle for `idle_after`.
     async fn drive<C: GracefulConnection>(
         &self,
         mut connection: Pin<&mut C>,
-        spoken: Protocol,
+        protocol: Protocol,
         activity: &Activity,
-        rest: Option<Duration>,
+        idle_after: Option<Duration>,
     ) -> Result<Driven, C::Error> {
-        let mut over = pin!(activity.over(spoken, &self.patience, rest));
-        let mut orders = self.orders.clone();
+        let mut over = pin!(activity.watch(protocol, &self.timeouts, idle_after));
+        let mut control = self.control.clone();
         let over = tokio::select! {
             biased;
-            result = connection.as_mut() => return result.map(|()| Driven::ToItsEnd),
+            result = connection.as_mut() => return result.map(|()| Driven::Closed),
             over = &mut over => over,
-            () = ListenerControl::dismissed(&mut orders) => {
+            () = ListenerControl::recycled(&mut control) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    result = connection.as_mut() => return result.map(|()| Driven::ToItsEnd),
+                    result = connection.as_mut() => return result.map(|()| Driven::Closed),
                     over = &mut over => over,
                 }
             }
         };
         Ok(match over {
-            Ok(()) => Driven::ToRest,
-            Err(end) => {
-                activity.end(end);
-                Driven::ToItsEnd
+            Ok(()) => Driven::Idle,
+            Err(reason) => {
+                activity.close(reason);
+                Driven::Closed
             }
         })
     }
@@ -345,19 +359,19 @@ where
 /// How far a connection was driven.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Driven {
-    ToItsEnd,
-    ToRest,
+    Closed,
+    Idle,
 }
 
 fn http1(config: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // Each connection has its own timer, which also sees what this one does not.
+        // Each connection has a timer in `activity`, which covers more than this one.
         .header_read_timeout(None)
-        // Most answers are short: copying them into one buffer costs less than two.
+        // Most responses are short: copying them into one buffer is cheaper than two writes.
         .writev(false)
-        .max_buf_size(config.header_bytes + HEAD_ROOM)
+        .max_buf_size(config.header_bytes + HEAD_MARGIN)
         .max_headers(config.headers);
     builder
 }
@@ -376,9 +390,12 @@ fn http2(config: &HttpLimits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// Waits until it is clear what the client speaks. `None` when it leaves before.
-async fn spoken(stream: &TcpStream, deadline: Instant) -> Result<Option<Protocol>, End> {
-    let look = async {
+/// Waits until the first bytes show the client's protocol. `None` if the client leaves before.
+async fn detect_protocol(
+    stream: &TcpStream,
+    deadline: Instant,
+) -> Result<Option<Protocol>, CloseReason> {
+    let detected = async {
         let mut start = [0; PREFACE.len()];
         loop {
             let seen = stream.peek(&mut start).await.ok()?;
@@ -386,10 +403,11 @@ async fn spoken(stream: &TcpStream, deadline: Instant) -> Result<Option<Protocol
                 [] => return None,
                 seen if !PREFACE.starts_with(seen) => return Some(Protocol::Http1),
                 seen if seen.len() == PREFACE.len() => return Some(Protocol::Http2),
-                // The bytes stay where they are, so that waiting for "readable" would spin.
+                // The bytes stay in the socket, which would always be "readable": waiting for that
+                // would spin.
                 _ => time::sleep(PREFACE_PAUSE).await,
             }
         }
     };
-    time::timeout_at(deadline, look).await.map_err(|_| End::Head)
+    time::timeout_at(deadline, detected).await.map_err(|_| CloseReason::Head)
 }

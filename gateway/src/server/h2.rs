@@ -1,3 +1,3 @@
-//! The frames of HTTP/2 before the protocol library reads them.
+//! Inspects the frames of HTTP/2 before the protocol library reads them.
 
 pub(crate) mod control_frames;

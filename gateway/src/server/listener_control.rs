@@ -1,35 +1,35 @@
-//! What a listener and its connections are told while they serve.
+//! Tells a listener and its connections to stop, or to recycle connections.
 
 use tokio::sync::watch;
 
-/// What was told so far. Nothing, at first.
+/// What a listener has been told so far. Nothing, at first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ListenerControl {
     stop: bool,
-    /// How often those connections that were open were told to end.
-    dismissals: u32,
+    /// How often the connections that were open then have been recycled.
+    recycles: u32,
 }
 
 impl ListenerControl {
-    /// To stop, for good.
-    pub(crate) fn stop(orders: &watch::Sender<Self>) {
-        orders.send_modify(|orders| orders.stop = true);
+    /// Stops the listener for good.
+    pub(crate) fn stop(control: &watch::Sender<Self>) {
+        control.send_modify(|control| control.stop = true);
     }
 
-    /// To end the connections that are open, each with its last answer; clients may open others.
-    pub(crate) fn dismiss(orders: &watch::Sender<Self>) {
-        orders.send_modify(|orders| orders.dismissals = orders.dismissals.wrapping_add(1));
+    /// Ends each connection that is open after its current response. Clients may open new ones.
+    pub(crate) fn recycle(control: &watch::Sender<Self>) {
+        control.send_modify(|control| control.recycles = control.recycles.wrapping_add(1));
     }
 
-    /// Returns when there is the order to stop. The sender lives until then.
-    pub(crate) async fn stopped(orders: &mut watch::Receiver<Self>) {
-        drop(orders.wait_for(|orders| orders.stop).await);
+    /// Returns when the listener is stopped. The sender lives until then.
+    pub(crate) async fn stopped(control: &mut watch::Receiver<Self>) {
+        drop(control.wait_for(|control| control.stop).await);
     }
 
-    /// Returns when connections that are open now shall end.
-    pub(crate) async fn dismissed(orders: &mut watch::Receiver<Self>) {
-        let before = orders.borrow().dismissals;
-        drop(orders.wait_for(|orders| orders.stop || orders.dismissals != before).await);
+    /// Returns when a connection that is open at the time of this call must end.
+    pub(crate) async fn recycled(control: &mut watch::Receiver<Self>) {
+        let before = control.borrow().recycles;
+        drop(control.wait_for(|control| control.stop || control.recycles != before).await);
     }
 }
 
@@ -40,14 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_are_open_are_dismissed_and_later_ones_are_not_until_the_next_time() {
+    fn open_connections_are_recycled_and_later_ones_only_the_next_time() {
         let (sender, mut receiver) = watch::channel(ListenerControl::default());
         let mut other = receiver.clone();
-        let mut early = Box::pin(ListenerControl::dismissed(&mut receiver));
+        let mut early = Box::pin(ListenerControl::recycled(&mut receiver));
         assert!(early.as_mut().now_or_never().is_none());
-        ListenerControl::dismiss(&sender);
+        ListenerControl::recycle(&sender);
         assert!(early.now_or_never().is_some());
-        let mut late = Box::pin(ListenerControl::dismissed(&mut other));
+        let mut late = Box::pin(ListenerControl::recycled(&mut other));
         assert!(late.as_mut().now_or_never().is_none());
         assert!(ListenerControl::stopped(&mut sender.subscribe()).now_or_never().is_none());
         ListenerControl::stop(&sender);

@@ -1,37 +1,37 @@
-//! What becomes of connections.
+//! Metrics of connections.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-/// Why a connection was refused or ended, where it was not the client's own choice.
+/// Why the gateway refused or closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// There were as many connections as there may be.
+pub(crate) enum CloseReason {
+    /// Too many connections were open.
     Connections,
-    /// There were as many from its address as there may be.
+    /// Too many connections from its address were open.
     Address,
-    /// The first request, or the head of one, took too long.
+    /// The first request, or the head of a later one, took too long.
     Head,
     /// There was no request for too long.
     Idle,
-    /// It took nothing of an answer for too long.
+    /// The client read nothing of a response for too long.
     Stalled,
-    /// It sent too many HTTP/2 frames that only ask for work.
+    /// The client sent too many HTTP/2 control frames.
     ControlFrames,
-    /// It sent what is no request, or could be read in two ways.
+    /// The client sent bytes that are no request, or that could be read in two ways.
     Malformed,
-    /// There were as many TLS handshakes as there may be.
+    /// Too many TLS handshakes were in progress.
     TlsHandshakes,
     /// The TLS handshake failed.
     TlsFailed,
     /// The TLS handshake took too long.
     TlsTimeout,
-    /// A proxy did not say whom it speaks for.
+    /// A trusted proxy sent no valid header of the PROXY protocol.
     ProxyHeader,
-    /// It was still at work at the end of the drain.
+    /// It was still open at the end of the drain.
     Drain,
 }
 
-impl End {
+impl CloseReason {
     const ALL: [Self; 12] = [
         Self::Connections,
         Self::Address,
@@ -65,91 +65,90 @@ impl End {
     }
 }
 
-/// What is counted about the connections of both listeners.
+/// Metrics of the connections of all listeners.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionMetrics {
     open: IntGaugeVec,
-    resting: IntGaugeVec,
-    ended: IntCounterVec,
-    not_accepted: IntCounterVec,
+    idle: IntGaugeVec,
+    closed: IntCounterVec,
+    accept_failures: IntCounterVec,
 }
 
-/// The same for one listener.
+/// Metrics of the connections of one listener.
 #[derive(Clone, Debug)]
-pub(crate) struct Counted {
+pub(crate) struct ListenerMetrics {
     open: IntGauge,
-    resting: IntGauge,
-    ended: [IntCounter; End::ALL.len()],
-    not_accepted: IntCounter,
+    idle: IntGauge,
+    closed: [IntCounter; CloseReason::ALL.len()],
+    accept_failures: IntCounter,
 }
 
 impl ConnectionMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let open = IntGaugeVec::new(
-            Opts::new("mayfly_connections", "Connections that are open"),
-            &["plane"],
-        )?;
-        let resting = IntGaugeVec::new(
+        let open =
+            IntGaugeVec::new(Opts::new("mayfly_connections", "Open connections"), &["plane"])?;
+        let idle = IntGaugeVec::new(
             Opts::new(
-                "mayfly_connections_resting",
-                "Open connections that have given back what they need only while there are requests",
+                "mayfly_connections_idle",
+                "Open connections without a request that have released their buffers",
             ),
             &["plane"],
         )?;
-        let ended = IntCounterVec::new(
+        let closed = IntCounterVec::new(
             Opts::new(
                 "mayfly_connections_ended_total",
-                "Connections that the gateway refused or ended, by reason",
+                "Connections that the gateway refused or closed, by reason",
             ),
             &["plane", "reason"],
         )?;
-        let not_accepted = IntCounterVec::new(
+        let accept_failures = IntCounterVec::new(
             Opts::new(
                 "mayfly_accept_failures_total",
-                "Attempts to accept a connection that failed, as they do without descriptors",
+                "Failed attempts to accept a connection, for example without file descriptors",
             ),
             &["plane"],
         )?;
         registry.register(Box::new(open.clone()))?;
-        registry.register(Box::new(resting.clone()))?;
-        registry.register(Box::new(ended.clone()))?;
-        registry.register(Box::new(not_accepted.clone()))?;
-        Ok(Self { open, resting, ended, not_accepted })
+        registry.register(Box::new(idle.clone()))?;
+        registry.register(Box::new(closed.clone()))?;
+        registry.register(Box::new(accept_failures.clone()))?;
+        Ok(Self { open, idle, closed, accept_failures })
     }
 
-    pub(crate) fn of(&self, plane: &str) -> Counted {
-        Counted {
+    pub(crate) fn of(&self, plane: &str) -> ListenerMetrics {
+        let closed = |reason: CloseReason| self.closed.with_label_values(&[plane, reason.as_str()]);
+        ListenerMetrics {
             open: self.open.with_label_values(&[plane]),
-            resting: self.resting.with_label_values(&[plane]),
-            ended: End::ALL.map(|end| self.ended.with_label_values(&[plane, end.as_str()])),
-            not_accepted: self.not_accepted.with_label_values(&[plane]),
+            idle: self.idle.with_label_values(&[plane]),
+            closed: CloseReason::ALL.map(closed),
+            accept_failures: self.accept_failures.with_label_values(&[plane]),
         }
     }
 }
 
-impl Counted {
-    pub(crate) fn ended(&self, end: End) {
-        self.ended[end as usize].inc();
+impl ListenerMetrics {
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.closed[reason as usize].inc();
     }
 
-    pub(crate) fn not_accepted(&self) {
-        self.not_accepted.inc();
+    pub(crate) fn accept_failed(&self) {
+        self.accept_failures.inc();
     }
 
     pub(crate) fn open(&self) -> &IntGauge {
         &self.open
     }
 
-    /// Counts a connection among those that rest until this is dropped.
-    pub(crate) fn resting(&self) -> Resting<'_> {
-        self.resting.inc();
-        Resting(&self.resting)
+    /// Counts a connection as idle until the guard is dropped.
+    pub(crate) fn idle(&self) -> IdleGuard<'_> {
+        self.idle.inc();
+        IdleGuard(&self.idle)
     }
 }
 
-pub(crate) struct Resting<'a>(&'a IntGauge);
+pub(crate) struct IdleGuard<'a>(&'a IntGauge);
 
-impl Drop for Resting<'_> {
+impl Drop for IdleGuard<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -161,8 +160,8 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_own_counter() {
-        for (place, end) in End::ALL.into_iter().enumerate() {
-            assert_eq!(end as usize, place, "{end:?}");
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason:?}");
         }
     }
 }

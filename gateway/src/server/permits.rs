@@ -1,4 +1,4 @@
-//! Counts connections, in all and by address.
+//! Permits for connections: at most so many in all, and for each address.
 
 use std::{
     collections::HashMap,
@@ -9,74 +9,73 @@ use std::{
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
-use super::metrics::End;
+use crate::server::metrics::CloseReason;
 
-/// The connections of one listener.
+/// Counts the connections of one listener.
 pub(crate) struct ConnectionPermits {
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     total_max: usize,
     address_max: usize,
     gauge: IntGauge,
-    /// Told when the last connection ends.
-    empty: Notify,
+    /// Notified when the last connection ends.
+    none_open: Notify,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
 impl ConnectionPermits {
     pub(crate) fn new(total_max: usize, address_max: usize, gauge: IntGauge) -> Arc<Self> {
-        let empty = Notify::new();
-        Arc::new(Self { open: Mutex::default(), total_max, address_max, gauge, empty })
+        let none_open = Notify::new();
+        Arc::new(Self { open: Mutex::default(), total_max, address_max, gauge, none_open })
     }
 
-    /// A place for one more connection, or why there is none.
-    pub(crate) fn take(self: &Arc<Self>) -> Result<ConnectionPermit, End> {
+    /// A permit for one more connection, or why there is none.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Result<ConnectionPermit, CloseReason> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.total_max {
-            return Err(End::Connections);
+            return Err(CloseReason::Connections);
         }
         open.total += 1;
         self.gauge.inc();
-        Ok(ConnectionPermit { places: Arc::clone(self), address: None })
+        Ok(ConnectionPermit { permits: Arc::clone(self), address: None })
     }
 
-    /// Returns when there is no connection.
-    pub(crate) async fn all_free(&self) {
+    /// Returns when no connection is open.
+    pub(crate) async fn all_released(&self) {
         loop {
-            let empty = self.empty.notified();
+            let none_open = self.none_open.notified();
             if self.open.lock().unwrap_or_else(PoisonError::into_inner).total == 0 {
                 return;
             }
-            empty.await;
+            none_open.await;
         }
     }
 
-    /// How many connections there are.
+    /// How many connections are open.
     pub(crate) fn taken(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).total
     }
 }
 
-/// One connection's place; given up when dropped.
+/// The permit of one connection. Dropping it releases it.
 pub(crate) struct ConnectionPermit {
-    places: Arc<ConnectionPermits>,
+    permits: Arc<ConnectionPermits>,
     address: Option<IpAddr>,
 }
 
 impl ConnectionPermit {
-    /// Counts the connection among those of `address`, unless there are too many. To be asked
-    /// once.
-    pub(crate) fn belongs_to(&mut self, address: IpAddr) -> Result<(), End> {
-        let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = open.by_address.get(&address).copied().unwrap_or_default();
-        if here >= self.places.address_max {
-            return Err(End::Address);
+    /// Counts the connection for `address`, unless that has too many. To be called once.
+    pub(crate) fn count_for(&mut self, address: IpAddr) -> Result<(), CloseReason> {
+        let mut open = self.permits.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.by_address.get(&address).copied().unwrap_or_default();
+        if count >= self.permits.address_max {
+            return Err(CloseReason::Address);
         }
-        open.by_address.insert(address, here + 1);
+        open.by_address.insert(address, count + 1);
         self.address = Some(address);
         Ok(())
     }
@@ -84,19 +83,19 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.permits.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        self.places.gauge.dec();
+        self.permits.gauge.dec();
         if let Some(address) = self.address
-            && let Some(here) = open.by_address.get_mut(&address)
+            && let Some(count) = open.by_address.get_mut(&address)
         {
-            *here -= 1;
-            if *here == 0 {
+            *count -= 1;
+            if *count == 0 {
                 open.by_address.remove(&address);
             }
         }
         if open.total == 0 {
-            self.places.empty.notify_waiters();
+            self.permits.none_open.notify_waiters();
         }
     }
 }
@@ -106,20 +105,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_by_address_and_given_back() {
-        let places = ConnectionPermits::new(3, 2, IntGauge::new("a", "b").unwrap());
+    fn permits_are_counted_by_address_and_released() {
+        let permits = ConnectionPermits::new(3, 2, IntGauge::new("a", "b").unwrap());
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let take = |address| {
-            let mut place = places.take()?;
-            place.belongs_to(address).map(|()| place)
+        let acquire = |address| {
+            let mut permit = permits.acquire()?;
+            permit.count_for(address).map(|()| permit)
         };
-        let first = take(a).unwrap();
-        let _second = take(a).unwrap();
-        assert_eq!(take(a).err(), Some(End::Address));
-        let _third = take(b).unwrap();
-        assert_eq!(take(b).err(), Some(End::Connections));
+        let first = acquire(a).unwrap();
+        let _second = acquire(a).unwrap();
+        assert_eq!(acquire(a).err(), Some(CloseReason::Address));
+        let _third = acquire(b).unwrap();
+        assert_eq!(acquire(b).err(), Some(CloseReason::Connections));
         drop(first);
-        assert!(take(b).is_ok());
-        assert_eq!(places.taken(), 2);
+        assert!(acquire(b).is_ok());
+        assert_eq!(permits.taken(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! Version 2 of the PROXY protocol: for whom a proxy speaks that passes bytes on.
+//! Version 2 of the PROXY protocol, by which a proxy names the client of a connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,12 +6,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_BYTES: usize = 16;
-/// Bytes of addresses and of what else a proxy may tell. Certificates are not among what anybody
-/// needs to tell here.
+/// Limit on the bytes after the fixed part: addresses and extensions. Too few for certificates, which
+/// the gateway does not need.
 const BYTES: usize = 4 << 10;
 
-/// Reads the header that must begin a connection. `None` inside: the proxy speaks for itself, or
-/// does not say for whom. `None` outside: there is no header, or a wrong one.
+/// Reads the header that must begin a connection. The inner `None` means that the proxy names no
+/// client, for example because the connection is its own; the outer `None` means that the header is
+/// missing or invalid.
 pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option<SocketAddr>> {
     let mut fixed = [0; FIXED_BYTES];
     stream.read_exact(&mut fixed).await.ok()?;
@@ -21,18 +22,18 @@ pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Option
     client(&fixed, &rest)
 }
 
-/// Bytes that follow the fixed part.
+/// How many bytes follow the fixed part.
 fn length(fixed: &[u8; FIXED_BYTES]) -> Option<usize> {
     let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     (fixed.starts_with(SIGNATURE) && fixed[12] >> 4 == 2 && length <= BYTES).then_some(length)
 }
 
-/// Whom the header names.
+/// The client that the header names.
 fn client(fixed: &[u8; FIXED_BYTES], rest: &[u8]) -> Option<Option<SocketAddr>> {
     const LOCAL: u8 = 0;
     const PROXY: u8 = 1;
     match (fixed[12] & 0xf, fixed[13]) {
-        // Health checks of the proxy itself, and what it cannot name.
+        // Health checks of the proxy itself, and clients whose address it cannot express.
         (LOCAL, _) | (PROXY, 0x00) => Some(None),
         (PROXY, 0x11) => {
             let addresses: &[u8; 12] = rest.first_chunk()?;
@@ -46,7 +47,7 @@ fn client(fixed: &[u8; FIXED_BYTES], rest: &[u8]) -> Option<Option<SocketAddr>> 
             let ip = IpAddr::V6(Ipv6Addr::from(*source)).to_canonical();
             Some(Some((ip, u16::from_be_bytes([addresses[32], addresses[33]])).into()))
         }
-        // Datagrams, sockets in the file system, commands and families that do not exist.
+        // Datagrams, Unix sockets, unknown commands and unknown families.
         _ => None,
     }
 }
@@ -64,11 +65,11 @@ mod tests {
     }
 
     fn parsed(bytes: &[u8]) -> Option<Option<SocketAddr>> {
-        read(&mut &bytes[..]).now_or_never().expect("bytes need no waiting")
+        read(&mut &bytes[..]).now_or_never().expect("bytes in memory are ready at once")
     }
 
     #[test]
-    fn a_proxy_says_for_whom_it_speaks_or_that_it_speaks_for_itself() {
+    fn a_proxy_names_its_client_or_says_that_the_connection_is_its_own() {
         let v4 = [192, 0, 2, 1, 10, 0, 0, 1, 0x1f, 0x90, 0, 80, 3, 0, 1, 7];
         assert_eq!(parsed(&header(0x21, 0x11, &v4)), Some(Some("192.0.2.1:8080".parse().unwrap())));
         assert_eq!(parsed(&header(0x20, 0x11, &v4)), Some(None));

@@ -1,4 +1,4 @@
-//! TLS of a listener: a certificate and a key from files, replaced while connections go on.
+//! TLS of a listener: its certificate and key come from files, and can be replaced at run time.
 
 use std::{
     fs,
@@ -20,25 +20,25 @@ use tokio_rustls::{
 
 use crate::config::TlsFiles;
 
-/// What is spoken, the best first.
+/// The supported protocols, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
-/// HTTP/2 in a handshake.
+/// The name of HTTP/2 in a handshake.
 pub(crate) const HTTP2: &[u8] = b"h2";
 
-/// Shows handshakes the certificate that is in the files.
+/// Makes handshakes with the certificate in the files.
 pub(crate) struct Tls {
     files: TlsFiles,
     current: ArcSwap<ServerConfig>,
-    /// How the files were when they were last looked at.
-    seen: Mutex<Stamps>,
+    /// The stamps of the files at the last check.
+    checked: Mutex<[FileStamp; 2]>,
 }
 
-/// What tells a file from the one that was there before, or nothing if there is none.
-type Stamp = Option<(SystemTime, u64)>;
-type Stamps = [Stamp; 2];
+/// The modification time and the length of a file; `None` if there is no file. It changes when the
+/// file is replaced.
+type FileStamp = Option<(SystemTime, u64)>;
 
 impl TlsFiles {
-    fn stamps(&self) -> Stamps {
+    fn stamps(&self) -> [FileStamp; 2] {
         let stamp = |path: &Path| {
             let file = fs::metadata(path).ok()?;
             Some((file.modified().ok()?, file.len()))
@@ -68,30 +68,30 @@ impl TlsFiles {
 
 impl Tls {
     pub(crate) fn load(files: TlsFiles) -> anyhow::Result<Self> {
-        // Looked at before they are read: what changes in between is read once more.
-        let seen = Mutex::new(files.stamps());
+        // Stamps first: files that change between the two lines are read again.
+        let checked = Mutex::new(files.stamps());
         let current = ArcSwap::from_pointee(files.read()?);
-        Ok(Self { files, current, seen })
+        Ok(Self { files, current, checked })
     }
 
-    /// What the next handshake is made with.
+    /// The acceptor for the next handshake.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.current.load_full().into()
     }
 
-    /// Whether the files have changed since the last time that this was asked.
+    /// Whether the files have changed since the last call.
     pub(crate) fn has_changed(&self) -> bool {
         let now = self.files.stamps();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *seen, now) != now
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *checked, now) != now
     }
 
-    /// Reads the files again. If something is wrong with them, all stays as it was.
+    /// Reads the files again. On an error the current certificate stays.
     pub(crate) fn reload(&self) -> anyhow::Result<()> {
         self.current.store(Arc::new(self.files.read()?));
         Ok(())
     }
 }
 
-/// How often files are looked at.
-pub(crate) const LOOK: Duration = Duration::from_secs(2);
+/// How often the files are checked.
+pub(crate) const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The service of one connection, around that of its plane: notes when requests begin and end.
+//! Wraps the service of a connection, to note when its requests begin and end.
 
 use std::{
     future::Future,
@@ -17,15 +17,15 @@ use hyper::{body::Incoming, service::Service};
 use pin_project_lite::pin_project;
 
 use crate::server::{
-    activity::{Activity, InFlight},
-    h1::wire::REFUSED_METHOD,
+    activity::{ActiveRequest, Activity},
+    h1::inspecting_io::REJECTED_METHOD,
 };
 
 pub(crate) struct TrackedService<S> {
     pub(crate) inner: S,
     pub(crate) activity: Arc<Activity>,
-    /// Whether clients are asked to come back over another connection, and so to another gateway.
-    pub(crate) leaving: Arc<AtomicBool>,
+    /// Whether responses ask clients to close the connection, and so to use another gateway.
+    pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl<S, B> Service<Request<Incoming>> for TrackedService<S>
@@ -38,29 +38,29 @@ where
     type Future = TrackedFuture<S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.begin();
-        if let Some(refused) = self.activity.refused()
-            && request.method().as_str() == REFUSED_METHOD
+        let active = self.activity.begin();
+        if let Some(rejection) = self.activity.rejection()
+            && request.method().as_str() == REJECTED_METHOD
         {
-            request.extensions_mut().insert(refused);
+            request.extensions_mut().insert(rejection);
         }
-        // HTTP/2 has a frame of its own for this, which is sent when the drain begins.
-        let leaving = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.leaving));
-        let in_flight = Some(in_flight);
+        // HTTP/2 has a GOAWAY frame for this, which is sent when the drain begins.
+        let draining = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.draining));
+        let active = Some(active);
         let request = request.map(|body| {
             let reading = (!body.is_end_stream()).then(|| self.activity.begin());
             IncomingBody { body, _reading: reading }
         });
-        TrackedFuture { answer: self.inner.call(request), in_flight, leaving }
+        TrackedFuture { response: self.inner.call(request), active, draining }
     }
 }
 
-/// The body of a request. Whoever reads it keeps the connection at work, even if the answer has
-/// long been sent.
+/// The body of a request. The connection counts as active until it is dropped, even after the
+/// response.
 #[derive(Debug)]
 pub(crate) struct IncomingBody {
     body: Incoming,
-    _reading: Option<InFlight>,
+    _reading: Option<ActiveRequest>,
 }
 
 impl Body for IncomingBody {
@@ -84,12 +84,12 @@ impl Body for IncomingBody {
 }
 
 pin_project! {
-    /// The future of one answer.
+    /// The future of a response.
     pub(crate) struct TrackedFuture<F> {
         #[pin]
-        answer: F,
-        in_flight: Option<InFlight>,
-        leaving: Option<Arc<AtomicBool>>,
+        response: F,
+        active: Option<ActiveRequest>,
+        draining: Option<Arc<AtomicBool>>,
     }
 }
 
@@ -102,47 +102,47 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (in_flight, leaving) = (this.in_flight, this.leaving);
-        this.answer.poll(cx).map_ok(|mut response| {
-            if leaving.as_ref().is_some_and(|leaving| leaving.load(Relaxed)) {
+        let (active, draining) = (this.active, this.draining);
+        this.response.poll(cx).map_ok(|mut response| {
+            if draining.as_ref().is_some_and(|draining| draining.load(Relaxed)) {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            response.map(|body| TrackedBody { body, given: in_flight.take().map(Given::new) })
+            response.map(|body| TrackedBody { body, pending: active.take().map(PendingChunk::new) })
         })
     }
 }
 
 pin_project! {
-    /// A body that is part of a request until it has ended or was dropped.
+    /// The body of a response. Its request is active until the body has ended or was dropped.
     pub(crate) struct TrackedBody<B> {
         #[pin]
         body: B,
-        given: Option<Given>,
+        pending: Option<PendingChunk>,
     }
 }
 
-/// Whether the client has something of the body before it that it did not take yet.
-struct Given {
-    in_flight: InFlight,
+/// Whether the client has yet to read the chunk that the body handed over last.
+struct PendingChunk {
+    active: ActiveRequest,
     since: Option<usize>,
 }
 
-impl Given {
-    fn new(in_flight: InFlight) -> Self {
-        Self { in_flight, since: None }
+impl PendingChunk {
+    fn new(active: ActiveRequest) -> Self {
+        Self { active, since: None }
     }
 
-    fn taken(&mut self) {
+    fn was_read(&mut self) {
         if let Some(generation) = self.since.take() {
-            self.in_flight.wanted(generation);
+            self.active.resumed(generation);
         }
     }
 }
 
-impl Drop for Given {
+impl Drop for PendingChunk {
     fn drop(&mut self) {
-        self.taken();
+        self.was_read();
     }
 }
 
@@ -156,10 +156,11 @@ impl<B: Body> Body for TrackedBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = this.body.as_mut().poll_frame(cx);
-        if let Some(given) = this.given {
-            given.taken();
+        if let Some(pending) = this.pending {
+            // The protocol library polls again when the client has read what came before.
+            pending.was_read();
             if matches!(frame, Poll::Ready(Some(Ok(_)))) && !this.body.is_end_stream() {
-                given.since = Some(given.in_flight.waits());
+                pending.since = Some(pending.active.waits());
             }
         }
         frame

@@ -2,7 +2,7 @@
 //!
 //! `runtime-pool/models` tries it with every order of events.
 
-use crate::sync::{Arc, AtomicUsize, Ordering::Relaxed};
+use super::sync::{Arc, AtomicUsize, Ordering::Relaxed};
 
 /// Counts requests. On a cache line of its own: every thread writes to it.
 #[derive(Debug)]

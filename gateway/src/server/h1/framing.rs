@@ -1,22 +1,22 @@
-//! Where requests of HTTP/1 begin and end, read in the one way that leaves no choice.
+//! Finds where the requests of HTTP/1 begin and end, strictly.
 //!
-//! Two programs that disagree about where a request ends can be made to see different requests:
-//! that is request smuggling. So whatever could be read in two ways is refused here, from the bytes
-//! as they were sent and before any library has tidied them up. Plain functions of bytes, without
-//! I/O, so that anything can be thrown at them.
+//! If two programs disagree about where a request ends, an attacker can make them see different
+//! requests: that is request smuggling. This module rejects every request that could be read in two
+//! ways, from the bytes as the client sent them and before any library has normalised them. It has
+//! no I/O, so that tests and the fuzzer can pass it any bytes.
 
 use memchr::memchr;
 
-/// Digits of a chunk's size. As many as any chunk may need, and none that could overflow.
+/// Digits of a chunk's size: enough for any chunk, and too few to overflow.
 const CHUNK_DIGITS: u8 = 15;
-/// Bytes of a chunk's extensions. Hardly anybody sends one.
+/// Bytes of a chunk's extensions. Hardly any client sends one.
 const CHUNK_EXTENSION_BYTES: usize = 256;
 /// Bytes after the last chunk.
 const TRAILER_BYTES: usize = 16 << 10;
-/// Digits of a length: the most that always fits.
+/// Digits of a length: the most that always fit into 64 bits.
 const LENGTH_DIGITS: usize = 18;
 
-/// How much a head may hold.
+/// Limits on the head of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// Bytes, the empty line at the end included.
@@ -27,48 +27,49 @@ pub struct HeadLimits {
     pub target_bytes: usize,
 }
 
-/// Why a request is refused before anybody has looked at what it wants.
+/// Why a request is rejected before it is routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It can be read in more than one way, or in none.
+pub enum RequestRejection {
+    /// It can be read in more than one way, or not at all.
     Malformed(&'static str),
-    /// A version of HTTP that is not spoken here.
+    /// The gateway does not support its version of HTTP.
     Version,
-    /// A method that turns a connection into something else, or shows what others have added.
+    /// CONNECT would turn the connection into a tunnel, and TRACE would show header fields that
+    /// proxies have added.
     Method,
-    /// More header fields than this.
+    /// It has more header fields than this limit.
     Fields(usize),
-    /// A longer head than this.
+    /// Its head is longer than this limit.
     HeadBytes(usize),
-    /// A longer target than this.
+    /// Its target is longer than this limit.
     TargetBytes(usize),
 }
 
 /// What follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes of body.
+    /// A body of so many bytes.
     Length(u64),
-    /// Chunks.
+    /// A chunked body.
     Chunked,
 }
 
 /// The head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct RequestHead {
     /// Its bytes, the empty line at the end included.
     pub bytes: usize,
     /// What follows it.
     pub framing: Framing,
 }
 
-/// Reads the head at the start of `bytes`. `None`: there is more to come.
+/// Parses the head at the start of `bytes`. `None` if it is incomplete.
 ///
 /// # Errors
-/// What is wrong with it, as soon as that is seen.
-pub fn head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Refused> {
+/// What is wrong with it, as soon as that is clear.
+pub fn head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, RequestRejection> {
     let mut lines = Lines { bytes, at: 0 };
-    // Some clients send an empty line after a body; RFC 9112 asks for patience.
+    // Some clients send an empty line after a body; RFC 9112 asks servers to skip it.
     let request = loop {
         match lines.next()? {
             None => return Ok(None),
@@ -76,22 +77,22 @@ pub fn head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Refused> 
             Some(line) => break line,
         }
     };
-    let old = request_line(request, limits)?;
-    let mut fields = Fields::default();
+    let is_http10 = request_line(request, limits)?;
+    let mut fields = FramingFields::default();
     loop {
         let Some(line) = lines.next()? else { return Ok(None) };
         if lines.at > limits.bytes {
-            return Err(Refused::HeadBytes(limits.bytes));
+            return Err(RequestRejection::HeadBytes(limits.bytes));
         }
         if line.is_empty() {
-            return Ok(Some(Head { bytes: lines.at, framing: fields.framing(old)? }));
+            return Ok(Some(RequestHead { bytes: lines.at, framing: fields.framing(is_http10)? }));
         }
         fields.read(line, limits)?;
     }
 }
 
-/// Where the head ends that begins `bytes`, however malformed it is, if it has arrived whole.
-/// `from` is how far an earlier look has come.
+/// Whether the head at the start of `bytes` is complete, however malformed it is. `from` is how many
+/// of the bytes an earlier call has checked.
 pub fn has_end(bytes: &[u8], from: usize) -> bool {
     let mut at = from.saturating_sub(2);
     while let Some(newline) = memchr(b'\n', &bytes[at..]) {
@@ -109,43 +110,44 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// The next line without its end.
-    fn next(&mut self) -> Result<Option<&'a [u8]>, Refused> {
+    /// The next line, without its line ending.
+    fn next(&mut self) -> Result<Option<&'a [u8]>, RequestRejection> {
         let rest = &self.bytes[self.at..];
         let Some(newline) = memchr(b'\n', rest) else { return Ok(None) };
         self.at += newline + 1;
         let Some((b'\r', line)) = rest[..newline].split_last() else {
-            return Err(Refused::Malformed("a line of the head does not end with CR LF"));
+            return Err(RequestRejection::Malformed("a line of the head does not end with CR LF"));
         };
         if has_control_byte(line) {
-            return Err(Refused::Malformed("there is a control byte in the head"));
+            return Err(RequestRejection::Malformed("the head has a control byte"));
         }
         Ok(Some(line))
     }
 }
 
-/// Tabs are spaces; where they are not allowed is somebody else's question.
+/// A tab is no control byte here: other checks reject it where it is not allowed.
 fn has_control_byte(line: &[u8]) -> bool {
-    // Without leaving early, so that many bytes are looked at in one go.
+    // No early exit, so that the compiler can check many bytes at once.
     line.iter().fold(false, |found, &byte| found | (byte < b' ' && byte != b'\t') | (byte == 0x7f))
 }
 
-/// Checks the request line. Whether it is one of HTTP/1.0.
-fn request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, Refused> {
-    const UNCLEAR: Refused = Refused::Malformed("the request line is not METHOD TARGET VERSION");
+/// Checks the request line. Whether its version is HTTP/1.0.
+fn request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, RequestRejection> {
+    const UNCLEAR: RequestRejection =
+        RequestRejection::Malformed("the request line is not METHOD TARGET VERSION");
     let method = line.iter().position(|&byte| !is_token(byte)).ok_or(UNCLEAR)?;
     let version = line.len().checked_sub(b" HTTP/1.1".len()).ok_or(UNCLEAR)?;
     let target = line.get(method + 1..version).ok_or(UNCLEAR)?;
     if method == 0 || line[method] != b' ' || line[version] != b' ' || target.is_empty() {
         return Err(UNCLEAR);
     }
-    let old = match &line[version + 1..] {
+    let is_http10 = match &line[version + 1..] {
         b"HTTP/1.1" => false,
         b"HTTP/1.0" => true,
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            return Err(Refused::Version);
+            return Err(RequestRejection::Version);
         }
         _ => return Err(UNCLEAR),
     };
@@ -153,52 +155,56 @@ fn request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, Refused> {
         return Err(UNCLEAR);
     }
     if target.len() > limits.target_bytes {
-        return Err(Refused::TargetBytes(limits.target_bytes));
+        return Err(RequestRejection::TargetBytes(limits.target_bytes));
     }
     if matches!(&line[..method], b"CONNECT" | b"TRACE") {
-        return Err(Refused::Method);
+        return Err(RequestRejection::Method);
     }
-    Ok(old)
+    Ok(is_http10)
 }
 
-/// What the header fields that frame a request have said so far.
+/// What the header fields so far say about the framing of the request.
 #[derive(Default)]
-struct Fields {
+struct FramingFields {
     count: usize,
     length: Option<u64>,
     chunked: bool,
     hosts: usize,
 }
 
-impl Fields {
-    fn read(&mut self, line: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
+impl FramingFields {
+    fn read(&mut self, line: &[u8], limits: &HeadLimits) -> Result<(), RequestRejection> {
         self.count += 1;
         if self.count > limits.fields {
-            return Err(Refused::Fields(limits.fields));
+            return Err(RequestRejection::Fields(limits.fields));
         }
         let colon = line.iter().position(|&byte| !is_token(byte));
         let (name, value) = match colon.map(|colon| (&line[..colon], &line[colon..])) {
             Some((name, [b':', value @ ..])) if !name.is_empty() => (name, value),
             // A folded line, a space before the colon, no colon, no name.
-            _ => return Err(Refused::Malformed("a header field is not NAME: VALUE")),
+            _ => return Err(RequestRejection::Malformed("a header field is not NAME: VALUE")),
         };
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts += 1;
                 if self.hosts > 1 {
-                    return Err(Refused::Malformed("there is more than one host"));
+                    return Err(RequestRejection::Malformed("the request has more than one host"));
                 }
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = length(trimmed(value))
-                    .ok_or(Refused::Malformed("content-length is not one plain number"))?;
+                    .ok_or(RequestRejection::Malformed("content-length is not one plain number"))?;
                 if self.length.replace(length).is_some() {
-                    return Err(Refused::Malformed("there is more than one content-length"));
+                    return Err(RequestRejection::Malformed(
+                        "the request has more than one content-length",
+                    ));
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if self.chunked || !trimmed(value).eq_ignore_ascii_case(b"chunked") {
-                    return Err(Refused::Malformed("transfer-encoding is not just chunked"));
+                    return Err(RequestRejection::Malformed(
+                        "transfer-encoding is not just chunked",
+                    ));
                 }
                 self.chunked = true;
             }
@@ -207,13 +213,13 @@ impl Fields {
         Ok(())
     }
 
-    fn framing(&self, old: bool) -> Result<Framing, Refused> {
+    fn framing(&self, is_http10: bool) -> Result<Framing, RequestRejection> {
         match (self.chunked, self.length) {
-            (true, Some(_)) => {
-                Err(Refused::Malformed("both content-length and transfer-encoding are there"))
-            }
-            (true, None) if old => {
-                Err(Refused::Malformed("HTTP/1.0 does not know transfer-encoding"))
+            (true, Some(_)) => Err(RequestRejection::Malformed(
+                "the request has both content-length and transfer-encoding",
+            )),
+            (true, None) if is_http10 => {
+                Err(RequestRejection::Malformed("HTTP/1.0 has no transfer-encoding"))
             }
             (true, None) => Ok(Framing::Chunked),
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
@@ -228,7 +234,7 @@ fn trimmed(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Digits and nothing else: no sign, no list, no space between them.
+/// Parses digits and nothing else: no sign, no list, no space between them.
 fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > LENGTH_DIGITS {
         return None;
@@ -269,14 +275,14 @@ fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
-/// Where a body in chunks has got to.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chunks {
-    /// In a chunk's size, of which so many digits were read.
+pub enum ChunkState {
+    /// In the size of a chunk.
     Size {
-        /// What they say.
+        /// The number so far.
         size: u64,
-        /// How many there were.
+        /// How many digits it has.
         digits: u8,
     },
     /// In a chunk's extensions.
@@ -288,7 +294,7 @@ pub enum Chunks {
     },
     /// Before the LF after a chunk's size.
     SizeEnd(u64),
-    /// So far from the end of a chunk.
+    /// In a chunk that has so many bytes left.
     Data(u64),
     /// Before the LF after a chunk.
     DataEnd,
@@ -301,20 +307,20 @@ pub enum Chunks {
     /// Before the LF at the very end.
     LastEnd,
     /// After the end.
-    Over,
+    End,
 }
 
-impl Chunks {
+impl ChunkState {
     /// Before the first chunk.
     pub const BEGIN: Self = Self::Size { size: 0, digits: 0 };
 
-    /// Goes on with `bytes`; returns how many belong to the body. All of them, unless it is over.
+    /// Advances over `bytes`, and returns how many of them belong to the body: all, unless it ends.
     ///
     /// # Errors
-    /// What is wrong, and how many bytes before it were right.
+    /// How many bytes were valid, and what is wrong after them.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, (usize, &'static str)> {
         let mut at = 0;
-        while at < bytes.len() && *self != Self::Over {
+        while at < bytes.len() && *self != Self::End {
             if let Self::Data(left @ 1..) = self {
                 let here = (bytes.len() - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= here as u64;
@@ -343,7 +349,7 @@ impl Chunks {
                 Self::Extension { size, bytes: bytes + 1 }
             }
             (Self::Extension { .. }, _) => {
-                return Err("a chunk's extensions are too long or no text");
+                return Err("a chunk's extensions are too long or not text");
             }
             (Self::SizeEnd(0), b'\n') => Self::LineBegin(0),
             (Self::SizeEnd(size), b'\n') => Self::Data(size),
@@ -356,11 +362,11 @@ impl Chunks {
             (Self::LineBegin(bytes), _) if is_token(byte) => Self::Line(bytes + 1),
             (Self::Line(bytes @ 0..TRAILER_BYTES), _) if is_text => Self::Line(bytes + 1),
             (Self::LineEnd(bytes), b'\n') => Self::LineBegin(bytes),
-            (Self::LastEnd, b'\n') => Self::Over,
+            (Self::LastEnd, b'\n') => Self::End,
             (Self::LineBegin(_) | Self::Line(_) | Self::LineEnd(_) | Self::LastEnd, _) => {
-                return Err("what follows the last chunk is no header field");
+                return Err("a line after the last chunk is not a header field");
             }
-            (Self::Over, _) => Self::Over,
+            (Self::End, _) => Self::End,
         })
     }
 }

@@ -1,113 +1,122 @@
-//! Follows the requests of an HTTP/1 connection through the bytes that arrive.
+//! Finds the requests of an HTTP/1 connection in the bytes that arrive.
 
-use super::framing::{Chunks, Framing, Head, HeadLimits, Refused, has_end, head};
+use super::framing::{
+    ChunkState, Framing, HeadLimits, RequestHead, RequestRejection, has_end, head,
+};
 
-/// Knows where in its requests a connection is.
+/// Tracks which part of a request comes next.
 #[derive(Debug)]
 pub(crate) struct RequestTracker {
     limits: HeadLimits,
-    state: State,
+    expected: Expected,
 }
 
 #[derive(Debug)]
-enum State {
-    /// Before or in a head.
+enum Expected {
+    /// A head, or the rest of one.
     Head,
-    /// So far from the end of a body.
+    /// So many bytes of a body.
     Body(u64),
-    /// In a body of chunks.
-    Chunks(Chunks),
+    /// A chunked body, or the rest of one.
+    Chunks(ChunkState),
 }
 
-/// What was seen in some bytes.
+/// Which of the inspected bytes may be passed on.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// How many of them may be passed on.
+pub(crate) struct Inspected {
+    /// How many of them, from the first.
     pub(crate) pass: usize,
-    /// What is to become of the others.
-    pub(crate) rest: Rest,
+    /// What the others are.
+    pub(crate) remainder: Remainder,
 }
 
-/// What is to become of bytes that may not be passed on, if there are any.
+/// What the bytes are that may not be passed on, if there are any.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// They begin a head; look again when there are more.
-    Wait,
-    /// They begin a request that is refused, the connection's last.
-    Refuse(Refused),
-    /// They are in a body whose end cannot be known.
+pub(crate) enum Remainder {
+    /// An incomplete head: inspect it again when more bytes have arrived.
+    Incomplete,
+    /// A rejected request, the connection's last.
+    Rejected(RequestRejection),
+    /// Part of a body whose end cannot be found.
     Broken(&'static str),
 }
 
 impl RequestTracker {
     pub(crate) fn new(limits: HeadLimits) -> Self {
-        Self { limits, state: State::Head }
+        Self { limits, expected: Expected::Head }
     }
 
-    /// Whether the connection is between two requests, as far as bytes were passed on.
-    pub(crate) fn between(&self) -> bool {
-        matches!(self.state, State::Head)
+    /// Whether the bytes that were passed on end between two requests.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        matches!(self.expected, Expected::Head)
     }
 
-    /// Whether it is worth looking at a head that has been waited for. `from` is how many bytes of
-    /// it were there before.
-    pub(crate) fn worth_a_look(&self, head: &[u8], from: usize) -> bool {
+    /// Whether an incomplete head should be inspected again, of which `from` bytes were there
+    /// before.
+    pub(crate) fn should_inspect(&self, head: &[u8], from: usize) -> bool {
         head.len() > self.limits.bytes || has_end(head, from)
     }
 
-    /// Looks at bytes that follow those which were passed on.
-    pub(crate) fn look(&mut self, bytes: &[u8]) -> Seen {
+    /// Inspects the bytes that follow those which were passed on.
+    pub(crate) fn inspect(&mut self, bytes: &[u8]) -> Inspected {
         let mut at = 0;
-        // Where the request began that is being read, if nothing of it was passed on yet.
-        let mut begun = None;
+        // Where the current request begins, if nothing of it was passed on yet.
+        let mut begin = None;
         while at < bytes.len() {
-            match &mut self.state {
-                State::Head => match head(&bytes[at..], &self.limits) {
-                    Ok(Some(Head { bytes, framing })) => {
-                        begun = Some(at);
+            match &mut self.expected {
+                Expected::Head => match head(&bytes[at..], &self.limits) {
+                    Ok(Some(RequestHead { bytes, framing })) => {
+                        begin = Some(at);
                         at += bytes;
-                        self.state = match framing {
-                            Framing::Length(0) => State::Head,
-                            Framing::Length(left) => State::Body(left),
-                            Framing::Chunked => State::Chunks(Chunks::BEGIN),
+                        self.expected = match framing {
+                            Framing::Length(0) => Expected::Head,
+                            Framing::Length(left) => Expected::Body(left),
+                            Framing::Chunked => Expected::Chunks(ChunkState::BEGIN),
                         };
                     }
                     Ok(None) if bytes.len() - at > self.limits.bytes => {
-                        let refused = Refused::HeadBytes(self.limits.bytes);
-                        return Seen { pass: at, rest: Rest::Refuse(refused) };
+                        let rejection = RequestRejection::HeadBytes(self.limits.bytes);
+                        return Inspected { pass: at, remainder: Remainder::Rejected(rejection) };
                     }
-                    Ok(None) => return Seen { pass: at, rest: Rest::Wait },
-                    Err(refused) => return Seen { pass: at, rest: Rest::Refuse(refused) },
+                    Ok(None) => {
+                        return Inspected { pass: at, remainder: Remainder::Incomplete };
+                    }
+                    Err(rejection) => {
+                        return Inspected { pass: at, remainder: Remainder::Rejected(rejection) };
+                    }
                 },
-                State::Body(left) => {
+                Expected::Body(left) => {
                     let rest = bytes.len() - at;
                     let here = rest.min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= here as u64;
                     at += here;
                     if *left == 0 {
-                        self.state = State::Head;
+                        self.expected = Expected::Head;
                     }
                 }
-                State::Chunks(chunks) => match chunks.advance(&bytes[at..]) {
+                Expected::Chunks(chunks) => match chunks.advance(&bytes[at..]) {
                     Ok(here) => {
                         at += here;
-                        if *chunks == Chunks::Over {
-                            self.state = State::Head;
+                        if *chunks == ChunkState::End {
+                            self.expected = Expected::Head;
                         }
                     }
-                    Err((right, wrong)) => {
-                        return match begun {
-                            // Nobody has seen its head yet: nobody has to.
-                            Some(begun) => {
-                                Seen { pass: begun, rest: Rest::Refuse(Refused::Malformed(wrong)) }
+                    Err((valid, wrong)) => {
+                        return match begin {
+                            // The head has not been passed on: the request can be rejected whole.
+                            Some(begin) => {
+                                let rejection = RequestRejection::Malformed(wrong);
+                                Inspected { pass: begin, remainder: Remainder::Rejected(rejection) }
                             }
-                            None => Seen { pass: at + right, rest: Rest::Broken(wrong) },
+                            None => {
+                                Inspected { pass: at + valid, remainder: Remainder::Broken(wrong) }
+                            }
                         };
                     }
                 },
             }
         }
-        Seen { pass: at, rest: Rest::Wait }
+        Inspected { pass: at, remainder: Remainder::Incomplete }
     }
 }
 
@@ -118,46 +127,49 @@ mod tests {
     const LIMITS: HeadLimits = HeadLimits { bytes: 100, fields: 8, target_bytes: 100 };
     const CHUNKED: &str = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
 
-    fn look(requests: &mut RequestTracker, text: &str) -> (usize, Rest) {
-        let seen = requests.look(text.as_bytes());
-        (seen.pass, seen.rest)
+    fn inspect(requests: &mut RequestTracker, text: &str) -> (usize, Remainder) {
+        let inspected = requests.inspect(text.as_bytes());
+        (inspected.pass, inspected.remainder)
     }
 
     #[test]
-    fn whole_requests_pass_and_what_begins_the_next_waits() {
+    fn complete_requests_pass_and_the_beginning_of_the_next_one_waits() {
         let mut requests = RequestTracker::new(LIMITS);
         let text = format!("{CHUNKED}1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\nGET /b");
-        assert_eq!(look(&mut requests, &text), (text.len() - 6, Rest::Wait));
-        assert!(requests.between());
+        assert_eq!(inspect(&mut requests, &text), (text.len() - 6, Remainder::Incomplete));
+        assert!(requests.is_between_requests());
         let body = "POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc";
-        assert_eq!(look(&mut requests, body), (body.len(), Rest::Wait));
-        assert!(!requests.between());
-        assert_eq!(look(&mut requests, "defghijGET"), (7, Rest::Wait));
+        assert_eq!(inspect(&mut requests, body), (body.len(), Remainder::Incomplete));
+        assert!(!requests.is_between_requests());
+        assert_eq!(inspect(&mut requests, "defghijGET"), (7, Remainder::Incomplete));
     }
 
     #[test]
-    fn a_request_with_a_wrong_body_is_refused_as_a_whole_if_that_can_be_seen() {
+    fn a_request_with_an_invalid_body_is_rejected_whole_if_its_head_has_not_passed() {
         let mut requests = RequestTracker::new(LIMITS);
-        let (pass, rest) = look(&mut requests, &format!("{CHUNKED}x"));
+        let (pass, remainder) = inspect(&mut requests, &format!("{CHUNKED}x"));
         assert_eq!(pass, 0);
-        assert!(matches!(rest, Rest::Refuse(Refused::Malformed(_))), "{rest:?}");
+        assert!(
+            matches!(remainder, Remainder::Rejected(RequestRejection::Malformed(_))),
+            "{remainder:?}"
+        );
     }
 
     #[test]
-    fn a_body_that_goes_wrong_later_is_broken() {
+    fn a_body_that_becomes_invalid_after_its_head_passed_is_broken() {
         let mut requests = RequestTracker::new(LIMITS);
-        assert_eq!(look(&mut requests, CHUNKED), (CHUNKED.len(), Rest::Wait));
-        let (pass, rest) = look(&mut requests, "1\r\na\r\nx");
+        assert_eq!(inspect(&mut requests, CHUNKED), (CHUNKED.len(), Remainder::Incomplete));
+        let (pass, remainder) = inspect(&mut requests, "1\r\na\r\nx");
         assert_eq!(pass, 6);
-        assert!(matches!(rest, Rest::Broken(_)), "{rest:?}");
+        assert!(matches!(remainder, Remainder::Broken(_)), "{remainder:?}");
     }
 
     #[test]
-    fn a_head_without_an_end_is_not_waited_for() {
+    fn a_head_beyond_its_limit_is_rejected_without_its_end() {
         let mut requests = RequestTracker::new(LIMITS);
         let text = format!("GET / HTTP/1.1\r\na: {:b<100}", "");
-        let refused = Rest::Refuse(Refused::HeadBytes(100));
-        assert!(requests.worth_a_look(text.as_bytes(), 0));
-        assert_eq!(look(&mut requests, &text), (0, refused));
+        let rejected = Remainder::Rejected(RequestRejection::HeadBytes(100));
+        assert!(requests.should_inspect(text.as_bytes(), 0));
+        assert_eq!(inspect(&mut requests, &text), (0, rejected));
     }
 }

@@ -1,22 +1,22 @@
-//! Counts the frames of an HTTP/2 connection that ask for work and carry nothing.
+//! Limits the control frames of an HTTP/2 connection.
 //!
-//! The protocol library ends connections that flood it with resets, empty data or headers without
-//! end, but answers every PING and takes every SETTINGS. Those are counted here, and with them
-//! PRIORITY and all that nobody knows.
+//! The protocol library closes connections that flood it with resets, empty data or endless header
+//! blocks, but it answers every PING and accepts every SETTINGS. This module counts those, and
+//! PRIORITY and unknown frames as well.
 
 use std::ops::Range;
 
-/// What every client sends first.
+/// The first bytes of every client.
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD: usize = 9;
-/// Types of frames with a place in every exchange: DATA, HEADERS, RST_STREAM, WINDOW_UPDATE and
-/// CONTINUATION. The library bounds those.
-const USEFUL: [u8; 5] = [0x0, 0x1, 0x3, 0x8, 0x9];
+/// Types of frames that are no control frames here, because the library limits them: DATA, HEADERS,
+/// RST_STREAM, WINDOW_UPDATE and CONTINUATION.
+const LIMITED_BY_LIBRARY: [u8; 5] = [0x0, 0x1, 0x3, 0x8, 0x9];
 const WINDOW_MS: u64 = 1_000;
 
-/// Frames that make the library say ENHANCE_YOUR_CALM: a head that goes on and on without saying
-/// anything. It stands where a client's next frame would.
-pub(crate) const CALM: [u8; FRAME_HEAD * (1 + EMPTY)] = {
+/// Frames that make the library close the connection with the error ENHANCE_YOUR_CALM: an endless
+/// header block of empty frames. They take the place of the client's next frame.
+pub(crate) const ENHANCE_YOUR_CALM: [u8; FRAME_HEAD * (1 + EMPTY)] = {
     const LAST_STREAM: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
     let mut frames = [0; FRAME_HEAD * (1 + EMPTY)];
     let mut at = 0;
@@ -31,21 +31,21 @@ pub(crate) const CALM: [u8; FRAME_HEAD * (1 + EMPTY)] = {
     }
     frames
 };
-/// More than the library takes.
+/// More empty frames than the library accepts.
 const EMPTY: usize = 32;
 
-/// Knows where in its frames a connection is.
+/// Finds the frames of a connection, and counts its control frames.
 #[derive(Debug)]
 pub(crate) struct ControlFrames {
-    /// How many there may be in a second.
+    /// The limit for one second.
     max: u64,
     count: u64,
-    /// When counting began, in milliseconds of the connection's time.
+    /// When the current second began, in milliseconds since the connection was accepted.
     since: u64,
     head: [u8; FRAME_HEAD],
-    /// Bytes of the head that have arrived.
+    /// How many bytes of the head have arrived.
     head_bytes: usize,
-    /// Bytes that come before the next head.
+    /// How many bytes come before the next head.
     skip: usize,
 }
 
@@ -55,9 +55,9 @@ impl ControlFrames {
         Self { max, count: 0, since: 0, head, head_bytes: 0, skip: PREFACE.len() }
     }
 
-    /// Looks at the next bytes. If there are too many frames, what follows a frame is no longer
-    /// to be passed on: those bytes, if that place is among these.
-    pub(crate) fn look(&mut self, bytes: &[u8], now: impl Fn() -> u64) -> Option<Range<usize>> {
+    /// Inspects the next bytes. If the limit is exceeded, returns the range of the bytes after the
+    /// excess frame: they must not be passed on.
+    pub(crate) fn inspect(&mut self, bytes: &[u8], now: impl Fn() -> u64) -> Option<Range<usize>> {
         let mut at = 0;
         loop {
             let skipped = self.skip.min(bytes.len() - at);
@@ -78,7 +78,7 @@ impl ControlFrames {
                 self.head_bytes = 0;
                 let [high, middle, low, kind, ..] = self.head;
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                if !USEFUL.contains(&kind) {
+                if !LIMITED_BY_LIBRARY.contains(&kind) {
                     self.count(now());
                 }
             }
@@ -105,27 +105,27 @@ mod tests {
     }
 
     #[test]
-    fn more_than_enough_in_one_second_is_cut_after_a_frame() {
+    fn frames_beyond_the_limit_of_a_second_end_the_connection_after_a_frame() {
         let bytes = sent(&[&PING, &DATA, &PING, &PING, &DATA]);
-        let cut = bytes.len() - DATA.len();
+        let end = bytes.len() - DATA.len();
         for pieces in [1, 3, 7, bytes.len()] {
             let mut frames = ControlFrames::new(2);
             let mut at = 0;
             let found = bytes.chunks(pieces).find_map(|piece| {
-                let found = frames.look(piece, || 5).map(|range| at + range.start);
+                let found = frames.inspect(piece, || 5).map(|range| at + range.start);
                 at += piece.len();
                 found
             });
-            assert_eq!(found, Some(cut), "{pieces}");
+            assert_eq!(found, Some(end), "{pieces}");
         }
     }
 
     #[test]
-    fn frames_that_carry_something_and_other_seconds_do_not_count() {
+    fn other_frames_and_other_seconds_do_not_count() {
         let mut frames = ControlFrames::new(2);
-        assert_eq!(frames.look(&sent(&[&DATA, &DATA, &DATA, &DATA]), || 5), None);
+        assert_eq!(frames.inspect(&sent(&[&DATA, &DATA, &DATA, &DATA]), || 5), None);
         for second in 1..10 {
-            assert_eq!(frames.look(&[PING, PING].concat(), || second * 1_000), None);
+            assert_eq!(frames.inspect(&[PING, PING].concat(), || second * 1_000), None);
         }
     }
 }

@@ -4,14 +4,14 @@ use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4 << 10, fields: 8, target_bytes: 100 };
 
-fn framing(fields: &str) -> Result<Framing, Refused> {
+fn framing(fields: &str) -> Result<Framing, RequestRejection> {
     let text = format!("POST /a HTTP/1.1\r\n{fields}\r\n");
-    head(text.as_bytes(), &LIMITS).map(|head| head.expect("it is whole").framing)
+    head(text.as_bytes(), &LIMITS).map(|head| head.expect("the head is complete").framing)
 }
 
 fn chunks(body: &str) -> Result<(usize, bool), (usize, &'static str)> {
-    let mut chunks = Chunks::BEGIN;
-    chunks.advance(body.as_bytes()).map(|bytes| (bytes, chunks == Chunks::Over))
+    let mut chunks = ChunkState::BEGIN;
+    chunks.advance(body.as_bytes()).map(|bytes| (bytes, chunks == ChunkState::End))
 }
 
 #[test]
@@ -37,10 +37,10 @@ fn a_head_ends_at_its_empty_line() {
 #[test]
 fn limits_are_kept() {
     let long = format!("GET /{:a<100} HTTP/1.1\r\n\r\n", "");
-    assert_eq!(head(long.as_bytes(), &LIMITS), Err(Refused::TargetBytes(100)));
+    assert_eq!(head(long.as_bytes(), &LIMITS), Err(RequestRejection::TargetBytes(100)));
     assert_eq!(framing(&"a: b\r\n".repeat(8)), Ok(Framing::Length(0)));
-    assert_eq!(framing(&"a: b\r\n".repeat(9)), Err(Refused::Fields(8)));
-    assert_eq!(framing(&format!("a: {:b<4096}\r\n", "")), Err(Refused::HeadBytes(4096)));
+    assert_eq!(framing(&"a: b\r\n".repeat(9)), Err(RequestRejection::Fields(8)));
+    assert_eq!(framing(&format!("a: {:b<4096}\r\n", "")), Err(RequestRejection::HeadBytes(4096)));
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn chunks_end_after_the_last() {
 }
 
 #[test]
-fn chunks_that_leave_a_choice_are_refused() {
-    for (body, right) in [
+fn ambiguous_chunks_are_rejected() {
+    for (body, valid) in [
         ("-1\r\n", 0),
         ("0x3\r\n", 1),
         (" 3\r\n", 0),
@@ -67,7 +67,7 @@ fn chunks_that_leave_a_choice_are_refused() {
         ("0\r\n a: b\r\n", 3),
         ("0\r\na: \0", 6),
     ] {
-        assert_eq!(chunks(body).unwrap_err().0, right, "{body:?}");
+        assert_eq!(chunks(body).unwrap_err().0, valid, "{body:?}");
     }
 }
 
@@ -80,9 +80,9 @@ proptest! {
         }
     }
 
-    /// Made of pieces that mean something, so that many are nearly right.
+    /// The pieces are meaningful, so that many of the texts are nearly valid.
     #[test]
-    fn what_is_accepted_is_read_the_same_in_any_pieces(
+    fn an_accepted_request_is_read_the_same_in_any_pieces(
         pieces in proptest::collection::vec("GET|POST| |/|HTTP/1.1|\r\n|\n|:|host|content-length|transfer-encoding|chunked|[0-9a-f]|;|\r", 0..40),
         cut in 0_usize..100,
     ) {
@@ -96,7 +96,7 @@ proptest! {
             (Ok(None), part) => prop_assert_eq!(part, Ok(None)),
         }
         let body = pieces.concat();
-        let (mut once, mut twice) = (Chunks::BEGIN, Chunks::BEGIN);
+        let (mut once, mut twice) = (ChunkState::BEGIN, ChunkState::BEGIN);
         let cut = cut.min(body.len());
         let at_once = once.advance(body.as_bytes());
         let in_two = twice.advance(&body.as_bytes()[..cut]).and_then(|first| {

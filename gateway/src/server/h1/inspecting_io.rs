@@ -1,4 +1,4 @@
-//! A connection's bytes on their way to the protocol library: looked at before it sees them.
+//! Inspects the bytes of a connection before the protocol library reads them.
 
 use std::{
     future::poll_fn,
@@ -18,137 +18,147 @@ use crate::server::{
     activity::Activity,
     h1::{
         framing::HeadLimits,
-        requests::{RequestTracker, Rest},
+        requests::{Remainder, RequestTracker},
     },
-    h2::control_frames::{CALM, ControlFrames},
-    metrics::End,
+    h2::control_frames::{ControlFrames, ENHANCE_YOUR_CALM},
+    metrics::CloseReason,
 };
 
-/// What the library is given in place of a request that is refused: one that it understands, the
-/// connection's last. The answer comes after those to the requests before it.
-const REFUSED: &[u8] = b"REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-/// How it is known. Somebody else who sends it before something that is refused is told the same.
-pub(crate) const REFUSED_METHOD: &str = "REFUSED";
-/// After an answer to half a request, what else the client sends is taken for so long, and so much
-/// of it: closing at once would make its system throw the answer away.
+/// What the library reads in place of a rejected request: a valid request, the connection's last.
+/// Its response then comes after the responses to the requests before it.
+const REJECTED: &[u8] = b"REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// The method of that request. A client that sends this method itself, before a request that is
+/// rejected, gets the same response.
+pub(crate) const REJECTED_METHOD: &str = "REFUSED";
+/// After a response to an incomplete request, the gateway reads and discards what the client still
+/// sends, for so long and so many bytes: closing at once would make the client's system discard
+/// the response.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
-/// Bytes that are taken at once to be thrown away or put back.
+/// Bytes that are read at once to be discarded or unread.
 const SCRATCH_BYTES: usize = 4 << 10;
 
-/// A stream whose bytes are looked at as they arrive.
+/// A stream whose bytes are inspected as they arrive.
 pub(crate) struct InspectingIo<T> {
     stream: T,
     activity: Arc<Activity>,
-    look: Look,
+    inspector: Inspector,
     /// Bytes to be read before those of the stream, from `ahead_at` on.
     ahead: Vec<u8>,
     ahead_at: usize,
-    /// Nothing more of the stream is passed on.
-    deaf: bool,
-    /// The body that is being read has no end that could be known.
+    /// Whether the stream's bytes are discarded.
+    discarding: bool,
+    /// Why the end of the current body cannot be found, if so.
     broken: Option<&'static str>,
     linger: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-enum Look {
+enum Inspector {
     Http1 {
         requests: RequestTracker,
-        /// The beginning of a head.
-        held: Vec<u8>,
+        /// An incomplete head.
+        head: Vec<u8>,
     },
     Http2(ControlFrames),
 }
 
 impl<T> InspectingIo<T> {
     pub(crate) fn http1(stream: T, activity: Arc<Activity>, limits: HeadLimits) -> Self {
-        let look = Look::Http1 { requests: RequestTracker::new(limits), held: Vec::new() };
-        Self::new(stream, activity, look)
+        let requests = RequestTracker::new(limits);
+        Self::new(stream, activity, Inspector::Http1 { requests, head: Vec::new() })
     }
 
     pub(crate) fn http2(stream: T, activity: Arc<Activity>, control_frames: u64) -> Self {
-        Self::new(stream, activity, Look::Http2(ControlFrames::new(control_frames)))
+        Self::new(stream, activity, Inspector::Http2(ControlFrames::new(control_frames)))
     }
 
-    fn new(stream: T, activity: Arc<Activity>, look: Look) -> Self {
-        let ahead = Vec::new();
-        Self { stream, activity, look, ahead, ahead_at: 0, deaf: false, broken: None, linger: None }
+    fn new(stream: T, activity: Arc<Activity>, inspector: Inspector) -> Self {
+        Self {
+            stream,
+            activity,
+            inspector,
+            ahead: Vec::new(),
+            ahead_at: 0,
+            discarding: false,
+            broken: None,
+            linger: None,
+        }
     }
 
-    /// Nobody has looked at these, which were passed on.
-    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+    /// Takes back bytes that were passed on but not processed.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
         self.ahead.splice(..self.ahead_at, bytes.iter().copied());
         self.ahead_at = 0;
     }
 
-    /// Decides about the bytes of `buf` from `before` on, which have just arrived.
-    fn arrived(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        match &mut self.look {
-            Look::Http2(frames) => {
+    /// Inspects the bytes of `buf` from `before` on, which have just arrived.
+    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        match &mut self.inspector {
+            Inspector::Http2(frames) => {
                 let activity = &self.activity;
-                if let Some(rest) = frames.look(&buf.filled()[before..], || activity.now()) {
-                    buf.set_filled(before + rest.start);
-                    self.ahead.extend_from_slice(&CALM);
-                    self.deaf = true;
-                    self.activity.end(End::ControlFrames);
+                if let Some(excess) = frames.inspect(&buf.filled()[before..], || activity.now()) {
+                    buf.set_filled(before + excess.start);
+                    self.ahead.extend_from_slice(&ENHANCE_YOUR_CALM);
+                    self.discarding = true;
+                    self.activity.close(CloseReason::ControlFrames);
                 }
             }
-            Look::Http1 { requests, held } => {
-                let had = held.len();
-                let seen = if had == 0 {
-                    let seen = requests.look(&buf.filled()[before..]);
-                    if seen.rest == Rest::Wait {
-                        held.extend_from_slice(&buf.filled()[before + seen.pass..]);
+            Inspector::Http1 { requests, head } => {
+                let had = head.len();
+                let inspected = if had == 0 {
+                    let inspected = requests.inspect(&buf.filled()[before..]);
+                    if inspected.remainder == Remainder::Incomplete {
+                        head.extend_from_slice(&buf.filled()[before + inspected.pass..]);
                     }
-                    buf.set_filled(before + seen.pass);
-                    seen
+                    buf.set_filled(before + inspected.pass);
+                    inspected
                 } else {
-                    held.extend_from_slice(&buf.filled()[before..]);
+                    head.extend_from_slice(&buf.filled()[before..]);
                     buf.set_filled(before);
-                    if !requests.worth_a_look(held, had) {
+                    if !requests.should_inspect(head, had) {
                         return;
                     }
-                    let seen = requests.look(held);
-                    self.ahead.extend(held.drain(..seen.pass));
-                    seen
+                    let inspected = requests.inspect(head);
+                    self.ahead.extend(head.drain(..inspected.pass));
+                    inspected
                 };
-                match seen.rest {
-                    Rest::Wait => self.activity.head_waits(!held.is_empty()),
-                    Rest::Refuse(refused) => {
-                        self.ahead.extend_from_slice(REFUSED);
-                        self.deaf = true;
-                        self.activity.refuse(refused);
+                match inspected.remainder {
+                    Remainder::Incomplete => self.activity.head_is_incomplete(!head.is_empty()),
+                    Remainder::Rejected(rejection) => {
+                        self.ahead.extend_from_slice(REJECTED);
+                        self.discarding = true;
+                        self.activity.reject(rejection);
                     }
-                    Rest::Broken(wrong) => self.broken = Some(wrong),
+                    Remainder::Broken(wrong) => self.broken = Some(wrong),
                 }
             }
         }
     }
 
-    /// Whether the client is in the middle of something that will not be read.
+    /// Whether the client may be sending bytes that will not be read.
     pub(crate) fn is_interrupted(&self) -> bool {
-        match &self.look {
-            Look::Http1 { requests, .. } => self.deaf || !requests.between(),
-            Look::Http2(_) => self.deaf,
+        match &self.inspector {
+            Inspector::Http1 { requests, .. } => self.discarding || !requests.is_between_requests(),
+            Inspector::Http2(_) => self.discarding,
         }
     }
 }
 
 impl<T: AsyncRead + Unpin> InspectingIo<T> {
-    /// Returns when there is something to read, and whether there is; else it was the end. Takes
-    /// no memory while nothing arrives.
-    pub(crate) async fn has_something(&mut self) -> io::Result<bool> {
+    /// Waits for bytes to read. Whether there are any: otherwise the stream has ended. Uses no
+    /// buffer while it waits.
+    pub(crate) async fn readable(&mut self) -> io::Result<bool> {
         poll_fn(|cx| {
             let mut scratch = [0; SCRATCH_BYTES];
             let mut buf = ReadBuf::new(&mut scratch);
             ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
-            self.put_back(buf.filled());
+            self.unread(buf.filled());
             Poll::Ready(Ok(!buf.filled().is_empty()))
         })
         .await
     }
 
-    /// Takes what arrives and throws it away. Ready at the end of the stream.
+    /// Reads and discards what arrives. Ready at the end of the stream.
     fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
         let mut scratch = [0; SCRATCH_BYTES];
         loop {
@@ -184,9 +194,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for InspectingIo<T> {
             if let Some(wrong) = this.broken {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, wrong)));
             }
-            if this.deaf {
+            if this.discarding {
                 let mut left = LINGER_BYTES;
-                // Who sends nothing more may still be reading: the answer ends the connection.
+                // A client that has stopped sending may still read: the response ends the
+                // connection.
                 let _ = this.poll_discard(cx, &mut left);
                 return Poll::Pending;
             }
@@ -195,7 +206,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for InspectingIo<T> {
             if buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
-            this.arrived(buf, before);
+            this.inspect(buf, before);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -210,7 +221,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for InspectingIo<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.activity.writes(written.is_ready());
+        self.activity.written(written.is_ready());
         written
     }
 
@@ -240,7 +251,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for InspectingIo<T> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.activity.writes(written.is_ready());
+        self.activity.written(written.is_ready());
         written
     }
 

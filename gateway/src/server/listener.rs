@@ -1,0 +1,128 @@
+//! A listener: accepts connections until it is told to stop, then drains them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::service::Service;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{self, Instant},
+};
+
+use crate::server::{
+    connection::{Accepted, Connections},
+    listener_config::ListenerConfig,
+    listener_control::ListenerControl,
+    peer::Peer,
+    tracking::IncomingBody,
+};
+
+/// Pause after an accept that failed: without file descriptors the next one fails, too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two log lines about failed accepts.
+const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// A bound listener.
+pub(crate) struct Server {
+    listener: TcpListener,
+    addr: SocketAddr,
+    config: ListenerConfig,
+}
+
+impl Server {
+    pub(crate) async fn bind(addr: SocketAddr, config: ListenerConfig) -> anyhow::Result<Self> {
+        let listener =
+            TcpListener::bind(addr).await.with_context(|| format!("listening on {addr}"))?;
+        Self::new(listener, config)
+    }
+
+    /// Takes over a socket that the service manager has opened and bound.
+    pub(crate) fn inherit(
+        socket: std::net::TcpListener,
+        config: ListenerConfig,
+    ) -> anyhow::Result<Self> {
+        socket.set_nonblocking(true).context("taking over a socket")?;
+        Self::new(TcpListener::from_std(socket).context("taking over a socket")?, config)
+    }
+
+    fn new(listener: TcpListener, config: ListenerConfig) -> anyhow::Result<Self> {
+        let addr = listener.local_addr().context("asking for the listener's address")?;
+        Ok(Self { listener, addr, config })
+    }
+
+    /// The bound address, with the port that the system chose if none was asked for.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The beginning of the URLs under which clients reach it.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// Serves until it is told to stop. Then the requests in flight may end, for a bounded time.
+    ///
+    /// `service` creates the service of each connection.
+    pub(crate) async fn run<M, S, B>(
+        self,
+        service: M,
+        mut control: watch::Receiver<ListenerControl>,
+    ) where
+        M: Fn(Peer) -> S + Send + Sync + 'static,
+        S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let drain = self.config.settings.drain;
+        let connections = Arc::new(Connections::new(self.config, service, control.clone()));
+        let mut failures = AcceptFailures::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = ListenerControl::stopped(&mut control) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    connections.serve(Accepted { stream, peer, at: Instant::now() });
+                }
+                Err(error) => {
+                    connections.accept_failed();
+                    failures.log(&error);
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // The system has already accepted these.
+        while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
+            connections.serve(Accepted { stream, peer, at: Instant::now() });
+        }
+        drop(self.listener);
+        if time::timeout(drain, connections.all_ended()).await.is_err() {
+            let aborted = connections.count_aborted();
+            tracing::warn!(?drain, aborted, "connections were aborted at the end of the drain");
+        }
+    }
+}
+
+/// Logs failed accepts rarely: while they fail, they fail many times a second.
+#[derive(Default)]
+struct AcceptFailures {
+    logged: Option<Instant>,
+}
+
+impl AcceptFailures {
+    fn log(&mut self, error: &std::io::Error) {
+        if self.logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_PAUSE) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(%error, "accepting a connection failed");
+        }
+    }
+}
