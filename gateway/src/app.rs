@@ -154,7 +154,7 @@ pub(crate) async fn run(given: StartOptions, threads: &Runtimes) -> anyhow::Resu
     let connection = move |peer| ControlConnection::new(&control_plane, &server, peer);
     let control_task = control.spawn(control_server.run(connection, control_obeys));
     let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
-    let log_task = control.spawn(guest_logs::keep(store.clone(), kept_lines, lines_kept));
+    let log_task = control.spawn(guest_logs::store_lines(store.clone(), kept_lines, lines_kept));
     let unready = config.server.unready;
     let reserved_bytes = config.ceilings[FunctionLimit::MemoryBytes];
     let reload =

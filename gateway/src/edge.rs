@@ -1,4 +1,7 @@
-//! The data plane: from a request's address to a function, and its answer back.
+//! Which function does this request mean, and what leaves us?
+//!
+//! `data_plane` wraps [`Edge`] in the layers that every request passes; `Edge` finds the function of
+//! a request, calls it through the invoker, and finishes its response.
 
 pub(crate) mod admission;
 pub(crate) mod data_plane;
@@ -25,7 +28,7 @@ use crate::{
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
-        forwarded::{self, OWN_PREFIX, Origin},
+        forwarded::{self, ConnectionOrigin, OWN_PREFIX},
         limited_body::{self, BodyFaults, LimitedBody},
         validate,
     },
@@ -33,21 +36,21 @@ use crate::{
     telemetry::request_id::id_header,
 };
 
-/// Marks an answer as the function's own, whatever its status.
+/// Says that a response is the function's own, whatever its status.
 const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
-/// With this header a request shows that it may see how answers come about.
+/// The header with the secret that lets a request see the timing of its invocation.
 const TIMING_SECRET: &str = "mayfly-server-timing";
 
-/// Serves one listener's requests to functions.
+/// Serves requests to functions.
 pub(crate) struct Edge {
     catalog: Arc<Catalog>,
     /// The tenant whose functions are called here.
     tenant: Tenant,
     invoker: Invoker,
-    refusals: Arc<Rejections>,
-    uri_bytes: usize,
+    rejections: Arc<Rejections>,
+    target_bytes: usize,
     hops: usize,
-    pace: MinRate,
+    min_rate: MinRate,
     proxies: TrustedProxies,
     no_mount: Arc<str>,
     timing_secret: String,
@@ -57,53 +60,54 @@ impl Edge {
     pub(crate) fn new(
         catalog: Arc<Catalog>,
         invoker: Invoker,
-        refusals: Arc<Rejections>,
+        rejections: Arc<Rejections>,
         config: &ServerSection,
     ) -> Self {
         Self {
             catalog,
             tenant: Tenant::default(),
             invoker,
-            refusals,
-            uri_bytes: config.listener.http.uri_bytes,
+            rejections,
+            target_bytes: config.listener.http.uri_bytes,
             hops: config.edge.hops,
-            pace: config.min_rate,
+            min_rate: config.min_rate,
             proxies: config.proxies.trusted.clone(),
             no_mount: "".into(),
             timing_secret: config.edge.timing_secret.clone(),
         }
     }
 
-    /// Answers one request that came from `origin`.
+    /// Answers one request, which came from `origin`.
     pub(crate) async fn answer(
         &self,
         request: Request<IncomingBody>,
-        origin: &Origin,
+        origin: &ConnectionOrigin,
         invocation: u128,
     ) -> Response<EdgeBody> {
         match self.serve(request, origin, invocation).await {
             Ok(response) => response,
-            Err(problem) => self.refusals.answer(problem, invocation),
+            Err(problem) => self.rejections.answer(problem, invocation),
         }
     }
 
-    /// Whether a request shows that it may see how answers come about. The guest does not see it.
-    fn asks_for_timing(&self, headers: &mut HeaderMap) -> bool {
-        let Some(shown) = headers.remove(TIMING_SECRET) else { return false };
+    /// Whether a request may see the timing of its invocation. Removes the secret, so that the guest
+    /// does not see it.
+    fn take_timing_secret(&self, headers: &mut HeaderMap) -> bool {
+        let Some(sent) = headers.remove(TIMING_SECRET) else { return false };
         !self.timing_secret.is_empty()
-            && bool::from(shown.as_bytes().ct_eq(self.timing_secret.as_bytes()))
+            && bool::from(sent.as_bytes().ct_eq(self.timing_secret.as_bytes()))
     }
 
     async fn serve(
         &self,
         request: Request<IncomingBody>,
-        origin: &Origin,
+        origin: &ConnectionOrigin,
         invocation: u128,
     ) -> Result<Response<EdgeBody>, Problem> {
         let (mut parts, body) = request.into_parts();
-        validate::check(&mut parts, self.uri_bytes)?;
-        let trail = CdnLoop::of(&parts.headers);
-        if trail.as_ref().is_some_and(|trail| trail.hops() >= self.hops) {
+        validate::check(&mut parts, self.target_bytes)?;
+        let cdn_loop = CdnLoop::of(&parts.headers);
+        if cdn_loop.as_ref().is_some_and(|cdn_loop| cdn_loop.hops() >= self.hops) {
             return Err(Problem::loop_detected(self.hops));
         }
         let (target, mount) = {
@@ -115,22 +119,22 @@ impl Edge {
                 .ok_or_else(|| Problem::function_not_found(route.function))?;
             (target, route.mount)
         };
-        // Not `||`: asking also takes the secret away, so that the guest never sees it.
-        let timing = target.timing | self.asks_for_timing(&mut parts.headers);
-        let peer = origin.tell(&mut parts.headers, &self.proxies);
-        parts.uri = below(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
-        let (body, troubles) = self.admit(body, &parts.headers, &target)?;
+        // Not `||`: the secret must be removed in any case.
+        let timing = target.timing | self.take_timing_secret(&mut parts.headers);
+        let peer = origin.rewrite(&mut parts.headers, &self.proxies);
+        parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
+        let (body, faults) = self.limit(body, &parts.headers, &target)?;
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
-        let caller = InvocationContext { invocation, peer, mount, trail };
+        let context = InvocationContext { invocation, peer, mount, trail: cdn_loop };
         let request = Request::from_parts(parts, body);
-        let answer = self.invoker.invoke(&target, request, caller).await;
-        // What a function makes of half a body is no answer to whoever sent it.
-        if let Some(trouble) = troubles.and_then(|troubles| troubles.first()) {
-            return Err(trouble.into());
+        let result = self.invoker.invoke(&target, request, context).await;
+        // The client learns what is wrong with its body, not what the function makes of half of it.
+        if let Some(fault) = faults.and_then(|faults| faults.first()) {
+            return Err(fault.into());
         }
-        let (response, start) = answer?;
+        let (response, start) = result?;
         let (mut parts, body) = response.into_parts();
-        // A guest cannot speak for the gateway.
+        // Only the gateway may set its own header fields.
         forwarded::remove(&mut parts.headers, |name| name.as_str().starts_with(OWN_PREFIX));
         if timing {
             parts.headers.append(SERVER_TIMING, server_timing::value(&start));
@@ -140,9 +144,9 @@ impl Edge {
         Ok(Response::from_parts(parts, body.into()))
     }
 
-    /// The body as the guest will read it, and what will tell if something is wrong with it. One
-    /// that says it is too long is not even begun.
-    fn admit(
+    /// The body as the guest will read it, and where its faults will be noted. A body whose
+    /// `content-length` exceeds the limit is rejected before the function is called.
+    fn limit(
         &self,
         body: IncomingBody,
         headers: &HeaderMap,
@@ -158,26 +162,26 @@ impl Edge {
         if declared.is_some_and(|declared| declared > max) {
             return Err(limited_body::too_large(max));
         }
-        let troubles = BodyFaults::default();
-        let body = LimitedBody::new(body, max, self.pace, troubles.clone());
-        Ok((RequestBody::Stream(body.boxed_unsync()), Some(troubles)))
+        let faults = BodyFaults::default();
+        let body = LimitedBody::new(body, max, self.min_rate, faults.clone());
+        Ok((RequestBody::Stream(body.boxed_unsync()), Some(faults)))
     }
 }
 
-/// The address as the function sees it: without the part that led to it.
-fn below(uri: &Uri, mount: usize) -> Option<Uri> {
+/// The address as the function sees it: below its mount, the first `mount` bytes of the path.
+fn below_mount(uri: &Uri, mount: usize) -> Option<Uri> {
     if mount == 0 {
         return Some(uri.clone());
     }
-    let rest = &uri.path_and_query()?.as_str()[mount..];
-    let rest = match rest {
+    let path = &uri.path_and_query()?.as_str()[mount..];
+    let path = match path {
         "" | "/" => PathAndQuery::from_static("/"),
-        rest if rest.starts_with('/') => PathAndQuery::try_from(rest).ok()?,
+        path if path.starts_with('/') => PathAndQuery::try_from(path).ok()?,
         // `/f/hello?x` is the function's root with a query.
-        rest => PathAndQuery::try_from(format!("/{rest}")).ok()?,
+        query => PathAndQuery::try_from(format!("/{query}")).ok()?,
     };
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(rest);
+    parts.path_and_query = Some(path);
     Uri::from_parts(parts).ok()
 }
 
@@ -195,7 +199,7 @@ mod tests {
             ("/f/other", 0, "/f/other"),
             ("http://x:1/f/hello/a", 8, "http://x:1/a"),
         ] {
-            assert_eq!(below(&uri.parse().unwrap(), mount).unwrap().to_string(), expected);
+            assert_eq!(below_mount(&uri.parse().unwrap(), mount).unwrap().to_string(), expected);
         }
     }
 }

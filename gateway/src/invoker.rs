@@ -1,4 +1,4 @@
-//! The one door to functions. HTTP uses it; so will cron and queues.
+//! The only way to call a function, for HTTP requests and for triggers of any other kind.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,10 +10,10 @@ use runtime_pool::{
 
 use crate::functions::{catalog::CatalogEntry, quarantine::Quarantine};
 
-/// The outcome of an invocation that was answered by its function.
+/// The outcome of an invocation to which the function responded.
 const OK: &str = "ok";
 
-/// Why there is no response.
+/// Why an invocation has no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -30,7 +30,7 @@ pub(crate) struct Invoker {
     metrics: InvokerMetrics,
 }
 
-/// What invocations come to.
+/// Counts invocations.
 #[derive(Clone, Debug)]
 struct InvokerMetrics {
     requests: IntCounterVec,
@@ -68,14 +68,14 @@ impl InvokerMetrics {
 }
 
 impl Invoker {
-    /// `counted` counts the phases of starts.
+    /// `pool_metrics` counts the phases of starts.
     pub(crate) fn new(
         pool: &Arc<Pool>,
         quarantine: &Arc<Quarantine>,
         registry: &Registry,
-        counted: PoolMetrics,
+        pool_metrics: PoolMetrics,
     ) -> prometheus::Result<Self> {
-        let metrics = InvokerMetrics::register(registry, counted)?;
+        let metrics = InvokerMetrics::register(registry, pool_metrics)?;
         Ok(Self { pool: Arc::clone(pool), quarantine: Arc::clone(quarantine), metrics })
     }
 
@@ -84,14 +84,14 @@ impl Invoker {
         &self,
         target: &CatalogEntry,
         request: http::Request<RequestBody>,
-        caller: InvocationContext,
+        context: InvocationContext,
     ) -> Result<(Response, Start), Error> {
         let since = Instant::now();
         let (function, mut start) = match target.resident.get(since) {
             Some(function) => (function, Start::resident()),
-            None => Box::pin(self.resident(target, since)).await?,
+            None => Box::pin(self.get_or_load(target, since)).await?,
         };
-        match function.invoke(request, caller, start, since).await {
+        match function.invoke(request, context, start, since).await {
             Ok((response, mut start)) => {
                 self.metrics.record(target, OK, &mut start, since);
                 Ok((response, start))
@@ -103,8 +103,8 @@ impl Invoker {
         }
     }
 
-    /// Asks the pool, which loads the function if need be.
-    async fn resident(
+    /// Gets the function from the pool, which loads it if it is not resident.
+    async fn get_or_load(
         &self,
         target: &CatalogEntry,
         since: Instant,
@@ -118,7 +118,7 @@ impl Invoker {
             Err(error) => {
                 let digest = store::Digest::from_bytes(target.spec.digest.0);
                 self.quarantine.suspect(&error, digest);
-                // How far it would have come is not known.
+                // The tier in which it would have started is not known.
                 let mut start = Start { tier: Tier::Cold, phases: Default::default() };
                 self.metrics.record(target, "load-failed", &mut start, since);
                 Err(Error::Load(error))

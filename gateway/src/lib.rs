@@ -1,11 +1,11 @@
 //! What happens to an HTTP request: the gateway's two planes and its command line.
 //!
-//! Read `app` first: it makes everything, top to bottom. A request to a function goes
-//! `server` → `middleware` → `edge` → `route_table` → `invoker` → the pool; a deployment goes
-//! `server` → `middleware` → `routes` → `deploy` → the store and the pool → `catalog`.
+//! Read `app` first: it creates everything, top to bottom. A call passes `server`, `request`,
+//! `edge` and `invoker` on its way to the pool. A deploy passes `server`, `request` and `control` on
+//! its way to `functions`, which uses the store and the pool and updates the catalog.
 //!
-//! This crate speaks no SQL and knows nothing of Wasmtime. Statuses are decided in `problem`
-//! alone, and the environment is read in `config` and `cli` alone.
+//! This crate has no SQL and does not use Wasmtime. Only the table in `problem` has statuses of
+//! problems; only `config` and `cli` read the environment.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What is a valid request, and what does it say?
+//! Is this request valid, and what does it say?
 
 #[doc(hidden)]
 pub mod canonical;

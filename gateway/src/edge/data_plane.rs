@@ -1,4 +1,4 @@
-//! The layers around the data plane, in the order a request meets them.
+//! The layers around the data plane, in the order in which a request passes them.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -14,17 +14,17 @@ use crate::{
         response_body::EdgeBody,
     },
     problem::Problem,
-    request::forwarded::Origin,
+    request::forwarded::ConnectionOrigin,
     server::{IncomingBody, Peer},
     telemetry::request_id::{RequestIdSource, RequestIds},
 };
 
-/// What serves the data plane.
+/// Serves the data plane.
 pub(crate) struct DataPlane {
     edge: Edge,
     in_flight: Arc<InFlight>,
-    pressure: Arc<LoadShedder>,
-    refusals: Arc<Rejections>,
+    load_shedder: Arc<LoadShedder>,
+    rejections: Arc<Rejections>,
     request_ids: RequestIdSource,
 }
 
@@ -32,15 +32,15 @@ impl DataPlane {
     pub(crate) fn new(
         edge: Edge,
         in_flight: usize,
-        pressure: Arc<LoadShedder>,
-        refusals: Arc<Rejections>,
+        load_shedder: Arc<LoadShedder>,
+        rejections: Arc<Rejections>,
         request_ids: RequestIdSource,
     ) -> Self {
         let in_flight = Arc::new(InFlight::new(in_flight));
-        Self { edge, in_flight, pressure, refusals, request_ids }
+        Self { edge, in_flight, load_shedder, rejections, request_ids }
     }
 
-    /// What serves the connection of the client at `peer`.
+    /// The service of the connection from `peer`.
     pub(crate) fn connection(
         self: &Arc<Self>,
         peer: Peer,
@@ -50,41 +50,41 @@ impl DataPlane {
         Error = Infallible,
         Future: Send,
     > + use<> {
-        let names = self.request_ids.for_connection();
-        let connection =
-            Arc::new(Connection { plane: Arc::clone(self), origin: Origin::new(peer), names });
+        let request_ids = self.request_ids.for_connection();
+        let origin = ConnectionOrigin::new(peer);
+        let connection = Arc::new(Connection { plane: Arc::clone(self), origin, request_ids });
         service_fn(move |request| Arc::clone(&connection).answer(request))
     }
 }
 
-/// One connection to the data plane. Its requests share it, and so count references where no
+/// One connection to the data plane. Its requests share it, and so count references to it where no
 /// other thread does.
 struct Connection {
     plane: Arc<DataPlane>,
-    origin: Origin,
-    names: RequestIds,
+    origin: ConnectionOrigin,
+    request_ids: RequestIds,
 }
 
 impl Connection {
-    /// Answers one request. Few layers and our own, because each request pays for each.
+    /// Answers one request. The layers are few and our own, because each request pays for each.
     async fn answer(
         self: Arc<Self>,
         request: Request<IncomingBody>,
     ) -> Result<Response<EdgeBody>, Infallible> {
-        let DataPlane { edge, in_flight, pressure, refusals, .. } = &*self.plane;
-        let invocation = self.names.next();
-        // Outermost: what could not be served in time costs as little as can be.
-        if let Some(problem) = pressure.refusal() {
-            return Ok(refusals.answer(problem, invocation));
+        let DataPlane { edge, in_flight, load_shedder, rejections, .. } = &*self.plane;
+        let invocation = self.request_ids.next();
+        // Outermost: a request that could not be served in time costs as little as possible.
+        if let Some(problem) = load_shedder.rejection() {
+            return Ok(rejections.answer(problem, invocation));
         }
-        // Like that: a full gateway answers before it has looked at anything. The place is held
-        // until the response's body has ended.
-        let Some(place) = InFlight::enter(in_flight) else {
-            return Ok(refusals.answer(Problem::overloaded(), invocation));
+        // Next, for the same reason: a full gateway answers before it inspects the request. The
+        // permit is held until the response's body has ended.
+        let Some(permit) = InFlight::acquire(in_flight) else {
+            return Ok(rejections.answer(Problem::overloaded(), invocation));
         };
-        // Around everything that runs our code, so that a panic costs one request.
+        // Around all other code of the gateway, so that a panic costs one request.
         let call = edge.answer(request, &self.origin, invocation);
-        let response = panics::answer(call, refusals, invocation).await;
-        Ok(response.map(|body| body.holding(place)))
+        let response = panics::answer(call, rejections, invocation).await;
+        Ok(response.map(|body| body.holding(permit)))
     }
 }

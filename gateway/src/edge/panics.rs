@@ -1,4 +1,4 @@
-//! A panic ends one request, not its connection's other requests and not the process.
+//! A panic ends one request, but not the other requests of its connection, nor the process.
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
@@ -10,17 +10,17 @@ use crate::{
     problem::Problem,
 };
 
-/// What `call` answers, or that it broke if it panics.
+/// The response of `call`, or a problem if it panics.
 pub(crate) async fn answer(
     call: impl Future<Output = Response<EdgeBody>>,
-    refusals: &Rejections,
+    rejections: &Rejections,
     invocation: u128,
 ) -> Response<EdgeBody> {
-    // What a panicking call leaves half done is its own instance, which is dropped. The panic's
-    // message is in the log already: the hook wrote it.
+    // Unwind safe: a panicking call leaves nothing half done but its own instance, which is dropped.
+    // The panic hook has already logged the message.
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(response) => response,
-        Err(_) => refusals.answer(Problem::broken(), invocation),
+        Err(_) => rejections.answer(Problem::broken(), invocation),
     }
 }
 
@@ -37,9 +37,9 @@ mod tests {
     #[tokio::test]
     async fn g28_a_panic_on_the_data_plane_is_a_500_that_is_counted() {
         let registry = Registry::new();
-        let refusals = Rejections::new(&registry).unwrap();
+        let rejections = Rejections::new(&registry).unwrap();
         for _ in 0..2 {
-            let broken = answer(async { panic!("on purpose") }, &refusals, 1).await;
+            let broken = answer(async { panic!("on purpose") }, &rejections, 1).await;
             assert_eq!(broken.status(), 500);
             assert_eq!(broken.headers()["mayfly-outcome"], "platform");
         }
@@ -49,8 +49,8 @@ mod tests {
             (counted.get_label()[0].value(), counted.get_counter().get_value()),
             ("internal", 2.0)
         );
-        let full = async { refusals.answer(Problem::overloaded(), 2) };
-        assert_eq!(answer(full, &refusals, 2).await.status(), 503);
+        let rejected = async { rejections.answer(Problem::overloaded(), 2) };
+        assert_eq!(answer(rejected, &rejections, 2).await.status(), 503);
     }
 
     #[tokio::test]

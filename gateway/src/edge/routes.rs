@@ -1,8 +1,8 @@
-//! Host and path → function.
+//! Finds the function that host and path name.
 //!
 //! Two routes lead to every function: `/f/{name}/…` on any host, and the host `{name}.localhost`.
-//! Both follow from the name, so that deploying a function changes nothing here; which revision
-//! the name means is the catalog's, which is swapped atomically.
+//! Both follow from the name, so that a deploy does not change the routes. The catalog knows which
+//! revision is active, and swaps it atomically.
 
 use crate::functions::name::is_name;
 
@@ -11,12 +11,12 @@ const HOST_SUFFIX: &str = ".localhost";
 /// Paths whose second segment names a function.
 const PATH_PREFIX: &str = "/f/";
 
-/// What a request's address means.
+/// The function that an address names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route<'a> {
     /// The function's name. It may not exist.
     pub(crate) function: &'a str,
-    /// Bytes at the start of the path that led here; the function sees what follows them.
+    /// How many bytes at the start of the path name the function. The function sees the rest.
     pub(crate) mount: usize,
 }
 

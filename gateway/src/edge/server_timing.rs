@@ -1,7 +1,7 @@
-//! `Server-Timing`: how an invocation started and how long each phase of it took, on its answer.
+//! The header `Server-Timing`: how an invocation started, and how long each of its phases took.
 //!
-//! `tier;desc=loaded, instantiate;dur=0.012, guest;dur=0.020, total;dur=0.045`: durations in
-//! milliseconds, as the W3C's Server Timing has it, so that a browser's developer tools show it.
+//! `tier;desc=loaded, instantiate;dur=0.012, guest;dur=0.020, total;dur=0.045`: durations are in
+//! milliseconds, as the W3C specifies, so that the developer tools of a browser show them.
 
 use http::{HeaderName, HeaderValue};
 use runtime_pool::Start;
@@ -19,13 +19,13 @@ pub(crate) fn value(start: &Start) -> HeaderValue {
         text.extend_from_slice(b";dur=");
         write_ms(&mut text, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
-    // Words and digits are always a header's value.
+    // Words and digits are always a valid header value.
     HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
         .unwrap_or_else(|_| HeaderValue::from_static("tier"))
 }
 
-/// Microseconds as milliseconds with three decimals. By hand: this is on every answer, and the
-/// formatting machinery takes ten times as long.
+/// Writes microseconds as milliseconds with three decimals. `format!` would take ten times as long,
+/// which matters if every response has this header.
 fn write_ms(text: &mut Vec<u8>, us: u64) {
     let mut digits = [0; 20];
     let mut rest = us;

@@ -1,19 +1,19 @@
-//! The one canonical form of what a request names. Routing, permissions, logs and functions all go
-//! by it, so that no two of them can understand a request in different ways.
+//! The canonical form of hosts and paths. Routing, permissions, logs and functions all use it, so
+//! that no two of them can understand a request differently.
 //!
-//! Plain functions of text, without I/O, so that anything can be thrown at them.
+//! This module has no I/O, so that tests and the fuzzer can pass it any text.
 
 use std::{borrow::Cow, net::Ipv6Addr};
 
 /// Characters of the longest host.
 const HOST_CHARS: usize = 255;
 
-/// A host and its port as a request names them.
+/// The host and the port of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host<'a> {
-    /// In lower case, without a dot at its end.
+pub struct CanonicalHost<'a> {
+    /// In lower case, without a dot at the end.
     pub name: Cow<'a, str>,
-    /// Digits, or nothing.
+    /// Digits, or empty.
     pub port: &'a str,
 }
 
@@ -21,11 +21,11 @@ pub struct Host<'a> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn canonical_host(authority: &str) -> Result<Host<'_>, &'static str> {
+pub fn canonical_host(authority: &str) -> Result<CanonicalHost<'_>, &'static str> {
     let (name, port) = if authority.starts_with('[') {
-        let end = authority.find(']').ok_or("an address in brackets has no end")?;
+        let end = authority.find(']').ok_or("the address in brackets has no closing bracket")?;
         if authority[1..end].parse::<Ipv6Addr>().is_err() {
-            return Err("what stands in brackets is no IPv6 address");
+            return Err("the address in brackets is not an IPv6 address");
         }
         authority.split_at(end + 1)
     } else {
@@ -35,32 +35,32 @@ pub fn canonical_host(authority: &str) -> Result<Host<'_>, &'static str> {
     let port = match port.strip_prefix(':') {
         Some(digits) if digits.is_empty() || digits.parse::<u16>().is_ok() => digits,
         None if port.is_empty() => port,
-        Some(_) | None => return Err("the port is no number"),
+        Some(_) | None => return Err("the port is not a number"),
     };
     if port.starts_with('+') {
-        return Err("the port is no number");
+        return Err("the port is not a number");
     }
     let bare = name.strip_suffix('.').unwrap_or(name);
     let is_named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !name.starts_with('[') && (!bare.bytes().all(is_named) || bare.split('.').any(str::is_empty))
     {
-        return Err("the host is no name and no address");
+        return Err("the host is neither a name nor an address");
     }
     if bare.len() > HOST_CHARS {
         return Err("the host is too long");
     }
-    // Hardly any client sends another form than this one.
+    // Nearly all clients send the canonical form.
     let name = if bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(bare.to_ascii_lowercase())
     } else {
         Cow::Borrowed(bare)
     };
-    Ok(Host { name, port })
+    Ok(CanonicalHost { name, port })
 }
 
 /// The canonical form of a path (RFC 3986, section 6.2.2): characters that need no encoding are
-/// not encoded, encodings are in capitals, and segments of dots are resolved. Encoded slashes stay
-/// what they are, and so do empty segments: they mean something to some functions.
+/// decoded, other encodings are in capitals, and dot segments are resolved. Encoded slashes and
+/// empty segments stay, because they mean something to some functions.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -71,51 +71,51 @@ pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if is_canonical(path.as_bytes()) {
         return Ok(Cow::Borrowed(path));
     }
-    let plain = normal_encoding(path)?;
-    resolved(&plain).map(Cow::Owned)
+    let decoded = normalize_encoding(path)?;
+    resolve_dot_segments(&decoded).map(Cow::Owned)
 }
 
-/// Whether there is nothing to do, as is nearly always so. May say no too often.
+/// Whether a path is canonical, as nearly every path is. A few canonical paths count as others.
 fn is_canonical(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().all(|&byte| {
-        let fine = !matches!(byte, b'%' | b'\\') && (before, byte) != (b'/', b'.');
+        let canonical = !matches!(byte, b'%' | b'\\') && (before, byte) != (b'/', b'.');
         before = byte;
-        fine
+        canonical
     })
 }
 
-fn normal_encoding(path: &str) -> Result<String, &'static str> {
-    let mut plain = String::with_capacity(path.len());
+/// Decodes characters that need no encoding, and puts other encodings into capitals.
+fn normalize_encoding(path: &str) -> Result<String, &'static str> {
+    let mut normalized = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find(['%', '\\']) {
-        plain.push_str(&rest[..at]);
+        normalized.push_str(&rest[..at]);
         rest = &rest[at..];
         if rest.starts_with('\\') {
-            return Err("there is a backslash in the path");
+            return Err("the path has a backslash");
         }
         let digits = rest.get(1..3).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
         let byte = digits
             .and_then(|digits| u8::from_str_radix(digits, 16).ok())
             .ok_or("a percent sign in the path is not followed by two hexadecimal digits")?;
         match byte {
-            0 => return Err("there is a zero byte in the path"),
-            b'-' | b'.' | b'_' | b'~' => plain.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => plain.push(char::from(byte)),
-            _ => plain.push_str(&rest[..3].to_ascii_uppercase()),
+            0 => return Err("the path has a zero byte"),
+            b'-' | b'.' | b'_' | b'~' => normalized.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => normalized.push(char::from(byte)),
+            _ => normalized.push_str(&rest[..3].to_ascii_uppercase()),
         }
         rest = &rest[3..];
     }
-    plain.push_str(rest);
-    Ok(plain)
+    normalized.push_str(rest);
+    Ok(normalized)
 }
 
-/// Removes segments of dots.
-fn resolved(path: &str) -> Result<String, &'static str> {
+fn resolve_dot_segments(path: &str) -> Result<String, &'static str> {
     let mut segments: Vec<&str> = Vec::new();
-    let mut ends_open = false;
+    let mut ends_with_slash = false;
     for segment in path[1..].split('/') {
-        ends_open = matches!(segment, "." | "..");
+        ends_with_slash = matches!(segment, "." | "..");
         match segment {
             "." => {}
             ".." if segments.pop().is_none() => return Err("the path leads above its root"),
@@ -128,7 +128,7 @@ fn resolved(path: &str) -> Result<String, &'static str> {
         resolved.push('/');
         resolved.push_str(segment);
     }
-    if ends_open || resolved.is_empty() {
+    if ends_with_slash || resolved.is_empty() {
         resolved.push('/');
     }
     Ok(resolved)
@@ -179,7 +179,7 @@ mod tests {
         ] {
             assert_eq!(
                 canonical_host(authority),
-                Ok(Host { name: name.into(), port }),
+                Ok(CanonicalHost { name: name.into(), port }),
                 "{authority}"
             );
         }
@@ -194,7 +194,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Made of pieces that mean something, so that many resolve to something else.
+        /// The pieces are meaningful, so that many paths resolve to others.
         #[test]
         fn h16_the_canonical_form_is_its_own(
             pieces in proptest::collection::vec(

@@ -1,7 +1,7 @@
-//! What a request says about the way it came, and what of it functions are told.
+//! Header fields about the way of a request, such as `x-forwarded-for`.
 //!
-//! Anybody can claim to speak for somebody else. Only proxies that the operator trusts are
-//! believed; from all others such header fields are taken away.
+//! Every client can set them. The gateway believes only the proxies that the operator trusts, and
+//! removes the fields of all other peers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,9 +12,9 @@ use crate::{config::TrustedProxies, server::Peer};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Headers that only the gateway may set.
+/// The prefix of the header fields that only the gateway may set.
 pub(crate) const OWN_PREFIX: &str = "mayfly-";
-/// Concern one connection, not what is asked over it.
+/// Header fields that concern one connection and are not forwarded.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "http2-settings",
@@ -29,31 +29,31 @@ const HOP_BY_HOP: [&str; 9] = [
 
 /// Where the requests of one connection come from.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct ConnectionOrigin {
     peer: Peer,
-    /// Its address as text.
+    /// The address of the peer as text.
     address: HeaderValue,
 }
 
-impl Origin {
+impl ConnectionOrigin {
     pub(crate) fn new(peer: Peer) -> Self {
         let text = peer.addr.ip().to_canonical().to_string();
         let address = HeaderValue::from_maybe_shared(Bytes::from(text))
-            .expect("an address is a header's value");
+            .expect("an address is a valid header value");
         Self { peer, address }
     }
 
-    /// Takes away what the client may not say, adds what the function should know, and returns
-    /// who the client is.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, proxies: &TrustedProxies) -> SocketAddr {
+    /// Removes the fields that the client may not set, adds those that the function should see, and
+    /// returns the address of the client.
+    pub(crate) fn rewrite(&self, headers: &mut HeaderMap, proxies: &TrustedProxies) -> SocketAddr {
         let named = headers.get_all(header::CONNECTION).iter().filter_map(named_fields);
         let named: Vec<HeaderName> = named.flatten().collect();
-        let believed = if self.peer.trusted { self.believed(headers, proxies) } else { None };
+        let forwarded = if self.peer.trusted { self.forwarded(headers, proxies) } else { None };
         remove(headers, |name| is_hop_by_hop(name) || named.contains(name));
         if !self.peer.trusted {
-            remove(headers, |name| is_claim(name.as_str()));
+            remove(headers, |name| is_forwarding_field(name.as_str()));
         }
-        let (client, chain) = believed.unwrap_or((self.peer.addr, self.address.clone()));
+        let (client, chain) = forwarded.unwrap_or((self.peer.addr, self.address.clone()));
         headers.insert(FORWARDED_FOR, chain);
         if !self.peer.trusted || !headers.contains_key(FORWARDED_PROTO) {
             let proto = if self.peer.tls { "https" } else { "http" };
@@ -62,8 +62,8 @@ impl Origin {
         client
     }
 
-    /// The client that trusted proxies name, and the way from there to here.
-    fn believed(
+    /// The client that trusted proxies name, and the chain of addresses from there to here.
+    fn forwarded(
         &self,
         headers: &HeaderMap,
         proxies: &TrustedProxies,
@@ -71,19 +71,19 @@ impl Origin {
         let values = headers.get_all(FORWARDED_FOR).iter();
         let lists: Vec<&str> = values.map(|value| value.to_str().ok()).collect::<Option<_>>()?;
         let named: Vec<&str> = lists.iter().flat_map(|list| list.split(',')).collect();
-        // From here backwards, for as long as those who say it are trusted.
-        let mut way = Vec::new();
+        // Backwards from here, as long as the address that added an entry is trusted.
+        let mut chain = Vec::new();
         for entry in named.iter().rev() {
             let Some(ip) = address(entry.trim()) else { break };
-            way.push(ip);
+            chain.push(ip);
             if !proxies.contains(ip) {
                 break;
             }
         }
-        let client = SocketAddr::new(*way.last()?, 0);
-        let way: Vec<String> = way.iter().rev().map(ToString::to_string).collect();
-        let way = format!("{}, {}", way.join(", "), self.peer.addr.ip().to_canonical());
-        Some((client, HeaderValue::try_from(way).ok()?))
+        let client = SocketAddr::new(*chain.last()?, 0);
+        let chain: Vec<String> = chain.iter().rev().map(ToString::to_string).collect();
+        let chain = format!("{}, {}", chain.join(", "), self.peer.addr.ip().to_canonical());
+        Some((client, HeaderValue::try_from(chain).ok()?))
     }
 }
 
@@ -94,7 +94,7 @@ fn address(entry: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(with_port).map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// The fields that a `connection` field names, other than those that say what is meant.
+/// The fields that a `connection` field names, apart from its options and fields that must stay.
 fn named_fields(value: &HeaderValue) -> Option<impl Iterator<Item = HeaderName>> {
     let names = value.to_str().ok()?.split(',').map(str::trim);
     let is_option = |name: &&str| {
@@ -109,12 +109,12 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
 }
 
-/// Whether a field says something about the way of a request, or in our name. CGI programs cannot
-/// tell `_` from `-`.
-fn is_claim(name: &str) -> bool {
-    let is = |claim: &str| {
-        let as_sent = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-        name.len() >= claim.len() && as_sent.take(claim.len()).eq(claim.bytes())
+/// Whether a field is about the way of a request, or belongs to the gateway. `_` counts as `-`,
+/// because CGI programs cannot tell them apart.
+fn is_forwarding_field(name: &str) -> bool {
+    let is = |prefix: &str| {
+        let normalized = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        name.len() >= prefix.len() && normalized.take(prefix.len()).eq(prefix.bytes())
     };
     match name.as_bytes() {
         [b'x', ..] => is("x-forwarded-") || (name.len() == 9 && is("x-real-ip")),
@@ -124,7 +124,7 @@ fn is_claim(name: &str) -> bool {
     }
 }
 
-/// Removes the fields that `unwanted` picks. Most of the time there are none.
+/// Removes the fields for which `unwanted` holds. Most requests have none.
 pub(crate) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     if headers.keys().any(&unwanted) {
         let names: Vec<HeaderName> =
@@ -147,11 +147,11 @@ mod tests {
         headers
     }
 
-    fn told(headers: &mut HeaderMap, peer: &str) -> String {
+    fn rewritten(headers: &mut HeaderMap, peer: &str) -> String {
         let proxies = TrustedProxies::parse(&["10.0.0.0/8", "192.0.2.9"]).unwrap();
         let addr = SocketAddr::new(peer.parse().unwrap(), 5);
         let peer = Peer { addr, trusted: proxies.contains(addr.ip()), tls: false };
-        Origin::new(peer).tell(headers, &proxies).ip().to_string()
+        ConnectionOrigin::new(peer).rewrite(headers, &proxies).ip().to_string()
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             ("host", "a"),
             ("x-two", "2"),
         ]);
-        assert_eq!(told(&mut sent, "192.0.2.1"), "192.0.2.1");
+        assert_eq!(rewritten(&mut sent, "192.0.2.1"), "192.0.2.1");
         let expected = headers(&[
             ("host", "a"),
             ("x-two", "2"),
@@ -197,7 +197,7 @@ mod tests {
             ("nonsense", "10.0.0.1", "10.0.0.1"),
         ] {
             let mut sent = headers(&[("x-forwarded-for", chain), ("x-forwarded-proto", "https")]);
-            assert_eq!(told(&mut sent, "10.0.0.1"), client, "{chain}");
+            assert_eq!(rewritten(&mut sent, "10.0.0.1"), client, "{chain}");
             assert_eq!(sent["x-forwarded-for"], way, "{chain}");
             assert_eq!(sent["x-forwarded-proto"], "https");
         }

@@ -1,4 +1,4 @@
-//! Bodies of the data plane.
+//! Bodies of requests, which must not be too large or too slow.
 
 use std::{
     pin::Pin,
@@ -19,14 +19,14 @@ use crate::{
     server::IncomingBody,
 };
 
-/// What went wrong with a client's body, for whoever answers it.
+/// What is wrong with the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyFault {
-    /// It is longer than this.
+    /// It is longer than this limit.
     TooLarge(u64),
-    /// It came more slowly than this, in bytes a second.
+    /// The client sent it more slowly than this minimum, in bytes per second.
     TooSlow(u64),
-    /// It broke off, or its framing is wrong.
+    /// It ended early, or its framing is invalid.
     Broken,
 }
 
@@ -55,77 +55,77 @@ impl From<BodyFault> for Problem {
     }
 }
 
-/// Tells whoever answers a request what went wrong with its body.
+/// Notes what is wrong with the body of a request, for the code that answers the request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BodyFaults(Arc<OnceLock<BodyFault>>);
 
 impl BodyFaults {
-    /// What went wrong first, if anything did so far.
+    /// The first fault, if there is one so far.
     pub(crate) fn first(&self) -> Option<BodyFault> {
         self.0.get().copied()
     }
 
-    fn note(&self, trouble: BodyFault) {
-        // The first is what matters.
-        let _ = self.0.set(trouble);
+    fn note(&self, fault: BodyFault) {
+        // Only the first fault counts.
+        let _ = self.0.set(fault);
     }
 }
 
 impl MinRate {
-    /// How long may be waited in all for so many bytes.
-    fn patience(&self, bytes: u64) -> Duration {
+    /// How long the client may keep the gateway waiting for so many bytes in all.
+    fn time_for(&self, bytes: u64) -> Duration {
         self.grace + Duration::from_millis(bytes.saturating_mul(1_000) / self.bytes_per_s.max(1))
     }
 }
 
-/// A client's body that may not be longer, or slower, than it may be.
+/// The body of a request, with a limit on its length and a minimum for its rate.
 #[derive(Debug)]
 pub(crate) struct LimitedBody {
     body: IncomingBody,
     max: u64,
     left: u64,
-    pace: MinRate,
-    /// Waited for bytes so far, without the wait that goes on.
+    min_rate: MinRate,
+    /// How long the waits for bytes took so far, without the current one.
     waited: Duration,
-    waiting: Option<Waiting>,
-    troubles: BodyFaults,
+    wait: Option<BodyWait>,
+    faults: BodyFaults,
 }
 
-/// A wait for bytes. Bodies that are there at once have none.
+/// A wait for bytes. A body that has arrived completely needs none.
 #[derive(Debug)]
-struct Waiting {
+struct BodyWait {
     since: Instant,
-    over: Pin<Box<Sleep>>,
+    timeout: Pin<Box<Sleep>>,
 }
 
 impl LimitedBody {
-    pub(crate) fn new(body: IncomingBody, max: u64, pace: MinRate, troubles: BodyFaults) -> Self {
-        Self { body, max, left: max, pace, waited: Duration::ZERO, waiting: None, troubles }
+    pub(crate) fn new(body: IncomingBody, max: u64, min_rate: MinRate, faults: BodyFaults) -> Self {
+        Self { body, max, left: max, min_rate, waited: Duration::ZERO, wait: None, faults }
     }
 
-    /// Nothing has arrived: waits on, unless that took too long already.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        if self.pace.bytes_per_s == 0 {
+    /// Nothing has arrived: waits, unless the waits have already taken too long.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        if self.min_rate.bytes_per_s == 0 {
             return Poll::Pending;
         }
-        let left = self.pace.patience(self.max - self.left).saturating_sub(self.waited);
-        let waiting = self.waiting.get_or_insert_with(|| {
+        let left = self.min_rate.time_for(self.max - self.left).saturating_sub(self.waited);
+        let wait = self.wait.get_or_insert_with(|| {
             let since = Instant::now();
-            Waiting { since, over: Box::pin(time::sleep_until(since + left)) }
+            BodyWait { since, timeout: Box::pin(time::sleep_until(since + left)) }
         });
-        waiting.over.as_mut().poll(cx).map(|()| {
-            self.troubles.note(BodyFault::TooSlow(self.pace.bytes_per_s));
-            BodyError::Client("it came too slowly".into())
+        wait.timeout.as_mut().poll(cx).map(|()| {
+            self.faults.note(BodyFault::TooSlow(self.min_rate.bytes_per_s));
+            BodyError::Client("the client sent it too slowly".into())
         })
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
-        if let Some(waiting) = self.waiting.take() {
-            self.waited += waiting.since.elapsed();
+    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        if let Some(wait) = self.wait.take() {
+            self.waited += wait.since.elapsed();
         }
         let len = frame.data_ref().map_or(0, Bytes::len) as u64;
         let Some(left) = self.left.checked_sub(len) else {
-            self.troubles.note(BodyFault::TooLarge(self.max));
+            self.faults.note(BodyFault::TooLarge(self.max));
             return Err(BodyError::RequestTooLarge(self.max));
         };
         self.left = left;
@@ -143,11 +143,11 @@ impl Body for LimitedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending => this.wait(cx).map(|error| Some(Err(error))),
+            Poll::Pending => this.poll_wait(cx).map(|error| Some(Err(error))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(this.take(frame))),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(this.count(frame))),
             Poll::Ready(Some(Err(error))) => {
-                this.troubles.note(BodyFault::Broken);
+                this.faults.note(BodyFault::Broken);
                 Poll::Ready(Some(Err(BodyError::Client(error.into()))))
             }
         }

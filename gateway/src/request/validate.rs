@@ -1,5 +1,5 @@
-//! What every request must be before anybody looks at what it wants, on both planes and in both
-//! versions of HTTP. What concerns the bytes of HTTP/1 alone is in `server/framing`.
+//! Checks every request before it is routed, on both planes and in all versions of HTTP.
+//! `server/h1/framing` checks the bytes of HTTP/1.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use http::{HeaderMap, Method, Uri, header, request::Parts, uri::PathAndQuery};
 
 use crate::{
     problem::{Problem, operator_setting, table},
-    request::canonical::{Host, canonical_host, canonical_path},
+    request::canonical::{CanonicalHost, canonical_host, canonical_path},
     server::RequestRejection,
 };
 
-/// Checks a request, and brings its path into the canonical form.
+/// Checks a request, and replaces its path by the canonical form.
 pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Problem> {
-    if let Some(refused) = parts.extensions.get::<RequestRejection>() {
-        return Err((*refused).into());
+    if let Some(rejection) = parts.extensions.get::<RequestRejection>() {
+        return Err((*rejection).into());
     }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(RequestRejection::Method.into());
@@ -32,27 +32,27 @@ pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Proble
     Ok(())
 }
 
-/// The one host that a request names.
-pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Host<'a>, Problem> {
+/// The host of a request, which it must name exactly once.
+pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<CanonicalHost<'a>, Problem> {
     let mut values = headers.get_all(header::HOST).iter();
     let named = match (values.next(), values.next()) {
         (Some(value), None) => Some(value.to_str().map_err(|_| "the host is not ASCII")),
         (None, _) => None,
-        (Some(_), Some(_)) => return Err(bad_host("more than one host is named")),
+        (Some(_), Some(_)) => return Err(bad_host("the request names more than one host")),
     };
     let named = named.transpose().and_then(|named| named.map(canonical_host).transpose());
     let named = named.map_err(bad_host)?;
     let Some(authority) = uri.authority() else {
-        return named.ok_or_else(|| bad_host("no host is named"));
+        return named.ok_or_else(|| bad_host("the request names no host"));
     };
     let authority = canonical_host(authority.as_str()).map_err(bad_host)?;
     if named.is_some_and(|named| named != authority) {
-        return Err(bad_host("the target and the host differ"));
+        return Err(bad_host("the target and the header `host` name different hosts"));
     }
     Ok(authority)
 }
 
-/// There is only one expectation, and the protocol library meets it.
+/// The protocol library meets the only expectation that there is, `100-continue`.
 fn expectation(headers: &HeaderMap) -> Result<(), Problem> {
     let mut expected = headers.get_all(header::EXPECT).iter();
     if expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -72,8 +72,8 @@ fn bad_host(detail: &str) -> Problem {
 }
 
 impl From<RequestRejection> for Problem {
-    fn from(refused: RequestRejection) -> Self {
-        let problem = match refused {
+    fn from(rejection: RequestRejection) -> Self {
+        let problem = match rejection {
             RequestRejection::Malformed(detail) => {
                 Self::new(&table::MALFORMED_REQUEST).detail(detail)
             }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_becomes_canonical_and_all_else_stays() {
+    fn the_path_becomes_canonical_and_the_rest_stays() {
         assert_eq!(checked("/a/../b?c=../d").unwrap(), "/b?c=../d");
         assert_eq!(checked("http://x:1/%61/?").unwrap(), "http://x:1/a/?");
         assert_eq!(checked("/a%2fb").unwrap(), "/a%2Fb");

@@ -1,7 +1,7 @@
-//! Takes the lines that guests write and keeps them in the store.
+//! Stores the log lines of guests.
 //!
-//! One task, one batch after the other. Guests never wait for it: when it falls behind, the
-//! channel fills and the pool drops and counts lines.
+//! One task writes one batch after the other. Guests never wait for it: when it falls behind, the
+//! channel fills, and the pool drops lines and counts them.
 
 use runtime_pool::{LogLine, LogStream};
 use store::Store;
@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 
 use crate::{clock::now_ms, telemetry::request_id::id_text};
 
-/// Lines that may wait. Each is at most a few kilobytes.
+/// How many lines may wait. Each has at most a few kilobytes.
 pub(crate) const CHANNEL_LINES: usize = 4_096;
-/// Lines that are written in one transaction.
+/// How many lines one transaction stores at most.
 const BATCH_LINES: usize = 512;
-/// Lines after which old ones are thrown away.
+/// After how many lines old ones are deleted.
 const TRIM_EVERY: usize = 10_000;
 
-/// Writes lines until the channel is closed and empty.
-pub(crate) async fn keep(
+/// Stores lines until the channel is closed and empty.
+pub(crate) async fn store_lines(
     store: Store,
     mut lines: mpsc::Receiver<LogLine>,
     lines_per_function: u32,
@@ -29,18 +29,18 @@ pub(crate) async fn keep(
         let rows: Vec<_> = batch.drain(..).filter_map(|line| row(line, time_ms)).collect();
         written += rows.len();
         if let Err(error) = store.append_logs(&rows).await {
-            tracing::error!(%error, lines = rows.len(), "lines of functions' logs were lost");
+            tracing::error!(%error, lines = rows.len(), "log lines of functions could not be stored and are lost");
         }
         if written >= TRIM_EVERY {
             written = 0;
             if let Err(error) = store.trim_logs(lines_per_function).await {
-                tracing::error!(%error, "old lines of functions' logs could not be removed");
+                tracing::error!(%error, "old log lines of functions could not be deleted");
             }
         }
     }
 }
 
-/// `None` for what an artifact wrote while it was being tried: it has no function yet.
+/// `None` for the lines of an artifact that is being tried at a deploy: it has no function yet.
 fn row(line: LogLine, time_ms: i64) -> Option<store::NewLogLine> {
     (line.function.function != 0).then(|| store::NewLogLine {
         function_id: line.function.function,

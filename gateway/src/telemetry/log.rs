@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{LogFormat, LogsSection};
 
-/// Changes which events are written.
+/// Changes the level of the log while the process runs.
 pub(crate) struct LogLevel(Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send>);
 
 impl LogLevel {
@@ -16,7 +16,7 @@ impl LogLevel {
     }
 }
 
-/// Sends events of `level` and above to standard error, for people or for machines.
+/// Writes events of the configured level and above to standard error, as text or as JSON.
 pub(crate) fn start(config: &LogsSection) -> anyhow::Result<LogLevel> {
     let filter = EnvFilter::try_new(&config.level).context("the setting logs.level")?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);

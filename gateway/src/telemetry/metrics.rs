@@ -7,11 +7,11 @@ use prometheus::{
 };
 use tokio::runtime::Handle;
 
-/// A registry that knows what is running.
+/// A registry with the version that runs.
 pub(crate) fn registry() -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let build = IntGauge::with_opts(
-        Opts::new("mayfly_build_info", "Always 1; the label says which version runs")
+        Opts::new("mayfly_build_info", "Always 1; the label has the version that runs")
             .const_label("version", env!("CARGO_PKG_VERSION")),
     )?;
     build.set(1);
@@ -19,16 +19,16 @@ pub(crate) fn registry() -> prometheus::Result<Registry> {
     Ok(registry)
 }
 
-/// Tasks that are alive, counted by their runtime when somebody looks.
+/// Counts the tasks of each runtime whenever metrics are read.
 pub(crate) struct Tasks {
     alive: IntGaugeVec,
     runtimes: Vec<(&'static str, Handle)>,
 }
 
 impl Tasks {
-    /// Tasks of these runtimes, each with its name.
+    /// Counts the tasks of `runtimes`, each with the value of its label.
     pub(crate) fn of(runtimes: Vec<(&'static str, Handle)>) -> prometheus::Result<Self> {
-        let options = Opts::new("mayfly_tasks", "Tasks that are alive, by the threads they run on");
+        let options = Opts::new("mayfly_tasks", "Live tasks, by the threads on which they run");
         Ok(Self { alive: IntGaugeVec::new(options, &["threads"])?, runtimes })
     }
 }

@@ -1,10 +1,10 @@
-//! At most so many requests at once, bodies included.
+//! Limits the requests in flight, their responses' bodies included.
 //!
-//! `runtime-pool/models` tries it with every order of events.
+//! `runtime-pool/models` tries this file with every order of events.
 
 use super::sync::{Arc, AtomicUsize, Ordering::Relaxed};
 
-/// Counts requests. On a cache line of its own: every thread writes to it.
+/// Counts requests in flight. It has a cache line of its own, because every thread writes to it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct InFlight {
@@ -12,7 +12,7 @@ pub(crate) struct InFlight {
     max: usize,
 }
 
-/// A request's place; given up when dropped.
+/// The permit of one request. Dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct RequestPermit(Arc<InFlight>);
 
@@ -21,12 +21,12 @@ impl InFlight {
         Self { taken: AtomicUsize::new(0), max }
     }
 
-    /// A place, or none at once. To be held until the response's body has ended: who lets go of
-    /// it at the head does not count streams.
-    pub(crate) fn enter(in_flight: &Arc<Self>) -> Option<RequestPermit> {
-        let place = RequestPermit(Arc::clone(in_flight));
-        // Whoever is one too many takes its own place back by dropping it.
-        (in_flight.taken.fetch_add(1, Relaxed) < in_flight.max).then_some(place)
+    /// A permit, or `None` at once. Hold it until the response's body has ended: a permit that is
+    /// released with the head would not count streams.
+    pub(crate) fn acquire(in_flight: &Arc<Self>) -> Option<RequestPermit> {
+        let permit = RequestPermit(Arc::clone(in_flight));
+        // Beyond the limit, dropping the permit takes this count back.
+        (in_flight.taken.fetch_add(1, Relaxed) < in_flight.max).then_some(permit)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Whether processors or memory are used up, so that requests are refused before anything was done
-//! for them, and those that are let in are answered in time.
+//! Sheds load while the processors or the memory are used up: requests are rejected before any work
+//! is done for them, so that admitted requests are answered in time.
 
 use std::sync::{
     Arc,
@@ -10,32 +10,32 @@ use runtime_pool::RunQueue;
 
 use crate::problem::Problem;
 
-/// What every request asks first.
+/// Decides for every request, before anything else.
 #[derive(Debug)]
 pub(crate) struct LoadShedder {
-    turns: Arc<RunQueue>,
-    /// Whether the node's memory is as good as used up.
+    run_queue: Arc<RunQueue>,
+    /// Whether the node's memory is almost used up.
     out_of_memory: AtomicBool,
 }
 
 impl LoadShedder {
-    /// There is memory, and `turns` knows of the processors.
-    pub(crate) fn new(turns: Arc<RunQueue>) -> Self {
-        Self { turns, out_of_memory: AtomicBool::new(false) }
+    /// Assumes that there is memory; `run_queue` knows how busy the processors are.
+    pub(crate) fn new(run_queue: Arc<RunQueue>) -> Self {
+        Self { run_queue, out_of_memory: AtomicBool::new(false) }
     }
 
-    /// Why a request that comes now must be refused, if it must.
-    pub(crate) fn refusal(&self) -> Option<Problem> {
+    /// Why a new request must be rejected, if it must.
+    pub(crate) fn rejection(&self) -> Option<Problem> {
         if self.out_of_memory.load(Relaxed) {
             Some(Problem::memory_pressure())
-        } else if self.turns.too_long() {
+        } else if self.run_queue.too_long() {
             Some(Problem::cpu_pressure())
         } else {
             None
         }
     }
 
-    /// Says whether the node's memory is as good as used up.
+    /// Sets whether the node's memory is almost used up.
     pub(crate) fn set_out_of_memory(&self, out: bool) {
         self.out_of_memory.store(out, Relaxed);
     }
