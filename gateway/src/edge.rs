@@ -1,7 +1,7 @@
 //! Which function does this request mean, and what leaves us?
 //!
-//! `data_plane` wraps [`Edge`] in the layers that every request passes; `Edge` finds the function of
-//! a request, calls it through the invoker, and finishes its response.
+//! `data_plane` wraps [`Edge`] in the layers that every request passes; `Edge` finds the function
+//! of a request, calls it through the invoker, and finishes its response.
 
 pub(crate) mod admission;
 pub(crate) mod data_plane;
@@ -90,8 +90,8 @@ impl Edge {
         }
     }
 
-    /// Whether a request may see the timing of its invocation. Removes the secret, so that the guest
-    /// does not see it.
+    /// Whether a request may see the timing of its invocation. Removes the secret, so that the
+    /// guest does not see it.
     fn take_timing_secret(&self, headers: &mut HeaderMap) -> bool {
         let Some(sent) = headers.remove(TIMING_SECRET) else { return false };
         !self.timing_secret.is_empty()

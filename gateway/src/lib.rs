@@ -1,8 +1,8 @@
 //! What happens to an HTTP request: the gateway's two planes and its command line.
 //!
 //! Read `app` first: it creates everything, top to bottom. A call passes `server`, `request`,
-//! `edge` and `invoker` on its way to the pool. A deploy passes `server`, `request` and `control` on
-//! its way to `functions`, which uses the store and the pool and updates the catalog.
+//! `edge` and `invoker` on its way to the pool. A deploy passes `server`, `request` and `control`
+//! on its way to `functions`, which uses the store and the pool and updates the catalog.
 //!
 //! This crate has no SQL and does not use Wasmtime. Only the table in `problem` has statuses of
 //! problems; only `config` and `cli` read the environment.

@@ -19,7 +19,7 @@ use runtime_pool::Fault;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use self::table::{Phase, ProblemType};
+use self::table::{ProblemType, RequestPhase};
 use crate::telemetry::request_id::{INVOCATION_BITS, id_text};
 
 pub(crate) use self::hints::{function_setting, operator_setting};
@@ -57,7 +57,7 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
     /// Where on its way the request ended.
-    phase: Phase,
+    phase: RequestPhase,
     /// Who must act: `caller`, `function` or `platform`.
     #[serde(serialize_with = "fault_text")]
     #[schema(value_type = String, example = "caller")]

@@ -52,20 +52,21 @@ impl DataPlane {
     > + use<> {
         let request_ids = self.request_ids.for_connection();
         let origin = ConnectionOrigin::new(peer);
-        let connection = Arc::new(Connection { plane: Arc::clone(self), origin, request_ids });
+        let connection =
+            Arc::new(DataPlaneConnection { plane: Arc::clone(self), origin, request_ids });
         service_fn(move |request| Arc::clone(&connection).answer(request))
     }
 }
 
 /// One connection to the data plane. Its requests share it, and so count references to it where no
 /// other thread does.
-struct Connection {
+struct DataPlaneConnection {
     plane: Arc<DataPlane>,
     origin: ConnectionOrigin,
     request_ids: RequestIds,
 }
 
-impl Connection {
+impl DataPlaneConnection {
     /// Answers one request. The layers are few and our own, because each request pays for each.
     async fn answer(
         self: Arc<Self>,

@@ -16,8 +16,8 @@ pub(crate) async fn answer(
     rejections: &Rejections,
     invocation: u128,
 ) -> Response<EdgeBody> {
-    // Unwind safe: a panicking call leaves nothing half done but its own instance, which is dropped.
-    // The panic hook has already logged the message.
+    // Unwind safe: a panicking call leaves nothing half done but its own instance, which is
+    // dropped. The panic hook has already logged the message.
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(response) => response,
         Err(_) => rejections.answer(Problem::broken(), invocation),

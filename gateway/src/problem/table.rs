@@ -8,12 +8,15 @@ use runtime_pool::Fault::{self, Caller, Function, Platform};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use self::Phase::{Admit, Authenticate, Compile, Guest, Load, Request, Route, Store, Upload};
+use self::RequestPhase::{
+    Admit, Authenticate, Compile, Guest, Load, Request, Route, Store, Upload,
+};
 
 /// Where on its way a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
+#[schema(as = Phase)]
+pub(crate) enum RequestPhase {
     /// Reading the request.
     Request,
     /// Finding the function.
@@ -42,7 +45,7 @@ pub(crate) struct ProblemType {
     /// The HTTP status.
     pub(crate) status: u16,
     /// Where on its way the request ended.
-    pub(crate) phase: Phase,
+    pub(crate) phase: RequestPhase,
     /// Who must act.
     pub(crate) fault: Fault,
     /// What happened, in the words of the reader.

@@ -41,7 +41,8 @@ use crate::{
     },
 };
 
-/// Flow-control windows: how many bytes a client may send before the reader of the body asks for more.
+/// Flow-control windows: how many bytes a client may send before the reader of the body asks for
+/// more.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of a response that each stream may buffer for the client.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// Who is at the other end of a connection.
+/// The client, or the proxy, at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     /// The address of the client: that of the socket, or the one that a proxy has named in the

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED_BYTES: usize = 16;
-/// Limit on the bytes after the fixed part: addresses and extensions. Too few for certificates, which
-/// the gateway does not need.
+/// Limit on the bytes after the fixed part: addresses and extensions. Too few for certificates,
+/// which the gateway does not need.
 const BYTES: usize = 4 << 10;
 
 /// Reads the header that must begin a connection. The inner `None` means that the proxy names no

@@ -29,7 +29,7 @@ pub(crate) async fn store_lines(
         let rows: Vec<_> = batch.drain(..).filter_map(|line| row(line, time_ms)).collect();
         written += rows.len();
         if let Err(error) = store.append_logs(&rows).await {
-            tracing::error!(%error, lines = rows.len(), "log lines of functions could not be stored and are lost");
+            tracing::error!(%error, lines = rows.len(), "log lines of functions are lost");
         }
         if written >= TRIM_EVERY {
             written = 0;

@@ -91,8 +91,8 @@ pub fn head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, Re
     }
 }
 
-/// Whether the head at the start of `bytes` is complete, however malformed it is. `from` is how many
-/// of the bytes an earlier call has checked.
+/// Whether the head at the start of `bytes` is complete, however malformed it is. `from` is how
+/// many of the bytes an earlier call has checked.
 pub fn has_end(bytes: &[u8], from: usize) -> bool {
     let mut at = from.saturating_sub(2);
     while let Some(newline) = memchr(b'\n', &bytes[at..]) {
