@@ -70,10 +70,12 @@ impl From<InvokeError> for Problem {
     fn from(error: InvokeError) -> Self {
         match &error {
             InvokeError::Concurrency => Self::new(&table::CONCURRENCY_LIMIT)
-                .hint(
-                    "Raise the function's setting `concurrency`, `queue` or `queue_wait_ms`, or \
-                     try again later.",
-                )
+                .hint(format!(
+                    "Raise the function's setting `{}`, `{}` or `{}`, or try again later.",
+                    FunctionLimit::Concurrency.key(),
+                    FunctionLimit::Queue.key(),
+                    FunctionLimit::QueueWaitMs.key(),
+                ))
                 .retry_after(1),
             InvokeError::Queue => Self::new(&table::QUEUE_LIMIT)
                 .detail("the function already has its share of the node's queue")

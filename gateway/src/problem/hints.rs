@@ -2,7 +2,7 @@
 
 use gateway_api::FunctionLimit;
 
-/// How to raise a limit of a function.
+/// How to raise a limit of a function. The key is that of the table of limits.
 pub(crate) fn function_setting(limit: FunctionLimit) -> String {
     format!("Raise the function's setting `{}`.", limit.key())
 }
