@@ -8,6 +8,7 @@ pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod compiler;
 pub(crate) mod inspect;
+pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod requirements;
 pub(crate) mod sandbox;

@@ -28,7 +28,7 @@ pub use crate::{
         compiler::CompileConfig,
         inspect::{Inspection, inspect},
         sandbox::Sandbox,
-        snapshot::Snapshot,
+        snapshot::SnapshotOutcome,
         worker::compile_worker,
     },
     engine::{EngineConfig, reset_strategy},

@@ -192,7 +192,7 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
         };
         let mut file = cache.temporary().unwrap();
         file.write_all(&native.unwrap()).unwrap();
-        cache.keep(&source(&wasm).code_key(), inspection, file).unwrap();
+        cache.store(&source(&wasm).code_key(), inspection, file).unwrap();
     }
     drop(linkers);
     let compile = CompileConfig {

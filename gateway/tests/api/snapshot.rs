@@ -72,9 +72,9 @@ async fn what_has_no_snapshot_says_why_and_goes_on_without() {
         ("hash", "its start-up calls `wasi:random/"),
         ("look-at-the-clock", "its start-up calls `wasi:clocks/"),
         ("read-a-variable", "its start-up calls `wasi:cli/environment@"),
-        ("keep-something-open", "it keeps something of the host's open"),
+        ("keep-something-open", "it keeps a resource of the host open"),
         // Rust keeps its standard output.
-        ("write-something", "it keeps something of the host's open"),
+        ("write-something", "it keeps a resource of the host open"),
     ] {
         let made = put(&gateway, "f", "t-snapshot", export.into()).await;
         assert_eq!(made.status(), 201, "{export}: {made:?}");

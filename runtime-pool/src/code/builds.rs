@@ -1,8 +1,8 @@
-//! Which builds have made native code in a directory, so that a start need not look at the code.
+//! Which builds of this program have made native code in a directory.
 //!
-//! Each build on each sort of processor has a directory of its own. A list says which was the last
-//! to work here, and whether there was native code of all that was active when it did: then a start
-//! of the same one has nothing to look for.
+//! Each build, on each sort of processor, has a directory of its own. A list in the directory above
+//! says which build started here last, and whether it had native code of every active revision.
+//! When the same build starts again after that, it has nothing to search for.
 
 use std::{
     fs,
@@ -14,26 +14,29 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+/// How the names of unfinished files begin.
+pub(super) const TEMPORARY: &str = ".tmp";
 const LIST: &str = "engines";
-/// Builds whose native code is kept: that of this one, and of the one before it, for going back.
+/// Builds whose native code is kept: this one's, and that of the one before it, for a rollback.
 const KEPT: usize = 2;
 
-/// What native code is made for.
-pub(crate) struct Engines {
+/// The builds that have native code in a directory.
+pub(crate) struct Builds {
     dir: PathBuf,
-    list: Mutex<List>,
+    list: Mutex<BuildList>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
-struct List {
-    /// The name of each engine, the last that was at work first.
-    engines: Vec<String>,
-    /// Whether that one has had native code of all that was active.
+struct BuildList {
+    /// The name of each build, the one that started last first.
+    #[serde(rename = "engines")]
+    builds: Vec<String>,
+    /// Whether that one has had native code of every active revision.
     complete: bool,
 }
 
 /// Names what native code depends on besides the artifact, so that another build or another
-/// machine finds nothing instead of something unfit.
+/// machine never finds native code that does not fit it.
 pub(crate) fn name(compatibility: u64) -> String {
     // In one piece, as the test with two builds changes it in a copy of the program.
     const BUILD: &str = concat!("native code of mayfly ", env!("CARGO_PKG_VERSION"));
@@ -43,60 +46,61 @@ pub(crate) fn name(compatibility: u64) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-impl Engines {
-    /// Reads the list in `dir`, and says in it that `engine` is at work from here on.
-    pub(crate) fn open(dir: &Path, engine: &str) -> io::Result<Self> {
-        // Without a list, or with one that nobody understands, everything is looked for.
+impl Builds {
+    /// Reads the list in `dir`, and puts `build` first in it.
+    pub(crate) fn open(dir: &Path, build: &str) -> io::Result<Self> {
+        // A list that is missing or unreadable counts as empty: then native code is searched for.
         let list = fs::read(dir.join(LIST)).ok();
-        let mut list: List =
+        let mut list: BuildList =
             list.and_then(|list| serde_json::from_slice(&list).ok()).unwrap_or_default();
-        let engines = Self { dir: dir.to_owned(), list: Mutex::new(list.clone()) };
-        if list.engines.first().is_none_or(|last| last != engine) {
-            // Before anything is deployed: whoever goes back afterwards must look for that.
-            list.engines.retain(|one| one != engine);
-            list.engines.insert(0, engine.to_owned());
+        let builds = Self { dir: dir.to_owned(), list: Mutex::new(list.clone()) };
+        if list.builds.first().is_none_or(|last| last != build) {
+            // Written before anything is deployed: if the other build starts again, it must search
+            // for native code of what is deployed from here on.
+            list.builds.retain(|one| one != build);
+            list.builds.insert(0, build.to_owned());
             list.complete = false;
-            engines.write(list)?;
+            builds.write(list)?;
         }
-        Ok(engines)
+        Ok(builds)
     }
 
-    /// Whether there is native code of all that is active.
+    /// Whether there is native code of every active revision.
     pub(crate) fn is_complete(&self) -> bool {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).complete
     }
 
-    /// Notes that there is native code of all that is active.
+    /// Notes that there is native code of every active revision.
     pub(crate) fn set_complete(&self) -> io::Result<()> {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.write(List { complete: true, ..list })
+        self.write(BuildList { complete: true, ..list })
     }
 
-    /// The directory of each that may have native code here.
+    /// The directory of each build that may have native code here.
     pub(crate) fn dirs(&self) -> Vec<PathBuf> {
         let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.engines.iter().map(|engine| self.dir.join(engine)).collect()
+        list.builds.iter().map(|build| self.dir.join(build)).collect()
     }
 
-    /// Removes the native code of those before the last two.
+    /// Removes the native code of all builds but the last two.
     pub(crate) fn remove_old(&self) -> io::Result<()> {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for engine in list.engines.split_off(list.engines.len().min(KEPT)) {
-            match fs::remove_dir_all(self.dir.join(&engine)) {
+        for build in list.builds.split_off(list.builds.len().min(KEPT)) {
+            match fs::remove_dir_all(self.dir.join(&build)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => tracing::info!(engine, "removed native code of an old build"),
+                _ => tracing::info!(build, "removed native code of an old build"),
             }
-            // The list shrinks only by what is gone.
+            // A build leaves the list only after its directory is gone.
             let rest = self.list.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let engines = rest.engines.into_iter().filter(|one| *one != engine).collect();
-            self.write(List { engines, ..rest })?;
+            let builds = rest.builds.into_iter().filter(|one| *one != build).collect();
+            self.write(BuildList { builds, ..rest })?;
         }
         Ok(())
     }
 
-    /// Nothing is flushed to the disk: a list that a crash took leads to looking, no more.
-    fn write(&self, list: List) -> io::Result<()> {
-        let mut file = NamedTempFile::with_prefix_in(crate::code::cache::TEMPORARY, &self.dir)?;
+    /// Nothing is flushed to the disk: a list that a crash destroys only causes a search.
+    fn write(&self, list: BuildList) -> io::Result<()> {
+        let mut file = NamedTempFile::with_prefix_in(TEMPORARY, &self.dir)?;
         file.write_all(&serde_json::to_vec(&list)?)?;
         file.persist(self.dir.join(LIST))?;
         *self.list.lock().unwrap_or_else(PoisonError::into_inner) = list;
@@ -111,12 +115,12 @@ mod tests {
     #[test]
     fn c07_a_start_of_the_same_engine_has_nothing_to_look_for_and_any_other_has() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |engine| Engines::open(dir.path(), engine).unwrap();
-        assert!(!open("a").is_complete(), "nobody was here");
+        let open = |build| Builds::open(dir.path(), build).unwrap();
+        assert!(!open("a").is_complete(), "no build was here");
         open("a").set_complete().unwrap();
         assert!(open("a").is_complete());
         assert!(!open("b").is_complete());
-        assert!(!open("a").is_complete(), "what was deployed meanwhile has none");
+        assert!(!open("a").is_complete(), "deploys of the meantime have none");
         open("a").set_complete().unwrap();
         assert!(open("a").is_complete());
         fs::write(dir.path().join(LIST), "{").unwrap();
@@ -126,15 +130,15 @@ mod tests {
     #[test]
     fn c07_the_engine_before_this_one_keeps_its_native_code_and_older_ones_do_not() {
         let dir = tempfile::tempdir().unwrap();
-        for engine in ["a", "b", "c", "b"] {
-            fs::create_dir_all(dir.path().join(engine)).unwrap();
-            Engines::open(dir.path(), engine).unwrap();
+        for build in ["a", "b", "c", "b"] {
+            fs::create_dir_all(dir.path().join(build)).unwrap();
+            Builds::open(dir.path(), build).unwrap();
         }
-        let engines = Engines::open(dir.path(), "b").unwrap();
-        engines.remove_old().unwrap();
-        engines.remove_old().unwrap();
-        assert_eq!(engines.dirs(), ["b", "c"].map(|engine| dir.path().join(engine)));
-        assert!(engines.dirs().iter().all(|dir| dir.exists()));
+        let builds = Builds::open(dir.path(), "b").unwrap();
+        builds.remove_old().unwrap();
+        builds.remove_old().unwrap();
+        assert_eq!(builds.dirs(), ["b", "c"].map(|build| dir.path().join(build)));
+        assert!(builds.dirs().iter().all(|dir| dir.exists()));
         assert!(!dir.path().join("a").exists());
     }
 }

@@ -1,16 +1,17 @@
 //! Native code: a cache on disk, trusted only with our own seal.
 //!
-//! Wasmtime loads native code as it is: most single-bit errors pass its checks and would run. So
-//! each file has a keyed hash beside it, made with a key that never leaves this machine, and is
-//! loaded only after that hash was checked. Any doubt means that the file is compiled anew.
+//! Wasmtime loads native code without verifying it: most single-bit errors pass its checks and
+//! would run. So each file has a keyed hash beside it, made with a key that never leaves this
+//! machine, and is loaded only after that hash was checked. A file that fails the check counts as
+//! missing, and is recompiled.
 //!
-//! Hashing a large file costs more than a whole cold start. It is done once per process: after
-//! that the file's identity (device, inode, size, times of change) must still be the same, which
-//! only the owner of the directory could forge.
+//! Hashing a large file costs more than a whole cold start. A process does it once per file; after
+//! that the file's identity (device, inode, size, times of change) must stay the same, which only
+//! the owner of the directory could forge.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -22,39 +23,45 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, Module, component::Component};
 
-use crate::code::{artifact::ArtifactDigest, builds::Engines, inspect::Inspection, key::CodeKey};
+use crate::code::{
+    artifact::ArtifactDigest,
+    builds::{self, Builds, TEMPORARY},
+    inspect::Inspection,
+    key::CodeKey,
+};
 
 const SEAL_KEY: &str = "seal.key";
-pub(crate) const TEMPORARY: &str = ".tmp";
 const SNAPSHOTS: &str = ".snapshots";
 const CODE: &str = "cwasm";
 const SEAL: &str = "json";
 
-/// The directory of native code. What this build makes lies in a directory within.
+/// The directory of native code. Each build keeps its files in a directory of its own within.
 pub(crate) struct CodeCache {
     dir: PathBuf,
     seal_key: [u8; 32],
-    engine: String,
-    engines: Engines,
+    /// The name of this build.
+    build: String,
+    builds: Builds,
 }
 
-/// One file of native code that was verified, or made, by this process.
+/// One file of native code that this process has verified or made.
 #[derive(Debug)]
 pub(crate) struct NativeCode {
     pub(crate) inspection: Inspection,
-    /// Size of the file, which is about what it takes in memory.
+    /// Size of the file, which is about the memory that the code occupies when it is mapped.
     pub(crate) bytes: u64,
     path: PathBuf,
     identity: Identity,
 }
 
-/// The file beside the native code that says what it is and vouches for it.
+/// The file beside the native code: what the code is, and the keyed hash of both.
 #[derive(Serialize, Deserialize)]
 struct Seal {
     inspection: Inspection,
     mac: String,
 }
 
+/// Tells a file from every other one, and from itself before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -78,8 +85,8 @@ impl Identity {
 }
 
 impl CodeCache {
-    /// Opens the directory, makes it and its key where they do not exist, and removes what an
-    /// interrupted compilation left.
+    /// Opens the directory. Makes it and its key if they do not exist, and removes the files of
+    /// interrupted compilations.
     pub(crate) fn open(dir: &Path, compatibility: u64) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         for entry in fs::read_dir(dir)? {
@@ -89,23 +96,23 @@ impl CodeCache {
             }
         }
         let seal_key = seal_key(&dir.join(SEAL_KEY))?;
-        let engine = crate::code::builds::name(compatibility);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(&engine))?;
-        let engines = Engines::open(dir, &engine)?;
-        Ok(Self { dir: dir.to_owned(), seal_key, engine, engines })
+        let build = builds::name(compatibility);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(&build))?;
+        let builds = Builds::open(dir, &build)?;
+        Ok(Self { dir: dir.to_owned(), seal_key, build, builds })
     }
 
-    /// Whether there is native code of all that is active, as far as that is known without a look.
+    /// Whether this build is known to have native code of every active revision.
     pub(crate) fn is_complete(&self) -> bool {
-        self.engines.is_complete()
+        self.builds.is_complete()
     }
 
-    /// Notes that there is native code of all that is active.
+    /// Notes that there is native code of every active revision.
     pub(crate) fn set_complete(&self) -> io::Result<()> {
-        self.engines.set_complete()
+        self.builds.set_complete()
     }
 
-    /// Whether there is native code, without a look into it.
+    /// Whether the files of native code exist. Does not verify them.
     ///
     /// Blocks: asks the file system.
     pub(crate) fn has(&self, key: &CodeKey) -> bool {
@@ -113,18 +120,20 @@ impl CodeCache {
         self.seal_path(&name).exists() && self.code_path(&name).exists()
     }
 
-    /// The verified native code of an artifact, if there is any for this build on this machine.
+    /// The verified native code of an artifact, if this build has any on this machine.
     ///
     /// Blocks: reads and hashes the whole file.
     pub(crate) fn find(&self, key: &CodeKey) -> Option<NativeCode> {
         let name = self.name(key);
-        let seal = self.seal(&name)?;
+        let seal = self.read_seal(&name)?;
         let path = self.code_path(&name);
         let mut file = File::open(&path).ok()?;
         let identity = Identity::of(&file).ok()?;
-        let mac = self.mac(&name, &seal.inspection, &mut file).ok()?;
+        let sealed = blake3::Hash::from_hex(&seal.mac).ok()?;
+        let found = self.mac(&name, &seal.inspection, &mut file).ok()?;
         // `blake3::Hash` compares in constant time.
-        (blake3::Hash::from_hex(&seal.mac).ok()? == mac).then_some(NativeCode {
+        let is_intact = sealed == found;
+        is_intact.then_some(NativeCode {
             inspection: seal.inspection,
             bytes: identity.bytes,
             path,
@@ -132,11 +141,11 @@ impl CodeCache {
         })
     }
 
-    /// What native code is said to be, without a look at the code itself.
+    /// What the seal says about native code. Does not verify the code itself.
     ///
     /// Blocks: reads a small file.
     pub(crate) fn inspection(&self, key: &CodeKey) -> Option<Inspection> {
-        self.seal(&self.name(key)).map(|seal| seal.inspection)
+        self.read_seal(&self.name(key)).map(|seal| seal.inspection)
     }
 
     /// A new file for a compiler to write to.
@@ -146,9 +155,9 @@ impl CodeCache {
 
     /// Seals what a compiler has written and puts it in place.
     ///
-    /// Nothing is flushed to the disk: what a crash leaves behind fails the check of its seal.
+    /// Nothing is flushed to the disk: a file that a crash damages fails the check of its seal.
     /// Blocks: reads and hashes the whole file.
-    pub(crate) fn keep(
+    pub(crate) fn store(
         &self,
         key: &CodeKey,
         inspection: Inspection,
@@ -156,52 +165,52 @@ impl CodeCache {
     ) -> io::Result<NativeCode> {
         let name = self.name(key);
         if key.start_up.is_some() {
-            let dir = snapshots(&self.dir.join(&self.engine), &key.digest);
+            let dir = snapshots_dir(&self.dir.join(&self.build), &key.digest);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let mut file = File::open(code.path())?;
         let mac = self.mac(&name, &inspection, &mut file)?;
         let path = self.code_path(&name);
-        // The code first: a seal without its code is no seal, and an old seal does not fit.
+        // The code goes first. Between the two steps there is no seal, or an old one that does not
+        // fit the new code; either way the code counts as missing.
         code.persist(&path)?;
         let identity = Identity::of(&file)?;
         let seal = Seal { inspection, mac: mac.to_hex().to_string() };
         let mut sealed = self.temporary()?;
-        io::Write::write_all(&mut sealed, &serde_json::to_vec(&seal)?)?;
+        sealed.write_all(&serde_json::to_vec(&seal)?)?;
         sealed.persist(self.seal_path(&name))?;
         Ok(NativeCode { inspection: seal.inspection, bytes: identity.bytes, path, identity })
     }
 
-    /// Removes the native code of an artifact that no revision refers to any more, whichever build
-    /// has made it.
-    pub(crate) fn forget(&self, digest: &ArtifactDigest) {
-        for dir in self.engines.dirs() {
+    /// Removes an artifact's native code, of every build, after its last revision is gone.
+    pub(crate) fn remove(&self, digest: &ArtifactDigest) {
+        for dir in self.builds.dirs() {
             let name = plain_name(digest);
             for extension in [SEAL, CODE] {
-                // It may never have been compiled; anything else shows up as a full disk.
+                // It may never have been compiled; any other failure shows up as a full disk.
                 let _ = fs::remove_file(dir.join(format!("{name}.{extension}")));
             }
-            let _ = fs::remove_dir_all(snapshots(&dir, digest));
+            let _ = fs::remove_dir_all(snapshots_dir(&dir, digest));
         }
     }
 
-    /// Removes native code of old builds. That of the one before this stays, for going back.
-    pub(crate) fn forget_old_builds(&self) -> io::Result<()> {
-        self.engines.remove_old()
+    /// Removes native code of old builds. The previous build's stays, for a rollback.
+    pub(crate) fn remove_old_builds(&self) -> io::Result<()> {
+        self.builds.remove_old()
     }
 
-    /// Where native code lies below the directory. Native code with a snapshot lies in a directory
-    /// beside the plain one, so that it is found when the artifact goes.
+    /// The path of native code below the directory, without an extension. Native code with a
+    /// snapshot lies in a directory beside the plain one, so that `remove` finds it by its digest.
     fn name(&self, key: &CodeKey) -> String {
-        let (engine, plain) = (&self.engine, plain_name(&key.digest));
-        let Some(start_up) = &key.start_up else { return format!("{engine}/{plain}") };
+        let (build, plain) = (&self.build, plain_name(&key.digest));
+        let Some(start_up) = &key.start_up else { return format!("{build}/{plain}") };
         let mut hasher = blake3::Hasher::new();
         hasher.update(&start_up.memory_bytes.to_le_bytes());
         hasher.update(start_up.function.as_bytes());
-        format!("{engine}/{plain}{SNAPSHOTS}/{}", hasher.finalize().to_hex())
+        format!("{build}/{plain}{SNAPSHOTS}/{}", hasher.finalize().to_hex())
     }
 
-    fn seal(&self, name: &str) -> Option<Seal> {
+    fn read_seal(&self, name: &str) -> Option<Seal> {
         serde_json::from_slice(&fs::read(self.seal_path(name)).ok()?).ok()
     }
 
@@ -231,11 +240,11 @@ fn plain_name(digest: &ArtifactDigest) -> String {
     blake3::Hash::from_bytes(digest.0).to_hex().to_string()
 }
 
-fn snapshots(engine_dir: &Path, digest: &ArtifactDigest) -> PathBuf {
-    engine_dir.join(format!("{}{SNAPSHOTS}", plain_name(digest)))
+fn snapshots_dir(build_dir: &Path, digest: &ArtifactDigest) -> PathBuf {
+    build_dir.join(format!("{}{SNAPSHOTS}", plain_name(digest)))
 }
 
-/// Reads the key, or makes one. A lost key costs one compilation per function, nothing else.
+/// Reads the key, or makes one. A lost key costs one compilation of each function and no more.
 fn seal_key(path: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     match File::open(path) {
@@ -249,7 +258,7 @@ fn seal_key(path: &Path) -> io::Result<[u8; 32]> {
     }
     getrandom::fill(&mut key).map_err(io::Error::other)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    io::Write::write_all(&mut file, &key)?;
+    file.write_all(&key)?;
     file.sync_all()?;
     Ok(key)
 }
@@ -259,9 +268,9 @@ impl NativeCode {
     pub(crate) fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         let file = self.verified_file()?;
         #[expect(unsafe_code, reason = "the only way to load native code without compiling")]
-        // SAFETY: the file's contents were made by our own compiler: their keyed hash was checked
-        // by this process, and the open file is still the one that was hashed. The path leads to
-        // that very file through its descriptor, whatever happens to the directory meanwhile.
+        // SAFETY: our own compiler made the contents of this file: this process has checked their
+        // keyed hash, and the open file is still the one that was hashed. The path leads to that
+        // file through its descriptor, even if the directory changes meanwhile.
         unsafe {
             Component::deserialize_file(engine, format!("/proc/self/fd/{}", file.as_raw_fd()))
         }
@@ -300,8 +309,8 @@ mod tests {
 
     fn kept(cache: &CodeCache, key: &CodeKey, code: &[u8]) {
         let mut file = cache.temporary().unwrap();
-        io::Write::write_all(&mut file, code).unwrap();
-        cache.keep(key, inspection(), file).unwrap();
+        file.write_all(code).unwrap();
+        cache.store(key, inspection(), file).unwrap();
     }
 
     #[test]
@@ -352,8 +361,8 @@ mod tests {
 
         let back = CodeCache::open(dir.path(), 7).unwrap();
         assert_eq!(back.find(&key).unwrap().bytes, 4);
-        back.forget(&key.digest);
-        assert!(!back.has(&key) && !newer.has(&key), "nobody refers to it, whoever compiled it");
+        back.remove(&key.digest);
+        assert!(!back.has(&key) && !newer.has(&key), "the files of both builds are gone");
     }
 
     #[test]
@@ -370,18 +379,18 @@ mod tests {
         for (index, key) in keys.iter().enumerate() {
             assert!(cache.find(key).is_none(), "{key:?}");
             let mut code = cache.temporary().unwrap();
-            io::Write::write_all(&mut code, &vec![b'x'; index]).unwrap();
-            cache.keep(key, inspection(), code).unwrap();
+            code.write_all(&vec![b'x'; index]).unwrap();
+            cache.store(key, inspection(), code).unwrap();
             assert_eq!(cache.find(key).unwrap().bytes, index as u64);
             assert_eq!(cache.inspection(key), Some(inspection()));
         }
         let other = CodeKey { digest: ArtifactDigest([2; 32]), start_up: start_up("a", 1) };
-        cache.keep(&other, inspection(), cache.temporary().unwrap()).unwrap();
+        cache.store(&other, inspection(), cache.temporary().unwrap()).unwrap();
 
-        cache.forget(&digest);
+        cache.remove(&digest);
         assert!(keys.iter().all(|key| cache.find(key).is_none()));
         assert!(cache.find(&other).is_some());
-        let left = fs::read_dir(dir.path().join(&cache.engine)).unwrap();
+        let left = fs::read_dir(dir.path().join(&cache.build)).unwrap();
         assert_eq!(left.count(), 1, "the other artifact's directory");
     }
 }

@@ -9,7 +9,7 @@ use wasmparser::{
 };
 
 use crate::{
-    code::{artifact::Kind, snapshot::Snapshot},
+    code::{artifact::Kind, snapshot::SnapshotOutcome},
     error::Refusal,
     limits::ArtifactLimits,
 };
@@ -29,7 +29,7 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// What became of the snapshot, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<SnapshotOutcome>,
 }
 
 /// Names that decide what a binary is, and the counts that limits apply to.

@@ -1,10 +1,16 @@
-//! Start-up paid once: a guest's start-up function is run at the deploy, and the memory it leaves
-//! becomes the image that every instance starts from.
+//! Snapshots: a guest's start-up function runs once, at the deploy, and the memory that it leaves
+//! becomes the image from which every instance starts.
 //!
-//! Runs in the compile worker, because it runs the guest. Invariant: nothing that differs from one
-//! run to the next gets into the image. Calls for random numbers, clocks, input or the network
-//! end the attempt; a guest that asks for its environment is given none, and gets no snapshot; one
-//! that keeps something of the host's open gets none either.
+//! This runs in the compile worker, because it runs the guest. Invariant: nothing that differs from
+//! one run to the next gets into the image. A call for random numbers, a clock, input or the network
+//! ends the attempt. A guest that asks for its environment gets an empty one, and no snapshot. A
+//! guest that keeps a host resource open gets no snapshot either.
+
+pub(crate) mod expose;
+mod failure;
+pub(crate) mod imports;
+mod outcome;
+pub(crate) mod state;
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -18,10 +24,15 @@ use wasmtime::{Store, component};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
 use wasmtime_wizer::Wizer;
 
+pub(crate) use self::failure::SnapshotFailure;
+pub use self::outcome::SnapshotOutcome;
+use self::{
+    imports::{EnvironmentReads, ForbiddenCall},
+    state::{ComponentState, ModuleState},
+};
 use crate::{
     code::{artifact::Kind, key::StartUp},
-    engine::cpu_meter::thread_cpu_ns,
-    engine::initialising_engine,
+    engine::{cpu_meter::thread_cpu_ns, initialising_engine},
     host::{
         self, HasStoreLimits, Host, ModuleHost, StoreLimits, component_store, interfaces,
         module_store,
@@ -34,38 +45,23 @@ use crate::{
     outbound::Outbound,
 };
 
-pub(crate) mod expose;
-pub(crate) mod imports;
-pub(crate) mod outcome;
-pub(crate) mod state;
-
-use imports::{Refused, Tainted};
-use state::{ComponentState, ModuleState};
-
-pub use self::outcome::Snapshot;
-
 /// Lines of a start-up function's output that are shown when it fails.
 const LINES: usize = 8;
 
-/// Why there is no snapshot.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// This guest cannot have one, and goes on without.
-    Unfit(String),
-    /// The start-up function failed, as it would at every start.
-    Failed(String),
-}
-
-/// A guest as it is after its start-up.
-pub(crate) struct Image {
+/// A guest with the state that its start-up function has left.
+pub(crate) struct SnapshotImage {
     pub(crate) wasm: Vec<u8>,
-    pub(crate) snapshot: Snapshot,
+    pub(crate) outcome: SnapshotOutcome,
 }
 
-/// Runs the start-up function of `wasm` and makes a binary of what it leaves.
-pub(crate) fn take(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<Image, Failure> {
-    // What rewrites binaries asserts what it does not support, and the report has the stream to
-    // which a panic would be printed.
+/// Runs the start-up function of `wasm` and makes a binary of the state that it leaves.
+pub(crate) fn take(
+    wasm: &[u8],
+    kind: Kind,
+    start_up: &StartUp,
+) -> Result<SnapshotImage, SnapshotFailure> {
+    // The library that rewrites binaries panics where it does not support something. The panic is
+    // caught, and not printed, because the worker's report needs standard error.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let taken = panic::catch_unwind(AssertUnwindSafe(|| run(wasm, kind, start_up)));
@@ -73,17 +69,19 @@ pub(crate) fn take(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<Image,
     let (wasm, init_ms) = taken.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-        Err(Failure::Unfit(format!("it has something that cannot be made a snapshot: {text}")))
+        Err(SnapshotFailure::Unfit(format!(
+            "it contains something that a snapshot cannot hold: {text}"
+        )))
     })?;
-    let bytes = data_bytes(&wasm).map_err(|error| Failure::Unfit(error.to_string()))?;
-    Ok(Image { wasm, snapshot: Snapshot::Taken { init_ms, bytes } })
+    let bytes = data_bytes(&wasm).map_err(|error| SnapshotFailure::Unfit(error.to_string()))?;
+    Ok(SnapshotImage { wasm, outcome: SnapshotOutcome::Taken { init_ms, bytes } })
 }
 
-fn run(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u8>, u64), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|error| Failure::Unfit(format!("the worker has no runtime: {error}")))?;
+fn run(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u8>, u64), SnapshotFailure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {
+            SnapshotFailure::Unfit(format!("the worker could not start a runtime: {error}"))
+        })?;
     runtime.block_on(async {
         match kind {
             Kind::WasiPreview1 => module(wasm, start_up).await,
@@ -94,10 +92,14 @@ fn run(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u8>, u64), Fa
     })
 }
 
-async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u8>, u64), Failure> {
+async fn component(
+    wasm: &[u8],
+    kind: Kind,
+    start_up: &StartUp,
+) -> Result<(Vec<u8>, u64), SnapshotFailure> {
     let (wasm, export) = expose::start_function(wasm, &start_up.function)?;
     let mut wizer = Wizer::new();
-    // A component without the export that its own wiring refers to would not be valid.
+    // The component's own wiring refers to this export; without it the component would be invalid.
     wizer.init_func(export).keep_init_func(true);
     let (context, instrumented) = wizer.instrument_component(&wasm)?;
 
@@ -107,12 +109,12 @@ async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u
         Kind::WasiHttp03 => interfaces::wasi_03(&engine),
         Kind::WasiHttp02 | Kind::WasiCommand | Kind::WasiPreview1 => interfaces::wasi_02(&engine),
     }?;
-    let tainted = Tainted::default();
-    imports::refuse_in_component(&mut linker, &component, &tainted)?;
+    let environment_reads = EnvironmentReads::default();
+    imports::refuse_in_component(&mut linker, &component, &environment_reads)?;
 
     let (output, log) = output();
-    let control = control(start_up);
-    let host = Host::new(wasi(&log).build(), Outbound::denied(log), control);
+    let limits = store_limits(start_up);
+    let host = Host::new(wasi(&log).build(), Outbound::denied(log), limits);
     let mut store = component_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {
@@ -126,10 +128,10 @@ async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u
         Err(error) => return Err(explain(&error, store, start_up, output)),
     };
     let init_ms = (thread_cpu_ns() - before) / 1_000_000;
-    tainted.check()?;
+    environment_reads.check()?;
     if store.data().holds_resources() {
-        return Err(Failure::Unfit(
-            "it keeps something of the host's open (its standard output, a request, a body), \
+        return Err(SnapshotFailure::Unfit(
+            "it keeps a resource of the host open (its standard output, a request, a body), \
              which other instances would not have"
                 .into(),
         ));
@@ -141,7 +143,7 @@ async fn component(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u
     Ok((image?, init_ms))
 }
 
-async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Failure> {
+async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), SnapshotFailure> {
     let mut wizer = Wizer::new();
     wizer.init_func(&*start_up.function).keep_init_func(true);
     let engine = initialising_engine(Kind::WasiPreview1.engine())?;
@@ -154,18 +156,19 @@ async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Failu
     }
     let mut linker = wasmtime::Linker::new(&engine);
     interfaces::preview1(&mut linker)?;
-    let tainted = Tainted::default();
-    imports::refuse_in_module(&mut linker, &module, &tainted)?;
+    let environment_reads = EnvironmentReads::default();
+    imports::refuse_in_module(&mut linker, &module, &environment_reads)?;
 
     let (output, log) = output();
-    let control = control(start_up);
-    let host = ModuleHost::new(wasi(&log).build_p1(), control);
+    let limits = store_limits(start_up);
+    let host = ModuleHost::new(wasi(&log).build_p1(), limits);
     drop(log);
     let mut store = module_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {
         let instance = linker.instantiate_async(&mut store, &module).await?;
-        // A reactor's constructors come first, and its snapshot no longer exports this.
+        // The constructors of a reactor run first. Its snapshot does not export this function, so
+        // they do not run again.
         if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut store, "_initialize")
             && &*start_up.function != "_initialize"
         {
@@ -180,32 +183,26 @@ async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Failu
         Err(error) => return Err(explain(&error, store, start_up, output)),
     };
     let init_ms = (thread_cpu_ns() - before) / 1_000_000;
-    tainted.check()?;
+    environment_reads.check()?;
     lift_limits(&mut store);
     let image = wizer.snapshot(&context, &mut ModuleState::new(&mut store, instance)).await;
     Ok((image?, init_ms))
 }
 
-impl From<wasmtime::Error> for Failure {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Unfit(format!("{error:#}"))
-    }
-}
-
-/// The kernel's limits on the worker hold for CPU and wall-clock time.
-fn control(start_up: &StartUp) -> StoreLimits {
+/// Only memory is limited here: the kernel limits the worker's CPU and wall-clock time.
+fn store_limits(start_up: &StartUp) -> StoreLimits {
     let memory_bytes = usize::try_from(start_up.memory_bytes).unwrap_or(usize::MAX);
     let limits = Limits { memory_bytes, ..Limits::default() };
     StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default())
 }
 
-/// What the guest is given: nothing. Asking for the time ends the attempt before any clock is read.
+/// Grants the guest nothing. A call for the time ends the attempt before a clock is read.
 fn wasi(log: &Arc<InvocationLog>) -> WasiCtxBuilder {
     host::wasi(&[], log, &GuestLimits::default(), Instant::now())
 }
 
-/// The guest has had its turn: what follows only reads its memory, for which a component must be
-/// able to grow it a little.
+/// Lets a component's memory grow a little more, which reading its state needs. The guest itself
+/// runs no more.
 fn lift_limits(store: &mut Store<impl HasStoreLimits>) {
     let limits = Limits { memory_bytes: usize::MAX, ..Limits::default() };
     *store.data_mut().control() =
@@ -213,48 +210,48 @@ fn lift_limits(store: &mut Store<impl HasStoreLimits>) {
     store.set_hostcall_fuel(usize::MAX);
 }
 
-/// Where the guest's output goes: what it said last is the best explanation of a failure.
+/// A log for the guest's output, and its lines: the last of them often explain a failure.
 fn output() -> (mpsc::Receiver<LogLine>, Arc<InvocationLog>) {
     let (sender, lines) = mpsc::channel(LINES);
     let metrics = PoolMetrics::register(&prometheus::Registry::new())
         .expect("nothing else is registered there");
-    let nobody = FunctionKey { function: 0, revision: 0, generation: 0 };
-    let log = FunctionLog::new(nobody, sender, &GuestLimits::default(), metrics);
+    let no_function = FunctionKey { function: 0, revision: 0, generation: 0 };
+    let log = FunctionLog::new(no_function, sender, &GuestLimits::default(), metrics);
     (lines, InvocationLog::new(Arc::new(log), 0, Limits::default().log_bytes))
 }
 
-/// Says why the start-up did not come to its end. Takes the store, which holds the guest's output
-/// back as long as a line is not complete.
+/// Says why the start-up function did not return. Drops the store first, because it holds back an
+/// unfinished line of the guest's output.
 fn explain<T: HasStoreLimits>(
     error: &wasmtime::Error,
     mut store: Store<T>,
     start_up: &StartUp,
     mut output: mpsc::Receiver<LogLine>,
-) -> Failure {
-    let refused = store.data_mut().control().refused_memory().is_some();
+) -> SnapshotFailure {
+    let memory_was_refused = store.data_mut().control().refused_memory().is_some();
     drop(store);
-    if let Some(refused) = error.downcast_ref::<Refused>() {
-        return Failure::Unfit(refused.to_string());
+    if let Some(call) = error.downcast_ref::<ForbiddenCall>() {
+        return SnapshotFailure::Unfit(call.to_string());
     }
     let is_guests = error.is::<wasmtime::Trap>() || error.is::<I32Exit>();
     let mut text = match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(status)) => format!("it exited with status {status}"),
         None => error.root_cause().to_string(),
     };
-    if refused {
+    if memory_was_refused {
         text.push_str(&format!(
-            "; it was refused memory before: it may have {} bytes (memory_bytes)",
+            "; its memory may not grow beyond {} bytes (memory_bytes)",
             start_up.memory_bytes
         ));
     } else if !is_guests {
-        return Failure::Unfit(format!("{error:#}"));
+        return SnapshotFailure::Unfit(format!("{error:#}"));
     }
-    let said = std::iter::from_fn(|| output.try_recv().ok()).map(|line| line.line);
-    let said: Vec<String> = said.filter(|line| !line.is_empty()).collect();
-    if !said.is_empty() {
-        text.push_str(&format!("; it said: {}", said.join(" / ")));
+    let lines = std::iter::from_fn(|| output.try_recv().ok()).map(|line| line.line);
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
+    if !lines.is_empty() {
+        text.push_str(&format!("; its output: {}", lines.join(" / ")));
     }
-    Failure::Failed(text)
+    SnapshotFailure::Failed(text)
 }
 
 /// Bytes of all data segments in all modules of a binary.

@@ -14,7 +14,7 @@ use crate::{
         compiler::{Compiler, Purpose},
         inspect::Inspection,
         key::CodeKey,
-        snapshot::Snapshot,
+        snapshot::SnapshotOutcome,
     },
     error::{InvokeError, LoadError, Refusal},
     executor::spec::FunctionSpec,
@@ -65,12 +65,12 @@ impl Loader {
         spec: &FunctionSpec,
     ) -> Result<Loaded, LoadError> {
         // Boxed, as all that loads is large, and seldom.
-        match Box::pin(self.load(node, key, spec, Purpose::InvocationState)).await {
+        match Box::pin(self.load(node, key, spec, Purpose::Invocation)).await {
             // Since then a limit became tighter, or the machine too busy. That it starts slowly is
             // better than that it does not.
             Err(LoadError::Refused(Refusal::StartUp(reason))) => {
                 self.compile_without_snapshot(spec, reason).await?;
-                Box::pin(self.load(node, key, spec, Purpose::InvocationState)).await
+                Box::pin(self.load(node, key, spec, Purpose::Invocation)).await
             }
             loaded => loaded,
         }
@@ -96,7 +96,7 @@ impl Loader {
 
     /// What became of the snapshot that `spec` asks for; `None` if it asks for none, or none was
     /// tried since the native code was last lost.
-    pub(super) async fn snapshot(&self, spec: &FunctionSpec) -> Option<Snapshot> {
+    pub(super) async fn snapshot(&self, spec: &FunctionSpec) -> Option<SnapshotOutcome> {
         spec.snapshot.as_ref()?;
         self.compiler.snapshot(&spec.code_key()).await
     }
@@ -122,7 +122,8 @@ impl Loader {
         match loaded {
             Ok(loaded) => loaded.try_snapshot().await.err().map(|error| error.to_string()),
             Err(error @ (LoadError::Engine { .. } | LoadError::Refused(Refusal::Start(_)))) => {
-                let taken = matches!(self.snapshot(spec).await, Some(Snapshot::Taken { .. }));
+                let taken =
+                    matches!(self.snapshot(spec).await, Some(SnapshotOutcome::Taken { .. }));
                 taken.then(|| error.to_string())
             }
             Err(_) => None,
@@ -155,11 +156,11 @@ impl Loader {
         phases: &mut Phases,
     ) -> Result<Linked, LoadError> {
         let key = spec.code_key();
-        let was_known = self.compiler.knows(&key);
+        let was_known = self.compiler.has_verified(&key);
         match self.try_find_and_link(&key, &spec.artifact, purpose, phases).await {
             // The file may have been damaged or removed under us: once more, from the start.
             Err(LoadError::Engine { .. }) if was_known => {
-                self.compiler.doubt(&key).await;
+                self.compiler.invalidate(&key).await;
                 self.try_find_and_link(&key, &spec.artifact, purpose, phases).await
             }
             linked => linked,
@@ -221,7 +222,7 @@ impl Loader {
 impl Loaded {
     /// Makes an instance from a snapshot that has just been made.
     async fn try_snapshot(&self) -> Result<(), InvokeError> {
-        let taken = matches!(self.inspection.snapshot, Some(Snapshot::Taken { .. }));
+        let taken = matches!(self.inspection.snapshot, Some(SnapshotOutcome::Taken { .. }));
         if !taken || self.function.statistics.origin != Tier::Frozen {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     ArtifactDigest, Pool,
-    code::{sandbox::Sandbox, snapshot::Snapshot},
+    code::{sandbox::Sandbox, snapshot::SnapshotOutcome},
     error::{LoadError, Refusal},
     executor::spec::FunctionSpec,
 };
@@ -22,7 +22,7 @@ impl Pool {
 
     /// What became of the snapshot that `spec` asks for; `None` if it asks for none, or none was
     /// tried since the native code was last lost.
-    pub async fn snapshot(&self, spec: &FunctionSpec) -> Option<Snapshot> {
+    pub async fn snapshot(&self, spec: &FunctionSpec) -> Option<SnapshotOutcome> {
         self.loader.snapshot(spec).await
     }
 
@@ -37,7 +37,7 @@ impl Pool {
             return Ok(Vec::new());
         }
         let keys = specs.iter().map(FunctionSpec::code_key).collect();
-        let on_disk = compiler.on_disk(keys).await?;
+        let on_disk = compiler.stored(keys).await?;
         specs.retain(|spec| !on_disk.contains(&spec.code_key()));
         Ok(specs)
     }
@@ -66,11 +66,11 @@ impl Pool {
 
     /// Removes the native code of old builds. That of the one before this stays.
     pub async fn forget_old_builds(&self) -> Result<(), LoadError> {
-        self.loader.compiler.forget_old_builds().await
+        self.loader.compiler.remove_old_builds().await
     }
 
     /// Removes the native code of an artifact that no revision refers to.
     pub async fn forget_artifact(&self, digest: ArtifactDigest) {
-        self.loader.compiler.forget(digest).await;
+        self.loader.compiler.remove(digest).await;
     }
 }

@@ -16,7 +16,7 @@ use wasmparser::{
     types::{EntityType, Types},
 };
 
-use super::Failure;
+use super::failure::SnapshotFailure;
 
 /// The name that a core module's function gets as an export of the component.
 const EXPOSED: &str = "mayfly-start";
@@ -30,10 +30,10 @@ const PREAMBLE: usize = 8;
 pub(crate) fn start_function<'a>(
     wasm: &'a [u8],
     function: &'a str,
-) -> Result<(Cow<'a, [u8]>, &'a str), Failure> {
+) -> Result<(Cow<'a, [u8]>, &'a str), SnapshotFailure> {
     let types = Validator::new_with_features(WasmFeatures::all())
         .validate_all(wasm)
-        .map_err(|error| Failure::Unfit(error.to_string()))?;
+        .map_err(|error| SnapshotFailure::Unfit(error.to_string()))?;
     if let Some(item) = types.as_ref().component_item_for_export(function) {
         let ComponentEntityType::Func(id) = item.ty else { return Err(unsuitable(function)) };
         let ty = &types[id];
@@ -44,7 +44,7 @@ pub(crate) fn start_function<'a>(
         };
     }
     if let Some(tool) = initialised_by(wasm) {
-        return Err(Failure::Unfit(format!("{tool} initialised it when it was built")));
+        return Err(SnapshotFailure::Unfit(format!("{tool} initialised it when it was built")));
     }
     for instance in 0..types.as_ref().core_instance_count() {
         match core_export(&types, instance, function) {
@@ -99,10 +99,12 @@ fn exposed(wasm: &[u8], types: &Types, instance: u32, function: &str) -> Vec<u8>
     [wasm, &appended.finish()[PREAMBLE..]].concat()
 }
 
-pub(crate) fn missing(function: &str) -> Failure {
-    Failure::Unfit(format!("it exports no function `{function}`"))
+pub(crate) fn missing(function: &str) -> SnapshotFailure {
+    SnapshotFailure::Unfit(format!("it exports no function `{function}`"))
 }
 
-pub(crate) fn unsuitable(function: &str) -> Failure {
-    Failure::Unfit(format!("its export `{function}` is no function without parameters and result"))
+pub(crate) fn unsuitable(function: &str) -> SnapshotFailure {
+    SnapshotFailure::Unfit(format!(
+        "its export `{function}` is no function without parameters and result"
+    ))
 }

@@ -11,7 +11,7 @@ use wasmtime::{
     component::{self, Component, Val, types::ComponentItem},
 };
 
-use super::Failure;
+use super::failure::SnapshotFailure;
 use crate::host::{Host, ModuleHost};
 
 /// Interfaces whose answers are those of one moment, one machine or one request.
@@ -44,9 +44,9 @@ const COUNTS_PREVIEW1: &[&str] = &["args_sizes_get", "environ_sizes_get"];
 
 /// The trap of a call whose answer must not get into an image.
 #[derive(Debug)]
-pub(crate) struct Refused(String);
+pub(crate) struct ForbiddenCall(String);
 
-impl fmt::Display for Refused {
+impl fmt::Display for ForbiddenCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -56,22 +56,22 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ForbiddenCall {}
 
 /// The first question that was answered with nothing, where a request's answer would be another.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tainted(Arc<Mutex<Option<String>>>);
+pub(crate) struct EnvironmentReads(Arc<Mutex<Option<String>>>);
 
-impl Tainted {
+impl EnvironmentReads {
     fn note(&self, name: &str) {
         let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| name.to_owned());
     }
 
     /// A start-up function that has asked may have kept the answer.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), SnapshotFailure> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(name) => Err(Failure::Unfit(Refused(name).to_string())),
+            Some(name) => Err(SnapshotFailure::Unfit(ForbiddenCall(name).to_string())),
             None => Ok(()),
         }
     }
@@ -81,7 +81,7 @@ impl Tainted {
 pub(crate) fn refuse_in_component(
     linker: &mut component::Linker<Host>,
     component: &Component,
-    tainted: &Tainted,
+    environment_reads: &EnvironmentReads,
 ) -> wasmtime::Result<()> {
     let engine = linker.engine().clone();
     linker.allow_shadowing(true);
@@ -100,9 +100,9 @@ pub(crate) fn refuse_in_component(
             }
             let name = format!("{interface}#{function}");
             if !refused {
-                let tainted = tainted.clone();
+                let environment_reads = environment_reads.clone();
                 linker.func_new(function, move |_, ty, _, results| {
-                    tainted.note(&name);
+                    environment_reads.note(&name);
                     results.iter_mut().zip(ty.results()).for_each(|(result, ty)| {
                         *result = nothing(&ty);
                     });
@@ -111,10 +111,12 @@ pub(crate) fn refuse_in_component(
             } else if ty.async_() {
                 linker.func_new_concurrent(function, move |_, _, _, _| {
                     let name = name.clone();
-                    Box::pin(async move { Err(Refused(name).into()) })
+                    Box::pin(async move { Err(ForbiddenCall(name).into()) })
                 })?;
             } else {
-                linker.func_new(function, move |_, _, _, _| Err(Refused(name.clone()).into()))?;
+                linker.func_new(function, move |_, _, _, _| {
+                    Err(ForbiddenCall(name.clone()).into())
+                })?;
             }
         }
     }
@@ -133,16 +135,16 @@ fn nothing(ty: &component::Type) -> Val {
 pub(crate) fn refuse_in_module(
     linker: &mut wasmtime::Linker<ModuleHost>,
     module: &wasmtime::Module,
-    tainted: &Tainted,
+    environment_reads: &EnvironmentReads,
 ) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for import in module.imports().filter(|import| import.module() == PREVIEW1) {
         let wasmtime::ExternType::Func(ty) = import.ty() else { continue };
         let name = import.name().to_owned();
         if COUNTS_PREVIEW1.contains(&import.name()) {
-            let tainted = tainted.clone();
+            let environment_reads = environment_reads.clone();
             let counts = move |mut caller: Caller<'_, ModuleHost>, count: u32, bytes: u32| {
-                tainted.note(&name);
+                environment_reads.note(&name);
                 let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
                     wasmtime::bail!("missing required memory export");
                 };
@@ -154,7 +156,7 @@ pub(crate) fn refuse_in_module(
             linker.func_wrap(PREVIEW1, import.name(), counts)?;
         } else if REFUSED_PREVIEW1.contains(&import.name()) {
             let refuse = move |_: Caller<'_, ModuleHost>, _: &[_], _: &mut [_]| {
-                Err(Refused(name.clone()).into())
+                Err(ForbiddenCall(name.clone()).into())
             };
             linker.func_new(PREVIEW1, import.name(), ty, refuse)?;
         }

@@ -10,15 +10,15 @@ fn start_up() -> StartUp {
     StartUp { function: "wizer-initialize".into(), memory_bytes: 1 << 20 }
 }
 
-fn taken(text: &str) -> Result<Image, Failure> {
+fn taken(text: &str) -> Result<SnapshotImage, SnapshotFailure> {
     take(&wat::parse_str(text).unwrap(), Kind::WasiPreview1, &start_up())
 }
 
 #[track_caller]
 fn unfit(text: &str, why: &str) {
     match taken(text) {
-        Err(Failure::Unfit(reason)) => assert!(reason.contains(why), "{reason}"),
-        Err(Failure::Failed(reason)) => panic!("it failed: {reason}"),
+        Err(SnapshotFailure::Unfit(reason)) => assert!(reason.contains(why), "{reason}"),
+        Err(SnapshotFailure::Failed(reason)) => panic!("it failed: {reason}"),
         Ok(_) => panic!("it was taken"),
     }
 }
@@ -26,8 +26,8 @@ fn unfit(text: &str, why: &str) {
 #[track_caller]
 fn failed(text: &str, why: &str) {
     match taken(text) {
-        Err(Failure::Failed(reason)) => assert!(reason.contains(why), "{reason}"),
-        Err(Failure::Unfit(reason)) => panic!("it is unfit: {reason}"),
+        Err(SnapshotFailure::Failed(reason)) => assert!(reason.contains(why), "{reason}"),
+        Err(SnapshotFailure::Unfit(reason)) => panic!("it is unfit: {reason}"),
         Ok(_) => panic!("it was taken"),
     }
 }
@@ -40,14 +40,14 @@ fn what_the_start_up_wrote_is_in_the_image() {
                 (drop (memory.grow (i32.const 1))))
             (func (export "grow") (drop (memory.grow (i32.const 1)))))"#,
     );
-    assert!(matches!(image, Err(Failure::Failed(_))), "it writes before it grows");
+    assert!(matches!(image, Err(SnapshotFailure::Failed(_))), "it writes before it grows");
     let image = taken(
         r#"(module (memory (export "memory") 1) (func (export "_start"))
             (func (export "wizer-initialize") (drop (memory.grow (i32.const 1)))
                 (i32.store (i32.const 70000) (i32.const 0x01020304))))"#,
     )
     .unwrap();
-    let Snapshot::Taken { bytes, .. } = image.snapshot else { panic!("{:?}", image.snapshot) };
+    let SnapshotOutcome::Taken { bytes, .. } = image.outcome else { panic!("{:?}", image.outcome) };
     assert_eq!(bytes, 4);
     assert!(image.wasm.windows(4).any(|bytes| bytes == [4, 3, 2, 1]));
 }
@@ -216,8 +216,8 @@ proptest! {
                 inspect(&image.wasm, &ArtifactLimits::default()).unwrap();
                 prop_assert_eq!(state(&image.wasm, false), state(&wasm, true));
             }
-            Err(Failure::Failed(_)) => prop_assert!(state(&wasm, true).is_none()),
-            Err(Failure::Unfit(_)) => {}
+            Err(SnapshotFailure::Failed(_)) => prop_assert!(state(&wasm, true).is_none()),
+            Err(SnapshotFailure::Unfit(_)) => {}
         }
     }
 
