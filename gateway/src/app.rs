@@ -204,7 +204,7 @@ fn start_pool(
     let pool = Arc::new(Pool::new(pool_config(config)?, lines, metrics.clone())?);
     registry.register(Box::new(telemetry::metrics::Tasks::of(vec![
         ("data", threads.data().clone()),
-        ("long", pool.background_runtime().clone()),
+        ("background", pool.background_runtime().clone()),
         ("control", threads.control().clone()),
     ])?))?;
     Ok((pool, metrics))

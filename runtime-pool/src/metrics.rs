@@ -1,4 +1,6 @@
-//! What the pool reports.
+//! What the pool counts and measures, and the log lines of functions.
+//!
+//! Knows nothing of the code, the engine or the pool: it is given numbers and words.
 
 pub(crate) mod guest_log;
 mod outbound;
@@ -18,8 +20,8 @@ use crate::{
     metrics::start::Start,
 };
 
-/// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, where a start is
-/// won or lost.
+/// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, because that is
+/// where starts differ.
 const PHASE_BUCKETS: &[f64] = &[
     2e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 0.2,
     1.0, 5.0, 30.0,
@@ -47,20 +49,20 @@ pub struct Families {
     /// Linear memory of all instances.
     pub(crate) memory_bytes: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
-    /// How long a guest waits for its turn on the processors.
-    pub(crate) behind_seconds: Gauge,
-    /// Instances that wait for a call.
+    /// How long a guest waits in the run queue for a processor.
+    pub(crate) scheduling_delay_seconds: Gauge,
+    /// Instances that were made beforehand and serve no invocation yet.
     pub(crate) warm_instances: IntGauge,
     pub(crate) resident_functions: IntGauge,
     pub(crate) resident_bytes: Gauge,
     pub(crate) evictions: IntCounterVec,
     pub(crate) log_lines_dropped: IntCounter,
     pub(crate) log_bytes_dropped: IntCounter,
-    pub(crate) responses_cut: IntCounter,
+    pub(crate) responses_aborted: IntCounter,
     pub(crate) load_seconds: HistogramVec,
     pub(crate) cpu_seconds: CounterVec,
     pub(crate) outbound: OutboundMetrics,
-    /// Which barriers stand around the compiler.
+    /// Which barriers stand around the compile worker.
     pub(crate) sandbox: IntGaugeVec,
     phases: PhaseHistograms,
     limit_hits: IntCounterVec,
@@ -77,8 +79,8 @@ impl PoolMetrics {
         let families = Families {
             live_instances: gauge("mayfly_live_instances", "Instances that serve a call now")?,
             warm_instances: gauge(
-                "mayfly_waiting_instances",
-                "Instances that were made beforehand and wait for a call",
+                "mayfly_warm_instances",
+                "Instances that were made beforehand and are ready for a call",
             )?,
             instance_slots: gauge(
                 "mayfly_instance_slots",
@@ -89,9 +91,9 @@ impl PoolMetrics {
                 "mayfly_waiting_invocations",
                 "Invocations that wait for a slot of their function",
             )?,
-            behind_seconds: Gauge::new(
-                "mayfly_data_plane_behind_seconds",
-                "How long a request waits for a thread, and its guest for its turn",
+            scheduling_delay_seconds: Gauge::new(
+                "mayfly_scheduling_delay_seconds",
+                "How long a request waits for a thread, and its guest in the run queue",
             )?,
             resident_functions: gauge("mayfly_resident_functions", "Functions in memory")?,
             resident_bytes: Gauge::new(
@@ -104,12 +106,15 @@ impl PoolMetrics {
             )?,
             log_lines_dropped: counter(
                 "mayfly_log_lines_dropped_total",
-                "Lines that functions wrote and nobody took",
+                "Log lines of functions that were dropped",
             )?,
-            log_bytes_dropped: counter("mayfly_log_bytes_dropped_total", "Output not kept")?,
-            responses_cut: counter(
-                "mayfly_responses_cut_total",
-                "Responses that broke off after their head was sent",
+            log_bytes_dropped: counter(
+                "mayfly_log_bytes_dropped_total",
+                "Bytes of functions' output that were dropped",
+            )?,
+            responses_aborted: counter(
+                "mayfly_responses_aborted_total",
+                "Responses that were aborted after their head was sent",
             )?,
             load_seconds: HistogramVec::new(
                 phase("mayfly_load_seconds", "Making a function resident, by tier"),
@@ -144,7 +149,7 @@ impl PoolMetrics {
 }
 
 fn sandbox() -> prometheus::Result<IntGaugeVec> {
-    let help = "Whether a barrier around the compiler stands, by its kind";
+    let help = "Whether a barrier around the compile worker stands, by its kind";
     IntGaugeVec::new(Opts::new("mayfly_compile_sandbox", help), &["kind"])
 }
 
@@ -155,13 +160,13 @@ impl Families {
             Box::new(self.instance_slots.clone()),
             Box::new(self.memory_bytes.clone()),
             Box::new(self.waiting_invocations.clone()),
-            Box::new(self.behind_seconds.clone()),
+            Box::new(self.scheduling_delay_seconds.clone()),
             Box::new(self.resident_functions.clone()),
             Box::new(self.resident_bytes.clone()),
             Box::new(self.evictions.clone()),
             Box::new(self.log_lines_dropped.clone()),
             Box::new(self.log_bytes_dropped.clone()),
-            Box::new(self.responses_cut.clone()),
+            Box::new(self.responses_aborted.clone()),
             Box::new(self.load_seconds.clone()),
             Box::new(self.phases.clone()),
             Box::new(self.warm_instances.clone()),
@@ -173,13 +178,13 @@ impl Families {
         ]
     }
 
-    /// Counts how an invocation started, and how long that took.
+    /// Counts the tier of an invocation's start and the time of each phase.
     pub fn started(&self, start: &Start) {
         self.phases.observe(start);
     }
 
-    /// Counts a limit that ended an invocation, unless it was counted when the guest was refused
-    /// more.
+    /// Counts a limit that ended an invocation, unless it was counted when the guest's request to
+    /// grow was refused.
     pub(crate) fn limit_ended(&self, limit: Limit) {
         if !limit.is_refused_growth() {
             self.limit_hit(limit);

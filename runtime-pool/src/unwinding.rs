@@ -173,7 +173,7 @@ async fn g28_a_thousand_panics_within_host_calls_end_a_thousand_calls_and_nothin
         }
     };
     time::timeout(Duration::from_secs(60), settled).await.expect("all is given back");
-    assert_eq!(metrics.responses_cut.get(), broken_off);
+    assert_eq!(metrics.responses_aborted.get(), broken_off);
 }
 
 /// A pool with room for as many instances as there are calls at once: one that were not given

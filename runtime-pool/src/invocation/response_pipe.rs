@@ -211,7 +211,7 @@ pub(crate) struct AbortReport {
 
 impl AbortReport {
     fn record(&self, error: &BodyError) {
-        self.metrics.responses_cut.inc();
+        self.metrics.responses_aborted.inc();
         if let BodyError::Limit(limit) = error {
             self.metrics.limit_hit(*limit);
             self.log.system(self.invocation, &error.to_string());

@@ -1,7 +1,8 @@
-//! What guests write to standard output and standard error.
+//! Functions' logs: the lines that guests write to standard output and standard error.
 //!
-//! Lines are cut, counted and handed to a channel that somebody else empties; a guest that writes
-//! faster than that loses lines, never time of ours.
+//! Output is split into lines of limited length, counted, and sent to a bounded channel. Where
+//! lines come faster than the channel's receiver takes them, they are dropped: a guest's log never
+//! delays the gateway.
 
 use std::{
     sync::{
@@ -15,18 +16,18 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{error::Limit, limits::GuestLimits, metrics::PoolMetrics};
 
-/// Names a revision of a function under the limits that hold. Opaque here.
+/// Names a revision of a function under the limits in force. The pool only compares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FunctionKey {
     /// The function.
     pub function: i64,
     /// Its revision.
     pub revision: u32,
-    /// How often the limits had changed that it is held to besides its own settings.
+    /// Counts the changes of the limits that it has besides its own settings.
     pub generation: u32,
 }
 
-/// Where a line came from.
+/// The source of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStream {
     /// The guest's standard output.
@@ -40,23 +41,23 @@ pub enum LogStream {
 /// One line of a function's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// Whose log.
+    /// The function that the log belongs to.
     pub function: FunctionKey,
     /// The invocation that wrote it.
     pub invocation: u128,
-    /// Where it came from.
+    /// Its source.
     pub stream: LogStream,
     /// The line without its end, made printable.
     pub line: String,
 }
 
-/// Takes the lines of one function's invocations.
+/// The log of one function, which its invocations share.
 #[derive(Debug)]
 pub(crate) struct FunctionLog {
     function: FunctionKey,
     lines: mpsc::Sender<LogLine>,
     started: Instant,
-    /// The second that is being counted in the upper half, its bytes in the lower.
+    /// The current second in the upper half, the bytes of its lines in the lower.
     rate: AtomicU64,
     line_bytes: usize,
     bytes_per_second: u64,
@@ -91,7 +92,7 @@ impl FunctionLog {
     }
 
     fn send(&self, invocation: u128, stream: LogStream, line: String) -> bool {
-        // Its end counts, so that lines of nothing are bounded, too.
+        // The end of a line counts as a byte, so that empty lines are limited, too.
         if !self.within_rate(line.len() + 1) {
             self.metrics.limit_hit(Limit::LogRate);
             self.metrics.log_lines_dropped.inc();
@@ -107,7 +108,8 @@ impl FunctionLog {
         }
     }
 
-    /// What does not fit any more is not counted: a shorter line may.
+    /// Counts a line if it fits into the current second. One that does not fit leaves its room to
+    /// shorter ones.
     fn within_rate(&self, bytes: usize) -> bool {
         let second = self.started.elapsed().as_secs() & u64::from(u32::MAX);
         let taken = self.rate.fetch_update(Relaxed, Relaxed, |seen| {
@@ -141,7 +143,7 @@ impl InvocationLog {
         Arc::new(Self { function, buffers })
     }
 
-    /// From here on the guest writes for another invocation.
+    /// Ends the log of the last invocation, and begins that of the next.
     pub(crate) fn begin(&self, invocation: u128, bytes: usize) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         self.end(&mut buffers);
@@ -154,17 +156,17 @@ impl InvocationLog {
         self.function.system(invocation, text);
     }
 
-    /// Bytes of one write of the function to a body.
+    /// The largest write of the function to a body, in bytes.
     pub(crate) fn body_chunk_bytes(&self) -> usize {
         self.function.body_chunk_bytes
     }
 
-    /// What is counted of the function.
+    /// The metrics in which the function's log is counted.
     pub(crate) fn metrics(&self) -> &PoolMetrics {
         &self.function.metrics
     }
 
-    /// Sends what has not been sent, and says what never will be.
+    /// Sends unfinished lines, and a line that says how many bytes were dropped.
     fn end(&self, buffers: &mut Buffers) {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             if !buffers.of(stream).is_empty() {
@@ -185,7 +187,7 @@ impl InvocationLog {
         }
     }
 
-    /// Takes what the guest writes.
+    /// Takes a write of the guest.
     pub(crate) fn write(&self, stream: LogStream, bytes: &[u8]) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -203,7 +205,7 @@ impl InvocationLog {
         }
     }
 
-    /// Takes a line that was ended by so many bytes.
+    /// Sends the buffered line. Its end takes `end` bytes: none if the guest has not ended it.
     fn end_line(&self, buffers: &mut Buffers, stream: LogStream, end: usize) {
         let line = std::mem::take(buffers.of(stream));
         let bytes = line.len() + end;
@@ -239,7 +241,8 @@ impl Drop for InvocationLog {
     }
 }
 
-/// Text in which no byte can move a terminal's cursor or pretend to be another line.
+/// Text without control characters, so that a line cannot move a terminal's cursor or imitate
+/// another line.
 fn printable(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = String::from_utf8_lossy(line);

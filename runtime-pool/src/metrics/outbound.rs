@@ -1,4 +1,4 @@
-//! What is counted of the requests that guests make.
+//! The metrics of requests that guests make.
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
@@ -6,7 +6,7 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 #[derive(Debug)]
 pub(crate) struct OutboundMetrics {
     requests: IntCounterVec,
-    /// Connections that are open, those that wait for another request included.
+    /// Open connections, idle ones included.
     pub(crate) connections: IntGauge,
 }
 
@@ -21,7 +21,7 @@ impl OutboundMetrics {
         )?;
         let connections = IntGauge::new(
             "mayfly_outbound_connections",
-            "Open connections to servers that guests call, waiting ones included",
+            "Open connections to servers that guests call, idle ones included",
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(connections.clone()))?;

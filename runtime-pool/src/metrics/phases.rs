@@ -2,7 +2,7 @@
 //!
 //! Each invocation observes three or more of them. Threads that write to the same cache lines
 //! would slow each other down by more than the observations cost, so each thread has its own
-//! shard; they are added up when somebody looks.
+//! shard. A scrape adds the shards up.
 
 use std::{
     sync::{
@@ -22,7 +22,8 @@ use crate::metrics::start::{Phase, Start, Tier};
 
 const NAME: &str = "mayfly_phase_seconds";
 const HELP: &str = "Phases of invocations up to the head of the response, by tier of their start";
-/// Upper bounds in nanoseconds: fine below a millisecond, where a start is won or lost.
+/// Upper bounds in nanoseconds: fine below a millisecond, because that is where
+/// starts differ.
 const BOUNDS: [u64; 17] = [
     2_000,
     5_000,
@@ -45,10 +46,10 @@ const BOUNDS: [u64; 17] = [
 
 /// One histogram for each phase and tier.
 #[derive(Clone, Debug)]
-pub(crate) struct PhaseHistograms(Arc<Shared>);
+pub(crate) struct PhaseHistograms(Arc<Shards>);
 
 #[derive(Debug)]
-struct Shared {
+struct Shards {
     desc: Desc,
     shards: Box<[Shard]>,
 }
@@ -56,10 +57,10 @@ struct Shared {
 /// One thread's share. Aligned to two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard([[Series; Phase::ALL.len()]; Tier::ALL.len()]);
+struct Shard([[PhaseHistogram; Phase::ALL.len()]; Tier::ALL.len()]);
 
 #[derive(Debug, Default)]
-struct Series {
+struct PhaseHistogram {
     /// Observations up to each bound, and those beyond the last.
     counts: [AtomicU64; BOUNDS.len() + 1],
     sum_ns: AtomicU64,
@@ -77,9 +78,9 @@ impl PhaseHistograms {
     pub(crate) fn new() -> prometheus::Result<Self> {
         let labels = vec!["phase".to_owned(), "start".to_owned()];
         let desc = Desc::new(NAME.into(), HELP.into(), labels, Default::default())?;
-        // Threads beyond these share, which is slower and still right.
+        // Further threads share shards, which is slower but still correct.
         let shards = 2 * thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self(Arc::new(Shared { desc, shards: (0..shards).map(|_| Shard::default()).collect() })))
+        Ok(Self(Arc::new(Shards { desc, shards: (0..shards).map(|_| Shard::default()).collect() })))
     }
 
     /// Counts one invocation's phases.
@@ -119,7 +120,7 @@ impl PhaseHistograms {
     }
 }
 
-impl Series {
+impl PhaseHistogram {
     fn observe(&self, took: Duration) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| *bound < ns);

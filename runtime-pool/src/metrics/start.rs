@@ -3,21 +3,21 @@
 
 use std::time::Duration;
 
-/// What had to be done before the guest could run.
+/// How much work an invocation's start took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// An instance was waiting.
+    /// A warm instance took the invocation.
     Warm,
-    /// The code was in memory; the instance was made.
+    /// The code was in memory, and an instance was made.
     Loaded,
-    /// Only the files existed: the code was mapped and linked.
+    /// The code was on disk: it was mapped and linked.
     Cold,
     /// There was no native code for this host: it was compiled.
     Frozen,
 }
 
 impl Tier {
-    /// All of them, in the order of their numbers.
+    /// Every tier, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Warm, Self::Loaded, Self::Cold, Self::Frozen];
 
     /// The word for it.
@@ -34,11 +34,11 @@ impl Tier {
 /// A part of an invocation, up to the head of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Waiting: for a slot of the function, or while somebody else loads it.
+    /// Waiting for a slot of the function, or for another invocation that loads it.
     Queue,
-    /// Finding out where the artifact is.
+    /// Looking up the artifact.
     Fetch,
-    /// Making native code, or verifying that which is on disk.
+    /// Compiling, or verifying native code on disk.
     Compile,
     /// Mapping native code into memory.
     Load,
@@ -48,12 +48,12 @@ pub enum Phase {
     Instantiate,
     /// From the instance's first instruction to the head of the response.
     Guest,
-    /// All of it, from the head of the request on.
+    /// From the head of the request to the head of the response.
     Total,
 }
 
 impl Phase {
-    /// All of them, in the order of their numbers, which is that of time.
+    /// Every phase, in the order of their discriminants, which is the order in time.
     pub const ALL: [Self; 8] = [
         Self::Queue,
         Self::Fetch,
@@ -80,28 +80,28 @@ impl Phase {
     }
 }
 
-/// How long the phases took that an invocation went through.
+/// The time of each phase that an invocation went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases([Option<Duration>; Phase::ALL.len()]);
 
 impl Phases {
-    /// How long one took; nothing if the invocation did not go through it.
+    /// The time of one phase, if the invocation went through it.
     pub fn get(&self, phase: Phase) -> Option<Duration> {
         self.0[phase as usize]
     }
 
-    /// Notes how long one took.
+    /// Sets the time of one phase.
     pub fn set(&mut self, phase: Phase, took: Duration) {
         self.0[phase as usize] = Some(took);
     }
 
-    /// Adds to what one took.
+    /// Adds to the time of one phase.
     pub(crate) fn add(&mut self, phase: Phase, took: Duration) {
         let sum = self.get(phase).unwrap_or_default() + took;
         self.set(phase, sum);
     }
 
-    /// Those that the invocation went through, in the order of time.
+    /// The phases that the invocation went through, in the order in time.
     pub fn iter(&self) -> impl Iterator<Item = (Phase, Duration)> {
         Phase::ALL.into_iter().filter_map(|phase| Some((phase, self.get(phase)?)))
     }
@@ -110,14 +110,14 @@ impl Phases {
 /// How an invocation started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// From how far it came.
+    /// Its tier.
     pub tier: Tier,
-    /// What that took.
+    /// The time of its phases.
     pub phases: Phases,
 }
 
 impl Start {
-    /// Nothing has been done yet.
+    /// A start of this tier, without phases yet.
     pub(crate) fn from(tier: Tier) -> Self {
         Self { tier, phases: Phases::default() }
     }

@@ -50,7 +50,10 @@ impl NodeShared {
         Ok(Self {
             client: Arc::new(Client::new(config.outbound.clone(), metrics.clone())?),
             background: BackgroundRuntime::start()?,
-            run_queue: Arc::new(RunQueue::new(config.max_lag, metrics.behind_seconds.clone())),
+            run_queue: Arc::new(RunQueue::new(
+                config.max_lag,
+                metrics.scheduling_delay_seconds.clone(),
+            )),
             warm: Arc::new(WarmBudget::new(&config.waiting, metrics.clone())),
             queue: Arc::new(NodeQueue::new(config.queue)),
             memory: NodeMemory::new(config.memory_bytes, metrics.memory_bytes.clone()),
