@@ -1,7 +1,8 @@
 //! How do uploaded bytes become native code that can be trusted?
 //!
-//! Inspection, compilation in a sandboxed child process, the sealed cache of native code, and
-//! snapshots of start-up.
+//! `compiler` finds native code in the sealed `cache`, or starts a child process that makes it.
+//! `job` is what the two processes say to each other. The child is `worker`: behind the barriers of
+//! `sandbox` it runs `inspect`, takes a `snapshot` if the owner has asked for one, and compiles.
 
 pub(crate) mod artifact;
 pub(crate) mod builds;

@@ -11,11 +11,11 @@ pub enum Fault {
     Caller,
     /// The function misbehaved: it trapped, hung or ran out of memory.
     Function,
-    /// We failed, or are full.
+    /// The platform failed, or is at one of its limits.
     Platform,
 }
 
-/// A limit that an invocation can hit, by the setting that decides.
+/// A limit that an invocation can hit. Each is named by its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// `memory_bytes`.
@@ -40,10 +40,10 @@ pub enum Limit {
     Queue,
     /// `outbound.per_invocation`.
     OutboundRequests,
-    /// `outbound.at_once`: the request waited.
+    /// `outbound.at_once`. A request that hits it waits.
     OutboundAtOnce,
     /// `outbound.connect_ms`, `outbound.tls_ms`, `outbound.first_byte_ms` or
-    /// `outbound.between_bytes_ms`, or less where the guest has asked for less.
+    /// `outbound.between_bytes_ms`; or the guest's own timeout, where that is shorter.
     OutboundTime,
     /// `outbound.header_bytes` or `outbound.headers`.
     OutboundResponseHead,
@@ -128,7 +128,7 @@ impl Limit {
         }
     }
 
-    /// The name of what an invocation comes to that failed by it.
+    /// The outcome, as metrics name it, of an invocation that failed by this limit.
     fn outcome(self) -> &'static str {
         match self {
             Self::Memory => "memory-limit",
@@ -144,7 +144,7 @@ impl Limit {
             Self::Concurrency => "concurrency-limit",
             Self::Instances => "instance-limit",
             Self::Queue => "queue-limit",
-            // These end no invocation by themselves.
+            // These do not end an invocation by themselves.
             Self::TableElements
             | Self::LogBytes
             | Self::LogRate
@@ -157,13 +157,13 @@ impl Limit {
         }
     }
 
-    /// Whether it is counted when the guest is refused more, and not by what comes of that.
+    /// Whether a hit is counted when the guest is refused growth, and not when its invocation ends.
     pub(crate) fn is_refused_growth(self) -> bool {
         matches!(self, Self::Memory | Self::NodeMemory | Self::TableElements)
     }
 }
 
-/// Why there is no pool.
+/// Why the pool did not start.
 #[derive(Debug, thiserror::Error)]
 #[error("starting the runtime: {what}")]
 pub struct StartError {
@@ -184,31 +184,31 @@ impl StartError {
 /// Why a binary cannot be a function. The text is for the owner who uploaded it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// The bytes are no wasm binary: says what they look like instead.
+    /// The bytes are not a wasm binary. Names what they look like.
     #[error("the upload is {0}, not a wasm binary")]
     NotWasm(String),
-    /// A wasm binary that is malformed, or uses a feature that is switched off.
-    #[error("the wasm binary is not valid here: {0}")]
+    /// A wasm binary that is malformed, or uses a feature that is disabled.
+    #[error("the wasm binary is not valid, or uses a feature that is not supported: {0}")]
     Invalid(String),
-    /// A valid binary that exports nothing we know how to call.
+    /// A valid binary without an export that the platform can call.
     #[error("{0}")]
     NoEntryPoint(String),
-    /// Imports that nobody provides, one by one.
-    #[error("nobody provides {}", .0.join(", "))]
+    /// Every import that the platform does not provide.
+    #[error("the platform does not provide {}", .0.join(", "))]
     UnknownImports(Vec<String>),
-    /// It breaks one of the static limits: which, and by how much.
+    /// It exceeds one of the static limits. Names the limit and both numbers.
     #[error("{0}")]
     TooLarge(String),
-    /// The compiler hit its limit of time or memory.
-    #[error("compiling it takes more than the platform allows: {0}")]
+    /// The compiler hit a limit of time or memory. Names what it needs more of.
+    #[error("compiling it needs {0}")]
     CompileLimit(String),
-    /// It cannot be isolated in the way that its settings ask for.
+    /// Its settings ask for an isolation that its kind of guest cannot have.
     #[error("{0}")]
     Isolation(String),
-    /// The start-up function that a snapshot was to be taken after failed.
+    /// Its start-up function, which runs before a snapshot is taken, failed.
     #[error("its start-up function {0}")]
     StartUp(String),
-    /// It compiles, but an instance cannot be made of it.
+    /// It compiles, but cannot be instantiated.
     #[error("an instance cannot be made of it: {0}")]
     Start(String),
 }
@@ -219,13 +219,13 @@ pub enum LoadError {
     /// The binary itself is at fault.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Too many compilations wait already.
+    /// The queue of the compiler is full.
     #[error("too many compilations are waiting")]
     CompilerBusy,
-    /// Deploys have begun as many compilations within a minute as they may.
-    #[error("deploys may begin {per_minute} compilations within a minute")]
+    /// Deploys have begun the allowed number of compilations within the last minute.
+    #[error("deploys may begin at most {per_minute} compilations within a minute")]
     CompileRate {
-        /// How many.
+        /// That number.
         per_minute: usize,
         /// When the next may begin.
         retry_after: std::time::Duration,
@@ -233,13 +233,13 @@ pub enum LoadError {
     /// There is no space left for native code.
     #[error("no space left for native code")]
     NoSpace,
-    /// The artifact's bytes are not those that its digest names.
+    /// The artifact's bytes do not match its digest.
     #[error("the artifact was damaged on disk")]
     Damaged,
-    /// The artifact is not where it should be.
-    #[error("the artifact is not there")]
+    /// The artifact's file is missing.
+    #[error("the artifact's file is missing")]
     Missing,
-    /// The compiler could not be run, or its result not be kept.
+    /// The compiler could not run, or its result could not be stored.
     #[error("{what}")]
     Io {
         /// What we tried.
@@ -248,7 +248,7 @@ pub enum LoadError {
         #[source]
         cause: Arc<io::Error>,
     },
-    /// Native code that we made ourselves does not load.
+    /// Native code of our own does not load.
     #[error("{what}")]
     Engine {
         /// What we tried.
@@ -256,8 +256,8 @@ pub enum LoadError {
         /// What the engine said.
         detail: String,
     },
-    /// The guest needs an engine that the operator has switched off.
-    #[error("WASI 0.3 components are switched off on this node")]
+    /// The guest needs the engine for WASI 0.3, which the operator has disabled.
+    #[error("WASI 0.3 components are disabled on this node (pool.async_engine)")]
     AsyncEngineOff,
 }
 
@@ -269,7 +269,7 @@ impl LoadError {
         }
     }
 
-    /// Who must act.
+    /// The party that must act.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Refused(_) | Self::AsyncEngineOff | Self::CompileRate { .. } => Fault::Caller,
@@ -286,49 +286,49 @@ impl LoadError {
 /// Why an invocation produced no response.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// Every slot of the function is taken, and its queue is full, or the wait was or would be too
-    /// long.
-    #[error("the function runs as many invocations as it may")]
+    /// Every concurrency slot of the function is taken, and its queue is full or the wait in it is
+    /// too long.
+    #[error("the function's concurrency limit is reached (concurrency, queue, queue_wait_ms)")]
     Concurrency,
-    /// So many invocations wait on the node that the function may have no more of them.
-    #[error("as many invocations wait for a slot as may")]
+    /// Too many invocations wait on the node for another one of this function to join them.
+    #[error("too many invocations wait on this node (pool.queue)")]
     Queue,
-    /// The node has no instance left to give.
-    #[error("the node runs as many instances as it may")]
+    /// All instances of the node are in use.
+    #[error("the node's instance limit is reached (pool.instances)")]
     Instances,
-    /// The node has no linear memory left to give, and the guest could not go on without.
-    #[error("the node's instances have as much memory as they may")]
+    /// The node has no linear memory left, and the guest failed without it.
+    #[error("the memory of the node's instances is used up (pool.memory_bytes)")]
     NodeMemory,
     /// The invocation used up its CPU time.
     #[error("the invocation used up its CPU time of {0:?} (cpu_ms)")]
     Cpu(std::time::Duration),
-    /// The wall-clock limit passed before the head of a response.
+    /// The wall-clock limit passed before the head of the response.
     #[error("the function did not respond within {0:?} (timeout_ms)")]
     Timeout(std::time::Duration),
-    /// The guest trapped or exited before it answered. The text is for its owner alone.
+    /// The guest trapped or exited before it responded. Only the function's owner sees the text.
     #[error("the function failed: {detail}")]
     Failed {
         /// The trap and its wasm backtrace, or the exit code.
         detail: String,
-        /// The limit that explains it.
+        /// The limit that caused it, if one did.
         limit: Option<Limit>,
     },
-    /// The guest's response broke a limit before anything of it was sent.
-    #[error("the function's response hit its limit: {}", .0.as_str())]
+    /// The guest's response exceeded a limit before any of it was sent.
+    #[error("the function's response exceeded a limit: {}", .0.as_str())]
     ResponseLimit(Limit),
-    /// The guest returned without a response, or with one that is none.
-    #[error("the function gave no valid response: {0}")]
+    /// The guest returned without a response, or with an invalid one.
+    #[error("the function returned no valid response: {0}")]
     NoResponse(String),
-    /// The request cannot be given to a guest.
-    #[error("the request cannot be given to a function: {0}")]
+    /// The request cannot be passed to a guest.
+    #[error("the request cannot be passed to a function: {0}")]
     Request(String),
-    /// An instance could not be made for a reason of ours.
+    /// An instance could not be made, and the platform is the cause.
     #[error("an instance could not be made: {0}")]
     Start(String),
 }
 
 impl InvokeError {
-    /// Who must act.
+    /// The party that must act.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Request(_) => Fault::Caller,
@@ -345,7 +345,7 @@ impl InvokeError {
         }
     }
 
-    /// The limit that was hit, if it was one.
+    /// The limit that was hit, if a limit is the cause.
     pub fn limit(&self) -> Option<Limit> {
         match self {
             Self::Concurrency => Some(Limit::Concurrency),
@@ -384,7 +384,7 @@ pub(crate) struct HeadersExceeded;
 
 impl fmt::Display for HeadersExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too many header fields are held at once")
+        f.write_str("the guest holds too many header fields at once")
     }
 }
 
@@ -396,7 +396,7 @@ pub(crate) struct CpuExceeded;
 
 impl fmt::Display for CpuExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CPU time used up")
+        f.write_str("the CPU time is used up")
     }
 }
 

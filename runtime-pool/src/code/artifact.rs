@@ -1,4 +1,4 @@
-//! What a deployed artifact is called and what sort of guest it is.
+//! The name of a deployed artifact, and the kind of guest that it is.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ArtifactDigest(pub [u8; 32]);
 
-/// What a wasm binary exports, hence how it is run.
+/// What a wasm binary exports, which decides how it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// A component that exports `wasi:http/incoming-handler@0.2.x`.
@@ -54,7 +54,7 @@ impl FromStr for Kind {
     }
 }
 
-/// The text names no kind of guest that this version can run.
+/// The text does not name a kind of guest that this version can run.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("unknown kind of guest")]
 pub struct UnknownKind;

@@ -1,6 +1,6 @@
-//! Bytes → what this is, what it imports and exports, and which static limits it breaks.
+//! Inspects an upload: its kind, its imports and exports, and the static limits that it exceeds.
 //!
-//! Reads hostile bytes: it runs in the compile worker, and nothing in it may panic.
+//! The bytes may be hostile. This runs in the compile worker, and must not panic.
 
 use serde::{Deserialize, Serialize};
 use wasmparser::{
@@ -14,27 +14,27 @@ use crate::{
     limits::ArtifactLimits,
 };
 
-/// What native code is called when somebody uploads it.
+/// How an upload of native code is described in its refusal.
 pub(crate) const PRECOMPILED: &str =
     "native code made by Wasmtime (a .cwasm file); upload the .wasm it was made from";
 
-/// What a binary turned out to be.
+/// The result of an inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// How it is run.
+    /// How it runs.
     pub kind: Kind,
     /// What it imports: interface names, or `module.name` for core modules.
     pub imports: Vec<String>,
     /// What it exports, likewise.
     pub exports: Vec<String>,
-    /// What became of the snapshot, if one was asked for.
+    /// The outcome of the snapshot, if the owner has asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotOutcome>,
 }
 
-/// Names that decide what a binary is, and the counts that limits apply to.
+/// The names that decide a binary's kind, and the counts that limits apply to.
 #[derive(Debug, Default)]
-struct Survey {
+struct Contents {
     component: bool,
     imports: Vec<String>,
     exports: Vec<String>,
@@ -47,7 +47,7 @@ struct Survey {
     core_instances: u32,
 }
 
-/// Says what `bytes` are, or why they cannot be a function.
+/// Inspects `bytes`, or says why they cannot be a function.
 pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refusal> {
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(Refusal::NotWasm(PRECOMPILED.into()));
@@ -55,19 +55,19 @@ pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refu
     if !bytes.starts_with(b"\0asm") {
         return Err(Refusal::NotWasm(looks_like(bytes).into()));
     }
-    let survey = survey(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    survey.check_limits(limits)?;
+    let contents = read_contents(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    contents.check_limits(limits)?;
     validate(bytes)?;
-    let kind = survey.kind()?;
+    let kind = contents.kind()?;
     let unknown: Vec<_> =
-        survey.imports.iter().filter(|name| !provided(kind, name)).cloned().collect();
+        contents.imports.iter().filter(|name| !is_provided(kind, name)).cloned().collect();
     if !unknown.is_empty() {
         return Err(Refusal::UnknownImports(unknown));
     }
-    Ok(Inspection { kind, imports: survey.imports, exports: survey.exports, snapshot: None })
+    Ok(Inspection { kind, imports: contents.imports, exports: contents.exports, snapshot: None })
 }
 
-/// What bytes that are no wasm binary look like, from their first few.
+/// Guesses from its first bytes what a file is that is not a wasm binary.
 pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
     let text = std::str::from_utf8(&bytes[..bytes.len().min(512)])
         .map_or_else(|error| std::str::from_utf8(&bytes[..error.valid_up_to()]), Ok)
@@ -95,25 +95,25 @@ pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn survey(bytes: &[u8]) -> wasmparser::Result<Survey> {
-    let mut survey = Survey::default();
+fn read_contents(bytes: &[u8]) -> wasmparser::Result<Contents> {
+    let mut contents = Contents::default();
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
             Payload::Version { encoding, .. } => {
                 if depth == 0 {
-                    survey.component = encoding == Encoding::Component;
+                    contents.component = encoding == Encoding::Component;
                 }
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            payload => survey.add(payload, depth)?,
+            payload => contents.add(payload, depth)?,
         }
     }
-    Ok(survey)
+    Ok(contents)
 }
 
-impl Survey {
+impl Contents {
     fn add(&mut self, payload: Payload<'_>, depth: u32) -> wasmparser::Result<()> {
         let outermost = depth == 0;
         match payload {
@@ -124,7 +124,7 @@ impl Survey {
             Payload::TableSection(section) => add(&mut self.tables, section.count()),
             Payload::InstanceSection(section) => {
                 for instance in section {
-                    // The other sort only renames exports and takes no slot.
+                    // The other variant only renames exports, and takes no slot of an engine.
                     if matches!(instance?, wasmparser::Instance::Instantiate { .. }) {
                         add(&mut self.core_instances, 1);
                     }
@@ -209,7 +209,7 @@ impl Survey {
                 )))
             };
         }
-        // The newest interface wins where a component exports several.
+        // Of several interfaces the newest one wins.
         if exports("wasi:http/handler@0.3") {
             Ok(Kind::WasiHttp03)
         } else if exports("wasi:http/incoming-handler@0.2") {
@@ -258,8 +258,8 @@ fn interface_matches(name: &str, interface: &str) -> bool {
     })
 }
 
-/// Checks the binary against the proposals that our engines have switched on, so that the owner
-/// reads which feature is missing instead of a compiler's complaint.
+/// Checks the binary against the proposals that our engines support, so that the owner reads the
+/// name of a missing feature instead of an error of the compiler.
 fn validate(bytes: &[u8]) -> Result<(), Refusal> {
     let mut features = WasmFeatures::WASM2 | WasmFeatures::COMPONENT_MODEL;
     features |= WasmFeatures::CM_ASYNC
@@ -267,7 +267,7 @@ fn validate(bytes: &[u8]) -> Result<(), Refusal> {
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::MULTI_MEMORY
         | WasmFeatures::RELAXED_SIMD;
-    // References to what the host holds need a collector of garbage as well.
+    // References to objects of the host would need a garbage collector as well.
     features.remove(WasmFeatures::GC_TYPES);
     Validator::new_with_features(features)
         .validate_all(bytes)
@@ -333,9 +333,9 @@ const WASI_03: &[&str] = &[
     "wasi:sockets/ip-name-lookup@0.3",
 ];
 
-/// Whether an import has a provider. The linker has the last word at the deploy's smoke test; this
-/// list exists to name every missing import at once.
-fn provided(kind: Kind, name: &str) -> bool {
+/// Whether the platform provides an import. The linker decides when the deploy makes an instance;
+/// this list exists to name every missing import at once.
+fn is_provided(kind: Kind, name: &str) -> bool {
     let listed = |list: &[&str]| list.iter().any(|known| interface_matches(name, known));
     match kind {
         Kind::WasiPreview1 => name.starts_with("wasi_snapshot_preview1."),

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use crate::code::artifact::ArtifactDigest;
 
-/// Names native code: what it was made from, and what was done before it was compiled.
+/// Names native code by the artifact, and by the start-up function that ran before compilation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CodeKey {
     pub(crate) digest: ArtifactDigest,
-    /// The start-up that every instance is to have behind it.
+    /// The start-up function whose effects every instance is to have.
     pub(crate) start_up: Option<StartUp>,
 }
 
-/// What is asked for: native code with this start-up behind it is other native code.
+/// A start-up function to run before compilation. Native code after it differs from native code
+/// without it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StartUp {
-    /// The name of the export that is to be called.
+    /// The name of the export to call.
     pub(crate) function: Arc<str>,
-    /// Linear memory that it may use: what an instance may have.
+    /// Linear memory that it may use: the limit of an instance.
     pub(crate) memory_bytes: u64,
 }

@@ -13,17 +13,17 @@ impl Kind {
 }
 
 impl Isolation {
-    /// Whether a guest of this kind can be held to it.
+    /// Whether a guest of this kind can have it.
     pub(crate) fn fits(&self, kind: Kind) -> Result<(), Refusal> {
         let Self::Reuse { max_concurrent, .. } = self else { return Ok(()) };
         match kind {
             Kind::WasiCommand | Kind::WasiPreview1 => Err(Refusal::Isolation(format!(
-                "a guest of the kind {} ends with its request, so that isolation `reuse` is not \
-                 for it; use `request`",
+                "isolation `reuse` is not available for guests of the kind {}, because they end \
+                 with their request; use `request`",
                 kind.as_str()
             ))),
             Kind::WasiHttp02 | Kind::WasiHttp03 if *max_concurrent > 1 => Err(Refusal::Isolation(
-                "an instance serves one call at a time; set max_concurrent to 1".into(),
+                "an instance serves one call at a time: max_concurrent must be 1".into(),
             )),
             Kind::WasiHttp02 | Kind::WasiHttp03 => Ok(()),
         }

@@ -1,9 +1,9 @@
-//! What the compile worker gives up before it reads the first byte of a hostile binary.
+//! The barriers around the compile worker, raised before it reads the first byte of an upload.
 //!
-//! The kernel's limits (`worker`) bound what it uses; this bounds what it can reach: no file, no
-//! socket, no other process, no program, not even if the compiler or a guest's start-up function
-//! were made to run code of an attacker's. Each barrier is raised where the kernel has it; what it
-//! refuses is reported, and the rest holds.
+//! The limits in `worker` bound the resources that it uses. The barriers bound what it can reach: no
+//! file, no socket, no other process, no program, even if an attacker's code took over the compiler
+//! or a guest's start-up function. A kernel that lacks one of the barriers still raises the others,
+//! and the report says which of them stand.
 
 use std::{
     collections::BTreeMap,
@@ -27,11 +27,11 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The newest rights of the kernel's Landlock that are taken away; older kernels know fewer.
+/// The newest version of Landlock whose rights are taken away. Older kernels know fewer rights.
 const LANDLOCK: ABI = ABI::V6;
 
-/// System calls that compiling, and running a guest in an instance of its own, needs once the
-/// worker has started: memory, threads, time, and the streams that it was given.
+/// The system calls that the worker needs after its start, to compile and to run a start-up
+/// function: memory, threads, time, and its standard streams.
 const NEEDED: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_getres,
@@ -71,21 +71,21 @@ const NEEDED: &[i64] = &[
     libc::SYS_writev,
 ];
 
-/// Which barriers around the compile worker this kernel has raised.
+/// The barriers that this kernel has raised around the compile worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
-    /// It cannot get rights that the gateway has not.
+    /// It cannot gain rights that the gateway does not have.
     pub no_new_privs: bool,
     /// It can make only a few system calls.
     pub seccomp: bool,
-    /// It can open no file and no connection.
+    /// It can open neither files nor connections.
     pub landlock: bool,
-    /// What it could do all the same when it tried. Empty unless something is badly wrong.
+    /// Forbidden actions that succeeded when it tried them. Empty unless the sandbox is broken.
     pub reached: Vec<String>,
 }
 
 impl Sandbox {
-    /// The barriers by name, and whether each of them stands.
+    /// The name of each barrier, and whether it stands.
     pub fn barriers(&self) -> [(&'static str, bool); 3] {
         [
             ("no_new_privs", self.no_new_privs),
@@ -95,51 +95,56 @@ impl Sandbox {
     }
 }
 
-/// Raises every barrier that there is. Holds for this thread and those that it starts, so it must
-/// be the only one.
+/// Raises every barrier that the kernel has. They hold for this thread and for those that it starts,
+/// so it must be the only thread of the process.
 pub(crate) fn raise() -> Sandbox {
-    close_what_was_inherited();
-    let fenced = fence_files().unwrap_or(RulesetStatus::NotEnforced);
-    let landlock = fenced != RulesetStatus::NotEnforced && File::open("/proc/self/exe").is_err();
+    close_inherited_descriptors();
+    let restricted = restrict_files().unwrap_or(RulesetStatus::NotEnforced);
+    let landlock =
+        restricted != RulesetStatus::NotEnforced && File::open("/proc/self/exe").is_err();
     let seccomp = filter_calls().is_ok();
-    // Either needs it, and asks for it first.
-    let no_new_privs = seccomp || fenced != RulesetStatus::NotEnforced;
+    // Both of the others need it, and set it first.
+    let no_new_privs = seccomp || restricted != RulesetStatus::NotEnforced;
     Sandbox { no_new_privs, seccomp, landlock, reached: Vec::new() }
 }
 
-/// Closes all but the three standard streams: a descriptor that whoever started the gateway forgot
-/// to close would go round every other barrier.
-fn close_what_was_inherited() {
+/// Closes all descriptors but the three standard streams. One that leaked from the program that
+/// started the gateway would bypass every other barrier.
+fn close_inherited_descriptors() {
     let Ok(open) = fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<RawFd> =
         open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    // The list was read through a descriptor of its own, which is closed again, and in it.
+    // The list contains the descriptor through which it was read, which is closed by now.
     let is_open = |fd: &RawFd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok();
     for fd in open.into_iter().filter(|fd| *fd > 2).filter(is_open) {
-        #[expect(unsafe_code, reason = "the only way to close what nobody here has opened")]
-        // SAFETY: the worker has one thread and has opened nothing yet, so no value owns this.
+        #[expect(
+            unsafe_code,
+            reason = "the only way to close a descriptor that this program has not opened"
+        )]
+        // SAFETY: the worker has one thread and has opened nothing yet, so no value owns this
+        // descriptor.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
 
-/// Every right that Landlock knows is handled, and none granted.
-fn fence_files() -> Result<RulesetStatus, landlock::RulesetError> {
-    let fence = Ruleset::default()
+/// Takes away every right that Landlock knows.
+fn restrict_files() -> Result<RulesetStatus, landlock::RulesetError> {
+    let ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
         .create()?;
-    Ok(fence.restrict_self()?.ruleset)
+    Ok(ruleset.restrict_self()?.ruleset)
 }
 
 fn filter_calls() -> Result<(), seccompiler::Error> {
-    // The kernel obeys the stricter of two filters.
+    // Of two filters the kernel obeys the stricter one.
     apply_filter(&no_clone3()?)?;
     apply_filter(&only_needed()?)
 }
 
-/// A filter cannot look into the arguments of `clone3`. Told that there is none, the C library
-/// makes its threads with `clone`.
+/// A filter cannot read the arguments of `clone3`. If that call does not exist, the C library makes
+/// its threads with `clone`.
 fn no_clone3() -> Result<BpfProgram, seccompiler::Error> {
     let calls = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let absent = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
@@ -149,7 +154,7 @@ fn no_clone3() -> Result<BpfProgram, seccompiler::Error> {
 fn only_needed() -> Result<BpfProgram, seccompiler::Error> {
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> =
         NEEDED.iter().map(|call| (*call, Vec::new())).collect();
-    // The old names of what is above.
+    // Not every architecture has `poll`; where it is missing, the C library uses `ppoll`.
     #[cfg(target_arch = "x86_64")]
     calls.insert(libc::SYS_poll, Vec::new());
     calls.insert(libc::SYS_ppoll, Vec::new());
@@ -162,16 +167,16 @@ fn only_needed() -> Result<BpfProgram, seccompiler::Error> {
         | libc::CLONE_NEWNET;
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let mask = thread | u64::from(namespaces.cast_unsigned());
-    // Threads, not processes.
+    // It may start threads, but no processes.
     let threads = SeccompCmpOp::MaskedEq(mask);
     calls.insert(libc::SYS_clone, vec![when(0, SeccompCmpArgLen::Qword, threads, thread)?]);
-    // Signals to itself: how the allocator ends a worker that is out of memory.
+    // It may signal itself: the allocator aborts a worker that is out of memory.
     let own = u64::from(std::process::id());
     calls.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, own)?]);
-    // Looking at limits, not changing them.
-    let nothing = when(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
-    calls.insert(libc::SYS_prlimit64, vec![nothing]);
-    // Names for threads and for memory.
+    // It may read limits, but not change them.
+    let reads = when(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    calls.insert(libc::SYS_prlimit64, vec![reads]);
+    // It may name threads and memory.
     let mut named = Vec::new();
     for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA] {
         let option = u64::from(option.cast_unsigned());
@@ -182,7 +187,7 @@ fn only_needed() -> Result<BpfProgram, seccompiler::Error> {
     program(calls, refused, SeccompAction::Allow)
 }
 
-/// `width` is what the kernel looks at: the rest of a register may hold anything.
+/// A rule about one argument. `width` is the part of the register that the kernel reads.
 fn when(
     argument: u8,
     width: SeccompCmpArgLen,
@@ -202,7 +207,7 @@ fn program(
     Ok(SeccompFilter::new(calls, otherwise, these, arch)?.try_into()?)
 }
 
-/// Tries what a worker must not be able to do, and says what worked.
+/// Tries actions that a worker must not be able to do, and returns those that succeeded.
 pub(crate) fn try_the_barriers() -> Vec<String> {
     let own = std::process::id();
     let attempts: [(&str, io::Result<()>); 9] = [
@@ -221,12 +226,14 @@ pub(crate) fn try_the_barriers() -> Vec<String> {
         .filter(|(_, tried)| tried.is_ok())
         .map(|(what, _)| what.to_owned())
         .collect();
-    // It needs threads, and they must not be without the barriers.
+    // It needs threads, and the barriers must hold for them, too.
     let thread = thread::Builder::new().spawn(|| File::open("/proc/self/exe").is_ok());
     match thread.map(thread::JoinHandle::join) {
         Ok(Ok(false)) => {}
         Ok(Ok(true)) => reached.push("read a file from another thread".to_owned()),
-        Ok(Err(_)) | Err(_) => reached.push("start no thread, which it needs".to_owned()),
+        Ok(Err(_)) | Err(_) => {
+            reached.push("start no thread, although it needs threads".to_owned())
+        }
     }
     reached
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one artifact may hold, counted over everything inside it. The check in the compile worker
-/// holds it to all of them, the engines to the last three.
+/// What one artifact may hold, counted over everything inside it. The compile worker checks all of
+/// these limits, and the engines enforce the last three once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ArtifactLimits {
@@ -29,8 +29,8 @@ impl Default for ArtifactLimits {
     fn default() -> Self {
         Self {
             functions: 100_000,
-            // A hello in Go has 24,201. Compiling this many takes about a gigabyte, a third of what
-            // the worker may have.
+            // A hello in Go has 24,201. Compiling this many takes about a gigabyte, a third of the
+            // worker's default limit.
             data_segments: 50_000,
             element_segments: 50_000,
             imports: 1_000,

@@ -105,7 +105,7 @@ fn explain(config: &CompileConfig, key: &CodeKey, end: &WorkerEnd) -> LoadError 
     match &key.start_up {
         Some(start_up) if died_in_start_up(&end.output) => {
             let function = &start_up.function;
-            Refusal::StartUp(format!("`{function}` takes more than the platform allows: {what}"))
+            Refusal::StartUp(format!("`{function}` needs {what}"))
         }
         _ => Refusal::CompileLimit(what),
     }
@@ -126,9 +126,10 @@ fn exceeded(config: &CompileConfig, status: Option<ExitStatus>) -> Option<String
             "more than {} bytes of memory (compile.memory_bytes)",
             config.memory_bytes
         )),
-        Signal::XFSZ => {
-            Some(format!("more than {} bytes of code (compile.output_bytes)", config.output_bytes))
-        }
+        Signal::XFSZ => Some(format!(
+            "more than {} bytes for its native code (compile.output_bytes)",
+            config.output_bytes
+        )),
         _ => None,
     }
 }

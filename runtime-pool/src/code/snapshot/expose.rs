@@ -1,8 +1,8 @@
-//! Where a component has its start-up function.
+//! Finds a component's start-up function.
 //!
-//! A function exported by the component itself is called as it is. But toolchains only export
-//! what a world in WIT declares, and few guests have a world of their own: so a function that one
-//! of the component's core modules exports will do, and is given an export of the component.
+//! An export of the component itself is called directly. But toolchains export only what a WIT
+//! world declares, and few guests have a world of their own. So a function that one of the
+//! component's core modules exports is accepted as well, and is added to the component's exports.
 
 use std::borrow::Cow;
 
@@ -18,15 +18,15 @@ use wasmparser::{
 
 use super::failure::SnapshotFailure;
 
-/// The name that a core module's function gets as an export of the component.
+/// The name of the export that is added for a core module's function.
 const EXPOSED: &str = "mayfly-start";
-/// Tools that run the start-up of what they build. Its export may still be there, and must not run
-/// a second time.
+/// Tools that run the start-up function of the components that they build. It may still be
+/// exported, and must not run a second time.
 const INITIALISERS: &[&str] = &["ComponentizeJS", "componentize-py"];
 /// Magic number and version.
 const PREAMBLE: usize = 8;
 
-/// The component with its start-up function as an export, and that export's name.
+/// The component with its start-up function as an export, and the name of that export.
 pub(crate) fn start_function<'a>(
     wasm: &'a [u8],
     function: &'a str,
@@ -80,7 +80,8 @@ fn core_export(types: &Types, instance: u32, name: &str) -> Option<EntityType> {
     types[types.core_instance_at(instance)].exports(types).get(name).copied()
 }
 
-/// Appends sections: an alias of the core function, a component's function made of it, its export.
+/// Appends three definitions: an alias of the core function, a component function that lifts it, and
+/// an export.
 fn exposed(wasm: &[u8], types: &Types, instance: u32, function: &str) -> Vec<u8> {
     let types = types.as_ref();
     let mut aliases = ComponentAliasSection::new();

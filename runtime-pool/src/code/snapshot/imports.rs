@@ -1,5 +1,5 @@
-//! What a guest may import while its start-up function runs: everything, because it must link, but
-//! not everything may be called.
+//! The imports of a guest while its start-up function runs. It may import everything, because it
+//! must link, but some calls trap.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use wasmtime::{
 use super::failure::SnapshotFailure;
 use crate::host::{Host, ModuleHost};
 
-/// Interfaces whose answers are those of one moment, one machine or one request.
+/// Interfaces whose answers hold only for one moment, one machine or one request.
 const REFUSED: &[&str] = &[
     "wasi:cli/stdin@",
     "wasi:clocks/",
@@ -23,7 +23,8 @@ const REFUSED: &[&str] = &[
     "wasi:random/",
     "wasi:sockets/",
 ];
-/// Answered with nothing, so that a guest that only asks before it panics can say why it does.
+/// Answered with an empty list, so that a guest that panics can still print its message: the panic
+/// handler of Rust reads a variable first.
 const ENVIRONMENT: &str = "wasi:cli/environment@";
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -42,7 +43,7 @@ const REFUSED_PREVIEW1: &[&str] = &[
 /// These write two numbers: how many there are, and how long they are together.
 const COUNTS_PREVIEW1: &[&str] = &["args_sizes_get", "environ_sizes_get"];
 
-/// The trap of a call whose answer must not get into an image.
+/// The trap of a call whose answer must not be kept in an image.
 #[derive(Debug)]
 pub(crate) struct ForbiddenCall(String);
 
@@ -58,7 +59,7 @@ impl fmt::Display for ForbiddenCall {
 
 impl std::error::Error for ForbiddenCall {}
 
-/// The first question that was answered with nothing, where a request's answer would be another.
+/// The first call that got an empty answer, where an invocation would get another one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EnvironmentReads(Arc<Mutex<Option<String>>>);
 
@@ -68,7 +69,7 @@ impl EnvironmentReads {
         first.get_or_insert_with(|| name.to_owned());
     }
 
-    /// A start-up function that has asked may have kept the answer.
+    /// Fails if there was such a call: the guest may have kept the answer.
     pub(crate) fn check(&self) -> Result<(), SnapshotFailure> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(name) => Err(SnapshotFailure::Unfit(ForbiddenCall(name).to_string())),
@@ -77,7 +78,7 @@ impl EnvironmentReads {
     }
 }
 
-/// Puts traps in place of what must not be called.
+/// Replaces functions that must not be called by traps.
 pub(crate) fn refuse_in_component(
     linker: &mut component::Linker<Host>,
     component: &Component,
@@ -94,7 +95,7 @@ pub(crate) fn refuse_in_component(
         let mut linker = linker.instance(interface)?;
         for (function, item) in instance.exports(&engine) {
             let ComponentItem::ComponentFunc(ty) = item.ty else { continue };
-            // Destroying something is no question.
+            // Dropping a resource gives no answer.
             if function.starts_with("[resource-drop]") {
                 continue;
             }
@@ -104,7 +105,7 @@ pub(crate) fn refuse_in_component(
                 linker.func_new(function, move |_, ty, _, results| {
                     environment_reads.note(&name);
                     results.iter_mut().zip(ty.results()).for_each(|(result, ty)| {
-                        *result = nothing(&ty);
+                        *result = empty_answer(&ty);
                     });
                     Ok(())
                 })?;
@@ -123,8 +124,8 @@ pub(crate) fn refuse_in_component(
     Ok(())
 }
 
-/// An empty list of variables or arguments; no directory.
-fn nothing(ty: &component::Type) -> Val {
+/// The empty answer: no variable, no argument, no directory.
+fn empty_answer(ty: &component::Type) -> Val {
     match ty {
         component::Type::Option(_) => Val::Option(None),
         _ => Val::List(Vec::new()),

@@ -1,4 +1,4 @@
-//! How the state of an instance is read after its start-up.
+//! Reads the state of an instance after its start-up function.
 
 use wasmtime::{
     Store, Val,
@@ -8,7 +8,7 @@ use wasmtime_wizer::{ComponentInstanceState, InstanceState, SnapshotVal, ValType
 
 use crate::host::{Host, ModuleHost};
 
-/// Reads a core module's state through the exports that it was given for that.
+/// Reads a core module's state through exports that the instrumentation has added.
 pub(crate) struct ModuleState<'a> {
     store: &'a mut Store<ModuleHost>,
     instance: wasmtime::Instance,
@@ -22,28 +22,34 @@ impl<'a> ModuleState<'a> {
 
 impl InstanceState for ModuleState<'_> {
     async fn global_get(&mut self, name: &str, _: ValType) -> SnapshotVal {
-        let global = self.instance.get_global(&mut *self.store, name).expect("it was instrumented");
+        let global = self
+            .instance
+            .get_global(&mut *self.store, name)
+            .expect("the instrumentation has added it");
         match global.get(&mut *self.store) {
             Val::I32(value) => SnapshotVal::I32(value),
             Val::I64(value) => SnapshotVal::I64(value),
             Val::F32(bits) => SnapshotVal::F32(bits),
             Val::F64(bits) => SnapshotVal::F64(bits),
             Val::V128(value) => SnapshotVal::V128(value.as_u128()),
-            _ => unreachable!("references were refused when it was instrumented"),
+            _ => unreachable!("the instrumentation refuses references"),
         }
     }
 
     async fn memory_contents(&mut self, name: &str, contents: impl FnOnce(&[u8]) + Send) {
-        let memory = self.instance.get_memory(&mut *self.store, name).expect("it was instrumented");
+        let memory = self
+            .instance
+            .get_memory(&mut *self.store, name)
+            .expect("the instrumentation has added it");
         contents(memory.data(&*self.store));
     }
 }
 
-/// Reads a component's state through functions that it was given for that.
+/// Reads a component's state through functions that the instrumentation has added.
 pub(crate) struct ComponentState<'a> {
     store: &'a mut Store<Host>,
     instance: component::Instance,
-    /// Reading has no way to say that it failed. Whoever reads looks here afterwards.
+    /// The first failure. The trait's methods cannot return one, so `check` does afterwards.
     failed: Option<wasmtime::Error>,
 }
 
@@ -52,7 +58,7 @@ impl<'a> ComponentState<'a> {
         Self { store, instance, failed: None }
     }
 
-    /// Whether all that was read is true.
+    /// Fails if reading any part failed.
     pub(crate) fn check(self) -> wasmtime::Result<()> {
         self.failed.map_or(Ok(()), Err)
     }
