@@ -1,7 +1,8 @@
-//! The two engines and the clock of deadlines.
+//! The two engines and the epoch clock.
 //!
-//! The lean engine runs WASI 0.2 and preview1: without support for concurrency inside a store a
-//! fresh instance costs half. The concurrent one runs WASI 0.3, which needs that support.
+//! The lean engine runs WASI 0.2 and preview1. It does not support concurrency inside a store,
+//! which halves the cost of a fresh instance. The concurrent engine runs WASI 0.3, which needs that
+//! support.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -14,38 +15,38 @@ use wasmtime::{
 };
 
 use crate::{
-    engine::dirty_pages::mend,
+    engine::dirty_pages::close_gaps_regularly,
     error::StartError,
     limits::{ArtifactLimits, GuestLimits},
 };
 
-/// What a fiber's stack has besides the guest's part: the host's own frames.
+/// Stack of a fiber besides the guest's part, for frames of the host.
 const HOST_STACK_BYTES: usize = (2 << 20) - (512 << 10);
-/// Address space that the memory of a guest in the compile worker has to grow into before it must
-/// be moved.
+/// Address space into which the memory of a guest in the compile worker can grow before it must be
+/// moved.
 const GROWTH_BYTES: u64 = 64 << 20;
-/// Metadata that one component instance may need in the host.
+/// Metadata of one component instance in the host.
 const INSTANCE_BYTES: usize = 1 << 20;
-/// Tables of a freed slot that stay mapped and are reset by the kernel's scan of written pages.
-/// Chosen by measurement; without that scan it would be slower than none.
+/// Bytes of a freed slot's tables that stay mapped and are reset by a pagemap scan. Chosen by
+/// measurement; without the scan, keeping any is slower than keeping none.
 const RESIDENT_TABLE_BYTES: usize = 64 << 10;
-/// Freed slots to unmap at once where the kernel cannot scan. Chosen by measurement.
+/// Freed slots to unmap at once where the kernel has no pagemap scan. Chosen by measurement.
 const DECOMMIT_BATCH: usize = 128;
 
-/// Sizes that Wasmtime reserves up front.
+/// The sizes of the engines, which Wasmtime reserves at the start.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Instances that may live at once in each engine, over all functions.
     pub instances: u32,
     /// The largest linear memory of any function, in bytes.
     pub memory_bytes_max: usize,
-    /// What a freed slot keeps of its memory, to be reset instead of given back.
+    /// Bytes of its memory that a freed slot keeps and resets, instead of returning them.
     pub keep_bytes: usize,
     /// Whether the engine for WASI 0.3 exists.
     pub async_engine: bool,
-    /// What one artifact may hold.
+    /// The limits of one artifact.
     pub artifact: ArtifactLimits,
-    /// What holds for all guests.
+    /// The limits of all guests.
     pub guest: GuestLimits,
 }
 
@@ -55,7 +56,7 @@ impl Default for EngineConfig {
             instances: 1_000,
             memory_bytes_max: 512 << 20,
             // Chosen by measurement: JavaScript and Python write about 7 MiB to answer a request.
-            // As many as ever ran at once may keep this much each.
+            // Every slot that was ever in use may keep this much.
             keep_bytes: 8 << 20,
             async_engine: true,
             artifact: ArtifactLimits::default(),
@@ -71,13 +72,15 @@ pub(crate) enum EngineKind {
     Concurrent,
 }
 
-/// Settings that decide what native code looks like: the same where it is made and where it runs.
+/// The settings that native code depends on. They must be equal where code is compiled and where it
+/// runs.
 fn code_config(kind: EngineKind, stack_bytes: usize) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .memory_init_cow(true)
-        // Only what guests of today need; each of these has had its own advisories.
+        // Proposals that common guests do not use are disabled: several of them have had security
+        // advisories.
         .wasm_gc(false)
         .wasm_function_references(false)
         .wasm_exceptions(false)
@@ -89,9 +92,10 @@ fn code_config(kind: EngineKind, stack_bytes: usize) -> Config {
         .gc_support(false)
         .max_wasm_stack(stack_bytes)
         .async_stack_size(stack_bytes + HOST_STACK_BYTES)
-        // Fixed here, so that RUST_BACKTRACE and WASMTIME_BACKTRACE_DETAILS decide nothing.
+        // Set here, so that RUST_BACKTRACE and WASMTIME_BACKTRACE_DETAILS have no effect.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // Names in backtraces need neither; both make native code larger and slower to load.
+        // Names in backtraces need neither of these, and both make native code larger and slower
+        // to load.
         .generate_address_map(false)
         .native_unwind_info(false);
     match kind {
@@ -101,14 +105,14 @@ fn code_config(kind: EngineKind, stack_bytes: usize) -> Config {
     config
 }
 
-/// An engine that only compiles. It reserves no memory, so that it starts under a small limit of
-/// address space, and its native code loads in the pooled engine of the same kind.
+/// An engine that only compiles. It reserves no memory, so it starts under a small limit of address
+/// space. The pooled engine of the same kind loads its native code.
 pub(crate) fn compiling_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&code_config(kind, GuestLimits::default().stack_bytes))
 }
 
-/// An engine for running a guest's start-up in the compile worker, whose address space is small and
-/// whose CPU time the kernel counts. What it computes is the same on every machine.
+/// An engine that runs a guest's start-up function in the compile worker, where the address space is
+/// small and the kernel limits the CPU time. Its results are the same on every machine.
 pub(crate) fn initialising_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = code_config(kind, GuestLimits::default().stack_bytes);
     config
@@ -133,25 +137,25 @@ pub(crate) fn pooled_engine(
     engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(config)));
     let engine = wasmtime::Engine::new(&engine_config)
         .map_err(|cause| StartError { what: "reserving the pool of instances", cause })?;
-    tick(&engine, config.guest.tick)?;
-    // One for the process is enough.
+    start_epoch_clock(&engine, config.guest.tick)?;
+    // The thread serves all memories of the process.
     if kind == EngineKind::Lean && PoolingAllocationConfig::is_pagemap_scan_available() {
-        mend(engine.weak())?;
+        close_gaps_regularly(engine.weak())?;
     }
     Ok(engine)
 }
 
-/// What a pooled engine reserves, and holds artifacts to.
+/// What a pooled engine reserves, and the limits that it enforces on artifacts.
 fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
     let ArtifactLimits { core_instances, memories, tables, .. } = config.artifact;
-    // Few artifacts hold as many as they may: a quarter of that each, together.
-    let together = |each: u32| config.instances.saturating_mul(each.div_ceil(4)).max(each);
+    // Few artifacts reach these limits, so a quarter of them is reserved for each instance.
+    let reserved = |each: u32| config.instances.saturating_mul(each.div_ceil(4)).max(each);
     let mut pooling = PoolingAllocationConfig::default();
     pooling
         .total_component_instances(config.instances)
-        .total_core_instances(together(core_instances))
-        .total_memories(together(memories))
-        .total_tables(together(tables))
+        .total_core_instances(reserved(core_instances))
+        .total_memories(reserved(memories))
+        .total_tables(reserved(tables))
         .total_stacks(config.instances)
         .max_core_instances_per_component(core_instances)
         .max_memories_per_component(memories)
@@ -173,7 +177,7 @@ fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
     pooling
 }
 
-/// How freed instances are reset on this machine.
+/// The way in which freed instances are reset on this machine.
 pub fn reset_strategy() -> &'static str {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         "pagemap scan"
@@ -182,7 +186,7 @@ pub fn reset_strategy() -> &'static str {
     }
 }
 
-/// What native code made by either engine depends on.
+/// A hash of everything in the engines that native code depends on.
 pub(crate) fn compatibility(engines: [&wasmtime::Engine; 2]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for engine in engines {
@@ -191,8 +195,8 @@ pub(crate) fn compatibility(engines: [&wasmtime::Engine; 2]) -> u64 {
     hasher.finish()
 }
 
-/// Advances the epoch until the last handle to the engine is dropped.
-fn tick(engine: &wasmtime::Engine, every: Duration) -> Result<(), StartError> {
+/// Starts a thread that advances the epoch until the last handle to the engine is dropped.
+fn start_epoch_clock(engine: &wasmtime::Engine, every: Duration) -> Result<(), StartError> {
     let engine = engine.weak();
     thread::Builder::new()
         .name("mayfly-epoch".into())

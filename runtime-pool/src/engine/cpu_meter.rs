@@ -17,7 +17,7 @@ thread_local! {
     static POLL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Shared by an invocation's future, which is polled, and its store's epoch callback.
+/// Shared by an invocation's future, which is polled, and the epoch callback of its store.
 ///
 /// Both run on the same thread at any one time, so relaxed ordering is enough.
 #[derive(Debug, Default)]

@@ -1,14 +1,15 @@
-//! Mends memories whose written pages lie in too many pieces.
+//! Closes small gaps between the dirty pages of a memory, so that resetting it stays cheap.
 //!
-//! When an instance ends, Wasmtime asks the kernel which pages of its memory were written, and
-//! copies those back from the module's image. The answer has room for 32 pieces; whatever lies
-//! beyond the 32nd is unmapped instead. Unmapping interrupts every other thread of the process,
-//! and so does each page that the next guest then touches again: a JavaScript engine, which
-//! writes here and there, costs four times as much on two threads as on one.
+//! When an instance ends, Wasmtime asks the kernel for the dirty pages of its memory and copies them
+//! back from the module's image. The kernel answers with ranges of pages, and Wasmtime asks for at
+//! most 32 of them; it unmaps the memory behind the 32nd range. Unmapping interrupts every other
+//! thread of the process, and so does each page fault of the next guest there. A JavaScript engine
+//! dirties pages all over its memory; without this module it costs four times as much on two threads
+//! as on one.
 //!
-//! Wasmtime has no setting for this. But two pieces become one if the pages between them count as
-//! written, too. So this thread looks for such memories now and then and makes the smallest gaps
-//! in them writable, which changes no content. A mended slot stays so, because its pages stay.
+//! Wasmtime has no setting for this. But two ranges become one if the pages between them are dirty,
+//! too. So a thread looks for memories with many dirty ranges at intervals, and makes the smallest
+//! gaps in them writable, which changes no content. A slot keeps its pages, so its gaps stay closed.
 
 use std::{
     fs::{self, File},
@@ -27,37 +28,40 @@ use wasmtime::EngineWeak;
 
 use crate::error::StartError;
 
-/// How often to look. A slot is mended in two or three rounds.
+/// Time between two rounds. The gaps of a slot are closed in two or three rounds.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often to look when that had no use.
+/// The longest time between two rounds, if they find no gap to close.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
-/// Page faults within a pause below which there is nothing to look for: unmapping causes dozens
-/// with each invocation, and instances that are reset by copying cause none.
+/// Page faults within a pause below which a round is skipped: unmapping causes dozens of them with
+/// each invocation, and instances that are reset by copying cause none.
 const FAULTS: u64 = 500;
-/// Pieces for which the kernel's answer has room, as Wasmtime asks.
-const ROOM: usize = 32;
-/// Pieces to leave. Some less than there is room for, because not every request writes the same.
-const LEAVE: usize = 24;
-/// Pages that one round may add to a memory: from then on each invocation copies them.
-const ADD_MAX: usize = 64;
-/// What the files of native code are called, which hold the images of memories.
+/// Dirty ranges for which Wasmtime asks.
+const RANGES_MAX: usize = 32;
+/// Dirty ranges to leave. Fewer than the maximum, because not every request writes the same pages.
+const RANGES_LEFT: usize = 24;
+/// Pages of a memory that one round may make dirty: each invocation copies them from then on.
+const PAGES_ADDED_MAX: usize = 64;
+/// How the names of native code's files end. They hold the images of memories.
 const CODE_SUFFIX: &str = ".cwasm";
 
-/// Starts a thread that mends until the last handle to the engine is dropped.
-pub(crate) fn mend(engine: EngineWeak) -> Result<(), StartError> {
-    let failed = |cause: io::Error| StartError { what: "mending memories", cause: cause.into() };
+/// Starts a thread that closes gaps until the last handle to the engine is dropped.
+pub(crate) fn close_gaps_regularly(engine: EngineWeak) -> Result<(), StartError> {
+    let failed = |cause: io::Error| StartError {
+        what: "starting the thread for dirty pages",
+        cause: cause.into(),
+    };
     let pages = File::open("/proc/self/pagemap").map_err(failed)?;
     thread::Builder::new()
-        .name("mayfly-mend".into())
+        .name("mayfly-pages".into())
         .spawn(move || {
             let (mut pause, mut faults) = (PAUSE, 0);
             while engine.upgrade().is_some() {
                 thread::sleep(pause);
-                // What cannot be read costs speed and nothing else.
+                // If the counter cannot be read, resets stay slow, but nothing fails.
                 let now = page_faults().unwrap_or(faults);
                 if now - faults >= FAULTS {
-                    let joined = round(&pages).unwrap_or(0);
-                    pause = if joined > 0 { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+                    let closed = round(&pages).unwrap_or(0);
+                    pause = if closed > 0 { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
                 }
                 faults = now;
             }
@@ -66,31 +70,31 @@ pub(crate) fn mend(engine: EngineWeak) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Page faults of this process so far that read nothing from a disk.
+/// Page faults of this process so far that were served without reading from a disk.
 fn page_faults() -> Option<u64> {
-    // The second field is the program's name in parentheses, and the tenth is ours.
+    // The second field is the program's name in parentheses, and the tenth is this counter.
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(7)?.parse().ok()
 }
 
-/// Looks at all memories once; returns how many gaps it has closed.
+/// Goes through all memories once, and returns the number of closed gaps.
 fn round(pages: &File) -> io::Result<usize> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let mut closed = 0;
     for memory in memories(&maps) {
-        // It may be gone by now.
+        // The memory may have been unmapped meanwhile.
         closed += close_gaps(pages, &memory).unwrap_or(0);
     }
     Ok(closed)
 }
 
 fn close_gaps(pages: &File, memory: &Range<usize>) -> io::Result<usize> {
-    let gaps = gaps(&pieces(&written(pages, memory)?));
+    let gaps = gaps(&ranges(&dirty(pages, memory)?));
     for gap in &gaps {
         let (start, len) = (memory.start + gap.start * page_size(), gap.len() * page_size());
-        #[expect(unsafe_code, reason = "there is no other way to make pages writable early")]
-        // SAFETY: this does what a write to these pages would do first, and does not write. Should
-        // something else be mapped there by now, its content stays as it is, too.
+        #[expect(unsafe_code, reason = "no safe function makes pages writable early")]
+        // SAFETY: this prepares the pages as a write to them would, but does not write. If another
+        // mapping has taken their place meanwhile, its content does not change either.
         unsafe {
             madvise(ptr::with_exposed_provenance_mut(start), len, Advice::LinuxPopulateWrite)?;
         }
@@ -98,7 +102,7 @@ fn close_gaps(pages: &File, memory: &Range<usize>) -> io::Result<usize> {
     Ok(gaps.len())
 }
 
-/// Addresses of the accessible parts of memories that have an image, of a list of mappings.
+/// The accessible parts of memories that have an image, from a list of mappings.
 fn memories(maps: &str) -> impl Iterator<Item = Range<usize>> {
     let mut mappings = maps.lines().filter_map(mapping).peekable();
     std::iter::from_fn(move || {
@@ -135,8 +139,8 @@ fn mapping(line: &str) -> Option<Mapping> {
     })
 }
 
-/// Which pages of a memory were written: those that are there, and are no file's.
-fn written(pages: &File, memory: &Range<usize>) -> io::Result<Vec<bool>> {
+/// Which pages of a memory are dirty: those that are present and do not belong to a file.
+fn dirty(pages: &File, memory: &Range<usize>) -> io::Result<Vec<bool>> {
     const ENTRY: usize = size_of::<u64>();
     let mut entries = vec![0; memory.len() / page_size() * ENTRY];
     pages.read_exact_at(&mut entries, (memory.start / page_size() * ENTRY) as u64)?;
@@ -151,28 +155,28 @@ fn written(pages: &File, memory: &Range<usize>) -> io::Result<Vec<bool>> {
         .collect())
 }
 
-/// Where written pages lie side by side, as indices.
-fn pieces(written: &[bool]) -> Vec<Range<usize>> {
-    let mut pieces: Vec<Range<usize>> = Vec::new();
-    for page in (0..written.len()).filter(|&page| written[page]) {
-        match pieces.last_mut() {
+/// The ranges of dirty pages, as indices.
+fn ranges(dirty: &[bool]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for page in (0..dirty.len()).filter(|&page| dirty[page]) {
+        match ranges.last_mut() {
             Some(last) if last.end == page => last.end += 1,
-            _ => pieces.push(page..page + 1),
+            _ => ranges.push(page..page + 1),
         }
     }
-    pieces
+    ranges
 }
 
-/// The gaps to close, smallest first; none if there are few pieces.
-fn gaps(pieces: &[Range<usize>]) -> Vec<Range<usize>> {
-    // A memory at rest whose reset was cut short has as many pieces as there was room for.
-    if pieces.len() < ROOM {
+/// The gaps to close, smallest first; none if there are few ranges.
+fn gaps(ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    // After a reset that reached the maximum, a memory has exactly that many dirty ranges.
+    if ranges.len() < RANGES_MAX {
         return Vec::new();
     }
-    let mut gaps: Vec<_> = pieces.windows(2).map(|pair| pair[0].end..pair[1].start).collect();
+    let mut gaps: Vec<_> = ranges.windows(2).map(|pair| pair[0].end..pair[1].start).collect();
     gaps.sort_by_key(ExactSizeIterator::len);
-    let mut left = ADD_MAX;
-    gaps.truncate(pieces.len() - LEAVE);
+    let mut left = PAGES_ADDED_MAX;
+    gaps.truncate(ranges.len() - RANGES_LEFT);
     gaps.retain(|gap| {
         let fits = gap.len() <= left;
         left -= if fits { gap.len() } else { 0 };
@@ -201,17 +205,21 @@ mod tests {
     #[test]
     fn the_smallest_gaps_are_closed_until_there_is_room() {
         // Gaps of one page and of three in turn.
-        let pieces: Vec<_> =
+        let ranges: Vec<_> =
             (0..20).flat_map(|n| [6 * n..6 * n + 1, 6 * n + 2..6 * n + 3]).collect();
-        let gaps = gaps(&pieces);
-        assert_eq!(gaps.len(), 40 - LEAVE);
+        let gaps = gaps(&ranges);
+        assert_eq!(gaps.len(), 40 - RANGES_LEFT);
         assert!(gaps.iter().all(|gap| gap.len() == 1), "{gaps:?}");
     }
 
     #[test]
     fn few_pieces_are_left_alone_and_wide_gaps_stay_open() {
-        assert!(gaps(&(0..ROOM - 1).map(|n| 2 * n..2 * n + 1).collect::<Vec<_>>()).is_empty());
-        assert!(gaps(&(0..ROOM).map(|n| 100 * n..100 * n + 1).collect::<Vec<_>>()).is_empty());
+        assert!(
+            gaps(&(0..RANGES_MAX - 1).map(|n| 2 * n..2 * n + 1).collect::<Vec<_>>()).is_empty()
+        );
+        assert!(
+            gaps(&(0..RANGES_MAX).map(|n| 100 * n..100 * n + 1).collect::<Vec<_>>()).is_empty()
+        );
     }
 
     #[test]
@@ -230,7 +238,7 @@ mod tests {
         let mut used = Vec::new();
         let mut memory = loop {
             let memory = vec![0_u8; 2 * PAGES * size];
-            if pieces(&written(&pages, &half_of(&memory).1).unwrap()).is_empty() {
+            if ranges(&dirty(&pages, &half_of(&memory).1).unwrap()).is_empty() {
                 break memory;
             }
             used.push(memory);
@@ -240,12 +248,12 @@ mod tests {
         for page in (0..PAGES / 2).step_by(2) {
             memory[first + page * size] = 7;
         }
-        let count = || pieces(&written(&pages, &range).unwrap()).len();
-        assert!(count() >= ROOM, "{}", count());
+        let count = || ranges(&dirty(&pages, &range).unwrap()).len();
+        assert!(count() >= RANGES_MAX, "{}", count());
 
         assert!(close_gaps(&pages, &range).unwrap() > 0);
 
-        assert!(count() < ROOM, "{}", count());
+        assert!(count() < RANGES_MAX, "{}", count());
         for page in 0..PAGES / 2 {
             assert_eq!(memory[first + page * size], if page % 2 == 0 { 7 } else { 0 });
         }
