@@ -238,7 +238,7 @@ fn watch_pressure(
     registry: &Registry,
     upkeep: &mut JoinSet<()>,
 ) -> anyhow::Result<Arc<LoadShedder>> {
-    let turns = pool.turns();
+    let turns = pool.run_queue();
     upkeep
         .spawn_on(Arc::clone(turns).watch(config.server.admission.worker_count()), threads.data());
     let pressure = Arc::new(LoadShedder::new(Arc::clone(turns)));
@@ -288,7 +288,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         loads: config.pool.load_count(),
         queue: config.pool.queue,
         max_lag: config.server.admission.max_lag,
-        waiting: WarmConfig {
+        warm: WarmConfig {
             instances: config.pool.warm_instances,
             bytes: config.pool.warm_bytes,
             worthwhile: Duration::from_micros(config.pool.warm_from_us),

@@ -12,7 +12,7 @@ pub(crate) mod slots;
 use std::sync::Arc;
 
 use crate::admission::{
-    background::BackgroundLane, queue_estimate::QueueDelayEstimate, run_queue::RunQueue,
+    background::BackgroundScheduler, queue_estimate::QueueDelayEstimate, run_queue::RunQueue,
     slots::Slots,
 };
 
@@ -20,7 +20,7 @@ use crate::admission::{
 pub(crate) struct Admission {
     pub(crate) slots: Slots,
     pub(crate) queue_delay: QueueDelayEstimate,
-    /// The node's.
+    /// Shared by all functions of the node.
     pub(crate) run_queue: Arc<RunQueue>,
-    pub(crate) background: BackgroundLane,
+    pub(crate) background: BackgroundScheduler,
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     InvokeError,
     executor::{
-        request::{Head, InvocationContext, Request},
+        request::{InvocationContext, InvocationRequest, ResponseHead},
         template::InstanceTemplate,
     },
     host::instance::{AnyGuest, Instance},
@@ -25,9 +25,9 @@ use crate::{
 pub(crate) async fn run(
     instance: &mut Instance,
     template: &InstanceTemplate,
-    request: Request,
+    request: InvocationRequest,
     context: &InvocationContext,
-    head: oneshot::Sender<Head>,
+    head: oneshot::Sender<ResponseHead>,
 ) -> Result<(), InvokeError> {
     match &mut instance.guest {
         AnyGuest::Http(guest) => http::call(guest, request, head).await,

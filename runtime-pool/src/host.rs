@@ -1,35 +1,37 @@
-//! The data of a `wasmtime::Store`: all that a guest can reach.
+//! What can a guest reach?
+//!
+//! [`Host`] and [`ModuleHost`] are the data of a `wasmtime::Store`: a guest reaches what they grant,
+//! and nothing else.
 
 pub(crate) mod clock;
 pub(crate) mod instance;
 pub(crate) mod interfaces;
 pub(crate) mod invocation_state;
 mod output;
+mod store_limits;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    error::{CpuExceeded, HeadersExceeded, Limit},
+    error::HeadersExceeded,
     host::{
         clock::{GuestMonotonicClock, GuestWallClock},
-        invocation_state::InvocationState,
         output::GuestOutput,
     },
-    limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
+    limits::GuestLimits,
     metrics::guest_log::{InvocationLog, LogStream},
     outbound::Outbound,
 };
 
-/// How many `fields` may be full at once.
+pub(crate) use self::store_limits::StoreLimits;
+
+/// A guest may hold as many header fields as this many full `fields` resources.
 const FIELDS_FULL: usize = 64;
-/// What one header field takes in the host besides its name and value, which copies share.
+/// What one header field takes in the host besides its name and value, which its copies share.
 const FIELD_OVERHEAD_BYTES: usize = 128;
 
 /// What a component can reach.
@@ -38,173 +40,97 @@ pub(crate) struct Host {
     http: WasiHttpCtx,
     outbound: Outbound,
     table: ResourceTable,
-    control: StoreLimits,
+    limits: StoreLimits,
 }
 
 /// What a preview1 module can reach.
 pub(crate) struct ModuleHost {
     pub(crate) wasi: WasiP1Ctx,
-    control: StoreLimits,
+    limits: StoreLimits,
 }
 
-/// What holds a guest in check, in either kind of store.
-pub(crate) struct StoreLimits {
-    limiter: StoreLimiter,
-    run: Arc<InvocationState>,
-    cpu: Duration,
-    guest: GuestLimits,
-}
-
-impl StoreLimits {
-    pub(crate) fn new(limits: &Limits, node: NodeMemory, run: Arc<InvocationState>) -> Self {
-        let limiter = StoreLimiter::new(limits, node);
-        Self { limiter, run, cpu: limits.cpu, guest: limits.guest }
-    }
-
-    /// Gives the store to an invocation.
-    pub(crate) fn begin(&mut self, run: Arc<InvocationState>) {
-        self.run = run;
-    }
-
-    /// Linear memory that the store has.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.limiter.memory_bytes()
-    }
-
-    /// Whether growth of memory was refused, and by which limit.
-    pub(crate) fn refused_memory(&self) -> Option<Limit> {
-        self.run.refused_memory()
-    }
-
-    /// CPU time that the invocation may use.
-    pub(crate) fn cpu_limit(&self) -> Duration {
-        self.cpu
-    }
-
-    /// Bytes of one write to a body.
-    pub(crate) fn body_chunk_bytes(&self) -> usize {
-        self.guest.body_chunk_bytes
-    }
-
-    fn tick(&self) -> wasmtime::Result<UpdateDeadline> {
-        if self.run.meter.tick(self.guest.tick) > self.cpu {
-            return Err(CpuExceeded.into());
-        }
-        self.run.interrupt();
-        // Others on this thread get their turn.
-        Ok(UpdateDeadline::Yield(1))
-    }
-}
-
-impl ResourceLimiter for StoreLimits {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let grown = self.limiter.grow_memory(current, desired);
-        Ok(grown.map_err(|limit| self.run.refuse(limit)).is_ok())
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.run.refuse(Limit::Memory);
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let grown = self.limiter.grow_table(desired);
-        Ok(grown.map_err(|limit| self.run.refuse(limit)).is_ok())
-    }
-}
-
-/// Store data that can be held in check.
+/// The data of a store, with the limits of that store.
 pub(crate) trait HasStoreLimits: Send + 'static {
-    fn control(&mut self) -> &mut StoreLimits;
+    fn store_limits(&mut self) -> &mut StoreLimits;
 
     /// Called at every epoch tick while guest code runs.
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        self.control().tick()
+        self.store_limits().tick()
     }
 }
 
 impl HasStoreLimits for Host {
-    fn control(&mut self) -> &mut StoreLimits {
-        &mut self.control
+    fn store_limits(&mut self) -> &mut StoreLimits {
+        &mut self.limits
     }
 
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        // Each `fields` has its limit, and so has their number, but as many as there may be with as
-        // much as each may have would be a gigabyte.
-        if self.header_bytes() > FIELDS_FULL * self.control.guest.field_bytes {
+        // Each `fields` resource is limited, and so is their number, but all that are allowed, each
+        // of them full, would take a gigabyte.
+        if self.header_bytes() > FIELDS_FULL * self.limits.guest.field_bytes {
             return Err(HeadersExceeded.into());
         }
-        self.control.tick()
+        self.limits.tick()
     }
 }
 
 impl HasStoreLimits for ModuleHost {
-    fn control(&mut self) -> &mut StoreLimits {
-        &mut self.control
+    fn store_limits(&mut self) -> &mut StoreLimits {
+        &mut self.limits
     }
 }
 
 impl Host {
-    pub(crate) fn new(wasi: WasiCtx, outbound: Outbound, control: StoreLimits) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, outbound: Outbound, limits: StoreLimits) -> Self {
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(control.guest.field_bytes);
+        http.set_field_size_limit(limits.guest.field_bytes);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(control.guest.host_resources);
-        Self { wasi, http, outbound, table, control }
+        table.set_max_capacity(limits.guest.host_resources);
+        Self { wasi, http, outbound, table, limits }
     }
 
-    /// Gives the guest the environment and the streams of one invocation.
+    /// Replaces the environment and the streams by those of one invocation.
     pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
         self.wasi = wasi;
     }
 
-    /// Counts requests of the guest anew.
+    /// Replaces the outbound side, whose counts are those of one invocation.
     pub(crate) fn set_outbound(&mut self, outbound: Outbound) {
         self.outbound = outbound;
     }
 
-    /// The requests of the invocation.
+    /// The outbound side of the invocation.
     pub(crate) fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
     }
 
-    /// What all header fields that the guest holds take in the host, about.
+    /// Approximately the memory that all header fields of the guest take in the host.
     fn header_bytes(&mut self) -> usize {
         let fields = self.table.iter_mut().filter_map(|entry| entry.downcast_ref::<FieldMap>());
         fields.map(|fields| fields.len() * FIELD_OVERHEAD_BYTES).sum()
     }
 
-    /// Whether the guest has something open: a stream, a request, a body.
+    /// Whether the guest holds any resource of the host: a stream, a request, a body.
     pub(crate) fn holds_resources(&self) -> bool {
         !self.table.is_empty()
     }
 }
 
 impl ModuleHost {
-    pub(crate) fn new(wasi: WasiP1Ctx, control: StoreLimits) -> Self {
-        let mut host = Self { wasi, control };
-        host.bound();
+    pub(crate) fn new(wasi: WasiP1Ctx, limits: StoreLimits) -> Self {
+        let mut host = Self { wasi, limits };
+        host.limit_resources();
         host
     }
 
-    /// Gives the guest the environment and the streams of one invocation.
+    /// Replaces the environment and the streams by those of one invocation.
     pub(crate) fn set_wasi(&mut self, wasi: WasiP1Ctx) {
         self.wasi = wasi;
-        self.bound();
+        self.limit_resources();
     }
 
-    fn bound(&mut self) {
-        self.wasi.ctx().table.set_max_capacity(self.control.guest.host_resources);
+    fn limit_resources(&mut self) {
+        self.wasi.ctx().table.set_max_capacity(self.limits.guest.host_resources);
     }
 }
 
@@ -220,13 +146,13 @@ impl WasiHttpView for Host {
     }
 }
 
-/// A WASI context that grants nothing: no files, no network, no environment of ours; what the
-/// guest writes goes to its log. Its clock counts from `since`.
+/// A WASI context that grants nothing: no files, no network, no environment of the gateway. What the
+/// guest writes goes to its log. Its monotonic clock counts from `clock_start`.
 pub(crate) fn wasi(
     environment: &[(String, String)],
     log: &Arc<InvocationLog>,
     limits: &GuestLimits,
-    since: Instant,
+    clock_start: Instant,
 ) -> WasiCtxBuilder {
     let mut wasi = WasiCtxBuilder::new();
     wasi.envs(environment)
@@ -236,14 +162,14 @@ pub(crate) fn wasi(
         .allow_tcp(false)
         .allow_udp(false)
         .max_random_size(limits.random_bytes)
-        .monotonic_clock(GuestMonotonicClock { since })
+        .monotonic_clock(GuestMonotonicClock { start: clock_start })
         .wall_clock(GuestWallClock);
     wasi
 }
 
 /// A store for one invocation of a component.
 pub(crate) fn component_store(engine: &Engine, host: Host) -> Store<Host> {
-    let limits = host.control.guest;
+    let limits = host.limits.guest;
     let mut store = new_store(engine, host);
     store.set_hostcall_fuel(limits.hostcall_bytes);
     store.set_max_component_handles(limits.component_handles);
@@ -252,7 +178,7 @@ pub(crate) fn component_store(engine: &Engine, host: Host) -> Store<Host> {
 
 /// A store for one invocation of a preview1 module.
 pub(crate) fn module_store(engine: &Engine, host: ModuleHost) -> Store<ModuleHost> {
-    let limits = host.control.guest;
+    let limits = host.limits.guest;
     let mut store = new_store(engine, host);
     store.set_hostcall_fuel(limits.preview1_hostcall_bytes);
     store
@@ -260,7 +186,7 @@ pub(crate) fn module_store(engine: &Engine, host: ModuleHost) -> Store<ModuleHos
 
 fn new_store<T: HasStoreLimits>(engine: &Engine, data: T) -> Store<T> {
     let mut store = Store::new(engine, data);
-    store.limiter(|data| data.control());
+    store.limiter(|data| data.store_limits());
     store.epoch_deadline_callback(|mut store| store.data_mut().tick());
     store.set_epoch_deadline(1);
     store
@@ -271,13 +197,14 @@ mod tests {
     use super::*;
     use crate::{
         engine::*,
+        limits::{Limits, NodeMemory},
         metrics::{
             PoolMetrics,
             guest_log::{FunctionKey, FunctionLog},
         },
     };
 
-    /// Values that are no defaults, so that each knob shows whether it was turned.
+    /// Values that are not the defaults, so that a limit which is not applied shows.
     fn limits() -> Limits {
         let guest = GuestLimits {
             host_resources: 11,
@@ -305,10 +232,10 @@ mod tests {
     #[test]
     fn every_knob_of_a_components_store_is_set() {
         let limits = limits();
-        let control = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
+        let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let log = log(&limits);
         let wasi = wasi(&[], &log, &limits.guest, Instant::now()).build();
-        let host = Host::new(wasi, Outbound::denied(log), control);
+        let host = Host::new(wasi, Outbound::denied(log), store_limits);
         let mut store = component_store(&engine(), host);
         assert_eq!(store.hostcall_fuel(), 13);
         assert_eq!(store.max_component_handles(), 12);
@@ -319,11 +246,11 @@ mod tests {
     fn every_knob_of_a_modules_store_is_set() {
         let limits = limits();
         let wasi = || wasi(&[], &log(&limits), &limits.guest, Instant::now()).build_p1();
-        let control = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
-        let mut store = module_store(&engine(), ModuleHost::new(wasi(), control));
+        let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
+        let mut store = module_store(&engine(), ModuleHost::new(wasi(), store_limits));
         assert_eq!(store.hostcall_fuel(), 14);
         assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);
-        // Each invocation brings a context of its own.
+        // Each invocation has a context of its own.
         store.data_mut().set_wasi(wasi());
         assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);
     }

@@ -1,12 +1,13 @@
 //! What happens in one call of a resident function?
 //!
-//! Read from the top: [`admit`] takes a slot and waits where it must, [`instance`] takes a warm
-//! instance or makes one, [`run`] gives it the request, [`respond`] turns what the guest writes into
-//! a response, [`account`] counts how it ended.
+//! Read from the top: `admit` takes a slot and waits where it must, `instance` takes a warm
+//! instance or makes one, `run` gives it the request, `respond` turns what the guest writes into
+//! a response, and `account` counts how the call ended.
 //!
-//! The guest runs inline in the caller's task. Most guests finish in their first poll, and then
-//! no task, channel or timer was needed. One that answers and goes on gets a task of its own
-//! ([`response_task`]), which ends with the guest, at its deadline, or when the client leaves.
+//! The guest runs in the caller's task. Most guests finish in their first poll, and then the call
+//! has needed no task and no timer. A guest that goes on after the head of its response gets a task
+//! of its own (`response_task`), which ends with the guest, at its deadline, or when the client
+//! leaves.
 
 mod account;
 mod admit;
@@ -27,18 +28,18 @@ use tokio::sync::oneshot;
 
 use crate::{
     Function, InvokeError,
-    executor::request::{InvocationContext, Request},
+    executor::request::{InvocationContext, InvocationRequest},
     host::invocation_state::InvocationState,
     invocation::{guard::InvocationGuard, response_body::Response},
     metrics::start::Start,
 };
 
 impl Function {
-    /// Calls the function once. `start` says what was already done for the call; `now` is the
-    /// present or a moment ago.
+    /// Calls the function once. `start` says how the function became resident and how long that
+    /// took. `now` may be a moment ago.
     pub async fn invoke(
         self: &Arc<Self>,
-        request: Request,
+        request: InvocationRequest,
         context: InvocationContext,
         start: Start,
         now: Instant,
@@ -52,7 +53,7 @@ impl Function {
 
 async fn admit_and_run(
     function: &Arc<Function>,
-    request: Request,
+    request: InvocationRequest,
     context: InvocationContext,
     mut start: Start,
     now: Instant,

@@ -1,7 +1,7 @@
 //! Which functions are resident?
 //!
-//! [`Pool`] keeps them, `loader` makes them resident, `function` is one of them; `invocation` calls
-//! it.
+//! [`Pool`] keeps functions in memory, `loader` brings them there, and `function` is one of them.
+//! `invocation` calls them; the pool does not know how.
 
 pub(crate) mod config;
 pub(crate) mod function;
@@ -38,18 +38,18 @@ use crate::{
     pool::{config::PoolConfig, linker::Linkers, loader::Loader, node::NodeShared},
 };
 
-/// What a resident function takes besides its native code, about: Wasmtime's tables of types and
-/// functions, linked imports, and ours. `load density` shows it as memory for each function.
+/// The approximate memory of a resident function besides its native code: Wasmtime's tables of types
+/// and functions, linked imports, and our own structures. `load density` measures it.
 const BESIDES_CODE: u64 = 45 << 10;
 
-/// Keeps functions in memory, as long as they are called.
+/// Keeps functions in memory for as long as they are called.
 pub struct Pool {
     resident: Cache<FunctionKey, Arc<Function>>,
     loader: Loader,
     node: NodeShared,
 }
 
-/// Each function leaves when it was not called for its own idle time.
+/// Evicts each function when it has not been called for the idle time of its own limits.
 struct IdleTime;
 
 impl Expiry<FunctionKey, Arc<Function>> for IdleTime {
@@ -77,7 +77,7 @@ impl Expiry<FunctionKey, Arc<Function>> for IdleTime {
 impl Pool {
     /// Reserves memory for instances and starts the threads that keep time and clean up.
     ///
-    /// Lines that guests write go to `logs`; whoever has the other end decides what is kept.
+    /// Lines that guests write go to `logs`; the receiver decides which of them are kept.
     pub fn new(
         config: PoolConfig,
         logs: tokio::sync::mpsc::Sender<LogLine>,
@@ -96,7 +96,7 @@ impl Pool {
         Ok(Self { resident, loader: Loader::new(compiler, linkers, config.loads), node })
     }
 
-    /// Says where the gateway listens: guests cannot call there.
+    /// Sets the addresses at which the gateway listens. Guests cannot call them.
     pub fn set_listeners(&self, listeners: Listeners) {
         self.node.client.set_listeners(listeners);
     }
@@ -112,13 +112,14 @@ impl Pool {
         self.node.client.secrets.remove(tenant, name);
     }
 
-    /// The resident function, or the one that `source` describes; and what that took.
+    /// Returns the resident function, or loads the one that `spec` resolves to; also how the
+    /// invocation starts because of that.
     ///
-    /// Concurrent misses on one key run `source` once and share its outcome.
+    /// Concurrent misses on one key await one `spec` and share the outcome.
     pub async fn get_or_load<E>(
         &self,
         key: FunctionKey,
-        source: impl Future<Output = Result<FunctionSpec, E>>,
+        spec: impl Future<Output = Result<FunctionSpec, E>>,
     ) -> Result<(Arc<Function>, Start), Arc<E>>
     where
         E: From<LoadError> + Send + Sync + 'static,
@@ -129,10 +130,10 @@ impl Pool {
         let since = Instant::now();
         let mut loaded = None;
         let load = async {
-            let spec = source.await?;
+            let spec = spec.await?;
             let fetched = since.elapsed();
             let mut load = self.loader.load_published(&self.node, key, &spec).await?;
-            // Nothing was fetched from anywhere if it took no time.
+            // A caller that has the specification at hand fetches nothing.
             if fetched >= Duration::from_micros(1) {
                 load.phases.add(Phase::Fetch, fetched);
             }
@@ -143,18 +144,18 @@ impl Pool {
         let mut start = Start::from(function.statistics.origin);
         match loaded {
             Some(phases) => start.phases = phases,
-            // Somebody else loaded it meanwhile.
+            // Another call loaded it, and this one waited for that.
             None => start.phases.add(Phase::Queue, since.elapsed()),
         }
         Ok((function, start))
     }
 
-    /// Compiles a revision that does not exist yet, loads it and tries to make an instance.
-    pub async fn prepare(&self, source: FunctionSpec) -> Result<Inspection, LoadError> {
-        let nobody = FunctionKey { function: 0, revision: 0, generation: 0 };
-        let loaded = match self.loader.load(&self.node, nobody, &source, Purpose::Deploy).await {
-            // Our own native code was made a moment ago: that it does not load is the artifact's
-            // doing. It needs more of something than a slot of the pool has.
+    /// Compiles a revision that is not published yet, loads it and tries to make an instance.
+    pub async fn validate(&self, spec: FunctionSpec) -> Result<Inspection, LoadError> {
+        let unpublished = FunctionKey { function: 0, revision: 0, generation: 0 };
+        let loaded = match self.loader.load(&self.node, unpublished, &spec, Purpose::Deploy).await {
+            // The native code was compiled a moment ago and is not damaged. If it does not load,
+            // then the artifact needs more of some resource than an instance of the pool has.
             Err(LoadError::Engine { detail, .. }) => Err(Refusal::TooLarge(format!(
                 "{detail} (the operator's settings ceilings.memory_bytes, \
                  guests.table_elements and uploads.*)"
@@ -162,51 +163,52 @@ impl Pool {
             .into()),
             loaded => loaded,
         }?;
-        source.isolation.fits(loaded.inspection.kind)?;
+        spec.isolation.fits(loaded.inspection.kind)?;
         match loaded.function.template.instantiate_ahead().await.0 {
-            // It is not the artifact's fault that the node is full; the next call will tell.
+            // A full node is not the artifact's fault. The next call will show whether it starts.
             Ok(_) | Err(InvokeError::Instances) => Ok(loaded.inspection),
             Err(InvokeError::Failed { detail, .. }) => Err(Refusal::Start(detail).into()),
             Err(error) => Err(Refusal::Start(error.to_string()).into()),
         }
     }
 
-    /// The line before the processors.
-    pub fn turns(&self) -> &Arc<RunQueue> {
+    /// The queue in which guests wait to begin while the processors are busy.
+    pub fn run_queue(&self) -> &Arc<RunQueue> {
         &self.node.run_queue
     }
 
-    /// Where guests go on that compute for long.
+    /// The runtime that takes over guests that compute for long.
     pub fn background_runtime(&self) -> &Handle {
         self.node.background.handle()
     }
 
-    /// Makes a revision resident before anybody asks, so that the first call finds it.
-    pub async fn adopt(&self, key: FunctionKey, source: FunctionSpec) {
-        let source = async { Ok::<_, LoadError>(source) };
-        if let Err(error) = self.get_or_load(key, source).await {
-            // The next call loads it, and answers with the reason if that fails too.
+    /// Makes a revision resident before its first call.
+    pub async fn preload(&self, key: FunctionKey, spec: FunctionSpec) {
+        let spec = async { Ok::<_, LoadError>(spec) };
+        if let Err(error) = self.get_or_load(key, spec).await {
+            // The next call tries again, and is answered with the reason if that fails too.
             tracing::warn!(%error, "a function that was just deployed could not be loaded");
         }
     }
 
-    /// How much of a revision is in memory. Looking does not keep it there.
+    /// How much of a revision is in memory. This does not count as a use of it.
     pub fn state(&self, key: &FunctionKey) -> State {
         if self.resident.contains_key(key) { State::Loaded } else { State::Cold }
     }
 
-    /// Forgets a revision. Calls in flight keep it alive until they end.
+    /// Evicts a revision. Calls in flight keep it alive until they end.
     pub async fn evict(&self, key: &FunctionKey) {
         self.resident.invalidate(key).await;
     }
 
-    /// Lets all waiting instances leave: they are only there to be quick.
+    /// Drops all warm instances. They only save time, so memory that runs short is better used
+    /// elsewhere.
     pub fn release_warm(&self) {
-        self.node.warm.release();
+        self.node.warm.release_all();
     }
 
-    /// Lets functions and waiting instances leave whose time has come. Somebody must call this now
-    /// and then: the cache has no thread of its own.
+    /// Evicts functions and drops warm instances that have been idle for too long. Must be called
+    /// regularly: the cache has no thread of its own.
     pub async fn tidy(&self) {
         self.resident.run_pending_tasks().await;
         self.node.warm.tick();
@@ -221,7 +223,7 @@ fn resident_cache(bytes: u64, metrics: PoolMetrics) -> Cache<FunctionKey, Arc<Fu
             u32::try_from(bytes).unwrap_or(u32::MAX)
         })
         .expire_after(IdleTime)
-        // The default policy may refuse a newcomer that was not asked for often enough.
+        // The default policy may refuse a new function that has not been called often enough.
         .eviction_policy(EvictionPolicy::lru())
         .eviction_listener(move |_key, _function, cause| {
             metrics.evictions.with_label_values(&[cause_label(cause)]).inc();

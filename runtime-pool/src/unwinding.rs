@@ -108,7 +108,7 @@ async fn call(function: &Arc<Function>, target: &str) -> Outcome {
         .body(RequestBody::Empty)
         .unwrap();
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let caller = InvocationContext { invocation: 1, peer, mount: "".into(), trail: None };
+    let caller = InvocationContext { invocation: 1, peer, mount: "".into(), cdn_loop: None };
     let invoked = function.invoke(request, caller, Start::resident(), Instant::now());
     // As the gateway does it.
     let Ok(invoked) = AssertUnwindSafe(invoked).catch_unwind().await else {
@@ -215,7 +215,7 @@ async fn pool(dir: &Path, metrics: PoolMetrics) -> Pool {
         loads: 4,
         queue: 100,
         max_lag: Duration::ZERO,
-        waiting: WarmConfig { instances: 0, bytes: 0, worthwhile: Duration::MAX },
+        warm: WarmConfig { instances: 0, bytes: 0, worthwhile: Duration::MAX },
     };
     Pool::new(config, mpsc::channel(1).0, metrics).unwrap()
 }

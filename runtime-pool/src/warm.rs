@@ -1,10 +1,11 @@
-//! Instances that were made beforehand and wait for a call.
+//! Which instances are kept warm: made in advance, or kept after a call, and waiting for the next?
 //!
-//! Making an instance takes microseconds for most guests, and then the one whose memory was used
-//! last is quicker than one that has waited: nothing waits for those (docs/cold-start.md has the
-//! measurements). Where making one takes long, as many wait as were lately in use at once, up to
-//! the number of processors: it rises at once and falls slowly, to none when nobody calls. All
-//! that wait on the node share one budget, and leave before anybody is refused an instance.
+//! Making an instance takes microseconds for most guests. For those a new instance, whose memory was
+//! in use a moment ago, is faster than a warm one, so none are kept (docs/cold-start.md has the
+//! measurements). Where it takes long, a function keeps as many warm as were recently in use at once,
+//! up to the number of processors. That target rises at once and falls slowly, to zero without
+//! calls. All warm instances of the node share one budget, and are dropped before a call is refused
+//! an instance.
 
 pub(crate) mod budget;
 pub(crate) mod refill;
@@ -35,21 +36,21 @@ use crate::{
     warm::{budget::WarmRoom, refill::Refilling},
 };
 
-/// How often an instance is made before it is known how long that takes.
-const MAKINGS: u32 = 3;
+/// Instances that must have been made before the time that this takes counts as known.
+const SAMPLES: u32 = 3;
 
-/// What may wait on the node.
+/// How many instances may be warm on the node.
 #[derive(Clone, Debug)]
 pub struct WarmConfig {
     /// Instances of all functions together.
     pub instances: usize,
     /// Linear memory of all of them together, in bytes.
     pub bytes: u64,
-    /// Making an instance takes at least this long where any shall wait unasked.
+    /// Instances of a function are kept warm if making one takes at least this long.
     pub worthwhile: Duration,
 }
 
-/// What waits on the node.
+/// The warm instances of the node: how many there may be, and which functions have some.
 pub(crate) struct WarmBudget {
     worthwhile: Duration,
     room: WarmRoom,
@@ -60,8 +61,8 @@ pub(crate) struct WarmBudget {
     metrics: PoolMetrics,
 }
 
-/// A place in the budget; given up when dropped.
-pub(crate) struct Place {
+/// The permit for one warm instance in the budget, released on drop.
+pub(crate) struct WarmPermit {
     budget: Arc<WarmBudget>,
     bytes: u64,
 }
@@ -77,26 +78,27 @@ impl WarmBudget {
         }
     }
 
-    /// A place for an instance of so many bytes, if there is one.
-    fn place(self: &Arc<Self>, bytes: u64) -> Option<Place> {
+    /// A permit for an instance of this size, if the budget has one.
+    fn permit(self: &Arc<Self>, bytes: u64) -> Option<WarmPermit> {
         self.room.take(bytes).then(|| {
             self.metrics.warm_instances.inc();
-            Place { budget: Arc::clone(self), bytes }
+            WarmPermit { budget: Arc::clone(self), bytes }
         })
     }
 
-    /// Adjusts to what was asked for since the last time.
+    /// Adjusts the number of warm instances to the demand since the last tick.
     pub(crate) fn tick(&self) {
         let now = Instant::now();
-        // Not under the lock: dropping instances takes time.
+        // Not under the lock: dropping instances takes time. A set that is added meanwhile stays.
         let sets = std::mem::take(&mut *self.lock());
         let kept = sets.into_iter().filter(|set| set.upgrade().is_some_and(|set| set.adjust(now)));
         let kept: Vec<_> = kept.collect();
         self.lock().extend(kept);
     }
 
-    /// Lets go of all that waits, because somebody needs an instance now. Says whether it helped.
-    pub(crate) fn release(&self) -> bool {
+    /// Drops all warm instances, to make room for one that a call needs. Returns whether there were
+    /// any.
+    pub(crate) fn release_all(&self) -> bool {
         let sets: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
         sets.iter().filter(|set| set.clear()).count() > 0
     }
@@ -106,7 +108,7 @@ impl WarmBudget {
     }
 }
 
-impl Drop for Place {
+impl Drop for WarmPermit {
     fn drop(&mut self) {
         self.budget.metrics.warm_instances.dec();
         self.budget.room.give_back(self.bytes);
@@ -115,27 +117,27 @@ impl Drop for Place {
 
 /// The warm instances of one function.
 pub(crate) struct WarmSet {
-    /// The one that came last is called first: its memory is still in the processor's caches.
-    /// Before the template, so that they are dropped while it holds their code.
-    instances: Mutex<Vec<(Instance, Place)>>,
+    /// The last one in is the first one out: its memory may still be in the processor's caches.
+    /// Declared before the template, which holds their code, so that they are dropped first.
+    instances: Mutex<Vec<(Instance, WarmPermit)>>,
     template: Arc<InstanceTemplate>,
     /// CPU time of the function's guests.
     cpu_seconds: Counter,
     budget: Arc<WarmBudget>,
-    /// Their number, for those who only want to look.
+    /// Their number, readable without the lock.
     count: AtomicUsize,
-    /// How many shall wait.
-    wanted: AtomicUsize,
-    /// How many shall wait even if nobody calls.
-    floor: AtomicUsize,
+    /// How many should be warm.
+    target: AtomicUsize,
+    /// How many should be warm even without calls.
+    min_warm: AtomicUsize,
     /// The most that were in use at once since the last adjustment.
     peak: AtomicUsize,
-    making: Refilling,
+    refilling: Refilling,
     watched: AtomicBool,
-    /// Memory that the last one had.
+    /// Memory of the instance that was kept last.
     bytes: AtomicU64,
-    /// The quickest that one was made, in nanoseconds, and how often one was.
-    quickest: AtomicU64,
+    /// The shortest time in which an instance was made, and how many were.
+    fastest_ns: AtomicU64,
     made: AtomicU32,
 }
 
@@ -151,91 +153,92 @@ impl WarmSet {
             cpu_seconds,
             budget,
             count: AtomicUsize::new(0),
-            wanted: AtomicUsize::new(0),
-            floor: AtomicUsize::new(0),
+            target: AtomicUsize::new(0),
+            min_warm: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            making: Refilling::new(),
+            refilling: Refilling::new(),
             watched: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
-            quickest: AtomicU64::new(u64::MAX),
+            fastest_ns: AtomicU64::new(u64::MAX),
             made: AtomicU32::new(0),
         }
     }
 
-    /// Adjusts to an invocation that started like this while so many were running.
+    /// Adjusts the target to an invocation that started like this. `running` counts the invocations
+    /// of the function.
     pub(crate) fn note_demand(self: &Arc<Self>, start: &Start, running: impl FnOnce() -> usize) {
         if let Some(took) = start.phases.get(Phase::Instantiate) {
-            self.note_making(took);
+            self.note_instantiation(took);
         }
         let max = self.template.spec().max_warm;
         if max == 0 || !self.is_worthwhile() {
             return;
         }
-        // This one included, whose slot may have been given back already.
+        // At least this one, whose slot may already be free again.
         let running = running().max(1);
-        // With every processor busy there is no time to make instances beforehand.
+        // With all processors busy there is no time to make instances in advance.
         if running <= self.budget.processors {
             self.peak.fetch_max(running, Relaxed);
-            self.wanted.fetch_max(running.min(max), Relaxed);
+            self.target.fetch_max(running.min(max), Relaxed);
             self.refill();
         }
     }
 
-    /// Keeps at least so many warm from here on, also while there are no calls.
-    pub(crate) fn keep_warm(self: &Arc<Self>, floor: usize) {
-        self.floor.store(floor, Relaxed);
-        self.wanted.fetch_max(floor, Relaxed);
+    /// Keeps at least this many instances warm, even without calls.
+    pub(crate) fn keep_warm(self: &Arc<Self>, min_warm: usize) {
+        self.min_warm.store(min_warm, Relaxed);
+        self.target.fetch_max(min_warm, Relaxed);
         self.refill();
     }
 
-    /// Keeps an instance for its next call, where the owner has chosen that.
+    /// Keeps an instance after its call, if the owner of the function has chosen isolation `reuse`.
     pub(crate) fn keep(self: &Arc<Self>, mut instance: Instance) {
         let Isolation::Reuse { max_uses, .. } = self.template.spec().isolation else { return };
         instance.uses += 1;
         if instance.uses >= max_uses {
             return;
         }
-        instance.since = Instant::now();
-        instance.end(Arc::clone(self.template.policy()));
+        instance.last_used = Instant::now();
+        instance.end_invocation(Arc::clone(self.template.policy()));
         if self.put(instance) {
             self.watch();
         }
     }
 
-    fn note_making(&self, took: Duration) {
+    fn note_instantiation(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        // Most functions are soon known to be quick, and then nothing is written.
-        if took < self.quickest.load(Relaxed) {
-            self.quickest.fetch_min(took, Relaxed);
+        // After a few calls of a function that is fast to make, nothing is written here.
+        if took < self.fastest_ns.load(Relaxed) {
+            self.fastest_ns.fetch_min(took, Relaxed);
         }
-        if self.made.load(Relaxed) < MAKINGS {
+        if self.made.load(Relaxed) < SAMPLES {
             self.made.fetch_add(1, Relaxed);
         }
     }
 
-    /// Whether making one takes so long that some should wait: by the quickest of several, because
-    /// a busy machine makes single ones look slow.
+    /// Whether making an instance takes so long that some should be kept warm. The fastest of several
+    /// counts, because a busy machine makes single ones look slow.
     fn is_worthwhile(&self) -> bool {
-        u128::from(self.quickest.load(Relaxed)) >= self.budget.worthwhile.as_nanos()
-            && self.made.load(Relaxed) >= MAKINGS
+        u128::from(self.fastest_ns.load(Relaxed)) >= self.budget.worthwhile.as_nanos()
+            && self.made.load(Relaxed) >= SAMPLES
     }
 
     pub(crate) fn budget(&self) -> &Arc<WarmBudget> {
         &self.budget
     }
 
-    /// How many wait.
+    /// The number of warm instances.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Relaxed)
     }
 
-    /// Takes one, if one waits.
+    /// Takes a warm instance, if there is one.
     pub(crate) fn take(&self) -> Option<Instance> {
-        // Most functions have none, and then nobody takes a lock.
+        // Most functions have none, and their calls need not take the lock.
         if self.count() == 0 {
             return None;
         }
-        let (instance, _place) = {
+        let (instance, _permit) = {
             let mut instances = self.lock();
             let last = instances.pop();
             self.count.store(instances.len(), Relaxed);
@@ -244,108 +247,112 @@ impl WarmSet {
         Some(instance)
     }
 
-    /// Lets an instance wait, if the budget has a place for it.
+    /// Keeps an instance, if the budget has a permit for it.
     fn put(&self, mut instance: Instance) -> bool {
         let bytes = instance.memory_bytes() as u64;
         self.bytes.store(bytes, Relaxed);
-        let Some(place) = self.budget.place(bytes) else { return false };
+        let Some(permit) = self.budget.permit(bytes) else { return false };
         let mut instances = self.lock();
-        instances.push((instance, place));
+        instances.push((instance, permit));
         self.count.store(instances.len(), Relaxed);
         true
     }
 
-    /// Whether more shall wait than do, and the budget may have a place.
+    /// Whether there are fewer than the target, and the budget may have a permit for one more.
     fn is_short(&self) -> bool {
-        let missing = self.count() < self.wanted.load(Relaxed);
-        missing && self.budget.place(self.bytes.load(Relaxed)).is_some()
+        let missing = self.count() < self.target.load(Relaxed);
+        missing && self.budget.permit(self.bytes.load(Relaxed)).is_some()
     }
 
-    /// Makes instances that are missing, in a task of its own.
+    /// Makes the missing instances in a task of its own.
     fn refill(self: &Arc<Self>) {
         if !self.is_short() {
             return;
         }
         self.watch();
-        // One at a time: making them must not take all processors.
-        if !self.making.begin() {
+        // One at a time: this must not take all processors.
+        if !self.refilling.begin() {
             return;
         }
         let set = Arc::clone(self);
-        // Nobody waits for it: it ends with its work, and a panic in it costs nothing but that.
+        // The task has no owner: it ends when nothing is missing, and its panic affects no call.
         tokio::spawn(async move {
             let set = &set;
-            let make = async || {
-                let made = set.make().await;
-                // Requests come first.
+            let add = async || {
+                let added = set.add().await;
+                // Invocations come first.
                 task::yield_now().await;
-                made
+                added
             };
-            set.making.until_enough(|| set.is_short(), make).await;
+            set.refilling.until_enough(|| set.is_short(), add).await;
         });
     }
 
-    /// Makes one that waits. Says whether that went well.
-    async fn make(&self) -> bool {
+    /// Makes a warm instance. Returns whether that succeeded.
+    async fn add(&self) -> bool {
         let (made, cpu) = self.template.instantiate_ahead().await;
         self.cpu_seconds.inc_by(cpu.as_secs_f64());
         match made {
             Ok(instance) => self.put(instance),
-            // The node is full: those who need an instance now come first.
+            // The node is full, and calls that need an instance come first.
             Err(InvokeError::Instances | InvokeError::NodeMemory) => false,
             Err(error) => {
-                self.want_none();
+                self.stop_refilling();
                 let log = self.template.log();
-                log.system(0, &format!("making an instance that waits: {error}"));
+                log.system(0, &format!("making a warm instance: {error}"));
                 false
             }
         }
     }
 
+    /// Registers the set with the budget, which then adjusts it at each tick.
     fn watch(self: &Arc<Self>) {
         if !self.watched.load(Relaxed) && !self.watched.swap(true, AcqRel) {
             self.budget.lock().push(Arc::downgrade(self));
         }
     }
 
-    fn want_none(&self) {
-        self.floor.store(0, Relaxed);
-        self.wanted.store(0, Relaxed);
+    fn stop_refilling(&self) {
+        self.min_warm.store(0, Relaxed);
+        self.target.store(0, Relaxed);
     }
 
-    /// Drops all, for good: the function leaves.
+    /// Drops all warm instances and makes no more: the function leaves memory.
     pub(crate) fn close(&self) {
-        self.want_none();
+        self.stop_refilling();
         self.clear();
     }
 
-    /// Lets the number fall towards what was in use lately, and those leave that have waited for
-    /// longer than their isolation says. Says whether anything waits or shall.
+    /// Adjusts to the demand since the last time. Returns whether any instances are warm, or should
+    /// be.
     fn adjust(self: &Arc<Self>, now: Instant) -> bool {
         let any = self.shrink(now);
         self.refill();
         any
     }
 
+    /// Lowers the target towards what was recently in use. Drops the surplus, and the instances whose
+    /// idle time is over.
     fn shrink(&self, now: Instant) -> bool {
         let idle = match self.template.spec().isolation {
             Isolation::Request => None,
             Isolation::Reuse { idle, .. } => Some(idle),
         };
         let peak = self.peak.swap(0, Relaxed);
-        let wanted = self.wanted.load(Acquire);
-        let floor = self.floor.load(Relaxed);
+        let target = self.target.load(Acquire);
+        let min_warm = self.min_warm.load(Relaxed);
         // A quarter less at each adjustment.
-        let lower = (wanted * 3 / 4).max(peak.min(wanted)).max(floor);
-        self.wanted.store(lower, Relaxed);
+        let lower = (target * 3 / 4).max(peak.min(target)).max(min_warm);
+        self.target.store(lower, Relaxed);
         let surplus = {
             let mut instances = self.lock();
             let keep = idle.map_or(lower, |_| instances.len().max(lower));
-            // Those at the front have waited longest.
+            // Those at the front have been idle for longest.
             let mut leave = instances.len().saturating_sub(keep);
             if let Some(idle) = idle {
-                let stale = |(instance, _): &(Instance, Place)| now - instance.since >= idle;
-                let most = instances.len().saturating_sub(floor);
+                let stale =
+                    |(instance, _): &(Instance, WarmPermit)| now - instance.last_used >= idle;
+                let most = instances.len().saturating_sub(min_warm);
                 leave = leave.max(instances.iter().take_while(|i| stale(i)).count().min(most));
             }
             let surplus: Vec<_> = instances.drain(..leave).collect();
@@ -358,7 +365,7 @@ impl WarmSet {
         watched
     }
 
-    /// Lets all leave. Says whether there were any.
+    /// Drops all. Returns whether there were any.
     fn clear(&self) -> bool {
         let all = {
             let mut instances = self.lock();
@@ -368,7 +375,7 @@ impl WarmSet {
         !all.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Instance, Place)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Instance, WarmPermit)>> {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

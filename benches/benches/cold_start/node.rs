@@ -218,7 +218,7 @@ fn pool_config() -> PoolConfig {
         // Only what a benchmark asks for.
         queue: 2_000,
         max_lag: Duration::ZERO,
-        waiting: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
+        warm: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
     }
 }
 
@@ -238,7 +238,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         invocation: 1,
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         mount: "".into(),
-        trail: None,
+        cdn_loop: None,
     };
     let (response, start) = match function.invoke(request, caller, start, Instant::now()).await {
         Ok(answered) => answered,

@@ -27,11 +27,11 @@ impl Function {
 
     /// What the product does for an invocation.
     fn invoke(&self) -> Result<(), NoSlot> {
-        if !self.slots.take() {
-            block_on(self.slots.join_queue()?.slot())?;
+        if !self.slots.try_take() {
+            block_on(self.slots.join_queue()?.wait())?;
         }
         self.running.stay(1);
-        self.slots.give_back();
+        self.slots.release();
         Ok(())
     }
 
@@ -47,7 +47,7 @@ impl Function {
         let here = usize::from(function.invoke().is_err());
         let refused = here + others.into_iter().map(|other| other.join().unwrap()).sum::<usize>();
         assert_eq!(function.slots.taken(), 0, "a slot was lost");
-        assert!(function.slots.take(), "the slot is not free");
+        assert!(function.slots.try_take(), "the slot is not free");
         refused
     }
 }
@@ -87,7 +87,7 @@ fn m02_who_gives_up_while_a_slot_is_on_its_way_passes_it_on() {
 /// A function without a free slot, whose callers stand in this line.
 fn full(line: &Arc<NodeQueue>) -> Slots {
     let slots = Slots::new(1, 5, Arc::clone(line), PATIENT);
-    assert!(slots.take());
+    assert!(slots.try_take());
     slots
 }
 

@@ -1,10 +1,10 @@
-//! Guests that compute for long go on behind all others.
+//! The background runtime: where guests that compute for long go on.
 //!
-//! A guest begins on the thread that took its request, because most are done within microseconds.
-//! One that still computes when the epoch ticks is taken from there and goes on on threads of the
-//! lowest priority: the kernel runs those while nobody else has anything to do, and takes the
-//! core from them the moment somebody has. So no short guest ever waits in one queue with long
-//! ones. A function that was long a moment ago begins there.
+//! A guest begins on the thread that took its request, because most end within microseconds. One
+//! that still computes when the epoch ticks moves to the background runtime, whose threads have the
+//! lowest priority: the kernel runs them while all other threads are idle, and preempts them as soon
+//! as one is not. So a short guest never waits in a queue behind long ones. A function whose guests
+//! were long a moment ago begins in the background.
 
 use std::{
     io,
@@ -24,104 +24,105 @@ use tokio::{
 
 use crate::{StartError, engine::cpu_meter::thread_cpu_ns};
 
-/// What a guest may compute without a pause and still not count as long. A tick, which is when it
-/// is looked at, may come right after it has begun; and starting a large guest takes a millisecond.
+/// A guest that computes for longer than this without a pause counts as long. It is measured at
+/// ticks, which may come right after its start; and starting a large guest takes a millisecond.
 const SHORT: Duration = Duration::from_micros(2_500);
-/// How long a function is taken for a long one after it was. Each time it is not, a guest of it
-/// may keep a thread of short ones busy for three ticks: this makes that 1 % of the time at most.
+/// How long a function begins in the background after one of its guests was long. Afterwards its next
+/// guest may keep a request thread busy for three ticks: with this value for 1 % of the time at most.
 const REMEMBERED: Duration = Duration::from_millis(1_500);
-/// The lowest priority that does not starve.
+/// The lowest priority of the normal scheduling class, which is never starved completely.
 const NICE: i32 = 19;
 
-/// The threads of long guests. They end when this is dropped.
+/// The threads for long guests. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct BackgroundRuntime(Option<Runtime>);
 
 impl BackgroundRuntime {
-    /// As many as there are cores: more would not make anything faster.
+    /// Starts as many threads as there are cores: more would not be faster.
     pub(crate) fn start() -> Result<Self, StartError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(thread::available_parallelism().map_or(1, NonZero::get))
             .thread_name("mayfly-long")
             .enable_all()
-            // Each turn of a guest takes a tick, which is long: between any two of them those
-            // come in that waited for a timer or a socket, or have just been moved here.
+            // Each poll of a guest takes a tick, which is long. So after each one the runtime looks
+            // for tasks that waited for a timer or a socket, or that have just moved here.
             .event_interval(1)
             .global_queue_interval(1)
             .on_thread_start(|| {
-                if let Err(error) = step_back() {
-                    tracing::warn!(%error, "long guests run with the priority of all others");
+                if let Err(error) = lower_priority() {
+                    tracing::warn!(%error, "the threads of the background runtime have normal priority");
                 }
             })
             .build()
             .map_err(|cause| StartError {
-                what: "starting the threads of long guests",
+                what: "starting the background runtime",
                 cause: cause.into(),
             })?;
         Ok(Self(Some(runtime)))
     }
 
-    /// The way to these threads for one function.
-    pub(crate) fn lane(&self) -> BackgroundLane {
-        BackgroundLane {
-            threads: self.handle().clone(),
+    /// Decides for one function which of its guests run here.
+    pub(crate) fn scheduler(&self) -> BackgroundScheduler {
+        BackgroundScheduler {
+            runtime: self.handle().clone(),
             since: Instant::now(),
             long_until_ms: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("the runtime leaves only when this is dropped").handle()
+        self.0.as_ref().expect("only drop takes the runtime").handle()
     }
 }
 
 impl Drop for BackgroundRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Without waiting: this may be dropped where nobody may wait.
+            // Without waiting for its tasks: this may be dropped on a thread that must not block.
             runtime.shutdown_background();
         }
     }
 }
 
-/// Makes the calling thread give way to all others.
-fn step_back() -> io::Result<()> {
+/// Gives the calling thread the lowest priority.
+fn lower_priority() -> io::Result<()> {
     Ok(setpriority_process(None, NICE)?)
 }
 
-/// Where the guests of one function run.
+/// Decides where the guests of one function run.
 #[derive(Debug)]
-pub(crate) struct BackgroundLane {
-    threads: Handle,
+pub(crate) struct BackgroundScheduler {
+    runtime: Handle,
     since: Instant,
-    /// Until when guests begin on the threads of long ones, in milliseconds since `since`.
+    /// Until when guests begin in the background, in milliseconds after `since`. Zero for never.
     long_until_ms: AtomicU64,
 }
 
-impl BackgroundLane {
-    /// Runs `guest` to its end: here for as long as it is short. Dropping this future ends it.
+impl BackgroundScheduler {
+    /// Runs `guest` to its end, in the current task for as long as it is short. Dropping this future
+    /// ends the guest.
     pub(crate) async fn run<F>(&self, guest: F) -> F::Output
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        // Boxed, so that it can go elsewhere after it has begun.
+        // Boxed, so that it can move to another task after it has begun.
         let mut guest = Box::pin(guest);
-        if !self.was_long() {
+        if !self.starts_in_background() {
             let short = WhileShort { guest: guest.as_mut(), suspect: false };
-            if let Ended::Done(output) = short.await {
+            if let Foreground::Done(output) = short.await {
                 return output;
             }
-            self.remember();
+            self.remember_long();
         }
-        let task = self.threads.spawn(async move {
-            let mut measured = Measured { guest, longest_ns: 0 };
+        let task = self.runtime.spawn(async move {
+            let mut measured = MeasuredGuest { guest, longest_ns: 0 };
             let output = (&mut measured).await;
             (output, measured.longest_ns)
         });
-        match Task(task).await {
+        match AbortOnDrop(task).await {
             Ok((output, longest_ns)) => {
                 if is_long(longest_ns) {
-                    self.remember();
+                    self.remember_long();
                 }
                 output
             }
@@ -129,13 +130,13 @@ impl BackgroundLane {
         }
     }
 
-    /// Whether its guests begin on the threads of long ones.
-    pub(crate) fn was_long(&self) -> bool {
+    /// Whether the guests of the function begin in the background.
+    pub(crate) fn starts_in_background(&self) -> bool {
         let until = self.long_until_ms.load(Relaxed);
         until != 0 && self.now_ms() < until
     }
 
-    fn remember(&self) {
+    fn remember_long(&self) {
         let until = self.now_ms() + REMEMBERED.as_millis() as u64;
         self.long_until_ms.store(until, Relaxed);
     }
@@ -145,29 +146,31 @@ impl BackgroundLane {
     }
 }
 
-/// How a guest's time on the thread that took its request ended.
-enum Ended<T> {
+/// What became of a guest in its request's task.
+enum Foreground<T> {
     Done(T),
     Long,
 }
 
-/// Polls a guest until it is done or turns out to be long. The clock on the wall, which costs next
-/// to nothing, only raises the suspicion: on a busy machine it goes on while the thread waits for
-/// a core. The turn after that is measured in CPU time.
+/// Polls a guest until it is done or turns out to be long. A poll that is long by the wall clock, which
+/// costs next to nothing to read, only makes it suspect: on a busy machine the thread may have waited
+/// for a core. The next poll is measured in CPU time.
 struct WhileShort<'a, F> {
     guest: Pin<&'a mut F>,
     suspect: bool,
 }
 
 impl<F: Future> Future for WhileShort<'_, F> {
-    type Output = Ended<F::Output>;
+    type Output = Foreground<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.suspect {
             let started = thread_cpu_ns();
             return match self.guest.as_mut().poll(cx) {
-                Poll::Ready(output) => Poll::Ready(Ended::Done(output)),
-                Poll::Pending if is_long(thread_cpu_ns() - started) => Poll::Ready(Ended::Long),
+                Poll::Ready(output) => Poll::Ready(Foreground::Done(output)),
+                Poll::Pending if is_long(thread_cpu_ns() - started) => {
+                    Poll::Ready(Foreground::Long)
+                }
                 Poll::Pending => {
                     self.suspect = false;
                     Poll::Pending
@@ -176,7 +179,7 @@ impl<F: Future> Future for WhileShort<'_, F> {
         }
         let started = Instant::now();
         match self.guest.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Ended::Done(output)),
+            Poll::Ready(output) => Poll::Ready(Foreground::Done(output)),
             Poll::Pending => {
                 self.suspect = started.elapsed() > SHORT;
                 Poll::Pending
@@ -185,19 +188,19 @@ impl<F: Future> Future for WhileShort<'_, F> {
     }
 }
 
-/// Whether a guest that has computed for so long without a pause is a long one.
+/// Whether this much CPU time without a pause makes a guest a long one.
 fn is_long(cpu_ns: u64) -> bool {
     u128::from(cpu_ns) > SHORT.as_nanos()
 }
 
-/// A guest on a thread of long ones, and the most that it has computed without a pause. That is
-/// CPU time: these threads wait for all others.
-struct Measured<F> {
+/// A guest in the background, and the longest time that it has computed without a pause: in CPU time,
+/// because these threads are often preempted.
+struct MeasuredGuest<F> {
     guest: Pin<Box<F>>,
     longest_ns: u64,
 }
 
-impl<F: Future> Future for Measured<F> {
+impl<F: Future> Future for MeasuredGuest<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -208,23 +211,23 @@ impl<F: Future> Future for Measured<F> {
     }
 }
 
-/// A task that is ended when this is dropped.
-struct Task<T>(JoinHandle<T>);
+/// A task that is aborted when this is dropped.
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl<T> Future for Task<T> {
+impl<T> Future for AbortOnDrop<T> {
     type Output = Result<T, Box<dyn std::any::Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match ready!(Pin::new(&mut self.0).poll(cx)) {
             Ok(output) => Poll::Ready(Ok(output)),
             Err(error) if error.is_panic() => Poll::Ready(Err(error.into_panic())),
-            // The threads are gone, and with them the pool: nobody waits for this any more.
+            // The runtime is gone, and with it the pool: this future will be dropped, too.
             Err(_) => Poll::Pending,
         }
     }
 }
 
-impl<T> Drop for Task<T> {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -242,8 +245,7 @@ mod tests {
         thread::current().name() == Some("mayfly-long")
     }
 
-    /// Keeps its thread for longer than a short guest may, then lets go of it, as a guest does
-    /// at a tick.
+    /// Computes for longer than a short guest may, then yields, as a guest does at a tick.
     async fn compute() {
         let started = thread_cpu_ns();
         while u128::from(thread_cpu_ns() - started) <= 2 * SHORT.as_nanos() {}
@@ -253,45 +255,48 @@ mod tests {
     #[tokio::test]
     async fn a_short_guest_stays_where_it_began() {
         let threads = BackgroundRuntime::start().unwrap();
-        let moved = threads.lane().run(async { on_a_long_thread() }).await;
+        let moved = threads.scheduler().run(async { on_a_long_thread() }).await;
         assert!(!moved);
     }
 
     #[tokio::test]
     async fn a_guest_that_was_kept_from_computing_is_not_long() {
         let threads = BackgroundRuntime::start().unwrap();
-        let lane = threads.lane();
-        let moved = lane.run(async {
+        let scheduler = threads.scheduler();
+        let moved = scheduler.run(async {
             for _ in 0..3 {
-                // The clock on the wall goes on; that of the thread does not.
+                // The wall clock goes on, the CPU clock of the thread does not.
                 thread::sleep(2 * SHORT);
                 yield_now().await;
             }
             on_a_long_thread()
         });
         assert!(!moved.await);
-        assert!(!lane.run(async { on_a_long_thread() }).await);
+        assert!(!scheduler.run(async { on_a_long_thread() }).await);
     }
 
     #[tokio::test]
     async fn a_long_guest_goes_on_elsewhere_and_the_next_one_begins_there() {
         let threads = BackgroundRuntime::start().unwrap();
-        let lane = threads.lane();
+        let scheduler = threads.scheduler();
         let long = async {
             let began = on_a_long_thread();
             compute().await;
             compute().await;
             (began, on_a_long_thread())
         };
-        assert_eq!(lane.run(long).await, (false, true));
-        assert!(lane.run(async { on_a_long_thread() }).await);
-        assert!(!threads.lane().run(async { on_a_long_thread() }).await, "others are not meant");
+        assert_eq!(scheduler.run(long).await, (false, true));
+        assert!(scheduler.run(async { on_a_long_thread() }).await);
+        assert!(
+            !threads.scheduler().run(async { on_a_long_thread() }).await,
+            "other functions are not affected"
+        );
     }
 
     #[tokio::test]
     async fn a_guest_that_nobody_waits_for_ends_wherever_it_is() {
         let threads = BackgroundRuntime::start().unwrap();
-        let lane = threads.lane();
+        let scheduler = threads.scheduler();
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let endless = async move {
@@ -300,7 +305,7 @@ mod tests {
                 compute().await;
             }
         };
-        let waited = tokio::time::timeout(Duration::from_millis(50), lane.run(endless)).await;
+        let waited = tokio::time::timeout(Duration::from_millis(50), scheduler.run(endless)).await;
         assert!(waited.is_err());
         while Arc::strong_count(&alive) > 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -310,14 +315,15 @@ mod tests {
     #[tokio::test]
     async fn a_panic_over_there_is_one_over_here() {
         let threads = BackgroundRuntime::start().unwrap();
-        let lane = threads.lane();
+        let scheduler = threads.scheduler();
         let panicking = tokio::spawn(async move {
-            lane.run(async {
-                compute().await;
-                compute().await;
-                panic!("on purpose");
-            })
-            .await
+            scheduler
+                .run(async {
+                    compute().await;
+                    compute().await;
+                    panic!("on purpose");
+                })
+                .await
         });
         assert!(panicking.await.unwrap_err().is_panic());
     }

@@ -1,32 +1,32 @@
-//! How long a place in a function's queue takes to become a slot, so that whoever would wait in
-//! vain is told at once.
+//! An estimate of how long an invocation waits in the queue of a function. Where that is longer than
+//! it may wait, it is refused at once.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-/// What those who waited lately have seen. Zero until somebody has.
+/// Learns from recent waits. Zero until the first.
 #[derive(Debug, Default)]
 pub(crate) struct QueueDelayEstimate {
-    /// The time from one slot to the next.
+    /// The time from one free slot to the next.
     interval_ns: AtomicU64,
 }
 
 impl QueueDelayEstimate {
-    /// Notes that one with so many before it has waited for so long, with success or without.
+    /// Records a wait, with a slot at its end or without. `ahead` invocations came before.
     pub(crate) fn note(&self, ahead: usize, waited: Duration) {
         let latest = waited.as_nanos() as u64 / (ahead as u64 + 1);
         let interval = match self.interval_ns.load(Relaxed) {
             0 => latest,
             before => (before * 7 + latest) / 8,
         };
-        // What another has noted meanwhile may be lost: it is much the same.
+        // A concurrent record may be lost, which hardly changes the average.
         self.interval_ns.store(interval, Relaxed);
     }
 
-    /// How long one with so many before it will have to wait. The first in a queue always may, or
-    /// nobody would ever see that it has become quicker.
+    /// The expected wait behind `ahead` others. Zero for the first, which therefore always waits:
+    /// otherwise the estimate of a function that has become faster would never fall.
     pub(crate) fn expected(&self, ahead: usize) -> Duration {
         if ahead == 0 {
             return Duration::ZERO;

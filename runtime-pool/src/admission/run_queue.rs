@@ -1,11 +1,11 @@
-//! Guests take turns at the processors while those are all busy.
+//! The run queue: while all processors are busy, guests wait here before they begin.
 //!
-//! A guest begins in the task of its request, as soon as a thread looks at that: as long as threads
-//! come by at once, there is nothing to arrange. When they do not, requests whose bytes have
-//! arrived wait behind the guests of others without anybody knowing of them. So from there on
-//! requests are only looked at, which takes microseconds, and their guests stand in a line from
-//! which each pass over the threads' tasks lets a few begin. Whoever would have to stand there for
-//! too long is told at once.
+//! A guest begins in the task of its request, as soon as a thread polls that task. While threads are
+//! free nothing needs to be arranged. When they are not, requests whose bytes have arrived wait behind
+//! the guests of other requests, and the gateway does not even know of them. So from then on requests
+//! are only read, which takes microseconds, and their guests wait in a queue. Each pass over the tasks
+//! of a thread lets a few of them begin. A request whose guest would wait for too long is refused at
+//! once.
 
 use std::{
     future::poll_fn,
@@ -27,130 +27,131 @@ use tokio::{
     time,
 };
 
-/// From one look at the threads to the next.
+/// The time between two measurements of the scheduling delay.
 const BEAT: Duration = Duration::from_millis(20);
-/// Guests take turns from when a task waits for a thread for longer than this.
+/// Guests begin to queue when a task waits for a thread for longer than this.
 const BUSY: Duration = Duration::from_millis(20);
-/// They do so until nobody has waited for so many beats.
+/// They stop when the queue was empty at this many measurements in a row.
 const CALM: u32 = 25;
-/// How long a pass over the tasks of a thread should take: what arrives meanwhile waits for it.
+/// How long a pass over the tasks of a thread should take. What arrives meanwhile waits for its end.
 const PASS: Duration = Duration::from_millis(1);
 /// The most guests that begin in one pass.
 const BATCH: usize = 64;
-/// In `due_us`: guests take turns.
-const RATIONED: u64 = 0;
-/// In `due_us`: nobody watches the threads.
+/// The value of `due_us` while guests queue.
+const QUEUING: u64 = 0;
+/// The value of `due_us` before `watch` runs.
 const UNWATCHED: u64 = u64::MAX;
 
-/// The line before the processors. On a cache line of its own: each request reads it, and nobody
-/// should wait for what others write beside it.
+/// The queue before the processors. On a cache line of its own: each request reads it, and writes to
+/// neighbouring data must not slow that down.
 #[repr(align(128))]
 #[derive(Debug)]
 pub struct RunQueue {
     began: Instant,
-    /// When the watching task will have its turn if no other is before it, in microseconds.
+    /// When the watching task is due to run next, in microseconds after `began`.
     due_us: AtomicU64,
-    /// Guests that wait for their turn.
+    /// Guests in the queue.
     waiting: AtomicUsize,
-    /// The time from one turn to the next while some wait; zero for not known yet.
+    /// The time from one guest that begins to the next while some wait. Zero while unknown.
     interval_ns: AtomicU64,
-    /// Turns that may be taken.
-    free: Semaphore,
-    /// Turns that were given.
-    given: AtomicU64,
-    /// The longest that anybody should stand in the line; zero for as long as it takes.
+    /// Permits to begin.
+    permits: Semaphore,
+    /// How many permits were granted.
+    granted: AtomicU64,
+    /// The longest that a guest may wait. Zero means without limit.
     max: Duration,
-    /// What an operator sees of it, in seconds.
-    behind: Gauge,
+    /// The scheduling delay in seconds, as a metric.
+    delay: Gauge,
 }
 
 impl RunQueue {
-    /// Nobody waits, and nobody has to until somebody [watches](Self::watch).
-    pub(crate) fn new(max: Duration, behind: Gauge) -> Self {
+    /// Guests do not queue before [`Self::watch`] runs.
+    pub(crate) fn new(max: Duration, delay: Gauge) -> Self {
         Self {
             began: Instant::now(),
             due_us: AtomicU64::new(UNWATCHED),
             waiting: AtomicUsize::new(0),
             interval_ns: AtomicU64::new(0),
-            free: Semaphore::new(0),
-            given: AtomicU64::new(0),
+            permits: Semaphore::new(0),
+            granted: AtomicU64::new(0),
             max,
-            behind,
+            delay,
         }
     }
 
-    /// Whether whoever came now would stand in the line for too long.
+    /// Whether a guest that joined the queue at this moment would wait for too long.
     pub fn too_long(&self) -> bool {
         let waiting = self.waiting.load(Relaxed);
-        waiting > 0 && !self.max.is_zero() && self.wait(waiting) > self.max
+        waiting > 0 && !self.max.is_zero() && self.expected_wait(waiting) > self.max
     }
 
-    /// Whether the threads are so busy that guests must take turns. `now` may be a moment ago.
+    /// Whether the threads are so busy that guests must queue. `now` may be a moment ago.
     pub(crate) fn is_busy(&self, now: Instant) -> bool {
         match self.due_us.load(Acquire) {
             UNWATCHED => false,
-            RATIONED => true,
+            QUEUING => true,
             due => self.since(now, due) > BUSY,
         }
     }
 
-    /// Takes a turn if one is free.
-    pub(crate) fn try_take(&self) -> bool {
-        self.free.try_acquire().map(|turn| turn.forget()).is_ok()
+    /// Takes a permit to begin, if one is free.
+    pub(crate) fn try_enter(&self) -> bool {
+        self.permits.try_acquire().map(|permit| permit.forget()).is_ok()
     }
 
-    /// Waits for a turn.
-    pub(crate) async fn take(&self) {
-        let _waiting = Waiting::new(&self.waiting);
-        // It is never closed.
-        if let Ok(turn) = self.free.acquire().await {
-            turn.forget();
+    /// Waits for a permit to begin.
+    pub(crate) async fn wait(&self) {
+        let _queued = QueuedGuest::new(&self.waiting);
+        // The semaphore is never closed.
+        if let Ok(permit) = self.permits.acquire().await {
+            permit.forget();
         }
     }
 
-    /// Watches the threads on which this runs, which are so many, and lets guests take turns on
-    /// them while they are busy. Runs until dropped.
+    /// Measures the scheduling delay of the runtime that runs this and that has this many threads, and
+    /// makes guests queue while they are busy. Runs until dropped.
     pub async fn watch(self: Arc<Self>, threads: usize) {
         loop {
             let due = self.began.elapsed() + BEAT;
             self.due_us.store(u64::try_from(due.as_micros()).unwrap_or(UNWATCHED), Release);
             time::sleep(BEAT).await;
-            // Who was woken is before all others; this takes it to the end of the line.
+            // A task that was just woken runs before all others. This takes it to their end.
             task::yield_now().await;
-            let behind = self.behind(Instant::now());
-            self.behind.set(behind.as_secs_f64());
-            // Somebody may have seen the threads busy a moment before they no longer were.
-            if behind > BUSY || self.waiting.load(Relaxed) > 0 {
+            let delay = self.delay(Instant::now());
+            self.delay.set(delay.as_secs_f64());
+            // A request may have seen the threads busy a moment ago, and its guest may wait.
+            if delay > BUSY || self.waiting.load(Relaxed) > 0 {
                 self.ration(threads).await;
             }
         }
     }
 
-    /// Lets guests take turns until nobody waits any more.
+    /// Makes guests queue until the queue has been empty for a while.
     async fn ration(self: &Arc<Self>, threads: usize) {
-        self.due_us.store(RATIONED, Release);
+        self.due_us.store(QUEUING, Release);
         self.interval_ns.store(0, Relaxed);
-        let mut givers = JoinSet::new();
+        let mut granting = JoinSet::new();
         for _ in 0..threads {
-            givers.spawn(Arc::clone(self).give());
+            granting.spawn(Arc::clone(self).grant());
         }
         let mut calm = 0;
         while calm < CALM {
-            let (since, given) = (Instant::now(), self.given.load(Relaxed));
+            let (since, granted) = (Instant::now(), self.granted.load(Relaxed));
             time::sleep(BEAT).await;
             let waiting = self.waiting.load(Relaxed);
             calm = if waiting == 0 { calm + 1 } else { 0 };
-            self.measure(waiting, self.given.load(Relaxed) - given, since.elapsed());
-            self.behind.set(self.wait(waiting).as_secs_f64());
+            self.measure(waiting, self.granted.load(Relaxed) - granted, since.elapsed());
+            self.delay.set(self.expected_wait(waiting).as_secs_f64());
         }
     }
 
-    /// Notes how many turns were given within a time at the end of which some still waited.
-    fn measure(&self, waiting: usize, given: u64, within: Duration) {
-        if waiting == 0 || given == 0 {
+    /// Learns the interval from how many guests began within a time. Without guests that still wait
+    /// the number says nothing.
+    fn measure(&self, waiting: usize, granted: u64, within: Duration) {
+        if waiting == 0 || granted == 0 {
             return;
         }
-        let latest = within.as_nanos() as u64 / given;
+        let latest = within.as_nanos() as u64 / granted;
         let interval = match self.interval_ns.load(Relaxed) {
             0 => latest,
             before => (before * 3 + latest) / 4,
@@ -158,24 +159,24 @@ impl RunQueue {
         self.interval_ns.store(interval.max(1), Relaxed);
     }
 
-    /// Gives turns, each time that the thread where this runs has looked at everything else.
-    async fn give(self: Arc<Self>) {
+    /// Grants permits each time that the thread which runs this has polled all its other tasks.
+    async fn grant(self: Arc<Self>) {
         let mut batch: usize = 1;
         let mut since = Instant::now();
         loop {
             let waiting = self.waiting.load(Relaxed);
             if waiting == 0 {
-                // Whoever comes meanwhile need not wait.
-                self.free.add_permits(batch.saturating_sub(self.free.available_permits()));
+                // Guests that come meanwhile need not wait.
+                self.permits.add_permits(batch.saturating_sub(self.permits.available_permits()));
                 time::sleep(PASS).await;
                 since = Instant::now();
                 continue;
             }
-            let turns = batch.min(waiting);
-            self.free.add_permits(turns);
-            self.given.fetch_add(turns as u64, Relaxed);
-            // The first asks the sockets when no task is left, the second lets those that they
-            // woke go before.
+            let permits = batch.min(waiting);
+            self.permits.add_permits(permits);
+            self.granted.fetch_add(permits as u64, Relaxed);
+            // The first lets the runtime poll the sockets when no task is ready. The second lets the
+            // tasks that these have woken run first.
             task::yield_now().await;
             step_behind().await;
             let took = since.elapsed();
@@ -184,8 +185,8 @@ impl RunQueue {
         }
     }
 
-    /// How long the watching task has waited by now.
-    fn behind(&self, now: Instant) -> Duration {
+    /// How long the watching task has been due.
+    fn delay(&self, now: Instant) -> Duration {
         self.since(now, self.due_us.load(Acquire))
     }
 
@@ -194,14 +195,14 @@ impl RunQueue {
         now.saturating_sub(Duration::from_micros(due_us))
     }
 
-    /// How long the last of so many has to stand in the line.
-    fn wait(&self, waiting: usize) -> Duration {
+    /// How long the last of this many waits in the queue.
+    fn expected_wait(&self, waiting: usize) -> Duration {
         let interval = self.interval_ns.load(Relaxed);
         Duration::from_nanos(interval.saturating_mul(waiting as u64))
     }
 }
 
-/// So many guests begin in the next pass, if one with `batch` took so long.
+/// The number of guests that begin in the next pass, after one with `batch` of them took this long.
 fn next_batch(batch: usize, took: Duration) -> usize {
     if took > 2 * PASS {
         (batch / 2).max(1)
@@ -212,7 +213,7 @@ fn next_batch(batch: usize, took: Duration) -> usize {
     }
 }
 
-/// Goes behind all tasks that are ready by now.
+/// Lets all tasks run that are ready.
 async fn step_behind() {
     let mut stepped = false;
     poll_fn(|context| {
@@ -226,17 +227,17 @@ async fn step_behind() {
     .await;
 }
 
-/// One that waits; no longer when this is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts a guest as waiting until dropped.
+struct QueuedGuest<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> QueuedGuest<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedGuest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -252,21 +253,21 @@ mod tests {
 
     const GUEST: Duration = Duration::from_millis(2);
 
-    fn turns(max: Duration) -> Arc<RunQueue> {
+    fn run_queue(max: Duration) -> Arc<RunQueue> {
         let gauge = Gauge::new("behind", "in a test").unwrap();
         Arc::new(RunQueue::new(max, gauge))
     }
 
-    /// What a request does here: it notes that it was looked at, and its guest computes when it has
-    /// its turn, and notes that.
+    /// What a request does: it records that it was read, waits in the queue if it must, records that
+    /// its guest has begun, and computes.
     async fn request(
-        turns: Arc<RunQueue>,
+        run_queue: Arc<RunQueue>,
         name: usize,
         seen: Arc<Mutex<Vec<(&'static str, usize)>>>,
     ) {
         seen.lock().unwrap().push(("looked at", name));
-        if turns.is_busy(Instant::now()) {
-            turns.take().await;
+        if run_queue.is_busy(Instant::now()) {
+            run_queue.wait().await;
         }
         seen.lock().unwrap().push(("began", name));
         let since = Instant::now();
@@ -279,23 +280,23 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_takes_turns_where_nobody_watches() {
-        let turns = turns(Duration::ZERO);
-        assert!(!turns.is_busy(Instant::now() + Duration::from_hours(1)));
-        assert!(!turns.too_long());
+        let run_queue = run_queue(Duration::ZERO);
+        assert!(!run_queue.is_busy(Instant::now() + Duration::from_hours(1)));
+        assert!(!run_queue.too_long());
     }
 
     #[tokio::test]
     async fn while_threads_are_busy_all_are_looked_at_before_any_but_a_few_begin() {
         const REQUESTS: usize = 100;
-        let turns = turns(Duration::ZERO);
-        let watch = tokio::spawn(Arc::clone(&turns).watch(1));
+        let run_queue = run_queue(Duration::ZERO);
+        let watch = tokio::spawn(Arc::clone(&run_queue).watch(1));
         task::yield_now().await;
-        // One that keeps the only thread for so long that the watch is late.
+        // Keeps the only thread busy for so long that the watching task is late.
         std::thread::sleep(BEAT + 2 * BUSY);
-        assert!(turns.is_busy(Instant::now()));
+        assert!(run_queue.is_busy(Instant::now()));
         let seen = Arc::default();
         let all = (0..REQUESTS)
-            .map(|name| tokio::spawn(request(Arc::clone(&turns), name, Arc::clone(&seen))));
+            .map(|name| tokio::spawn(request(Arc::clone(&run_queue), name, Arc::clone(&seen))));
         for request in all.collect::<Vec<_>>() {
             request.await.unwrap();
         }
@@ -307,35 +308,35 @@ mod tests {
             (0..REQUESTS).collect::<Vec<_>>(),
             "first come, first served"
         );
-        // When all is calm again, nobody takes turns.
-        while turns.due_us.load(Acquire) == RATIONED {
+        // When the queue has been empty for a while, guests no longer queue.
+        while run_queue.due_us.load(Acquire) == QUEUING {
             time::sleep(BEAT).await;
         }
-        assert!(!turns.is_busy(Instant::now()));
-        assert_eq!(turns.waiting.load(Relaxed), 0);
+        assert!(!run_queue.is_busy(Instant::now()));
+        assert_eq!(run_queue.waiting.load(Relaxed), 0);
         watch.abort();
     }
 
     #[tokio::test]
     async fn who_would_wait_for_too_long_is_told_and_who_gives_up_is_not_counted() {
-        let turns = turns(Duration::from_millis(100));
+        let run_queue = run_queue(Duration::from_millis(100));
         let waiting: Vec<_> = (0..60)
             .map(|_| {
-                let turns = Arc::clone(&turns);
-                tokio::spawn(async move { turns.take().await })
+                let run_queue = Arc::clone(&run_queue);
+                tokio::spawn(async move { run_queue.wait().await })
             })
             .collect();
         task::yield_now().await;
-        assert!(!turns.too_long(), "nobody knows yet how long it takes");
-        turns.measure(60, 10, 10 * GUEST);
-        assert_eq!(turns.wait(60), 60 * GUEST);
-        assert!(turns.too_long());
+        assert!(!run_queue.too_long(), "nothing is known yet about the interval");
+        run_queue.measure(60, 10, 10 * GUEST);
+        assert_eq!(run_queue.expected_wait(60), 60 * GUEST);
+        assert!(run_queue.too_long());
         for gone in &waiting[..20] {
             gone.abort();
         }
         task::yield_now().await;
-        assert!(!turns.too_long());
-        let watch = tokio::spawn(Arc::clone(&turns).watch(1));
+        assert!(!run_queue.too_long());
+        let watch = tokio::spawn(Arc::clone(&run_queue).watch(1));
         for still in waiting.into_iter().skip(20) {
             still.await.unwrap();
         }

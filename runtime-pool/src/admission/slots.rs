@@ -1,11 +1,12 @@
-//! A function's slots: how many invocations run at once, and how many wait for one of them to end.
+//! The concurrency slots of a function: how many invocations run at once, and how many wait for one
+//! of them to end.
 //!
-//! All that wait on the node stand in one line, in which each function may take as many places as
-//! it leaves to others: the more of them want some, the fewer each gets, and one that nobody has
-//! called yet always finds one.
+//! All waiting invocations of the node count against one limit. A function may take at most as many
+//! places as it leaves free: the more functions have waiting invocations, the fewer places each gets,
+//! and a function that has none in the queue nearly always finds a place.
 //!
-//! Invariant: each slot that was taken is given back once, and nobody is in the queue who does not
-//! wait. `models/` tries it with every order of events.
+//! Invariants: each slot that is taken is released once, and an invocation that does not wait holds
+//! no place in the queue. `models/` checks them in every order of events.
 
 use std::time::Duration;
 
@@ -16,11 +17,11 @@ use crate::sync::{Arc, AtomicUsize, Ordering::Relaxed, Semaphore, timeout};
 pub(crate) enum NoSlot {
     /// The function's queue is full, or the wait was too long.
     Function,
-    /// So many wait on the node that the function may have no more of them.
+    /// So many invocations wait on the node that this function may not add another.
     Node,
 }
 
-/// Those who wait for a slot on the node.
+/// Counts the invocations of all functions that wait for a slot.
 pub(crate) struct NodeQueue {
     waiting: AtomicUsize,
     max: usize,
@@ -32,65 +33,79 @@ impl NodeQueue {
     }
 }
 
-/// What may run at once, and what may wait.
+/// The slots of one function, and the queue for them.
 pub(crate) struct Slots {
     free: Semaphore,
     count: usize,
     queued: AtomicUsize,
     queue: usize,
-    line: Arc<NodeQueue>,
+    node_queue: Arc<NodeQueue>,
     wait: Duration,
 }
 
-/// A place in the queue; given up when dropped.
+/// A place in the queue, given up on drop.
 pub(crate) struct QueueTicket<'a> {
     slots: &'a Slots,
-    /// Those who came before.
+    /// The invocations that came before.
     pub(crate) ahead: usize,
 }
 
 impl Slots {
-    /// `queue` many may wait in the node's line, each at most for `wait`.
-    pub(crate) fn new(count: usize, queue: usize, line: Arc<NodeQueue>, wait: Duration) -> Self {
-        Self { free: Semaphore::new(count), count, queued: AtomicUsize::new(0), queue, line, wait }
+    /// At most `queue` invocations may wait, each for at most `wait`.
+    pub(crate) fn new(
+        count: usize,
+        queue: usize,
+        node_queue: Arc<NodeQueue>,
+        wait: Duration,
+    ) -> Self {
+        Self {
+            free: Semaphore::new(count),
+            count,
+            queued: AtomicUsize::new(0),
+            queue,
+            node_queue,
+            wait,
+        }
     }
 
-    /// Slots that are taken.
+    /// The number of slots that are taken.
     pub(crate) fn taken(&self) -> usize {
         self.count - self.free.available_permits()
     }
 
-    /// Takes a slot if one is free. Whoever takes one must [give it back](Self::give_back).
-    pub(crate) fn take(&self) -> bool {
-        // A permit that is forgotten is given back by hand.
+    /// Takes a slot if one is free. The caller must [release](Self::release) it.
+    pub(crate) fn try_take(&self) -> bool {
+        // The permit borrows the semaphore, which a slot outlives: `release` adds it again.
         self.free.try_acquire().map(|permit| permit.forget()).is_ok()
     }
 
-    /// A place in the queue for one.
+    /// Takes a place in the queue.
     pub(crate) fn join_queue(&self) -> Result<QueueTicket<'_>, NoSlot> {
-        // Whoever is one too many takes its own place back by dropping it.
+        // If there is no place, then dropping the ticket undoes both additions.
         let ahead = self.queued.fetch_add(1, Relaxed);
-        let place = QueueTicket { slots: self, ahead };
-        let left = self.line.max.saturating_sub(self.line.waiting.fetch_add(1, Relaxed));
+        let ticket = QueueTicket { slots: self, ahead };
+        let left =
+            self.node_queue.max.saturating_sub(self.node_queue.waiting.fetch_add(1, Relaxed));
         if ahead >= self.queue {
             return Err(NoSlot::Function);
         }
         if ahead >= left {
             return Err(NoSlot::Node);
         }
-        Ok(place)
+        Ok(ticket)
     }
 
-    pub(crate) fn give_back(&self) {
+    pub(crate) fn release(&self) {
         self.free.add_permits(1);
     }
 }
 
 impl QueueTicket<'_> {
-    /// Waits for a slot and takes it. Those who wait get theirs in the order in which they came.
-    pub(crate) async fn slot(self) -> Result<(), NoSlot> {
+    /// Waits for a slot and takes it. Slots are given out in the order of arrival.
+    pub(crate) async fn wait(self) -> Result<(), NoSlot> {
         let Self { slots, .. } = &self;
-        // Who leaves while the slot is on its way passes it on: the permit is its own until then.
+        // If this future is dropped when the permit is already its own, then the semaphore passes
+        // the permit on to the next. Only `forget` makes it a slot.
         let permit = timeout(slots.wait, slots.free.acquire()).await;
         permit.map_err(|_| NoSlot::Function)?.map_err(|_| NoSlot::Function)?.forget();
         Ok(())
@@ -100,6 +115,6 @@ impl QueueTicket<'_> {
 impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         self.slots.queued.fetch_sub(1, Relaxed);
-        self.slots.line.waiting.fetch_sub(1, Relaxed);
+        self.slots.node_queue.waiting.fetch_sub(1, Relaxed);
     }
 }

@@ -205,7 +205,7 @@ fn wasi(log: &Arc<InvocationLog>) -> WasiCtxBuilder {
 /// runs no more.
 fn lift_limits(store: &mut Store<impl HasStoreLimits>) {
     let limits = Limits { memory_bytes: usize::MAX, ..Limits::default() };
-    *store.data_mut().control() =
+    *store.data_mut().store_limits() =
         StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
     store.set_hostcall_fuel(usize::MAX);
 }
@@ -228,7 +228,7 @@ fn explain<T: HasStoreLimits>(
     start_up: &StartUp,
     mut output: mpsc::Receiver<LogLine>,
 ) -> SnapshotFailure {
-    let memory_was_refused = store.data_mut().control().refused_memory().is_some();
+    let memory_was_refused = store.data_mut().store_limits().refused_memory().is_some();
     drop(store);
     if let Some(call) = error.downcast_ref::<ForbiddenCall>() {
         return SnapshotFailure::Unfit(call.to_string());

@@ -1,4 +1,4 @@
-//! What an error of the engine means for an invocation.
+//! What does an error of the engine mean for an invocation?
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
@@ -9,39 +9,39 @@ use crate::{
     host::{HasStoreLimits, StoreLimits},
 };
 
-/// What an error from the engine means once the guest runs.
+/// The meaning of an error while the guest runs.
 pub(super) fn guest_error(
     error: &wasmtime::Error,
     store: &mut wasmtime::Store<impl HasStoreLimits>,
 ) -> InvokeError {
-    let control = store.data_mut().control();
+    let limits = store.data_mut().store_limits();
     if error.is::<CpuExceeded>() {
-        return InvokeError::Cpu(control.cpu_limit());
+        return InvokeError::Cpu(limits.cpu_limit());
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return exited(*status, control);
+        return exited(*status, limits);
     }
-    failed(format!("{error:?}"), limit_of(error), control)
+    failed(format!("{error:?}"), limit_of(error), limits)
 }
 
-/// A guest that exits gives no response, whatever the status says.
-pub(super) fn exited(status: i32, control: &StoreLimits) -> InvokeError {
+/// A guest that exits has given no response, whatever its status.
+pub(super) fn exited(status: i32, limits: &StoreLimits) -> InvokeError {
     let detail = format!("it exited with status {status}");
-    match control.refused_memory() {
+    match limits.refused_memory() {
         None => InvokeError::NoResponse(detail),
-        Some(_) => failed(detail, None, control),
+        Some(_) => failed(detail, None, limits),
     }
 }
 
-/// A failure without an explanation of its own is explained by memory that was refused before.
-fn failed(detail: String, limit: Option<Limit>, control: &StoreLimits) -> InvokeError {
-    match limit.or(control.refused_memory()) {
+/// A failure that no limit explains is explained by memory that the guest was refused before.
+fn failed(detail: String, limit: Option<Limit>, limits: &StoreLimits) -> InvokeError {
+    match limit.or(limits.refused_memory()) {
         Some(Limit::NodeMemory) => InvokeError::NodeMemory,
         limit => InvokeError::Failed { detail, limit },
     }
 }
 
-/// The limit that an error says was hit.
+/// The limit that an error names.
 fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
     if error.downcast_ref() == Some(&Trap::StackOverflow) {
         return Some(Limit::Stack);
@@ -58,8 +58,8 @@ fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
     ) {
         return Some(Limit::FieldBytes);
     }
-    // Wasmtime keeps the types of these to itself; the tests of hostile guests would notice another
-    // wording.
+    // The types of these errors are private to Wasmtime. If their texts change, then the tests with
+    // hostile guests fail.
     let cause = error.root_cause().to_string();
     [
         ("fuel allocated for hostcalls has been exhausted", Limit::HostcallBytes),
@@ -67,10 +67,10 @@ fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
         ("requested len", Limit::RandomBytes),
     ]
     .into_iter()
-    .find_map(|(said, limit)| cause.contains(said).then_some(limit))
+    .find_map(|(text, limit)| cause.contains(text).then_some(limit))
 }
 
-/// What an error from the engine means while the instance is made.
+/// The meaning of an error while the instance is made.
 pub(super) fn start_error(
     error: &wasmtime::Error,
     store: &mut wasmtime::Store<impl HasStoreLimits>,
@@ -79,7 +79,7 @@ pub(super) fn start_error(
         InvokeError::Instances
     } else if error.is::<Trap>() || error.is::<CpuExceeded>() {
         guest_error(error, store)
-    } else if store.data_mut().control().refused_memory() == Some(Limit::NodeMemory) {
+    } else if store.data_mut().store_limits().refused_memory() == Some(Limit::NodeMemory) {
         InvokeError::NodeMemory
     } else {
         InvokeError::Start(format!("{error:#}"))

@@ -1,4 +1,4 @@
-//! `wasi:http/incoming-handler` 0.2.
+//! Guests that export `wasi:http/incoming-handler` 0.2.
 
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{
@@ -10,7 +10,7 @@ use crate::{
     InvokeError,
     executor::{
         errors::{guest_error, start_error},
-        request::{Head, Request},
+        request::{InvocationRequest, ResponseHead},
     },
     host::{Host, component_store, instance::Guest},
 };
@@ -27,11 +27,11 @@ pub(crate) async fn instantiate(
     }
 }
 
-/// Gives it the request and waits until it returns.
+/// Gives the guest a request, and waits until it returns.
 pub(crate) async fn call(
     guest: &mut Guest<Proxy, Host>,
-    request: Request,
-    head: oneshot::Sender<Head>,
+    request: InvocationRequest,
+    head: oneshot::Sender<ResponseHead>,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
     let mut http = store.data_mut().http();
@@ -40,7 +40,7 @@ pub(crate) async fn call(
         .map_err(|error| InvokeError::Request(error.to_string()))?;
     let outparam = http
         .new_response_outparam_from_callback(move |response| {
-            // The receiver is gone when the caller is.
+            // There is no receiver if the client has left.
             let _ = head.send(response.map_err(|code| format!("it answered with {code:?}")));
         })
         .map_err(|error| InvokeError::Start(error.to_string()))?;

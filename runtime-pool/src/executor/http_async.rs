@@ -1,4 +1,4 @@
-//! `wasi:http/handler` 0.3.
+//! Guests that export `wasi:http/handler` 0.3.
 
 use std::{future::poll_fn, pin::Pin};
 
@@ -16,7 +16,7 @@ use crate::{
     InvokeError,
     executor::{
         errors::{guest_error, start_error},
-        request::{Head, Request},
+        request::{InvocationRequest, ResponseHead},
     },
     host::{Host, component_store, instance::Guest},
 };
@@ -33,11 +33,11 @@ pub(crate) async fn instantiate(
     }
 }
 
-/// Gives it the request, and waits until none of its tasks is left.
+/// Gives the guest a request, and waits until all of its tasks have ended.
 pub(crate) async fn call(
     guest: &mut Guest<Service, Host>,
-    request: Request,
-    head: oneshot::Sender<Head>,
+    request: InvocationRequest,
+    head: oneshot::Sender<ResponseHead>,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
     store
@@ -50,8 +50,8 @@ pub(crate) async fn call(
 async fn serve(
     accessor: &Accessor<Host>,
     service: &Service,
-    request: Request,
-    head: oneshot::Sender<Head>,
+    request: InvocationRequest,
+    head: oneshot::Sender<ResponseHead>,
 ) -> wasmtime::Result<()> {
     let (request, request_io) = accessor.with(|mut access| {
         let hooks = access.get().http().hooks;
@@ -63,15 +63,15 @@ async fn serve(
         Ok(response) => Ok(accessor.with(|access| response.into_http(access, request_io))?),
         Err(code) => Err(format!("it answered with {code:?}")),
     };
-    // The receiver is gone when the caller is.
+    // There is no receiver if the client has left.
     let _ = head.send(response);
-    // The guest's own tasks write the body, and may go on after it.
+    // Tasks of the guest write the body, and may go on after it.
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())
 }
 
-/// HTTP/1.1 carries the authority in `host`; WASI 0.3 has a field for it.
-fn with_authority(request: Request) -> Request {
+/// Copies the authority from `host`, where HTTP/1.1 has it, to the URI, where WASI 0.3 expects it.
+fn with_authority(request: InvocationRequest) -> InvocationRequest {
     let (mut parts, body) = request.into_parts();
     if parts.uri.authority().is_none()
         && let Some(host) = parts.headers.get(http::header::HOST)

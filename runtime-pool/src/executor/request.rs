@@ -1,4 +1,4 @@
-//! What an executor is given: who calls, and with which request.
+//! What an executor gets for an invocation: who calls, and with which request.
 
 use std::{
     net::SocketAddr,
@@ -14,39 +14,40 @@ use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use crate::{error::Limit, outbound::CdnLoop};
 
-/// A request on its way to a guest.
-pub(crate) type Request = http::Request<RequestBody>;
+/// The request for a guest.
+pub(crate) type InvocationRequest = http::Request<RequestBody>;
 
-/// What a guest's executor sends when the guest has decided on the head of its response; or the
-/// guest's own error instead of one.
-pub(crate) type Head = Result<http::Response<WasiBody>, String>;
+/// The head of a response with its body, which an executor sends as soon as the guest has decided on
+/// it; or the error that the guest has given instead.
+pub(crate) type ResponseHead = Result<http::Response<WasiBody>, String>;
 
-/// Who calls, and by what address. Guests of the CGI kind are told.
+/// Who calls, and by which address. CGI guests see both in their environment.
 #[derive(Clone, Debug)]
 pub struct InvocationContext {
-    /// Names the invocation in logs and answers.
+    /// Identifies the invocation in logs and responses.
     pub invocation: u128,
     /// The client's end of the connection.
     pub peer: SocketAddr,
-    /// The part of the path that led to the function, without a slash at its end; may be empty.
+    /// The part of the path that selected the function, without a slash at its end. May be empty.
     pub mount: Arc<str>,
-    /// The gateways that the request has come through, if any.
-    pub trail: Option<CdnLoop>,
+    /// The gateways that the request has already passed, if any.
+    pub cdn_loop: Option<CdnLoop>,
 }
 
-/// Why a body broke off.
+/// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The client's part of the connection failed.
-    #[error("the request's body broke off")]
+    /// The connection to the client failed.
+    #[error("the request body ended early")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The request's body is longer than it may be.
-    #[error("the request's body is longer than {0} bytes")]
+    /// The request body exceeds its limit.
+    #[error("the request body is longer than {0} bytes")]
     RequestTooLarge(u64),
-    /// The guest failed, or lied about the length, after the head of its response.
-    #[error("the function's response broke off")]
+    /// The guest failed after the head of its response, or the body differs from its
+    /// `content-length`.
+    #[error("the function's response ended early")]
     Function,
-    /// The response hit a limit.
+    /// The response exceeds a limit.
     #[error("the function's response hit its limit: {}", .0.as_str())]
     Limit(Limit),
 }
@@ -62,13 +63,13 @@ impl From<BodyError> for WasiError {
     }
 }
 
-/// A request's body, streamed. Most requests have none, and those cost nothing.
+/// The body of a request, as a stream. Most requests have none, which costs nothing.
 #[derive(Debug, Default)]
 pub enum RequestBody {
     /// No body.
     #[default]
     Empty,
-    /// Whatever the client sends.
+    /// What the client sends.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
 

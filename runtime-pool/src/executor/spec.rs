@@ -1,4 +1,4 @@
-//! What a function is: everything that a revision asks for.
+//! The specification of a function: what a revision asks for.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,37 +11,37 @@ use crate::{
     outbound::{Credential, Grant},
 };
 
-/// What a revision is made of: everything the pool needs to make it resident.
+/// Everything that the pool needs to make a revision resident and to run it.
 #[derive(Clone, Debug)]
 pub struct FunctionSpec {
     /// The owner of the function, and of the secrets that its credentials name.
     pub tenant: Arc<str>,
-    /// Names the artifact.
+    /// The digest of the artifact.
     pub digest: ArtifactDigest,
     /// Where the artifact is.
     pub artifact: PathBuf,
     /// The function's label in metrics, which distinguishes tenants and is chosen so that there are
     /// not too many.
     pub label: Arc<str>,
-    /// What holds for its invocations.
+    /// The effective limits of its invocations.
     pub limits: Limits,
     /// Environment variables of its guests.
     pub environment: Vec<(String, String)>,
     /// What its guests may call.
     pub outbound: Vec<Grant>,
-    /// Secrets that are put into their requests.
+    /// Secrets that the gateway adds to their requests.
     pub credentials: Vec<Credential>,
-    /// What its invocations share.
+    /// What its invocations may share.
     pub isolation: Isolation,
-    /// Instances that may wait for a call.
+    /// The most instances that are kept warm.
     pub max_warm: usize,
-    /// The export that is called once, at the deploy, so that every instance starts from what it
-    /// leaves.
+    /// The export that is called once, at the deploy. Every instance then starts from the memory that
+    /// it leaves.
     pub snapshot: Option<Arc<str>>,
 }
 
 impl FunctionSpec {
-    /// The native code that it needs.
+    /// The key of the native code that it needs.
     pub(crate) fn code_key(&self) -> CodeKey {
         let memory_bytes = self.limits.memory_bytes as u64;
         let start_up =

@@ -1,4 +1,4 @@
-//! What the instances of one function are made from.
+//! What are the instances of a function made from?
 
 use std::{
     sync::{Arc, mpsc},
@@ -13,13 +13,13 @@ use crate::{
     executor::{
         cgi::{self, CgiInput, environment},
         http, http_async,
-        request::{Head, InvocationContext, Request},
+        request::{InvocationContext, InvocationRequest, ResponseHead},
         spec::FunctionSpec,
     },
     host::{
         self, Host, ModuleHost, StoreLimits,
         instance::{AnyGuest, Instance, PreInstance},
-        invocation_state::{InvocationState, Metered},
+        invocation_state::{InvocationState, MeteredGuest},
     },
     limits::NodeMemory,
     metrics::guest_log::{FunctionLog, InvocationLog},
@@ -115,16 +115,16 @@ impl InstanceTemplate {
         let (template, making) = (Arc::clone(self), Arc::clone(&state));
         let made = Box::pin(async move { template.instantiate(&making, 0).await });
         let most = self.spec.limits.timeout.min(START_MAX);
-        let made = time::timeout(most, Metered::new(made, Arc::clone(&state))).await;
+        let made = time::timeout(most, MeteredGuest::new(made, Arc::clone(&state))).await;
         (made.unwrap_or(Err(InvokeError::Timeout(most))), state.meter.used())
     }
 
-    /// A request as a command sees it.
+    /// Turns a request into the input of a command.
     pub(crate) fn cgi_input(
         &self,
-        request: Request,
+        request: InvocationRequest,
         context: &InvocationContext,
-        head: oneshot::Sender<Head>,
+        head: oneshot::Sender<ResponseHead>,
     ) -> CgiInput {
         let (parts, body) = request.into_parts();
         let environment = environment::environment(&parts, context, &self.spec.environment);

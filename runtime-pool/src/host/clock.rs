@@ -1,8 +1,8 @@
-//! The clocks that guests see. They stand still while a guest computes, so that it cannot time
-//! what it does, and go on whenever it has waited for something of the host's.
+//! The clocks that guests see. They stand still while a guest computes, so that it cannot measure
+//! its own execution, and advance when it has waited for the host.
 //!
-//! A guest runs inside `poll`. The time it sees is that of the poll in which the host last gave it
-//! something to go on with; one that was only interrupted goes on with the time it had.
+//! A guest runs inside `poll`. It sees the time at which its current poll began; after a mere
+//! interruption at a tick it still sees the time from before.
 
 use std::{
     cell::Cell,
@@ -11,43 +11,42 @@ use std::{
 
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
-/// How finely guests see time.
+/// The resolution of the clocks that guests see.
 const RESOLUTION: Duration = Duration::from_millis(1);
-/// What the monotonic clock says at its beginning. Not 0, which the runtime of Go takes for a clock
-/// that does not work.
+/// The first value of the monotonic clock. Not 0, which the Go runtime takes for a broken clock.
 const BEGINNING: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// What the guest sees that is being polled on this thread, if one is.
-    static SEEN: Cell<Option<Seen>> = const { Cell::new(None) };
+    /// The time that the guest sees which is being polled on this thread, if there is one.
+    static GUEST_TIME: Cell<Option<GuestTime>> = const { Cell::new(None) };
 }
 
 /// The time that a guest sees.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct GuestTime {
     at: Instant,
-    /// The same by the calendar, once the guest has asked for it.
+    /// The time of day at that instant, once the guest has asked for it.
     calendar: Option<Duration>,
 }
 
-impl Seen {
-    /// The time of a poll that begins now.
+impl GuestTime {
+    /// The time of a poll that begins at `at`.
     pub(crate) fn new(at: Instant) -> Self {
         Self { at, calendar: None }
     }
 
-    /// Shows it to the guest that is polled until [`Self::hide`].
+    /// Sets the time that the guest on this thread sees, until [`Self::hide`].
     pub(crate) fn show(self) {
-        SEEN.set(Some(self));
+        GUEST_TIME.set(Some(self));
     }
 
-    /// What was shown, with the calendar's time if the guest has asked for it.
+    /// Takes the time that was shown, with the time of day if the guest has asked for it.
     pub(crate) fn hide() -> Option<Self> {
-        SEEN.take()
+        GUEST_TIME.take()
     }
 
     fn on_this_thread() -> Self {
-        SEEN.get().unwrap_or_else(|| Self::new(Instant::now()))
+        GUEST_TIME.get().unwrap_or_else(|| Self::new(Instant::now()))
     }
 
     fn calendar(mut self) -> Duration {
@@ -58,16 +57,16 @@ impl Seen {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let calendar = coarse(now.saturating_sub(self.at.elapsed()));
         self.calendar = Some(calendar);
-        if SEEN.get().is_some() {
-            SEEN.set(Some(self));
+        if GUEST_TIME.get().is_some() {
+            GUEST_TIME.set(Some(self));
         }
         calendar
     }
 }
 
-/// Counts from a moment of ours, which tells nothing about the machine.
+/// Counts from the load of the function, which reveals nothing about the machine.
 pub(crate) struct GuestMonotonicClock {
-    pub(crate) since: Instant,
+    pub(crate) start: Instant,
 }
 
 impl HostMonotonicClock for GuestMonotonicClock {
@@ -76,7 +75,7 @@ impl HostMonotonicClock for GuestMonotonicClock {
     }
 
     fn now(&self) -> u64 {
-        let since = Seen::on_this_thread().at.saturating_duration_since(self.since);
+        let since = GuestTime::on_this_thread().at.saturating_duration_since(self.start);
         nanoseconds(BEGINNING + coarse(since))
     }
 }
@@ -90,7 +89,7 @@ impl HostWallClock for GuestWallClock {
     }
 
     fn now(&self) -> Duration {
-        Seen::on_this_thread().calendar()
+        GuestTime::on_this_thread().calendar()
     }
 }
 
@@ -110,31 +109,31 @@ mod tests {
 
     #[test]
     fn what_is_shown_stands_still_until_it_is_hidden() {
-        let clock = GuestMonotonicClock { since: Instant::now() };
-        Seen::new(Instant::now()).show();
+        let clock = GuestMonotonicClock { start: Instant::now() };
+        GuestTime::new(Instant::now()).show();
         let (monotonic, wall) = (clock.now(), GuestWallClock.now());
         sleep(Duration::from_millis(5));
         assert_eq!((clock.now(), GuestWallClock.now()), (monotonic, wall));
 
-        let seen = Seen::hide().unwrap();
+        let time = GuestTime::hide().unwrap();
         assert!(clock.now() >= monotonic + 5_000_000);
-        // Shown once more, as to a guest that was only interrupted.
-        seen.show();
+        // As for a guest that was only interrupted.
+        time.show();
         assert_eq!((clock.now(), GuestWallClock.now()), (monotonic, wall));
-        Seen::hide();
+        GuestTime::hide();
     }
 
     #[test]
     fn the_monotonic_clock_never_says_zero() {
-        let since = Instant::now();
-        Seen::new(since).show();
-        assert_eq!(GuestMonotonicClock { since }.now(), nanoseconds(BEGINNING));
-        Seen::hide();
+        let start = Instant::now();
+        GuestTime::new(start).show();
+        assert_eq!(GuestMonotonicClock { start }.now(), nanoseconds(BEGINNING));
+        GuestTime::hide();
     }
 
     #[test]
     fn time_comes_in_milliseconds() {
-        let clock = GuestMonotonicClock { since: Instant::now() };
+        let clock = GuestMonotonicClock { start: Instant::now() };
         assert_eq!(clock.now() % clock.resolution(), 0);
         assert_eq!(GuestWallClock.now().subsec_nanos() % 1_000_000, 0);
     }

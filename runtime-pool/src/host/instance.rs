@@ -33,10 +33,10 @@ pub(crate) struct Guest<G, T: 'static> {
 pub(crate) struct Instance {
     pub(crate) guest: AnyGuest,
     log: Arc<InvocationLog>,
-    /// Calls that it has answered.
+    /// Calls that it has served.
     pub(crate) uses: u32,
-    /// When it was made, or last called.
-    pub(crate) since: Instant,
+    /// When it was made, or its last call ended.
+    pub(crate) last_used: Instant,
 }
 
 /// A guest of any kind.
@@ -48,58 +48,63 @@ pub(crate) enum AnyGuest {
 }
 
 impl<G, T: HasStoreLimits> Guest<G, T> {
-    /// Gives the guest to an invocation: its limits count from here.
-    fn begin(&mut self, run: Arc<InvocationState>) {
-        self.store.data_mut().control().begin(run);
-        // The clock went on while it waited.
+    /// Assigns the guest to an invocation, whose limits apply from here on.
+    fn begin_invocation(&mut self, state: Arc<InvocationState>) {
+        self.store.data_mut().store_limits().begin_invocation(state);
+        // The epoch has advanced while the instance was idle.
         self.store.set_epoch_deadline(1);
     }
 
     fn memory_bytes(&mut self) -> usize {
-        self.store.data_mut().control().memory_bytes()
+        self.store.data_mut().store_limits().memory_bytes()
     }
 }
 
 impl Instance {
     pub(crate) fn new(guest: AnyGuest, log: Arc<InvocationLog>) -> Self {
-        Self { guest, log, uses: 0, since: Instant::now() }
+        Self { guest, log, uses: 0, last_used: Instant::now() }
     }
 
-    /// Gives an instance that has waited to an invocation.
-    pub(crate) fn begin(&mut self, run: Arc<InvocationState>, invocation: u128, log_bytes: usize) {
-        self.log.begin(invocation, log_bytes);
+    /// Assigns a warm instance to an invocation.
+    pub(crate) fn begin_invocation(
+        &mut self,
+        state: Arc<InvocationState>,
+        invocation: u128,
+        log_bytes: usize,
+    ) {
+        self.log.begin_invocation(invocation, log_bytes);
         match &mut self.guest {
-            AnyGuest::Http(guest) => guest.begin(run),
-            AnyGuest::HttpAsync(guest) => guest.begin(run),
-            AnyGuest::Command(guest) => guest.begin(run),
-            AnyGuest::Module(guest) => guest.begin(run),
+            AnyGuest::Http(guest) => guest.begin_invocation(state),
+            AnyGuest::HttpAsync(guest) => guest.begin_invocation(state),
+            AnyGuest::Command(guest) => guest.begin_invocation(state),
+            AnyGuest::Module(guest) => guest.begin_invocation(state),
         }
     }
 
-    /// Says by which way the request has come that the instance is to answer.
-    pub(crate) fn set_trail(&mut self, trail: CdnLoop) {
+    /// Sets the gateways that the request has already passed. Requests of the guest repeat them.
+    pub(crate) fn set_cdn_loop(&mut self, cdn_loop: CdnLoop) {
         match &mut self.guest {
-            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_trail(trail),
-            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_trail(trail),
-            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_trail(trail),
-            // It calls nobody.
+            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_trail(cdn_loop),
+            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_trail(cdn_loop),
+            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_trail(cdn_loop),
+            // Modules make no requests.
             AnyGuest::Module(_) => {}
         }
     }
 
-    /// Takes an instance back from an invocation: the next one counts its requests anew.
-    pub(crate) fn end(&mut self, policy: Arc<Policy>) {
+    /// Takes the instance back from an invocation. Counts of outbound requests begin at zero again.
+    pub(crate) fn end_invocation(&mut self, policy: Arc<Policy>) {
         let outbound = Outbound::new(policy, Arc::clone(&self.log));
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.store.data_mut().set_outbound(outbound),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().set_outbound(outbound),
-            // Commands end with their call.
+            // Instances of commands end with their call.
             AnyGuest::Command(_) | AnyGuest::Module(_) => {}
         }
-        self.log.begin(0, 0);
+        self.log.begin_invocation(0, 0);
     }
 
-    /// Linear memory that it has, in bytes: an upper bound of what it keeps in use.
+    /// The size of its linear memory in bytes, an upper bound of what it keeps resident.
     pub(crate) fn memory_bytes(&mut self) -> usize {
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.memory_bytes(),

@@ -1,10 +1,10 @@
-//! Everything that guests may import.
+//! What may guests import?
 
 use wasmtime::{Engine, Linker, component};
 
 use crate::host::{Host, ModuleHost};
 
-/// A linker with all of WASI 0.2. Guests are denied by being given nothing (no files, no sockets),
+/// A linker with all of WASI 0.2. Guests are denied access by an empty context (no files, no sockets),
 /// not by missing imports: ordinary toolchains import interfaces that they never call.
 pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = component::Linker::new(engine);

@@ -16,7 +16,7 @@ use wasmtime_wasi::{
 
 use crate::metrics::guest_log::{InvocationLog, LogStream};
 
-/// One of a guest's two output streams, as WASI wants it.
+/// One of the two output streams of a guest.
 #[derive(Clone)]
 pub(crate) struct GuestOutput {
     log: Arc<InvocationLog>,

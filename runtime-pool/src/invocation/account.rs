@@ -1,4 +1,4 @@
-//! How an invocation ended: for its owner, for the operator, and for the warm set.
+//! Accounting: what an invocation means for metrics, for the log of its function and for its warm set.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::{
     Fault, Function, InvokeError, invocation::response_body::Response, metrics::start::Start,
 };
 
-/// Counts the result up to the head of the response. What comes after it has its own reports.
+/// Counts the result up to the head of the response. `response_task` reports what comes after it.
 pub(super) fn account(
     function: &Arc<Function>,
     invocation: u128,
@@ -18,7 +18,7 @@ pub(super) fn account(
             if let Some(limit) = error.limit() {
                 function.statistics.metrics.limit_ended(limit);
             }
-            // A full node is not the function's doing, and many callers would fill its log.
+            // Where the node is at fault the owner can do nothing, and many calls would fill the log.
             if error.fault() == Fault::Function {
                 function.template.log().system(invocation, &error.to_string());
             }

@@ -1,4 +1,4 @@
-//! From a call to the permission to run.
+//! Admission: a concurrency slot, and a wait while the processors are busy.
 
 use std::{sync::Arc, time::Instant};
 
@@ -23,7 +23,7 @@ pub(super) async fn admit(
     Ok(slot)
 }
 
-/// Takes a slot: at once, or after a wait in a bounded queue.
+/// Takes a slot at once, or after a wait in the bounded queue.
 async fn take_slot(function: &Arc<Function>, start: &mut Start) -> Result<Slot, InvokeError> {
     if let Some(slot) = Slot::try_take(function) {
         return Ok(slot);
@@ -43,13 +43,16 @@ async fn take_slot(function: &Arc<Function>, start: &mut Start) -> Result<Slot, 
     slot.map_err(full)
 }
 
-/// Guests of a function that computes for long need not wait: they have threads of their own.
+/// Waits in the run queue while the processors are busy. Guests that begin in the background runtime
+/// need not: its threads yield to all others.
 async fn wait_in_run_queue(function: &Function, start: &mut Start, now: Instant) {
     let run_queue = &function.admission.run_queue;
-    if run_queue.is_busy(now) && !function.admission.background.was_long() && !run_queue.try_take()
+    if run_queue.is_busy(now)
+        && !function.admission.background.starts_in_background()
+        && !run_queue.try_enter()
     {
         let since = Instant::now();
-        run_queue.take().await;
+        run_queue.wait().await;
         start.phases.add(Phase::Queue, since.elapsed());
     }
 }

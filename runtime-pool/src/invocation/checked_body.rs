@@ -1,4 +1,4 @@
-//! A guest's body: what its limits allow, and what its head has promised.
+//! A guest's body, checked against its limits and its head.
 
 use std::{
     pin::Pin,
@@ -16,16 +16,17 @@ use crate::{
     limits::Limits,
 };
 
-/// A guest's body as it comes, with its limits and its claims checked.
+/// The frames of a guest's body, checked against the limits and the `content-length`.
 #[derive(Debug)]
 pub(crate) struct CheckedBody {
     body: WasiBody,
+    /// Bytes that the limit still allows.
     left: u64,
-    /// What the guest's `content-length` still promises.
+    /// Bytes that the `content-length` still promises.
     promised: Option<u64>,
-    /// Writes of nothing that the guest may still make.
+    /// Empty writes that the limit still allows.
     empty_writes: u32,
-    run: Arc<InvocationState>,
+    state: Arc<InvocationState>,
 }
 
 impl CheckedBody {
@@ -33,18 +34,19 @@ impl CheckedBody {
         body: WasiBody,
         promised: Option<u64>,
         limits: &Limits,
-        run: Arc<InvocationState>,
+        state: Arc<InvocationState>,
     ) -> Self {
         Self {
             body,
             left: limits.response_bytes,
             promised,
             empty_writes: limits.guest.empty_writes,
-            run,
+            state,
         }
     }
 
-    /// The next frame that is not empty. An end is the end only if the guest meant it.
+    /// The next frame that is not empty. The end of the body is an error if the guest has failed or
+    /// has promised more.
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -83,7 +85,7 @@ impl CheckedBody {
         Ok(())
     }
 
-    /// Trailers must not claim what only a head may say.
+    /// Trailers must not contain fields that belong in a head.
     fn check_trailers(&self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
         self.check_end()?;
         match frame.trailers_ref() {
@@ -93,7 +95,7 @@ impl CheckedBody {
     }
 
     fn check_end(&self) -> Result<(), BodyError> {
-        if self.run.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
+        if self.state.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
             Err(BodyError::Function)
         } else {
             Ok(())
@@ -101,8 +103,8 @@ impl CheckedBody {
     }
 }
 
-/// Whether a field says where a message ends, who it is for or how it is to be read: in trailers it
-/// comes too late, and whoever believed it would read another message than we have sent.
+/// Whether a field frames a message, routes it, or says how to interpret it. A recipient that took
+/// such a field from trailers would read another message than the gateway has sent.
 fn belongs_to_a_head(name: &HeaderName) -> bool {
     const HEAD_ONLY: [HeaderName; 12] = [
         header::AUTHORIZATION,

@@ -8,31 +8,32 @@ use crate::{
     host::invocation_state::InvocationState,
 };
 
-/// A concurrency slot of a function. Given back when dropped.
+/// A concurrency slot of a function, released on drop.
 pub(super) struct Slot(Arc<Function>);
 
 impl Slot {
-    /// A slot, if one is free.
+    /// Takes a slot if one is free.
     pub(super) fn try_take(function: &Arc<Function>) -> Option<Self> {
-        function.admission.slots.take().then(|| Self(Arc::clone(function)))
+        function.admission.slots.try_take().then(|| Self(Arc::clone(function)))
     }
 
-    /// Waits in the queue for a slot.
+    /// Waits in the queue for a slot, and takes it.
     pub(super) async fn wait(
         function: &Arc<Function>,
         ticket: QueueTicket<'_>,
     ) -> Result<Self, NoSlot> {
-        ticket.slot().await.map(|()| Self(Arc::clone(function)))
+        ticket.wait().await.map(|()| Self(Arc::clone(function)))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.admission.slots.give_back();
+        self.0.admission.slots.release();
     }
 }
 
-/// Counts an invocation as running until dropped, and then what it has used.
+/// Counts an invocation as running. On drop it counts what the invocation has used, and releases the
+/// slot.
 pub(super) struct InvocationGuard {
     slot: Slot,
     pub(super) state: Arc<InvocationState>,

@@ -1,10 +1,10 @@
-//! The part of a response that is there before its guest gets a task of its own.
+//! The part of a body that is collected before its guest gets a task of its own.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::invocation::response_body::ResponseBody;
 
-/// What was collected of a body: one frame is passed on as it is, more are put together.
+/// The collected part of a body. A single frame is passed on without a copy; several are merged.
 #[derive(Default)]
 pub(super) struct InlineBody {
     first: Bytes,

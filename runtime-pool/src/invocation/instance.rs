@@ -14,20 +14,21 @@ pub(super) async fn take_or_make(
     invocation: u128,
 ) -> Result<Instance, InvokeError> {
     if let Some(mut instance) = function.warm.take() {
-        instance.begin(Arc::clone(state), invocation, function.limits().log_bytes);
+        instance.begin_invocation(Arc::clone(state), invocation, function.limits().log_bytes);
         return Ok(instance);
     }
     let since = Instant::now();
     let template = &function.template;
     let instance = match template.instantiate(state, invocation).await {
-        // Warm instances of any function are worth less than one that is needed now.
+        // The node is full. Warm instances, of whichever function, are worth less than the one that
+        // this call needs.
         Err(InvokeError::Instances | InvokeError::NodeMemory)
-            if function.warm.budget().release() =>
+            if function.warm.budget().release_all() =>
         {
             template.instantiate(state, invocation).await
         }
         made => made,
     }?;
-    state.instantiated(since);
+    state.note_instantiation(since);
     Ok(instance)
 }

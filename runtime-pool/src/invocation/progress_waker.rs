@@ -1,4 +1,4 @@
-//! Whether a guest that pauses waits for something, or only lets others have their turn.
+//! Does a guest that pauses wait for something, or does it only yield to other tasks?
 
 use std::{
     sync::{
@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// Wakes the task of a guest, and remembers that it did: whoever is woken while it is polled goes
-/// on as soon as it may, and waits for nothing.
+/// Wakes the task of a guest, and remembers that it did. A guest that was woken during its own poll
+/// does not wait for anything: it goes on as soon as it is polled again.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressWaker {
     task: AtomicWaker,
@@ -19,19 +19,19 @@ pub(crate) struct ProgressWaker {
 }
 
 impl ProgressWaker {
-    /// A waker to poll the guest with, in the task that `task` wakes.
+    /// The waker to poll the guest with. It wakes the task of `task`.
     pub(crate) fn waker(self: &Arc<Self>, task: &Waker) -> Waker {
         self.task.register(task);
         Waker::from(Arc::clone(self))
     }
 
-    /// Begins anew, before a poll.
-    pub(crate) fn begin(&self) {
+    /// Forgets earlier wakes. Called before each poll.
+    pub(crate) fn reset(&self) {
         self.woken.store(false, Relaxed);
     }
 
-    /// Whether there was a wake since.
-    pub(crate) fn woken(&self) -> bool {
+    /// Whether the guest was woken since the last reset.
+    pub(crate) fn was_woken(&self) -> bool {
         self.woken.load(Relaxed)
     }
 }
@@ -42,7 +42,7 @@ impl Wake for ProgressWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // The mark first: who is polled because of the wake may clear it.
+        // Stored before the wake: the poll that the wake causes may reset it at once.
         self.woken.store(true, Relaxed);
         self.task.wake();
     }

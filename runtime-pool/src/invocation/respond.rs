@@ -1,4 +1,4 @@
-//! From a guest that runs to its response.
+//! From a running guest to its response.
 
 use std::{
     future::poll_fn,
@@ -15,25 +15,25 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::{
     Function, InvokeError,
-    executor::request::{BodyError, Head},
-    host::invocation_state::Metered,
+    executor::request::{BodyError, ResponseHead},
+    host::invocation_state::MeteredGuest,
     invocation::{
         checked_body::CheckedBody,
         guard::InvocationGuard,
         inline_body::InlineBody,
         response_body::{Response, ResponseBody},
-        response_pipe::{AbortReport, BodyEnd, GuestTask, Pipe, Streaming},
+        response_pipe::{AbortReport, BodyEnd, GuestTask, ResponsePipe, StreamedBody},
         response_task::ResponseTask,
     },
     metrics::start::Start,
 };
 
-/// Bytes of a body that are collected inline before the guest gets a task of its own.
+/// Bytes of a body that are collected before the guest gets a task of its own.
 const INLINE_BYTES: usize = 64 << 10;
 
-/// A guest that runs in the caller's task.
+/// A guest in the caller's task, before its response leaves.
 pub(super) struct GuestRun<'a, G> {
-    guest: Metered<G>,
+    guest: MeteredGuest<G>,
     finished: bool,
     /// Released when the guest ends, not when the head of its response is sent.
     guard: InvocationGuard,
@@ -42,10 +42,11 @@ pub(super) struct GuestRun<'a, G> {
     deadline: time::Instant,
 }
 
-/// Runs `guest` until there is a response; then, if need be, lets it go on in a task of its own.
+/// Runs `guest` until there is a response. If guest or body have not ended by then, they go on in a
+/// task of their own.
 pub(super) async fn run_to_response<G>(
     guest: Pin<Box<G>>,
-    head: oneshot::Receiver<Head>,
+    head: oneshot::Receiver<ResponseHead>,
     guard: InvocationGuard,
     function: &Arc<Function>,
     invocation: u128,
@@ -58,7 +59,7 @@ where
     let mut run = GuestRun::new(guest, guard, function, invocation);
     let (parts, body) = run.head(head).await?.into_parts();
     check_head(&parts.headers)?;
-    run.guard.state.note(&mut start, started);
+    run.guard.state.add_phases(&mut start, started);
     let promised = content_length(&parts.headers)?;
     let state = Arc::clone(&run.guard.state);
     let mut body = CheckedBody::new(body, promised, function.limits(), state);
@@ -83,14 +84,14 @@ where
         invocation: u128,
     ) -> Self {
         let deadline = time::Instant::now() + function.limits().timeout;
-        let guest = Metered::new(guest, Arc::clone(&guard.state));
+        let guest = MeteredGuest::new(guest, Arc::clone(&guard.state));
         Self { guest, finished: false, guard, function, invocation, deadline }
     }
 
     /// Runs the guest until it has decided on the head of its response.
     async fn head(
         &mut self,
-        mut head: oneshot::Receiver<Head>,
+        mut head: oneshot::Receiver<ResponseHead>,
     ) -> Result<http::Response<WasiBody>, InvokeError> {
         let timeout = self.function.limits().timeout;
         let first = tokio::select! {
@@ -109,7 +110,7 @@ where
         }
     }
 
-    /// Why there is no head: its sender is gone, but the guest may go on.
+    /// Why there is no head. Its sender is gone, but the guest may still run and end with an error.
     async fn end_without_head(&mut self) -> InvokeError {
         let ended = if self.finished {
             Ok(Ok(()))
@@ -124,7 +125,7 @@ where
     }
 
     /// Polls the guest and its body in turn for as long as either makes progress. Returns whether
-    /// the body has ended, which spares small responses the task.
+    /// the body has ended. Small responses end here and need no task.
     async fn collect(
         &mut self,
         body: &mut CheckedBody,
@@ -142,7 +143,7 @@ where
                 }
                 match Pin::new(&mut self.guest).poll(cx) {
                     Poll::Ready(Ok(())) => self.finished = true,
-                    // Nothing has been sent: the caller can be told what really happened.
+                    // Nothing has been sent, so the caller can be answered with the error.
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending if inline.len() > had && inline.len() < INLINE_BYTES => {}
                     Poll::Pending => return Poll::Ready(Ok(ended)),
@@ -152,21 +153,21 @@ where
         .await
     }
 
-    /// Lets the guest, and its `body` if that has not ended, go on in a task of their own. Returns
-    /// the body of the response, which begins with what was collected.
+    /// Spawns the task in which the guest, and its `body` if that has not ended, go on. Returns the
+    /// body of the response, which begins with what was collected.
     fn go_on(self, body: Option<CheckedBody>, mut inline: InlineBody) -> ResponseBody {
         let Self { guest, finished, guard, function, invocation, deadline } = self;
         let trailers = inline.trailers.take();
-        // A response without trailers that is complete leaves as it is.
-        let whole = body.is_none() && trailers.is_none();
-        let (full, begun) = if whole {
+        // A complete body without trailers needs no pipe to the task.
+        let complete = body.is_none() && trailers.is_none();
+        let (full, begun) = if complete {
             (Some(inline.into_full()), BytesMut::new())
         } else {
             (None, inline.into_buffer())
         };
-        let pipe = Pipe::new(begun, &function.limits().guest);
+        let pipe = ResponsePipe::new(begun, &function.limits().guest);
         if body.is_none() {
-            pipe.end(BodyEnd::Whole(trailers));
+            pipe.end(BodyEnd::Complete(trailers));
         }
         let state = Arc::clone(&guard.state);
         let task = ResponseTask {
@@ -181,24 +182,24 @@ where
             invocation,
         };
         let running = Arc::clone(function);
-        // The guest's turns have their end, at a tick or after so many writes: the runtime's own
-        // measure would end them after some tens of bytes.
+        // Unconstrained: the task yields at a tick and after a number of polls. Tokio's own budget
+        // would make it yield after some tens of bytes.
         let task = tokio::spawn(async move {
             running.admission.background.run(coop::unconstrained(task.run())).await;
         });
-        let guest = GuestTask { abort: task.abort_handle(), may_end_by_itself: whole };
+        let guest = GuestTask { abort: task.abort_handle(), may_end_by_itself: complete };
         full.unwrap_or_else(|| {
-            let cut = AbortReport {
+            let abort_report = AbortReport {
                 metrics: function.statistics.metrics.clone(),
                 log: Arc::clone(function.template.log()),
                 invocation,
             };
-            ResponseBody::streaming(Streaming { pipe, guest, cut })
+            ResponseBody::streamed(StreamedBody { pipe, guest, abort_report })
         })
     }
 }
 
-/// Takes what there is of a body. Returns whether it has ended.
+/// Collects what a body has ready. Returns whether it has ended.
 fn collect_body(
     body: &mut CheckedBody,
     inline: &mut InlineBody,
@@ -215,14 +216,14 @@ fn collect_body(
                     return Ok(true);
                 }
             },
-            Poll::Ready(Some(Err(error))) => return Err(broken(&error)),
+            Poll::Ready(Some(Err(error))) => return Err(body_failed(&error)),
         }
     }
     Ok(false)
 }
 
-/// What belongs to the gateway's side of a connection is not for guests to say. (The engine refuses
-/// them the rest of it.)
+/// Refuses header fields about the connection, which belongs to the gateway. The engine refuses all
+/// of them but these.
 fn check_head(headers: &HeaderMap) -> Result<(), InvokeError> {
     let ours = |name: &&HeaderName| **name == header::TE || **name == header::TRAILER;
     headers.keys().find(ours).map_or(Ok(()), |name| {
@@ -244,7 +245,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, InvokeError> {
     }
 }
 
-fn broken(error: &BodyError) -> InvokeError {
+fn body_failed(error: &BodyError) -> InvokeError {
     match error {
         BodyError::Limit(limit) => InvokeError::ResponseLimit(*limit),
         BodyError::Client(_) | BodyError::RequestTooLarge(_) | BodyError::Function => {

@@ -8,29 +8,29 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::{executor::request::BodyError, invocation::response_pipe::Streaming};
+use crate::{executor::request::BodyError, invocation::response_pipe::StreamedBody};
 
-/// A response on its way from a guest.
+/// The response of a guest.
 pub type Response = http::Response<ResponseBody>;
 
-/// A response's body.
+/// The body of a response.
 #[derive(Debug)]
-pub struct ResponseBody(Inner);
+pub struct ResponseBody(BodySource);
 
 #[derive(Debug)]
-enum Inner {
+enum BodySource {
     Full(Bytes),
-    Stream(Box<Streaming>),
+    Stream(Box<StreamedBody>),
 }
 
 impl ResponseBody {
-    /// A body that is there already.
+    /// A body that is complete.
     pub fn full(bytes: Bytes) -> Self {
-        Self(Inner::Full(bytes))
+        Self(BodySource::Full(bytes))
     }
 
-    pub(crate) fn streaming(streaming: Streaming) -> Self {
-        Self(Inner::Stream(Box::new(streaming)))
+    pub(crate) fn streamed(body: StreamedBody) -> Self {
+        Self(BodySource::Stream(Box::new(body)))
     }
 }
 
@@ -43,20 +43,20 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Inner::Stream(streaming) => streaming.poll_frame(cx),
+            BodySource::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            BodySource::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            BodySource::Stream(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Inner::Full(bytes) if bytes.is_empty())
+        matches!(&self.0, BodySource::Full(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Stream(_) => SizeHint::default(),
+            BodySource::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodySource::Stream(_) => SizeHint::default(),
         }
     }
 }

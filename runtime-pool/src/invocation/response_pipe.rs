@@ -1,8 +1,8 @@
 //! The rest of a response whose guest goes on after the head: from the guest's task to the
 //! connection.
 //!
-//! The guest's task takes what the guest writes while the guest writes it, so that single bytes
-//! leave together; it lets go of little only when the guest itself has nothing more for now.
+//! The guest's task takes what the guest writes, and merges small writes so that they leave
+//! together. It flushes them when the guest has nothing more to write for now.
 
 use std::{
     collections::VecDeque,
@@ -21,26 +21,26 @@ use crate::{
     metrics::{PoolMetrics, guest_log::FunctionLog},
 };
 
-/// What was written and has not left. Bounded: the guest waits for the reader.
+/// What was written and has not left yet. Bounded: the guest waits for the reader.
 #[derive(Debug)]
-pub(crate) struct Pipe {
+pub(crate) struct ResponsePipe {
     /// Small writes are merged up to this many bytes.
     merge_bytes: usize,
-    /// This much may wait.
+    /// Bytes that may wait for the reader.
     chunk_bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<Queued>,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
 #[derive(Debug)]
-struct State {
+struct Queued {
     /// Pieces that need no merging.
     pieces: VecDeque<Bytes>,
-    /// What comes after them and is still being merged.
+    /// Small writes after those pieces, which are being merged.
     small: BytesMut,
-    queued: usize,
-    /// Whether what is being merged may leave, however little it is.
+    bytes: usize,
+    /// Whether the small writes may leave before they reach `merge_bytes`.
     flushed: bool,
     end: Option<BodyEnd>,
 }
@@ -48,17 +48,17 @@ struct State {
 /// How a body ends.
 #[derive(Debug)]
 pub(crate) enum BodyEnd {
-    /// As its guest meant it to.
-    Whole(Option<http::HeaderMap>),
-    Broken(BodyError),
+    /// As the guest intended, perhaps with trailers.
+    Complete(Option<http::HeaderMap>),
+    Aborted(BodyError),
 }
 
-impl Pipe {
-    /// A pipe that begins with what has been written already.
+impl ResponsePipe {
+    /// A pipe that begins with what has already been collected.
     pub(crate) fn new(begun: BytesMut, limits: &GuestLimits) -> Arc<Self> {
-        let state = State {
+        let state = Queued {
             pieces: VecDeque::new(),
-            queued: begun.len(),
+            bytes: begun.len(),
             flushed: !begun.is_empty(),
             small: begun,
             end: None,
@@ -72,20 +72,21 @@ impl Pipe {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Queued> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room to write; if not, the task is woken when there is.
+    /// Whether there is room to write. If not, the task is woken when there is.
     pub(crate) fn has_room(&self, cx: &Context<'_>) -> bool {
-        // Registered before the check: the reader may make room between the two.
+        // Registered before the check: otherwise the reader could make room between the two, and
+        // nothing would wake the task.
         self.writer.register(cx.waker());
-        self.lock().queued < self.chunk_bytes
+        self.lock().bytes < self.chunk_bytes
     }
 
     pub(crate) fn write(&self, data: Bytes) {
         let mut state = self.lock();
-        state.queued += data.len();
+        state.bytes += data.len();
         if data.len() >= self.merge_bytes {
             if !state.small.is_empty() {
                 let small = state.small.split().freeze();
@@ -96,14 +97,14 @@ impl Pipe {
         } else {
             state.small.extend_from_slice(&data);
         }
-        let enough = state.queued >= self.merge_bytes;
+        let enough = state.bytes >= self.merge_bytes;
         drop(state);
         if enough {
             self.reader.wake();
         }
     }
 
-    /// Nothing more comes for now.
+    /// Lets small writes leave: the guest writes nothing more for now.
     pub(crate) fn flush(&self) {
         let mut state = self.lock();
         let something = !state.small.is_empty();
@@ -114,7 +115,7 @@ impl Pipe {
         }
     }
 
-    /// Nothing more comes at all.
+    /// Ends the body. The first end counts.
     pub(crate) fn end(&self, end: BodyEnd) {
         let mut state = self.lock();
         if state.end.is_none() {
@@ -124,8 +125,8 @@ impl Pipe {
         self.reader.wake();
     }
 
-    fn poll_read(&self, cx: &Context<'_>) -> Poll<Read> {
-        // Registered before the look: something may be written between the two.
+    fn poll_read(&self, cx: &Context<'_>) -> Poll<PipeRead> {
+        // Registered before the check, for the same reason as in `has_room`.
         self.reader.register(cx.waker());
         let mut state = self.lock();
         let ready = state.flushed || state.small.len() >= self.merge_bytes || state.end.is_some();
@@ -136,72 +137,73 @@ impl Pipe {
                 state.small.split().freeze()
             }
             None => {
-                // Whoever asks again after the trailers is told of the end.
-                let end = state.end.take().map(Read::BodyEnd);
-                if matches!(end, Some(Read::BodyEnd(BodyEnd::Whole(_)))) {
-                    state.end = Some(BodyEnd::Whole(None));
+                // A reader that polls again after the trailers sees the end.
+                let end = state.end.take().map(PipeRead::End);
+                if matches!(end, Some(PipeRead::End(BodyEnd::Complete(_)))) {
+                    state.end = Some(BodyEnd::Complete(None));
                 }
                 return end.map_or(Poll::Pending, Poll::Ready);
             }
         };
-        state.queued -= data.len();
+        state.bytes -= data.len();
         drop(state);
         self.writer.wake();
-        Poll::Ready(Read::Data(data))
+        Poll::Ready(PipeRead::Data(data))
     }
 }
 
-enum Read {
+enum PipeRead {
     Data(Bytes),
-    BodyEnd(BodyEnd),
+    End(BodyEnd),
 }
 
-/// The connection's end of a pipe.
+/// The connection's end of a pipe: the body of a response.
 #[derive(Debug)]
-pub(crate) struct Streaming {
-    pub(crate) pipe: Arc<Pipe>,
+pub(crate) struct StreamedBody {
+    pub(crate) pipe: Arc<ResponsePipe>,
     pub(crate) guest: GuestTask,
-    pub(crate) cut: AbortReport,
+    pub(crate) abort_report: AbortReport,
 }
 
-impl Streaming {
+impl StreamedBody {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.pipe.poll_read(cx).map(|read| match read {
-            Read::Data(data) => Some(Ok(Frame::data(data))),
-            Read::BodyEnd(BodyEnd::Whole(trailers)) => {
+            PipeRead::Data(data) => Some(Ok(Frame::data(data))),
+            PipeRead::End(BodyEnd::Complete(trailers)) => {
                 self.guest.may_end_by_itself = true;
                 trailers.map(|trailers| Ok(Frame::trailers(trailers)))
             }
-            Read::BodyEnd(BodyEnd::Broken(error)) => {
-                self.cut.record(&error);
+            PipeRead::End(BodyEnd::Aborted(error)) => {
+                self.abort_report.record(&error);
                 Some(Err(error))
             }
         })
     }
 }
 
-/// The task in which a guest goes on after the head of its response.
+/// The task in which a guest goes on after the head of its response. Aborted on drop, unless the
+/// response is complete.
 #[derive(Debug)]
 pub(crate) struct GuestTask {
     pub(crate) abort: AbortHandle,
-    /// Whether the response has reached its end.
+    /// Whether the response is complete.
     pub(crate) may_end_by_itself: bool,
 }
 
 impl Drop for GuestTask {
     fn drop(&mut self) {
-        // The client has left, or the response was cut, and nobody wants the rest. Otherwise the
-        // task gives the guest a moment and then ends itself.
+        // The client has left, or the response was aborted. Otherwise the task gives the guest a
+        // little time and then ends by itself.
         if !self.may_end_by_itself {
             self.abort.abort();
         }
     }
 }
 
-/// Says that a response broke off after its head was sent.
+/// Reports that a response was aborted after its head was sent.
 #[derive(Debug)]
 pub(crate) struct AbortReport {
     pub(crate) metrics: PoolMetrics,
@@ -225,21 +227,21 @@ mod tests {
 
     use super::*;
 
-    /// Merges up to 10 bytes; 100 may wait.
-    fn pipe(begun: &[u8]) -> Arc<Pipe> {
+    /// Merges up to 10 bytes. 100 may wait.
+    fn pipe(begun: &[u8]) -> Arc<ResponsePipe> {
         let limits =
             GuestLimits { merge_bytes: 10, body_chunk_bytes: 100, ..GuestLimits::default() };
-        Pipe::new(BytesMut::from(begun), &limits)
+        ResponsePipe::new(BytesMut::from(begun), &limits)
     }
 
-    /// What can be read without waiting, piece by piece; and whether the end was among it.
-    fn read(pipe: &Pipe) -> (Vec<usize>, bool) {
+    /// The sizes of the pieces that can be read without waiting, and whether the end was among them.
+    fn read(pipe: &ResponsePipe) -> (Vec<usize>, bool) {
         let cx = Context::from_waker(Waker::noop());
         let mut pieces = Vec::new();
         loop {
             match pipe.poll_read(&cx) {
-                Poll::Ready(Read::Data(data)) => pieces.push(data.len()),
-                Poll::Ready(Read::BodyEnd(_)) => return (pieces, true),
+                Poll::Ready(PipeRead::Data(data)) => pieces.push(data.len()),
+                Poll::Ready(PipeRead::End(_)) => return (pieces, true),
                 Poll::Pending => return (pieces, false),
             }
         }
@@ -256,7 +258,7 @@ mod tests {
         pipe.flush();
         assert_eq!(read(&pipe), (vec![1], false));
         pipe.write(Bytes::from_static(b"x"));
-        pipe.end(BodyEnd::Whole(None));
+        pipe.end(BodyEnd::Complete(None));
         assert_eq!(read(&pipe), (vec![1], true));
     }
 

@@ -1,4 +1,4 @@
-//! A guest that has answered and goes on, in a task of its own.
+//! The task of a guest that goes on after the head of its response.
 
 use std::{
     future::poll_fn,
@@ -12,28 +12,29 @@ use tokio::time;
 use crate::{
     Function, InvokeError, Limit,
     executor::request::BodyError,
-    host::invocation_state::{InvocationState, Metered},
+    host::invocation_state::{InvocationState, MeteredGuest},
     invocation::{
         checked_body::CheckedBody,
         guard::InvocationGuard,
         progress_waker::ProgressWaker,
-        response_pipe::{BodyEnd, Pipe},
+        response_pipe::{BodyEnd, ResponsePipe},
     },
 };
 
-/// How often a guest is polled before others get their turn: its writes may be very small. With four
-/// times as many, a hundred guests that write single bytes kept others waiting for seconds.
-const TURNS: usize = 64;
+/// Polls of a guest before its task yields to others: its writes may be very small. With four times
+/// as many, a hundred guests that write single bytes kept others waiting for seconds.
+const POLLS_MAX: usize = 64;
 
-/// A guest that has answered and goes on. Owned by the body: dropping that aborts the task.
+/// A guest that goes on after the head of its response. The body owns the task and aborts it when it
+/// is dropped before its end.
 pub(super) struct ResponseTask<G> {
     /// The guest, until it has ended.
-    pub(super) guest: Option<Metered<G>>,
-    /// What it holds, as long.
+    pub(super) guest: Option<MeteredGuest<G>>,
+    /// Held as long as the guest.
     pub(super) guard: Option<InvocationGuard>,
-    /// What it writes, until that has ended.
+    /// The body of the response, until it has ended.
     pub(super) body: Option<CheckedBody>,
-    pub(super) pipe: Arc<Pipe>,
+    pub(super) pipe: Arc<ResponsePipe>,
     pub(super) deadline: time::Instant,
     pub(super) function: Arc<Function>,
     pub(super) state: Arc<InvocationState>,
@@ -48,7 +49,7 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         while self.guest.is_some() || self.body.is_some() {
             let was_open = self.body.is_some();
             if !was_open {
-                // The response is complete; the guest has a moment to end by itself.
+                // The response is complete, and the guest has a little time to end by itself.
                 deadline = deadline.min(time::Instant::now() + after_response);
             }
             let ended = poll_fn(|cx| self.poll_until(cx, was_open));
@@ -81,8 +82,8 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         log.system(self.invocation, &format!("the response broke off: {why}"));
     }
 
-    /// Goes on until the guest and its body have ended; or only one of them, if that is the body
-    /// and it `was_open`, because then another deadline holds.
+    /// Polls the guest and its body until both have ended. If the body `was_open`, returns when it
+    /// ends: then another deadline holds for the guest.
     fn poll_until(
         &mut self,
         cx: &mut Context<'_>,
@@ -90,8 +91,8 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
     ) -> Poll<Result<(), InvokeError>> {
         let waker = self.waker.waker(cx.waker());
         let cx = &mut Context::from_waker(&waker);
-        for _ in 0..TURNS {
-            self.waker.begin();
+        for _ in 0..POLLS_MAX {
+            self.waker.reset();
             if let Some(guest) = &mut self.guest
                 && let Poll::Ready(result) = Pin::new(guest).poll(cx)
             {
@@ -99,30 +100,30 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                 self.guard = None;
                 return Poll::Ready(result);
             }
-            // After the guest: what it has just written is not left to lie.
+            // After the guest, so that what it has just written goes on at once.
             let wrote = self.poll_body(cx);
             if self.body.is_none() && (was_open || self.guest.is_none()) {
                 return Poll::Ready(Ok(()));
             }
-            // What a guest that computes does not write for long must not wait.
+            // A guest that computes may not write again for long: what it has written must not wait.
             let computes = self.guest.is_some() && self.state.was_interrupted();
-            if computes || !(wrote || self.waker.woken()) {
+            if computes || !(wrote || self.waker.was_woken()) {
                 self.pipe.flush();
             }
             if computes || !wrote {
                 return Poll::Pending;
             }
         }
-        // Others on this thread get their turn.
+        // Yields to the other tasks of this thread.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Passes on what the guest has written. Says whether that was anything.
+    /// Passes on what the guest has written. Returns whether it has written anything.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> bool {
         let mut wrote = false;
         while let Some(body) = &mut self.body {
-            // Once the guest is gone, the little that is left of its body need not wait.
+            // Once the guest has ended, the rest of its body is small and need not wait for room.
             if self.guest.is_some() && !self.pipe.has_room(cx) {
                 break;
             }
@@ -134,10 +135,10 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                         wrote = true;
                         continue;
                     }
-                    Err(frame) => BodyEnd::Whole(frame.into_trailers().ok()),
+                    Err(frame) => BodyEnd::Complete(frame.into_trailers().ok()),
                 },
-                Poll::Ready(None) => BodyEnd::Whole(None),
-                Poll::Ready(Some(Err(error))) => BodyEnd::Broken(error),
+                Poll::Ready(None) => BodyEnd::Complete(None),
+                Poll::Ready(Some(Err(error))) => BodyEnd::Aborted(error),
             };
             self.pipe.end(end);
             self.body = None;
@@ -148,9 +149,9 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
 
 impl<G> Drop for ResponseTask<G> {
     fn drop(&mut self) {
-        // What could still be written is not waited for.
+        // The guest ends before the pipe does, so that it writes nothing more.
         self.guest = None;
-        // However this came about: after a panic, too, there is a client that waits for the rest.
-        self.pipe.end(BodyEnd::Broken(BodyError::Function));
+        // Also after a panic: the client waits for the rest. Has no effect if the body has ended.
+        self.pipe.end(BodyEnd::Aborted(BodyError::Function));
     }
 }

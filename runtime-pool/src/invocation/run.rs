@@ -1,4 +1,4 @@
-//! The guest's whole life in one invocation.
+//! The life of a guest in one invocation.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     Function, InvokeError,
     executor::{
         self,
-        request::{Head, InvocationContext, Request},
+        request::{InvocationContext, InvocationRequest, ResponseHead},
     },
     host::invocation_state::{FailOnDrop, InvocationState},
     invocation::instance::take_or_make,
@@ -17,19 +17,20 @@ use crate::{
 /// Runs a guest to its end. Holds the function, so that its code outlives the instance.
 pub(super) async fn run(
     function: Arc<Function>,
-    request: Request,
+    request: InvocationRequest,
     context: InvocationContext,
-    head: oneshot::Sender<Head>,
+    head: oneshot::Sender<ResponseHead>,
     state: Arc<InvocationState>,
 ) -> Result<(), InvokeError> {
     let mut instance = take_or_make(&function, &state, context.invocation).await?;
-    if let Some(trail) = &context.trail {
-        instance.set_trail(trail.clone());
+    if let Some(cdn_loop) = &context.cdn_loop {
+        instance.set_cdn_loop(cdn_loop.clone());
     }
-    // Declared after the instance, so that it is dropped before it.
-    let outcome = FailOnDrop::new(&state.outcome);
+    // Declared after the instance, so that it is dropped before it: the end of the store looks like
+    // the end of the body, and must not look like a good one.
+    let fail_on_drop = FailOnDrop::new(&state.outcome);
     executor::run(&mut instance, &function.template, request, &context, head).await?;
-    outcome.done();
+    fail_on_drop.disarm();
     function.warm.keep(instance);
     Ok(())
 }

@@ -144,7 +144,7 @@ impl InvocationLog {
     }
 
     /// Ends the log of the last invocation, and begins that of the next.
-    pub(crate) fn begin(&self, invocation: u128, bytes: usize) {
+    pub(crate) fn begin_invocation(&self, invocation: u128, bytes: usize) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         self.end(&mut buffers);
         *buffers = Buffers::new(invocation, bytes);

@@ -34,13 +34,14 @@ impl Tier {
 /// A part of an invocation, up to the head of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Waiting for a slot of the function, or for another invocation that loads it.
+    /// Waiting for a concurrency slot, in the run queue, or for another invocation that loads the
+    /// function.
     Queue,
     /// Looking up the artifact.
     Fetch,
-    /// Compiling, or verifying native code on disk.
+    /// Compiling the artifact.
     Compile,
-    /// Mapping native code into memory.
+    /// Verifying native code from the disk, and mapping it into memory.
     Load,
     /// Resolving its imports.
     Link,

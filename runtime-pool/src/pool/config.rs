@@ -1,29 +1,29 @@
-//! How a pool is made.
+//! The settings of a pool.
 
 use std::time::Duration;
 
 use crate::{CompileConfig, EngineConfig, OutboundConfig, warm::WarmConfig};
 
-/// What stays in memory, and what it is made with.
+/// What stays in memory, and how it gets there.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
     /// Wasmtime's reservations.
     pub engine: EngineConfig,
-    /// How native code is made.
+    /// How native code is compiled.
     pub compile: CompileConfig,
     /// What guests may call.
     pub outbound: OutboundConfig,
     /// Linear memory of all instances together, in bytes.
     pub memory_bytes: u64,
-    /// Bytes that resident functions may take, each its native code and what there is besides;
-    /// the least recently used leaves first.
+    /// Bytes that resident functions may take: native code and everything else. The least recently
+    /// used function leaves first.
     pub resident_bytes: u64,
-    /// Functions that may be loaded at once.
+    /// Functions that may be linked at once.
     pub loads: usize,
     /// Invocations that may wait for a slot, over all functions.
     pub queue: usize,
-    /// The longest that invocations should wait for a thread; zero for as long as it takes.
+    /// The longest that an invocation may wait in the run queue; zero means without limit.
     pub max_lag: Duration,
-    /// Instances that may wait for calls.
-    pub waiting: WarmConfig,
+    /// Warm instances of all functions.
+    pub warm: WarmConfig,
 }

@@ -31,7 +31,7 @@ impl State {
 
 /// A function whose code is in memory.
 ///
-/// Invariant: a `Function` serves exactly one revision; a new revision is a new `Function`, so
+/// Invariant: a `Function` serves exactly one revision. A new revision is a new `Function`, so
 /// none of these parts is ever replaced. `invocation` calls it.
 pub struct Function {
     /// What the revision asks for, and what its instances are made from.
@@ -47,17 +47,17 @@ impl Function {
         &self.template.spec().limits
     }
 
-    /// Its warm instances: those that wait for a call.
+    /// The number of its warm instances.
     pub fn warm_instances(&self) -> usize {
         self.warm.count()
     }
 
-    /// Its invocations that are running.
+    /// The number of its invocations that are running.
     pub fn running_invocations(&self) -> usize {
         self.admission.slots.taken()
     }
 
-    /// Keeps at least this many instances warm from here on, also while there are no calls.
+    /// Keeps at least this many instances warm, even while there are no calls.
     pub fn keep_warm(&self, instances: usize) {
         self.warm.keep_warm(instances);
     }
@@ -71,7 +71,7 @@ impl fmt::Debug for Function {
 
 impl Drop for Function {
     fn drop(&mut self) {
-        // A task that makes warm instances may hold the set for a while.
+        // A task that makes warm instances may hold the set for longer.
         self.warm.close();
     }
 }

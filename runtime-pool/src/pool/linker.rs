@@ -1,4 +1,4 @@
-//! From native code to something that instances can be made of.
+//! Linking: from native code to a guest whose imports are resolved.
 
 use std::{io, time::Instant};
 
@@ -20,8 +20,8 @@ use crate::{
     metrics::start::{Phase, Phases},
 };
 
-/// The engines with everything that guests may import. Made once: building a linker costs more
-/// than a cold start.
+/// The engines, and linkers with everything that guests may import. Built once, because building a
+/// linker takes longer than a cold start.
 pub(crate) struct Linkers {
     lean: component::Linker<Host>,
     modules: Linker<ModuleHost>,
@@ -47,7 +47,7 @@ impl Linkers {
         Ok(linkers)
     }
 
-    /// Puts host calls in place that panic when they are asked to.
+    /// Replaces host calls by ones that panic on request.
     #[cfg(test)]
     fn with_host_calls_that_panic(mut self) -> wasmtime::Result<Self> {
         unwinding::in_wasi_02(&mut self.lean)?;
@@ -56,16 +56,16 @@ impl Linkers {
         Ok(self)
     }
 
-    /// What native code for these engines depends on. The second engine counts even where it is
-    /// switched off, so that switching it does not throw native code away.
+    /// A hash of everything that native code for these engines depends on. The second engine counts
+    /// even where it is switched off, so that switching it on or off keeps native code valid.
     pub(crate) fn compatibility(&self) -> Result<u64, StartError> {
         let concurrent = compiling_engine(EngineKind::Concurrent)
             .map_err(|cause| StartError { what: "making an engine", cause })?;
         Ok(compatibility([self.lean.engine(), &concurrent]))
     }
 
-    /// Maps native code into memory and resolves its imports; notes how long each took. Blocks on
-    /// the file system.
+    /// Maps native code into memory and resolves its imports, and records how long each took. Blocks
+    /// on the file system.
     pub(crate) fn link(
         &self,
         code: &NativeCode,
@@ -101,8 +101,8 @@ impl Linkers {
     }
 }
 
-/// Native code that does not load was damaged or taken away, or needs more than a pool's slot has;
-/// unless it is the disk that failed.
+/// Native code does not load because the disk failed; or because the file was damaged or removed, or
+/// needs more than an instance of the pool has.
 fn unloadable(error: &wasmtime::Error) -> LoadError {
     let changed = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::InvalidData);
     if let Some(cause) = error.root_cause().downcast_ref::<io::Error>()

@@ -1,5 +1,8 @@
-//! From a specification to a resident function: find native code or compile it, verify it, link
-//! it, and put the function together.
+//! How does a specification become a resident function?
+//!
+//! Read from the bottom: find native code or compile it and verify it (`try_find_and_link`), link
+//! it, recompile what does not load, assemble the function (`load_once`), and fall back to code
+//! without a snapshot (`load`).
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -37,7 +40,7 @@ pub(super) struct Loader {
     permits: Semaphore,
 }
 
-/// A function, what it is, and what loading it took.
+/// A loaded function, what the inspection found in it, and how long loading took.
 pub(super) struct Loaded {
     pub(super) function: Arc<Function>,
     pub(super) inspection: Inspection,
@@ -57,17 +60,17 @@ impl Loader {
         Self { compiler, linkers: Arc::new(linkers), permits: Semaphore::new(loads) }
     }
 
-    /// Loads a revision whose snapshot, if it has one, could be taken when it was deployed.
+    /// Loads a published revision. If it has a snapshot, then that could be taken at the deploy.
     pub(super) async fn load_published(
         &self,
         node: &NodeShared,
         key: FunctionKey,
         spec: &FunctionSpec,
     ) -> Result<Loaded, LoadError> {
-        // Boxed, as all that loads is large, and seldom.
+        // Boxed: the futures of loading are large, and loading is rare.
         match Box::pin(self.load(node, key, spec, Purpose::Invocation)).await {
-            // Since then a limit became tighter, or the machine too busy. That it starts slowly is
-            // better than that it does not.
+            // Since the deploy a limit has become tighter, or the machine is too busy. A slow start
+            // is better than none.
             Err(LoadError::Refused(Refusal::StartUp(reason))) => {
                 self.compile_without_snapshot(spec, reason).await?;
                 Box::pin(self.load(node, key, spec, Purpose::Invocation)).await
@@ -76,8 +79,8 @@ impl Loader {
         }
     }
 
-    /// Loads a revision. Its snapshot is a binary that was rewritten: if that does not work, which
-    /// is not its owner's concern, it is done without.
+    /// Loads a revision. A snapshot is a rewritten binary: if it does not work, then the owner is
+    /// not at fault, and the function is loaded without it.
     pub(super) async fn load(
         &self,
         node: &NodeShared,
@@ -85,33 +88,33 @@ impl Loader {
         spec: &FunctionSpec,
         purpose: Purpose,
     ) -> Result<Loaded, LoadError> {
-        let loaded = Box::pin(self.load_as_asked(node, key, spec, purpose)).await;
+        let loaded = Box::pin(self.load_once(node, key, spec, purpose)).await;
         let Some(reason) = self.snapshot_fault(spec, &loaded).await else { return loaded };
-        // Dropped before another is loaded: both need room.
+        // The memory of the first is free before the second is loaded.
         drop(loaded);
         let reason = format!("instances cannot start from it: {reason}");
         self.compile_without_snapshot(spec, reason).await?;
-        Box::pin(self.load_as_asked(node, key, spec, purpose)).await
+        Box::pin(self.load_once(node, key, spec, purpose)).await
     }
 
-    /// What became of the snapshot that `spec` asks for; `None` if it asks for none, or none was
-    /// tried since the native code was last lost.
+    /// The outcome of the snapshot that `spec` asks for. `None` if it asks for none, or if none has
+    /// been taken since the native code was last lost.
     pub(super) async fn snapshot(&self, spec: &FunctionSpec) -> Option<SnapshotOutcome> {
         spec.snapshot.as_ref()?;
         self.compiler.snapshot(&spec.code_key()).await
     }
 
-    /// Compiles a function as if it had not asked for a snapshot.
+    /// Compiles a function without the snapshot that it asks for, and records the reason.
     pub(super) async fn compile_without_snapshot(
         &self,
         spec: &FunctionSpec,
         reason: String,
     ) -> Result<(), LoadError> {
-        tracing::warn!(reason, "a snapshot is done without");
+        tracing::warn!(reason, "a function is loaded without its snapshot");
         self.compiler.without_snapshot(&spec.code_key(), &spec.artifact, reason).await.map(drop)
     }
 
-    /// Why the function's snapshot does not work; `None` if it does, or there is none, or loading
+    /// Why the function's snapshot does not work. `None` if it works, if there is none, or if loading
     /// has failed for another reason.
     async fn snapshot_fault(
         &self,
@@ -130,7 +133,7 @@ impl Loader {
         }
     }
 
-    async fn load_as_asked(
+    async fn load_once(
         &self,
         node: &NodeShared,
         key: FunctionKey,
@@ -148,7 +151,7 @@ impl Loader {
         Ok(Loaded { function: Arc::new(function), inspection, phases })
     }
 
-    /// Links native code, which is compiled once more if what is on disk does not load.
+    /// Links native code. Recompiles it once if the file on disk does not load.
     async fn find_and_link(
         &self,
         spec: &FunctionSpec,
@@ -158,7 +161,7 @@ impl Loader {
         let key = spec.code_key();
         let was_known = self.compiler.has_verified(&key);
         match self.try_find_and_link(&key, &spec.artifact, purpose, phases).await {
-            // The file may have been damaged or removed under us: once more, from the start.
+            // The file may have been damaged or removed after it was verified: verify it again.
             Err(LoadError::Engine { .. }) if was_known => {
                 self.compiler.invalidate(&key).await;
                 self.try_find_and_link(&key, &spec.artifact, purpose, phases).await
@@ -176,16 +179,16 @@ impl Loader {
     ) -> Result<Linked, LoadError> {
         let since = Instant::now();
         let (native, tier) = self.compiler.native_code(key, artifact, purpose).await?;
-        // Verifying what is on disk is part of loading it.
+        // The time to verify code from the disk counts as loading.
         let phase = if tier == Tier::Frozen { Phase::Compile } else { Phase::Load };
         phases.add(phase, since.elapsed());
-        // Not before: a load that waits for a compiler must not keep others from loading.
+        // Taken only here: a load that waits for a compiler must not block other loads.
         let _permit = self.permit(phases).await;
         let code = self.link(&native, phases).await?;
         Ok(Linked { native, code, tier })
     }
 
-    /// The right to link one function.
+    /// Waits for the permit to link one function.
     async fn permit(&self, phases: &mut Phases) -> SemaphorePermit<'_> {
         if let Ok(permit) = self.permits.try_acquire() {
             return permit;
@@ -220,14 +223,14 @@ impl Loader {
 }
 
 impl Loaded {
-    /// Makes an instance from a snapshot that has just been made.
+    /// Makes an instance if the snapshot has just been taken: nothing has started from it before.
     async fn try_snapshot(&self) -> Result<(), InvokeError> {
         let taken = matches!(self.inspection.snapshot, Some(SnapshotOutcome::Taken { .. }));
         if !taken || self.function.statistics.origin != Tier::Frozen {
             return Ok(());
         }
         match self.function.template.instantiate_ahead().await.0 {
-            // The node is full, which says nothing about the snapshot.
+            // A full node says nothing about the snapshot.
             Ok(_) | Err(InvokeError::Instances | InvokeError::NodeMemory) => Ok(()),
             Err(error) => Err(error),
         }

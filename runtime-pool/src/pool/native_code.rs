@@ -1,4 +1,4 @@
-//! The pool's native code on disk, and how it is made.
+//! Operations of the pool on native code: compiling it in advance, and removing it.
 
 use std::io;
 
@@ -10,24 +10,25 @@ use crate::{
 };
 
 impl Pool {
-    /// Lets deploys begin so many compilations within a minute from here on.
+    /// Sets how many compilations deploys may begin within a minute.
     pub fn set_deploys_per_minute(&self, most: usize) {
         self.loader.compiler.set_deploys_per_minute(most);
     }
 
-    /// Which barriers stand around the compiler on this machine. Starts one to find out.
+    /// Which parts of the sandbox around the compiler work on this machine. Starts a compiler to find
+    /// out.
     pub async fn sandbox(&self) -> io::Result<Sandbox> {
         self.loader.compiler.sandbox().await
     }
 
-    /// What became of the snapshot that `spec` asks for; `None` if it asks for none, or none was
-    /// tried since the native code was last lost.
+    /// The outcome of the snapshot that `spec` asks for. `None` if it asks for none, or if none has
+    /// been taken since the native code was last lost.
     pub async fn snapshot(&self, spec: &FunctionSpec) -> Option<SnapshotOutcome> {
         self.loader.snapshot(spec).await
     }
 
-    /// Those of `specs` that have no native code, after a start of another build than the last
-    /// one. Looks at no file if it is the same.
+    /// Returns those of `specs` that have no native code. Reads no file unless another build of the
+    /// gateway filled the cache last.
     pub async fn missing_code(
         &self,
         mut specs: Vec<FunctionSpec>,
@@ -42,11 +43,11 @@ impl Pool {
         Ok(specs)
     }
 
-    /// Makes native code that nobody waits for, when nobody waits for any other.
+    /// Compiles a function in advance, while no other compilation waits.
     pub async fn compile_in_background(&self, spec: &FunctionSpec) -> Result<(), LoadError> {
         let compiler = &self.loader.compiler;
         match compiler.compile_in_background(&spec.code_key(), &spec.artifact).await {
-            // As when it is loaded.
+            // The same fallback as when a function is loaded.
             Err(LoadError::Refused(Refusal::StartUp(reason))) => {
                 self.loader.compile_without_snapshot(spec, reason).await
             }
@@ -54,8 +55,8 @@ impl Pool {
         }
     }
 
-    /// Notes that there is native code of all that is active: the next start of this build need not
-    /// look for it.
+    /// Records that every active function has native code, so that the next start of this build need
+    /// not look for it.
     pub async fn mark_code_complete(&self) -> Result<(), LoadError> {
         if self.loader.compiler.may_lack_code() {
             self.loader.compiler.mark_code_complete().await
@@ -64,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// Removes the native code of old builds. That of the one before this stays.
+    /// Removes the native code of old builds, except that of the previous one.
     pub async fn forget_old_builds(&self) -> Result<(), LoadError> {
         self.loader.compiler.remove_old_builds().await
     }

@@ -26,7 +26,7 @@ use crate::{
     warm::{WarmBudget, WarmSet},
 };
 
-/// What the node gives to each function that becomes resident.
+/// Everything that each resident function gets from the node.
 pub(super) struct NodeShared {
     pub(super) client: Arc<Client>,
     pub(super) background: BackgroundRuntime,
@@ -41,7 +41,7 @@ pub(super) struct NodeShared {
 }
 
 impl NodeShared {
-    /// Starts the threads of the background runtime, and the one that unmaps code.
+    /// Starts the threads of the background runtime and the thread that unmaps code.
     pub(super) fn start(
         config: &PoolConfig,
         logs: tokio::sync::mpsc::Sender<LogLine>,
@@ -54,7 +54,7 @@ impl NodeShared {
                 config.max_lag,
                 metrics.scheduling_delay_seconds.clone(),
             )),
-            warm: Arc::new(WarmBudget::new(&config.waiting, metrics.clone())),
+            warm: Arc::new(WarmBudget::new(&config.warm, metrics.clone())),
             queue: Arc::new(NodeQueue::new(config.queue)),
             memory: NodeMemory::new(config.memory_bytes, metrics.memory_bytes.clone()),
             guest: config.engine.guest,
@@ -64,7 +64,7 @@ impl NodeShared {
         })
     }
 
-    /// Puts a function together.
+    /// Assembles a resident function.
     pub(super) fn function(
         &self,
         key: FunctionKey,
@@ -83,7 +83,7 @@ impl NodeShared {
             ),
             queue_delay: QueueDelayEstimate::default(),
             run_queue: Arc::clone(&self.run_queue),
-            background: self.background.lane(),
+            background: self.background.scheduler(),
         };
         let statistics = Statistics::new(self.metrics.clone(), &spec.label, code_bytes, origin);
         let policy = Policy::new(
@@ -102,7 +102,8 @@ impl NodeShared {
     }
 }
 
-/// A thread that drops code, which unmaps it. It ends with the last function and the pool.
+/// Starts a thread that drops code, which unmaps it. The thread ends when the pool and the last
+/// function are gone.
 fn reaper() -> Result<mpsc::Sender<PreInstance>, StartError> {
     let (reaper, arrivals) = mpsc::channel::<PreInstance>();
     thread::Builder::new()

@@ -7,7 +7,7 @@ use crate::{
     metrics::{PoolMetrics, start::Tier},
 };
 
-/// Counts a function as resident, and its invocations, until dropped.
+/// Counts a function as resident until this is dropped, and counts what its invocations use.
 pub(crate) struct Statistics {
     /// Bytes of its native code.
     pub(crate) code_bytes: u64,
@@ -26,12 +26,12 @@ impl Statistics {
         Self { code_bytes, origin, metrics, cpu_seconds }
     }
 
-    /// Counts an invocation that begins.
+    /// Counts an invocation as running.
     pub(crate) fn begin_invocation(&self) {
         self.metrics.live_instances.inc();
     }
 
-    /// Counts what an invocation has used.
+    /// Counts an invocation as ended, and what it has used.
     pub(crate) fn end_invocation(&self, state: &InvocationState) {
         self.cpu_seconds.inc_by(state.meter.used().as_secs_f64());
         state.refused().for_each(|limit| self.metrics.limit_hit(limit));

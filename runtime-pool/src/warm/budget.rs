@@ -1,9 +1,9 @@
-//! Room for instances that wait: for so many, and for so many bytes of all together.
+//! The room for warm instances: their number, and their memory together.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// What is taken of the room. Never more than there is; who asks at the same time as one for whom
-/// there is not enough may be refused along with it.
+/// Never gives out more than there is. Of two that ask at the same time, both may be refused where
+/// there is too little room for one of them.
 pub(crate) struct WarmRoom {
     instances: AtomicUsize,
     bytes: AtomicU64,
@@ -17,7 +17,7 @@ impl WarmRoom {
         Self { instances, bytes, instances_max, bytes_max }
     }
 
-    /// Takes room for an instance of so many bytes, if there is any.
+    /// Takes room for an instance of this size. Returns whether there is enough.
     pub(crate) fn take(&self, bytes: u64) -> bool {
         let instances = self.instances.fetch_add(1, Relaxed) + 1;
         let total = self.bytes.fetch_add(bytes, Relaxed) + bytes;

@@ -1,11 +1,11 @@
-//! Making instances that wait: one at a time, until there are enough.
+//! Making warm instances: one at a time, until there are enough.
 
 use crate::sync::{AtomicBool, Ordering::AcqRel};
 
-/// Whether somebody is making some.
+/// Whether a task is making instances.
 pub(crate) struct Refilling(AtomicBool);
 
-/// Gives back the right to make more, however making them ends.
+/// The right to make instances. Released on drop, also after a panic.
 struct Refiller<'a>(&'a Refilling);
 
 impl Refilling {
@@ -13,12 +13,13 @@ impl Refilling {
         Self(AtomicBool::new(false))
     }
 
-    /// The right to make more, if nobody has it. Whoever gets it calls [`Self::until_enough`].
+    /// Takes the right to make instances. Returns whether it was free. The task that gets it calls
+    /// [`Self::until_enough`].
     pub(crate) fn begin(&self) -> bool {
         !self.0.swap(true, AcqRel)
     }
 
-    /// Makes more until nothing is missing or it does not go well.
+    /// Makes instances until none are missing, or until making one fails.
     pub(crate) async fn until_enough<F: Future<Output = bool>>(
         &self,
         is_short: impl Fn() -> bool,
@@ -26,14 +27,14 @@ impl Refilling {
     ) {
         loop {
             let maker = Refiller(self);
-            let mut goes_well = true;
-            while goes_well && is_short() {
-                goes_well = make().await;
+            let mut succeeded = true;
+            while succeeded && is_short() {
+                succeeded = make().await;
             }
             drop(maker);
-            // Who wanted more after we had last looked, but before we were done, has left it to
-            // us: so look once more.
-            if !(goes_well && is_short() && self.begin()) {
+            // A task that raised the target between the last check and the release has found the
+            // right taken, and has left the work to this one. So check once more.
+            if !(succeeded && is_short() && self.begin()) {
                 return;
             }
         }
@@ -42,7 +43,7 @@ impl Refilling {
 
 impl Drop for Refiller<'_> {
     fn drop(&mut self) {
-        // An exchange and no mere write: who found us at it has been heard then.
+        // An exchange, not a store: it sees what tasks wrote before they found the right taken.
         self.0.0.swap(false, AcqRel);
     }
 }

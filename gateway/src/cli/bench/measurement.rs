@@ -87,7 +87,7 @@ impl Bench {
 
     /// Compiles a function where need be, and tries to make an instance, as a deploy does.
     pub(crate) async fn prepare(&self, subject: &Subject) -> Result<Kind, Failure> {
-        let inspection = self.pool.prepare(subject.source.clone()).await;
+        let inspection = self.pool.validate(subject.source.clone()).await;
         Ok(inspection.map_err(|error| about(subject, &causes(&error)))?.kind)
     }
 
@@ -247,7 +247,7 @@ impl Question {
 
 fn caller() -> InvocationContext {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    InvocationContext { invocation: 1, peer, mount: "".into(), trail: None }
+    InvocationContext { invocation: 1, peer, mount: "".into(), cdn_loop: None }
 }
 
 /// The resident function that starts from `tier` are made of. Where an instance shall wait, it is

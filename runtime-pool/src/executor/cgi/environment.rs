@@ -1,5 +1,5 @@
-//! What a CGI guest is told about its request: environment variables (RFC 3875, section 4.1, and
-//! those that Wagi adds) and arguments.
+//! The environment variables of a CGI guest (RFC 3875, section 4.1, and those that Wagi adds), and its
+//! arguments.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,22 @@ use crate::executor::request::InvocationContext;
 
 /// The environment of one invocation.
 ///
-/// Three layers, the later over the earlier: header fields, which the client chooses; what the
-/// function's owner set; the facts of the request. So a client can override neither of the others.
+/// Three layers, of which the later override the earlier: header fields, which the client chooses;
+/// the variables of the function's owner; the facts of the request. So a client cannot override the
+/// other two.
 pub(crate) fn environment(
     request: &Parts,
-    caller: &InvocationContext,
+    context: &InvocationContext,
     owner: &[(String, String)],
 ) -> Vec<(String, String)> {
     let mut variables = BTreeMap::new();
     add_headers(&mut variables, &request.headers);
     variables.extend(owner.iter().cloned());
-    add_facts(&mut variables, request, caller);
+    add_facts(&mut variables, request, context);
     variables.into_iter().collect()
 }
 
-/// The arguments of one invocation: the path, then the query's parameters one by one.
+/// The arguments of one invocation: the path, then each parameter of the query.
 pub(crate) fn arguments(request: &Parts) -> Vec<String> {
     let mut arguments = vec![request.uri.path().to_owned()];
     let query = request.uri.query().unwrap_or_default();
@@ -33,7 +34,7 @@ pub(crate) fn arguments(request: &Parts) -> Vec<String> {
 
 fn add_headers(variables: &mut BTreeMap<String, String>, headers: &HeaderMap) {
     for name in headers.keys() {
-        // Many programs take HTTP_PROXY for the proxy of their own requests ("httpoxy").
+        // Many programs use HTTP_PROXY as the proxy for their own requests ("httpoxy").
         if name == header::CONNECTION || name == "proxy" {
             continue;
         }
@@ -43,7 +44,7 @@ fn add_headers(variables: &mut BTreeMap<String, String>, headers: &HeaderMap) {
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
             .collect::<Vec<_>>()
             .join(separator);
-        // `x-a` and `x_a` become the same variable; the one with a hyphen is the field's own.
+        // `x-a` and `x_a` become the same variable. The field with the hyphen wins.
         let key = format!("HTTP_{}", name.as_str().to_ascii_uppercase().replace('-', "_"));
         if name.as_str().contains('_') && variables.contains_key(&key) {
             continue;
@@ -55,7 +56,7 @@ fn add_headers(variables: &mut BTreeMap<String, String>, headers: &HeaderMap) {
 fn add_facts(
     variables: &mut BTreeMap<String, String>,
     request: &Parts,
-    caller: &InvocationContext,
+    context: &InvocationContext,
 ) {
     let text = |name: header::HeaderName| {
         let value = request.headers.get(name)?;
@@ -72,8 +73,8 @@ fn add_facts(
     let decoded = percent_decoded(path);
     let query = request.uri.query().unwrap_or_default();
     let separator = if query.is_empty() { "" } else { "?" };
-    let full_url = format!("http://{authority}{}{path}{separator}{query}", caller.mount);
-    let address = caller.peer.ip().to_string();
+    let full_url = format!("http://{authority}{}{path}{separator}{query}", context.mount);
+    let address = context.peer.ip().to_string();
     let facts = [
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
         ("SERVER_SOFTWARE", concat!("mayfly/", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -81,16 +82,16 @@ fn add_facts(
         ("SERVER_NAME", name.to_owned()),
         ("SERVER_PORT", port.to_owned()),
         ("REQUEST_METHOD", request.method.to_string()),
-        ("SCRIPT_NAME", caller.mount.to_string()),
+        ("SCRIPT_NAME", context.mount.to_string()),
         ("PATH_TRANSLATED", decoded.clone()),
         ("PATH_INFO", decoded),
         ("X_RAW_PATH_INFO", path.to_owned()),
-        ("X_MATCHED_ROUTE", format!("{}/...", caller.mount)),
+        ("X_MATCHED_ROUTE", format!("{}/...", context.mount)),
         ("X_FULL_URL", full_url),
         ("QUERY_STRING", query.to_owned()),
         ("REMOTE_HOST", address.clone()),
         ("REMOTE_ADDR", address),
-        ("REMOTE_PORT", caller.peer.port().to_string()),
+        ("REMOTE_PORT", context.peer.port().to_string()),
         ("CONTENT_TYPE", text(header::CONTENT_TYPE).unwrap_or_default()),
         ("CONTENT_LENGTH", text(header::CONTENT_LENGTH).unwrap_or_default()),
         ("AUTH_TYPE", String::new()),
@@ -107,7 +108,7 @@ fn split_port(authority: &str) -> (&str, &str) {
     }
 }
 
-/// Decodes `%41`; what is no valid escape, or would be no text, stays as it is.
+/// Decodes `%41`. Invalid escapes stay as they are, and so does a text that would not be UTF-8.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -138,15 +139,15 @@ mod tests {
         owner: &[(&str, &str)],
     ) -> BTreeMap<String, String> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let caller = InvocationContext {
+        let context = InvocationContext {
             invocation: 1,
             peer: ([192, 0, 2, 1], 5).into(),
             mount: "/f/hello".into(),
-            trail: None,
+            cdn_loop: None,
         };
         let owner: Vec<_> =
             owner.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        environment(&parts, &caller, &owner).into_iter().collect()
+        environment(&parts, &context, &owner).into_iter().collect()
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The head of a CGI answer: lines of header fields up to an empty one (RFC 3875, section 6).
+//! The head of a CGI response: header lines up to an empty line (RFC 3875, section 6).
 //!
-//! Reads bytes that a guest wrote, so it trusts none of them.
+//! A guest wrote these bytes, so none of them is trusted.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-/// Bytes that the head may have.
+/// The longest head that is accepted, in bytes. Arbitrary, large enough.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Fields about the connection, which belongs to the gateway.
@@ -26,8 +26,8 @@ pub(crate) struct CgiHead {
     pub(crate) headers: HeaderMap,
 }
 
-/// Where the head ends in `bytes`: the length of the head itself and of the empty line after it.
-/// `None` while there is no empty line yet.
+/// The length of the head in `bytes`, and of the empty line after it. `None` if there is no empty
+/// line yet.
 pub(crate) fn end_of_head(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut start = 0;
     while let Some(length) = bytes[start..].iter().position(|byte| *byte == b'\n') {
@@ -52,19 +52,19 @@ pub(crate) fn parse(head: &[u8]) -> Result<CgiHead, String> {
         let colon = line
             .iter()
             .position(|byte| *byte == b':')
-            .ok_or_else(|| format!("a header line has no colon: {}", shown(line)))?;
+            .ok_or_else(|| format!("a header line has no colon: {}", quoted(line)))?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"status") {
             status = Some(parse_status(value)?);
             continue;
         }
         let name = HeaderName::from_bytes(name)
-            .map_err(|_| format!("not a header name: {}", shown(name)))?;
+            .map_err(|_| format!("not a header name: {}", quoted(name)))?;
         if CONNECTION_FIELDS.contains(&name.as_str()) {
             return Err(format!("the header {name} belongs to the gateway"));
         }
         let value = HeaderValue::from_bytes(value)
-            .map_err(|_| format!("not a value for the header {name}: {}", shown(value)))?;
+            .map_err(|_| format!("not a value for the header {name}: {}", quoted(value)))?;
         headers
             .try_append(name, value)
             .map_err(|_| "it has more header fields than can be kept".to_owned())?;
@@ -77,16 +77,16 @@ pub(crate) fn parse(head: &[u8]) -> Result<CgiHead, String> {
     Ok(CgiHead { status: status.unwrap_or(default), headers })
 }
 
-/// `404 Not Found`, or the number alone. Interim statuses are no answer.
+/// Parses `404 Not Found`, or the number alone. Interim statuses are refused: they are no response.
 fn parse_status(value: &[u8]) -> Result<StatusCode, String> {
     let number = value.split(|byte| *byte == b' ').next().unwrap_or_default();
     StatusCode::from_bytes(number)
         .ok()
         .filter(|status| !status.is_informational())
-        .ok_or_else(|| format!("not a status: {}", shown(value)))
+        .ok_or_else(|| format!("not a status: {}", quoted(value)))
 }
 
-fn shown(bytes: &[u8]) -> String {
+fn quoted(bytes: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(80)]))
 }
 

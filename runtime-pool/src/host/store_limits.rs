@@ -1,0 +1,88 @@
+//! The limits of a guest, in a store of either kind.
+
+use std::{sync::Arc, time::Duration};
+
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use crate::{
+    error::{CpuExceeded, Limit},
+    host::invocation_state::InvocationState,
+    limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
+};
+
+/// The limits of a store, and the invocation that it serves.
+pub(crate) struct StoreLimits {
+    limiter: StoreLimiter,
+    state: Arc<InvocationState>,
+    cpu: Duration,
+    pub(super) guest: GuestLimits,
+}
+
+impl StoreLimits {
+    pub(crate) fn new(limits: &Limits, node: NodeMemory, state: Arc<InvocationState>) -> Self {
+        let limiter = StoreLimiter::new(limits, node);
+        Self { limiter, state, cpu: limits.cpu, guest: limits.guest }
+    }
+
+    /// Assigns the store to an invocation.
+    pub(crate) fn begin_invocation(&mut self, state: Arc<InvocationState>) {
+        self.state = state;
+    }
+
+    /// The linear memory of the store, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.limiter.memory_bytes()
+    }
+
+    /// The limit by which the guest was refused more memory, if it was.
+    pub(crate) fn refused_memory(&self) -> Option<Limit> {
+        self.state.refused_memory()
+    }
+
+    /// The CPU time that the invocation may use.
+    pub(crate) fn cpu_limit(&self) -> Duration {
+        self.cpu
+    }
+
+    /// The most bytes of one write to a body.
+    pub(crate) fn body_chunk_bytes(&self) -> usize {
+        self.guest.body_chunk_bytes
+    }
+
+    /// Called at every epoch tick while guest code runs.
+    pub(super) fn tick(&self) -> wasmtime::Result<UpdateDeadline> {
+        if self.state.meter.tick(self.guest.tick) > self.cpu {
+            return Err(CpuExceeded.into());
+        }
+        self.state.interrupt();
+        // Yields to the other tasks of this thread.
+        Ok(UpdateDeadline::Yield(1))
+    }
+}
+
+impl ResourceLimiter for StoreLimits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let grown = self.limiter.grow_memory(current, desired);
+        Ok(grown.map_err(|limit| self.state.refuse(limit)).is_ok())
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.state.refuse(Limit::Memory);
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let grown = self.limiter.grow_table(desired);
+        Ok(grown.map_err(|limit| self.state.refuse(limit)).is_ok())
+    }
+}
