@@ -111,8 +111,8 @@ pub(crate) fn compiling_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::E
     wasmtime::Engine::new(&code_config(kind, GuestLimits::default().stack_bytes))
 }
 
-/// An engine that runs a guest's start-up function in the compile worker, where the address space is
-/// small and the kernel limits the CPU time. Its results are the same on every machine.
+/// An engine that runs a guest's start-up function in the compile worker, where the address space
+/// is small and the kernel limits the CPU time. Its results are the same on every machine.
 pub(crate) fn initialising_engine(kind: EngineKind) -> wasmtime::Result<wasmtime::Engine> {
     let mut config = code_config(kind, GuestLimits::default().stack_bytes);
     config

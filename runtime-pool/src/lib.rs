@@ -1,11 +1,13 @@
 //! What happens inside a call: wasm in, native code out, one fresh instance per request.
 //!
-//! Read the modules in this order: `pool` (which functions are resident), `function` (one
-//! resident function), `invocation` (one call, from its first poll to the last byte),
-//! `executor` (the ways to run a guest), `compile` and `native` (how native code is made
-//! and when it is trusted), `snapshot` (start-up paid once, at the deploy), `engine` and `limits` (how Wasmtime is held in check).
+//! Read the rooms in this order: `pool` (which functions are resident), `invocation` (one call, from
+//! its admission to the last byte), `warm` (instances made beforehand), `admission` (slots and
+//! queues), `executor` (the ways to run a guest), `code` (how native code is made, and when it is
+//! trusted), `host` (what a guest can reach), `outbound` (its requests to other servers), `engine`
+//! (how Wasmtime is configured), `metrics` (what is counted and logged) and `limits`. A room uses
+//! only rooms that come after it.
 //!
-//! This crate knows nothing of routing, of SQL, of the environment or of tenants.
+//! This crate knows nothing of routing, of SQL or of the environment. A tenant is a part of a key.
 
 mod admission;
 mod code;

@@ -1,12 +1,13 @@
-//! Which servers a guest may call, and our own way of calling them.
+//! Which servers may a guest call, and how are its requests sent?
 //!
-//! Nothing is allowed by default. A function's settings grant hosts, schemes, ports and methods;
-//! whatever they say, addresses that are not public are refused unless the operator permits them,
-//! and this gateway's own listeners are out of reach. A name is resolved once, all its addresses
-//! are vetted, and one of these is dialled. Redirects are the guest's to follow, and each is vetted
-//! anew.
+//! Nothing is allowed by default. A function's settings grant hosts, schemes, ports and methods.
+//! Addresses that are not public are refused all the same, unless the operator permits them, and
+//! this gateway's own listeners are refused as well. A name is resolved once, all its addresses are
+//! checked, and one of these is dialled. A guest follows redirects itself, so each of them is
+//! checked as a request of its own.
 //!
-//! Read `target` (what an address means), `grant`, `address`, then `connection` and `exchange`.
+//! Read `target` (where a request goes), `grant` and `address` (what may be called), `client` (one
+//! for the node), `policy` (one for a revision), then `connection` and `exchange`.
 
 mod address;
 mod cdn_loop;
@@ -36,65 +37,68 @@ pub use self::{
     credential::{Credential, NotACredential},
     grant::Grant,
 };
-pub(crate) use self::{client::Client, policy::Policy};
-use self::{exchange::Admitted, failure::Failure, report::Report, target::Target};
+pub(crate) use self::{client::OutboundClient, policy::Policy};
+use self::{exchange::Admitted, failure::OutboundFailure, report::OutboundReport, target::Target};
 use crate::{error::Limit, metrics::guest_log::InvocationLog};
 
 /// One invocation's requests.
 pub(crate) struct Outbound {
     policy: Arc<Policy>,
     log: Arc<InvocationLog>,
-    trail: Option<CdnLoop>,
+    cdn_loop: Option<CdnLoop>,
+    /// Requests that the invocation may still make.
     left: u32,
-    // Made with the first request: most invocations make none.
+    /// Permits for open requests. Made with the first request: most invocations make none.
     at_once: Option<Arc<Semaphore>>,
+    /// Failures that were written to the log.
     lines: Option<Arc<AtomicU32>>,
 }
 
 impl Outbound {
     pub(crate) fn new(policy: Arc<Policy>, log: Arc<InvocationLog>) -> Self {
         let left = policy.client.config.per_invocation;
-        Self { policy, log, trail: None, left, at_once: None, lines: None }
+        Self { policy, log, cdn_loop: None, left, at_once: None, lines: None }
     }
 
-    /// For a guest that answers nobody: nothing is allowed.
+    /// For a guest that runs without a request, at its start-up: every request is refused.
     pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
-        let client = Client::new(OutboundConfig::default(), log.metrics().clone())
-            .expect("without authorities of one's own there is nothing to read");
-        let (client, nobody) = (Arc::new(client), Arc::from(""));
-        let policy = Policy::new(client, Arc::clone(&nobody), nobody, Vec::new(), Vec::new());
+        let client = OutboundClient::new(OutboundConfig::default(), log.metrics().clone())
+            .expect("the default configuration has no file to read");
+        let (client, none) = (Arc::new(client), Arc::from(""));
+        let policy = Policy::new(client, Arc::clone(&none), none, Vec::new(), Vec::new());
         Self::new(Arc::new(policy), log)
     }
 
-    /// Says by which way the invocation's own request has come.
-    pub(crate) fn set_trail(&mut self, trail: CdnLoop) {
-        self.trail = Some(trail);
+    /// Sets the gateways that the invocation's own request has passed.
+    pub(crate) fn set_trail(&mut self, cdn_loop: CdnLoop) {
+        self.cdn_loop = Some(cdn_loop);
     }
 
-    /// Checks what can be checked without waiting.
+    /// The checks that need no waiting: the address, the method, the grants, the number of
+    /// requests.
     fn admit(
         &mut self,
         request: &http::Request<WasiBody>,
-        report: &mut Report,
-    ) -> Result<Target, Failure> {
-        let target = Target::of(request.uri()).ok_or(Failure::Address)?;
+        report: &mut OutboundReport,
+    ) -> Result<Target, OutboundFailure> {
+        let target = Target::of(request.uri()).ok_or(OutboundFailure::Address)?;
         report.set_target(format!("{} {target}", request.method()));
         if !target::is_method(request.method()) {
-            return Err(Failure::Method);
+            return Err(OutboundFailure::Method);
         }
         if !self.policy.granted.iter().any(|grant| grant.allows(request.method(), &target)) {
-            return Err(Failure::NotGranted);
+            return Err(OutboundFailure::NotGranted);
         }
         let most = self.policy.client.config.per_invocation;
-        self.left = self.left.checked_sub(1).ok_or(Failure::Requests(most))?;
+        self.left = self.left.checked_sub(1).ok_or(OutboundFailure::Requests(most))?;
         Ok(target)
     }
 
-    fn report(&mut self) -> Report {
+    fn report(&mut self) -> OutboundReport {
         let metrics = self.policy.client.metrics.clone();
         let function = Arc::clone(&self.policy.function);
         let lines = Arc::clone(self.lines.get_or_insert_default());
-        Report::new(metrics, function, Arc::clone(&self.log), lines)
+        OutboundReport::new(metrics, function, Arc::clone(&self.log), lines)
     }
 
     fn at_once(&mut self) -> Arc<Semaphore> {
@@ -103,10 +107,10 @@ impl Outbound {
     }
 }
 
-/// What `send_request` has to return: the response, and work that goes on after it. Ours goes on
-/// in the response's body.
-type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Sent = Result<(http::Response<WasiBody>, Io), Error>;
+/// Work that goes on beside a request or after its response. Here the bodies do all of it.
+type BackgroundWork = Box<dyn Future<Output = Result<(), Error>> + Send>;
+/// The result of `send_request`.
+type SendResult = Result<(http::Response<WasiBody>, BackgroundWork), Error>;
 
 impl WasiHttpHooks for Outbound {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
@@ -125,8 +129,8 @@ impl WasiHttpHooks for Outbound {
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
-        _request_errors: Io,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
+        _request_errors: BackgroundWork,
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
         let policy = Arc::clone(&self.policy);
         let mut report = self.report();
         let target = match self.admit(&request, &mut report) {
@@ -136,24 +140,24 @@ impl WasiHttpHooks for Outbound {
                 return Box::new(async { Err(code) });
             }
         };
-        // Asked for here, so that requests wait in the order in which they were made: guests read
-        // the answers in that order, and one that is unread keeps its place.
-        let mut place = Box::pin(self.at_once().acquire_owned());
-        let at_once = place.as_mut().now_or_never();
+        // Acquired here, so that requests wait in the order in which the guest makes them. Guests
+        // read the responses in that order, and an unread response keeps its permit.
+        let mut permit = Box::pin(self.at_once().acquire_owned());
+        let acquired = permit.as_mut().now_or_never();
         let options = options.unwrap_or_default();
-        let trail = self.trail.clone();
+        let cdn_loop = self.cdn_loop.clone();
         Box::new(async move {
-            let permit = match at_once {
+            let permit = match acquired {
                 Some(permit) => permit,
                 None => {
                     policy.client.metrics.limit_hit(Limit::OutboundAtOnce);
-                    place.await
+                    permit.await
                 }
             };
             let permit = permit.expect("the semaphore is never closed");
-            let admitted = Admitted { request, target, options, trail, report };
+            let admitted = Admitted { request, target, options, cdn_loop, report };
             let response = policy.send(admitted, permit).await?;
-            Ok((response, Box::new(async { Ok(()) }) as Io))
+            Ok((response, Box::new(async { Ok(()) }) as BackgroundWork))
         })
     }
 }

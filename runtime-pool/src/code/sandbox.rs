@@ -1,9 +1,9 @@
 //! The barriers around the compile worker, raised before it reads the first byte of an upload.
 //!
-//! The limits in `worker` bound the resources that it uses. The barriers bound what it can reach: no
-//! file, no socket, no other process, no program, even if an attacker's code took over the compiler
-//! or a guest's start-up function. A kernel that lacks one of the barriers still raises the others,
-//! and the report says which of them stand.
+//! The limits in `worker` bound the resources that it uses. The barriers bound what it can reach:
+//! no file, no socket, no other process, no program, even if an attacker's code took over the
+//! compiler or a guest's start-up function. A kernel that lacks one of the barriers still raises
+//! the others, and the report says which of them stand.
 
 use std::{
     collections::BTreeMap,
@@ -95,8 +95,8 @@ impl Sandbox {
     }
 }
 
-/// Raises every barrier that the kernel has. They hold for this thread and for those that it starts,
-/// so it must be the only thread of the process.
+/// Raises every barrier that the kernel has. They hold for this thread and for those that it
+/// starts, so it must be the only thread of the process.
 pub(crate) fn raise() -> Sandbox {
     close_inherited_descriptors();
     let restricted = restrict_files().unwrap_or(RulesetStatus::NotEnforced);

@@ -2,9 +2,9 @@
 //! becomes the image from which every instance starts.
 //!
 //! This runs in the compile worker, because it runs the guest. Invariant: nothing that differs from
-//! one run to the next gets into the image. A call for random numbers, a clock, input or the network
-//! ends the attempt. A guest that asks for its environment gets an empty one, and no snapshot. A
-//! guest that keeps a host resource open gets no snapshot either.
+//! one run to the next gets into the image. A call for random numbers, a clock, input or the
+//! network ends the attempt. A guest that asks for its environment gets an empty one, and no
+//! snapshot. A guest that keeps a host resource open gets no snapshot either.
 
 pub(crate) mod expose;
 mod failure;

@@ -1,15 +1,16 @@
 //! Closes small gaps between the dirty pages of a memory, so that resetting it stays cheap.
 //!
-//! When an instance ends, Wasmtime asks the kernel for the dirty pages of its memory and copies them
-//! back from the module's image. The kernel answers with ranges of pages, and Wasmtime asks for at
-//! most 32 of them; it unmaps the memory behind the 32nd range. Unmapping interrupts every other
-//! thread of the process, and so does each page fault of the next guest there. A JavaScript engine
-//! dirties pages all over its memory; without this module it costs four times as much on two threads
-//! as on one.
+//! When an instance ends, Wasmtime asks the kernel for the dirty pages of its memory and copies
+//! them back from the module's image. The kernel answers with ranges of pages, and Wasmtime asks
+//! for at most 32 of them; it unmaps the memory behind the 32nd range. Unmapping interrupts every
+//! other thread of the process, and so does each page fault of the next guest there. A JavaScript
+//! engine dirties pages all over its memory; without this module it costs four times as much on two
+//! threads as on one.
 //!
 //! Wasmtime has no setting for this. But two ranges become one if the pages between them are dirty,
 //! too. So a thread looks for memories with many dirty ranges at intervals, and makes the smallest
-//! gaps in them writable, which changes no content. A slot keeps its pages, so its gaps stay closed.
+//! gaps in them writable, which changes no content. A slot keeps its pages, so its gaps stay
+//! closed.
 
 use std::{
     fs::{self, File},

@@ -1,33 +1,33 @@
-//! Which addresses may be called.
+//! Which addresses may guests call?
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
     config::{AddressRange, OutboundConfig},
-    failure::Failure,
+    failure::OutboundFailure,
 };
 
-/// Where this gateway itself listens.
+/// The addresses on which this gateway listens.
 #[derive(Clone, Debug, Default)]
 pub struct Listeners {
-    /// Functions are called there.
+    /// The data plane, where functions are called.
     pub data: Vec<SocketAddr>,
-    /// Everything else: the API, metrics, probes.
+    /// The control plane: the API, metrics, probes.
     pub control: Vec<SocketAddr>,
 }
 
-/// Whether a guest may call `address`, if its grants lead there.
+/// Checks an address that a guest's grants have led to.
 pub(super) fn vet(
     config: &OutboundConfig,
     listeners: &Listeners,
     address: SocketAddr,
-) -> Result<(), Failure> {
-    // The same host in other words.
+) -> Result<(), OutboundFailure> {
+    // An IPv4 address in an IPv6 form is the same host.
     let ip = address.ip().to_canonical();
     let within =
         |ranges: &[AddressRange], ip: IpAddr| ranges.iter().any(|range| range.contains(ip));
     if within(&config.deny, ip) {
-        return Err(Failure::Denied(ip));
+        return Err(OutboundFailure::Denied(ip));
     }
     let listens = |listeners: &[SocketAddr]| {
         listeners.iter().any(|listener| listener.port() == address.port())
@@ -35,31 +35,32 @@ pub(super) fn vet(
     let (data, control) = (listens(&listeners.data), listens(&listeners.control));
     if (data || control) && is_own(ip) {
         if control || !config.allow_data_plane {
-            return Err(Failure::Gateway(ip));
+            return Err(OutboundFailure::Gateway(ip));
         }
         return Ok(());
     }
     if config.allow_private || is_public(address.ip()) || within(&config.permit, address.ip()) {
         return Ok(());
     }
-    Err(Failure::NotPublic(ip))
+    Err(OutboundFailure::NotPublic(ip))
 }
 
-/// Whether an address is this machine's. Asked seldom: only for the ports that we listen on.
+/// Whether an address is this machine's. Slow, but only needed for ports that the gateway listens
+/// on.
 fn is_own(ip: IpAddr) -> bool {
-    // Who calls "any" address ends up at the machine's own.
+    // A connection to the unspecified address reaches the machine itself.
     if ip.is_loopback() || ip.is_unspecified() {
         return true;
     }
     match if_addrs::get_if_addrs() {
         Ok(interfaces) => interfaces.iter().any(|interface| interface.ip() == ip),
-        // Rather too careful.
+        // If the interfaces are unknown, the address counts as the machine's own.
         Err(_) => true,
     }
 }
 
-/// Whether anybody on the internet means the same host by this address. The ranges are those of
-/// the IANA registries of special-purpose addresses (RFC 6890 and its updates).
+/// Whether an address is globally reachable. The other ranges are those of the IANA registries of
+/// special-purpose addresses (RFC 6890 and its updates).
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -87,7 +88,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a == 203 && b == 0 && c == 113))
 }
 
-/// Only 2000::/3 is given out at all; within it some ranges carry other addresses inside them.
+/// Only 2000::/3 is assigned. Some ranges within it embed other addresses.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     a & 0xe000 == 0x2000

@@ -1,18 +1,18 @@
-//! The gateways that a request has come through, so that a function that calls itself in a circle
-//! meets an end.
+//! The header `cdn-loop`: the gateways that a request has passed. It ends loops of functions that
+//! call each other.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// RFC 8586: each node on the way adds its name, and none removes another's.
+/// RFC 8586: each node on the way adds its name, and never removes that of another.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("cdn-loop");
 const NAME: &str = "mayfly";
 
-/// The way that a request has come.
+/// The value of the header: the names of the nodes that a request has passed.
 #[derive(Clone, Debug)]
 pub struct CdnLoop(Box<str>);
 
 impl CdnLoop {
-    /// Reads it from a request. Most have none.
+    /// Reads it from a request's headers. Most requests do not have one.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(HEADER) {
@@ -22,7 +22,7 @@ impl CdnLoop {
         Some(Self(values.collect::<Vec<_>>().join(", ").into()))
     }
 
-    /// How many gateways like this one it has come through.
+    /// How many gateways of this kind the request has passed.
     #[must_use]
     pub fn hops(&self) -> usize {
         // A name may have parameters.
@@ -30,10 +30,11 @@ impl CdnLoop {
         names.filter(|name| name.eq_ignore_ascii_case(NAME)).count()
     }
 
-    /// As a request has it that leaves from here.
-    pub(super) fn leaving(trail: Option<&Self>) -> HeaderValue {
-        let Some(Self(trail)) = trail else { return HeaderValue::from_static(NAME) };
-        HeaderValue::try_from(format!("{trail}, {NAME}")).expect("it was a header's value before")
+    /// The value for a request that leaves this gateway.
+    pub(super) fn extended(before: Option<&Self>) -> HeaderValue {
+        let Some(Self(before)) = before else { return HeaderValue::from_static(NAME) };
+        HeaderValue::try_from(format!("{before}, {NAME}"))
+            .expect("it is the value of a header, and a name")
     }
 }
 
@@ -41,7 +42,7 @@ impl CdnLoop {
 mod tests {
     use super::*;
 
-    fn trail(values: &[&'static str]) -> Option<CdnLoop> {
+    fn cdn_loop(values: &[&'static str]) -> Option<CdnLoop> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(HEADER, HeaderValue::from_static(value));
@@ -50,7 +51,7 @@ mod tests {
     }
 
     fn hops(values: &[&'static str]) -> usize {
-        trail(values).map_or(0, |trail| trail.hops())
+        cdn_loop(values).map_or(0, |cdn_loop| cdn_loop.hops())
     }
 
     #[test]
@@ -63,14 +64,14 @@ mod tests {
 
     #[test]
     fn a_request_that_leaves_has_come_one_hop_further() {
-        let mut trail = trail(&["other;a=b"]);
+        let mut passed = cdn_loop(&["other;a=b"]);
         for hops in 0..10 {
-            assert_eq!(trail.as_ref().unwrap().hops(), hops);
-            trail =
-                CdnLoop::of(&HeaderMap::from_iter([(HEADER, CdnLoop::leaving(trail.as_ref()))]));
+            assert_eq!(passed.as_ref().unwrap().hops(), hops);
+            passed =
+                CdnLoop::of(&HeaderMap::from_iter([(HEADER, CdnLoop::extended(passed.as_ref()))]));
         }
-        let leaving = CdnLoop::leaving(trail.as_ref());
+        let leaving = CdnLoop::extended(passed.as_ref());
         assert!(leaving.to_str().unwrap().starts_with("other;a=b, mayfly, "));
-        assert_eq!(CdnLoop::leaving(None), "mayfly");
+        assert_eq!(CdnLoop::extended(None), "mayfly");
     }
 }

@@ -1,4 +1,4 @@
-//! Calls out for guests: resolves a name, vets its addresses and dials one of them.
+//! Opens connections for guests: resolves a name, checks its addresses and dials one of them.
 
 use std::{
     net::SocketAddr,
@@ -24,33 +24,33 @@ use super::{
     address::{self, Listeners},
     cdn_loop,
     config::OutboundConfig,
-    connection::{Connection, Times},
-    credential::Secrets,
-    failure::Failure,
+    connection::{StepTimeouts, UpstreamConnection},
+    credential::NodeSecrets,
+    failure::OutboundFailure,
     resolve::Resolver,
     target::Target,
 };
 use crate::{error::StartError, metrics::PoolMetrics};
 
-/// Addresses of one name that are tried one after the other.
+/// Addresses of one name that are tried in turn.
 const ATTEMPTS: usize = 8;
 
-/// Calls out for guests. One for the node.
-pub(crate) struct Client {
+/// Opens connections for guests. There is one for the node.
+pub(crate) struct OutboundClient {
     pub(super) config: OutboundConfig,
     pub(super) tls: ClientConfig,
     resolver: Resolver,
-    /// Places for connections that wait.
-    pub(super) idle_places: Arc<Semaphore>,
-    /// Known once they are bound, which is before the first invocation.
+    /// Permits for idle connections.
+    pub(super) idle_permits: Arc<Semaphore>,
+    /// Set once the listeners are bound, which is before the first invocation.
     listeners: OnceLock<Listeners>,
     pub(super) forbidden_headers: ForbiddenHeaderFilter,
-    /// What functions' credentials name.
-    pub(crate) secrets: Secrets,
+    /// The secrets that credentials name.
+    pub(crate) secrets: NodeSecrets,
     pub(super) metrics: PoolMetrics,
 }
 
-impl Client {
+impl OutboundClient {
     pub(crate) fn new(config: OutboundConfig, metrics: PoolMetrics) -> Result<Self, StartError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let what = "reading outbound.ca_file";
@@ -67,21 +67,21 @@ impl Client {
                 .with_no_client_auth();
         Ok(Self {
             resolver: Resolver::new(config.resolver),
-            idle_places: Arc::new(Semaphore::new(config.idle_connections)),
+            idle_permits: Arc::new(Semaphore::new(config.idle_connections)),
             config,
             tls,
             listeners: OnceLock::new(),
             forbidden_headers: Arc::new(|name| {
                 DEFAULT_FORBIDDEN_HEADERS.contains(name) || *name == cdn_loop::HEADER
             }),
-            secrets: Secrets::default(),
+            secrets: NodeSecrets::default(),
             metrics,
         })
     }
 
-    /// Says where the gateway listens.
+    /// Sets the addresses on which the gateway listens.
     pub(crate) fn set_listeners(&self, listeners: Listeners) {
-        // They are bound once.
+        // Listeners are bound once, so a second call changes nothing.
         let _ = self.listeners.set(listeners);
     }
 
@@ -90,39 +90,40 @@ impl Client {
         &self,
         target: &Target,
         tls: impl FnOnce() -> TlsConnector,
-        times: &Times,
-    ) -> Result<Connection, Failure> {
+        times: &StepTimeouts,
+    ) -> Result<UpstreamConnection, OutboundFailure> {
         let stream = self.dial(target, times.connect).await?;
-        Connection::open(stream, target, tls, times.tls, &self.config, &self.metrics).await
+        UpstreamConnection::open(stream, target, tls, times.tls, &self.config, &self.metrics).await
     }
 
-    /// Resolves once and dials what was vetted: a second answer of the name server would change
-    /// nothing.
-    async fn dial(&self, target: &Target, within: Duration) -> Result<TcpStream, Failure> {
+    /// Resolves once and dials an address that was checked, so that a second answer of the name
+    /// server cannot change it.
+    async fn dial(&self, target: &Target, within: Duration) -> Result<TcpStream, OutboundFailure> {
         let deadline = Instant::now() + within;
         let addresses = time::timeout_at(deadline, self.resolver.resolve(target))
             .await
-            .map_err(|_| Failure::NameTime(within))??;
-        // One address that is not permitted taints the name: it may be there to be found by chance.
+            .map_err(|_| OutboundFailure::NameTime(within))??;
+        // One address that may not be called makes the whole name fail. Otherwise a retry could
+        // pick that address by chance.
         for address in &addresses {
             self.vet(*address)?;
         }
-        let mut last = Failure::ConnectTime(within);
+        let mut last = OutboundFailure::ConnectTime(within);
         let attempts = addresses.len().min(ATTEMPTS);
         for (address, left) in addresses.into_iter().zip((1..=attempts).rev()) {
-            // None of them may use up the time of those after it.
+            // Each address has its share of the time, so that the later ones get theirs.
             let share = deadline.saturating_duration_since(Instant::now()) / to_u32(left);
             match time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = Failure::Connect(error),
-                Err(_) => last = Failure::ConnectTime(within),
+                Ok(Err(error)) => last = OutboundFailure::Connect(error),
+                Err(_) => last = OutboundFailure::ConnectTime(within),
             }
         }
         Err(last)
     }
 
-    fn vet(&self, address: SocketAddr) -> Result<(), Failure> {
-        // Who serves nobody, such as a benchmark, listens nowhere.
+    fn vet(&self, address: SocketAddr) -> Result<(), OutboundFailure> {
+        // A pool without a gateway, as in a benchmark, has no listeners.
         let none = Listeners::default();
         address::vet(&self.config, self.listeners.get().unwrap_or(&none), address)
     }

@@ -56,9 +56,9 @@ pub struct OutboundConfig {
     /// How long an idle connection is kept for the function's next request.
     #[serde(rename = "idle_ms", with = "milliseconds")]
     pub idle: Duration,
-    /// Idle connections of one function.
+    /// IdleConnections connections of one function.
     pub idle_per_function: usize,
-    /// Idle connections of all functions.
+    /// IdleConnections connections of all functions.
     pub idle_connections: usize,
 }
 
@@ -132,7 +132,7 @@ mod empty_is_none {
 #[serde(try_from = "String", into = "String")]
 pub struct AddressRange(IpNet);
 
-/// Why a text is no [`AddressRange`].
+/// Why a text is not an [`AddressRange`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a range of addresses: write for example \"10.1.0.0/16\" or \"fd00::7\"")]
 pub struct NotARange(String);

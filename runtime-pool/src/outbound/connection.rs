@@ -1,4 +1,4 @@
-//! From a TCP stream to an HTTP/1.1 connection, with TLS where the target's scheme wants it.
+//! Makes an HTTP/1.1 connection of a TCP stream, with TLS if the target's scheme is `https`.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use url::Host;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
-use super::{config::OutboundConfig, failure::Failure, target::Target};
+use super::{config::OutboundConfig, failure::OutboundFailure, target::Target};
 use crate::metrics::{GaugeGuard, PoolMetrics};
 
-/// The shortest time that a guest can set: none at all would be no attempt.
+/// The shortest timeout that a guest can set. With zero no attempt would be made.
 const LEAST: Duration = Duration::from_millis(1);
 
 /// A byte stream, with or without TLS.
@@ -26,13 +26,13 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open HTTP/1.1 connection. Closed when dropped.
-pub(super) struct Connection {
+pub(super) struct UpstreamConnection {
     pub(super) sender: http1::SendRequest<WasiBody>,
     _driver: AbortOnDrop,
     _open: GaugeGuard,
 }
 
-impl Connection {
+impl UpstreamConnection {
     /// Takes over `stream`, which leads to `target`.
     pub(super) async fn open(
         stream: TcpStream,
@@ -41,9 +41,9 @@ impl Connection {
         tls_time: Duration,
         config: &OutboundConfig,
         metrics: &PoolMetrics,
-    ) -> Result<Self, Failure> {
-        // Requests are small and waited for.
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
+    ) -> Result<Self, OutboundFailure> {
+        // Requests are small, and the guest waits for the response.
+        stream.set_nodelay(true).map_err(OutboundFailure::Connect)?;
         let stream: Box<dyn Stream> = if target.scheme == Scheme::HTTPS {
             Box::new(secure(target, stream, &tls(), tls_time).await?)
         } else {
@@ -61,16 +61,16 @@ impl Connection {
     }
 }
 
-/// How long each step of one request may take.
+/// The timeouts of the steps of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
+pub(super) struct StepTimeouts {
     pub(super) connect: Duration,
     pub(super) tls: Duration,
     pub(super) first_byte: Duration,
     pub(super) between_bytes: Duration,
 }
 
-impl Times {
+impl StepTimeouts {
     /// A guest can only shorten what the operator allows.
     pub(super) fn of(config: &OutboundConfig, guest: &RequestOptions) -> Self {
         let at_most =
@@ -89,16 +89,18 @@ async fn secure(
     stream: TcpStream,
     tls: &TlsConnector,
     within: Duration,
-) -> Result<impl Stream + use<>, Failure> {
+) -> Result<impl Stream + use<>, OutboundFailure> {
     let name = match &target.host {
-        Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| Failure::Address)?,
+        Host::Domain(name) => {
+            ServerName::try_from(name.clone()).map_err(|_| OutboundFailure::Address)?
+        }
         Host::Ipv4(ip) => ServerName::IpAddress(std::net::IpAddr::V4(*ip).into()),
         Host::Ipv6(ip) => ServerName::IpAddress(std::net::IpAddr::V6(*ip).into()),
     };
     time::timeout(within, tls.connect(name, stream))
         .await
-        .map_err(|_| Failure::TlsTime(within))?
-        .map_err(Failure::Tls)
+        .map_err(|_| OutboundFailure::TlsTime(within))?
+        .map_err(OutboundFailure::Tls)
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -129,7 +131,7 @@ mod tests {
                 first_byte_timeout: first_byte.map(Duration::from_nanos),
                 between_bytes_timeout: between.map(Duration::from_nanos),
             };
-            let times = Times::of(&config, &guest);
+            let times = StepTimeouts::of(&config, &guest);
             for (time, own, asked) in [
                 (times.connect, config.connect, connect),
                 (times.tls, config.tls, connect),

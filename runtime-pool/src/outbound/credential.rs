@@ -1,4 +1,5 @@
-//! Secrets that are put into requests on their way out, so that they never are in a guest.
+//! Secrets that are added to a guest's requests on their way out, so that the guest never sees
+//! them.
 
 use std::{
     collections::HashMap,
@@ -10,9 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 
-use super::{cdn_loop, failure::Failure, grant::Grant, target::Target};
+use super::{cdn_loop, failure::OutboundFailure, grant::Grant, target::Target};
 
-/// Which secret goes into which requests of a function.
+/// Names a secret, and the requests of a function to which it is added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
     grant: Grant,
@@ -21,14 +22,14 @@ pub struct Credential {
     prefix: String,
 }
 
-/// Why a setting is no [`Credential`].
+/// Why a setting is not a [`Credential`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotACredential(String);
 
 impl Credential {
-    /// Reads one: requests that `host` means, as in a grant, get the header field `header` with
-    /// `prefix` and the value of `secret`.
+    /// Requests that match `host`, which is written like a grant, get the header field `header`
+    /// with `prefix` and the value of `secret`.
     pub fn new(
         host: &str,
         header: &str,
@@ -38,9 +39,11 @@ impl Credential {
         let grant = host.parse().map_err(|error| NotACredential(format!("host: {error}")))?;
         let name = HeaderName::from_bytes(header.as_bytes())
             .ok()
-            .filter(|name| !is_ours(name))
+            .filter(|name| !is_reserved(name))
             .ok_or_else(|| {
-                NotACredential(format!("header: {header:?} is no header that may be set"))
+                NotACredential(format!(
+                    "header: {header:?} is not a header that a credential may set"
+                ))
             })?;
         if HeaderValue::from_str(prefix).is_err() {
             return Err(NotACredential(format!("prefix: {prefix:?} cannot be part of a header")));
@@ -48,15 +51,15 @@ impl Credential {
         Ok(Self { grant, header: name, secret: secret.into(), prefix: prefix.to_owned() })
     }
 
-    /// Whether a request is meant. Without TLS anybody on the way could read the secret: then only
-    /// if the host was written with `http://`.
+    /// Whether the secret is added to a request. Without TLS the network could read it, so then it
+    /// is only added if the host was written with `http://`.
     fn is_for(&self, method: &Method, target: &Target) -> bool {
-        self.grant.allows(method, target) && self.grant.names_the_scheme_or_it_is_https(target)
+        self.grant.allows(method, target) && self.grant.allows_plain_text_or_is_https(target)
     }
 }
 
-/// Fields that say where a message ends or goes.
-fn is_ours(name: &HeaderName) -> bool {
+/// Fields that say where a message ends or where it goes.
+fn is_reserved(name: &HeaderName) -> bool {
     DEFAULT_FORBIDDEN_HEADERS.contains(name)
         || *name == cdn_loop::HEADER
         || [header::CONTENT_LENGTH, header::TE, header::TRAILER, header::EXPECT].contains(name)
@@ -64,16 +67,16 @@ fn is_ours(name: &HeaderName) -> bool {
 
 /// The secrets of the node, by tenant and name. They change while it runs.
 #[derive(Default)]
-pub(crate) struct Secrets(RwLock<HashMap<String, HashMap<String, Arc<Secret>>>>);
+pub(crate) struct NodeSecrets(RwLock<HashMap<String, HashMap<String, Arc<Secret>>>>);
 
 struct Secret {
     value: SecretString,
-    /// Where it may be sent. None stand for anywhere.
+    /// Where it may be sent. An empty list stands for every host.
     hosts: Vec<Grant>,
 }
 
-/// Nothing but the tenants and the names.
-impl fmt::Debug for Secrets {
+/// Prints only the tenants and the names.
+impl fmt::Debug for NodeSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let names = |secrets: &HashMap<String, _>| secrets.keys().cloned().collect::<Vec<_>>();
@@ -82,7 +85,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-impl Secrets {
+impl NodeSecrets {
     pub(crate) fn set(&self, tenant: &str, name: &str, value: SecretString, hosts: Vec<Grant>) {
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let secrets = secrets.entry(tenant.to_owned()).or_default();
@@ -101,8 +104,8 @@ impl Secrets {
         secrets.get(tenant)?.get(name).cloned()
     }
 
-    /// Puts into a request what its function's settings want in it. What the guest has put into
-    /// the same fields is gone.
+    /// Adds secrets to a request, as its function's credentials say. They replace what the guest
+    /// has set in the same fields.
     pub(super) fn add(
         &self,
         tenant: &str,
@@ -110,18 +113,19 @@ impl Secrets {
         method: &Method,
         target: &Target,
         headers: &mut HeaderMap,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), OutboundFailure> {
         for credential in credentials.iter().filter(|one| one.is_for(method, target)) {
             let name = &credential.secret;
-            let secret =
-                self.get(tenant, name).ok_or_else(|| Failure::NoSecret(name.to_string()))?;
+            let secret = self
+                .get(tenant, name)
+                .ok_or_else(|| OutboundFailure::NoSecret(name.to_string()))?;
             let any_host = secret.hosts.is_empty();
             if !any_host && !secret.hosts.iter().any(|host| host.allows(method, target)) {
-                return Err(Failure::SecretHost(name.to_string()));
+                return Err(OutboundFailure::SecretHost(name.to_string()));
             }
             let text = format!("{}{}", credential.prefix, secret.value.expose_secret());
-            let mut value =
-                HeaderValue::try_from(text).map_err(|_| Failure::NoSecret(name.to_string()))?;
+            let mut value = HeaderValue::try_from(text)
+                .map_err(|_| OutboundFailure::NoSecret(name.to_string()))?;
             value.set_sensitive(true);
             headers.insert(credential.header.clone(), value);
         }
@@ -133,8 +137,12 @@ impl Secrets {
 mod tests {
     use super::*;
 
-    fn added(credentials: &[Credential], hosts: &[&str], uri: &str) -> Result<HeaderMap, Failure> {
-        let secrets = Secrets::default();
+    fn added(
+        credentials: &[Credential],
+        hosts: &[&str],
+        uri: &str,
+    ) -> Result<HeaderMap, OutboundFailure> {
+        let secrets = NodeSecrets::default();
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
         secrets.set("default", "token", "hunter2".into(), hosts);
         let mut headers = HeaderMap::new();
@@ -170,15 +178,15 @@ mod tests {
         assert!(!values("POST a.example", &[], "https://a.example/").unwrap());
         assert!(values("*.example", &["a.example"], "https://a.example/").unwrap());
         let elsewhere = values("*.example", &["a.example"], "https://b.example/");
-        assert!(matches!(elsewhere, Err(Failure::SecretHost(_))));
+        assert!(matches!(elsewhere, Err(OutboundFailure::SecretHost(_))));
         let unknown = Credential::new("a.example", "x-key", "other", "").unwrap();
         let unknown = added(&[unknown], &[], "https://a.example/");
-        assert!(matches!(unknown, Err(Failure::NoSecret(_))));
+        assert!(matches!(unknown, Err(OutboundFailure::NoSecret(_))));
     }
 
     #[test]
     fn a_function_gets_the_secrets_of_its_own_tenant_only() {
-        let secrets = Secrets::default();
+        let secrets = NodeSecrets::default();
         secrets.set("first", "token", "of the first".into(), Vec::new());
         let credentials = [credential("a.example")];
         let target = Target::of(&"https://a.example/".parse().unwrap()).unwrap();
@@ -187,13 +195,13 @@ mod tests {
             secrets.add(tenant, &credentials, &Method::GET, &target, &mut headers)?;
             Ok(headers["x-key"].clone())
         };
-        assert!(matches!(added("second"), Err(Failure::NoSecret(_))));
+        assert!(matches!(added("second"), Err(OutboundFailure::NoSecret(_))));
         secrets.set("second", "token", "of the second".into(), Vec::new());
         assert_eq!(added("first").unwrap(), "Bearer of the first");
         assert_eq!(added("second").unwrap(), "Bearer of the second");
         secrets.remove("second", "token");
         assert_eq!(added("first").unwrap(), "Bearer of the first");
-        assert!(matches!(added("second"), Err(Failure::NoSecret(_))));
+        assert!(matches!(added("second"), Err(OutboundFailure::NoSecret(_))));
     }
 
     #[test]

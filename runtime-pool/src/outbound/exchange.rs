@@ -1,4 +1,4 @@
-//! One request over one connection, and the limits of its answer.
+//! Sends one request over one connection, and enforces the limits of the response.
 
 use std::{
     pin::Pin,
@@ -20,92 +20,94 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::{
     cdn_loop::{self, CdnLoop},
-    connection::{Connection, Times},
-    failure::Failure,
+    connection::{StepTimeouts, UpstreamConnection},
+    failure::OutboundFailure,
     policy::Policy,
-    report::Report,
+    report::OutboundReport,
     target::Target,
 };
 
-/// A request that may be sent.
+/// A request that has passed the checks of `Outbound`.
 pub(super) struct Admitted {
     pub(super) request: http::Request<WasiBody>,
     pub(super) target: Target,
     pub(super) options: RequestOptions,
-    pub(super) trail: Option<CdnLoop>,
-    pub(super) report: Report,
+    pub(super) cdn_loop: Option<CdnLoop>,
+    pub(super) report: OutboundReport,
 }
 
-/// What is given back when an answer ends: the connection for the next request, and the
-/// invocation's right to have one open.
-struct Lease {
+/// Held until the end of a response: the connection, which the next request can use, and the
+/// permit, which counts against the invocation's limit of open requests.
+struct ConnectionLease {
     policy: Arc<Policy>,
     target: Target,
-    connection: Connection,
+    connection: UpstreamConnection,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Policy {
-    /// Sends a request, and waits for the head of its answer.
+    /// Sends a request, and waits for the head of its response.
     pub(super) async fn send(
         self: Arc<Self>,
         admitted: Admitted,
         permit: OwnedSemaphorePermit,
     ) -> Result<http::Response<WasiBody>, Error> {
-        let Admitted { request, target, options, trail, mut report } = admitted;
-        let times = Times::of(&self.client.config, &options);
-        let request = self.prepare(request, &target, trail.as_ref());
+        let Admitted { request, target, options, cdn_loop, mut report } = admitted;
+        let times = StepTimeouts::of(&self.client.config, &options);
+        let request = self.prepare(request, &target, cdn_loop.as_ref());
         let exchanged = async {
             let (response, connection) = self.exchange(request?, &target, &times).await?;
             let max = self.client.config.response_bytes;
             if response.body().size_hint().lower() > max {
-                return Err(Failure::ResponseBytes(max));
+                return Err(OutboundFailure::ResponseBytes(max));
             }
             Ok((response, connection))
         };
         match exchanged.await {
             Ok((response, connection)) => {
-                report.answered();
-                let lease = Lease { policy: self, target, connection, _permit: permit };
+                report.responded();
+                let lease = ConnectionLease { policy: self, target, connection, _permit: permit };
                 Ok(response.map(|body| {
-                    ResponseBody::new(body, times.between_bytes, report, lease).boxed_unsync()
+                    UpstreamBody::new(body, times.between_bytes, report, lease).boxed_unsync()
                 }))
             }
             Err(failure) => Err(report.failed(&failure)),
         }
     }
 
-    /// To the host itself a request names only the path; the host is in its own header.
+    /// Puts a request into the form of HTTP/1.1: the path in its target, the host in a header. Adds
+    /// the secrets that the function's credentials name.
     fn prepare(
         &self,
         request: http::Request<WasiBody>,
         target: &Target,
-        trail: Option<&CdnLoop>,
-    ) -> Result<http::Request<WasiBody>, Failure> {
+        cdn_loop: Option<&CdnLoop>,
+    ) -> Result<http::Request<WasiBody>, OutboundFailure> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         // `?x` is the root with a query.
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        parts.uri = path.parse().map_err(|_| Failure::Address)?;
-        let host = HeaderValue::try_from(target.authority()).map_err(|_| Failure::Address)?;
+        parts.uri = path.parse().map_err(|_| OutboundFailure::Address)?;
+        let host =
+            HeaderValue::try_from(target.authority()).map_err(|_| OutboundFailure::Address)?;
         let secrets = &self.client.secrets;
         secrets.add(&self.tenant, &self.credentials, &parts.method, target, &mut parts.headers)?;
         parts.headers.insert(header::HOST, host);
-        parts.headers.insert(cdn_loop::HEADER, CdnLoop::leaving(trail));
+        parts.headers.insert(cdn_loop::HEADER, CdnLoop::extended(cdn_loop));
         Ok(http::Request::from_parts(parts, body))
     }
 
-    /// Takes a connection that waits, or opens one.
+    /// Sends the request on an idle connection, or on one that it opens.
     async fn exchange(
         &self,
         mut request: http::Request<WasiBody>,
         target: &Target,
-        times: &Times,
-    ) -> Result<(http::Response<Incoming>, Connection), Failure> {
+        times: &StepTimeouts,
+    ) -> Result<(http::Response<Incoming>, UpstreamConnection), OutboundFailure> {
         loop {
-            let waited = self.idle.take(target).await;
-            let used_before = waited.is_some();
-            let mut connection = match waited {
+            let idle = self.idle.take(target).await;
+            let was_used = idle.is_some();
+            let mut connection = match idle {
                 Some(connection) => connection,
                 None => self.client.connect(target, || self.tls(), times).await?,
             };
@@ -113,32 +115,37 @@ impl Policy {
             let mut error = match time::timeout(times.first_byte, sent).await {
                 Ok(Ok(response)) => return Ok((response, connection)),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(Failure::FirstByteTime(times.first_byte)),
+                Err(_) => return Err(OutboundFailure::FirstByteTime(times.first_byte)),
             };
-            // The server closed it while it waited, and has seen nothing of the request.
+            // The server has closed an idle connection, and has not read any of the request.
             match error.take_message() {
-                Some(unsent) if used_before => request = unsent,
+                Some(unsent) if was_used => request = unsent,
                 _ => return Err(error.into_error().into()),
             }
         }
     }
 }
 
-/// An answer's body with its limits.
-struct ResponseBody {
+/// The body of a response, with its limits.
+struct UpstreamBody {
     body: Incoming,
     max: u64,
     left: u64,
     between: Duration,
     silence: Pin<Box<Sleep>>,
-    report: Report,
-    /// Until the body has ended.
-    lease: Option<Lease>,
+    report: OutboundReport,
+    /// Until the end of the body.
+    lease: Option<ConnectionLease>,
     failed: bool,
 }
 
-impl ResponseBody {
-    fn new(body: Incoming, between: Duration, report: Report, lease: Lease) -> Self {
+impl UpstreamBody {
+    fn new(
+        body: Incoming,
+        between: Duration,
+        report: OutboundReport,
+        lease: ConnectionLease,
+    ) -> Self {
         let max = lease.policy.client.config.response_bytes;
         let silence = Box::pin(time::sleep(between));
         let lease = Some(lease);
@@ -148,7 +155,7 @@ impl ResponseBody {
         this
     }
 
-    /// Gives the connection back once all has been read.
+    /// Releases the connection once the whole body is read.
     fn release_at_end(&mut self) {
         if self.body.is_end_stream() {
             self.release();
@@ -156,20 +163,20 @@ impl ResponseBody {
     }
 
     fn release(&mut self) {
-        if let Some(Lease { policy, target, connection, .. }) = self.lease.take() {
+        if let Some(ConnectionLease { policy, target, connection, .. }) = self.lease.take() {
             policy.idle.put(target, connection);
         }
     }
 
-    /// The connection cannot be used again.
-    fn fail(&mut self, failure: &Failure) -> Error {
+    /// Ends the body with an error. The connection cannot be used again.
+    fn fail(&mut self, failure: &OutboundFailure) -> Error {
         self.lease = None;
         self.failed = true;
         self.report.failed(failure)
     }
 }
 
-impl Body for ResponseBody {
+impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -183,7 +190,8 @@ impl Body for ResponseBody {
         }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             let silent = this.silence.as_mut().poll(cx);
-            return silent.map(|()| Some(Err(this.fail(&Failure::BetweenTime(this.between)))));
+            return silent
+                .map(|()| Some(Err(this.fail(&OutboundFailure::BetweenTime(this.between)))));
         };
         this.silence.as_mut().reset(Instant::now() + this.between);
         let frame = match frame {
@@ -196,7 +204,11 @@ impl Body for ResponseBody {
         };
         match this.left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64) {
             Some(left) => this.left = left,
-            None => return Poll::Ready(Some(Err(this.fail(&Failure::ResponseBytes(this.max))))),
+            None => {
+                return Poll::Ready(Some(
+                    Err(this.fail(&OutboundFailure::ResponseBytes(this.max))),
+                ));
+            }
         }
         this.release_at_end();
         Poll::Ready(Some(Ok(frame)))

@@ -1,4 +1,5 @@
-//! Why a guest's request came to nothing: for the guest, for its owner, and for who counts.
+//! Why a guest's request failed: as an error for the guest, as text for the function's owner, and
+//! as a label for metrics.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -6,16 +7,19 @@ use wasmtime_wasi_http::Error;
 
 use crate::error::Limit;
 
-/// Why a request came to nothing. The text is for the function's log.
+/// Why a request failed. The text is for the function's log.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("not the address of an http or https server")]
+pub(super) enum OutboundFailure {
+    #[error("the address is not one of an http or https server")]
     Address,
     #[error("the method CONNECT is not supported")]
     Method,
-    #[error("not granted; the function's setting outbound says what it may call")]
+    #[error("the function's setting outbound does not allow this request")]
     NotGranted,
-    #[error("an invocation may make {0} requests (the operator's setting outbound.per_invocation)")]
+    #[error(
+        "an invocation may make at most {0} requests (the operator's setting \
+         outbound.per_invocation)"
+    )]
     Requests(u32),
     #[error("the address {0} is not public; the operator may permit it with outbound.permit")]
     NotPublic(IpAddr),
@@ -26,9 +30,12 @@ pub(super) enum Failure {
          outbound.allow_data_plane"
     )]
     Gateway(IpAddr),
-    #[error("the secret {0:?} that its setting credentials names is not there, or no header value")]
+    #[error(
+        "the secret {0:?}, which the setting credentials names, does not exist or is not valid in \
+         a header"
+    )]
     NoSecret(String),
-    #[error("the secret {0:?} may not be sent there; whoever stored it has said where to")]
+    #[error("the secret {0:?} may not be sent to this host; it was stored with a list of hosts")]
     SecretHost(String),
     #[error("the name cannot be resolved: {0}")]
     Name(String),
@@ -42,26 +49,26 @@ pub(super) enum Failure {
     Tls(io::Error),
     #[error("the TLS handshake took longer than {} ms (outbound.tls_ms)", .0.as_millis())]
     TlsTime(Duration),
-    #[error("no answer within {} ms (outbound.first_byte_ms)", .0.as_millis())]
+    #[error("no response within {} ms (outbound.first_byte_ms)", .0.as_millis())]
     FirstByteTime(Duration),
-    #[error("the answer stood still for {} ms (outbound.between_bytes_ms)", .0.as_millis())]
+    #[error("the response stalled for {} ms (outbound.between_bytes_ms)", .0.as_millis())]
     BetweenTime(Duration),
-    #[error("the answer's head is larger than allowed (outbound.header_bytes, outbound.headers)")]
+    #[error("the head of the response is too large (outbound.header_bytes, outbound.headers)")]
     ResponseHead,
-    #[error("the answer's body is larger than {0} bytes (outbound.response_bytes)")]
+    #[error("the body of the response is larger than {0} bytes (outbound.response_bytes)")]
     ResponseBytes(u64),
-    #[error("the answer is not HTTP: {0}")]
+    #[error("the response is not valid HTTP: {0}")]
     Protocol(hyper::Error),
-    #[error("the server closed the connection before its answer was complete")]
+    #[error("the server closed the connection before its response was complete")]
     Broken,
-    #[error("the request's body broke off")]
+    #[error("the body of the request was aborted")]
     RequestBody,
-    #[error("the request's body is not as long as its content-length says")]
+    #[error("the body of the request is not as long as its content-length says")]
     RequestLength(Option<u64>),
 }
 
-impl Failure {
-    /// What the guest is told.
+impl OutboundFailure {
+    /// The error for the guest.
     pub(super) fn code(&self) -> Error {
         match self {
             Self::Address => Error::HttpRequestUriInvalid,
@@ -119,7 +126,7 @@ impl Failure {
         }
     }
 
-    /// The limit that was hit, if it was one.
+    /// The limit that was hit, if a limit is the cause.
     pub(super) fn limit(&self) -> Option<Limit> {
         match self {
             Self::Requests(_) => Some(Limit::OutboundRequests),
@@ -149,7 +156,7 @@ impl Failure {
     }
 }
 
-impl From<hyper::Error> for Failure {
+impl From<hyper::Error> for OutboundFailure {
     fn from(error: hyper::Error) -> Self {
         if error.is_parse_too_large() {
             Self::ResponseHead
@@ -163,13 +170,13 @@ impl From<hyper::Error> for Failure {
         } else if error.is_parse() || is_invalid(&error) {
             Self::Protocol(error)
         } else {
-            // Closed, reset or cut short: whatever it was, the rest of the answer is missing.
+            // The connection was closed or reset, so the rest of the response is missing.
             Self::Broken
         }
     }
 }
 
-/// Whether a body's pieces are not what they should be.
+/// Whether the chunks of a body are malformed.
 fn is_invalid(error: &hyper::Error) -> bool {
     cause::<io::Error>(error).is_some_and(|cause| {
         matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)

@@ -1,4 +1,4 @@
-//! What a function's settings allow it to call.
+//! What do a function's settings allow it to call?
 
 use std::{fmt, str::FromStr};
 
@@ -15,21 +15,21 @@ use super::target::{Target, default_port, is_method, read_host};
 /// that name itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// None stand for all.
+    /// An empty list stands for every method.
     methods: Vec<Method>,
     scheme: Option<Scheme>,
-    names: Names,
+    host: HostPattern,
     port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Names {
+enum HostPattern {
     One(Host),
     /// With its leading dot.
     Below(String),
 }
 
-/// Why a text is no [`Grant`].
+/// Why a text is not a [`Grant`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a host: write for example \"api.example.com\", \"*.example.com\", \"https://api.example.com:8443\" or \"GET|HEAD https://api.example.com\""
@@ -37,25 +37,25 @@ enum Names {
 pub struct NotAGrant(String);
 
 impl Grant {
-    /// Whether a request to `target` is meant.
+    /// Whether it allows a request to `target`.
     pub(crate) fn allows(&self, method: &Method, target: &Target) -> bool {
         (self.methods.is_empty() || self.methods.contains(method)) && self.covers(target)
     }
 
-    /// Whether nobody on the way to `target` can read along, or whoever wrote this knows that they
-    /// can.
-    pub(crate) fn names_the_scheme_or_it_is_https(&self, target: &Target) -> bool {
+    /// Whether a request to `target` is encrypted, or this grant names a scheme, so that its author
+    /// has chosen to send plain text.
+    pub(crate) fn allows_plain_text_or_is_https(&self, target: &Target) -> bool {
         self.scheme.is_some() || target.scheme == Scheme::HTTPS
     }
 
-    /// Whether `target` is meant, whatever the method.
+    /// Whether it allows requests to `target` with some method.
     fn covers(&self, target: &Target) -> bool {
-        let named = match (&self.names, &target.host) {
-            (Names::One(host), target) => host == target,
-            (Names::Below(suffix), Host::Domain(name)) => {
+        let named = match (&self.host, &target.host) {
+            (HostPattern::One(host), target) => host == target,
+            (HostPattern::Below(suffix), Host::Domain(name)) => {
                 name.len() > suffix.len() && name.ends_with(suffix.as_str())
             }
-            (Names::Below(_), Host::Ipv4(_) | Host::Ipv6(_)) => false,
+            (HostPattern::Below(_), Host::Ipv4(_) | Host::Ipv6(_)) => false,
         };
         named
             && self.scheme.as_ref().is_none_or(|scheme| *scheme == target.scheme)
@@ -85,21 +85,21 @@ impl FromStr for Grant {
             }
             _ => (rest, None),
         };
-        let names = match host.strip_prefix("*.") {
+        let host = match host.strip_prefix("*.") {
             Some(below) => match read_host(below) {
-                // Nothing is below an address.
-                Some(Host::Domain(name)) => Names::Below(format!(".{name}")),
+                // Only a name can have names below it.
+                Some(Host::Domain(name)) => HostPattern::Below(format!(".{name}")),
                 _ => return Err(wrong()),
             },
-            None => Names::One(read_host(host).ok_or_else(wrong)?),
+            None => HostPattern::One(read_host(host).ok_or_else(wrong)?),
         };
-        Ok(Self { methods, scheme, names, port })
+        Ok(Self { methods, scheme, host, port })
     }
 }
 
 fn read_methods(text: &str) -> Option<Vec<Method>> {
     let read = |name: &str| {
-        // Methods are case-sensitive: a lower-case one would silently allow nothing.
+        // Methods are case-sensitive, so a lower-case one would allow nothing without a warning.
         let upper = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase());
         upper.then(|| Method::from_bytes(name.as_bytes()).ok()).flatten().filter(is_method)
     };
@@ -115,9 +115,9 @@ impl fmt::Display for Grant {
         if let Some(scheme) = &self.scheme {
             write!(f, "{scheme}://")?;
         }
-        match &self.names {
-            Names::One(host) => write!(f, "{host}")?,
-            Names::Below(suffix) => write!(f, "*{suffix}")?,
+        match &self.host {
+            HostPattern::One(host) => write!(f, "{host}")?,
+            HostPattern::Below(suffix) => write!(f, "*{suffix}")?,
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }

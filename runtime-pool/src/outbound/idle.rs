@@ -1,7 +1,8 @@
-//! Connections that wait for the function's next request to the same server.
+//! Idle connections, kept for the function's next request to the same server.
 //!
-//! They belong to one revision of one function: what another function has sent or received on a
-//! connection is no concern of this one, and the grants of a revision never change.
+//! They belong to one revision of one function. Functions share no connection, so that one cannot
+//! learn what another has sent or received; and because the grants of a revision never change, a
+//! connection that was permitted stays permitted.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -13,47 +14,47 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{config::OutboundConfig, connection::Connection, target::Target};
+use super::{config::OutboundConfig, connection::UpstreamConnection, target::Target};
 
-/// How long a connection may take to become ready for its next request: it has to notice that the
-/// last one is over.
+/// How long a connection may take to become ready for its next request: its task must first notice
+/// the end of the last one.
 const READY: Duration = Duration::from_millis(20);
 
-/// The connections of one function that wait.
-pub(super) struct Idle {
-    waiting: Mutex<Waiting>,
-    /// How long one may wait.
+/// The idle connections of one function.
+pub(super) struct IdleConnections {
+    list: Mutex<IdleList>,
+    /// How long one is kept.
     at_most: Duration,
-    /// How many may wait.
+    /// How many are kept.
     per_function: usize,
-    /// How many of all functions together may wait.
-    places: Arc<Semaphore>,
+    /// Limits those of all functions together.
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    /// The longest waiting first.
-    connections: Vec<Entry>,
-    /// Whether a task closes those whose time is over.
-    swept: bool,
+struct IdleList {
+    /// The oldest one first.
+    connections: Vec<IdleConnection>,
+    /// Whether a task closes the old ones.
+    is_swept: bool,
 }
 
-struct Entry {
+struct IdleConnection {
     target: Target,
-    connection: Connection,
+    connection: UpstreamConnection,
     since: Instant,
-    /// The node's share.
-    _place: OwnedSemaphorePermit,
+    /// Counts against the node's limit.
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Idle {
-    pub(super) fn new(config: &OutboundConfig, places: Arc<Semaphore>) -> Self {
+impl IdleConnections {
+    pub(super) fn new(config: &OutboundConfig, permits: Arc<Semaphore>) -> Self {
         let (at_most, per_function) = (config.idle, config.idle_per_function);
-        Self { waiting: Mutex::default(), at_most, per_function, places }
+        Self { list: Mutex::default(), at_most, per_function, permits }
     }
 
-    /// A connection to `target` that can be used at once.
-    pub(super) async fn take(&self, target: &Target) -> Option<Connection> {
+    /// A connection to `target` that is ready for a request.
+    pub(super) async fn take(&self, target: &Target) -> Option<UpstreamConnection> {
         loop {
             let mut connection = self.newest(target)?;
             if let Ok(Ok(())) = time::timeout(READY, connection.sender.ready()).await {
@@ -62,49 +63,50 @@ impl Idle {
         }
     }
 
-    fn newest(&self, target: &Target) -> Option<Connection> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |entry: &Entry| {
+    fn newest(&self, target: &Target) -> Option<UpstreamConnection> {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |entry: &IdleConnection| {
             entry.target == *target
                 && entry.since.elapsed() < self.at_most
                 && !entry.connection.sender.is_closed()
         };
-        let at = waiting.connections.iter().rposition(fits)?;
-        Some(waiting.connections.remove(at).connection)
+        let at = list.connections.iter().rposition(fits)?;
+        Some(list.connections.remove(at).connection)
     }
 
-    /// Lets a connection wait, unless the function or the node has enough that do.
-    pub(super) fn put(self: &Arc<Self>, target: Target, connection: Connection) {
+    /// Keeps a connection. If the function is at its limit, its oldest one is closed; if the node
+    /// is, this one is.
+    pub(super) fn put(self: &Arc<Self>, target: Target, connection: UpstreamConnection) {
         if connection.sender.is_closed() || self.per_function == 0 {
             return;
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.connections.len() >= self.per_function {
-            waiting.connections.remove(0);
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.connections.len() >= self.per_function {
+            list.connections.remove(0);
         }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
         let since = Instant::now();
-        waiting.connections.push(Entry { target, connection, since, _place: place });
-        if !waiting.swept {
-            waiting.swept = true;
+        list.connections.push(IdleConnection { target, connection, since, _permit: permit });
+        if !list.is_swept {
+            list.is_swept = true;
             // Ends when nothing is left to close, or with the function.
             tokio::spawn(sweep(Arc::downgrade(self), self.at_most));
         }
     }
 
-    /// Closes those whose time is over. Says when the next one's is.
+    /// Closes connections that are too old. Returns when the next one will be.
     fn sweep(&self) -> Option<Instant> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.connections.retain(|entry| {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.connections.retain(|entry| {
             entry.since.elapsed() < self.at_most && !entry.connection.sender.is_closed()
         });
-        let next = waiting.connections.first().map(|entry| entry.since + self.at_most);
-        waiting.swept = next.is_some();
+        let next = list.connections.first().map(|entry| entry.since + self.at_most);
+        list.is_swept = next.is_some();
         next
     }
 }
 
-async fn sweep(idle: Weak<Idle>, at_most: Duration) {
+async fn sweep(idle: Weak<IdleConnections>, at_most: Duration) {
     let mut next = Instant::now() + at_most;
     loop {
         time::sleep_until(next).await;

@@ -1,41 +1,42 @@
-//! What one revision of a function may call.
+//! What may one revision of a function call?
 
 use std::sync::{Arc, OnceLock};
 
 use tokio_rustls::{TlsConnector, rustls::client::Resumption};
 
-use super::{client::Client, credential::Credential, grant::Grant, idle::Idle};
+use super::{client::OutboundClient, credential::Credential, grant::Grant, idle::IdleConnections};
 
-/// TLS sessions that a function may take up again.
+/// TLS sessions that a function may resume.
 const TLS_SESSIONS: usize = 16;
 
 /// What one revision of a function may call, and the connections that it has open.
 pub(crate) struct Policy {
-    pub(super) client: Arc<Client>,
+    pub(super) client: Arc<OutboundClient>,
     /// The owner of the secrets that the credentials name.
     pub(super) tenant: Arc<str>,
     /// The function's label in metrics.
     pub(super) function: Arc<str>,
     pub(super) granted: Vec<Grant>,
     pub(super) credentials: Vec<Credential>,
-    pub(super) idle: Arc<Idle>,
+    /// Shared with the task that closes old ones.
+    pub(super) idle: Arc<IdleConnections>,
     tls: OnceLock<TlsConnector>,
 }
 
 impl Policy {
     pub(crate) fn new(
-        client: Arc<Client>,
+        client: Arc<OutboundClient>,
         tenant: Arc<str>,
         function: Arc<str>,
         granted: Vec<Grant>,
         credentials: Vec<Credential>,
     ) -> Self {
-        let idle = Arc::new(Idle::new(&client.config, Arc::clone(&client.idle_places)));
+        let idle = Arc::new(IdleConnections::new(&client.config, Arc::clone(&client.idle_permits)));
         Self { client, tenant, function, granted, credentials, idle, tls: OnceLock::new() }
     }
 
-    /// With sessions of its own: no server can tell that it was called by two functions of one
-    /// node, and none takes up what another function has begun.
+    /// A connector with sessions of its own: a server cannot link two functions of one node, and a
+    /// function cannot resume the session of another.
     pub(super) fn tls(&self) -> TlsConnector {
         let connector = || {
             let mut config = self.client.tls.clone();

@@ -1,4 +1,4 @@
-//! What became of one request: counted once, and told to the function's owner.
+//! The outcome of one request: counted once, and logged for the function's owner if it failed.
 
 use std::sync::{
     Arc,
@@ -7,14 +7,14 @@ use std::sync::{
 
 use wasmtime_wasi_http::Error;
 
-use super::failure::Failure;
+use super::failure::OutboundFailure;
 use crate::metrics::{PoolMetrics, guest_log::InvocationLog};
 
-/// Failures of one invocation that are written to its log: the first ones say it all.
+/// Failures of one invocation that are written to its log. Further ones rarely say anything new.
 const LINES: u32 = 16;
 
 /// Counts the request when it is dropped.
-pub(super) struct Report {
+pub(super) struct OutboundReport {
     metrics: PoolMetrics,
     function: Arc<str>,
     log: Arc<InvocationLog>,
@@ -23,7 +23,7 @@ pub(super) struct Report {
     outcome: &'static str,
 }
 
-impl Report {
+impl OutboundReport {
     pub(super) fn new(
         metrics: PoolMetrics,
         function: Arc<str>,
@@ -33,18 +33,18 @@ impl Report {
         Self { metrics, function, log, written, target: String::new(), outcome: "cancelled" }
     }
 
-    /// Where the request goes, once that is known.
+    /// Sets where the request goes, once that is known.
     pub(super) fn set_target(&mut self, target: String) {
         self.target = target;
     }
 
-    /// The answer's head is there: from here on nothing but its body can fail.
-    pub(super) fn answered(&mut self) {
+    /// The head of the response has arrived. Only its body can still fail.
+    pub(super) fn responded(&mut self) {
         self.outcome = "ok";
     }
 
-    /// It came to nothing. Returns what the guest is told.
-    pub(super) fn failed(&mut self, failure: &Failure) -> Error {
+    /// The request failed. Returns the error for the guest.
+    pub(super) fn failed(&mut self, failure: &OutboundFailure) -> Error {
         self.outcome = failure.outcome();
         if let Some(limit) = failure.limit() {
             self.metrics.limit_hit(limit);
@@ -56,7 +56,7 @@ impl Report {
     }
 }
 
-impl Drop for Report {
+impl Drop for OutboundReport {
     fn drop(&mut self) {
         self.metrics.outbound.count(&self.function, self.outcome);
     }

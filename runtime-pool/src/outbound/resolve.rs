@@ -1,4 +1,4 @@
-//! From a name to its addresses.
+//! Resolves names to addresses.
 
 use std::{
     io,
@@ -18,21 +18,21 @@ use tokio::{
 };
 use url::Host;
 
-use super::{failure::Failure, target::Target};
+use super::{failure::OutboundFailure, target::Target};
 
-/// Lookups by the system's resolver at once. Each blocks a thread, and files are read on threads
-/// of the same kind.
+/// Concurrent look-ups by the system's resolver. Each blocks a thread of the pool that also reads
+/// files.
 const SYSTEM_LOOKUPS: usize = 64;
-/// How long a name server may be silent before it is asked again: questions get lost.
+/// Time without an answer after which a name server is asked again: datagrams get lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Bytes of an answer over UDP, as large as they come without extensions and more.
+/// The largest answer over UDP that is read. Without extensions none has more than 512 bytes.
 const DATAGRAM_BYTES: usize = 4_096;
 
-/// Who is asked.
+/// Resolves names for the whole node.
 pub(super) enum Resolver {
-    /// The operating system.
+    /// Asks the operating system.
     System(Arc<Semaphore>),
-    /// A name server, and nobody else.
+    /// Asks this name server, and no other.
     Server(SocketAddr),
 }
 
@@ -45,11 +45,14 @@ impl Resolver {
     }
 
     /// All addresses of a target; at least one.
-    pub(super) async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, Failure> {
+    pub(super) async fn resolve(
+        &self,
+        target: &Target,
+    ) -> Result<Vec<SocketAddr>, OutboundFailure> {
         let addresses = match &target.host {
             Host::Ipv4(ip) => vec![IpAddr::V4(*ip)],
             Host::Ipv6(ip) => vec![IpAddr::V6(*ip)],
-            // RFC 6761: nobody is asked for these.
+            // RFC 6761: these names are resolved without a name server.
             Host::Domain(name) if name == "localhost" || name.ends_with(".localhost") => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }
@@ -57,16 +60,17 @@ impl Resolver {
                 Self::System(lookups) => ask_system(lookups, name.clone()).await,
                 Self::Server(server) => ask_server(*server, name).await,
             }
-            .map_err(Failure::Name)?,
+            .map_err(OutboundFailure::Name)?,
         };
         if addresses.is_empty() {
-            return Err(Failure::Name("it has no address".into()));
+            return Err(OutboundFailure::Name("it has no address".into()));
         }
         Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect())
     }
 }
 
-/// The thread keeps its permit when nobody waits any more: it is blocked until the system answers.
+/// The thread keeps its permit even if the caller stops waiting, because the system's call blocks
+/// it until there is an answer.
 async fn ask_system(lookups: &Arc<Semaphore>, name: String) -> Result<Vec<IpAddr>, String> {
     let permit = Arc::clone(lookups).acquire_owned().await.expect("it is never closed");
     let asked = tokio::task::spawn_blocking(move || {
@@ -79,7 +83,7 @@ async fn ask_system(lookups: &Arc<Semaphore>, name: String) -> Result<Vec<IpAddr
     }
 }
 
-/// Asks for both kinds of addresses at once. One kind is enough.
+/// Asks for IPv4 and IPv6 addresses at the same time. Addresses of one kind are enough.
 async fn ask_server(server: SocketAddr, name: &str) -> Result<Vec<IpAddr>, String> {
     let (v4, v6) = tokio::join!(ask(server, name, TYPE::A), ask(server, name, TYPE::AAAA));
     match (v4, v6) {
@@ -104,7 +108,7 @@ async fn ask(server: SocketAddr, name: &str, kind: TYPE) -> Result<Vec<IpAddr>, 
     answer.addresses
 }
 
-/// One question with its bytes.
+/// A question, and its bytes.
 struct Query {
     id: u16,
     bytes: Vec<u8>,
@@ -112,7 +116,7 @@ struct Query {
     kind: TYPE,
 }
 
-/// What was answered to one.
+/// The answer to a question.
 struct Reply {
     addresses: Result<Vec<IpAddr>, String>,
 }
@@ -130,15 +134,15 @@ impl Query {
         Ok(Self { id, bytes, name: name.to_owned(), kind })
     }
 
-    /// `None`: the answer is too long for a datagram. Ends only with an answer; whoever waits has
-    /// a deadline.
+    /// `None`: the answer is too long for a datagram. Repeats the question until there is an
+    /// answer; the caller has a deadline.
     async fn over_udp(&self, server: SocketAddr) -> io::Result<Option<Reply>> {
         let any: IpAddr = match server {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        // A port of its own for each question, and datagrams of the server alone: with the id
-        // that is what somebody who answers in its place has to guess.
+        // A forged answer must match the port, which is new for each question, and the id. The
+        // socket takes datagrams from the server alone.
         let socket = UdpSocket::bind((any, 0)).await?;
         socket.connect(server).await?;
         let mut datagram = vec![0; DATAGRAM_BYTES];
@@ -174,7 +178,7 @@ impl Query {
         Ok(Reply::of(&packet))
     }
 
-    /// A message, if it answers this question.
+    /// Parses a message, if it answers this question.
     fn read<'a>(&self, message: &'a [u8]) -> Option<Packet<'a>> {
         let packet = Packet::parse(message).ok()?;
         let [question] = packet.questions.as_slice() else { return None };
@@ -188,7 +192,7 @@ impl Query {
 }
 
 impl Reply {
-    /// Every address in the answer, whatever name it belongs to: each has to be permitted.
+    /// Every address in the answer, even of another name: each of them is checked later.
     fn of(packet: &Packet<'_>) -> Self {
         let addresses = match packet.rcode() {
             RCODE::NoError => Ok(packet

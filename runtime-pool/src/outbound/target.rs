@@ -1,15 +1,15 @@
-//! Where a request goes, read in one way only.
+//! The target of a request, parsed in one way only.
 //!
 //! `0x7f.1`, `127.1` and `127.0.0.1` are one address, `BÜCHER.example.` and
-//! `xn--bcher-kva.example` one name. Grants and requests are both read here, so that no spelling
-//! of a host means one thing to the check and another to the dialling.
+//! `xn--bcher-kva.example` one name. Grants and requests are both parsed here, so that a host means
+//! the same when it is checked and when it is dialled.
 
 use std::fmt;
 
 use http::{Method, Uri, uri::Scheme};
 use url::Host;
 
-/// Where a request goes.
+/// The server that a request goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) scheme: Scheme,
@@ -18,24 +18,24 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `None` for what is no address of an `http` or `https` server.
+    /// `None` if it is not the address of an `http` or `https` server.
     pub(crate) fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme().filter(|scheme| is_http(scheme))?.clone();
         let authority = uri.authority()?;
-        // A user name would only hide where the request really goes.
+        // A user name could hide the real host from a reader.
         if authority.as_str().contains('@') {
             return None;
         }
         let port = match authority.port() {
             Some(port) => port.as_str().parse().ok().filter(|port| *port != 0)?,
-            // A colon and nothing behind it, or too large a number.
+            // A colon without a port, or with a number that is too large.
             None if authority.as_str().len() != authority.host().len() => return None,
             None => default_port(&scheme),
         };
         Some(Self { host: read_host(authority.host())?, scheme, port })
     }
 
-    /// As the header `host` has it.
+    /// The value of the header `host`.
     pub(crate) fn authority(&self) -> String {
         if self.port == default_port(&self.scheme) {
             self.host.to_string()
@@ -51,7 +51,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// What guests may ask of a server: not to become a tunnel.
+/// Whether guests may use a method. CONNECT would open a tunnel.
 pub(crate) fn is_method(method: &Method) -> bool {
     method != Method::CONNECT
 }
@@ -60,14 +60,14 @@ fn is_http(scheme: &Scheme) -> bool {
     *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS
 }
 
-/// The port that a URL of this scheme means when it names none.
+/// The port of a URL of this scheme that names none.
 pub(crate) fn default_port(scheme: &Scheme) -> u16 {
     if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }
 
 /// A name in lower case and without a dot at its end, or an address.
 pub(crate) fn read_host(text: &str) -> Option<Host> {
-    // An escape could become anything, also a dot.
+    // An escape could stand for any character, even for a dot.
     if text.contains('%') {
         return None;
     }

@@ -21,14 +21,14 @@ use crate::{
         guest_log::{FunctionKey, FunctionLog},
         start::Tier,
     },
-    outbound::{Client, Policy},
+    outbound::{OutboundClient, Policy},
     pool::{config::PoolConfig, function::Function, statistics::Statistics},
     warm::{WarmBudget, WarmSet},
 };
 
 /// Everything that each resident function gets from the node.
 pub(super) struct NodeShared {
-    pub(super) client: Arc<Client>,
+    pub(super) client: Arc<OutboundClient>,
     pub(super) background: BackgroundRuntime,
     pub(super) run_queue: Arc<RunQueue>,
     pub(super) warm: Arc<WarmBudget>,
@@ -48,7 +48,7 @@ impl NodeShared {
         metrics: PoolMetrics,
     ) -> Result<Self, StartError> {
         Ok(Self {
-            client: Arc::new(Client::new(config.outbound.clone(), metrics.clone())?),
+            client: Arc::new(OutboundClient::new(config.outbound.clone(), metrics.clone())?),
             background: BackgroundRuntime::start()?,
             run_queue: Arc::new(RunQueue::new(
                 config.max_lag,

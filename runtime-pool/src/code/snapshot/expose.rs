@@ -80,8 +80,8 @@ fn core_export(types: &Types, instance: u32, name: &str) -> Option<EntityType> {
     types[types.core_instance_at(instance)].exports(types).get(name).copied()
 }
 
-/// Appends three definitions: an alias of the core function, a component function that lifts it, and
-/// an export.
+/// Appends three definitions: an alias of the core function, a component function that lifts it,
+/// and an export.
 fn exposed(wasm: &[u8], types: &Types, instance: u32, function: &str) -> Vec<u8> {
     let types = types.as_ref();
     let mut aliases = ComponentAliasSection::new();
