@@ -70,7 +70,7 @@ impl Outbound {
     }
 
     /// Sets the gateways that the invocation's own request has passed.
-    pub(crate) fn set_trail(&mut self, cdn_loop: CdnLoop) {
+    pub(crate) fn set_cdn_loop(&mut self, cdn_loop: CdnLoop) {
         self.cdn_loop = Some(cdn_loop);
     }
 

@@ -84,9 +84,9 @@ impl Instance {
     /// Sets the gateways that the request has already passed. Requests of the guest repeat them.
     pub(crate) fn set_cdn_loop(&mut self, cdn_loop: CdnLoop) {
         match &mut self.guest {
-            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_trail(cdn_loop),
-            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_trail(cdn_loop),
-            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_trail(cdn_loop),
+            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
+            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
+            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
             // Modules make no requests.
             AnyGuest::Module(_) => {}
         }

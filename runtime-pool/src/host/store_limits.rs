@@ -7,12 +7,12 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use crate::{
     error::{CpuExceeded, Limit},
     host::invocation_state::InvocationState,
-    limits::{GuestLimits, Limits, NodeMemory, StoreLimiter},
+    limits::{GrowthLimiter, GuestLimits, Limits, NodeMemory},
 };
 
 /// The limits of a store, and the invocation that it serves.
 pub(crate) struct StoreLimits {
-    limiter: StoreLimiter,
+    limiter: GrowthLimiter,
     state: Arc<InvocationState>,
     cpu: Duration,
     pub(super) guest: GuestLimits,
@@ -20,7 +20,7 @@ pub(crate) struct StoreLimits {
 
 impl StoreLimits {
     pub(crate) fn new(limits: &Limits, node: NodeMemory, state: Arc<InvocationState>) -> Self {
-        let limiter = StoreLimiter::new(limits, node);
+        let limiter = GrowthLimiter::new(limits.memory_bytes, limits.guest.table_elements, node);
         Self { limiter, state, cpu: limits.cpu, guest: limits.guest }
     }
 

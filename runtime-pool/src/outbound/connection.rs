@@ -28,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// An open HTTP/1.1 connection. Closed when dropped.
 pub(super) struct UpstreamConnection {
     pub(super) sender: http1::SendRequest<WasiBody>,
-    _driver: AbortOnDrop,
+    _driver: DriverTask,
     _open: GaugeGuard,
 }
 
@@ -57,7 +57,7 @@ impl UpstreamConnection {
             .await?;
         // The request that waits for an answer learns what went wrong.
         let driver = tokio::spawn(async move { drop(driver.await) });
-        Ok(Self { sender, _driver: AbortOnDrop(driver.abort_handle()), _open: open })
+        Ok(Self { sender, _driver: DriverTask(driver.abort_handle()), _open: open })
     }
 }
 
@@ -103,9 +103,10 @@ async fn secure(
         .map_err(OutboundFailure::Tls)
 }
 
-struct AbortOnDrop(AbortHandle);
+/// The task that drives a connection. Dropping it closes the connection.
+struct DriverTask(AbortHandle);
 
-impl Drop for AbortOnDrop {
+impl Drop for DriverTask {
     fn drop(&mut self) {
         self.0.abort();
     }
