@@ -1,4 +1,4 @@
-//! Who owns what: tenants, their API tokens and their secrets.
+//! Tenants, their API tokens and their secrets.
 
 pub(crate) mod secret;
 pub(crate) mod tenant;

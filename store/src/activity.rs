@@ -1,3 +1,3 @@
-//! What functions did: their log lines.
+//! What functions have done: their log lines.
 
 pub(crate) mod log;

@@ -1,4 +1,4 @@
-//! The bytes of uploaded artifacts: stored by digest, collected when no revision refers to them.
+//! Artifacts: uploaded, stored by digest, and removed when no revision refers to them.
 
 pub(crate) mod digest;
 pub(crate) mod files;

@@ -9,27 +9,27 @@ use std::{
 
 use crate::{Error, Result};
 
-/// Where each thing lies. Nothing that an owner chose is ever part of a path.
+/// The paths of all files. No text that an owner chose is part of a path.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
     root: PathBuf,
 }
 
 impl Directory {
-    /// Makes what is missing, takes the lock, and empties `tmp/`: what a crash left
-    /// there was never acknowledged. The directory is ours while the file stays open.
+    /// Creates missing directories, takes the lock, and empties `tmp/`: uploads that a crash left
+    /// there were never acknowledged. The lock is held while the returned file is open.
     pub(crate) async fn open(dir: &Path) -> Result<(Self, File)> {
-        const WHAT: &str = "opening the store's directory";
+        const ACTION: &str = "opening the store's directory";
         let dir = dir.to_owned();
-        // Absolute from here on: the process may change its working directory.
-        let root = blocking(WHAT, move || {
+        // Absolute, because the process may change its working directory.
+        let root = blocking(ACTION, move || {
             private_directory(&dir)?;
             fs::canonicalize(&dir)
         })
         .await?;
         let directory = Self { root };
         let path = directory.root.join("lock");
-        let lock = blocking(WHAT, {
+        let lock = blocking(ACTION, {
             let path = path.clone();
             move || {
                 let lock = private_file(&path)?;
@@ -43,7 +43,7 @@ impl Directory {
         .await?
         .ok_or(Error::Locked { path })?;
         let ours = directory.clone();
-        blocking(WHAT, move || ours.prepare()).await?;
+        blocking(ACTION, move || ours.prepare()).await?;
         Ok((directory, lock))
     }
 
@@ -53,13 +53,13 @@ impl Directory {
         for left in fs::read_dir(self.uploads())? {
             fs::remove_file(left?.path())?;
         }
-        // SQLite would make them readable for all. It gives its other files the mode
-        // that it finds here, and takes an empty file for an empty database.
+        // SQLite would create them readable by everybody. It gives its other files the mode of the
+        // database, and treats an empty file as an empty database.
         private_file(&self.main_database())?;
         private_file(&self.log_database())?;
         sync_directory(&self.root)?;
         match self.root.parent().map_or(Ok(()), sync_directory) {
-            // We may have only the right to pass through it; then we did not make its entry.
+            // A process that may only pass through the parent did not create the entry in it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             done => done,
         }
@@ -73,17 +73,17 @@ impl Directory {
         self.root.join("logs.db")
     }
 
-    /// The key that secrets are sealed with.
+    /// The key that secrets are encrypted with.
     pub(crate) fn secrets_key(&self) -> PathBuf {
         self.root.join("secrets.key")
     }
 
-    /// Uploads under way.
+    /// Uploads in progress.
     pub(crate) fn uploads(&self) -> PathBuf {
         self.root.join("tmp")
     }
 
-    /// Artifacts that turned out to be damaged.
+    /// Damaged artifacts.
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }
@@ -93,23 +93,23 @@ impl Directory {
     }
 }
 
-/// Runs file work on a thread that may block. The work goes on when the future is
-/// dropped: what it must hold meanwhile has to move into it.
+/// Runs file operations on a thread that may block. They continue when the future is dropped, so
+/// guards that they need must move into `work`.
 pub(crate) async fn blocking<T: Send + 'static>(
-    what: &'static str,
+    action: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(Error::io(what)),
+        Ok(done) => done.map_err(Error::io(action)),
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is shutting down.
-            Err(cancelled) => Err(Error::Io { what, source: io::Error::other(cancelled) }),
+            Err(cancelled) => Err(Error::Io { action, source: io::Error::other(cancelled) }),
         },
     }
 }
 
-/// Makes a directory that only its owner may enter, unless it exists.
+/// Creates a directory, and missing parents, that only its owner may enter.
 pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -118,7 +118,7 @@ fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
-/// Makes names that were added to a directory survive a power cut.
+/// When this returns, the names that were added to the directory survive a power cut.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

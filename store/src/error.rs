@@ -1,30 +1,29 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
-use std::{error::Error as StdError, io, path::PathBuf};
+use std::{error::Error as StdError, fmt, io, path::PathBuf};
 
-/// A result whose error is the store's.
+/// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// One variant for each decision of a caller. Absence is not an error: look-ups return
-/// [`Option`].
+/// One variant per decision of a caller. Absence is not an error: look-ups return [`Option`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The function is not in the state that the caller expected. Read it anew, decide
-    /// anew. Nothing was changed.
-    #[error("what is stored is not what the change was meant for")]
+    /// The stored state is not the one that the caller expected, and nothing was changed. The
+    /// caller may read the state again and decide again.
+    #[error("the stored state does not meet the precondition of the change")]
     Conflict,
 
-    /// An upload is larger than the limit it was begun with.
+    /// An upload is larger than the limit that was given when it began.
     #[error("the artifact is larger than {max_bytes} bytes")]
     TooLarge {
         /// The limit.
         max_bytes: u64,
     },
 
-    /// There is as much as there may be. Nothing was changed.
-    #[error("there is as much of {quota:?} as there may be: {max}")]
+    /// The change would exceed a quota. Nothing was changed.
+    #[error("the change would exceed the quota of {max} {quota}")]
     Quota {
-        /// Of what.
+        /// The exceeded quota.
         quota: Quota,
         /// The limit.
         max: u64,
@@ -37,76 +36,88 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The disk, or a quota, is full. Nothing was changed; reads go on. Heals by itself
-    /// when there is room.
+    /// The disk, or a quota of the file system, is full. Nothing was changed. Reads still succeed,
+    /// and writes succeed again when there is space.
     #[error("no space left to write")]
     NoSpace,
 
-    /// The database could not be had within 5 seconds. Nothing was changed; trying
-    /// later may succeed.
+    /// Other writers held the database for more than 5 seconds. Nothing was changed; another
+    /// attempt may succeed.
     #[error("the database is busy")]
     Busy,
 
-    /// A newer version of this program has written the database. It was left untouched.
-    #[error("the database has schema {found}, this program knows only {supported} and older")]
+    /// A newer version of this program has migrated the database. It was not changed.
+    #[error(
+        "the database has schema version {found}, and this program supports {supported} and older"
+    )]
     NewerSchema {
-        /// The migration that is not known here.
+        /// The newest migration that was applied.
         found: i64,
-        /// The last migration that is.
+        /// The newest migration that this program knows.
         supported: i64,
     },
 
     /// A file or directory could not be read or written.
-    #[error("{what}")]
+    #[error("{action}")]
     Io {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
+        /// The action that failed, such as `opening an artifact`.
+        action: &'static str,
+        /// The cause.
         source: io::Error,
     },
 
-    /// The database refused, is broken, or was closed.
+    /// The database returned an error, is damaged, or was closed.
     #[error("using the database")]
     Database {
-        /// Why.
+        /// The cause.
         source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// What is stored contradicts what this program believes possible.
+    /// The database holds a value that this program never writes.
     #[error("the database is inconsistent: {reason}")]
     Inconsistent {
-        /// Which belief, and what was found.
+        /// The value, and the rule that it breaks.
         reason: String,
     },
 }
 
-/// Of what there is enough.
+/// What a quota counts. Displays as the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     /// Functions.
     Functions,
     /// Bytes of artifacts.
     ArtifactBytes,
-    /// Answered requests.
+    /// Recorded replies.
     IdempotencyKeys,
 }
 
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Functions => "functions",
+            Self::ArtifactBytes => "bytes of artifacts",
+            Self::IdempotencyKeys => "idempotency keys",
+        })
+    }
+}
+
 impl Error {
-    /// Tells a full disk from the other things that go wrong with files.
-    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    /// Distinguishes a full disk from other errors of the file system.
+    pub(crate) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
-            _ => Self::Io { what, source },
+            _ => Self::Io { action, source },
         }
     }
 }
 
-/// Result codes of SQLite that ask something of the caller. The low byte of an extended
-/// code is its primary code.
+/// Result codes of SQLite that callers react to. The low byte of an extended code is its primary
+/// code.
 const SQLITE_BUSY: u32 = 5;
 const SQLITE_LOCKED: u32 = 6;
 const SQLITE_FULL: u32 = 13;
-/// An extended code: there was no room to enlarge the index of the write-ahead log.
+/// An extended code: no space was left for the index of the write-ahead log.
 const SQLITE_IOERR_SHMSIZE: u32 = 10 | (19 << 8);
 
 impl From<sqlx::Error> for Error {
@@ -141,7 +152,7 @@ mod tests {
 
         assert!(matches!(Error::io("writing")(refused), Error::NoSpace));
         let missing = io::Error::from(io::ErrorKind::NotFound);
-        assert!(matches!(Error::io("reading")(missing), Error::Io { what: "reading", .. }));
+        assert!(matches!(Error::io("reading")(missing), Error::Io { action: "reading", .. }));
     }
 
     #[test]

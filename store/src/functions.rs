@@ -1,4 +1,4 @@
-//! Functions, their revisions and settings, and what bounds their number.
+//! Functions, their revisions and settings, how they are published, and quotas.
 
 pub(crate) mod function;
 pub(crate) mod idempotency;

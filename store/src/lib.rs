@@ -1,26 +1,35 @@
 //! What has been deployed, and what must not be lost?
 //!
-//! Functions, their revisions, the artifacts (Wasm bytes) these run, API tokens, and
-//! the lines that functions logged. The only crate that speaks SQL. It knows nothing
-//! of HTTP or of Wasmtime, reads no environment and no clock: times are Unix
-//! milliseconds and come from the caller.
+//! The store keeps functions, their revisions, the artifacts (Wasm bytes) that revisions run, API
+//! tokens, secrets, and the lines that functions logged. It is the only crate that uses SQL. It
+//! knows nothing of HTTP or of Wasmtime, and reads neither the environment nor a clock: times are
+//! Unix milliseconds and come from the caller.
 //!
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, tokens, secrets     (synchronous FULL)
-//! secrets.key    what the secrets are sealed with
-//! logs.db        log lines                        (synchronous NORMAL)
-//! artifacts/ab/abcd….wasm                         named by their SHA-256, never by an owner
-//! quarantine/    artifacts that turned out to be damaged, for a look at what happened
-//! tmp/           uploads under way; nothing in it was ever acknowledged
+//! mayfly.db      functions, revisions, tokens, secrets, idempotency keys  (synchronous FULL)
+//! logs.db        log lines                                                (synchronous NORMAL)
+//! secrets.key    the key that secrets are encrypted with
+//! artifacts/ab/abcd….wasm    artifacts, named by their SHA-256, never by an owner
+//! quarantine/    damaged artifacts, kept for inspection
+//! tmp/           uploads in progress; none of them was acknowledged
 //! lock           held by the one gateway that uses the directory
 //! ```
 //!
-//! Two invariants. What a call has acknowledged survives a power cut: a revision's row
-//! commits only after its artifact and the directories that lead to it are on disk.
-//! And every future may be dropped at any await: what it had begun is then wholly
-//! there or wholly absent. Start reading at [`Store::publish`] in `functions/publish.rs`.
+//! Two invariants hold. A change that was acknowledged, except a log line, survives a power cut: a
+//! revision's row commits only after its artifact, and the directories that lead to it, are on
+//! disk. And every future may be dropped at any await: its change is then complete or absent.
+//!
+//! Some types have a counterpart in another crate. [`Settings`], [`IsolationSetting`],
+//! [`CredentialSetting`] and [`SnapshotMode`] are settings as an owner asked for them, with
+//! optional fields; the pool's `Limits`, `Isolation` and `Credential` are in force, complete and
+//! clamped. [`FunctionRecord`], [`SecretRecord`], [`TokenRecord`] and [`StoredLogLine`] are rows;
+//! the pool's `Function`, `Secret` and `LogLine` are values in memory.
+//!
+//! Rooms, each using only those to its right: `functions`, `activity`, `artifacts`, `access`,
+//! `store` (the handle), `sql`, `directory`, `error`. Start reading at [`Store::publish`] in
+//! `functions/publish.rs`.
 
 #![forbid(unsafe_code)]
 

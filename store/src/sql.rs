@@ -5,5 +5,5 @@ mod database;
 
 pub(crate) use self::{
     columns::{json, sha256, to_json},
-    database::{Database, Tx},
+    database::{Database, WriteTransaction},
 };

@@ -1,6 +1,6 @@
 //! The handle: opening and closing the store, and the files and databases that its clones share.
 //!
-//! Each room adds methods of its own to [`Store`]. This file uses none of them.
+//! Other files add methods to [`Store`]. This file uses none of them.
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
@@ -9,53 +9,54 @@ use tokio::sync::RwLock;
 
 use crate::{Result, directory::Directory, sql::Database};
 
-/// Where the store lives, and how wide it opens.
+/// Where the store is, and how many connections it opens.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// The directory that holds everything. Made with mode 0700 when absent.
+    /// The directory that holds everything. It is created with mode 0700 when absent.
     pub dir: PathBuf,
-    /// Connections that read the main database, at least 1. Each is a thread and a
-    /// page cache of at most 2 MB.
+    /// Connections that read the main database, at least 1. Each has a thread and a page cache of
+    /// at most 2 MB.
     pub readers: u32,
 }
 
 impl StoreConfig {
-    /// A store in `dir` with 4 readers, which is enough for lists and look-ups of a
-    /// control plane: invocations do not read the database.
+    /// A store in `dir` with 4 readers. That is enough for the control plane; invocations do not
+    /// read the database.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), readers: 4 }
     }
 }
 
-/// A handle to what has been deployed. Cheap to clone.
+/// A handle to one data directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    opened: Arc<OpenedStore>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct OpenedStore {
     directory: Directory,
-    /// Functions, revisions, artifacts' rows, tokens.
+    /// Everything but log lines.
     main: Database,
-    /// Log lines, in a file of their own so that a storm of them delays no deploy.
+    /// Log lines. They have a file of their own, so that many of them do not delay a deploy.
     logs: Database,
-    /// Publishing shares it, garbage collection has it alone, each from the moment it
-    /// looks at an artifact's file until that file's row says the same.
-    placing: Arc<RwLock<()>>,
-    /// Open, and so locked, for as long as the directory is ours.
+    /// Publishing holds it shared, garbage collection exclusively, each from the moment it looks at
+    /// an artifact's file until the artifact's row agrees with the file.
+    artifact_lock: Arc<RwLock<()>>,
+    /// The lock on the directory, held while the file is open.
     lock: File,
 }
 
 impl Store {
-    /// Opens the store in `config.dir`, makes what is missing, brings the schema up to
-    /// date, and empties `tmp/`.
+    /// Opens the store in `config.dir`: creates missing files, applies pending migrations, and
+    /// empties `tmp/`.
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`] while another store has the directory open,
-    /// [`Error::NewerSchema`] when a newer version has written it; also
-    /// [`Error::NoSpace`], [`Error::Io`] and [`Error::Database`].
+    /// [`Error::Locked`](crate::Error::Locked) while another store has the directory open,
+    /// [`Error::NewerSchema`](crate::Error::NewerSchema) when a newer version has migrated it; also
+    /// [`NoSpace`](crate::Error::NoSpace), [`Busy`](crate::Error::Busy), [`Io`](crate::Error::Io)
+    /// and [`Database`](crate::Error::Database).
     pub async fn open(config: &StoreConfig) -> Result<Self> {
         let (directory, lock) = Directory::open(&config.dir).await?;
         let main = Database::open(
@@ -68,43 +69,44 @@ impl Store {
         let logs = Database::open(
             &directory.log_database(),
             SqliteSynchronous::Normal,
-            // Arbitrary: whoever follows logs polls, and can wait for another poll.
+            // Arbitrary: clients that follow logs poll, and can wait for another poll.
             2,
             &sqlx::migrate!("../migrations/sqlite-logs"),
         )
         .await?;
-        let placing = Arc::new(RwLock::new(()));
-        Ok(Self { inner: Arc::new(Inner { directory, main, logs, placing, lock }) })
+        let artifact_lock = Arc::new(RwLock::new(()));
+        Ok(Self { opened: Arc::new(OpenedStore { directory, main, logs, artifact_lock, lock }) })
     }
 
-    /// Waits for transactions under way, moves the write-ahead logs into the databases,
-    /// and gives the directory free. Every clone is then closed: its methods fail
-    /// with [`Error::Database`].
+    /// Waits for running transactions, moves the write-ahead logs into the databases, and releases
+    /// the lock on the directory. Every clone is then closed: its methods fail with
+    /// [`Error::Database`](crate::Error::Database).
     pub async fn close(&self) {
-        self.inner.main.close().await;
-        self.inner.logs.close().await;
-        // Fails only for a descriptor that is not open; and then nothing is locked.
-        let _ = self.inner.lock.unlock();
+        self.opened.main.close().await;
+        self.opened.logs.close().await;
+        // Fails only if the descriptor is not open, and then there is no lock.
+        let _ = self.opened.lock.unlock();
     }
 
-    /// Where files lie.
+    /// The paths of files.
     pub(crate) fn directory(&self) -> &Directory {
-        &self.inner.directory
+        &self.opened.directory
     }
 
     /// The database of everything but log lines.
     pub(crate) fn main_db(&self) -> &Database {
-        &self.inner.main
+        &self.opened.main
     }
 
     /// The database of log lines.
     pub(crate) fn log_db(&self) -> &Database {
-        &self.inner.logs
+        &self.opened.logs
     }
 
-    /// The lock between publishing, which shares it, and garbage collection, which has it alone.
-    pub(crate) fn placing(&self) -> &Arc<RwLock<()>> {
-        &self.inner.placing
+    /// The lock between publishing, which holds it shared, and garbage collection, which holds it
+    /// exclusively.
+    pub(crate) fn artifact_lock(&self) -> &Arc<RwLock<()>> {
+        &self.opened.artifact_lock
     }
 }
 

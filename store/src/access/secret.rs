@@ -1,8 +1,8 @@
-//! Secrets: values that the gateway puts into requests of guests, and that no guest, no log and no
-//! answer ever sees.
+//! Secrets: values that the gateway puts into requests of guests. They never appear in a guest, in
+//! a log or in a response.
 //!
-//! Each is sealed with AES-256-GCM under the key in `secrets.key`, together with the name that it
-//! was stored under: a row that somebody has moved to another name does not open.
+//! A value is encrypted with AES-256-GCM under the key in `secrets.key`. Its tenant and its name
+//! are authenticated with it, so that a value that was moved to another row does not decrypt.
 
 use std::{
     fs::{self, OpenOptions},
@@ -26,32 +26,32 @@ use crate::{
 };
 
 const KEY_BYTES: usize = 32;
-/// What is wrong when there is no randomness: nothing that anybody could do something about.
-const NO_RANDOMNESS: &str = "asking the system for random bytes";
+/// The action that failed if the system has no random bytes.
+const RANDOM_BYTES: &str = "asking the system for random bytes";
 
 /// A secret to be stored.
 #[derive(Clone, Debug)]
 pub struct NewSecret<'a> {
-    /// Who owns it.
+    /// The owner.
     pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: &'a str,
-    /// The value. `Debug` shows nothing of it.
+    /// The value. `Debug` does not show it.
     pub value: SecretString,
-    /// Where it may be sent. None stand for anywhere.
+    /// Hosts that it may be sent to. An empty list allows every host.
     pub hosts: Vec<String>,
-    /// Now, in Unix milliseconds.
+    /// The current time, in Unix milliseconds.
     pub now_ms: i64,
 }
 
-/// What is known of a secret without opening it.
+/// A stored secret, without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRecord {
-    /// Who owns it.
+    /// The owner.
     pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: String,
-    /// Where it may be sent. None stand for anywhere.
+    /// Hosts that it may be sent to. An empty list allows every host.
     pub hosts: Vec<String>,
     /// When it was first stored, in Unix milliseconds.
     pub created_ms: i64,
@@ -59,12 +59,12 @@ pub struct SecretRecord {
     pub updated_ms: i64,
 }
 
-/// The key that values are sealed with. Wiped from memory when dropped.
+/// The key that values are encrypted with. It is erased from memory when dropped.
 struct SealingKey(SecretBox<[u8; KEY_BYTES]>);
 
 impl Store {
-    /// Stores a secret, or replaces its value and hosts. Says whether it is new. When this
-    /// returns, it survives a power cut.
+    /// Stores a secret, or replaces its value and hosts, and returns whether it is new. When this
+    /// returns, the secret survives a power cut.
     ///
     /// # Errors
     ///
@@ -72,11 +72,11 @@ impl Store {
     pub async fn put_secret(&self, secret: NewSecret<'_>) -> Result<(SecretRecord, bool)> {
         let path = self.directory().secrets_key();
         let key =
-            blocking("making the key of the secrets", move || SealingKey::read_or_make(&path))
+            blocking("creating the key of the secrets", move || SealingKey::read_or_create(&path))
                 .await?;
         let sealed = key
             .seal(&secret.tenant, secret.name, &secret.value)
-            .map_err(|_| Error::Io { what: NO_RANDOMNESS, source: io::ErrorKind::Other.into() })?;
+            .map_err(|_| Error::Io { action: RANDOM_BYTES, source: io::ErrorKind::Other.into() })?;
         let mut tx = self.main_db().begin().await?;
         let before = sqlx::query("SELECT 1 FROM secrets WHERE tenant = $1 AND name = $2")
             .bind(secret.tenant.as_str())
@@ -102,7 +102,7 @@ impl Store {
         Ok((stored, before.is_none()))
     }
 
-    /// All secrets of a tenant by name, without their values.
+    /// All secrets of a tenant, ordered by name, without their values.
     ///
     /// # Errors
     ///
@@ -117,8 +117,8 @@ impl Store {
             .collect()
     }
 
-    /// All secrets of all tenants with their values, meant for start-up. `None` in place of a
-    /// value that cannot be opened: the key file is gone or another one, or the row was changed.
+    /// All secrets of all tenants with their values, for the start. A value is `None` if it cannot
+    /// be decrypted: the key file is missing or was replaced, or the row was changed.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Store {
         rows.iter().map(open).collect()
     }
 
-    /// Deletes a secret, and says whether there was one.
+    /// Deletes a secret, and returns whether it existed.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Store {
 }
 
 impl SealingKey {
-    /// `None` when there is no file, or one that is no key.
+    /// `None` when the file is missing or too short for a key.
     fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut file = match fs::File::open(path) {
             Ok(file) => file,
@@ -170,20 +170,20 @@ impl SealingKey {
         }
     }
 
-    /// The first secret makes the key. Whole or not at all: what is under the file's name was
-    /// written and is on disk.
-    fn read_or_make(path: &Path) -> io::Result<Self> {
+    /// Reads the key, or creates it for the first secret. The file gets its name only after all of
+    /// it is on disk, so that a crash never leaves part of a key.
+    fn read_or_create(path: &Path) -> io::Result<Self> {
         if let Some(key) = Self::read(path)? {
             return Ok(key);
         }
         let new = path.with_extension("key.new");
-        // Left behind by a crash.
+        // A crash may have left it.
         let _ = fs::remove_file(&new);
         let mut filled = Ok(());
         let key = Self(SecretBox::init_with_mut(|bytes: &mut [u8; KEY_BYTES]| {
             filled = SystemRandom::new().fill(bytes);
         }));
-        filled.map_err(|_| io::Error::other(NO_RANDOMNESS))?;
+        filled.map_err(|_| io::Error::other(RANDOM_BYTES))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(key.0.expose_secret())?;
         file.sync_all()?;
@@ -194,10 +194,10 @@ impl SealingKey {
 
     fn cipher(&self) -> LessSafeKey {
         let key = UnboundKey::new(&AES_256_GCM, self.0.expose_secret());
-        LessSafeKey::new(key.expect("the key is as long as the cipher wants it"))
+        LessSafeKey::new(key.expect("the key has the length that the cipher requires"))
     }
 
-    /// A nonce of its own, chosen by chance, and what was sealed with it.
+    /// Encrypts a value under a random nonce. Returns the nonce, then the ciphertext.
     fn seal(
         &self,
         tenant: &Tenant,
@@ -208,21 +208,23 @@ impl SealingKey {
         SystemRandom::new().fill(&mut nonce)?;
         let mut sealed = value.expose_secret().as_bytes().to_vec();
         let unique = Nonce::assume_unique_for_key(nonce);
-        let place = Aad::from(place(tenant, name));
-        self.cipher().seal_in_place_append_tag(unique, place, &mut sealed)?;
+        let identity = Aad::from(row_identity(tenant, name));
+        self.cipher().seal_in_place_append_tag(unique, identity, &mut sealed)?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     fn open(&self, tenant: &Tenant, name: &str, mut sealed: Vec<u8>) -> Option<SecretString> {
         let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let value = self.cipher().open_in_place(nonce, Aad::from(place(tenant, name)), sealed);
+        let value =
+            self.cipher().open_in_place(nonce, Aad::from(row_identity(tenant, name)), sealed);
         Some(SecretString::from(std::str::from_utf8(value.ok()?).ok()?))
     }
 }
 
-/// Where a value belongs. Neither part holds a zero byte: both are text that was checked.
-fn place(tenant: &Tenant, name: &str) -> Vec<u8> {
+/// The row that a value belongs to. A tenant never contains a zero byte, so that two rows never
+/// have the same text.
+fn row_identity(tenant: &Tenant, name: &str) -> Vec<u8> {
     format!("{tenant}\0{name}").into_bytes()
 }
 

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// The longest name, as for a DNS label.
 const MAX_BYTES: usize = 63;
 
-/// Shared, so that the default costs no allocation.
+/// Shared, so that the default tenant needs no allocation.
 static DEFAULT: LazyLock<Tenant> = LazyLock::new(|| Tenant("default".into()));
 
 /// The name of an owner. It is part of the key of everything that the owner names: two tenants may

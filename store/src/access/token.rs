@@ -1,4 +1,4 @@
-//! API tokens. The store knows the SHA-256 of a token's secret, never the secret.
+//! API tokens. The store has the SHA-256 of a token's secret part, never the secret part.
 
 use std::fmt;
 
@@ -13,40 +13,40 @@ use crate::{
 /// A token to be stored.
 #[derive(Clone)]
 pub struct NewToken {
-    /// Whose functions it gives access to.
+    /// The tenant that it gives access to.
     pub tenant: Tenant,
-    /// The public part, by which it is found.
+    /// The public part, by which it is looked up.
     pub id: String,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
     /// SHA-256 of the secret part.
     pub hash: [u8; 32],
-    /// What it allows.
+    /// The scopes that it grants.
     pub scopes: Vec<String>,
-    /// When it was made, in Unix milliseconds.
+    /// When it was created, in Unix milliseconds.
     pub created_ms: i64,
-    /// From when on it is not valid, in Unix milliseconds. `None`: it does not expire.
+    /// When it expires, in Unix milliseconds. `None`: never.
     pub expires_ms: Option<i64>,
 }
 
-/// A stored token. Whether it is valid is the reader's to decide: the store has no clock.
+/// A stored token. The caller decides whether it is valid, because the store has no clock.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// Whose functions it gives access to.
+    /// The tenant that it gives access to.
     pub tenant: Tenant,
-    /// The public part, by which it is found.
+    /// The public part, by which it is looked up.
     pub id: String,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
     /// SHA-256 of the secret part. Compare it in constant time.
     pub hash: [u8; 32],
-    /// What it allows.
+    /// The scopes that it grants.
     pub scopes: Vec<String>,
-    /// When it was made, in Unix milliseconds.
+    /// When it was created, in Unix milliseconds.
     pub created_ms: i64,
-    /// From when on it is not valid, in Unix milliseconds. `None`: it does not expire.
+    /// When it expires, in Unix milliseconds. `None`: never.
     pub expires_ms: Option<i64>,
-    /// When it was revoked, in Unix milliseconds. `None`: it was not.
+    /// When it was revoked, in Unix milliseconds. `None`: it was not revoked.
     pub revoked_ms: Option<i64>,
 }
 
@@ -84,7 +84,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when there is a token of this id; [`Error::Busy`],
+    /// [`Error::Conflict`] when a token has this id already; [`Error::Busy`],
     /// [`Error::NoSpace`], [`Error::Database`].
     pub async fn add_token(&self, token: NewToken) -> Result<()> {
         let add = sqlx::query(
@@ -104,8 +104,8 @@ impl Store {
         }
     }
 
-    /// The token of this id, be it valid, expired or revoked. Ids are unique across tenants: a
-    /// request names a token before its tenant is known.
+    /// The token with this id, also if it has expired or was revoked. Ids are unique across
+    /// tenants, because a request names its token before its tenant is known.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl Store {
             .transpose()
     }
 
-    /// All tokens of a tenant, the oldest first.
+    /// All tokens of a tenant, oldest first.
     ///
     /// # Errors
     ///
@@ -135,8 +135,8 @@ impl Store {
             .collect()
     }
 
-    /// Revokes a token, and says whether the tenant has one of this id. The time of the first
-    /// revocation stays.
+    /// Revokes a token, and returns whether the tenant has a token with this id. A second
+    /// revocation does not change the time of the first.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! What functions wrote, line by line.
+//! Log lines of functions.
 //!
-//! Log lines are worth keeping, not worth waiting for: they have a database file of
-//! their own, and a power cut may take the last ones.
+//! Nothing waits until a log line is on disk: the lines have a database file of their own, and a
+//! power cut may lose the latest ones. A line belongs to the id of a function. Ids are unique
+//! across tenants and are never used again, so that functions of the same name never share lines.
 
 use std::collections::HashSet;
 
@@ -10,14 +11,13 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use crate::{Error, Result, Store};
 
-/// Lines in one statement. Six parameters each; SQLite allows 32,766.
+/// Lines in one statement. A line has six parameters, and SQLite allows 32,766 in a statement.
 const INSERT_LINES: usize = 1_000;
 
-/// Lines that one transaction of a trim removes, so that appending waits only some
-/// milliseconds for it.
+/// Lines that one transaction of a trim removes. Writers wait a few milliseconds for it.
 const TRIM_LINES: u32 = 10_000;
 
-/// Where a line came from.
+/// The source of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogSource {
@@ -25,7 +25,7 @@ pub enum LogSource {
     Stdout,
     /// The guest's standard error.
     Stderr,
-    /// The platform, about the invocation.
+    /// The platform, with a message about the invocation.
     System,
 }
 
@@ -34,51 +34,50 @@ pub enum LogSource {
 pub struct NewLogLine {
     /// The function that wrote it.
     pub function_id: i64,
-    /// When, in Unix milliseconds.
+    /// When it was written, in Unix milliseconds.
     pub time_ms: i64,
-    /// Which invocation wrote it.
+    /// The id of the invocation that wrote it.
     pub invocation: String,
-    /// Which revision ran.
+    /// The number of the revision that ran.
     pub revision: u32,
-    /// Where it came from.
+    /// Its source.
     pub stream: LogSource,
-    /// The text, without the line's end.
+    /// The text, without the line break.
     pub line: String,
 }
 
-/// A line as it is stored.
+/// A stored line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredLogLine {
-    /// Rises with every line stored and is never used again: a reader's cursor.
+    /// Grows with every line and is never used again, so that it serves as a cursor.
     pub id: i64,
     /// The function that wrote it.
     pub function_id: i64,
-    /// When, in Unix milliseconds.
+    /// When it was written, in Unix milliseconds.
     pub time_ms: i64,
-    /// Which invocation wrote it.
+    /// The id of the invocation that wrote it.
     pub invocation: String,
-    /// Which revision ran.
+    /// The number of the revision that ran.
     pub revision: u32,
-    /// Where it came from.
+    /// Its source.
     pub stream: LogSource,
-    /// The text, without the line's end.
+    /// The text, without the line break.
     pub line: String,
 }
 
-/// Which of a function's lines to read.
+/// Selects lines of a function.
 #[derive(Clone, Copy, Debug)]
 pub struct LogQuery<'a> {
-    /// The id of the last line that the reader knows: reads on from there. `None` reads
-    /// the newest lines.
+    /// Only lines after the one with this id, oldest first. `None` selects the newest lines.
     pub after: Option<i64>,
     /// Only lines of this invocation.
     pub invocation: Option<&'a str>,
-    /// At most so many lines.
+    /// The maximum number of lines.
     pub limit: u32,
 }
 
 impl Store {
-    /// Stores lines in the given order, all or none.
+    /// Stores all lines in the given order, or none of them.
     ///
     /// # Errors
     ///
@@ -100,15 +99,16 @@ impl Store {
                     .push_bind(stream_number(line.stream))
                     .push_bind(&line.line);
             });
-            // Batches differ in size, and so in text: not worth a place in the cache.
+            // The text of the statement depends on the number of lines, so that caching it is
+            // rarely of use.
             insert.build().persistent(false).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())
     }
 
-    /// Lines of a function, oldest first: with a cursor the first `limit` after it, else
-    /// the newest `limit`.
+    /// Lines of a function, oldest first: with a cursor the first `limit` lines after it, without
+    /// one the newest `limit` lines.
     ///
     /// # Errors
     ///
@@ -133,34 +133,34 @@ impl Store {
         Ok(lines)
     }
 
-    /// Removes all but the newest `keep_per_function` lines of each function, and every
-    /// line of functions that were deleted. Returns how many lines that were.
+    /// Removes all but the newest `keep_per_function` lines of each function, and all lines of
+    /// deleted functions. Returns the number of removed lines.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`]. What was removed before
-    /// stays removed.
+    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`]. Lines
+    /// that were removed before the error stay removed.
     pub async fn trim_logs(&self, keep_per_function: u32) -> Result<u64> {
-        // The logs first. A function that has lines here was there before, so if it is
-        // not among those that are read next, it was deleted: ids are not given twice.
-        // In the other order, a function made in between would lose its first lines.
-        let logging = self.logging_functions().await?;
+        // Read the logs first. A function with lines existed at that time; if the next query does
+        // not find it, it was deleted, because ids are never used again. In the other order, a
+        // function that is created between the queries would lose its first lines.
+        let with_lines = self.functions_with_lines().await?;
         let known: HashSet<i64> = sqlx::query_scalar("SELECT id FROM functions")
             .fetch_all(self.main_db().readers())
             .await?
             .into_iter()
             .collect();
         let mut removed = 0;
-        for function_id in logging {
+        for function_id in with_lines {
             let keep = if known.contains(&function_id) { keep_per_function } else { 0 };
             removed += self.trim_function(function_id, keep).await?;
         }
         Ok(removed)
     }
 
-    /// Hops from one function's first entry in the index to the next one's, instead of
-    /// walking over every line as `DISTINCT` would.
-    async fn logging_functions(&self) -> Result<Vec<i64>> {
+    /// Seeks from the first index entry of one function to that of the next. `DISTINCT` would read
+    /// the entry of every line.
+    async fn functions_with_lines(&self) -> Result<Vec<i64>> {
         let ids = sqlx::query_scalar(
             "WITH RECURSIVE logging (id) AS (
                  SELECT MIN(function_id) FROM log_lines
@@ -175,7 +175,7 @@ impl Store {
     }
 
     async fn trim_function(&self, function_id: i64, keep: u32) -> Result<u64> {
-        // The newest line that goes. Lines that arrive from here on are newer.
+        // The newest line to remove. Lines that are appended after this query are newer.
         let last: Option<i64> = sqlx::query_scalar(
             "SELECT id FROM log_lines WHERE function_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2",
         )
@@ -206,7 +206,7 @@ impl Store {
     }
 }
 
-/// As the guest's file descriptors are numbered; 0 is input there, and the platform here.
+/// The number of the guest's file descriptor; 0, which is standard input there, is the platform.
 fn stream_number(stream: LogSource) -> i64 {
     match stream {
         LogSource::System => 0,

@@ -1,29 +1,29 @@
-//! Content addresses.
+//! Digests, by which artifacts are addressed.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// What precedes the hexadecimal digits where the algorithm has to be named.
+/// The prefix that names the algorithm.
 const PREFIX: &str = "sha256:";
 
-/// The SHA-256 of an artifact, which names it for ever.
+/// The SHA-256 of an artifact, by which it is addressed.
 ///
-/// Displays as 64 lower-case hexadecimal digits, serialises as `sha256:` and these
-/// digits, and is parsed from either. Upper case is refused, so that a digest has one
-/// spelling.
+/// It displays as 64 lower-case hexadecimal digits, serialises as `sha256:` followed by these
+/// digits, and is parsed from both. Upper case is not accepted, so that the digits of a digest have
+/// one spelling.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Computes the digest of `bytes`. Takes about 5 ms a megabyte on a slow processor:
-    /// large inputs belong on a thread that may block.
+    /// Computes the digest of `bytes`. This takes about 5 ms per megabyte on a slow processor: use
+    /// a thread that may block for large inputs.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Takes a SHA-256 that was computed elsewhere.
+    /// A digest from a SHA-256 that was computed elsewhere.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -46,14 +46,14 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Short, for logs of tests: the first 6 bytes.
+/// The first 6 bytes.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:.12}…")
     }
 }
 
-/// A text that is no digest.
+/// A text that is not a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 lower-case hexadecimal digits, with or without `sha256:` before them")]
 pub struct ParseDigestError;
@@ -90,7 +90,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Owned: a borrowed `&str` cannot be had from every format.
+        // Not every format can lend a `&str`.
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

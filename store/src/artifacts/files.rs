@@ -1,4 +1,4 @@
-//! Artifacts: the bytes that revisions run, in files that are named by their SHA-256.
+//! The files of artifacts, named by the SHA-256 of their bytes.
 
 use std::{
     fs::{self, File},
@@ -17,14 +17,14 @@ use crate::{
 const BLOCK_BYTES: usize = 256 * 1024;
 
 impl Store {
-    /// Where an artifact lies once a revision was published with it. The file need not
+    /// The path of an artifact's file once a revision with it was published. The file need not
     /// exist.
     pub fn artifact_path(&self, digest: &Digest) -> PathBuf {
         path_in(self.directory(), digest)
     }
 
-    /// Opens an artifact for reading, and says how many bytes it has. `None` when it is
-    /// not there. An open file stays readable when its artifact is collected.
+    /// Opens an artifact for reading, and returns its size. `None` when its file does not exist. An
+    /// open file stays readable when its artifact is removed.
     ///
     /// # Errors
     ///
@@ -43,8 +43,8 @@ impl Store {
         Ok(opened.map(|(file, bytes)| (tokio::fs::File::from_std(file), bytes)))
     }
 
-    /// Whether an artifact's file is there and has the bytes that it is named for. Reads all
-    /// of it.
+    /// Whether an artifact's file exists and its bytes have the artifact's digest. Reads the whole
+    /// file.
     ///
     /// # Errors
     ///
@@ -54,18 +54,18 @@ impl Store {
         blocking("checking an artifact", move || is_whole(&path, &digest)).await
     }
 
-    /// Puts a damaged artifact aside, so that nobody reads it again, and says whether it was
-    /// damaged. Uploading its bytes once more brings it back.
+    /// Moves a damaged artifact to `quarantine/`, so that it is not read again, and returns whether
+    /// it was damaged. Uploading the same bytes again restores it.
     ///
     /// # Errors
     ///
     /// [`NoSpace`](crate::Error::NoSpace) and [`Io`](crate::Error::Io).
     pub async fn quarantine(&self, digest: &Digest) -> Result<bool> {
-        // Alone: a publish of the same bytes may be mending it.
-        let alone = self.placing().clone().write_owned().await;
+        // A publish of the same bytes may be replacing the file with an intact one.
+        let exclusive = self.artifact_lock().clone().write_owned().await;
         let (directory, digest) = (self.directory().clone(), *digest);
-        blocking("putting a damaged artifact aside", move || {
-            let _alone = alone;
+        blocking("moving a damaged artifact to quarantine", move || {
+            let _exclusive = exclusive;
             let path = path_in(&directory, &digest);
             if !path.exists() || is_whole(&path, &digest)? {
                 return Ok(false);
@@ -77,15 +77,19 @@ impl Store {
         .await
     }
 
-    /// Moves received bytes to their place, and returns when that will survive a power cut.
+    /// Moves the upload's file to the path of its artifact. When this returns, the file survives a
+    /// power cut at that path.
     ///
-    /// The caller holds the placing lock from before this call until the artifact's row
-    /// has committed: else garbage collection could remove the file in between.
-    pub(crate) async fn place(&self, received: &StoredUpload) -> Result<()> {
-        let digest = received.digest();
-        let temp = received.path().to_owned();
+    /// The caller holds the artifact lock shared from before this call until the artifact's row has
+    /// committed. Otherwise garbage collection could remove the file in between.
+    pub(crate) async fn move_into_place(&self, upload: &StoredUpload) -> Result<()> {
+        let digest = upload.digest();
+        let temp = upload.path().to_owned();
         let directory = self.directory().clone();
-        blocking("moving an artifact to its place", move || place(&directory, &digest, &temp)).await
+        blocking("moving an artifact into place", move || {
+            move_into_place(&directory, &digest, &temp)
+        })
+        .await
     }
 }
 
@@ -95,24 +99,24 @@ pub(crate) fn path_in(directory: &Directory, digest: &Digest) -> PathBuf {
     directory.artifacts().join(&name[..2]).join(name + ".wasm")
 }
 
-fn place(directory: &Directory, digest: &Digest, temp: &Path) -> io::Result<()> {
+fn move_into_place(directory: &Directory, digest: &Digest, temp: &Path) -> io::Result<()> {
     let path = path_in(directory, digest);
     let shard = path.parent().expect("an artifact lies in a shard");
     private_directory(shard)?;
-    // Even over a file that is there: it may be damaged, and these bytes were hashed a moment
-    // ago. Two tasks rename equal bytes over each other.
+    // This also replaces an existing file, which may be damaged; the bytes of the upload were
+    // hashed while they arrived. Two tasks may replace each other's file, and both files are equal.
     match fs::rename(temp, &path) {
-        // Published a second time by the same caller, after an error or for another function.
+        // The same upload was published before, for another function or by a call that failed.
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_whole(&path, digest)? => {}
         renamed => renamed?,
     }
-    // Even when the shard was there: whoever made it may not have come to this line yet, and our
-    // row must not commit before it is safe.
+    // Also when the shard existed: the task that created it may not have synced it yet, and our row
+    // must not commit before the shard survives a power cut.
     sync_directory(shard)?;
     sync_directory(&directory.artifacts())
 }
 
-/// Whether a file has the bytes that `digest` is of; not if there is none.
+/// Whether the file exists and its bytes have this digest.
 fn is_whole(path: &Path, digest: &Digest) -> io::Result<bool> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

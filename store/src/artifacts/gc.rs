@@ -1,13 +1,13 @@
-//! Removal of artifacts that no revision needs.
+//! Garbage collection: removal of artifacts that no revision refers to.
 //!
-//! There are two kinds: rows that lost their last revision, and files without a row,
-//! which a crash or a refused publish leaves between renaming and committing.
+//! There are two kinds: rows without a revision, and files without a row. A crash or a failed
+//! publish leaves a file without a row after the file is renamed and before the row commits.
 //!
-//! The race is with a publish of the same bytes, which may find the file in its place
-//! and rely on it. The placing lock decides it: a publish shares it while it looks for
-//! the file and commits the row, and we have it alone while we look for rows and remove
-//! files. It moves into the blocking task that removes them, because that task goes on
-//! when our future is dropped.
+//! Garbage collection races with a publish of the same bytes, which may find the artifact's file
+//! and rely on it. The artifact lock excludes this: a publish holds it shared while it looks for
+//! the file and commits the row; garbage collection holds it exclusively while it looks for rows
+//! and removes files. The guard moves into the blocking task that removes the files, because that
+//! task continues when the future is dropped.
 
 use std::{
     fs, io,
@@ -24,22 +24,22 @@ use crate::{
     sql::sha256,
 };
 
-/// Artifacts that are removed while publishing waits: some milliseconds.
+/// Artifacts that are removed while publishing waits, which takes a few milliseconds.
 const BATCH: usize = 64;
 
 impl Store {
-    /// Removes artifacts that no revision refers to and that are older than
-    /// `older_than_ms` (Unix milliseconds), and returns which these were, so that what
-    /// others derived from them can go too.
+    /// Removes artifacts that no revision refers to and that are older than `older_than_ms` (Unix
+    /// milliseconds), and returns their digests, so that the caller can remove files that it
+    /// derived from them.
     ///
-    /// An artifact's age counts from its first publish; that of a file which no publish
-    /// has acknowledged, from its last modification by the clock of the file system.
+    /// The age of an artifact counts from its first publish; the age of a file without a row from
+    /// its last modification, by the clock of the file system.
     ///
     /// # Errors
     ///
     /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace),
     /// [`Io`](crate::Error::Io) and [`Database`](crate::Error::Database).
-    /// What was removed before stays removed.
+    /// Artifacts that were removed before the error stay removed.
     pub async fn collect_garbage(&self, older_than_ms: i64) -> Result<Vec<Digest>> {
         let mut removed = Vec::new();
         loop {
@@ -58,10 +58,10 @@ impl Store {
         Ok(removed)
     }
 
-    /// Rows first: a crash after them leaves files without a row, which the next
-    /// collection finds; the other order would leave rows that lie.
+    /// Removes the rows before the files: a crash in between leaves files without a row, which the
+    /// next collection finds. The other order would leave rows whose file is missing.
     async fn collect_unreferenced(&self, older_than_ms: i64) -> Result<Vec<Digest>> {
-        let alone = self.placing().clone().write_owned().await;
+        let exclusive = self.artifact_lock().clone().write_owned().await;
         let mut tx = self.main_db().begin().await?;
         let digests = sqlx::query(
             "DELETE FROM artifacts WHERE digest IN (
@@ -79,13 +79,13 @@ impl Store {
         .map(|row| Ok(Digest::from_bytes(sha256(row, "digest")?)))
         .collect::<Result<Vec<_>>>()?;
         tx.commit().await?;
-        self.remove_files(digests, alone).await
+        self.remove_files(digests, exclusive).await
     }
 
     async fn collect_files_without_row(&self, files: &[Digest]) -> Result<Vec<Digest>> {
-        let alone = self.placing().clone().write_owned().await;
-        // Asks the connection that writes: the commit of a publish whose future was
-        // dropped may still be on its way there.
+        let exclusive = self.artifact_lock().clone().write_owned().await;
+        // Uses the connection that writes: it may still be committing for a publish whose future
+        // was dropped.
         let mut tx = self.main_db().begin().await?;
         let mut orphans = Vec::new();
         for digest in files {
@@ -98,17 +98,17 @@ impl Store {
             }
         }
         tx.rollback().await?;
-        self.remove_files(orphans, alone).await
+        self.remove_files(orphans, exclusive).await
     }
 
     async fn remove_files(
         &self,
         digests: Vec<Digest>,
-        alone: OwnedRwLockWriteGuard<()>,
+        exclusive: OwnedRwLockWriteGuard<()>,
     ) -> Result<Vec<Digest>> {
         let directory = self.directory().clone();
         blocking("removing artifacts", move || {
-            let _alone = alone;
+            let _exclusive = exclusive;
             digests.iter().try_for_each(|digest| remove(&path_in(&directory, digest)))?;
             Ok(digests)
         })
@@ -123,11 +123,11 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Artifacts whose file was last modified before `older_than_ms`. Files whose name is
-/// no digest are not ours, and stay.
+/// Artifacts whose file was last modified before `older_than_ms`. Files that are not named by a
+/// digest are not ours, and are kept.
 fn old_files(directory: &Directory, older_than_ms: i64) -> io::Result<Vec<Digest>> {
     let age = Duration::from_millis(older_than_ms.max(0).unsigned_abs());
-    // A time beyond what the system can express is later than every file.
+    // A time that the system cannot express is later than that of every file.
     let limit = SystemTime::UNIX_EPOCH.checked_add(age);
     let mut old = Vec::new();
     for shard in fs::read_dir(directory.artifacts())? {

@@ -1,5 +1,5 @@
-//! Uploads: bytes arrive in a temporary file ([`UploadWriter`]), can be looked at there ([`StoredUpload`]),
-//! and move to their place when a revision is published with them.
+//! Uploads: an [`UploadWriter`] writes bytes to a temporary file, a [`StoredUpload`] is the
+//! finished file, which can be inspected, and publishing a revision moves it to its artifact.
 
 use std::{
     fs::File,
@@ -25,7 +25,7 @@ impl Store {
     /// [`Error::NoSpace`] and [`Error::Io`].
     pub async fn begin_upload(&self, max_bytes: u64) -> Result<UploadWriter> {
         let uploads = self.directory().uploads();
-        let (file, temp) = blocking("making a file for an upload", move || {
+        let (file, temp) = blocking("creating a file for an upload", move || {
             let (file, path) = tempfile::Builder::new().tempfile_in(uploads)?.into_parts();
             Ok((file, TempFile(Some(path))))
         })
@@ -35,15 +35,14 @@ impl Store {
     }
 }
 
-/// Bytes that are arriving. Dropping it removes them.
+/// An upload in progress. Dropping it removes its file.
 #[derive(Debug)]
 pub struct UploadWriter {
     max_bytes: u64,
     bytes: u64,
-    /// Accepted, not yet written. Shorter than a block between calls.
+    /// Accepted bytes that were not written yet. Shorter than a block between calls.
     pending: Vec<u8>,
-    /// Taken while a block is being written; missing for good when that failed or its
-    /// future was dropped.
+    /// `None` while a block is written, and for ever if the write fails or its future is dropped.
     writer: Option<HashingWriter>,
     temp: TempFile,
 }
@@ -55,15 +54,14 @@ struct HashingWriter {
 }
 
 impl UploadWriter {
-    /// Appends `chunk`. When this fails or is dropped midway, the upload is of no
-    /// further use.
+    /// Appends `chunk`. If this fails or its future is dropped, the upload cannot be continued.
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] when the limit would be exceeded, and then nothing of `chunk`
-    /// is written; [`Error::NoSpace`] and [`Error::Io`].
+    /// [`Error::TooLarge`] when `chunk` would exceed the limit, and then none of it is written;
+    /// [`Error::NoSpace`] and [`Error::Io`].
     pub async fn write(&mut self, chunk: &[u8]) -> Result<()> {
-        // A length in memory always fits.
+        // A length in memory always fits into 64 bits.
         let bytes = self.bytes.saturating_add(chunk.len() as u64);
         if bytes > self.max_bytes {
             return Err(Error::TooLarge { max_bytes: self.max_bytes });
@@ -91,12 +89,12 @@ impl UploadWriter {
         Ok(())
     }
 
-    /// Bytes accepted so far.
+    /// The number of bytes accepted so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Returns when the bytes are on disk, with their digest.
+    /// Ends the upload. When this returns, the bytes are on disk.
     ///
     /// # Errors
     ///
@@ -115,7 +113,7 @@ impl UploadWriter {
 
     fn take_writer(&mut self) -> Result<HashingWriter> {
         self.writer.take().ok_or_else(|| Error::Io {
-            what: "going on with an upload",
+            action: "continuing an upload",
             source: io::Error::other("an earlier write failed or was interrupted"),
         })
     }
@@ -128,8 +126,8 @@ impl HashingWriter {
     }
 }
 
-/// Bytes that have arrived and are on disk, in a file that nobody else knows of.
-/// Dropping it removes that file, unless publishing has moved it.
+/// A finished upload: a temporary file whose bytes are on disk. Dropping it removes the file,
+/// unless publishing has moved it.
 #[derive(Debug)]
 pub struct StoredUpload {
     digest: Digest,
@@ -143,19 +141,19 @@ impl StoredUpload {
         self.digest
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The file with the bytes, for inspecting and compiling before they are published.
-    /// After that they are at [`Store::artifact_path`].
+    /// The file, for inspection and compilation before it is published. Publishing moves it to
+    /// [`Store::artifact_path`].
     pub fn path(&self) -> &Path {
-        self.temp.0.as_deref().expect("a temporary file has its path until it is dropped")
+        self.temp.0.as_deref().expect("a temporary file has a path until it is dropped")
     }
 }
 
-/// A temporary file. Dropping it removes it if it still has its first name.
+/// A temporary file. Dropping it removes the file, unless it was renamed.
 #[derive(Debug)]
 struct TempFile(Option<TempPath>);
 
@@ -163,8 +161,8 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         let path = self.0.take();
         match Handle::try_current() {
-            // Removing a large file may block. Nobody waits for it: a file that a
-            // shutdown leaves behind is removed when the store is opened again.
+            // Removing a large file may block. Nothing waits for the task: if a shutdown prevents
+            // it, opening the store removes the file.
             Ok(runtime) => drop(runtime.spawn_blocking(move || drop(path))),
             Err(_no_runtime) => drop(path),
         }

@@ -1,4 +1,4 @@
-//! Functions: what an owner deploys, by name.
+//! Functions by name: reading, describing and deleting them.
 
 use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 
@@ -7,27 +7,27 @@ use crate::{
     functions::revision::read_revision,
 };
 
-/// A function: a name of a tenant, and which revision its invocations reach.
+/// A function: a name of a tenant that points to one of the function's revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionRecord {
-    /// Never given to another function, not even to one of the same name after this one
-    /// was deleted.
+    /// Unique across tenants, and never used again: a function that is created after this one was
+    /// deleted has another id, also under the same name.
     pub id: i64,
-    /// Who owns it.
+    /// The owner.
     pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: String,
-    /// What its owner says about it. May be empty.
+    /// The description that its owner gave. May be empty.
     pub description: String,
     /// When it was first published, in Unix milliseconds.
     pub created_ms: i64,
-    /// When it, or its active revision, was last changed, in Unix milliseconds.
+    /// When the description or the active revision last changed, in Unix milliseconds.
     pub updated_ms: i64,
-    /// The number of the revision that its invocations reach.
+    /// The number of the revision that invocations run.
     pub active_revision: u32,
 }
 
-/// A function with the revision that its invocations reach.
+/// A function with the revision that its invocations run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveFunction {
     /// The function.
@@ -36,7 +36,7 @@ pub struct ActiveFunction {
     pub revision: Revision,
 }
 
-/// Selects what [`active_function`] reads, from functions `f` joined with their active
+/// Selects the columns that [`active_function`] reads, from functions `f` joined with their active
 /// revision `r` and its artifact `a`.
 macro_rules! select_active {
     ($rest:literal) => {
@@ -57,13 +57,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Busy`](crate::Error::Busy), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
+    /// [`Busy`](crate::Error::Busy), [`Database`](crate::Error::Database),
+    /// [`Inconsistent`](crate::Error::Inconsistent).
     pub async fn function(&self, tenant: &Tenant, name: &str) -> Result<Option<ActiveFunction>> {
         find(self.main_db().readers(), tenant, name).await
     }
 
-    /// At most `limit` functions of a tenant, ordered by the bytes of their names,
-    /// beginning after the name `after`.
+    /// At most `limit` functions of a tenant, ordered by the bytes of their names, starting after
+    /// the name `after`.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ impl Store {
         .collect()
     }
 
-    /// All functions of all tenants, by id: one query, meant for start-up.
+    /// All functions of all tenants, ordered by id, in one query, for the start.
     ///
     /// # Errors
     ///
@@ -101,8 +102,8 @@ impl Store {
             .collect()
     }
 
-    /// The function, if its active revision runs the artifact `digest`: then uploading
-    /// these bytes once more need not make a revision.
+    /// The function, if its active revision runs the artifact `digest`. An upload of the same bytes
+    /// then needs no revision.
     ///
     /// # Errors
     ///
@@ -117,11 +118,12 @@ impl Store {
         Ok(active.filter(|active| active.revision.digest == *digest))
     }
 
-    /// Replaces a function's description. `None` when there is no such function.
+    /// Replaces a function's description. `None` when the function does not exist.
     ///
     /// # Errors
     ///
-    /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
+    /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace),
+    /// [`Database`](crate::Error::Database), [`Inconsistent`](crate::Error::Inconsistent).
     pub async fn describe(
         &self,
         tenant: &Tenant,
@@ -145,20 +147,20 @@ impl Store {
         Ok(described.map(|active| active.function))
     }
 
-    /// Deletes a function with all its revisions, and says whether there was one. Its
-    /// artifacts stay until [`Store::collect_garbage`], its log lines until
-    /// [`Store::trim_logs`].
+    /// Deletes a function with all its revisions, and returns whether it existed. Its artifacts
+    /// stay until [`Store::collect_garbage`], its log lines until [`Store::trim_logs`].
     ///
     /// # Errors
     ///
-    /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace), [`Database`](crate::Error::Database).
+    /// [`Busy`](crate::Error::Busy), [`NoSpace`](crate::Error::NoSpace),
+    /// [`Database`](crate::Error::Database).
     pub async fn delete_function(&self, tenant: &Tenant, name: &str) -> Result<bool> {
         let delete = sqlx::query("DELETE FROM functions WHERE tenant = $1 AND name = $2");
         Ok(self.main_db().change(delete.bind(tenant.as_str()).bind(name)).await? > 0)
     }
 }
 
-/// Looks a function up, in a transaction or outside of one.
+/// Looks up a function, inside or outside a transaction.
 pub(crate) async fn find(
     db: impl SqliteExecutor<'_>,
     tenant: &Tenant,

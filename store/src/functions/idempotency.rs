@@ -1,43 +1,44 @@
-//! Uploads that were answered, by the name that their client gave them.
+//! Replies to uploads, recorded by the idempotency key that the client chose.
 //!
-//! A client that did not hear the answer sends its upload once more under the same name, and hears
-//! it then. The row is written by the transaction that publishes: either both are there after a
-//! crash or neither.
+//! A client that did not receive the reply repeats its upload with the same key, and gets the
+//! recorded reply. The transaction that publishes a revision also records the reply: after a crash
+//! both are stored or neither.
 
 use sqlx::Row as _;
 
 use crate::{
     ActiveFunction, Error, Quota, Quotas, Result, Store, Tenant,
     functions::{function::find, revision::read_revision},
-    sql::{Tx, sha256},
+    sql::{WriteTransaction, sha256},
 };
 
-/// How long an answered request is known. Arbitrary, longer than any client goes on trying.
-const KEPT_MS: i64 = 24 * 3_600 * 1_000;
+/// How long a reply is kept. Arbitrary, longer than clients repeat a request.
+const RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 
-/// What a client calls one request, however often it sends it.
+/// The identity of a request, the same for each repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdempotentRequest<'a> {
-    /// The name, unique among those of its tenant.
+    /// The key that the client chose, unique within its tenant.
     pub key: &'a str,
-    /// A hash of all that decides the outcome: another request under the same name has another.
+    /// A hash of everything that determines the outcome. It tells a repetition from another request
+    /// with the same key.
     pub fingerprint: [u8; 32],
 }
 
-/// A request that was answered before.
+/// The reply to an earlier request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedReply {
-    /// Of the request that was answered.
+    /// The fingerprint of that request.
     pub fingerprint: [u8; 32],
-    /// The function as it is, with the revision that the answer was about.
+    /// The function in its current state, with the revision that the reply was about.
     pub active: ActiveFunction,
-    /// Whether the request made that revision.
+    /// Whether the request created that revision.
     pub created: bool,
 }
 
 impl Store {
-    /// The request that was answered under this name within the last day, if the revision still
-    /// exists that its answer was about.
+    /// The reply that was recorded for this key within the last day, if the revision that it was
+    /// about still exists.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Store {
         )
         .bind(tenant.as_str())
         .bind(key)
-        .bind(now_ms.saturating_sub(KEPT_MS))
+        .bind(now_ms.saturating_sub(RETENTION_MS))
         .fetch_optional(self.main_db().readers())
         .await?
         else {
@@ -67,7 +68,7 @@ impl Store {
         };
         let name: String = row.try_get("name")?;
         let Some(active) = find(self.main_db().readers(), tenant, &name).await? else {
-            // Deleted between the two queries.
+            // The function was deleted between the two queries.
             return Ok(None);
         };
         Ok(Some(RecordedReply {
@@ -77,7 +78,7 @@ impl Store {
         }))
     }
 
-    /// Remembers that a request was answered with a revision that it did not make.
+    /// Records the reply to a request that found `active` in place and created no revision.
     ///
     /// # Errors
     ///
@@ -99,9 +100,9 @@ impl Store {
     }
 }
 
-/// Adds a row, in place of those that are too old.
+/// Removes expired rows and adds one.
 pub(crate) async fn insert(
-    tx: &mut Tx,
+    tx: &mut WriteTransaction,
     tenant: &Tenant,
     request: IdempotentRequest<'_>,
     (function, revision): (i64, u32),
@@ -110,7 +111,7 @@ pub(crate) async fn insert(
     now_ms: i64,
 ) -> Result<()> {
     sqlx::query("DELETE FROM idempotency_keys WHERE created_ms <= $1")
-        .bind(now_ms.saturating_sub(KEPT_MS))
+        .bind(now_ms.saturating_sub(RETENTION_MS))
         .execute(&mut **tx)
         .await?;
     let kept: i64 =

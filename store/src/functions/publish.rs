@@ -1,79 +1,75 @@
-//! Publishing: a revision is added and becomes the active one of its function, in one transaction.
+//! Publishing: one transaction adds a revision and makes it the active one of its function.
 
 use crate::{
     ActiveFunction, Digest, Error, FunctionRecord, IdempotentRequest, Quotas, Result, Revision,
     Settings, Store, StoredUpload, Tenant,
     functions::{function::find, idempotency, quota},
-    sql::{Tx, to_json},
+    sql::{WriteTransaction, to_json},
 };
 
 /// A revision to be published.
 #[derive(Clone, Debug)]
 pub struct NewRevision<'a> {
-    /// Who owns the function.
+    /// The owner of the function.
     pub tenant: Tenant,
-    /// The function's name within its tenant. The function is made when it is absent.
+    /// The function's name within its tenant. The function is created if it does not exist.
     pub function: &'a str,
-    /// Which sort of Wasm binary the artifact is.
+    /// The kind of Wasm binary.
     pub kind: &'a str,
-    /// `None` takes over those of the active revision, or the defaults for a function
-    /// that is made.
+    /// `None` takes the settings of the active revision, or the defaults for a function that is
+    /// created.
     pub settings: Option<Settings>,
     /// What must hold for the revision to be published.
     pub precondition: Precondition,
-    /// What the client calls this, so that it is known when it is sent once more.
+    /// The request of the client, whose reply is recorded, so that a repetition gets the same
+    /// reply.
     pub request: Option<IdempotentRequest<'a>>,
-    /// How much there may be with it.
+    /// The quotas that the store must meet with the revision.
     pub quotas: Quotas,
     /// The time of publication, in Unix milliseconds.
     pub now_ms: i64,
 }
 
-/// What a caller believes of a function that it is about to change.
+/// The state that a function must be in for a revision to be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
-    /// Nothing: whatever is there is replaced.
+    /// Any state.
     #[default]
     Unconditional,
-    /// There is no such function.
+    /// The function does not exist.
     Absent,
-    /// There is one, and this is its active revision.
+    /// The function exists, and its active revision has this number.
     ActiveRevision(u32),
 }
 
 /// A revision that has become the active one of its function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The function as it is with it.
+    /// The function, whose active revision it is.
     pub function: FunctionRecord,
     /// The revision.
     pub revision: Revision,
-    /// Whether the function was made for it.
+    /// Whether the function was created with it.
     pub created_function: bool,
 }
 
 impl Store {
-    /// Publishes a revision that runs the received bytes, and makes it the active one.
-    /// When this returns, both survive a power cut.
+    /// Publishes a revision that runs the uploaded bytes, and makes it the active one. When this
+    /// returns, the revision and its artifact survive a power cut.
     ///
-    /// It may be tried again with the same `received` after an error. The bytes may be
-    /// in their place then, which is harmless: nothing refers to them, and
-    /// [`Store::collect_garbage`] removes them in time.
+    /// After an error the call may be repeated with the same `upload`. The artifact's file may
+    /// exist then without a row; [`Store::collect_garbage`] removes it later.
     ///
     /// # Errors
     ///
     /// [`Error::Conflict`] when `new.precondition` does not hold; [`Error::Quota`];
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Io`], [`Error::Database`],
     /// [`Error::Inconsistent`].
-    pub async fn publish(
-        &self,
-        received: &StoredUpload,
-        new: NewRevision<'_>,
-    ) -> Result<Published> {
-        // Shared with other publishes, not with garbage collection: the file that
-        // `place` finds or makes must still be there when the row commits.
-        let _placing = self.placing().read().await;
-        self.place(received).await?;
+    pub async fn publish(&self, upload: &StoredUpload, new: NewRevision<'_>) -> Result<Published> {
+        // Excludes garbage collection: the file that `move_into_place` finds or creates must still
+        // exist when the row commits.
+        let _shared = self.artifact_lock().read().await;
+        self.move_into_place(upload).await?;
 
         let mut tx = self.main_db().begin().await?;
         let before = find(&mut *tx, &new.tenant, new.function).await?;
@@ -88,8 +84,8 @@ impl Store {
             tx.rollback().await?;
             return Err(Error::Conflict);
         }
-        quota::admit_artifact(&mut tx, received, &new.quotas).await?;
-        insert_artifact(&mut tx, received, new.now_ms).await?;
+        quota::admit_artifact(&mut tx, upload, &new.quotas).await?;
+        insert_artifact(&mut tx, upload, new.now_ms).await?;
         let created_function = before.is_none();
         let (function_id, inherited) = match before {
             Some(before) => (before.function.id, before.revision.settings),
@@ -97,7 +93,7 @@ impl Store {
         };
         let row = RevisionRow {
             function_id,
-            digest: received.digest(),
+            digest: upload.digest(),
             kind: new.kind,
             settings: &new.settings.unwrap_or(inherited),
             now_ms: new.now_ms,
@@ -109,11 +105,11 @@ impl Store {
             idempotency::insert(&mut tx, tenant, request, revision, true, quotas, new.now_ms)
                 .await?;
         }
-        finish(tx, &new.tenant, new.function, created_function).await
+        commit(tx, &new.tenant, new.function, created_function).await
     }
 
-    /// Publishes a revision that runs the same artifact with other settings, and makes
-    /// it the active one. `None` when there is no such function.
+    /// Publishes a revision that runs the artifact of the active one with other settings, and makes
+    /// it the active one. `None` when the function does not exist.
     ///
     /// # Errors
     ///
@@ -144,11 +140,10 @@ impl Store {
             now_ms,
         };
         insert_active_revision(&mut tx, row).await?;
-        finish(tx, tenant, function, false).await.map(Some)
+        commit(tx, tenant, function, false).await.map(Some)
     }
 
-    /// Makes `revision` the one that invocations reach. `None` when there is no such
-    /// function or revision.
+    /// Makes `revision` the active one. `None` when the function or the revision does not exist.
     ///
     /// # Errors
     ///
@@ -187,7 +182,7 @@ impl Store {
     }
 }
 
-/// A row for `revisions`, but for its number.
+/// A row of `revisions` without its number.
 struct RevisionRow<'a> {
     function_id: i64,
     digest: Digest,
@@ -196,22 +191,25 @@ struct RevisionRow<'a> {
     now_ms: i64,
 }
 
-async fn insert_artifact(tx: &mut Tx, received: &StoredUpload, now_ms: i64) -> Result<()> {
+async fn insert_artifact(
+    tx: &mut WriteTransaction,
+    upload: &StoredUpload,
+    now_ms: i64,
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO artifacts (digest, bytes, created_ms) VALUES ($1, $2, $3)
          ON CONFLICT DO NOTHING",
     )
-    .bind(received.digest().as_bytes().as_slice())
-    .bind(received.bytes().cast_signed())
+    .bind(upload.digest().as_bytes().as_slice())
+    .bind(upload.bytes().cast_signed())
     .bind(now_ms)
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Inserts a function that points to its first revision, which the same transaction has
-/// to add.
-async fn insert_function(tx: &mut Tx, new: &NewRevision<'_>) -> Result<i64> {
+/// Inserts a function that points to its first revision, which the same transaction must add.
+async fn insert_function(tx: &mut WriteTransaction, new: &NewRevision<'_>) -> Result<i64> {
     quota::admit_function(tx, &new.quotas).await?;
     let id = sqlx::query_scalar(
         "INSERT INTO functions (tenant, name, active_revision, created_ms, updated_ms)
@@ -225,10 +223,10 @@ async fn insert_function(tx: &mut Tx, new: &NewRevision<'_>) -> Result<i64> {
     Ok(id)
 }
 
-/// Adds a revision under the next number, and points its function to it. Returns that number.
-async fn insert_active_revision(tx: &mut Tx, row: RevisionRow<'_>) -> Result<u32> {
+/// Adds a revision with the next number, makes it the active one, and returns its number.
+async fn insert_active_revision(tx: &mut WriteTransaction, row: RevisionRow<'_>) -> Result<u32> {
     let RevisionRow { function_id, digest, kind, settings, now_ms } = row;
-    // Revisions go only with their function, so the maximum is the last one ever given.
+    // Revisions are deleted only with their function, so the maximum is the last number used.
     let number: u32 = sqlx::query_scalar(
         "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms)
          SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5
@@ -251,8 +249,9 @@ async fn insert_active_revision(tx: &mut Tx, row: RevisionRow<'_>) -> Result<u32
     Ok(number)
 }
 
-async fn finish(
-    mut tx: Tx,
+/// Commits, and returns the function with the revision that is active then.
+async fn commit(
+    mut tx: WriteTransaction,
     tenant: &Tenant,
     function: &str,
     created_function: bool,

@@ -1,18 +1,18 @@
-//! How much may be stored. Checked in the transaction that would exceed it, so that however many
-//! publish at once, none gets past.
+//! Quotas. The transaction that would exceed a quota checks it, so that simultaneous publishes
+//! cannot exceed it together.
 
 use sqlx::Row as _;
 
-use crate::{Error, Quota, Result, StoredUpload, sql::Tx};
+use crate::{Error, Quota, Result, StoredUpload, sql::WriteTransaction};
 
-/// How much a node keeps. Nothing is limited by default.
+/// The quotas of a node. Nothing is limited by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quotas {
-    /// Functions of all tenants.
+    /// The number of functions of all tenants.
     pub functions: u64,
-    /// Bytes of all artifacts, those included that nothing refers to and nobody has collected.
+    /// The bytes of all artifacts, including those that await garbage collection.
     pub artifact_bytes: u64,
-    /// Answered requests that are remembered.
+    /// The number of recorded replies of all tenants.
     pub idempotency_keys: u64,
 }
 
@@ -22,33 +22,32 @@ impl Default for Quotas {
     }
 }
 
-/// Fails if another function would be one too many.
-pub(crate) async fn admit_function(tx: &mut Tx, quotas: &Quotas) -> Result<()> {
-    let there: i64 =
+/// Fails if one more function would exceed the quota.
+pub(crate) async fn admit_function(tx: &mut WriteTransaction, quotas: &Quotas) -> Result<()> {
+    let count: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM functions").fetch_one(&mut **tx).await?;
-    if there.cast_unsigned() < quotas.functions {
+    if count.cast_unsigned() < quotas.functions {
         Ok(())
     } else {
         Err(Error::Quota { quota: Quota::Functions, max: quotas.functions })
     }
 }
 
-/// Fails if the received bytes are not there yet and are too many more.
+/// Fails if the upload is not stored yet and would exceed the quota of bytes.
 pub(crate) async fn admit_artifact(
-    tx: &mut Tx,
-    received: &StoredUpload,
+    tx: &mut WriteTransaction,
+    upload: &StoredUpload,
     quotas: &Quotas,
 ) -> Result<()> {
     let row = sqlx::query(
-        "SELECT COALESCE(SUM(bytes), 0) AS bytes, COALESCE(SUM(digest = $1), 0) AS there
+        "SELECT COALESCE(SUM(bytes), 0) AS bytes, COALESCE(SUM(digest = $1), 0) AS stored
          FROM artifacts",
     )
-    .bind(received.digest().as_bytes().as_slice())
+    .bind(upload.digest().as_bytes().as_slice())
     .fetch_one(&mut **tx)
     .await?;
-    let (bytes, there): (i64, i64) = (row.try_get("bytes")?, row.try_get("there")?);
-    if there > 0 || bytes.cast_unsigned().saturating_add(received.bytes()) <= quotas.artifact_bytes
-    {
+    let (bytes, stored): (i64, i64) = (row.try_get("bytes")?, row.try_get("stored")?);
+    if stored > 0 || bytes.cast_unsigned().saturating_add(upload.bytes()) <= quotas.artifact_bytes {
         Ok(())
     } else {
         Err(Error::Quota { quota: Quota::ArtifactBytes, max: quotas.artifact_bytes })

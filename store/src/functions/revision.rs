@@ -12,21 +12,21 @@ use crate::{
 pub struct Revision {
     /// The function it belongs to.
     pub function_id: i64,
-    /// Counts from 1 within its function, and is never used again there.
+    /// Counts from 1 within its function, and is never used again in it.
     pub number: u32,
     /// The artifact that it runs.
     pub digest: Digest,
     /// The artifact's size.
     pub bytes: u64,
-    /// Which sort of Wasm binary the artifact is, in the words of whoever published it.
+    /// The kind of Wasm binary, as the publisher named it.
     pub kind: String,
-    /// What its owner asked for.
+    /// The settings that its owner asked for.
     pub settings: Settings,
     /// When it was published, in Unix milliseconds.
     pub created_ms: i64,
 }
 
-/// Selects what [`read_revision`] reads, from revisions `r` of the function with tenant
+/// Selects the columns that [`read_revision`] reads, from revisions `r` of the function with tenant
 /// `$1` and name `$2`.
 macro_rules! select_revisions {
     ($rest:literal) => {
@@ -42,7 +42,7 @@ macro_rules! select_revisions {
 }
 
 impl Store {
-    /// One revision of a function. `None` when there is no such function or revision.
+    /// One revision of a function. `None` when the function or the revision does not exist.
     ///
     /// # Errors
     ///
@@ -64,8 +64,8 @@ impl Store {
             .transpose()
     }
 
-    /// At most `limit` revisions of a function, newest first, beginning below the
-    /// number `before`. Empty when there is no such function.
+    /// At most `limit` revisions of a function, newest first, starting below the number `before`.
+    /// Empty when the function does not exist.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
-//! What the owner of a function asked for.
+//! Settings that the owner of a function asked for.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// What the owner asked for in a revision. `None` means the platform's default.
+/// The settings of a revision, as its owner asked for them. `None` means the platform's default.
 ///
 /// These are wishes: whoever runs the function clamps them to what the platform allows.
 /// Stored as JSON, with what is not set left out; limits stand beside the other fields. A field
@@ -20,23 +20,23 @@ pub struct Settings {
     /// Times of the week when more than `min_warm` wait.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<WarmWindow>,
-    /// What invocations share.
+    /// Whether invocations share an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationSetting>,
-    /// Whether answers say how they came about.
+    /// Whether responses have the header `Server-Timing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_timing: Option<bool>,
-    /// The guest's environment variables.
+    /// Environment variables of the guest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
-    /// Whether instances start from an image that is made at the deploy.
+    /// Whether instances start from a snapshot that the deploy takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotMode>,
-    /// Hosts that the function may call, such as `api.example.com` or
-    /// `*.example.com:8443`. Empty: none.
+    /// Hosts that the function may call, such as `api.example.com` or `*.example.com:8443`. An
+    /// empty list allows no host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outbound: Vec<String>,
-    /// Secrets that are put into its requests on the way.
+    /// Secrets that the gateway puts into the function's requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialSetting>,
 }
@@ -53,29 +53,29 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialSetting {
-    /// Which requests, like an entry of `outbound`.
+    /// The host, in the form of an entry of `outbound`.
     pub host: String,
-    /// The header field that holds it.
+    /// The header field that carries the secret.
     pub header: String,
     /// The secret's name.
     pub secret: String,
-    /// What stands before it in the field's value, such as `Bearer `.
+    /// The text before the secret in the field's value, such as `Bearer `.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefix: String,
 }
 
-/// A time of the week, in UTC. One that ends before it begins ends on the day after.
+/// A time of the week, in UTC. A window whose end is before its beginning ends on the next day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WarmWindow {
-    /// The days on which it begins. None stand for all.
+    /// The days on which it begins. An empty list means every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub days: Vec<DayOfWeek>,
     /// When it begins, like `08:30`.
     pub from: String,
     /// When it ends.
     pub to: String,
-    /// Instances that wait for calls meanwhile.
+    /// Warm instances that are kept during the window.
     pub min_warm: u64,
 }
 
@@ -93,19 +93,19 @@ pub enum DayOfWeek {
     Sun,
 }
 
-/// What invocations share.
+/// Whether invocations share an instance, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IsolationSetting {
-    /// Whether anything.
+    /// Whether an instance serves more than one invocation.
     pub mode: IsolationMode,
-    /// Calls after which an instance is dropped.
+    /// Invocations after which an instance is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_uses: Option<u64>,
-    /// Calls that an instance may serve at once.
+    /// Invocations that an instance may serve at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent: Option<u64>,
-    /// Time without a call after which an instance is dropped, in milliseconds.
+    /// Time without an invocation after which an instance is dropped, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u64>,
 }
@@ -114,24 +114,23 @@ pub struct IsolationSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IsolationMode {
-    /// Each has a fresh one.
+    /// Each invocation has an instance of its own.
     Request,
-    /// One after the other may have the same.
+    /// Invocations may use the same instance one after the other.
     Reuse,
 }
 
-/// Whether, and after which function, an image is made at the deploy.
+/// Whether the deploy takes a snapshot, and after which function of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SnapshotMode {
-    /// Yes, after the function that guests usually export for that; or no.
+    /// `true` takes it after the function that guests export for this purpose by convention.
     Switch(bool),
-    /// Yes, after this one.
+    /// Takes it after the function of this name.
     After(String),
 }
 
-/// Names the environment variables and keeps their values to itself: owners put
-/// passwords there.
+/// Shows the names of the environment variables without their values, which may be passwords.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")

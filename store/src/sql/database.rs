@@ -15,31 +15,31 @@ use tokio::time::timeout;
 
 use crate::{Error, Result};
 
-/// How long SQLite waits for a lock that someone else holds, such as a backup.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long SQLite waits for a lock that another process holds, such as a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a writer waits in all, its turn among our own writers included. Longer than
-/// [`BUSY`], so that SQLite's own answer comes first; and well below 6 seconds, within
-/// which the control plane promises to say that it is busy.
-const WRITE: Duration = Duration::from_millis(5_200);
+/// How long a writer waits in total, for our other writers and for SQLite. Longer than
+/// [`BUSY_TIMEOUT`], so that SQLite's error comes first; shorter than the 6 seconds within which
+/// the control plane promises to answer that the database is busy.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(5_200);
 
-/// How often opening is tried, each time for as long as a writer waits. After a crash the
-/// write-ahead log is read and flushed first, for which a busy disk may take longer; and a start
-/// that fails is worse than one that waits for a backup to end.
-const OPENINGS: u32 = 6;
+/// Attempts to open a database; each waits as long as a writer. After a crash SQLite first reads
+/// and flushes the write-ahead log, which takes longer on a busy disk. A start that waits for a
+/// backup to end is better than one that fails.
+const OPEN_ATTEMPTS: u32 = 6;
 
-/// The write-ahead log's file is cut to this size once it has been moved into the
-/// database. Arbitrary: many times what SQLite lets it grow to when nobody reads.
-const WAL_BYTES: &str = "67108864";
+/// SQLite truncates the write-ahead log to this size when a checkpoint has emptied it. Arbitrary:
+/// many times the size at which SQLite begins a checkpoint.
+const WAL_BYTES_MAX: &str = "67108864";
 
-/// A transaction that may write. Dropping it rolls back.
-pub(crate) type Tx = Transaction<'static, Sqlite>;
+/// A transaction that may write. Dropping it rolls it back.
+pub(crate) type WriteTransaction = Transaction<'static, Sqlite>;
 
 /// One SQLite file.
 ///
-/// There is one connection that writes, so that writers queue here, in order, rather
-/// than in SQLite's busy handler, which polls; and every transaction on it is immediate,
-/// so that none reads first and finds later that it may not write.
+/// One connection writes, so that writers queue here in order; SQLite's busy handler would poll.
+/// Every transaction on it is immediate: it holds the write lock from its beginning, and cannot
+/// fail to get it after it has read.
 #[derive(Debug)]
 pub(crate) struct Database {
     writer: SqlitePool,
@@ -47,14 +47,14 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the file, makes it when absent, and applies pending migrations.
+    /// Opens the file, creates it when absent, and applies pending migrations.
     pub(crate) async fn open(
         path: &Path,
         synchronous: SqliteSynchronous,
         readers: u32,
         migrations: &Migrator,
     ) -> Result<Self> {
-        for _ in 1..OPENINGS {
+        for _ in 1..OPEN_ATTEMPTS {
             match Self::try_open(path, synchronous, readers, migrations).await {
                 Err(Error::Busy) => {}
                 opened => return opened,
@@ -69,29 +69,31 @@ impl Database {
         readers: u32,
         migrations: &Migrator,
     ) -> Result<Self> {
-        let options =
-            SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
         let writing = options
             .clone()
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
-            .pragma("journal_size_limit", WAL_BYTES);
-        let writer = lasting(1)
-            // After some failures, a full disk among them, SQLite has rolled back by
-            // itself. sqlx still believes in the transaction, and refuses to begin
-            // another on that connection for ever: replace it.
+            .pragma("journal_size_limit", WAL_BYTES_MAX);
+        let writer = permanent_pool(1)
+            // After some errors, such as a full disk, SQLite rolls back on its own. sqlx still
+            // counts the transaction as open and begins no other one on that connection, so the
+            // connection is replaced.
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(writing)
             .await?;
         migrate(&writer, migrations).await?;
         let readers =
-            lasting(readers.max(1)).connect_with(options.pragma("query_only", "ON")).await?;
+            permanent_pool(readers.max(1)).connect_with(options.pragma("query_only", "ON")).await?;
         Ok(Self { writer, readers })
     }
 
-    /// Makes a change of one statement, and says how many rows that changed. When this returns, it
-    /// survives a power cut.
+    /// Executes one statement in a transaction, and returns how many rows it changed. When this
+    /// returns, the change survives a power cut.
     pub(crate) async fn change(
         &self,
         statement: Query<'_, Sqlite, SqliteArguments>,
@@ -102,34 +104,33 @@ impl Database {
         Ok(changed)
     }
 
-    /// Begins a transaction that may write, from its first statement on. Dropping it
-    /// rolls back.
-    pub(crate) async fn begin(&self) -> Result<Tx> {
-        match timeout(WRITE, self.writer.begin_with("BEGIN IMMEDIATE")).await {
+    /// Begins a transaction that holds the write lock. Dropping it rolls it back.
+    pub(crate) async fn begin(&self) -> Result<WriteTransaction> {
+        match timeout(WRITE_TIMEOUT, self.writer.begin_with("BEGIN IMMEDIATE")).await {
             Ok(begun) => Ok(begun?),
             Err(_too_late) => Err(Error::Busy),
         }
     }
 
-    /// Connections for what only reads.
+    /// Connections that can only read.
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
-    /// Closes all connections. The last one that SQLite sees closing moves the
-    /// write-ahead log into the file: the writer, because readers may not write.
+    /// Closes all connections, the writer last: SQLite moves the write-ahead log into the file when
+    /// the last connection closes, and readers may not write.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
 }
 
-/// A pool whose connections live as long as it does: they are threads of this process,
-/// not peers that may go away.
-fn lasting(connections: u32) -> SqlitePoolOptions {
+/// A pool whose connections live as long as the pool: they are threads of this process, and do not
+/// fail like connections to a server.
+fn permanent_pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(WRITE)
+        .acquire_timeout(WRITE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
 }
@@ -161,8 +162,8 @@ mod tests {
         }
     }
 
-    /// SQLite answers a full disk and the end of its own allowance alike.
-    async fn allow_no_more_pages(database: &Database) {
+    /// SQLite reports a full disk and a full database by the same error.
+    async fn forbid_more_pages(database: &Database) {
         sqlx::query("PRAGMA max_page_count = 1").execute(&database.writer).await.unwrap();
     }
 
@@ -171,11 +172,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
         store.append_logs(&[line("before")]).await.unwrap();
-        allow_no_more_pages(store.log_db()).await;
+        forbid_more_pages(store.log_db()).await;
 
         let refused = store.append_logs(&[line("much "), line(&"x".repeat(100_000))]).await;
         let read = store.logs(1, LogQuery { after: None, invocation: None, limit: 9 }).await;
-        // The connection that failed was replaced, and its allowance went with it.
+        // The connection that failed was replaced, and with it its limit on pages.
         let healed = store.append_logs(&[line("after")]).await;
 
         assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
@@ -190,7 +191,7 @@ mod tests {
     async fn a_full_main_database_leaves_no_half_transaction() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
-        allow_no_more_pages(store.main_db()).await;
+        forbid_more_pages(store.main_db()).await;
         let token = |id: &str, name: String| NewToken {
             tenant: Tenant::default(),
             id: id.into(),
