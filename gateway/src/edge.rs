@@ -125,7 +125,7 @@ impl Edge {
         parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let (body, faults) = self.limit(body, &parts.headers, &target)?;
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
-        let context = InvocationContext { invocation, peer, mount, trail: cdn_loop };
+        let context = InvocationContext { invocation, peer, mount, cdn_loop };
         let request = Request::from_parts(parts, body);
         let result = self.invoker.invoke(&target, request, context).await;
         // The client learns what is wrong with its body, not what the function makes of half of it.

@@ -5,7 +5,7 @@ use gateway_api::{
     OtherSettings, RevisionView, SecretView, SettingsView, SnapshotSetting, SnapshotView,
     TokenView, WindowView,
 };
-use runtime_pool::{Snapshot, State};
+use runtime_pool::{SnapshotOutcome, State};
 use store::{
     ActiveFunction, CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, LogSource,
     Revision, SecretRecord, Settings, SnapshotMode, StoredLogLine, TokenRecord, WarmWindow,
@@ -155,10 +155,10 @@ fn credential(credential: CredentialSetting) -> CredentialView {
     CredentialView { host, header, secret, prefix }
 }
 
-fn snapshot(snapshot: Snapshot) -> SnapshotView {
-    let (taken, init_ms, bytes, reason) = match snapshot {
-        Snapshot::Taken { init_ms, bytes } => (true, Some(init_ms), Some(bytes), None),
-        Snapshot::NotTaken { reason } => (false, None, None, Some(reason)),
+fn snapshot(outcome: SnapshotOutcome) -> SnapshotView {
+    let (taken, init_ms, bytes, reason) = match outcome {
+        SnapshotOutcome::Taken { init_ms, bytes } => (true, Some(init_ms), Some(bytes), None),
+        SnapshotOutcome::NotTaken { reason } => (false, None, None, Some(reason)),
     };
     SnapshotView { taken, init_ms, bytes, reason }
 }

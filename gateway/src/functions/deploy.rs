@@ -213,7 +213,7 @@ impl Shared {
         let (tenant, digest) = (&upload.function.tenant, upload.artifact.digest());
         let mut spec = self.catalog.spec(tenant, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
-        Ok(self.pool.prepare(spec).await?.kind.as_str())
+        Ok(self.pool.validate(spec).await?.kind.as_str())
     }
 
     /// Publishes an upload that was tried with the settings `tried`, and activates it. `None` if

@@ -36,7 +36,7 @@ impl Deployer {
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
         let spec = shared.catalog.spec(&function.tenant, OTHER.into(), digest, &settings);
-        if let Err(error) = shared.pool.prepare(spec).await {
+        if let Err(error) = shared.pool.validate(spec).await {
             shared.quarantine.suspect(&error, digest);
             return Err(error.into());
         }

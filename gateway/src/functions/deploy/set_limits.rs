@@ -51,7 +51,7 @@ impl Shared {
         };
         // As with a new revision: resident before it is visible, if it was resident.
         if self.pool.state(&before.key) == State::Loaded {
-            self.pool.adopt(entry.key, entry.spec.clone()).await;
+            self.pool.preload(entry.key, entry.spec.clone()).await;
         }
         self.catalog.replace(name, entry);
         self.pool.evict(&before.key).await;

@@ -65,7 +65,7 @@ impl Shared {
         let active = ActiveFunction { function: published.function, revision: published.revision };
         let entry = self.catalog.entry(&name, &active);
         // Resident before it is visible, so that the first call finds it in memory.
-        self.pool.adopt(entry.key, entry.spec.clone()).await;
+        self.pool.preload(entry.key, entry.spec.clone()).await;
         if let Some(before) = self.catalog.replace(name, entry) {
             self.pool.evict(&before.key).await;
         }
