@@ -112,10 +112,10 @@ impl MemoryMetrics {
 
 /// What gives memory back, or takes no more.
 pub(crate) struct ReliefAction {
-    pub(crate) pressure: Arc<LoadShedder>,
+    pub(crate) load_shedder: Arc<LoadShedder>,
     pub(crate) pool: Arc<Pool>,
-    /// Those of the data plane.
-    pub(crate) connections: watch::Sender<ListenerControl>,
+    /// Recycles connections of the data plane.
+    pub(crate) data_listener: watch::Sender<ListenerControl>,
 }
 
 /// Keeps the gateway from using up the memory it may have (`own` bytes; 0 for what the system
@@ -138,7 +138,7 @@ pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics
         }
         // Once: whoever comes back meanwhile is not sent away again and again.
         if high && !was {
-            ListenerControl::recycle(&relief.connections);
+            ListenerControl::recycle(&relief.data_listener);
         }
         // Between the two it stays as it is, so that it does not flicker.
         let was = full;
@@ -146,7 +146,7 @@ pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics
         if full != was {
             tracing::warn!(full, used = usage.used, limit = usage.limit, "memory");
         }
-        relief.pressure.set_out_of_memory(full);
+        relief.load_shedder.set_out_of_memory(full);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Both planes from their sockets to their end.
+//! The two planes: their sockets, their listeners, and their drain.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -21,7 +21,7 @@ use crate::{
     server::{ConnectionMetrics, ListenerConfig, ListenerControl, Server, Tls},
 };
 
-/// Both planes while they serve: what stops each, and the task that ends when it has stopped.
+/// The running planes: for each, the control of its listener, and the task that ends with it.
 pub(crate) struct Planes {
     draining: Arc<AtomicBool>,
     data: (watch::Sender<ListenerControl>, JoinHandle<()>),
@@ -37,11 +37,12 @@ impl Planes {
         Self { draining, data, control }
     }
 
-    /// Sends clients away for as long as `pause` takes, then lets requests in flight end.
-    pub(crate) async fn end(self, pause: Duration) -> Result<(), JoinError> {
+    /// Tells clients to reconnect elsewhere for the time of `pause`, then waits until the requests
+    /// in flight have ended.
+    pub(crate) async fn drain(self, pause: Duration) -> Result<(), JoinError> {
         self.draining.store(true, Relaxed);
         time::sleep(pause).await;
-        // The control plane answers throughout: probes see that we are not ready, and metrics
+        // The control plane stops last: probes see that the gateway is not ready, and metrics show
         // how far the drain is.
         for (control, task) in [self.data, self.control] {
             ListenerControl::stop(&control);
@@ -51,11 +52,11 @@ impl Planes {
     }
 }
 
-/// Both listeners before they listen.
+/// The configuration of both listeners, before they are bound.
 pub(crate) struct PlaneListeners {
     data: ListenerConfig,
     control: ListenerConfig,
-    /// Whether clients of the data plane should go elsewhere.
+    /// Whether responses of the data plane tell clients to close their connections.
     draining: Arc<AtomicBool>,
 }
 
@@ -64,12 +65,12 @@ impl PlaneListeners {
         let server = &config.server;
         let draining = Arc::new(AtomicBool::new(false));
         let tls = |files: Option<TlsFiles>| files.map(Tls::load).transpose();
-        // The rest is for what answers them: files, outbound requests, compilers.
-        let most = descriptors::raise();
+        // A quarter is left for files, outbound requests and compilers.
+        let descriptors = descriptors::raise();
         Ok(Self {
             data: ListenerConfig {
                 plane: "data",
-                connections: server.listener.connections.min(most / 2),
+                connections: server.listener.connections.min(descriptors / 2),
                 proxy_protocol: server.proxies.proxy_protocol,
                 trusted: server.proxies.trusted.clone(),
                 tls: tls(server.tls.data())?.map(Arc::new),
@@ -79,12 +80,12 @@ impl PlaneListeners {
             },
             control: ListenerConfig {
                 plane: "control",
-                connections: server.listener.connections.min(most / 4),
+                connections: server.listener.connections.min(descriptors / 4),
                 proxy_protocol: false,
                 trusted: TrustedProxies::default(),
                 tls: tls(server.tls.control())?.map(Arc::new),
                 metrics,
-                // It answers to the end.
+                // The control plane answers until the end of the drain.
                 draining: Arc::default(),
                 settings: server.listener.clone(),
             },
@@ -92,12 +93,12 @@ impl PlaneListeners {
         })
     }
 
-    /// Those that may have to be read again.
+    /// The certificates that a reload reads again.
     pub(crate) fn certificates(&self) -> Vec<Arc<Tls>> {
         [&self.data.tls, &self.control.tls].into_iter().flatten().cloned().collect()
     }
 
-    /// What says that clients of the data plane should go elsewhere.
+    /// Makes responses of the data plane tell clients to close their connections, once it is true.
     pub(crate) fn draining(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.draining)
     }
@@ -106,15 +107,15 @@ impl PlaneListeners {
         self,
         config: &Config,
         sockets: Sockets,
-        threads: &Runtimes,
+        runtimes: &Runtimes,
     ) -> anyhow::Result<(Server, Server)> {
         let bind = async |addr, socket: Option<TcpListener>, listening| match socket {
             Some(socket) => Server::inherit(socket, listening),
             None => Server::bind(addr, listening).await,
         };
-        // On the threads that serve what comes that way.
+        // Within the runtime that serves this listener.
         let data: SocketAddr = config.listen;
-        let data = threads
+        let data = runtimes
             .data()
             .spawn(async move { bind(data, sockets.data, self.data).await })
             .await??;

@@ -77,7 +77,7 @@ impl Bench {
     /// Native code is kept in `code_dir`.
     pub(crate) fn new(code_dir: &Path, question: Question) -> Result<Self, Failure> {
         let failed = |error: anyhow::Error| Failure::failed(format!("{error:#}"));
-        let mut config = app::pool_config(&Config::default()).map_err(failed)?;
+        let mut config = app::pool_config::pool_config(&Config::default()).map_err(failed)?;
         config.compile.dir = code_dir.to_owned();
         let metrics = PoolMetrics::register(&Registry::new()).map_err(|e| failed(e.into()))?;
         let (sender, logs) = mpsc::channel(1_024);
