@@ -16,9 +16,9 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "isolation",
     "server_timing",
     "environment",
-    "snapshot",
     "outbound",
     "credentials",
+    "snapshot",
 ];
 
 /// The settings that a function's owner has chosen. The platform's default applies to a setting

@@ -46,11 +46,7 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
                 "`environment=` resets all variables; set one with environment.NAME=VALUE",
             ));
         }
-        _ if text.is_empty()
-            && (limit(key).is_some()
-                || JSON.contains(&key)
-                || ["environment", "outbound", "server_timing", "snapshot"].contains(&key)) =>
-        {
+        _ if text.is_empty() && (limit(key).is_some() || OTHER_SETTINGS.contains(&key)) => {
             Value::Null
         }
         "outbound" => hosts(text.split(',')),
