@@ -1,10 +1,10 @@
-//! What can go wrong, and whose fault it was.
+//! The errors of the pool, and whose fault each of them is.
 
 use std::{fmt, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// Who must act on a failure. Decides the status, the log level and the label.
+/// The party that must act on a failure. Decides the status, the log level and the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The caller sent something that cannot be served.
@@ -242,18 +242,18 @@ pub enum LoadError {
     /// The compiler could not run, or its result could not be stored.
     #[error("{what}")]
     Io {
-        /// What we tried.
+        /// The action that failed.
         what: &'static str,
-        /// What the operating system said.
+        /// The operating system's error.
         #[source]
         cause: Arc<io::Error>,
     },
     /// Native code of our own does not load.
     #[error("{what}")]
     Engine {
-        /// What we tried.
+        /// The action that failed.
         what: &'static str,
-        /// What the engine said.
+        /// The engine's error.
         detail: String,
     },
     /// The guest needs the engine for WASI 0.3, which the operator has disabled.

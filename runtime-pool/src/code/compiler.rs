@@ -46,7 +46,7 @@ const BACKGROUND_CHECK: Duration = Duration::from_millis(20);
 /// Bytes from the start of an artifact that show whether it can be wasm.
 const START_BYTES: u64 = 4_096;
 
-/// What native code is wanted for.
+/// The reason for a request of native code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// An owner deploys it.

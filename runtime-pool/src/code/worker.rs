@@ -49,7 +49,7 @@ pub fn compile_worker(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// The gateway logs what the worker writes in place of a report.
+/// Writes an error in place of a report. The gateway logs it.
 fn exit_code(result: io::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     if error.kind() == io::ErrorKind::OutOfMemory {
