@@ -1,11 +1,11 @@
 //! What happens inside a call: wasm in, native code out, one fresh instance per request.
 //!
-//! Read the rooms in this order: `pool` (which functions are resident), `invocation` (one call, from
-//! its admission to the last byte), `warm` (instances made beforehand), `admission` (slots and
-//! queues), `executor` (the ways to run a guest), `code` (how native code is made, and when it is
-//! trusted), `host` (what a guest can reach), `outbound` (its requests to other servers), `engine`
-//! (how Wasmtime is configured), `metrics` (what is counted and logged) and `limits`. A room uses
-//! only rooms that come after it.
+//! The rooms, each of which uses only rooms that come after it: `invocation` (one call, from its
+//! admission to the last byte), `pool` (which functions are resident), `warm` (instances made
+//! beforehand), `admission` (slots and queues), `executor` (the ways to run a guest), `code` (how
+//! native code is made, and when it is trusted), `host` (what a guest can reach), `outbound` (its
+//! requests to other servers), `engine` (how Wasmtime is configured), `metrics` (what is counted and
+//! logged), `limits`, `error` and `sync`. Begin with `pool`.
 //!
 //! This crate knows nothing of routing, of SQL or of the environment. A tenant is a part of a key.
 
