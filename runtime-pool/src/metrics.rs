@@ -100,9 +100,10 @@ impl PoolMetrics {
                 "mayfly_resident_code_bytes",
                 "Native code that is mapped into memory",
             )?,
-            evictions: IntCounterVec::new(
-                Opts::new("mayfly_evictions_total", "Functions that left memory, by cause"),
-                &["cause"],
+            evictions: counters(
+                "mayfly_evictions_total",
+                "Functions that left memory, by cause",
+                "cause",
             )?,
             log_lines_dropped: counter(
                 "mayfly_log_lines_dropped_total",
@@ -120,24 +121,20 @@ impl PoolMetrics {
                 phase("mayfly_load_seconds", "Making a function resident, by tier"),
                 &["tier"],
             )?,
-            cpu_seconds: CounterVec::new(
-                Opts::new("mayfly_cpu_seconds_total", "CPU time of guests, by function"),
-                &["function"],
-            )?,
+            cpu_seconds: cpu_seconds()?,
             outbound: OutboundMetrics::register(registry)?,
             sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
-            limit_hits: IntCounterVec::new(
-                Opts::new("mayfly_limit_hits_total", "Limits that invocations hit"),
-                &["limit"],
+            limit_hits: counters(
+                "mayfly_limit_hits_total",
+                "Limits that invocations hit",
+                "limit",
             )?,
-            compile_seconds: Histogram::with_opts(
-                HistogramOpts::new("mayfly_compile_seconds", "Compiling one artifact")
-                    .buckets(COMPILE_BUCKETS.to_vec()),
-            )?,
-            compilations: IntCounterVec::new(
-                Opts::new("mayfly_compilations_total", "Artifacts compiled, by outcome"),
-                &["outcome"],
+            compile_seconds: compile_seconds()?,
+            compilations: counters(
+                "mayfly_compilations_total",
+                "Artifacts compiled, by outcome",
+                "outcome",
             )?,
         };
         for limit in Limit::ALL {
@@ -146,6 +143,20 @@ impl PoolMetrics {
         families.collectors().into_iter().try_for_each(|family| registry.register(family))?;
         Ok(Self(Arc::new(families)))
     }
+}
+
+fn counters(name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    IntCounterVec::new(Opts::new(name, help), &[label])
+}
+
+fn cpu_seconds() -> prometheus::Result<CounterVec> {
+    let opts = Opts::new("mayfly_cpu_seconds_total", "CPU time of guests, by function");
+    CounterVec::new(opts, &["function"])
+}
+
+fn compile_seconds() -> prometheus::Result<Histogram> {
+    let opts = HistogramOpts::new("mayfly_compile_seconds", "Compiling one artifact");
+    Histogram::with_opts(opts.buckets(COMPILE_BUCKETS.to_vec()))
 }
 
 fn sandbox() -> prometheus::Result<IntGaugeVec> {
