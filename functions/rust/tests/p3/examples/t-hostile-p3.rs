@@ -11,13 +11,15 @@
 //! - `forbidden`: sets the header `transfer-encoding`;
 //! - `random`: asks for `?n=` random bytes, or 4 GiB, with one call; before that, answers with
 //!   `?first=` bytes, so that the head leaves;
+//! - `read`: reads the whole body of the request, and answers with its length;
 //! - `wait`: sleeps `?ms=` milliseconds, after an answer of `?first=` bytes;
 //! - `log`: writes `?n=` lines of 100 bytes to standard output.
 
 use wasip3::clocks::{monotonic_clock, system_clock};
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
-use wasip3::{wit_bindgen, wit_future, wit_stream};
+use wasip3::wit_bindgen::{self, StreamResult};
+use wasip3::{wit_future, wit_stream};
 
 struct Hostile;
 
@@ -54,6 +56,7 @@ impl Guest for Hostile {
                 let bytes = if n == 0 { 4 << 30 } else { n };
                 Ok(later(number("first"), async move { random(bytes).len() as u64 }).await)
             }
+            "read" => Ok(text(read(request).await.to_string())),
             "wait" => {
                 let ms = number("ms");
                 let wait = async move {
@@ -65,6 +68,17 @@ impl Guest for Hostile {
             "log" => Ok(text(format!("{}", log(n).await))),
             _ => Ok(text("no such case\n".to_owned())),
         }
+    }
+}
+
+async fn read(request: Request) -> usize {
+    let (_, result) = wit_future::new(|| Ok(()));
+    let (mut input, _trailers) = Request::consume_body(request, result);
+    let mut length = 0;
+    loop {
+        let (result, chunk) = input.read(Vec::with_capacity(64 * 1024)).await;
+        length += chunk.len();
+        let StreamResult::Complete(_) = result else { return length };
     }
 }
 

@@ -1,0 +1,285 @@
+//! A pool in a directory of its own, and what tests do with it again and again.
+
+use std::{
+    fs, future,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use prometheus::{Registry, proto::Metric};
+use runtime_pool::{
+    ArtifactDigest, BodyError, CompileConfig, EngineConfig, Function, FunctionKey, FunctionSpec,
+    InvocationContext, InvokeError, Isolation, Limits, LoadError, LogLine, OutboundConfig, Pool,
+    PoolConfig, PoolMetrics, RequestBody, Response, Start, Tier, WarmConfig,
+};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tokio::{sync::mpsc, task::JoinHandle, time};
+
+use crate::program::steps;
+
+/// How long a test waits for a condition before it fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A pool in a directory of its own, which goes with it.
+pub(crate) struct TestPool {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) logs: mpsc::Receiver<LogLine>,
+    registry: Registry,
+    dir: TempDir,
+}
+
+impl TestPool {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A pool whose configuration differs from that of the other tests.
+    pub(crate) fn with(change: impl FnOnce(&mut PoolConfig)) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), change)
+    }
+
+    /// The pool that a new process would make of this one's directory.
+    pub(crate) fn restart(self) -> Self {
+        let Self { pool, dir, .. } = self;
+        drop(pool);
+        Self::start(dir, |_| {})
+    }
+
+    fn start(dir: TempDir, change: impl FnOnce(&mut PoolConfig)) -> Self {
+        let mut config = config(dir.path());
+        change(&mut config);
+        let registry = Registry::new();
+        let metrics = PoolMetrics::register(&registry).unwrap();
+        let (sender, logs) = mpsc::channel(1_000);
+        let pool = Arc::new(Pool::new(config, sender, metrics).unwrap());
+        Self { pool, logs, registry, dir }
+    }
+
+    /// Where artifacts and other files of a test are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where native code is.
+    pub(crate) fn code_dir(&self) -> PathBuf {
+        code_dir(self.dir())
+    }
+
+    /// A revision of these bytes, which are stored as an artifact.
+    pub(crate) fn spec(&self, wasm: &[u8]) -> FunctionSpec {
+        let digest = ArtifactDigest(Sha256::digest(wasm).into());
+        let artifact = self.dir().join(format!("{:?}.wasm", blake3::Hash::from_bytes(digest.0)));
+        fs::write(&artifact, wasm).unwrap();
+        FunctionSpec {
+            digest,
+            artifact,
+            label: "test".into(),
+            limits: Limits::default(),
+            environment: Vec::new(),
+            outbound: Vec::new(),
+            credentials: Vec::new(),
+            isolation: Isolation::Request,
+            max_warm: 0,
+            snapshot: None,
+        }
+    }
+
+    /// The resident function, loaded first if need be.
+    pub(crate) async fn load(
+        &self,
+        key: FunctionKey,
+        spec: &FunctionSpec,
+    ) -> (Arc<Function>, Start) {
+        self.try_load(key, spec).await.unwrap()
+    }
+
+    pub(crate) async fn try_load(
+        &self,
+        key: FunctionKey,
+        spec: &FunctionSpec,
+    ) -> Result<(Arc<Function>, Start), Arc<LoadError>> {
+        self.pool.get_or_load(key, future::ready(Ok::<_, LoadError>(spec.clone()))).await
+    }
+
+    /// From how far a function comes into memory.
+    pub(crate) async fn tier(&self, key: FunctionKey, spec: &FunctionSpec) -> Tier {
+        self.load(key, spec).await.1.tier
+    }
+
+    /// What a metric is, the sum of all its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        self.metrics(name).iter().map(value).sum()
+    }
+
+    /// What a metric is where one of its labels has this value.
+    pub(crate) fn labelled(&self, name: &str, label: &str) -> f64 {
+        let metrics = self.metrics(name);
+        let is_meant = |metric: &&Metric| metric.get_label().iter().any(|l| l.value() == label);
+        metrics.iter().filter(is_meant).map(value).sum()
+    }
+
+    fn metrics(&self, name: &str) -> Vec<Metric> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        family.map(|family| family.get_metric().to_vec()).unwrap_or_default()
+    }
+
+    /// Native code that was made.
+    pub(crate) fn compilations(&self) -> f64 {
+        self.metric("mayfly_compilations_total")
+    }
+
+    /// Lets what has had its time leave memory, until a condition holds.
+    pub(crate) async fn tidy_until(&self, what: &str, condition: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !condition() {
+            assert!(since.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+            self.pool.tidy().await;
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until no invocation holds anything of the pool.
+    pub(crate) async fn all_is_given_back(&self) {
+        let held = ["mayfly_live_instances", "mayfly_instance_memory_bytes"];
+        until("all is given back", || held.iter().all(|name| self.metric(name) == 0.0)).await;
+        assert_eq!(self.metric("mayfly_waiting_invocations"), 0.0);
+    }
+}
+
+fn value(metric: &Metric) -> f64 {
+    metric.get_gauge().get_value() + metric.get_counter().get_value()
+}
+
+fn code_dir(dir: &Path) -> PathBuf {
+    dir.join("native-code")
+}
+
+fn config(dir: &Path) -> PoolConfig {
+    PoolConfig {
+        // Few, so that one that is not given back is missed.
+        engine: EngineConfig { instances: 8, ..EngineConfig::default() },
+        compile: CompileConfig {
+            worker: env!("CARGO_BIN_EXE_compile-worker-for-tests").into(),
+            dir: code_dir(dir),
+            jobs: 2,
+            queue: 32,
+            memory_bytes: 3 << 30,
+            cpu_s: 60,
+            wall: Duration::from_secs(120),
+            output_bytes: 256 << 20,
+            deploys_per_minute: usize::MAX,
+        },
+        outbound: OutboundConfig::default(),
+        memory_bytes: 1 << 30,
+        resident_bytes: 1 << 30,
+        loads: 4,
+        queue: 100,
+        max_lag: Duration::ZERO,
+        // No instance is kept warm unless a test asks for that.
+        waiting: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
+    }
+}
+
+/// Lets so many instances live at once. Wasmtime reserves at least as many memories as one artifact
+/// may have, so an artifact may have one.
+pub(crate) fn set_instances(config: &mut PoolConfig, instances: u32) {
+    config.engine.instances = instances;
+    config.engine.artifact.memories = 1;
+}
+
+/// Lets a shell script be the compile worker. It finds the real one in `$worker`, and the test's
+/// directory in `$dir`.
+pub(crate) fn set_worker_script(config: &mut CompileConfig, script: &str) {
+    let dir = config.dir.parent().unwrap();
+    let (dir, worker) = (dir.to_owned(), config.worker.display());
+    let script = format!("#!/bin/sh\ndir={} worker={worker}\n{script}\n", dir.display());
+    config.worker = dir.join("worker");
+    fs::write(&config.worker, script).unwrap();
+    fs::set_permissions(&config.worker, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// The key of a function's first revision.
+pub(crate) fn key(function: i64) -> FunctionKey {
+    FunctionKey { function, revision: 1, generation: 0 }
+}
+
+/// Starts a call and waits for the head of its response.
+pub(crate) async fn invoke(
+    function: &Arc<Function>,
+    target: &str,
+    body: RequestBody,
+) -> Result<(Response, Start), InvokeError> {
+    let request = http::Request::post(format!("http://test.localhost{target}"))
+        .header(http::header::HOST, "test.localhost")
+        .body(body)
+        .unwrap();
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let context = InvocationContext { invocation: 1, peer, mount: "".into(), trail: None };
+    function.invoke(request, context, Start::resident(), Instant::now()).await
+}
+
+/// A call of the program with these steps.
+pub(crate) async fn run(
+    function: &Arc<Function>,
+    body: &str,
+) -> Result<(Response, Start), InvokeError> {
+    invoke(function, "/", steps(body)).await
+}
+
+/// A call that goes on beside the test.
+pub(crate) fn spawn(
+    function: &Arc<Function>,
+    body: RequestBody,
+) -> JoinHandle<Result<(Response, Start), InvokeError>> {
+    let function = Arc::clone(function);
+    tokio::spawn(async move { invoke(&function, "/", body).await })
+}
+
+/// The whole body of a response, or why it broke off.
+pub(crate) async fn body(response: Response) -> Result<Bytes, BodyError> {
+    let collected = time::timeout(DEADLINE, response.into_body().collect()).await;
+    Ok(collected.expect("the body comes to an end")?.to_bytes())
+}
+
+/// What a guest answers to a request without a body.
+pub(crate) async fn answer(function: &Arc<Function>, target: &str) -> String {
+    let (response, _) = invoke(function, target, RequestBody::Empty).await.unwrap();
+    String::from_utf8(body(response).await.unwrap().to_vec()).unwrap()
+}
+
+/// Asserts that the program answers.
+pub(crate) async fn answers(function: &Arc<Function>) {
+    let (response, _) = run(function, "hx").await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(body(response).await.unwrap(), "x".repeat(crate::program::X_BYTES));
+}
+
+/// Waits for a condition, for [`DEADLINE`] at most.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The bytes of `functions/dist/{name}.wasm`, brought up to date first. The script has a lock of its
+/// own and is quick where there is nothing to do; `MAYFLY_GUESTS_BUILT=1` says that it has just run.
+pub(crate) fn guest(name: &str) -> Vec<u8> {
+    let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions");
+    if std::env::var_os("MAYFLY_GUESTS_BUILT").is_none_or(|value| value != "1") {
+        let built = Command::new(functions.join("build")).arg(name).output().unwrap();
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "functions/build {name} failed: {said}");
+    }
+    let path = functions.join("dist").join(name).with_extension("wasm");
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
