@@ -56,6 +56,3 @@ pub use crate::{
     },
     warm::WarmConfig,
 };
-
-#[cfg(test)]
-mod unwinding;

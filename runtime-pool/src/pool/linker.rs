@@ -6,8 +6,6 @@ use wasmtime::{Linker, component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
-#[cfg(test)]
-use crate::unwinding;
 use crate::{
     code::{artifact::Kind, cache::NativeCode},
     engine::{EngineConfig, EngineKind, compatibility, compiling_engine, pooled_engine},
@@ -41,19 +39,7 @@ impl Linkers {
             None
         };
         let lean = wasi_02(&engine).map_err(failed)?;
-        let linkers = Self { lean, modules, concurrent };
-        #[cfg(test)]
-        let linkers = linkers.with_host_calls_that_panic().map_err(failed)?;
-        Ok(linkers)
-    }
-
-    /// Replaces host calls by ones that panic on request.
-    #[cfg(test)]
-    fn with_host_calls_that_panic(mut self) -> wasmtime::Result<Self> {
-        unwinding::in_wasi_02(&mut self.lean)?;
-        unwinding::in_preview1(&mut self.modules)?;
-        self.concurrent.as_mut().map_or(Ok(()), unwinding::in_wasi_03)?;
-        Ok(self)
+        Ok(Self { lean, modules, concurrent })
     }
 
     /// A hash of everything that native code for these engines depends on. The second engine counts
