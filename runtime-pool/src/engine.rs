@@ -215,38 +215,4 @@ pub(crate) mod cpu_meter;
 pub(crate) mod dirty_pages;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c07_every_change_of_an_engine_makes_other_native_code() {
-        let lean = code_config(EngineKind::Lean, GuestLimits::default().stack_bytes);
-        let engine = |change: fn(&mut Config) -> &mut Config| {
-            let mut config = lean.clone();
-            change(&mut config);
-            wasmtime::Engine::new(&config).unwrap()
-        };
-        let ours = engine(|config| config);
-        let names = |other: &wasmtime::Engine| compatibility([other, &ours]);
-        assert_eq!(names(&ours), names(&compiling_engine(EngineKind::Lean).unwrap()));
-        for other in [
-            engine(|config| config.epoch_interruption(false)),
-            engine(|config| config.wasm_simd(false).wasm_relaxed_simd(false)),
-            engine(|config| config.memory_guard_size(0)),
-            engine(|config| config.cranelift_nan_canonicalization(true)),
-            engine(|config| {
-                config
-                    .module_version(wasmtime::ModuleVersionStrategy::Custom(
-                        "another release".to_owned(),
-                    ))
-                    .unwrap()
-            }),
-            compiling_engine(EngineKind::Concurrent).unwrap(),
-        ] {
-            assert_ne!(names(&other), names(&ours));
-        }
-    }
-}
-
-#[cfg(test)]
-mod knobs;
+mod tests;

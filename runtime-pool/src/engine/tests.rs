@@ -7,8 +7,8 @@ use wasmtime::{Engine, Instance, Linker, MemoryType, Module, SharedMemory, Store
 
 use super::*;
 
-/// What stands behind `name: ` in a description.
-fn knob(described: &impl Debug, name: &str) -> String {
+/// The value of a setting in what an engine or its pool says of itself.
+fn setting(described: &impl Debug, name: &str) -> String {
     let text = format!("{described:?}").replace('{', "{ ");
     let (_, rest) = text.split_once(&format!(" {name}: ")).unwrap_or_else(|| panic!("{name}"));
     rest.split([',', '}']).next().unwrap().trim().to_owned()
@@ -17,8 +17,8 @@ fn knob(described: &impl Debug, name: &str) -> String {
 /// The proposals that are on.
 fn proposals(engine: &Engine) -> Vec<String> {
     let text = format!("{:?}", engine.config());
-    let knobs = text.split(", ").filter_map(|knob| knob.split_once(": "));
-    let on = knobs.filter(|(name, value)| name.contains("wasm_") && *value == "true");
+    let settings = text.split(", ").filter_map(|setting| setting.split_once(": "));
+    let on = settings.filter(|(name, value)| name.contains("wasm_") && *value == "true");
     let mut on: Vec<_> =
         on.map(|(name, _)| name.trim_start_matches("Config { ").to_owned()).collect();
     on.sort();
@@ -42,9 +42,9 @@ fn small() -> EngineConfig {
 }
 
 #[test]
-fn every_knob_of_the_pool_is_set() {
+fn every_setting_of_the_pool_reaches_wasmtime() {
     let pool = pooling(&small());
-    let mut knobs = vec![
+    let mut settings = vec![
         ("total_component_instances", "3"),
         ("total_core_instances", "6"),
         ("total_memories", "3"),
@@ -60,7 +60,7 @@ fn every_knob_of_the_pool_is_set() {
         ("table_elements", "11"),
         ("max_memory_size", "131072"),
     ];
-    knobs.extend(match reset_strategy() {
+    settings.extend(match reset_strategy() {
         "pagemap scan" => [
             ("pagemap_scan", "Yes"),
             ("linear_memory_keep_resident", "12345"),
@@ -72,17 +72,17 @@ fn every_knob_of_the_pool_is_set() {
             ("decommit_batch_size", "128"),
         ],
     });
-    for (name, value) in knobs {
-        assert_eq!(knob(&pool, name), value, "{name}");
+    for (name, value) in settings {
+        assert_eq!(setting(&pool, name), value, "{name}");
     }
 }
 
 #[test]
-fn every_knob_of_the_engines_is_set() {
+fn every_setting_of_the_engines_reaches_wasmtime() {
     for (kind, asynchronous) in [(EngineKind::Lean, false), (EngineKind::Concurrent, true)] {
         let engine = pooled_engine(kind, &small()).unwrap();
         let (asynchronous, name) = (asynchronous.to_string(), format!("{kind:?}"));
-        for (knob_name, value) in [
+        for (key, value) in [
             ("epoch_interruption", "true"),
             ("memory_init_cow", "true"),
             ("generate_address_map", "false"),
@@ -92,7 +92,7 @@ fn every_knob_of_the_engines_is_set() {
             ("wasm_cm_async", &asynchronous),
             ("strategy", "Some(Cranelift)"),
         ] {
-            assert_eq!(knob(engine.config(), knob_name), value, "{name}: {knob_name}");
+            assert_eq!(setting(engine.config(), key), value, "{name}: {key}");
         }
         assert_eq!(proposals(&engine), expected_proposals(kind), "{name}");
         assert!(engine.pooling_allocator_metrics().is_some(), "{name}");
@@ -130,7 +130,7 @@ fn expected_proposals(kind: EngineKind) -> Vec<String> {
 }
 
 #[test]
-fn an_engine_for_start_ups_computes_the_same_everywhere_and_reserves_little() {
+fn the_engine_for_snapshots_is_deterministic_and_reserves_little() {
     let engine = initialising_engine(EngineKind::Lean).unwrap();
     for (name, value) in [
         ("epoch_interruption", "false"),
@@ -143,7 +143,7 @@ fn an_engine_for_start_ups_computes_the_same_everywhere_and_reserves_little() {
         ("relaxed_simd_deterministic", "true"),
         ("\"enable_nan_canonicalization\"", "(\"true\""),
     ] {
-        assert_eq!(knob(engine.config(), name), value, "{name}");
+        assert_eq!(setting(engine.config(), name), value, "{name}");
     }
     assert!(engine.pooling_allocator_metrics().is_none());
 }
@@ -232,6 +232,35 @@ fn the_clock_ticks_as_often_as_the_setting() {
     let ended = outcome(Duration::from_millis(1), forever).unwrap_err();
     assert_eq!(ended.downcast_ref(), Some(&wasmtime::Trap::Interrupt));
     assert!(outcome(Duration::from_hours(1), a_while).is_ok());
+}
+
+#[test]
+fn c07_every_change_of_an_engine_makes_other_native_code() {
+    let lean = code_config(EngineKind::Lean, GuestLimits::default().stack_bytes);
+    let engine = |change: fn(&mut Config) -> &mut Config| {
+        let mut config = lean.clone();
+        change(&mut config);
+        wasmtime::Engine::new(&config).unwrap()
+    };
+    let ours = engine(|config| config);
+    let names = |other: &wasmtime::Engine| compatibility([other, &ours]);
+    assert_eq!(names(&ours), names(&compiling_engine(EngineKind::Lean).unwrap()));
+    for other in [
+        engine(|config| config.epoch_interruption(false)),
+        engine(|config| config.wasm_simd(false).wasm_relaxed_simd(false)),
+        engine(|config| config.memory_guard_size(0)),
+        engine(|config| config.cranelift_nan_canonicalization(true)),
+        engine(|config| {
+            config
+                .module_version(wasmtime::ModuleVersionStrategy::Custom(
+                    "another release".to_owned(),
+                ))
+                .unwrap()
+        }),
+        compiling_engine(EngineKind::Concurrent).unwrap(),
+    ] {
+        assert_ne!(names(&other), names(&ours));
+    }
 }
 
 fn instance(engine: &Engine, text: &str) -> wasmtime::Result<(Store<()>, Instance)> {
