@@ -29,7 +29,7 @@ async fn a_call_that_is_dropped_while_its_guest_waits_ends_the_guest() {
     let (test, function) = with_limits(|_| {}).await;
     let (_sender, steps) = open_steps();
     let call = spawn(&function, steps);
-    let in_guest = || test.metric("mayfly_instance_memory_bytes") > 0.0;
+    let in_guest = || test.gauge("mayfly_instance_memory_bytes") > 0.0;
     until("the guest runs", in_guest).await;
     call.abort();
     nothing_is_held(&test, &function).await;
@@ -39,7 +39,7 @@ async fn a_call_that_is_dropped_while_its_guest_waits_ends_the_guest() {
 async fn a_call_that_is_dropped_while_its_guest_computes_ends_the_guest() {
     let (test, function) = with_limits(|limits| limits.cpu = Duration::from_secs(600)).await;
     let call = spawn(&function, steps("l"));
-    let in_guest = || test.metric("mayfly_instance_memory_bytes") > 0.0;
+    let in_guest = || test.gauge("mayfly_instance_memory_bytes") > 0.0;
     until("the guest runs", in_guest).await;
     call.abort();
     nothing_is_held(&test, &function).await;
@@ -95,7 +95,7 @@ async fn a_call_that_is_dropped_in_the_queue_leaves_it_and_the_next_one_is_serve
     until("the call runs", || function.running_invocations() == 1).await;
     let first = spawn(&function, steps("h"));
     let waiting =
-        |calls: f64| move |test: &TestPool| test.metric("mayfly_waiting_invocations") == calls;
+        |calls: f64| move |test: &TestPool| test.gauge("mayfly_waiting_invocations") == calls;
     until("the first waits", || waiting(1.0)(&test)).await;
     let second = spawn(&function, steps("h"));
     until("the second waits", || waiting(2.0)(&test)).await;

@@ -21,11 +21,11 @@ async fn with_idle_time(idle: Duration) -> (TestPool, FunctionSpec) {
 #[tokio::test]
 async fn a_function_that_is_not_called_for_its_idle_time_leaves() {
     let (test, spec) = with_idle_time(Duration::from_millis(50)).await;
-    let gone = || test.metric("mayfly_resident_functions") == 0.0;
+    let gone = || test.gauge("mayfly_resident_functions") == 0.0;
     test.tidy_until("the function leaves", gone).await;
     assert_eq!(test.pool.state(&key(1)), State::Cold);
     assert_eq!(test.labelled("mayfly_evictions_total", "idle"), 1.0);
-    assert_eq!(test.metric("mayfly_resident_code_bytes"), 0.0);
+    assert_eq!(test.gauge("mayfly_resident_code_bytes"), 0.0);
     assert_eq!(test.tier(key(1), &spec).await, Tier::Cold);
 }
 
@@ -43,7 +43,7 @@ async fn a_function_that_may_be_idle_for_longer_stays() {
 #[tokio::test]
 async fn the_least_recently_called_functions_leave_when_resident_bytes_are_used_up() {
     let (test, spec) = with_idle_time(Duration::from_secs(600)).await;
-    let code_bytes = test.metric("mayfly_resident_code_bytes") as u64;
+    let code_bytes = test.gauge("mayfly_resident_code_bytes") as u64;
     drop((test, spec));
 
     // Besides its code, a function counts as 45 KiB: there is room for two of them, not for three.
@@ -96,7 +96,7 @@ async fn a_call_in_flight_survives_the_eviction_of_its_function() {
     drop(sender);
     let (response, _) = call.await.unwrap().unwrap();
     assert_eq!(body(response).await.unwrap().len(), X_BYTES);
-    let one_left = || test.metric("mayfly_resident_functions") == 1.0;
+    let one_left = || test.gauge("mayfly_resident_functions") == 1.0;
     test.tidy_until("the evicted function is dropped with its last call", one_left).await;
     test.all_is_given_back().await;
 }

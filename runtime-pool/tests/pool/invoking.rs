@@ -52,7 +52,7 @@ async fn a_trap_after_the_head_breaks_the_body_off_and_the_next_call_is_clean() 
     let (response, _) = run(&function, &steps).await.unwrap();
     let broken = body(response).await.unwrap_err();
     assert!(matches!(broken, BodyError::Function), "{broken:?}");
-    assert_eq!(test.metric("mayfly_responses_cut_total"), 1.0);
+    assert_eq!(test.counter("mayfly_responses_cut_total"), 1.0);
     answers(&function).await;
     test.all_is_given_back().await;
 }
@@ -73,7 +73,7 @@ async fn a_loop_ends_at_its_cpu_limit() {
     let failed = run(&function, "l").await.unwrap_err();
     assert!(matches!(failed, InvokeError::Cpu(at) if at == limit), "{failed:?}");
     assert_eq!(limit_hits(&test, Limit::Cpu), 1.0);
-    let used = test.metric("mayfly_cpu_seconds_total");
+    let used = test.counter("mayfly_cpu_seconds_total");
     assert!((0.04..0.5).contains(&used), "{used} s");
     answers(&function).await;
     test.all_is_given_back().await;
@@ -125,7 +125,7 @@ async fn guests_share_the_memory_of_the_node() {
     let hoarding = spawn(&function, steps);
     sender.send("hggg").unwrap();
     let (_response, _) = hoarding.await.unwrap().unwrap();
-    let taken = || test.metric("mayfly_instance_memory_bytes") >= f64::from(3 << 20);
+    let taken = || test.gauge("mayfly_instance_memory_bytes") >= f64::from(3 << 20);
     until("the guest has its memory", taken).await;
 
     let failed = run(&function, "gh").await.unwrap_err();
@@ -168,7 +168,7 @@ async fn a_call_beyond_the_concurrency_limit_waits_in_the_queue_and_is_then_serv
     let function = with_limits(&test, limits).await;
     let running = occupy(&function).await;
     let queued = spawn(&function, crate::program::steps("h"));
-    until("the call waits", || test.metric("mayfly_waiting_invocations") == 1.0).await;
+    until("the call waits", || test.gauge("mayfly_waiting_invocations") == 1.0).await;
 
     let refused = run(&function, "h").await.unwrap_err();
     assert!(matches!(refused, InvokeError::Concurrency), "{refused:?}");
@@ -213,7 +213,7 @@ async fn a_call_for_which_the_node_has_no_instance_is_refused() {
     let test = TestPool::with(|config| set_instances(config, 1));
     let function = with_limits(&test, |_| {}).await;
     let running = occupy(&function).await;
-    until("the instance exists", || test.metric("mayfly_instance_memory_bytes") > 0.0).await;
+    until("the instance exists", || test.gauge("mayfly_instance_memory_bytes") > 0.0).await;
     let refused = run(&function, "h").await.unwrap_err();
     assert!(matches!(refused, InvokeError::Instances), "{refused:?}");
     assert_eq!(limit_hits(&test, Limit::Instances), 1.0);

@@ -63,7 +63,7 @@ async fn an_artifact_of_many_functions_is_compiled_once_even_if_all_are_asked_fo
     assert_eq!(test.compilations(), 1.0);
     let tiers: Vec<_> = loads.iter().map(|(_, start)| start.tier).collect();
     assert_eq!(tiers.iter().filter(|tier| **tier == Tier::Frozen).count(), 1, "{tiers:?}");
-    assert_eq!(test.metric("mayfly_resident_functions"), 16.0);
+    assert_eq!(test.gauge("mayfly_resident_functions"), 16.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,11 +140,11 @@ async fn an_artifact_whose_start_traps_is_refused_at_its_deploy_and_not_made_res
         r#"(module (memory (export "memory") 1) (func $trap (unreachable)) (start $trap)
             (func (export "_start")))"#,
     );
-    let refused = test.pool.prepare(test.spec(&wasm.unwrap())).await.unwrap_err();
+    let refused = test.pool.validate(test.spec(&wasm.unwrap())).await.unwrap_err();
     assert!(matches!(refused, LoadError::Refused(Refusal::Start(_))), "{refused:?}");
-    test.pool.prepare(test.spec(&program())).await.unwrap();
+    test.pool.validate(test.spec(&program())).await.unwrap();
     // The functions of both deploys are dropped.
-    assert_eq!(test.metric("mayfly_resident_functions"), 0.0);
+    assert_eq!(test.gauge("mayfly_resident_functions"), 0.0);
     test.all_is_given_back().await;
 }
 
@@ -186,11 +186,11 @@ async fn a_compilation_that_takes_too_long_is_ended_and_refused_with_the_setting
 #[tokio::test]
 async fn deploys_are_held_to_their_rate_of_compilations_and_calls_are_not() {
     let test = TestPool::with(|config| config.compile.deploys_per_minute = 1);
-    test.pool.prepare(test.spec(&another_program(1))).await.unwrap();
+    test.pool.validate(test.spec(&another_program(1))).await.unwrap();
     let second = test.spec(&another_program(2));
-    let refused = test.pool.prepare(second.clone()).await.unwrap_err();
+    let refused = test.pool.validate(second.clone()).await.unwrap_err();
     assert!(matches!(refused, LoadError::CompileRate { per_minute: 1, .. }), "{refused:?}");
     answers(&test.load(key(2), &second).await.0).await;
     // Native code that exists costs no compilation.
-    test.pool.prepare(second).await.unwrap();
+    test.pool.validate(second).await.unwrap();
 }

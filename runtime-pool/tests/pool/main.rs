@@ -15,4 +15,5 @@ mod evicting;
 mod invoking;
 mod loading;
 mod panics;
+mod secrets;
 mod warm;

@@ -78,6 +78,7 @@ impl TestPool {
         let artifact = self.dir().join(format!("{:?}.wasm", blake3::Hash::from_bytes(digest.0)));
         fs::write(&artifact, wasm).unwrap();
         FunctionSpec {
+            tenant: "default".into(),
             digest,
             artifact,
             label: "test".into(),
@@ -113,16 +114,24 @@ impl TestPool {
         self.load(key, spec).await.1.tier
     }
 
-    /// What a metric is, the sum of all its labels.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
-        self.metrics(name).iter().map(value).sum()
+    /// The value of a gauge.
+    pub(crate) fn gauge(&self, name: &str) -> f64 {
+        let metrics = self.metrics(name);
+        assert_eq!(metrics.len(), 1, "{name}");
+        metrics[0].get_gauge().get_value()
     }
 
-    /// What a metric is where one of its labels has this value.
+    /// The value of a counter, or the sum of all that have this name. Before the first is counted,
+    /// there is none.
+    pub(crate) fn counter(&self, name: &str) -> f64 {
+        self.metrics(name).iter().map(|metric| metric.get_counter().get_value()).sum()
+    }
+
+    /// The value of a counter that has this label.
     pub(crate) fn labelled(&self, name: &str, label: &str) -> f64 {
         let metrics = self.metrics(name);
         let is_meant = |metric: &&Metric| metric.get_label().iter().any(|l| l.value() == label);
-        metrics.iter().filter(is_meant).map(value).sum()
+        metrics.iter().filter(is_meant).map(|metric| metric.get_counter().get_value()).sum()
     }
 
     fn metrics(&self, name: &str) -> Vec<Metric> {
@@ -133,7 +142,7 @@ impl TestPool {
 
     /// Native code that was made.
     pub(crate) fn compilations(&self) -> f64 {
-        self.metric("mayfly_compilations_total")
+        self.counter("mayfly_compilations_total")
     }
 
     /// Lets what has had its time leave memory, until a condition holds.
@@ -149,13 +158,9 @@ impl TestPool {
     /// Waits until no invocation holds anything of the pool.
     pub(crate) async fn all_is_given_back(&self) {
         let held = ["mayfly_live_instances", "mayfly_instance_memory_bytes"];
-        until("all is given back", || held.iter().all(|name| self.metric(name) == 0.0)).await;
-        assert_eq!(self.metric("mayfly_waiting_invocations"), 0.0);
+        until("all is given back", || held.iter().all(|name| self.gauge(name) == 0.0)).await;
+        assert_eq!(self.gauge("mayfly_waiting_invocations"), 0.0);
     }
-}
-
-fn value(metric: &Metric) -> f64 {
-    metric.get_gauge().get_value() + metric.get_counter().get_value()
 }
 
 fn code_dir(dir: &Path) -> PathBuf {
@@ -184,7 +189,7 @@ fn config(dir: &Path) -> PoolConfig {
         queue: 100,
         max_lag: Duration::ZERO,
         // No instance is kept warm unless a test asks for that.
-        waiting: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
+        warm: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
     }
 }
 
@@ -222,7 +227,7 @@ pub(crate) async fn invoke(
         .body(body)
         .unwrap();
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let context = InvocationContext { invocation: 1, peer, mount: "".into(), trail: None };
+    let context = InvocationContext { invocation: 1, peer, mount: "".into(), cdn_loop: None };
     function.invoke(request, context, Start::resident(), Instant::now()).await
 }
 

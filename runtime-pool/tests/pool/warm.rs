@@ -31,7 +31,7 @@ fn reuse(max_uses: u32) -> Isolation {
 async fn as_many_instances_as_asked_for_are_warm_and_each_is_used_once() {
     let (test, function) = with_guest("t-counter", Isolation::Request).await;
     keep_warm(&function, 3).await;
-    assert_eq!(test.metric("mayfly_waiting_instances"), 3.0);
+    assert_eq!(test.gauge("mayfly_waiting_instances"), 3.0);
     for left in [2, 1, 0] {
         // A warm instance counts its first request, too.
         assert_eq!(answer(&function, "/").await, "1\n");
@@ -56,10 +56,10 @@ async fn released_warm_instances_give_their_memory_back_and_calls_go_on() {
     let test = TestPool::new();
     let (function, _) = test.load(key(1), &test.spec(&program())).await;
     keep_warm(&function, 4).await;
-    assert!(test.metric("mayfly_instance_memory_bytes") > 0.0);
+    assert!(test.gauge("mayfly_instance_memory_bytes") > 0.0);
     test.pool.release_warm();
     assert_eq!(function.warm_instances(), 0);
-    assert_eq!(test.metric("mayfly_waiting_instances"), 0.0);
+    assert_eq!(test.gauge("mayfly_waiting_instances"), 0.0);
     test.all_is_given_back().await;
     answers(&function).await;
 }
@@ -87,7 +87,7 @@ async fn warm_instances_leave_before_a_call_is_refused_memory() {
 
 #[tokio::test]
 async fn all_functions_share_the_budget_of_warm_instances() {
-    let test = TestPool::with(|config| config.waiting.instances = 3);
+    let test = TestPool::with(|config| config.warm.instances = 3);
     let mut functions = Vec::new();
     for number in 0..3 {
         functions.push(test.load(key(number), &test.spec(&program())).await.0);
@@ -95,7 +95,7 @@ async fn all_functions_share_the_budget_of_warm_instances() {
     keep_warm(&functions[0], 2).await;
     functions[1].keep_warm(2);
     functions[2].keep_warm(2);
-    until("the budget is used", || test.metric("mayfly_waiting_instances") == 3.0).await;
+    until("the budget is used", || test.gauge("mayfly_waiting_instances") == 3.0).await;
     test.pool.tidy().await;
     tokio::task::yield_now().await;
     let warm: usize = functions.iter().map(|function| function.warm_instances()).sum();
@@ -109,9 +109,9 @@ async fn warm_instances_are_dropped_with_their_function() {
     keep_warm(&function, 2).await;
     drop(function);
     test.pool.evict(&key(1)).await;
-    let gone = || test.metric("mayfly_resident_functions") == 0.0;
+    let gone = || test.gauge("mayfly_resident_functions") == 0.0;
     test.tidy_until("the function is dropped", gone).await;
-    assert_eq!(test.metric("mayfly_waiting_instances"), 0.0);
+    assert_eq!(test.gauge("mayfly_waiting_instances"), 0.0);
     test.all_is_given_back().await;
 }
 
