@@ -1,24 +1,69 @@
-//! `docs/specification.md` says which test holds each promise. This holds it to that.
+//! Holds the documents to the code: `docs/specification.md` names the tests of each promise,
+//! `docs/configuration.md` every limit, `docs/operations.md` every metric and
+//! `docs/dependencies.md` every dependency.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, in what it shares with others too")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
 use gateway_api::LIMITS;
 
-/// Letters of the catalogue's chapters. A test of the case G7 is called `g07_…` or `g7_…`.
-const CHAPTERS: &str = "gushtacodmx";
+/// The chapters of the hostile cases. A case is a chapter and a number, for example `G07`.
+const CHAPTERS: &str = "GUSHTACODMX";
+
+/// Directories in which a test's cases stand in its doc comment alone. Elsewhere a test's name may
+/// still begin with them (`g07_…`).
+const CASES_IN_DOC_COMMENTS: [&str; 2] = ["gateway/tests", "store/tests"];
+
+/// The tests of a source file by name, each with its cases.
+type Tests = BTreeMap<String, BTreeSet<Case>>;
+
+/// Every source file of this repository by its path, with its tests.
+type Sources = BTreeMap<PathBuf, Tests>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Case {
+    chapter: char,
+    number: u8,
+}
+
+impl Case {
+    /// Reads `G07`, and `G7` as the same case.
+    fn parse(text: &str) -> Option<Self> {
+        let chapter = text.chars().next().filter(|chapter| CHAPTERS.contains(*chapter))?;
+        let digits = &text[1..];
+        let is_number = matches!(digits.len(), 1..=2) && digits.bytes().all(|b| b.is_ascii_digit());
+        Some(Self { chapter, number: digits.parse().ok().filter(|_| is_number)? })
+    }
+
+    /// The cases at the beginning of a test's name: G07 and U01 in `g07_u01_an_endless_loop`.
+    fn all_in_name(name: &str) -> impl Iterator<Item = Self> {
+        let parts = name.split('_').filter(|part| !part.contains(char::is_uppercase));
+        parts.map_while(|part| Self::parse(&part.to_ascii_uppercase()))
+    }
+
+    /// The cases in a line of a doc comment that is `Case G07.` or `Cases G07, U01.`
+    fn all_in_doc_comment(line: &str) -> Option<BTreeSet<Self>> {
+        let cases = line.strip_prefix("Case ").or_else(|| line.strip_prefix("Cases "))?;
+        cases.strip_suffix('.')?.split(", ").map(Self::parse).collect()
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:02}", self.chapter, self.number)
+    }
+}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Every source file of ours by its path, with the tests in it.
-fn sources() -> BTreeMap<PathBuf, BTreeSet<String>> {
+fn sources() -> Sources {
     let mut sources = BTreeMap::new();
     let mut directories: Vec<PathBuf> =
         ["benches", "gateway", "runtime-pool", "store"].map(|name| root().join(name)).into();
@@ -36,51 +81,78 @@ fn sources() -> BTreeMap<PathBuf, BTreeSet<String>> {
     sources
 }
 
-/// The functions that are tests.
-fn tests(source: &str) -> BTreeSet<String> {
-    let mut tests = BTreeSet::new();
+/// Finds the functions of a source file that are tests. A test's cases stand in the first line of
+/// its doc comment; while a file's tests still have them in their names, those count, too.
+fn tests(source: &str) -> Tests {
+    let mut tests = Tests::new();
     let mut is_test = false;
+    let mut cases = BTreeSet::new();
     for line in source.lines().map(str::trim) {
-        if line.starts_with("#[") {
+        if line.is_empty() {
+            cases.clear();
+        } else if let Some(comment) = line.strip_prefix("/// ") {
+            cases.extend(Case::all_in_doc_comment(comment).into_iter().flatten());
+        } else if line.starts_with("#[") {
             is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
         } else if let Some((_, after)) = line.split_once("fn ") {
             let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+            let name: String = after.chars().take_while(is_part).collect();
+            cases.extend(Case::all_in_name(&name));
             if is_test {
-                tests.insert(after.chars().take_while(is_part).collect());
+                tests.insert(name, std::mem::take(&mut cases));
             }
             is_test = false;
+            cases.clear();
         }
     }
     tests
 }
 
-/// The last cells of the rows of all tables that say what holds a promise, with their lines.
-fn held_by(document: &str) -> Vec<(usize, &str)> {
-    let mut cells = Vec::new();
+/// A row of a table of promises.
+#[derive(Debug, PartialEq, Eq)]
+struct Promise<'a> {
+    /// The row's line in the document, counted from 1.
+    line: usize,
+    /// The cases in its first cell: G07 in `G07`, X02 in `X02 (features)`, C05 and C11 in
+    /// `C05, C11`.
+    cases: BTreeSet<Case>,
+    /// Its last cell, which names the tests.
+    held_by: &'a str,
+}
+
+/// The rows of all tables whose last column is called "Held by".
+fn promises(document: &str) -> Vec<Promise<'_>> {
+    let mut promises = Vec::new();
     let mut in_table = false;
     for (index, line) in document.lines().enumerate() {
         let Some(row) = line.trim().strip_prefix('|').and_then(|row| row.strip_suffix('|')) else {
             in_table = false;
             continue;
         };
+        let first = row.split('|').next().unwrap_or(row).trim();
         let last = row.rsplit('|').next().unwrap_or(row).trim();
         if last.eq_ignore_ascii_case("held by") {
             in_table = true;
         } else if in_table && !last.starts_with("--") {
-            cells.push((index + 1, last));
+            let ids = first.split_once(" (").map_or(first, |(ids, _)| ids);
+            let cases = ids.split(", ").map_while(Case::parse).collect();
+            promises.push(Promise { line: index + 1, cases, held_by: last });
         }
     }
-    cells
+    promises
 }
 
-/// What stands in backquotes.
+/// The parts of a text that stand in backquotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Whether `reference` (`file::test`, `file.rs::test` or `file.rs`) leads to something; `None` if
-/// it is something else.
-fn leads(reference: &str, sources: &BTreeMap<PathBuf, BTreeSet<String>>) -> Option<bool> {
+/// The files that `reference` (`file::test`, `file.rs::test` or `file.rs`) names, with the test if
+/// it names one. `None` if it is not a reference to tests.
+fn resolve<'a, 'b>(
+    reference: &'a str,
+    sources: &'b Sources,
+) -> Option<(Vec<&'b Path>, Option<&'a str>)> {
     if reference.contains(' ') || !(reference.contains("::") || reference.ends_with(".rs")) {
         return None;
     }
@@ -89,25 +161,16 @@ fn leads(reference: &str, sources: &BTreeMap<PathBuf, BTreeSet<String>>) -> Opti
         None => (reference, None),
     };
     let place = place.strip_suffix(".rs").unwrap_or(place).replace("::", "/");
-    // A module within a file is one step further than the file.
+    // The last part of the place may be a module within a file.
     let outer = place.rsplit_once('/').map(|(outer, _)| outer);
     let files =
         [Some(place.as_str()), outer].into_iter().flatten().map(|file| format!("{file}.rs"));
     let files: Vec<String> = files.collect();
-    let mut named =
-        sources.iter().filter(|(path, _)| files.iter().any(|file| path.ends_with(file)));
-    Some(named.any(|(_, tests)| match test {
-        Some(test) => tests.contains(test),
-        None => !tests.is_empty(),
-    }))
-}
-
-fn is_of_a_case(test: &str) -> bool {
-    let Some((case, _)) = test.split_once('_') else { return false };
-    let number = case.strip_prefix(|letter| CHAPTERS.contains(letter));
-    number.is_some_and(|number| {
-        (1..=2).contains(&number.len()) && number.bytes().all(|digit| digit.is_ascii_digit())
-    })
+    let found = sources.iter().filter(|(path, tests)| {
+        files.iter().any(|file| path.ends_with(file))
+            && test.map_or(!tests.is_empty(), |test| tests.contains_key(test))
+    });
+    Some((found.map(|(path, _)| path.as_path()).collect(), test))
 }
 
 #[test]
@@ -116,53 +179,105 @@ fn every_test_that_the_specification_names_exists() {
     let sources = sources();
     let mut wrong = Vec::new();
     let mut named = 0;
-    for (line, cell) in held_by(&document) {
-        for reference in quoted(cell) {
-            match leads(reference, &sources) {
-                Some(true) => named += 1,
-                Some(false) => wrong.push(format!("docs/specification.md:{line}: {reference}")),
+    for promise in promises(&document) {
+        for reference in quoted(promise.held_by) {
+            match resolve(reference, &sources) {
+                Some((files, _)) if files.is_empty() => {
+                    wrong.push(format!("docs/specification.md:{}: {reference}", promise.line));
+                }
+                Some(_) => named += 1,
                 None => {}
             }
         }
     }
-    assert!(wrong.is_empty(), "there is no such test:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "these tests do not exist:\n{}", wrong.join("\n"));
     assert!(named > 100, "only {named} tests are named: are the tables read?");
 }
 
 #[test]
-fn every_test_of_a_case_is_in_the_specification() {
+fn every_test_of_a_case_is_in_the_row_of_that_case() {
     let document = fs::read_to_string(root().join("docs/specification.md")).unwrap();
-    let named: BTreeSet<&str> = held_by(&document)
-        .into_iter()
-        .flat_map(|(_, cell)| quoted(cell))
-        .map(|reference| reference.rsplit("::").next().unwrap_or(reference))
-        .collect();
+    let sources = sources();
+    let mut named = BTreeSet::new();
+    for promise in promises(&document) {
+        for reference in quoted(promise.held_by) {
+            if let Some((files, Some(test))) = resolve(reference, &sources) {
+                let cases = promise.cases.iter();
+                named.extend(cases.flat_map(|case| files.iter().map(|file| (*file, test, *case))));
+            }
+        }
+    }
     let mut missing = Vec::new();
-    for (path, tests) in sources() {
-        let cases = tests.iter().filter(|test| is_of_a_case(test));
-        let unnamed = cases.filter(|test| !named.contains(test.as_str()));
-        missing.extend(unnamed.map(|test| format!("{}: {test}", path.display())));
+    for (path, tests) in &sources {
+        for (test, cases) in tests {
+            let unnamed = cases.iter().filter(|case| !named.contains(&(path, test, **case)));
+            missing.extend(unnamed.map(|case| format!("{}: {test} in row {case}", path.display())));
+        }
     }
     assert!(missing.is_empty(), "docs/specification.md does not name\n{}", missing.join("\n"));
+    assert!(named.len() > 200, "only {} tests of cases are named", named.len());
 }
 
 #[test]
-fn what_is_missing_is_found() {
+fn no_tests_name_begins_with_a_case() {
+    let sources = sources();
+    let checked = sources
+        .iter()
+        .filter(|(path, _)| CASES_IN_DOC_COMMENTS.iter().any(|place| path.starts_with(place)));
+    let mut wrong = Vec::new();
+    let mut with_cases = 0;
+    for (path, tests) in checked {
+        let prefixed = tests.keys().filter(|test| Case::all_in_name(test).next().is_some());
+        wrong.extend(prefixed.map(|test| format!("{}: {test}", path.display())));
+        with_cases += tests.values().filter(|cases| !cases.is_empty()).count();
+    }
+    assert!(wrong.is_empty(), "cases belong into the doc comments of\n{}", wrong.join("\n"));
+    assert!(with_cases > 200, "only {with_cases} tests have cases: are the doc comments read?");
+}
+
+#[test]
+fn references_and_cases_are_read() {
+    let case = |text| Case::parse(text).unwrap();
     let document = "| Promise | Held by |\n|---|---|\n| a | api `x::here`, `x::gone`; `y.rs` |\n\n\
-                    | Other | Column |\n|---|---|\n| a | `x::elsewhere` |\n";
-    assert_eq!(held_by(document), [(3, "api `x::here`, `x::gone`; `y.rs`")]);
-    let source = "#[tokio::test]\nasync fn here() {\n\n    #[test]\n    #[expect(x)]\n    fn there() {\n\
-                  fn gone() {\n";
-    let sources = BTreeMap::from([(PathBuf::from("a/x.rs"), tests(source))]);
-    assert_eq!(leads("x::here", &sources), Some(true));
-    assert_eq!(leads("x::tests::there", &sources), Some(true));
-    assert_eq!(leads("a/x.rs::here", &sources), Some(true));
-    assert_eq!(leads("x::gone", &sources), Some(false));
-    assert_eq!(leads("y.rs", &sources), Some(false));
-    assert_eq!(leads("x.rs", &sources), Some(true));
-    assert_eq!(leads("pool.loads", &sources), None);
-    assert!(is_of_a_case("g07_an_endless") && is_of_a_case("s1_no_spelling"));
-    assert!(!is_of_a_case("get_07") && !is_of_a_case("g_x") && !is_of_a_case("u008_x"));
+                    | Other | Column |\n|---|---|\n| a | `x::elsewhere` |\n\n\
+                    | Id | Held by |\n|---|---|\n| C05, C11 | no test |\n| X2 (b) | `x::here` |\n";
+    let rows = [
+        (3, vec![], "api `x::here`, `x::gone`; `y.rs`"),
+        (11, vec![case("C05"), case("C11")], "no test"),
+        (12, vec![case("X02")], "`x::here`"),
+    ];
+    let promise = |(line, cases, held_by)| Promise {
+        line,
+        cases: BTreeSet::from_iter::<Vec<Case>>(cases),
+        held_by,
+    };
+    assert_eq!(promises(document), rows.map(promise));
+
+    let source = "/// Cases G07, U16.\n/// Why.\n#[tokio::test]\nasync fn here() {\n\n    #[test]\n\
+                  #[expect(x)]\n    fn g1_there() {\n/// Case G08.\nfn gone() {\n\n\
+                  /// Case S01.\n\n#[test]\nfn without() {\n";
+    let tests = tests(source);
+    assert_eq!(tests["here"], BTreeSet::from([case("G7"), case("U16")]));
+    assert_eq!(tests["g1_there"], BTreeSet::from([case("G01")]));
+    assert_eq!(tests["without"], BTreeSet::new());
+    assert_eq!(tests.len(), 3);
+
+    let sources = BTreeMap::from([(PathBuf::from("a/x.rs"), tests)]);
+    let found = |reference| resolve(reference, &sources).map(|(files, _)| files.len());
+    assert_eq!(found("x::here"), Some(1));
+    assert_eq!(found("x::tests::g1_there"), Some(1));
+    assert_eq!(found("a/x.rs::here"), Some(1));
+    assert_eq!(found("x::gone"), Some(0));
+    assert_eq!(found("y.rs"), Some(0));
+    assert_eq!(found("x.rs"), Some(1));
+    assert_eq!(found("pool.loads"), None);
+
+    for name in ["http2_works", "get_07", "g_x", "u008_x", "G07_x", "wasi_0_3", "a_token"] {
+        assert_eq!(Case::all_in_name(name).next(), None, "{name}");
+    }
+    for line in ["Case G07", "Case G007.", "Cases G07, each.", "G07."] {
+        assert_eq!(Case::all_in_doc_comment(line), None, "{line}");
+    }
 }
 
 /// The cells of the rows of a table, below its heading.

@@ -52,8 +52,9 @@ async fn without_a_valid_token_nothing_is_told() {
     }
 }
 
+/// Case A09.
 #[tokio::test]
-async fn a09_a_token_in_the_query_is_refused_even_if_it_is_valid() {
+async fn a_token_in_the_query_is_refused_even_if_it_is_valid() {
     let gateway = TestGateway::start().await;
     let token = gateway.token();
     for query in [format!("token={token}"), format!("access_token={token}"), format!("x={token}")] {
@@ -64,8 +65,9 @@ async fn a09_a_token_in_the_query_is_refused_even_if_it_is_valid() {
     assert!(!gateway.log().contains(&token), "and it is not in the log");
 }
 
+/// Case A03.
 #[tokio::test]
-async fn a03_a_token_does_what_its_scopes_allow() {
+async fn a_token_does_what_its_scopes_allow() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let (read, _) = token(&gateway, &json!({"name": "r", "scopes": ["read"]})).await;
@@ -104,8 +106,9 @@ async fn a_revoked_token_stops_working_at_once() {
     assert_eq!(unknown.problem(), (404, "token-not-found"));
 }
 
+/// Case A01.
 #[tokio::test]
-async fn a01_tokens_are_listed_without_their_secrets_and_stored_without_them() {
+async fn tokens_are_listed_without_their_secrets_and_stored_without_them() {
     let gateway = TestGateway::start().await;
     let wanted = json!({"name": "ci", "scopes": ["read"], "expires_in_s": 3600});
     let (text, id) = token(&gateway, &wanted).await;
@@ -155,8 +158,9 @@ async fn list_from(gateway: &TestGateway, address: IpAddr, token: &str) -> Answe
 
 const TOO_MANY: (u16, &str) = (429, "too-many-attempts");
 
+/// Case A06.
 #[tokio::test]
-async fn a06_after_ten_tokens_that_are_not_valid_an_address_must_wait() {
+async fn after_ten_tokens_that_are_not_valid_an_address_must_wait() {
     let gateway = TestGateway::start().await;
     let (new, id) = token(&gateway, &json!({"name": "new", "scopes": ["read"]})).await;
     let (here, elsewhere) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
@@ -188,8 +192,9 @@ async fn a06_after_ten_tokens_that_are_not_valid_an_address_must_wait() {
     }
 }
 
+/// Case A06.
 #[tokio::test]
-async fn a06_guesses_that_come_at_once_are_no_more_than_those_that_come_one_by_one() {
+async fn guesses_that_come_at_once_are_no_more_than_those_that_come_one_by_one() {
     let gateway = TestGateway::with(&["server.auth_failures_per_minute=3"]).await;
     let from = "127.0.0.1".parse().unwrap();
     let guesses = (0..40).map(|_| list_from(&gateway, from, "mfy_0_0"));

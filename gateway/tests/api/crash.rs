@@ -62,8 +62,9 @@ fn nothing_is_half_done(gateway: &TestGateway) {
     assert!(!code.iter().any(temporary), "{code:?}");
 }
 
+/// Case C01.
 #[tokio::test]
-async fn c01_killed_while_an_upload_arrives() {
+async fn killed_while_an_upload_arrives() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let wasm = guest("hello");
@@ -88,8 +89,9 @@ async fn c01_killed_while_an_upload_arrives() {
     assert_eq!(gateway.put("hello", wasm).send().await.status(), 201);
 }
 
+/// Case C01.
 #[tokio::test]
-async fn c01_killed_while_a_worker_compiles() {
+async fn killed_while_a_worker_compiles() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).try_send());
@@ -107,8 +109,9 @@ async fn c01_killed_while_a_worker_compiles() {
     assert_eq!(gateway.get("/f/js-hello/").await.problem(), (404, "function-not-found"));
 }
 
+/// Case U08.
 #[tokio::test]
-async fn u08_a_worker_that_is_killed_fails_one_deploy() {
+async fn a_worker_that_is_killed_fails_one_deploy() {
     let gateway = TestGateway::start().await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).send());
     let pid = gateway.pid();
@@ -168,8 +171,9 @@ async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at:
     }
 }
 
+/// Case C01.
 #[tokio::test]
-async fn c01_killed_at_any_moment_nothing_acknowledged_is_lost() {
+async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
     const ROUNDS: u32 = 24;
     const UPLOADERS: u32 = 4;
     let seed = 0x5eed_0000 + u64::from(std::process::id());
@@ -210,8 +214,9 @@ async fn c01_killed_at_any_moment_nothing_acknowledged_is_lost() {
     }
 }
 
+/// Case C06.
 #[tokio::test]
-async fn c06_native_code_that_was_damaged_is_compiled_anew() {
+async fn native_code_that_was_damaged_is_compiled_anew() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     for damage in [
@@ -242,8 +247,9 @@ async fn c06_native_code_that_was_damaged_is_compiled_anew() {
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0, "and what it made is good");
 }
 
+/// Case C06.
 #[tokio::test]
-async fn c06_native_code_is_a_cache_that_may_be_deleted() {
+async fn native_code_is_a_cache_that_may_be_deleted() {
     let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
     gateway.deploy("c-hello").await;
     gateway.deploy("hello-p3").await;

@@ -164,8 +164,9 @@ db.commit()
     assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
 }
 
+/// Case C01.
 #[tokio::test]
-async fn c01_a_thousand_functions_are_served_seconds_after_a_crash() {
+async fn a_thousand_functions_are_served_seconds_after_a_crash() {
     const COUNT: u32 = 1_000;
     let mut gateway = TestGateway::start().await;
     assert_eq!(gateway.put("f-0", guest("c-hello-cgi")).send().await.status(), 201);

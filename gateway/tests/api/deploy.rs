@@ -45,8 +45,9 @@ async fn a_deploy_says_what_it_made_and_the_function_answers_at_once() {
     assert_eq!(again.json(), view);
 }
 
+/// Case C08.
 #[tokio::test]
-async fn c08_the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
+async fn the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
@@ -79,8 +80,9 @@ async fn other_bytes_are_another_revision_that_answers_at_once() {
     }
 }
 
+/// Case U16.
 #[tokio::test]
-async fn u16_a_call_in_flight_ends_on_the_revision_it_began_on() {
+async fn a_call_in_flight_ends_on_the_revision_it_began_on() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-sleep").await;
     for change in [Method::PUT, Method::DELETE] {
@@ -119,8 +121,9 @@ async fn equal_bytes_with_other_settings_are_another_revision() {
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
 }
 
+/// Case U06.
 #[tokio::test]
-async fn u06_a_digest_that_was_sent_is_checked() {
+async fn a_digest_that_was_sent_is_checked() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     let put =
@@ -135,8 +138,9 @@ async fn u06_a_digest_that_was_sent_is_checked() {
     assert_eq!(put(&repr_digest(&wasm)).await.status(), 201);
 }
 
+/// Case U14.
 #[tokio::test]
-async fn u14_an_upload_must_be_sent_as_wasm() {
+async fn an_upload_must_be_sent_as_wasm() {
     let gateway = TestGateway::start().await;
     let put = |name: &str, value: &str| {
         let put = gateway.control(Method::PUT, "/v1/functions/greet").body(guest("c-hello"));
@@ -155,8 +159,9 @@ async fn u14_an_upload_must_be_sent_as_wasm() {
     assert_eq!(put("content-type", "application/x-www-form-urlencoded").await.status(), 201);
 }
 
+/// Case U13.
 #[tokio::test]
-async fn u13_only_dns_labels_are_names() {
+async fn only_dns_labels_are_names() {
     let gateway = TestGateway::start().await;
     let long = "x".repeat(64);
     for name in [
@@ -190,8 +195,9 @@ async fn u13_only_dns_labels_are_names() {
     assert_eq!(gateway.put(&long[1..], guest("c-hello")).send().await.status(), 201);
 }
 
+/// Case U05.
 #[tokio::test]
-async fn u05_what_is_too_large_is_refused_before_it_has_arrived() {
+async fn what_is_too_large_is_refused_before_it_has_arrived() {
     let gateway = TestGateway::with(&["uploads.artifact_bytes=8192"]).await;
     let refused = gateway.put("greet", vec![0; 8193]).send().await;
     assert_eq!(refused.problem(), (413, "artifact-too-large"));
@@ -208,8 +214,9 @@ async fn u05_what_is_too_large_is_refused_before_it_has_arrived() {
     assert_eq!(gateway.put("greet", guest("c-hello")).send().await.status(), 201);
 }
 
+/// Cases U01, U02, U12.
 #[tokio::test]
-async fn u01_u02_u12_what_is_no_function_is_refused_with_the_reason_and_leaves_nothing() {
+async fn what_is_no_function_is_refused_with_the_reason_and_leaves_nothing() {
     let gateway = TestGateway::start().await;
     let whole = guest("hello");
     let cases: Vec<(&str, Vec<u8>, &str, &str)> = vec![
@@ -263,8 +270,9 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     assert_eq!(gateway.put("greet", wasm).send().await.status(), 201);
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_one_artifact_is_compiled_once_however_many_ask() {
+async fn one_artifact_is_compiled_once_however_many_ask() {
     let gateway = TestGateway::start().await;
     let wasm = Bytes::from(guest("hello"));
     let uploads = (0..20).map(|n| gateway.put(&format!("same-{n}"), wasm.clone()).send());
@@ -280,8 +288,9 @@ async fn u15_one_artifact_is_compiled_once_however_many_ask() {
     gateway.no_uploads_left().await;
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_concurrent_uploads_to_one_name_become_revisions_one_after_the_other() {
+async fn concurrent_uploads_to_one_name_become_revisions_one_after_the_other() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello-cgi");
     let uploads = (0..20).map(|n| gateway.put("greet", distinct(&wasm, n)).send());

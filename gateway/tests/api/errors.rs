@@ -34,8 +34,9 @@ async fn reason(gateway: &TestGateway, name: &str, answer: &Answer, expected: &s
     .await
 }
 
+/// Case G22.
 #[tokio::test]
-async fn g22_a_trap_is_a_bad_gateway_and_the_next_call_is_clean() {
+async fn a_trap_is_a_bad_gateway_and_the_next_call_is_clean() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-trap").await;
 
@@ -49,8 +50,9 @@ async fn g22_a_trap_is_a_bad_gateway_and_the_next_call_is_clean() {
     nothing_runs(&gateway).await;
 }
 
+/// Case G22.
 #[tokio::test]
-async fn g22_a_traps_details_are_for_the_owner_and_not_for_the_public() {
+async fn a_traps_details_are_for_the_owner_and_not_for_the_public() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-trap").await;
     let failed = gateway.get("/f/t-trap/trap").await;
@@ -61,8 +63,9 @@ async fn g22_a_traps_details_are_for_the_owner_and_not_for_the_public() {
     }
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_an_endless_loop_ends_at_its_cpu_limit() {
+async fn an_endless_loop_ends_at_its_cpu_limit() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 100})).await;
     let failed = gateway.get("/f/t-loop/").await;
@@ -75,8 +78,9 @@ async fn g01_an_endless_loop_ends_at_its_cpu_limit() {
     assert!(limits.text().contains(r#"mayfly_limit_hits_total{limit="cpu"} 1"#));
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_loops_on_every_core_keep_nobody_else_from_being_served() {
+async fn loops_on_every_core_keep_nobody_else_from_being_served() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 1000})).await;
     gateway.deploy("c-hello").await;
@@ -95,8 +99,9 @@ async fn g01_loops_on_every_core_keep_nobody_else_from_being_served() {
     nothing_runs(&gateway).await;
 }
 
+/// Case G25.
 #[tokio::test]
-async fn g25_a_function_that_does_not_answer_in_time_is_ended() {
+async fn a_function_that_does_not_answer_in_time_is_ended() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-sleep", &json!({"timeout_ms": 100})).await;
     let failed = gateway.get("/f/t-sleep/?ms=250000").await;
@@ -106,8 +111,9 @@ async fn g25_a_function_that_does_not_answer_in_time_is_ended() {
     nothing_runs(&gateway).await;
 }
 
+/// Case G09.
 #[tokio::test]
-async fn g09_a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() {
+async fn a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"timeout_ms": 500})).await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -117,8 +123,9 @@ async fn g09_a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() 
     assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 1.0);
 }
 
+/// Case G09.
 #[tokio::test]
-async fn g09_over_http2_a_slow_stream_is_reset_at_the_limit_and_the_connection_goes_on() {
+async fn over_http2_a_slow_stream_is_reset_at_the_limit_and_the_connection_goes_on() {
     let gateway = TestGateway::start().await;
     let targets = ["sse/?n=2&ms=250000", "t-hostile-p3/wait?first=10&ms=250000"];
     for name in ["sse", "t-hostile-p3"] {
@@ -139,8 +146,9 @@ async fn g09_over_http2_a_slow_stream_is_reset_at_the_limit_and_the_connection_g
     assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 2.0);
 }
 
+/// Case G03.
 #[tokio::test]
-async fn g03_memory_beyond_the_limit_is_refused_to_the_guest() {
+async fn memory_beyond_the_limit_is_refused_to_the_guest() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-memory", &json!({"memory_bytes": 16 << 20})).await;
     // The guest begins with a little more than one MiB.
@@ -149,8 +157,9 @@ async fn g03_memory_beyond_the_limit_is_refused_to_the_guest() {
     nothing_runs(&gateway).await;
 }
 
+/// Case G03.
 #[tokio::test]
-async fn g03_a_guest_that_fails_for_want_of_memory_is_named_for_that() {
+async fn a_guest_that_fails_for_want_of_memory_is_named_for_that() {
     let gateway = TestGateway::start().await;
     // Enough to start with, too little for what it wants to send.
     gateway.deploy_with("t-big", &json!({"memory_bytes": 17 * 65_536})).await;
@@ -169,8 +178,9 @@ async fn a_limit_below_what_the_guest_begins_with_is_the_functions_fault() {
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
 }
 
+/// Case G24.
 #[tokio::test]
-async fn g24_a_function_that_returns_without_a_response_or_exits_is_a_bad_gateway() {
+async fn a_function_that_returns_without_a_response_or_exits_is_a_bad_gateway() {
     let gateway = TestGateway::start().await;
     for (name, slug, says) in [
         ("t-no-response", "no-response", "without"),
@@ -187,8 +197,9 @@ async fn g24_a_function_that_returns_without_a_response_or_exits_is_a_bad_gatewa
     nothing_runs(&gateway).await;
 }
 
+/// Case G07.
 #[tokio::test]
-async fn g07_a_response_that_breaks_off_never_looks_complete() {
+async fn a_response_that_breaks_off_never_looks_complete() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-big", &json!({"response_bytes": 1_000_000})).await;
     for target in ["/f/t-big/?bytes=1000001", "/f/t-big/?bytes=30000000"] {
@@ -211,8 +222,9 @@ async fn g07_a_response_that_breaks_off_never_looks_complete() {
     assert_eq!((whole.status(), whole.bytes().len()), (200, 1_000_000));
 }
 
+/// Case G07.
 #[tokio::test]
-async fn g07_a_response_that_breaks_off_is_reset_on_http2_and_the_connection_goes_on() {
+async fn a_response_that_breaks_off_is_reset_on_http2_and_the_connection_goes_on() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-big", &json!({"response_bytes": 1_000_000})).await;
     let connection = Http2::open(gateway.data()).await;
@@ -226,8 +238,9 @@ async fn g07_a_response_that_breaks_off_is_reset_on_http2_and_the_connection_goe
     assert_eq!(connection.post(&format!("{url}3"), "").await.plain(), (200, "abc"));
 }
 
+/// Case G23.
 #[tokio::test]
-async fn g23_a_trap_in_the_middle_of_a_short_response_is_told_instead_of_it() {
+async fn a_trap_in_the_middle_of_a_short_response_is_told_instead_of_it() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-trap-mid").await;
     // Nothing has been sent when it traps, so there is still the choice.
@@ -236,8 +249,9 @@ async fn g23_a_trap_in_the_middle_of_a_short_response_is_told_instead_of_it() {
     assert!(!failed.text().contains("the first part"), "{failed:?}");
 }
 
+/// Case G08.
 #[tokio::test]
-async fn g08_a_small_response_that_turns_out_wrong_is_not_begun() {
+async fn a_small_response_that_turns_out_wrong_is_not_begun() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-big", &json!({"response_bytes": 1000})).await;
     assert_eq!(gateway.get("/f/t-big/?bytes=1001").await.problem(), (502, "response-too-large"));
@@ -253,8 +267,9 @@ async fn g08_a_small_response_that_turns_out_wrong_is_not_begun() {
     assert_eq!(answer.plain(), (200, "hello"));
 }
 
+/// Case G30.
 #[tokio::test]
-async fn g30_a_guest_that_works_on_after_its_response_is_ended() {
+async fn a_guest_that_works_on_after_its_response_is_ended() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-after", &json!({"cpu_ms": 30_000})).await;
     let answer = gateway.get("/f/t-after/").await;
@@ -263,8 +278,9 @@ async fn g30_a_guest_that_works_on_after_its_response_is_ended() {
     assert!(gateway.metric("mayfly_cpu_seconds_total").await < 15.0, "long before its CPU limit");
 }
 
+/// Case G29.
 #[tokio::test]
-async fn g29_a_client_that_leaves_ends_the_guest() {
+async fn a_client_that_leaves_ends_the_guest() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"timeout_ms": 300_000})).await;
     gateway.deploy_with("t-sleep", &json!({"timeout_ms": 300_000})).await;

@@ -14,8 +14,9 @@ async fn of_function(gateway: &TestGateway, metric: &str, function: &str) -> f64
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_fifty_loops_end_at_their_cpu_limit_and_cost_nobody_else_an_error() {
+async fn fifty_loops_end_at_their_cpu_limit_and_cost_nobody_else_an_error() {
     // No loop may reach its wall-clock limit first, however busy the machine is.
     let gateway = TestGateway::with(&["limits.timeout_ms=300000"]).await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 200})).await;

@@ -40,8 +40,9 @@ async fn stampede(gateway: &TestGateway, name: &str, body: &str) {
     }
 }
 
+/// Case O03.
 #[tokio::test]
-async fn o03_a_herd_on_a_cold_function_loads_it_once() {
+async fn a_herd_on_a_cold_function_loads_it_once() {
     let mut gateway = patient_gateway(&[]).await;
     gateway.deploy_with("hello", &wide()).await;
     gateway.restart().await;
@@ -54,8 +55,9 @@ async fn o03_a_herd_on_a_cold_function_loads_it_once() {
     assert_eq!(gateway.metric("mayfly_requests_total").await, HERD as f64);
 }
 
+/// Case O03.
 #[tokio::test]
-async fn o03_a_herd_on_a_function_without_native_code_compiles_it_once() {
+async fn a_herd_on_a_function_without_native_code_compiles_it_once() {
     // Nobody else compiles it.
     let mut gateway = patient_gateway(&["compile.renew=false"]).await;
     gateway.deploy_with("c-hello", &wide()).await;
@@ -72,8 +74,9 @@ async fn o03_a_herd_on_a_function_without_native_code_compiles_it_once() {
     assert_eq!(gateway.metric("mayfly_load_seconds_count").await, 1.0);
 }
 
+/// Case O04.
 #[tokio::test]
-async fn o04_five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_goes_on() {
+async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_goes_on() {
     const COLD: usize = 500;
     let mut gateway = patient_gateway(&["server.connections_per_address=0"]).await;
     gateway.deploy("hello").await;

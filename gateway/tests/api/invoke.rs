@@ -123,8 +123,9 @@ async fn head_is_answered_without_a_body() {
     }
 }
 
+/// Case O01.
 #[tokio::test]
-async fn o01_a_full_gateway_refuses_at_once_and_streams_count() {
+async fn a_full_gateway_refuses_at_once_and_streams_count() {
     let gateway = TestGateway::with(&["server.in_flight=1"]).await;
     gateway.deploy("sse").await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -143,8 +144,9 @@ async fn o01_a_full_gateway_refuses_at_once_and_streams_count() {
     .await;
 }
 
+/// Case O05.
 #[tokio::test]
-async fn o05_a_full_pool_refuses_at_once() {
+async fn a_full_pool_refuses_at_once() {
     let gateway = TestGateway::with(&["pool.instances=1"]).await;
     gateway.deploy("sse").await;
     gateway.deploy("c-hello").await;
@@ -156,8 +158,9 @@ async fn o05_a_full_pool_refuses_at_once() {
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
 }
 
+/// Case O01.
 #[tokio::test]
-async fn o01_a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
+async fn a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 0})).await;
     let first = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=3000").send());

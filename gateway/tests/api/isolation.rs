@@ -40,15 +40,17 @@ async fn every_call_is_the_first(gateway: &TestGateway, name: &str, calls: u32) 
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
 }
 
+/// Case T01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t01_no_state_leaks_through_ten_thousand_requests() {
+async fn no_state_leaks_through_ten_thousand_requests() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-counter").await;
     every_call_is_the_first(&gateway, "t-counter", 10_000).await;
 }
 
+/// Case T01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t01_no_state_leaks_in_programs_and_in_async_components() {
+async fn no_state_leaks_in_programs_and_in_async_components() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-counter-cgi").await;
     gateway.deploy("t-counter-p3").await;
@@ -95,8 +97,9 @@ async fn scan(
     (numbers[0], numbers[1], numbers[2])
 }
 
+/// Case T01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t01_a_secret_that_was_left_in_memory_is_never_found() {
+async fn a_secret_that_was_left_in_memory_is_never_found() {
     let gateway = TestGateway::with(&["pool.instances=4"]).await;
     // Two functions that share the slots of the pool.
     for name in ["first", "second"] {
@@ -130,8 +133,9 @@ async fn t01_a_secret_that_was_left_in_memory_is_never_found() {
     }
 }
 
+/// Case T02.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t02_a_slot_that_was_used_before_is_as_new() {
+async fn a_slot_that_was_used_before_is_as_new() {
     let gateway = TestGateway::with(&["pool.instances=2"]).await;
     for (name, memory_bytes) in [("small", 8 << 20), ("large", 32 << 20)] {
         let settings = json!({"memory_bytes": memory_bytes, "cpu_ms": 30_000}).to_string();
@@ -148,8 +152,9 @@ async fn t02_a_slot_that_was_used_before_is_as_new() {
     }
 }
 
+/// Case T06.
 #[tokio::test]
-async fn t06_what_a_failure_says_holds_no_secret() {
+async fn what_a_failure_says_holds_no_secret() {
     const SECRET: &str = "correct-horse-battery-staple";
     let gateway = TestGateway::start().await;
     let settings = json!({"environment": {"PASSWORD": SECRET}});

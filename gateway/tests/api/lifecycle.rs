@@ -47,8 +47,9 @@ async fn the_planes_do_not_serve_each_others_paths() {
     assert_eq!(gateway.api("/f/c-hello/").await.problem(), (404, "no-resource"));
 }
 
+/// Case D01.
 #[tokio::test]
-async fn d01_a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
+async fn a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("t-sleep").await;
     let slow = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=2000").send());
@@ -60,8 +61,9 @@ async fn d01_a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
     assert!(gateway.call(Method::GET, "/f/t-sleep/").try_send().await.is_err());
 }
 
+/// Case D01.
 #[tokio::test]
-async fn d01_a_connection_without_a_request_does_not_delay_the_end() {
+async fn a_connection_without_a_request_does_not_delay_the_end() {
     let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
     let mut kept = crate::client::Connection::open(gateway.data()).await;
@@ -73,8 +75,9 @@ async fn d01_a_connection_without_a_request_does_not_delay_the_end() {
     drop(silent);
 }
 
+/// Case D05.
 #[tokio::test]
-async fn d05_the_drain_ends_at_its_limit() {
+async fn the_drain_ends_at_its_limit() {
     let mut gateway = TestGateway::with(&["server.drain_ms=200"]).await;
     gateway.deploy("sse").await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -85,8 +88,9 @@ async fn d05_the_drain_ends_at_its_limit() {
     assert!(stream.try_rest().await.is_err(), "a cut response must not look complete");
 }
 
+/// Case D05.
 #[tokio::test]
-async fn d05_a_second_signal_ends_the_drain() {
+async fn a_second_signal_ends_the_drain() {
     let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
     gateway.deploy("sse").await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -99,8 +103,9 @@ async fn d05_a_second_signal_ends_the_drain() {
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
+/// Case D01.
 #[tokio::test]
-async fn d01_before_the_drain_it_says_that_it_is_not_ready_and_serves_on() {
+async fn before_the_drain_it_says_that_it_is_not_ready_and_serves_on() {
     let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
 
@@ -169,8 +174,9 @@ async fn an_idle_function_leaves_memory_and_comes_back_when_it_is_called() {
     assert_eq!(gateway.metric("mayfly_resident_functions").await, 1.0);
 }
 
+/// Case C08.
 #[tokio::test]
-async fn c08_an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
+async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
     let mut gateway = TestGateway::start().await;
     gateway.expect_errors();
     gateway.deploy("c-hello").await;
@@ -189,8 +195,9 @@ async fn c08_an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
     assert!(gateway.log().contains(r#""level":"ERROR""#), "a human must look");
 }
 
+/// Case A07.
 #[tokio::test]
-async fn a07_a_control_plane_that_others_could_reach_must_be_asked_for() {
+async fn a_control_plane_that_others_could_reach_must_be_asked_for() {
     let shown = run(mayfly(&["config", "show"])).await;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains(r#"admin_listen = "127.0.0.1:9090""#), "{shown}");

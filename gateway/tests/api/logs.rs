@@ -67,8 +67,9 @@ async fn a_reader_goes_on_where_it_stopped() {
     assert_eq!(newest.json()["lines"].as_array().unwrap()[..], all[7..]);
 }
 
+/// Case G21.
 #[tokio::test]
-async fn g21_what_exceeds_the_limit_is_dropped_and_said() {
+async fn what_exceeds_the_limit_is_dropped_and_said() {
     let gateway = TestGateway::with(&["limits.log_bytes=1000"]).await;
     gateway.deploy("t-logs").await;
     gateway.get("/f/t-logs/?n=1000").await;

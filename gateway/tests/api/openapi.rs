@@ -88,8 +88,9 @@ fn needed(operation: &Value) -> Option<&str> {
     Some(scope)
 }
 
+/// Case A03.
 #[tokio::test]
-async fn a03_every_operation_but_the_probes_needs_a_token() {
+async fn every_operation_but_the_probes_needs_a_token() {
     let gateway = TestGateway::start().await;
     for (method, path, operation) in operations(&document(&gateway).await) {
         let answer = gateway.anonymous(method.clone(), &target(&path)).send().await;
@@ -110,8 +111,9 @@ async fn a03_every_operation_but_the_probes_needs_a_token() {
     }
 }
 
+/// Case A03.
 #[tokio::test]
-async fn a03_every_operation_is_refused_with_every_scope_that_does_not_cover_it() {
+async fn every_operation_is_refused_with_every_scope_that_does_not_cover_it() {
     let gateway = TestGateway::start().await;
     let token = async |scopes: &[&str]| {
         let wanted = json!({"name": "t", "scopes": scopes});

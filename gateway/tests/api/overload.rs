@@ -45,8 +45,9 @@ fn tally(answers: &[Answer]) -> BTreeMap<(u16, String), usize> {
     tally
 }
 
+/// Case O01.
 #[tokio::test]
-async fn o01_what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answered() {
+async fn what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answered() {
     let gateway = TestGateway::with(&[
         "server.max_lag_ms=5",
         "server.workers=1",
@@ -82,8 +83,9 @@ async fn o01_what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_a
     assert_eq!(gateway.get("/f/t-work/?turns=1").await.status(), 200);
 }
 
+/// Case O01.
 #[tokio::test]
-async fn o01_calls_beyond_slots_and_queue_are_refused_at_once_and_all_others_served() {
+async fn calls_beyond_slots_and_queue_are_refused_at_once_and_all_others_served() {
     let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 4, "queue": 8})).await;
     let answers = crowd(&gateway, "/f/t-sleep/?ms=100", 60, Duration::from_secs(2)).await;
@@ -151,8 +153,9 @@ impl Impatient<'_> {
     }
 }
 
+/// Case O02.
 #[tokio::test]
-async fn o02_callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
+async fn callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
     let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 8, "queue": 32})).await;
     let impatient = Impatient { gateway: &gateway, retries: 3, kept: Mutex::default() };
@@ -172,8 +175,9 @@ async fn o02_callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
     assert!(refused == 0 && answered > 0, "{answered} answered, {refused} refused");
 }
 
+/// Case O01.
 #[tokio::test]
-async fn o01_who_would_wait_in_vain_is_refused_at_once() {
+async fn who_would_wait_in_vain_is_refused_at_once() {
     let wait = Duration::from_secs(4);
     let gateway = TestGateway::with(&["limits.queue_wait_ms=4000"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 100})).await;
@@ -195,8 +199,9 @@ async fn o01_who_would_wait_in_vain_is_refused_at_once() {
     assert!(at_once >= refused.len() - 2, "they were told before their wait was over: {answers:?}");
 }
 
+/// Case O09.
 #[tokio::test]
-async fn o09_without_memory_left_functions_are_refused_and_the_control_plane_answers() {
+async fn without_memory_left_functions_are_refused_and_the_control_plane_answers() {
     // Less than the process itself takes.
     let mut gateway = TestGateway::with(&["server.memory_bytes=1048576"]).await;
     gateway.deploy("c-hello").await;
@@ -221,8 +226,9 @@ async fn o09_without_memory_left_functions_are_refused_and_the_control_plane_ans
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
 }
 
+/// Case O09.
 #[tokio::test]
-async fn o09_when_memory_runs_short_connections_are_told_to_go_and_may_come_back() {
+async fn when_memory_runs_short_connections_are_told_to_go_and_may_come_back() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
@@ -252,8 +258,9 @@ async fn o09_when_memory_runs_short_connections_are_told_to_go_and_may_come_back
     .await;
 }
 
+/// Case O07.
 #[tokio::test]
-async fn o07_calls_are_answered_while_many_artifacts_are_compiled() {
+async fn calls_are_answered_while_many_artifacts_are_compiled() {
     const DEPLOYS: u32 = 12;
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;

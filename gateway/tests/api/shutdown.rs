@@ -58,8 +58,9 @@ async fn exchange(socket: &mut TcpStream) -> Exchange {
     }
 }
 
+/// Case D01.
 #[tokio::test]
-async fn d01_sigterm_under_load_cuts_no_request() {
+async fn sigterm_under_load_cuts_no_request() {
     const CLIENTS: usize = 16;
     // All of them together ask 500 times a second, as far as the machine lets them.
     const EACH: Duration = Duration::from_millis(32);
@@ -113,8 +114,9 @@ async fn d01_sigterm_under_load_cuts_no_request() {
     assert!(unserved.load(Relaxed) <= CLIENTS, "{unserved:?} of {served}");
 }
 
+/// Case D01.
 #[tokio::test]
-async fn d01_http2_streams_end_whole_and_no_new_ones_begin() {
+async fn http2_streams_end_whole_and_no_new_ones_begin() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("t-sleep").await;
     let connection = crate::client::Http2::open(gateway.data()).await;
@@ -131,15 +133,17 @@ async fn d01_http2_streams_end_whole_and_no_new_ones_begin() {
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
+/// Case D01.
 #[tokio::test]
-async fn d01_a_key_stops_it_without_a_pause() {
+async fn a_key_stops_it_without_a_pause() {
     let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
     gateway.signal(Signal::INT);
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
+/// Case D06.
 #[tokio::test]
-async fn d06_a_bad_reload_changes_nothing_and_says_the_line() {
+async fn a_bad_reload_changes_nothing_and_says_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mayfly.toml");
     fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
@@ -172,8 +176,9 @@ async fn d06_a_bad_reload_changes_nothing_and_says_the_line() {
     says("the settings were read again").await;
 }
 
+/// Case D06.
 #[tokio::test]
-async fn d06_limits_change_for_calls_that_begin_after_the_reload() {
+async fn limits_change_for_calls_that_begin_after_the_reload() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mayfly.toml");
     fs::write(&file, "[limits]\nrequest_bytes = 2000\n[quotas]\nfunctions = 1\n").unwrap();

@@ -60,8 +60,9 @@ async fn attack(gateway: &TestGateway, turn: u32) {
     drop(guess.header("authorization", "Bearer mfy_0_0").try_send().await);
 }
 
+/// Case O10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn o10_a_long_time_under_attack_leaves_nothing_behind() {
+async fn a_long_time_under_attack_leaves_nothing_behind() {
     let gateway = Arc::new(TestGateway::start().await);
     let names = ["t-loop", "t-trap", "t-memory", "t-trap-mid", "t-no-response", "t-big", "t-sleep"];
     for name in names {

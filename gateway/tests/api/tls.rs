@@ -141,8 +141,9 @@ async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
     assert!(String::from_utf8_lossy(&said).contains("\nx-forwarded-proto: https\n"));
 }
 
+/// Case H18.
 #[tokio::test]
-async fn h18_handshakes_that_do_not_end_are_not_waited_for() {
+async fn handshakes_that_do_not_end_are_not_waited_for() {
     let authority = Authority::new();
     let settings = ["server.tls_handshake_timeout_ms=1000", "server.header_timeout_ms=1000"];
     let gateway = authority.gateway(&settings).await;
@@ -179,8 +180,9 @@ async fn h18_handshakes_that_do_not_end_are_not_waited_for() {
     }
 }
 
+/// Case H18.
 #[tokio::test]
-async fn h18_only_so_many_handshakes_go_on_at_once() {
+async fn only_so_many_handshakes_go_on_at_once() {
     let authority = Authority::new();
     let settings = ["server.connections_per_address=0"];
     let gateway = authority.gateway(&settings).await;
@@ -201,8 +203,9 @@ async fn h18_only_so_many_handshakes_go_on_at_once() {
     assert!(get(&mut stream.await, "/f/c-hello/").await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
+/// Case H18.
 #[tokio::test]
-async fn h18_what_is_no_tls_is_refused_and_nothing_else_suffers() {
+async fn what_is_no_tls_is_refused_and_nothing_else_suffers() {
     let authority = Authority::new();
     let gateway = authority.gateway(&[]).await;
     gateway.deploy("c-hello").await;

@@ -47,8 +47,9 @@ fn publish_until_killed(dir: &Path, round: usize) -> Vec<String> {
     acknowledged
 }
 
+/// Case C01.
 #[tokio::test]
-async fn c01_a_killed_publisher_loses_nothing_that_it_acknowledged() {
+async fn a_killed_publisher_loses_nothing_that_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = Vec::new();
     for round in 0..8 {

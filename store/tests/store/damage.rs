@@ -4,8 +4,9 @@ use std::fs;
 
 use crate::support::TestStore;
 
+/// Case C08.
 #[tokio::test]
-async fn c08_an_artifact_that_was_damaged_within_is_found_put_aside_and_mended() {
+async fn an_artifact_that_was_damaged_within_is_found_put_aside_and_mended() {
     let test = TestStore::new().await;
     let good = test.publish("g", b"others").await.revision.digest;
     let digest = test.publish("f", b"whole").await.revision.digest;
@@ -29,8 +30,9 @@ async fn c08_an_artifact_that_was_damaged_within_is_found_put_aside_and_mended()
     }
 }
 
+/// Case C08.
 #[tokio::test]
-async fn c08_the_same_bytes_mend_an_artifact_that_nobody_has_found_damaged() {
+async fn the_same_bytes_mend_an_artifact_that_nobody_has_found_damaged() {
     let test = TestStore::new().await;
     let digest = test.publish("f", b"whole").await.revision.digest;
     fs::write(test.store.artifact_path(&digest), b"Whole").unwrap();

@@ -14,8 +14,9 @@ fn at(now_ms: i64, key: &'static str) -> NewRevision<'static> {
     NewRevision { request: request(key), now_ms, ..new("f") }
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_a_request_is_known_with_its_revision_for_a_day() {
+async fn a_request_is_known_with_its_revision_for_a_day() {
     let test = TestStore::new().await;
     publish(&test.store, at(1_000, "a"), b"1").await.unwrap();
     test.publish("f", b"2").await;
@@ -33,8 +34,9 @@ async fn u15_a_request_is_known_with_its_revision_for_a_day() {
     assert_eq!(found.active.revision.number, 3);
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_a_request_that_is_not_published_is_not_known() {
+async fn a_request_that_is_not_published_is_not_known() {
     let test = TestStore::new().await;
     let refused =
         NewRevision { precondition: store::Precondition::ActiveRevision(1), ..at(1_000, "a") };
@@ -46,8 +48,9 @@ async fn u15_a_request_that_is_not_published_is_not_known() {
     assert!(test.store.function(&ours(), "f").await.unwrap().is_none());
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_what_was_deleted_is_not_known() {
+async fn what_was_deleted_is_not_known() {
     let test = TestStore::new().await;
     let published = publish(&test.store, at(1_000, "a"), b"1").await.unwrap();
     let active = test.store.function(&ours(), "f").await.unwrap().unwrap();

@@ -64,8 +64,9 @@ async fn a_closed_store_leaves_no_write_ahead_log_and_answers_no_more() {
     assert!(matches!(closed, Err(Error::Database { .. })), "{closed:?}");
 }
 
+/// Case C12.
 #[tokio::test]
-async fn c12_a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     for file in ["mayfly.db", "logs.db"] {
         let test = TestStore::new().await;
         let mut db = test.stranger(file).await;
@@ -97,8 +98,9 @@ async fn a_file_that_is_no_database_is_refused() {
     assert!(matches!(refused, Err(Error::Database { .. })), "{refused:?}");
 }
 
+/// Case C04.
 #[tokio::test(flavor = "multi_thread")]
-async fn c04_a_write_lock_held_elsewhere_is_busy_within_six_seconds_and_reads_go_on() {
+async fn a_write_lock_held_elsewhere_is_busy_within_six_seconds_and_reads_go_on() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
     let mut stranger = test.stranger("mayfly.db").await;

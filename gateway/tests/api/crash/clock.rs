@@ -10,8 +10,9 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+/// Case C10.
 #[tokio::test]
-async fn c10_a_clock_that_jumps_ends_no_call_and_expires_what_it_should() {
+async fn a_clock_that_jumps_ends_no_call_and_expires_what_it_should() {
     let dir = tempfile::tempdir().unwrap();
     let offset = dir.path().join("offset");
     fs::write(&offset, "+0").unwrap();

@@ -15,9 +15,10 @@ fn file(gateway: &TestGateway, below: &str, extension: &str) -> PathBuf {
     found.next().unwrap()
 }
 
+/// Case C06.
 /// Each part of a file in turn, a bit at a time, while the gateway is down.
 #[tokio::test]
-async fn c06_native_code_with_any_bit_changed_is_made_anew() {
+async fn native_code_with_any_bit_changed_is_made_anew() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let rounds = repetitions(6, 60);
@@ -33,10 +34,11 @@ async fn c06_native_code_with_any_bit_changed_is_made_anew() {
     }
 }
 
+/// Case C07.
 /// Another version's native code has another name, and is not looked at: not even if its bytes
 /// come to lie where ours are looked for.
 #[tokio::test]
-async fn c07_native_code_of_another_build_is_not_used_and_the_first_call_works() {
+async fn native_code_of_another_build_is_not_used_and_the_first_call_works() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.put("other", guest("hello")).send().await;
@@ -81,8 +83,9 @@ async fn c07_native_code_of_another_build_is_not_used_and_the_first_call_works()
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 2.0);
 }
 
+/// Case C08.
 #[tokio::test]
-async fn c08_a_damaged_artifact_is_put_aside_named_and_mended_by_the_same_bytes() {
+async fn a_damaged_artifact_is_put_aside_named_and_mended_by_the_same_bytes() {
     let mut gateway = TestGateway::start().await;
     gateway.expect_errors();
     let wasm = guest("c-hello");

@@ -18,8 +18,9 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+/// Case C02.
 #[tokio::test]
-async fn c02_on_a_full_disk_writes_are_refused_calls_go_on_and_room_heals_it() {
+async fn on_a_full_disk_writes_are_refused_calls_go_on_and_room_heals_it() {
     let mut gateway = TestGateway::on_a_disk_of("16m").await;
     gateway.expect_errors();
     gateway.deploy("c-hello").await;
@@ -51,8 +52,9 @@ async fn c02_on_a_full_disk_writes_are_refused_calls_go_on_and_room_heals_it() {
     nothing_is_half_done(&gateway);
 }
 
+/// Case C04.
 #[tokio::test]
-async fn c04_a_database_that_is_held_elsewhere_delays_changes_and_no_call() {
+async fn a_database_that_is_held_elsewhere_delays_changes_and_no_call() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.put("cold", guest("c-hello-cgi")).send().await;

@@ -39,8 +39,9 @@ async fn failing_at(step: Step, errno: &'static str) {
     }
 }
 
+/// Case C03.
 #[tokio::test(flavor = "multi_thread")]
-async fn c03_a_disk_that_fails_at_any_step_is_told_and_nothing_is_acknowledged() {
+async fn a_disk_that_fails_at_any_step_is_told_and_nothing_is_acknowledged() {
     let steps = steps().await;
     let on_disk = steps.into_iter().filter(|step| step.published != Some(true) && step.nth == "1");
     let faults = on_disk.flat_map(|step| [(step.clone(), "EIO"), (step, "ENOSPC")]);
@@ -69,8 +70,9 @@ fn begin_of(log: &[String], parts: &[&str]) -> usize {
         .unwrap_or_else(|| panic!("{parts:?}: {log:#?}"))
 }
 
+/// Case C09.
 #[tokio::test]
-async fn c09_the_bytes_and_their_names_are_on_disk_before_the_row_and_the_row_before_the_answer() {
+async fn the_bytes_and_their_names_are_on_disk_before_the_row_and_the_row_before_the_answer() {
     let gateway = TestGateway::start().await;
     let calls = "trace=fsync,rename,renameat,renameat2,pwrite64,sendto,writev";
     let strace = Strace::attach(gateway.pid(), &[calls], None).await;

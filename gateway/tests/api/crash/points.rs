@@ -105,8 +105,9 @@ async fn killed_at(step: Step) {
     assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"), "{at}");
 }
 
+/// Case C01.
 #[tokio::test(flavor = "multi_thread")]
-async fn c01_killed_at_each_step_of_a_publish_it_is_there_whole_or_not_at_all() {
+async fn killed_at_each_step_of_a_publish_it_is_there_whole_or_not_at_all() {
     let steps = steps().await;
     let all = (0..repetitions(1, 50)).flat_map(|_| steps.clone());
     stream::iter(all.map(killed_at)).buffer_unordered(3).collect::<()>().await;

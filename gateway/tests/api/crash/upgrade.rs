@@ -48,8 +48,9 @@ async fn compiled(gateway: &TestGateway, times: f64) {
     eventually("it is noted that nothing is missing", complete).await;
 }
 
+/// Case C07.
 #[tokio::test]
-async fn c07_after_an_upgrade_native_code_is_made_in_the_background_and_going_back_finds_the_old() {
+async fn after_an_upgrade_native_code_is_made_in_the_background_and_going_back_finds_the_old() {
     const OLD: u32 = 6;
     let wasm = guest("c-hello-cgi");
     let dir = tempfile::tempdir().unwrap();
@@ -83,8 +84,9 @@ async fn c07_after_an_upgrade_native_code_is_made_in_the_background_and_going_ba
     assert_eq!(cold, f64::from(OLD + 1), "nobody has waited for the compiler");
 }
 
+/// Case C07.
 #[tokio::test]
-async fn c07_native_code_that_is_missing_can_be_left_to_the_first_call() {
+async fn native_code_that_is_missing_can_be_left_to_the_first_call() {
     let dir = tempfile::tempdir().unwrap();
     let other = another_build(dir.path());
     let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
@@ -99,9 +101,10 @@ async fn c07_native_code_that_is_missing_can_be_left_to_the_first_call() {
     assert_eq!(frozen, 1.0);
 }
 
+/// Case C07.
 /// An artifact that is gone keeps nobody else from being compiled, and is looked for again.
 #[tokio::test]
-async fn c07_what_cannot_be_compiled_keeps_nothing_else_from_it() {
+async fn what_cannot_be_compiled_keeps_nothing_else_from_it() {
     let dir = tempfile::tempdir().unwrap();
     let other = another_build(dir.path());
     let mut gateway = TestGateway::start().await;

@@ -52,10 +52,11 @@ async fn call_steadily(address: SocketAddr, every: Duration, changes: &Changes) 
     }
 }
 
+/// Cases D04, U16.
 /// A thousand calls a second, as far as the machine allows, while a function gets other bytes, other
 /// settings and older revisions in turn.
 #[tokio::test(flavor = "multi_thread")]
-async fn d04_u16_no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
+async fn no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
     const CALLERS: u32 = 8;
     let gateway = TestGateway::start().await;
     let wasm = guest("t-env");

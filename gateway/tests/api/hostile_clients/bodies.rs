@@ -7,8 +7,9 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+/// Case H14.
 #[tokio::test]
-async fn h14_a_broken_body_is_an_error_to_the_guest_and_a_400_to_its_client() {
+async fn a_broken_body_is_an_error_to_the_guest_and_a_400_to_its_client() {
     let gateway = TestGateway::start().await;
     for guest in ["t-read", "echo", "echo-p3", "echo-cgi", "c-echo-cgi"] {
         gateway.deploy(guest).await;
@@ -35,8 +36,9 @@ async fn h14_a_broken_body_is_an_error_to_the_guest_and_a_400_to_its_client() {
     }
 }
 
+/// Case H14.
 #[tokio::test]
-async fn h14_a_body_that_is_cut_is_no_complete_one() {
+async fn a_body_that_is_cut_is_no_complete_one() {
     let gateway = TestGateway::start().await;
     for guest in ["t-read", "echo", "echo-p3", "echo-cgi"] {
         gateway.deploy(guest).await;

@@ -523,8 +523,9 @@ fn status(frame: &Frame) -> u16 {
     }
 }
 
+/// Case H09.
 #[tokio::test]
-async fn h09_what_a_client_may_not_send_is_answered_as_the_rfcs_say() {
+async fn what_a_client_may_not_send_is_answered_as_the_rfcs_say() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;
@@ -559,8 +560,9 @@ async fn h09_what_a_client_may_not_send_is_answered_as_the_rfcs_say() {
     assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
 }
 
+/// Case H09.
 #[tokio::test]
-async fn h09_a_connection_begins_with_the_preface_and_settings() {
+async fn a_connection_begins_with_the_preface_and_settings() {
     let gateway = TestGateway::start().await;
     for start in [
         [PREFACE, &frame(PING, 0, 0, &[0; 8])].concat(),
@@ -575,8 +577,9 @@ async fn h09_a_connection_begins_with_the_preface_and_settings() {
     assert!(wrong.starts_with("HTTP/1.1 505 "), "{wrong}");
 }
 
+/// Case H09.
 #[tokio::test]
-async fn h09_settings_and_pings_are_acknowledged_and_streams_are_limited() {
+async fn settings_and_pings_are_acknowledged_and_streams_are_limited() {
     let gateway = TestGateway::with(&["server.http2_streams=3"]).await;
     gateway.deploy("echo").await;
     let mut raw = Raw::open(gateway.data(), &[]).await;

@@ -21,8 +21,9 @@ fn cpu_seconds(gateway: &TestGateway) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
+/// Case H04.
 #[tokio::test]
-async fn h04_idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
+async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
     // What a connection takes that has said nothing, and one that has just been answered. When
     // those rest, what they have given back is there for others: what is left is what they cost.
     const SILENT: u64 = 4 << 10;
@@ -99,8 +100,9 @@ async fn until(socket: &mut TcpStream, last: &str) -> String {
     said
 }
 
+/// Case H04.
 #[tokio::test]
-async fn h04_who_has_rested_is_served_as_before() {
+async fn who_has_rested_is_served_as_before() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;
@@ -123,8 +125,9 @@ async fn h04_who_has_rested_is_served_as_before() {
     gateway.metric_becomes("mayfly_connections_resting", 0.0).await;
 }
 
+/// Case H04.
 #[tokio::test]
-async fn h04_who_rests_is_subject_to_the_same_times() {
+async fn who_rests_is_subject_to_the_same_times() {
     let timeouts = ["server.header_timeout_ms=1000", "server.idle_timeout_ms=4000"];
     let mut gateway = TestGateway::with(&timeouts).await;
     gateway.deploy("c-hello").await;
@@ -149,8 +152,9 @@ async fn h04_who_rests_is_subject_to_the_same_times() {
     assert!(!gateway.log().contains("connections were aborted"));
 }
 
+/// Case O06.
 #[tokio::test]
-async fn o06_few_descriptors_leave_room_for_the_control_plane() {
+async fn few_descriptors_leave_room_for_the_control_plane() {
     let gateway = TestGateway::with_descriptors(256).await;
     gateway.deploy("c-hello").await;
     let mut sockets = Vec::new();
@@ -162,8 +166,9 @@ async fn o06_few_descriptors_leave_room_for_the_control_plane() {
     gateway.deploy("echo").await;
 }
 
+/// Case O06.
 #[tokio::test]
-async fn o06_without_descriptors_it_waits_without_spinning_and_recovers() {
+async fn without_descriptors_it_waits_without_spinning_and_recovers() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut kept = Connection::open(gateway.data()).await;

@@ -91,8 +91,9 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     frames
 }
 
+/// Case H05.
 #[tokio::test]
-async fn h05_rapid_resets_end_the_connection() {
+async fn rapid_resets_end_the_connection() {
     ends_with_calm("resets", Vec::new(), |n| {
         let stream = 2 * n + 1;
         let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &request("GET", "/f/c-hello/"));
@@ -101,16 +102,18 @@ async fn h05_rapid_resets_end_the_connection() {
     .await;
 }
 
+/// Case H06.
 #[tokio::test]
-async fn h06_headers_without_an_end_end_the_connection() {
+async fn headers_without_an_end_end_the_connection() {
     let head = || frame(HEADERS, END_STREAM, 1, &request("GET", "/f/c-hello/"));
     ends_with_calm("empty continuations", head(), |_| frame(CONTINUATION, 0, 1, &[])).await;
     let full = [field("x-a", &"b".repeat(100)).as_slice()].concat().repeat(100);
     ends_with_calm("full continuations", head(), move |_| frame(CONTINUATION, 0, 1, &full)).await;
 }
 
+/// Case H07.
 #[tokio::test]
-async fn h07_frames_that_carry_nothing_end_the_connection() {
+async fn frames_that_carry_nothing_end_the_connection() {
     let post = frame(HEADERS, END_HEADERS, 1, &request("POST", "/f/echo/"));
     ends_with_calm("empty data", post, |_| frame(DATA, 0, 1, &[])).await;
     ends_with_calm("pings", Vec::new(), |_| frame(PING, 0, 0, &[7; 8])).await;
@@ -119,8 +122,9 @@ async fn h07_frames_that_carry_nothing_end_the_connection() {
     ends_with_calm("frames that nobody knows", Vec::new(), |_| frame(0x77, 0, 0, &[])).await;
 }
 
+/// Case H07.
 #[tokio::test]
-async fn h07_control_frames_are_counted_by_the_second() {
+async fn control_frames_are_counted_by_the_second() {
     let gateway = TestGateway::with(&["server.control_frames_per_s=10"]).await;
     let mut raw = Raw::open(gateway.data(), &[]).await;
     for _ in 0..20 {
@@ -134,8 +138,9 @@ async fn h07_control_frames_are_counted_by_the_second() {
     assert!(metrics.text().contains(counted));
 }
 
+/// Case H08.
 #[tokio::test]
-async fn h08_small_headers_that_unpack_into_large_ones_cost_nothing() {
+async fn small_headers_that_unpack_into_large_ones_cost_nothing() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut rounds = 0.0;

@@ -215,8 +215,9 @@ async fn served(socket: TcpStream, counted: Arc<AtomicU32>) {
     }
 }
 
+/// Case H10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h10_no_request_is_framed_differently_from_what_a_server_in_front_understood() {
+async fn no_request_is_framed_differently_from_what_a_server_in_front_understood() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;
     gateway.deploy("c-hello").await;

@@ -21,8 +21,9 @@ async fn seen(gateway: &TestGateway, function: &str) -> String {
     body.to_ascii_lowercase()
 }
 
+/// Case H17.
 #[tokio::test]
-async fn h17_what_strangers_say_about_others_does_not_reach_a_function() {
+async fn what_strangers_say_about_others_does_not_reach_a_function() {
     let gateway = TestGateway::start().await;
     for function in ["t-headers", "t-cgi-env"] {
         gateway.deploy(function).await;
@@ -50,8 +51,9 @@ async fn h17_what_strangers_say_about_others_does_not_reach_a_function() {
     assert!(seen.contains("\nx-one: 1\n"), "{seen}");
 }
 
+/// Case H17.
 #[tokio::test]
-async fn h17_a_trusted_proxy_is_believed() {
+async fn a_trusted_proxy_is_believed() {
     let gateway = TestGateway::with(&["server.trusted_proxies=127.0.0.0/8"]).await;
     gateway.deploy("t-headers").await;
     gateway.deploy("t-cgi-env").await;
@@ -76,8 +78,9 @@ fn header() -> Vec<u8> {
     header
 }
 
+/// Case H17.
 #[tokio::test]
-async fn h17_the_proxy_protocol_names_the_client_where_the_proxy_is_trusted() {
+async fn the_proxy_protocol_names_the_client_where_the_proxy_is_trusted() {
     let settings = [
         "server.trusted_proxies=127.0.0.1",
         "server.proxy_protocol=true",
@@ -96,8 +99,9 @@ async fn h17_the_proxy_protocol_names_the_client_where_the_proxy_is_trusted() {
     gateway.metric_becomes("mayfly_connections_ended_total", 3.0).await;
 }
 
+/// Case H17.
 #[tokio::test]
-async fn h17_the_proxy_protocol_of_strangers_is_nothing_that_can_be_read() {
+async fn the_proxy_protocol_of_strangers_is_nothing_that_can_be_read() {
     let settings = ["server.trusted_proxies=192.0.2.1", "server.proxy_protocol=true"];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("c-hello").await;
@@ -107,8 +111,9 @@ async fn h17_the_proxy_protocol_of_strangers_is_nothing_that_can_be_read() {
     assert!(claimed.starts_with("HTTP/1.1 400 "), "{claimed}");
 }
 
+/// Case H17.
 #[tokio::test]
-async fn h17_connections_of_a_trusted_proxy_are_those_of_many() {
+async fn connections_of_a_trusted_proxy_are_those_of_many() {
     let settings = ["server.trusted_proxies=127.0.0.1", "server.connections_per_address=8"];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("c-hello").await;

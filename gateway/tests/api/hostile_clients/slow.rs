@@ -29,8 +29,9 @@ const STARTS: [&[u8]; 6] = [
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
 ];
 
+/// Case H01.
 #[tokio::test]
-async fn h01_who_says_nothing_or_stops_half_way_is_not_waited_for() {
+async fn who_says_nothing_or_stops_half_way_is_not_waited_for() {
     // The defaults are 10 s and 75 s; what is tested is that they hold for everybody.
     let timeouts = [
         "server.header_timeout_ms=1000",
@@ -71,8 +72,9 @@ async fn h01_who_says_nothing_or_stops_half_way_is_not_waited_for() {
     }
 }
 
+/// Case H02.
 #[tokio::test]
-async fn h02_others_are_served_throughout_slow_heads_bodies_and_readers() {
+async fn others_are_served_throughout_slow_heads_bodies_and_readers() {
     let settings = [
         "server.connections_per_address=0",
         "server.header_timeout_ms=3000",
@@ -119,8 +121,9 @@ async fn h02_others_are_served_throughout_slow_heads_bodies_and_readers() {
     assert!(served > 20, "{served}");
 }
 
+/// Case H02.
 #[tokio::test]
-async fn h02_who_takes_nothing_of_an_answer_is_not_waited_for() {
+async fn who_takes_nothing_of_an_answer_is_not_waited_for() {
     let gateway = TestGateway::with(&["server.stall_timeout_ms=1000"]).await;
     gateway.deploy_with("t-big", &serde_json::json!({"timeout_ms": 300_000})).await;
     // HTTP/1: nothing is read of what was asked for.
@@ -140,8 +143,9 @@ async fn h02_who_takes_nothing_of_an_answer_is_not_waited_for() {
     drop(socket);
 }
 
+/// Case H02.
 #[tokio::test]
-async fn h02_a_slow_reader_that_does_read_gets_everything() {
+async fn a_slow_reader_that_does_read_gets_everything() {
     let gateway = TestGateway::with(&["server.stall_timeout_ms=2000"]).await;
     gateway.deploy("t-big").await;
     let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
@@ -158,8 +162,9 @@ async fn h02_a_slow_reader_that_does_read_gets_everything() {
     assert!(read > 8_000_000, "{read}");
 }
 
+/// Case H03.
 #[tokio::test]
-async fn h03_a_body_that_comes_too_slowly_is_a_408() {
+async fn a_body_that_comes_too_slowly_is_a_408() {
     let gateway = TestGateway::with(&["server.body_grace_ms=500"]).await;
     for guest in ["t-read", "echo", "echo-p3", "echo-cgi"] {
         gateway.deploy(guest).await;
@@ -178,8 +183,9 @@ async fn h03_a_body_that_comes_too_slowly_is_a_408() {
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
 }
 
+/// Case H03.
 #[tokio::test]
-async fn h03_a_body_that_comes_steadily_or_all_at_once_is_not_too_slow() {
+async fn a_body_that_comes_steadily_or_all_at_once_is_not_too_slow() {
     let settings = ["server.body_grace_ms=300", "server.body_rate_bytes=100"];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("echo-cgi").await;
@@ -193,8 +199,9 @@ async fn h03_a_body_that_comes_steadily_or_all_at_once_is_not_too_slow() {
     assert_eq!(answer.await.unwrap().bytes().len(), 20_000);
 }
 
+/// Case H03.
 #[tokio::test]
-async fn h03_uploads_have_a_pace_too() {
+async fn uploads_have_a_pace_too() {
     let gateway = TestGateway::with(&["server.body_grace_ms=500"]).await;
     let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/slow").pieces();
     let answer = tokio::spawn(put.send());

@@ -139,8 +139,9 @@ pub(super) fn request(case: &str) -> String {
     }
 }
 
+/// Case H10.
 #[tokio::test]
-async fn h10_every_ambiguous_request_is_refused_and_none_reaches_a_guest() {
+async fn every_ambiguous_request_is_refused_and_none_reaches_a_guest() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;
     gateway.deploy("c-hello").await;
@@ -159,8 +160,9 @@ async fn h10_every_ambiguous_request_is_refused_and_none_reaches_a_guest() {
     assert!(metrics.text().contains(&format!("{ended} {}\n", AMBIGUOUS.len())));
 }
 
+/// Case H10.
 #[tokio::test]
-async fn h10_what_comes_before_is_answered_first_and_pieces_make_no_difference() {
+async fn what_comes_before_is_answered_first_and_pieces_make_no_difference() {
     use tokio::io::AsyncWriteExt as _;
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
@@ -202,8 +204,9 @@ pub(super) const CLEAR: [(&str, &str, &str); 7] = [
     ("bytes beyond ASCII", "x: \u{e9}\r\ncontent-length: 3\r\n", "abc"),
 ];
 
+/// Case H10.
 #[tokio::test]
-async fn h10_what_is_clear_is_served() {
+async fn what_is_clear_is_served() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;
     for (name, head, body) in CLEAR {

@@ -9,8 +9,9 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+/// Case H11.
 #[tokio::test]
-async fn h11_a_request_names_one_valid_host_and_the_same_everywhere() {
+async fn a_request_names_one_valid_host_and_the_same_everywhere() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let hosts = [
@@ -52,8 +53,9 @@ async fn h11_a_request_names_one_valid_host_and_the_same_everywhere() {
     }
 }
 
+/// Case H12.
 #[tokio::test]
-async fn h12_heads_and_targets_have_limits() {
+async fn heads_and_targets_have_limits() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
@@ -83,8 +85,9 @@ async fn h12_heads_and_targets_have_limits() {
     assert_eq!(connection.post(&url, "").await.problem(), (414, "target-too-long"));
 }
 
+/// Case H13.
 #[tokio::test]
-async fn h13_a_thousand_requests_sent_ahead_are_answered_in_order_one_at_a_time() {
+async fn a_thousand_requests_sent_ahead_are_answered_in_order_one_at_a_time() {
     const MEMORY: u64 = 1 << 20;
     let gateway = TestGateway::start().await;
     // A second one at the same time would be a 429.
@@ -120,8 +123,9 @@ async fn a_thousand_sent_ahead(gateway: &TestGateway) {
     assert_eq!(paths, expected);
 }
 
+/// Case H15.
 #[tokio::test]
-async fn h15_connect_and_trace_are_not_supported_and_upgrades_are_ignored() {
+async fn connect_and_trace_are_not_supported_and_upgrades_are_ignored() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     for request in [
@@ -144,8 +148,9 @@ async fn h15_connect_and_trace_are_not_supported_and_upgrades_are_ignored() {
     assert_problem(&version, 505, "version-not-supported", "a version");
 }
 
+/// Case H15.
 #[tokio::test]
-async fn h15_only_one_expectation_is_known_and_100_is_said_when_the_guest_reads() {
+async fn only_one_expectation_is_known_and_100_is_said_when_the_guest_reads() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("t-read").await;
@@ -173,8 +178,9 @@ async fn h15_only_one_expectation_is_known_and_100_is_said_when_the_guest_reads(
     assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("whole 3\n"), "{said}");
 }
 
+/// Case H16.
 #[tokio::test]
-async fn h16_routing_functions_permissions_and_logs_go_by_one_form_of_an_address() {
+async fn routing_functions_permissions_and_logs_go_by_one_form_of_an_address() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-headers").await;
     let raw = async |target: &str, host: &str| {

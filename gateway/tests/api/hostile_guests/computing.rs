@@ -31,23 +31,27 @@ async fn ends_at_its_limit(function: &str, target: &str, calls: usize) {
     assert!(gateway.metric("mayfly_limit_hits_total").await >= calls as f64);
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_a_loop_ends_at_its_limit() {
+async fn a_loop_ends_at_its_limit() {
     ends_at_its_limit("t-loop", "/f/t-loop/", times(10, 200)).await;
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_a_loop_of_wasi_0_3_ends_at_its_limit() {
+async fn a_loop_of_wasi_0_3_ends_at_its_limit() {
     ends_at_its_limit("t-hostile-p3", "/f/t-hostile-p3/loop", times(5, 200)).await;
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_a_loop_of_a_program_ends_at_its_limit() {
+async fn a_loop_of_a_program_ends_at_its_limit() {
     ends_at_its_limit("t-hostile-cgi", "/f/t-hostile-cgi/loop", times(5, 200)).await;
 }
 
+/// Case G01.
 #[tokio::test]
-async fn g01_sixty_four_loops_at_once_end_and_leave_nothing() {
+async fn sixty_four_loops_at_once_end_and_leave_nothing() {
     // No loop may reach its wall-clock limit first, however busy the machine is.
     let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
     gateway.deploy_with("t-loop", &json!({"cpu_ms": CPU_MS})).await;
@@ -59,13 +63,15 @@ async fn g01_sixty_four_loops_at_once_end_and_leave_nothing() {
     watch.end(&[("cpu-limit", 64)]).await;
 }
 
+/// Case G02.
 #[tokio::test]
-async fn g02_endless_bulk_writes_end_at_their_limit() {
+async fn endless_bulk_writes_end_at_their_limit() {
     ends_at_its_limit("t-hostile", "/f/t-hostile/fill", times(10, 1_000)).await;
 }
 
+/// Case G26.
 #[tokio::test]
-async fn g26_polling_what_is_ready_counts_as_computing() {
+async fn polling_what_is_ready_counts_as_computing() {
     ends_at_its_limit("t-hostile", "/f/t-hostile/poll", times(5, 200)).await;
 }
 

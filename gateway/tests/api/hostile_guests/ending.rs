@@ -15,8 +15,9 @@ use tokio::{
 use super::{Watch, times};
 use crate::test_gateway::TestGateway;
 
+/// Case G22.
 #[tokio::test]
-async fn g22_a_trap_before_the_head_tells_the_public_nothing() {
+async fn a_trap_before_the_head_tells_the_public_nothing() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-trap").await;
     let watch = Watch::begin(&gateway).await;
@@ -31,8 +32,9 @@ async fn g22_a_trap_before_the_head_tells_the_public_nothing() {
     watch.end(&[("function-failed", calls)]).await;
 }
 
+/// Case G24.
 #[tokio::test]
-async fn g24_whoever_ends_without_an_answer_has_given_none() {
+async fn whoever_ends_without_an_answer_has_given_none() {
     let gateway = Arc::new(TestGateway::start().await);
     let ends = [
         ("t-hostile", "/f/t-hostile/exit", "status 0"),
@@ -54,8 +56,9 @@ async fn g24_whoever_ends_without_an_answer_has_given_none() {
     watch.end(&[("no-response", 5)]).await;
 }
 
+/// Case G25.
 #[tokio::test]
-async fn g25_sleeping_ends_at_the_wall_clock_limit_and_costs_nothing() {
+async fn sleeping_ends_at_the_wall_clock_limit_and_costs_nothing() {
     let gateway = Arc::new(TestGateway::start().await);
     let settings = json!({"timeout_ms": 200, "concurrency": 1, "queue": 0});
     gateway.deploy_with("t-sleep", &settings).await;
@@ -77,8 +80,9 @@ async fn g25_sleeping_ends_at_the_wall_clock_limit_and_costs_nothing() {
     watch.end(&[("timeout", 9)]).await;
 }
 
+/// Case G30.
 #[tokio::test]
-async fn g30_whoever_goes_on_after_the_answer_is_ended() {
+async fn whoever_goes_on_after_the_answer_is_ended() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["t-after", "t-hostile-p3"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
@@ -95,8 +99,9 @@ async fn g30_whoever_goes_on_after_the_answer_is_ended() {
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="after_response"} 2"#));
 }
 
+/// Case G29.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g29_callers_that_leave_at_any_byte_leave_nothing_behind() {
+async fn callers_that_leave_at_any_byte_leave_nothing_behind() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["echo", "echo-p3", "echo-cgi", "t-big", "sse"] {
         gateway.deploy(name).await;
@@ -132,8 +137,9 @@ async fn g29_callers_that_leave_at_any_byte_leave_nothing_behind() {
     watch.settles().await;
 }
 
+/// Case G29.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g29_a_guest_whose_caller_leaves_ends_soon() {
+async fn a_guest_whose_caller_leaves_ends_soon() {
     let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
     let targets = [
         "/f/t-sleep/?ms=250000",

@@ -82,8 +82,9 @@ fn false_claims(bytes: u64) -> Vec<String> {
     claims
 }
 
+/// Case G08.
 #[tokio::test]
-async fn g08_a_false_content_length_never_looks_whole() {
+async fn a_false_content_length_never_looks_whole() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     let watch = Watch::begin(&gateway).await;
@@ -159,8 +160,9 @@ const VALUES: [&str; 15] = [
     "",
 ];
 
+/// Case G14.
 #[tokio::test]
-async fn g14_what_frames_a_message_is_not_for_guests() {
+async fn what_frames_a_message_is_not_for_guests() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     let watch = Watch::begin(&gateway).await;

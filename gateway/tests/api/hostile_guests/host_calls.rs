@@ -47,8 +47,9 @@ async fn fails_by_a_limit(
     assert_eq!(hits, calls + targets.len(), "{limits:?}");
 }
 
+/// Case G13.
 #[tokio::test]
-async fn g13_a_header_bomb_is_refused() {
+async fn a_header_bomb_is_refused() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     let watch = Watch::begin(&gateway).await;
@@ -67,8 +68,9 @@ async fn g13_a_header_bomb_is_refused() {
     watch.end(&[("ok", 1), ("header-limit", 4), ("hostcall-limit", 2)]).await;
 }
 
+/// Case G13.
 #[tokio::test]
-async fn g13_ten_thousand_random_operations_on_fields_do_what_their_model_says() {
+async fn ten_thousand_random_operations_on_fields_do_what_their_model_says() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     let watch = Watch::begin(&gateway).await;
@@ -81,8 +83,9 @@ async fn g13_ten_thousand_random_operations_on_fields_do_what_their_model_says()
     watch.end(&[("ok", rounds)]).await;
 }
 
+/// Case G18.
 #[tokio::test]
-async fn g18_what_is_opened_and_never_closed_has_a_limit() {
+async fn what_is_opened_and_never_closed_has_a_limit() {
     let targets = ["/f/t-hostile/resources", "/f/t-hostile/resources?pollables=1"];
     let limits = ["host_resources", "component_handles"];
     // Some hundred bytes for each of 16,384.
@@ -90,8 +93,9 @@ async fn g18_what_is_opened_and_never_closed_has_a_limit() {
     fails_by_a_limit(&targets, "resource-limit", &limits, "guests.host_resources", grown).await;
 }
 
+/// Case G18.
 #[tokio::test]
-async fn g18_copies_of_large_headers_cannot_fill_the_hosts_memory() {
+async fn copies_of_large_headers_cannot_fill_the_hosts_memory() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     let watch = Watch::begin(&gateway).await;
@@ -101,21 +105,24 @@ async fn g18_copies_of_large_headers_cannot_fill_the_hosts_memory() {
     watch.end(&[("header-limit", 1)]).await;
 }
 
+/// Case G19.
 #[tokio::test]
-async fn g19_a_list_of_megabytes_is_not_copied() {
+async fn a_list_of_megabytes_is_not_copied() {
     let (targets, limits) = (["/f/t-hostile/list"], ["hostcall_bytes"]);
     fails_by_a_limit(&targets, "hostcall-limit", &limits, "guests.hostcall_bytes", 2 * MIB).await;
 }
 
+/// Case G20.
 #[tokio::test]
-async fn g20_gigabytes_of_random_bytes_are_not_made() {
+async fn gigabytes_of_random_bytes_are_not_made() {
     let targets = ["/f/t-hostile/random", "/f/t-hostile/random?bytes=65537"];
     let limits = ["random_bytes"];
     fails_by_a_limit(&targets, "hostcall-limit", &limits, "guests.random_bytes", 2 * MIB).await;
 }
 
+/// Case G20.
 #[tokio::test]
-async fn g20_wasi_0_3_gets_as_many_random_bytes_as_there_may_be() {
+async fn wasi_0_3_gets_as_many_random_bytes_as_there_may_be() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     gateway.deploy("t-hostile-p3").await;

@@ -11,8 +11,9 @@ use crate::test_gateway::TestGateway;
 
 const MIB: u64 = 1 << 20;
 
+/// Case G03.
 #[tokio::test]
-async fn g03_memory_grows_to_its_limit_and_no_further() {
+async fn memory_grows_to_its_limit_and_no_further() {
     // What slots keep would be more than what must come back.
     let gateway = Arc::new(TestGateway::with(&["pool.keep_bytes=1MiB"]).await);
     let targets = ["/f/t-hostile/hoard", "/f/t-hostile-p3/hoard", "/f/t-hostile-cgi/hoard"];
@@ -34,8 +35,9 @@ async fn g03_memory_grows_to_its_limit_and_no_further() {
     watch.end(&[("memory-limit", 3 * times(2, 100))]).await;
 }
 
+/// Case G04.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g04_a_hundred_hoarders_share_what_the_node_has() {
+async fn a_hundred_hoarders_share_what_the_node_has() {
     const BUDGET: u64 = 1 << 30;
     let budget = format!("pool.memory_bytes={BUDGET}");
     // With nothing kept in a hundred slots, all of the memory comes back.
@@ -84,8 +86,9 @@ fn program(head: &str, body: &str) -> Vec<u8> {
 
 const ANSWER: &str = "(drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))";
 
+/// Case G05.
 #[tokio::test]
-async fn g05_tables_grow_to_their_limit_and_no_further() {
+async fn tables_grow_to_their_limit_and_no_further() {
     let gateway = Arc::new(TestGateway::start().await);
     let grows = |elements: u32, to: i32| {
         format!(
@@ -112,8 +115,9 @@ async fn g05_tables_grow_to_their_limit_and_no_further() {
     assert_eq!(refused.status(), 422, "{refused:?}");
 }
 
+/// Case G06.
 #[tokio::test]
-async fn g06_endless_recursion_is_a_stack_overflow_and_nothing_else() {
+async fn endless_recursion_is_a_stack_overflow_and_nothing_else() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-recurse").await;
     let program = program("(func $f (call $f) (call $f))", "(call $f)");

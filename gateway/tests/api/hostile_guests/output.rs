@@ -20,8 +20,9 @@ async fn lines(gateway: &TestGateway, name: &str) -> (Vec<String>, Vec<String>) 
     (own.into_iter().map(text).collect(), system.into_iter().map(text).collect())
 }
 
+/// Case G21.
 #[tokio::test]
-async fn g21_a_flood_of_output_is_dropped_and_counted_to_the_byte() {
+async fn a_flood_of_output_is_dropped_and_counted_to_the_byte() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000, "timeout_ms": 300_000})).await;
@@ -51,8 +52,9 @@ async fn g21_a_flood_of_output_is_dropped_and_counted_to_the_byte() {
     watch.end(&[("ok", 2), ("no-response", 1)]).await;
 }
 
+/// Case G21.
 #[tokio::test]
-async fn g21_writes_of_nothing_and_empty_lines_are_bounded() {
+async fn writes_of_nothing_and_empty_lines_are_bounded() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     let watch = Watch::begin(&gateway).await;
@@ -69,8 +71,9 @@ async fn g21_writes_of_nothing_and_empty_lines_are_bounded() {
     watch.end(&[("ok", 2)]).await;
 }
 
+/// Case G21.
 #[tokio::test]
-async fn g21_what_steers_a_terminal_is_made_inert() {
+async fn what_steers_a_terminal_is_made_inert() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     gateway.get("/f/t-hostile/log?raw=a%1b[2Jb%0dfalse%20line%07%c2%9b31m%00z%0a").await;
@@ -80,8 +83,9 @@ async fn g21_what_steers_a_terminal_is_made_inert() {
     assert!(!line.chars().any(char::is_control), "{line:?}");
 }
 
+/// Case G21.
 #[tokio::test]
-async fn g21_a_function_logs_so_much_a_second_over_all_its_invocations() {
+async fn a_function_logs_so_much_a_second_over_all_its_invocations() {
     const PER_SECOND: u64 = 100_000;
     let setting = format!("guests.log_bytes_per_second={PER_SECOND}");
     let gateway = Arc::new(TestGateway::with(&[&setting]).await);

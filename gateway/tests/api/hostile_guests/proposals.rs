@@ -2,8 +2,9 @@
 
 use crate::test_gateway::TestGateway;
 
+/// Case G32.
 #[tokio::test]
-async fn g32_proposals_that_are_off_are_refused_by_name() {
+async fn proposals_that_are_off_are_refused_by_name() {
     let gateway = TestGateway::start().await;
     for (says, wat) in [
         ("gc", "(module (type (struct (field i32))) (func (export \"_start\")))"),
@@ -56,8 +57,9 @@ fn command_with(definitions: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{definitions}: {error}"))
 }
 
+/// Case G32.
 #[tokio::test]
-async fn g32_what_components_of_wasi_0_2_may_not_use_is_refused_by_name() {
+async fn what_components_of_wasi_0_2_may_not_use_is_refused_by_name() {
     let gateway = TestGateway::start().await;
     assert_eq!(gateway.put("plain", command_with("")).send().await.status(), 201);
     for (says, definitions) in [
@@ -87,8 +89,9 @@ async fn g32_what_components_of_wasi_0_2_may_not_use_is_refused_by_name() {
     }
 }
 
+/// Case G06.
 #[tokio::test]
-async fn g06_values_are_nested_so_deeply_and_no_deeper() {
+async fn values_are_nested_so_deeply_and_no_deeper() {
     let gateway = TestGateway::start().await;
     let deep = "nesting is too deep";
     for (nested, take, depth, refused) in [

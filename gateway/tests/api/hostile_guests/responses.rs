@@ -23,8 +23,9 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
+/// Case G07.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g07_an_endless_response_is_cut() {
+async fn an_endless_response_is_cut() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-big", &json!({"cpu_ms": 30_000})).await;
     let target = format!("/f/t-big/?bytes={}", 10_u64 << 30);
@@ -70,8 +71,9 @@ async fn breaks_off_unread(gateway: &TestGateway, target: &str) {
     assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
 }
 
+/// Case G10.
 #[tokio::test]
-async fn g10_writes_of_nothing_end_a_guest() {
+async fn writes_of_nothing_end_a_guest() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     let both = async || {
@@ -89,8 +91,9 @@ async fn g10_writes_of_nothing_end_a_guest() {
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="empty_writes"} 4"#));
 }
 
+/// Case G10.
 #[tokio::test]
-async fn g10_writes_of_nothing_by_wasi_0_3_are_computing() {
+async fn writes_of_nothing_by_wasi_0_3_are_computing() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile-p3", &json!({"cpu_ms": 100, "timeout_ms": 5_000})).await;
     let both = async || {
@@ -128,8 +131,9 @@ async fn ask_and_never_read(gateway: &TestGateway, path: &str, streams: u32) -> 
     socket
 }
 
+/// Case G11.
 #[tokio::test]
-async fn g11_single_bytes_to_a_client_that_never_reads_take_little_memory() {
+async fn single_bytes_to_a_client_that_never_reads_take_little_memory() {
     let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 200, "concurrency": 100})).await;
     let watch = Watch::begin(&gateway).await;
@@ -154,8 +158,9 @@ async fn g11_single_bytes_to_a_client_that_never_reads_take_little_memory() {
     watch.end(&[("ok", 100)]).await;
 }
 
+/// Case G11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g11_single_bytes_leave_together() {
+async fn single_bytes_leave_together() {
     let gateway = Arc::new(TestGateway::start().await);
     let kinds = [("t-hostile", "bytes?n=300000"), ("t-hostile-p3", "bytes?n=300000")];
     for (name, _) in kinds {
@@ -178,8 +183,9 @@ async fn g11_single_bytes_leave_together() {
     }
 }
 
+/// Case G12.
 #[tokio::test]
-async fn g12_a_request_body_that_nobody_reads_is_not_taken() {
+async fn a_request_body_that_nobody_reads_is_not_taken() {
     let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
     gateway.deploy("hello").await;
     gateway.get("/f/hello/").await;
@@ -209,8 +215,9 @@ async fn g12_a_request_body_that_nobody_reads_is_not_taken() {
     watch.end(&[("ok", 1)]).await;
 }
 
+/// Case G12.
 #[tokio::test]
-async fn g12_over_http2_nobody_takes_a_body_that_nobody_reads() {
+async fn over_http2_nobody_takes_a_body_that_nobody_reads() {
     const BODIES: u32 = 40;
     let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
     gateway.deploy("hello").await;
@@ -251,8 +258,9 @@ async fn g12_over_http2_nobody_takes_a_body_that_nobody_reads() {
     watch.end(&[("ok", BODIES as usize)]).await;
 }
 
+/// Case G23.
 #[tokio::test]
-async fn g23_a_trap_in_the_middle_is_an_error_to_every_client() {
+async fn a_trap_in_the_middle_is_an_error_to_every_client() {
     let gateway = Arc::new(TestGateway::start().await);
     let targets = [
         "/f/t-hostile/trap?bytes=200000",

@@ -7,8 +7,9 @@ use serde_json::json;
 use super::{Watch, times};
 use crate::test_gateway::TestGateway;
 
+/// Case G31.
 #[tokio::test]
-async fn g31_clocks_stand_still_while_a_guest_computes() {
+async fn clocks_stand_still_while_a_guest_computes() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000, "timeout_ms": 300_000})).await;

@@ -162,8 +162,9 @@ fn imports(count: u32) -> Vec<u8> {
     module.finish()
 }
 
+/// Cases U08, U11.
 #[tokio::test]
-async fn u08_u11_what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
+async fn what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let before = gateway.resident_bytes();
@@ -188,8 +189,9 @@ async fn u08_u11_what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
     assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 6.0);
 }
 
+/// Case U11.
 #[tokio::test]
-async fn u11_what_an_artifact_may_hold_is_the_operators_to_set() {
+async fn what_an_artifact_may_hold_is_the_operators_to_set() {
     let settings = ["uploads.memories=8", "uploads.tables=20", "uploads.functions=50"];
     let gateway = TestGateway::with(&settings).await;
     // More than any engine takes by default: these know of the settings, too.
@@ -207,10 +209,11 @@ async fn u11_what_an_artifact_may_hold_is_the_operators_to_set() {
     assert_eq!(gateway.metric("mayfly_uploads_refused_total").await, 3.0);
 }
 
+/// Case U08.
 /// The static limits cannot know what a binary costs to compile. The kernel does, and ends the
 /// child.
 #[tokio::test]
-async fn u08_what_is_dear_to_compile_ends_a_child_and_disturbs_nobody() {
+async fn what_is_dear_to_compile_ends_a_child_and_disturbs_nobody() {
     let bombs: [(&str, &str, Vec<u8>, &str); 3] = [
         ("functions", "compile.cpu_s=1", functions(99_000), "1 s of CPU time (compile.cpu_s)"),
         (

@@ -24,8 +24,9 @@ async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
     }
 }
 
+/// Case U04.
 #[tokio::test]
-async fn u04_a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
+async fn a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
     let gateway = TestGateway::with(&["quotas.compiles_per_minute=100000"]).await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
@@ -47,8 +48,9 @@ async fn u04_a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
     gateway.no_uploads_left().await;
 }
 
+/// Cases U01, U02, U03.
 #[tokio::test]
-async fn u01_u02_u03_what_is_no_wasm_starts_no_compiler_and_native_code_is_never_run() {
+async fn what_is_no_wasm_starts_no_compiler_and_native_code_is_never_run() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut uploads: Vec<(Vec<u8>, &str)> = vec![

@@ -66,8 +66,9 @@ fn hostile_names(count: u32) -> Vec<String> {
     names
 }
 
+/// Case U13.
 #[tokio::test]
-async fn u13_no_hostile_name_is_a_function_or_a_path() {
+async fn no_hostile_name_is_a_function_or_a_path() {
     let gateway = TestGateway::start().await;
     let before = gateway.files("");
     let wasm = bytes::Bytes::from(guest("c-hello"));
@@ -107,8 +108,9 @@ fn is_ours(path: &str) -> bool {
     })
 }
 
+/// Case U13.
 #[tokio::test]
-async fn u13_no_hostile_name_is_a_path_that_the_system_is_asked_for() {
+async fn no_hostile_name_is_a_path_that_the_system_is_asked_for() {
     let gateway = TestGateway::start().await;
     let wasm = bytes::Bytes::from(guest("c-hello"));
     let names = hostile_names(1_000);
@@ -140,8 +142,9 @@ async fn u13_no_hostile_name_is_a_path_that_the_system_is_asked_for() {
     assert!(!seen.iter().any(|line| line.contains("good-name")));
 }
 
+/// Case U14.
 #[tokio::test]
-async fn u14_a_form_is_no_upload() {
+async fn a_form_is_no_upload() {
     let gateway = TestGateway::start().await;
     let part = "--x\r\ncontent-disposition: form-data; name=f; filename=\"../../x\"\r\n\r\nasm\r\n";
     let mut form = part.repeat(10_000);
@@ -158,8 +161,9 @@ async fn u14_a_form_is_no_upload() {
     assert_eq!(gateway.files("artifacts"), [] as [PathBuf; 0]);
 }
 
+/// Case U07.
 #[tokio::test]
-async fn u07_what_is_compressed_is_refused_and_never_unpacked() {
+async fn what_is_compressed_is_refused_and_never_unpacked() {
     let gateway = TestGateway::start().await;
     // The start of a stream that would unpack to a gigabyte of zeros.
     let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xed; 1 << 20]].concat();
@@ -182,8 +186,9 @@ async fn u07_what_is_compressed_is_refused_and_never_unpacked() {
     assert!(grown < 4 << 20, "the gateway grew by {grown} bytes");
 }
 
+/// Case U05.
 #[tokio::test]
-async fn u05_an_upload_is_refused_for_the_length_that_it_says() {
+async fn an_upload_is_refused_for_the_length_that_it_says() {
     let gateway = TestGateway::start().await;
     let (_pieces, put) = gateway.control(Method::PUT, "/v1/functions/f").pieces();
     let refused = put.header("content-length", "10737418240").send().await;

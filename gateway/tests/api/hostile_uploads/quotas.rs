@@ -8,8 +8,9 @@ use crate::{
     test_gateway::TestGateway,
 };
 
+/// Case U17.
 #[tokio::test]
-async fn u17_a_node_has_so_many_functions_and_a_revision_is_none() {
+async fn a_node_has_so_many_functions_and_a_revision_is_none() {
     let gateway = TestGateway::with(&["quotas.functions=3"]).await;
     let wasm = guest("c-hello-cgi");
     let answers = join_all((0..8).map(|n| gateway.put(&format!("f-{n}"), wasm.clone()).send()));
@@ -30,8 +31,9 @@ async fn u17_a_node_has_so_many_functions_and_a_revision_is_none() {
     assert_eq!(gateway.put("another", wasm).send().await.status(), 201);
 }
 
+/// Case U17.
 #[tokio::test]
-async fn u17_a_node_keeps_so_many_bytes_of_artifacts() {
+async fn a_node_keeps_so_many_bytes_of_artifacts() {
     let wasm = guest("c-hello-cgi");
     let room = distinct(&wasm, 0).len() * 2 + wasm.len() / 2;
     let gateway = TestGateway::with(&[&format!("quotas.artifact_bytes={room}")]).await;
@@ -47,8 +49,9 @@ async fn u17_a_node_keeps_so_many_bytes_of_artifacts() {
     gateway.no_uploads_left().await;
 }
 
+/// Case U17.
 #[tokio::test]
-async fn u17_so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
+async fn so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
     let mut gateway = TestGateway::with(&["quotas.compiles_per_minute=3"]).await;
     let wasm = guest("c-hello-cgi");
     for n in 0..3 {
@@ -75,8 +78,9 @@ async fn u17_so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
     assert_eq!(refused.problem(), (429, "compile-quota"));
 }
 
+/// Case U17.
 #[tokio::test]
-async fn u17_a_node_remembers_so_many_answered_uploads() {
+async fn a_node_remembers_so_many_answered_uploads() {
     let gateway = TestGateway::with(&["quotas.idempotency_keys=2"]).await;
     let wasm = guest("c-hello-cgi");
     let put =

@@ -27,8 +27,9 @@ fn binaries() -> Vec<Vec<u8>> {
     binaries
 }
 
+/// Case U09.
 #[tokio::test]
-async fn u09_random_valid_binaries_break_nothing() {
+async fn random_valid_binaries_break_nothing() {
     let mut gateway = TestGateway::with(&["quotas.compiles_per_minute=100000"]).await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);

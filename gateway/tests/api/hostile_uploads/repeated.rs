@@ -15,8 +15,9 @@ fn count(answers: &[Answer], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status() == status).count()
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_fifty_equal_uploads_are_one_revision_one_artifact_and_one_compilation() {
+async fn fifty_equal_uploads_are_one_revision_one_artifact_and_one_compilation() {
     let gateway = TestGateway::start().await;
     let wasm = Bytes::from(guest("c-hello"));
     let uploads = (0..50).map(|_| gateway.put("greet", wasm.clone()).send());
@@ -28,8 +29,9 @@ async fn u15_fifty_equal_uploads_are_one_revision_one_artifact_and_one_compilati
     gateway.no_uploads_left().await;
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_of_fifty_uploads_for_one_state_one_is_published() {
+async fn of_fifty_uploads_for_one_state_one_is_published() {
     let gateway = TestGateway::with(&["compile.queue=100"]).await;
     let wasm = guest("c-hello-cgi");
     let first = gateway.put("greet", wasm.clone()).header("if-none-match", "*").send().await;
@@ -46,8 +48,9 @@ async fn u15_of_fifty_uploads_for_one_state_one_is_published() {
     assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_conditions_are_held_before_and_after_the_bytes_arrive() {
+async fn conditions_are_held_before_and_after_the_bytes_arrive() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     let put = |header: &str, value: &str| gateway.put("greet", wasm.clone()).header(header, value);
@@ -68,9 +71,10 @@ async fn u15_conditions_are_held_before_and_after_the_bytes_arrive() {
     assert_eq!(put("if-match", &tag).send().await.status(), 412);
 }
 
+/// Case U15.
 /// Each change but an upload is made for one state alone, too.
 #[tokio::test]
-async fn u15_changes_of_one_state_are_refused_in_any_other() {
+async fn changes_of_one_state_are_refused_in_any_other() {
     let gateway = TestGateway::start().await;
     let made = gateway.put("greet", guest("c-hello-cgi")).send().await;
     let first = made.header("etag").unwrap().to_owned();
@@ -111,8 +115,9 @@ async fn u15_changes_of_one_state_are_refused_in_any_other() {
     assert_eq!(gone.problem(), (404, "function-not-found"));
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_an_upload_that_is_sent_once_more_is_answered_alike() {
+async fn an_upload_that_is_sent_once_more_is_answered_alike() {
     let mut gateway = TestGateway::start().await;
     let wasm = guest("c-hello-cgi");
     let named = |gateway: &TestGateway, name: &str, key: &str, n: u32| -> Call {
@@ -153,8 +158,9 @@ async fn u15_an_upload_that_is_sent_once_more_is_answered_alike() {
     assert_eq!(named(&gateway, "greet", "fourth", 6).send().await.status(), 422);
 }
 
+/// Case U15.
 #[tokio::test]
-async fn u15_of_equal_uploads_with_one_name_at_once_each_gets_the_same_answer() {
+async fn of_equal_uploads_with_one_name_at_once_each_gets_the_same_answer() {
     let gateway = TestGateway::start().await;
     let wasm = Bytes::from(guest("c-hello"));
     let uploads = (0..20).map(|_| {
@@ -185,8 +191,9 @@ async fn an_upload_that_meets_a_change_of_settings_is_tried_with_them() {
     }
 }
 
+/// Case U16.
 #[tokio::test]
-async fn u16_calls_go_on_while_a_function_is_replaced_deleted_and_made_again() {
+async fn calls_go_on_while_a_function_is_replaced_deleted_and_made_again() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     gateway.put("greet", wasm.clone()).send().await;

@@ -12,8 +12,9 @@ use crate::{
     test_gateway::{TestGateway, mayfly, run},
 };
 
+/// Case U08.
 #[tokio::test]
-async fn u08_the_compile_worker_can_open_nothing_start_nothing_and_call_nobody() {
+async fn the_compile_worker_can_open_nothing_start_nothing_and_call_nobody() {
     let said = run(mayfly(&["compile-worker", "probe"])).await;
     assert!(said.status.success(), "{said:?}");
     let sandbox: Value = serde_json::from_slice(&said.stdout).unwrap();
@@ -33,9 +34,10 @@ async fn u08_the_compile_worker_can_open_nothing_start_nothing_and_call_nobody()
     .await;
 }
 
+/// Case U08.
 /// While it compiles, and while it runs a guest's start-up for a snapshot.
 #[tokio::test]
-async fn u08_a_worker_at_work_is_behind_its_barriers() {
+async fn a_worker_at_work_is_behind_its_barriers() {
     let gateway = TestGateway::start().await;
     for (name, settings) in [("js-hello", "{}"), ("t-snapshot", r#"{"snapshot": true}"#)] {
         let put = gateway.put(name, guest(name)).header("mayfly-settings", settings);

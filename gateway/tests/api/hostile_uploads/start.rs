@@ -3,8 +3,9 @@
 use super::Canary;
 use crate::test_gateway::TestGateway;
 
+/// Case U12.
 #[tokio::test]
-async fn u12_a_start_that_loops_or_traps_is_refused_at_the_deploy_and_delays_nobody() {
+async fn a_start_that_loops_or_traps_is_refused_at_the_deploy_and_delays_nobody() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
@@ -30,8 +31,9 @@ async fn u12_a_start_that_loops_or_traps_is_refused_at_the_deploy_and_delays_nob
     assert_eq!(gateway.show("start").await.status(), 404);
 }
 
+/// Case U10.
 #[tokio::test]
-async fn u10_what_does_not_fit_into_a_slot_is_refused_at_the_deploy() {
+async fn what_does_not_fit_into_a_slot_is_refused_at_the_deploy() {
     let gateway = TestGateway::with(&["ceilings.memory_bytes=128MiB"]).await;
     for (has, setting) in [
         // 160 MiB at once.

@@ -95,8 +95,9 @@ const NO_ADDRESS: &[&str] = &[
     "0x1ffffffff",
 ];
 
+/// Case S01.
 #[tokio::test]
-async fn s1_no_spelling_of_an_address_that_is_not_public_is_called() {
+async fn no_spelling_of_an_address_that_is_not_public_is_called() {
     let gateway = TestGateway::start().await;
     let upstream = Upstream::echo().await;
     let port = upstream.port();
@@ -120,8 +121,9 @@ async fn s1_no_spelling_of_an_address_that_is_not_public_is_called() {
     assert!(outcomes >= prohibited, "{outcomes}");
 }
 
+/// Case S02.
 #[tokio::test]
-async fn s2_a_name_is_refused_if_any_of_its_addresses_is() {
+async fn a_name_is_refused_if_any_of_its_addresses_is() {
     let upstream = Upstream::echo().await;
     let names = NameServer::start(|name, _| {
         let addresses: &[&str] = match name {
@@ -158,8 +160,9 @@ async fn s2_a_name_is_refused_if_any_of_its_addresses_is() {
     assert!(lines.iter().any(|line| line["line"] == private.as_str()), "{lines:#?}");
 }
 
+/// Case S02.
 #[tokio::test]
-async fn s2_an_answer_too_long_for_a_datagram_is_read_to_its_last_address() {
+async fn an_answer_too_long_for_a_datagram_is_read_to_its_last_address() {
     let upstream = Upstream::echo().await;
     let port = upstream.port();
     let local = |last| IpAddr::from([127, 0, 0, last]);
@@ -177,8 +180,9 @@ async fn s2_an_answer_too_long_for_a_datagram_is_read_to_its_last_address() {
     assert_eq!(upstream.connections(), 1);
 }
 
+/// Case S03.
 #[tokio::test]
-async fn s3_a_name_server_that_changes_its_mind_changes_nothing() {
+async fn a_name_server_that_changes_its_mind_changes_nothing() {
     const INVOCATIONS: u32 = 20;
     const EACH: u32 = 50;
     // Closes after each answer, so that each request resolves anew.
@@ -207,8 +211,9 @@ async fn s3_a_name_server_that_changes_its_mind_changes_nothing() {
     assert_eq!(names.asked(), INVOCATIONS * EACH, "one resolution for each request");
 }
 
+/// Case S05.
 #[tokio::test]
-async fn s5_the_gateways_own_listeners_are_out_of_reach() {
+async fn the_gateways_own_listeners_are_out_of_reach() {
     // Whatever the operator permits.
     let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
     let mut hosts: Vec<String> =
@@ -227,8 +232,9 @@ async fn s5_the_gateways_own_listeners_are_out_of_reach() {
     }
 }
 
+/// Case S05.
 #[tokio::test]
-async fn s5_the_operator_may_open_the_data_plane_to_functions() {
+async fn the_operator_may_open_the_data_plane_to_functions() {
     let gateway = TestGateway::with(&["outbound.allow_data_plane=true"]).await;
     let upstream = Upstream::echo().await;
     let data = gateway.data().to_string();

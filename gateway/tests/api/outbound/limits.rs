@@ -29,8 +29,9 @@ fn descriptors(gateway: &TestGateway) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count()
 }
 
+/// Case G15.
 #[tokio::test]
-async fn g15_of_ten_thousand_requests_fifty_leave_over_six_connections_at_most() {
+async fn of_ten_thousand_requests_fifty_leave_over_six_connections_at_most() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     // Slow enough that requests meet.
     let upstream = Upstream::serving(async |mut served: Served| {
@@ -99,8 +100,9 @@ async fn deaf() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
     (address, listener, queued)
 }
 
+/// Case G16.
 #[tokio::test]
-async fn g16_a_server_that_stalls_is_given_up_at_each_step() {
+async fn a_server_that_stalls_is_given_up_at_each_step() {
     let gateway = TestGateway::with(&SHORT).await;
     let (deaf, _listener, _queued) = deaf().await;
     let silent =
@@ -135,8 +137,9 @@ async fn g16_a_server_that_stalls_is_given_up_at_each_step() {
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
 }
 
+/// Case G17.
 #[tokio::test]
-async fn g17_a_guest_can_shorten_times_and_never_lengthen_them() {
+async fn a_guest_can_shorten_times_and_never_lengthen_them() {
     let gateway = TestGateway::with(&SHORT).await;
     let silent =
         Upstream::serving(async |mut served: Served| served.wait_for_the_end().await).await;
@@ -216,8 +219,9 @@ async fn hostile(mut served: Served) {
     }
 }
 
+/// Case S09.
 #[tokio::test]
-async fn s9_answers_have_limits_as_requests_have() {
+async fn answers_have_limits_as_requests_have() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let upstream = Upstream::serving(hostile).await;
     let host = upstream.host();

@@ -5,8 +5,9 @@ use serde_json::json;
 use super::{GUESTS, NameServer, Upstream, ask, fetch};
 use crate::test_gateway::TestGateway;
 
+/// Case S04.
 #[tokio::test]
-async fn s4_redirects_are_the_guests_to_follow_and_each_is_vetted_anew() {
+async fn redirects_are_the_guests_to_follow_and_each_is_vetted_anew() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let inside = Upstream::echo().await;
     let location = format!("http://127.0.0.2:{}/", inside.port());
@@ -25,8 +26,9 @@ async fn s4_redirects_are_the_guests_to_follow_and_each_is_vetted_anew() {
     assert_eq!((redirecting.connections(), inside.connections()), (1, 0));
 }
 
+/// Case S06.
 #[tokio::test]
-async fn s6_a_guest_cannot_make_a_request_that_means_two_things() {
+async fn a_guest_cannot_make_a_request_that_means_two_things() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
@@ -86,8 +88,9 @@ async fn s6_a_guest_cannot_make_a_request_that_means_two_things() {
     }
 }
 
+/// Case S07.
 #[tokio::test]
-async fn s7_a_grant_means_its_names_and_no_others() {
+async fn a_grant_means_its_names_and_no_others() {
     let upstream = Upstream::echo().await;
     let names = NameServer::start(|_, _| vec!["127.0.0.1".parse().unwrap()]).await;
     let gateway = TestGateway::with(&[&names.setting(), "outbound.permit=127.0.0.1"]).await;

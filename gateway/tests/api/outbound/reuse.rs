@@ -87,8 +87,9 @@ async fn a_server_that_closes_between_two_requests_costs_no_error() {
     }
 }
 
+/// Case S08.
 #[tokio::test]
-async fn s8_a_function_that_calls_itself_meets_an_end() {
+async fn a_function_that_calls_itself_meets_an_end() {
     let gateway = TestGateway::with(&["outbound.allow_data_plane=true"]).await;
     let data = gateway.data().to_string();
     for guest in GUESTS {
@@ -103,8 +104,9 @@ async fn s8_a_function_that_calls_itself_meets_an_end() {
     assert_eq!(loops, 2.0);
 }
 
+/// Case S08.
 #[tokio::test]
-async fn s8_hops_are_counted_on_the_way_in_and_out() {
+async fn hops_are_counted_on_the_way_in_and_out() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1", "server.hops=3"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
