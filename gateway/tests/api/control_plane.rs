@@ -205,7 +205,7 @@ async fn an_artifact_comes_back_as_it_was_sent() {
 async fn unknown_resources_and_methods_are_problems_too() {
     let gateway = TestGateway::start().await;
     for target in ["/", "/v1", "/v1/function", "/v2/functions", "/v1/functions/a/b"] {
-        assert_eq!(gateway.api(target).await.problem(), (404, "no-resource"), "{target}");
+        assert_eq!(gateway.api(target).await.problem(), (404, "resource-not-found"), "{target}");
     }
     for (method, target) in [
         (Method::POST, "/v1/functions"),

@@ -120,7 +120,7 @@ async fn a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() {
     assert_eq!(stream.status, 200);
     assert!(stream.try_rest().await.is_err());
     nothing_runs(&gateway).await;
-    assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 1.0);
+    assert_eq!(gateway.metric("mayfly_responses_aborted_total").await, 1.0);
 }
 
 /// Case G09.
@@ -143,7 +143,7 @@ async fn over_http2_a_slow_stream_is_reset_at_the_limit_and_the_connection_goes_
     }
     let url = format!("http://{}/f/hello/", gateway.data());
     assert_eq!(connection.post(&url, "").await.status(), 200);
-    assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 2.0);
+    assert_eq!(gateway.metric("mayfly_responses_aborted_total").await, 2.0);
 }
 
 /// Case G03.
@@ -216,7 +216,7 @@ async fn a_response_that_breaks_off_never_looks_complete() {
         assert!(!text.ends_with("0\r\n\r\n"), "{target}: the last chunk says that all is well");
     }
     nothing_runs(&gateway).await;
-    assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 2.0);
+    assert_eq!(gateway.metric("mayfly_responses_aborted_total").await, 2.0);
 
     let whole = gateway.get("/f/t-big/?bytes=1000000").await;
     assert_eq!((whole.status(), whole.bytes().len()), (200, 1_000_000));

@@ -44,7 +44,7 @@ async fn the_planes_do_not_serve_each_others_paths() {
     gateway.deploy("c-hello").await;
     assert_eq!(gateway.get("/metrics").await.problem(), (404, "no-route"));
     assert_eq!(gateway.get("/v1/functions").await.problem(), (404, "no-route"));
-    assert_eq!(gateway.api("/f/c-hello/").await.problem(), (404, "no-resource"));
+    assert_eq!(gateway.api("/f/c-hello/").await.problem(), (404, "resource-not-found"));
 }
 
 /// Case D01.

@@ -146,11 +146,11 @@ async fn an_owner_may_ask_for_more_than_the_default_and_for_less() {
 async fn as_many_instances_wait_as_the_operator_wants_where_no_owner_has_asked() {
     let gateway = TestGateway::with(&["limits.min_warm=2", "ceilings.min_warm=3"]).await;
     gateway.deploy("t-counter").await;
-    gateway.metric_becomes("mayfly_waiting_instances", 2.0).await;
+    gateway.metric_becomes("mayfly_warm_instances", 2.0).await;
     assert_eq!(gateway.show("t-counter").await.json()["limits"]["min_warm"], 2);
     let more = gateway.patch("t-counter", &json!({"settings": {"min_warm": 3}})).await;
     assert_eq!(more.json()["limits"]["min_warm"], 3);
-    gateway.metric_becomes("mayfly_waiting_instances", 3.0).await;
+    gateway.metric_becomes("mayfly_warm_instances", 3.0).await;
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn every_operation_in_the_document_is_there() {
     for (method, path, _) in operations(&document(&gateway).await) {
         let target = target(&path);
         let answer = gateway.control(method.clone(), &target).send().await;
-        let missing = answer.text().contains("no-resource") || answer.status() == 405;
+        let missing = answer.text().contains("resource-not-found") || answer.status() == 405;
         assert!(!missing, "{method} {target}: {answer:?}");
     }
 }

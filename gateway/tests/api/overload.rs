@@ -69,7 +69,7 @@ async fn what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answe
     let (answers, ready) = tokio::join!(crowd, look);
     assert_eq!(ready, 20, "the control plane answers throughout");
     let tally = tally(&answers);
-    let refused = tally.get(&(503, "too-far-behind".to_owned())).copied().unwrap_or(0);
+    let refused = tally.get(&(503, "cpu-pressure".to_owned())).copied().unwrap_or(0);
     let answered = tally.get(&(200, String::new())).copied().unwrap_or(0);
     assert!(refused > 0 && answered > 0, "{tally:?}");
     assert_eq!(refused + answered, answers.len(), "{tally:?}");
@@ -77,7 +77,7 @@ async fn what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answe
     assert_eq!(gateway.metric(series).await, refused as f64, "each refusal is counted");
 
     eventually("when the crowd has gone, nobody is refused any more", async || {
-        (gateway.metric("mayfly_data_plane_behind_seconds").await < 0.005).then_some(())
+        (gateway.metric("mayfly_scheduling_delay_seconds").await < 0.005).then_some(())
     })
     .await;
     assert_eq!(gateway.get("/f/t-work/?turns=1").await.status(), 200);

@@ -32,7 +32,7 @@ async fn as_many_instances_wait_as_the_owner_wants_and_each_is_used_once() {
     gateway.deploy_with("t-counter", &json!({"min_warm": 2, "idle_ms": 1000})).await;
     gateway.waiting_becomes("t-counter", 2).await;
     assert_eq!(gateway.show("t-counter").await.json()["state"], "warm");
-    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 2.0);
+    assert_eq!(gateway.metric("mayfly_warm_instances").await, 2.0);
     for _ in 0..10 {
         assert_eq!(gateway.get_warm("t-counter").await, "1\n");
         gateway.waiting_becomes("t-counter", 2).await;
@@ -44,7 +44,7 @@ async fn as_many_instances_wait_as_the_owner_wants_and_each_is_used_once() {
 
     let changed = gateway.patch("t-counter", &json!({"settings": {"min_warm": 0}})).await;
     assert_eq!(changed.status(), 200);
-    gateway.metric_becomes("mayfly_waiting_instances", 0.0).await;
+    gateway.metric_becomes("mayfly_warm_instances", 0.0).await;
     gateway.metric_becomes("mayfly_resident_functions", 0.0).await;
 }
 
@@ -105,7 +105,7 @@ async fn what_waits_has_one_budget_and_leaves_before_anybody_is_refused() {
     gateway.waiting_becomes("t-counter", 2).await;
     gateway.deploy_with("c-hello", &json!({"min_warm": 2})).await;
     gateway.waiting_becomes("c-hello", 1).await;
-    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 3.0);
+    assert_eq!(gateway.metric("mayfly_warm_instances").await, 3.0);
 
     // Every slot of the engine is taken by an instance that waits.
     let full = TestGateway::with(&["pool.instances=2"]).await;
@@ -143,8 +143,8 @@ async fn an_instance_that_is_not_used_for_its_idle_time_is_dropped() {
     let settings = json!({"isolation": {"mode": "reuse", "idle_ms": 300}});
     gateway.deploy_with("t-counter", &settings).await;
     assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "1\n"));
-    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 1.0);
-    gateway.metric_becomes("mayfly_waiting_instances", 0.0).await;
+    assert_eq!(gateway.metric("mayfly_warm_instances").await, 1.0);
+    gateway.metric_becomes("mayfly_warm_instances", 0.0).await;
     assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "1\n"));
 }
 
@@ -155,14 +155,14 @@ async fn an_instance_that_failed_is_never_used_again() {
     for _ in 0..3 {
         assert_eq!(gateway.get("/f/t-trap/trap").await.problem(), (502, "function-failed"));
     }
-    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 0.0);
+    assert_eq!(gateway.metric("mayfly_warm_instances").await, 0.0);
 
     // One that was cut short is not, either.
     gateway.deploy_with("t-sleep", &json!({"isolation": {"mode": "reuse"}})).await;
     let cut = gateway.call(Method::GET, "/f/t-sleep/?ms=60000").send();
     assert!(tokio::time::timeout(std::time::Duration::from_millis(500), cut).await.is_err());
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
-    assert_eq!(gateway.metric("mayfly_waiting_instances").await, 0.0);
+    assert_eq!(gateway.metric("mayfly_warm_instances").await, 0.0);
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn an_isolation_that_does_not_fit_is_refused_with_what_would() {
     let reuse = json!({"isolation": {"mode": "reuse"}}).to_string();
     let put = gateway.put("a", crate::guests::guest("hello-cgi")).header("mayfly-settings", &reuse);
     let refused = put.send().await;
-    assert_eq!(refused.problem(), (422, "isolation"));
+    assert_eq!(refused.problem(), (422, "isolation-not-supported"));
     assert!(refused.detail().contains("`request`"), "{refused:?}");
 
     let most = json!({"isolation": {"mode": "reuse", "max_concurrent": 2}}).to_string();

@@ -64,7 +64,7 @@ async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
         assert!(each <= most, "{each} bytes for each connection instead of {most}");
         // All but those that have said nothing.
         let resting = 1 + idle.len() - third;
-        gateway.metric_becomes("mayfly_connections_resting", resting as f64).await;
+        gateway.metric_becomes("mayfly_connections_idle", resting as f64).await;
     }
 
     let mut refused = TcpStream::connect(gateway.data()).await.unwrap();
@@ -84,7 +84,7 @@ async fn resting(gateway: &TestGateway) -> [TcpStream; 2] {
         assert!(until(&mut socket, "hello from c\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
         sockets.push(socket);
     }
-    gateway.metric_becomes("mayfly_connections_resting", 2.0).await;
+    gateway.metric_becomes("mayfly_connections_idle", 2.0).await;
     sockets.try_into().unwrap()
 }
 
@@ -122,7 +122,7 @@ async fn who_has_rested_is_served_as_before() {
         tokio::task::yield_now().await;
     }
     assert_problem(&until_closed(&mut other).await, 400, "malformed-request", "a bare LF");
-    gateway.metric_becomes("mayfly_connections_resting", 0.0).await;
+    gateway.metric_becomes("mayfly_connections_idle", 0.0).await;
 }
 
 /// Case H04.

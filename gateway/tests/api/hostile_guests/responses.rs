@@ -57,7 +57,7 @@ async fn an_endless_response_is_cut() {
     assert!(grown < 8 * MIB, "{grown} bytes for 200 MiB of response");
     // The head was sent: that they broke off is counted apart.
     watch.end(&[("ok", 2)]).await;
-    assert_eq!(gateway.metric("mayfly_responses_cut_total").await, 4.0);
+    assert_eq!(gateway.metric("mayfly_responses_aborted_total").await, 4.0);
 }
 
 /// The answer to an HTTP/2 client that does not read, whose windows hold less than the first part,
@@ -286,6 +286,6 @@ async fn a_trap_in_the_middle_is_an_error_to_every_client() {
     }
     drop(connection);
     watch.end(&[("ok", 2 * 3 * calls)]).await;
-    let cut = gateway.metric("mayfly_responses_cut_total").await;
+    let cut = gateway.metric("mayfly_responses_aborted_total").await;
     assert_eq!(cut, (2 * 3 * calls) as f64);
 }
