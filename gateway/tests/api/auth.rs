@@ -25,7 +25,7 @@ async fn list_with(gateway: &TestGateway, authorization: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn without_a_valid_token_nothing_is_told() {
+async fn requests_without_a_valid_token_learn_nothing() {
     let gateway = TestGateway::start().await;
     let good = gateway.token();
     let missing = gateway.anonymous(Method::GET, "/v1/functions").send().await;
@@ -137,7 +137,7 @@ async fn tokens_are_listed_without_their_secrets_and_stored_without_them() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_is_not_made() {
+async fn a_token_with_invalid_fields_is_not_created() {
     let gateway = TestGateway::start().await;
     for (wanted, slug) in [
         (json!({"name": "x", "scopes": ["root"]}), "unknown-scope"),
@@ -160,7 +160,7 @@ const TOO_MANY: (u16, &str) = (429, "too-many-attempts");
 
 /// Case A06.
 #[tokio::test]
-async fn after_ten_tokens_that_are_not_valid_an_address_must_wait() {
+async fn after_ten_invalid_tokens_an_address_is_throttled() {
     let gateway = TestGateway::start().await;
     let (new, id) = token(&gateway, &json!({"name": "new", "scopes": ["read"]})).await;
     let (here, elsewhere) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
@@ -194,7 +194,7 @@ async fn after_ten_tokens_that_are_not_valid_an_address_must_wait() {
 
 /// Case A06.
 #[tokio::test]
-async fn guesses_that_come_at_once_are_no_more_than_those_that_come_one_by_one() {
+async fn concurrent_guesses_are_throttled_like_sequential_ones() {
     let gateway = TestGateway::with(&["server.auth_failures_per_minute=3"]).await;
     let from = "127.0.0.1".parse().unwrap();
     let guesses = (0..40).map(|_| list_from(&gateway, from, "mfy_0_0"));

@@ -87,7 +87,7 @@ async fn compare(old: &Path, new: &Path, more: &[&str]) -> (Option<i32>, String)
 }
 
 #[tokio::test]
-async fn the_gate_opens_for_the_same_and_closes_for_a_seeded_regression() {
+async fn the_gate_passes_equal_results_and_fails_a_seeded_regression() {
     let guests = Guests::new();
     let as_ever = guests.counting("as-ever", 1);
     let old = guests.measure(&as_ever, "old.json").await;
@@ -160,7 +160,7 @@ async fn a_function_of_a_gateway_is_measured_with_its_settings() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_or_compared_is_said() {
+async fn a_file_that_cannot_be_measured_or_compared_is_named() {
     let guests = Guests::new();
     let (text_file, trap) = (guests.path("text.wasm"), path("t-start-trap"));
     std::fs::write(&text_file, "no wasm").unwrap();

@@ -33,7 +33,7 @@ async fn the_status_line_and_the_location_decide_the_status() {
 }
 
 #[tokio::test]
-async fn any_header_line_is_passed_on_and_all_after_the_empty_line_is_the_body() {
+async fn every_header_line_is_passed_on_and_everything_after_the_empty_line_is_the_body() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-status").await;
     for (raw, body) in [
@@ -53,7 +53,7 @@ async fn any_header_line_is_passed_on_and_all_after_the_empty_line_is_the_body()
 }
 
 #[tokio::test]
-async fn what_is_no_cgi_answer_is_a_bad_gateway_and_its_reason_is_in_the_log() {
+async fn an_invalid_cgi_response_is_a_bad_gateway_and_the_log_has_the_reason() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-status").await;
     for (raw, says) in [
@@ -128,7 +128,7 @@ async fn the_request_is_in_the_environment() {
 }
 
 #[tokio::test]
-async fn by_host_name_there_is_no_script_name() {
+async fn a_request_by_host_name_has_an_empty_script_name() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-cgi-env").await;
     let call = gateway.call(Method::GET, "/a?b").header("host", "t-cgi-env.localhost");

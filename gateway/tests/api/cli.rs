@@ -33,7 +33,7 @@ async fn failure(gateway: &TestGateway, arguments: &[&str]) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn a_functions_whole_life_in_json() {
+async fn commands_print_json_over_the_life_of_a_function() {
     let gateway = TestGateway::start().await;
     let hello = path("c-hello");
     let env = path("t-env");
@@ -68,7 +68,7 @@ async fn a_functions_whole_life_in_json() {
 }
 
 #[tokio::test]
-async fn a_functions_whole_life_for_people() {
+async fn commands_print_text_over_the_life_of_a_function() {
     let gateway = TestGateway::start().await;
     let hello = path("c-hello");
     let deploy = ["deploy", hello.to_str().unwrap(), "--name", "greet"];
@@ -129,7 +129,7 @@ async fn a_functions_log_is_printed() {
 }
 
 #[tokio::test]
-async fn tokens_are_made_listed_and_revoked() {
+async fn tokens_are_created_listed_and_revoked() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let create = ["token", "create", "ci", "--scope", "read", "--expires-in", "12h"];
@@ -158,7 +158,7 @@ async fn tokens_are_made_listed_and_revoked() {
 }
 
 #[tokio::test]
-async fn what_went_wrong_is_said_with_what_to_do() {
+async fn an_error_names_the_problem_and_the_remedy() {
     let gateway = TestGateway::start().await;
     let refused = path("t-bad-import");
     let refused = refused.to_str().unwrap();
@@ -190,7 +190,7 @@ async fn what_went_wrong_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_said_to_be_one() {
+async fn an_invalid_token_is_reported_as_invalid() {
     let gateway = TestGateway::start().await;
     let mut command = mayfly(&["list"]);
     command.env("MAYFLY_TOKEN", "mfy_0_0");
@@ -202,7 +202,7 @@ async fn a_wrong_token_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn settings_are_checked_with_the_line_that_is_wrong() {
+async fn a_settings_error_names_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mayfly.toml");
     let check = async |text: &str| {

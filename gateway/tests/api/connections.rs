@@ -39,7 +39,7 @@ async fn a_connection_without_requests_is_closed() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_no_silence() {
+async fn a_slow_response_does_not_count_as_idle() {
     let timeouts = ["server.idle_timeout_ms=300", "server.header_timeout_ms=300"];
     let gateway = TestGateway::with(&timeouts).await;
     gateway.deploy("sse").await;
@@ -48,7 +48,7 @@ async fn a_slow_answer_is_no_silence() {
 }
 
 #[tokio::test]
-async fn one_address_gets_only_its_share_of_connections() {
+async fn connections_of_one_address_are_limited() {
     let gateway = TestGateway::with(&["server.connections_per_address=2"]).await;
     gateway.deploy("c-hello").await;
     let mut first = Connection::open(gateway.data()).await;
@@ -69,7 +69,7 @@ async fn one_address_gets_only_its_share_of_connections() {
 }
 
 #[tokio::test]
-async fn a_head_has_limits() {
+async fn a_request_head_has_limits() {
     let gateway = TestGateway::with(&["server.headers=20", "server.header_bytes=16KiB"]).await;
     gateway.deploy("c-hello").await;
     let many: String = (0..21).map(|n| format!("x-{n}: 1\r\n")).collect();
@@ -84,7 +84,7 @@ async fn a_head_has_limits() {
 }
 
 #[tokio::test]
-async fn a_target_has_a_limit() {
+async fn a_request_target_has_a_limit() {
     let gateway = TestGateway::with(&["server.uri_bytes=100"]).await;
     gateway.deploy("c-hello").await;
     let target = |length: usize| format!("{:x<length$}", "/f/c-hello/");
@@ -95,7 +95,7 @@ async fn a_target_has_a_limit() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_does_not_make_the_gateway_hoard() {
+async fn a_client_that_does_not_read_does_not_fill_the_gateways_memory() {
     const MOST: usize = 64 << 20;
     let gateway = TestGateway::start().await;
     for guest in ["echo", "echo-p3", "echo-cgi", "c-echo-cgi"] {

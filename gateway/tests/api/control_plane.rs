@@ -78,7 +78,7 @@ async fn revisions_are_kept_and_an_old_one_can_be_activated_again() {
 }
 
 #[tokio::test]
-async fn settings_are_changed_by_a_merge_patch_and_hold_at_once() {
+async fn a_merge_patch_changes_settings_at_once() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-env").await;
     let patch =
@@ -115,7 +115,7 @@ async fn a_description_is_set_and_reset_without_a_revision() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_hold_are_refused_by_name() {
+async fn invalid_settings_are_refused_by_name() {
     let gateway =
         TestGateway::with(&["ceilings.cpu_ms=2000", "ceilings.memory_bytes=256MiB"]).await;
     gateway.deploy("t-env").await;
@@ -172,7 +172,7 @@ async fn a_deleted_function_is_gone_and_its_name_is_free() {
 }
 
 #[tokio::test]
-async fn an_artifact_comes_back_as_it_was_sent() {
+async fn an_artifact_is_returned_byte_for_byte() {
     let gateway = TestGateway::start().await;
     let (first, second) = (guest("go-hello"), guest("c-hello"));
     for wasm in [&first, &second] {
@@ -202,7 +202,7 @@ async fn an_artifact_comes_back_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn unknown_resources_and_methods_are_problems_too() {
+async fn unknown_resources_and_methods_are_answered_with_problems() {
     let gateway = TestGateway::start().await;
     for target in ["/", "/v1", "/v1/function", "/v2/functions", "/v1/functions/a/b"] {
         assert_eq!(gateway.api(target).await.problem(), (404, "resource-not-found"), "{target}");

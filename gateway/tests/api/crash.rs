@@ -64,7 +64,7 @@ fn nothing_is_half_done(gateway: &TestGateway) {
 
 /// Case C01.
 #[tokio::test]
-async fn killed_while_an_upload_arrives() {
+async fn a_kill_during_an_upload_leaves_nothing_behind() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let wasm = guest("hello");
@@ -91,7 +91,7 @@ async fn killed_while_an_upload_arrives() {
 
 /// Case C01.
 #[tokio::test]
-async fn killed_while_a_worker_compiles() {
+async fn a_kill_during_a_compilation_leaves_nothing_behind() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).try_send());
@@ -111,7 +111,7 @@ async fn killed_while_a_worker_compiles() {
 
 /// Case U08.
 #[tokio::test]
-async fn a_worker_that_is_killed_fails_one_deploy() {
+async fn a_killed_compile_worker_fails_only_its_own_deploy() {
     let gateway = TestGateway::start().await;
     let upload = tokio::spawn(gateway.put("js-hello", guest("js-hello")).send());
     let pid = gateway.pid();
@@ -173,7 +173,7 @@ async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at:
 
 /// Case C01.
 #[tokio::test]
-async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
+async fn a_kill_at_any_moment_loses_nothing_acknowledged() {
     const ROUNDS: u32 = 24;
     const UPLOADERS: u32 = 4;
     let seed = 0x5eed_0000 + u64::from(std::process::id());
@@ -216,7 +216,7 @@ async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
 
 /// Case C06.
 #[tokio::test]
-async fn native_code_that_was_damaged_is_compiled_anew() {
+async fn damaged_native_code_is_recompiled() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     for damage in [

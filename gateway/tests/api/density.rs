@@ -39,7 +39,7 @@ async fn deploy_many(gateway: &TestGateway, name: &str, numbers: Range<u32>) {
 }
 
 #[tokio::test]
-async fn three_times_the_budget_is_served_round_robin_without_a_failure() {
+async fn functions_of_three_times_the_budget_are_served_without_a_failure() {
     let budget = format!("pool.resident_bytes={BUDGET}");
     let gateway = TestGateway::with(&[&budget]).await;
     deploy_many(&gateway, "hello", 0..1).await;
@@ -65,7 +65,7 @@ async fn three_times_the_budget_is_served_round_robin_without_a_failure() {
 }
 
 #[tokio::test]
-async fn the_least_recently_called_leaves_first_and_a_call_in_flight_ends_as_it_should() {
+async fn the_least_recently_called_function_is_evicted_first_and_a_call_in_flight_completes() {
     let budget = format!("pool.resident_bytes={BUDGET}");
     let gateway = TestGateway::with(&[&budget]).await;
     gateway.deploy_with("t-sleep", &json!({"timeout_ms": 300_000})).await;

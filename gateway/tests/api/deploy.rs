@@ -24,7 +24,7 @@ fn repr_digest(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_deploy_says_what_it_made_and_the_function_answers_at_once() {
+async fn a_deploy_returns_the_function_which_answers_at_once() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
 
@@ -47,7 +47,7 @@ async fn a_deploy_says_what_it_made_and_the_function_answers_at_once() {
 
 /// Case C08.
 #[tokio::test]
-async fn the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
+async fn the_same_bytes_restore_a_lost_artifact() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
@@ -61,13 +61,13 @@ async fn the_same_bytes_once_more_mend_an_artifact_that_was_lost() {
 }
 
 #[tokio::test]
-async fn the_url_begins_with_what_the_operator_says() {
+async fn the_url_begins_with_the_configured_public_url() {
     let gateway = TestGateway::with(&["public_url=https://fn.example/base/"]).await;
     assert_eq!(gateway.deploy("c-hello").await["url"], "https://fn.example/base/f/c-hello/");
 }
 
 #[tokio::test]
-async fn other_bytes_are_another_revision_that_answers_at_once() {
+async fn other_bytes_become_a_revision_that_answers_at_once() {
     let gateway = TestGateway::start().await;
     for (revision, name, says) in [
         (1, "c-hello", "hello from c\n"),
@@ -97,7 +97,7 @@ async fn a_call_in_flight_ends_on_the_revision_it_began_on() {
 }
 
 #[tokio::test]
-async fn settings_can_come_with_the_upload() {
+async fn an_upload_can_carry_settings() {
     let gateway = TestGateway::start().await;
     let settings = json!({"environment": {"GREETING": "grüß"}, "memory_bytes": 33_554_432});
     let view = gateway.deploy_with("t-env", &settings).await;
@@ -123,7 +123,7 @@ async fn equal_bytes_with_other_settings_are_another_revision() {
 
 /// Case U06.
 #[tokio::test]
-async fn a_digest_that_was_sent_is_checked() {
+async fn a_digest_sent_with_an_upload_is_checked() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     let put =
@@ -197,7 +197,7 @@ async fn only_dns_labels_are_names() {
 
 /// Case U05.
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_has_arrived() {
+async fn an_upload_that_is_too_large_is_refused_before_it_has_arrived() {
     let gateway = TestGateway::with(&["uploads.artifact_bytes=8192"]).await;
     let refused = gateway.put("greet", vec![0; 8193]).send().await;
     assert_eq!(refused.problem(), (413, "artifact-too-large"));
@@ -216,7 +216,7 @@ async fn what_is_too_large_is_refused_before_it_has_arrived() {
 
 /// Cases U01, U02, U12.
 #[tokio::test]
-async fn what_is_no_function_is_refused_with_the_reason_and_leaves_nothing() {
+async fn an_upload_that_is_not_a_function_is_refused_with_the_reason_and_leaves_nothing() {
     let gateway = TestGateway::start().await;
     let whole = guest("hello");
     let cases: Vec<(&str, Vec<u8>, &str, &str)> = vec![
@@ -256,7 +256,7 @@ async fn a_refused_upload_leaves_the_active_revision_as_it_was() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_leaves_nothing() {
+async fn an_interrupted_upload_leaves_nothing() {
     let gateway = TestGateway::start().await;
     let wasm = guest("hello");
     let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/greet").pieces();
@@ -272,7 +272,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 
 /// Case U15.
 #[tokio::test]
-async fn one_artifact_is_compiled_once_however_many_ask() {
+async fn concurrent_uploads_of_one_artifact_compile_it_once() {
     let gateway = TestGateway::start().await;
     let wasm = Bytes::from(guest("hello"));
     let uploads = (0..20).map(|n| gateway.put(&format!("same-{n}"), wasm.clone()).send());
@@ -290,7 +290,7 @@ async fn one_artifact_is_compiled_once_however_many_ask() {
 
 /// Case U15.
 #[tokio::test]
-async fn concurrent_uploads_to_one_name_become_revisions_one_after_the_other() {
+async fn concurrent_uploads_to_one_name_become_consecutive_revisions() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello-cgi");
     let uploads = (0..20).map(|n| gateway.put("greet", distinct(&wasm, n)).send());

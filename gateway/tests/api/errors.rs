@@ -52,7 +52,7 @@ async fn a_trap_is_a_bad_gateway_and_the_next_call_is_clean() {
 
 /// Case G22.
 #[tokio::test]
-async fn a_traps_details_are_for_the_owner_and_not_for_the_public() {
+async fn a_traps_details_are_shown_to_the_owner_and_not_to_the_public() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-trap").await;
     let failed = gateway.get("/f/t-trap/trap").await;
@@ -80,7 +80,7 @@ async fn an_endless_loop_ends_at_its_cpu_limit() {
 
 /// Case G01.
 #[tokio::test]
-async fn loops_on_every_core_keep_nobody_else_from_being_served() {
+async fn loops_on_every_core_do_not_starve_other_functions() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 1000})).await;
     gateway.deploy("c-hello").await;
@@ -101,7 +101,7 @@ async fn loops_on_every_core_keep_nobody_else_from_being_served() {
 
 /// Case G25.
 #[tokio::test]
-async fn a_function_that_does_not_answer_in_time_is_ended() {
+async fn a_function_that_does_not_answer_in_time_is_aborted() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-sleep", &json!({"timeout_ms": 100})).await;
     let failed = gateway.get("/f/t-sleep/?ms=250000").await;
@@ -113,7 +113,7 @@ async fn a_function_that_does_not_answer_in_time_is_ended() {
 
 /// Case G09.
 #[tokio::test]
-async fn a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() {
+async fn a_stream_is_aborted_at_the_wall_clock_limit() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"timeout_ms": 500})).await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -125,7 +125,7 @@ async fn a_stream_ends_at_the_wall_clock_limit_and_does_not_look_complete() {
 
 /// Case G09.
 #[tokio::test]
-async fn over_http2_a_slow_stream_is_reset_at_the_limit_and_the_connection_goes_on() {
+async fn a_slow_http2_stream_is_reset_at_the_limit_and_its_connection_stays_open() {
     let gateway = TestGateway::start().await;
     let targets = ["sse/?n=2&ms=250000", "t-hostile-p3/wait?first=10&ms=250000"];
     for name in ["sse", "t-hostile-p3"] {
@@ -159,7 +159,7 @@ async fn memory_beyond_the_limit_is_refused_to_the_guest() {
 
 /// Case G03.
 #[tokio::test]
-async fn a_guest_that_fails_for_want_of_memory_is_named_for_that() {
+async fn a_guest_that_runs_out_of_memory_is_reported_as_such() {
     let gateway = TestGateway::start().await;
     // Enough to start with, too little for what it wants to send.
     gateway.deploy_with("t-big", &json!({"memory_bytes": 17 * 65_536})).await;
@@ -170,7 +170,7 @@ async fn a_guest_that_fails_for_want_of_memory_is_named_for_that() {
 }
 
 #[tokio::test]
-async fn a_limit_below_what_the_guest_begins_with_is_the_functions_fault() {
+async fn a_limit_below_the_guests_initial_memory_is_the_functions_fault() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let changed = gateway.patch("c-hello", &json!({"settings": {"memory_bytes": 1}})).await;
@@ -199,7 +199,7 @@ async fn a_function_that_returns_without_a_response_or_exits_is_a_bad_gateway() 
 
 /// Case G07.
 #[tokio::test]
-async fn a_response_that_breaks_off_never_looks_complete() {
+async fn an_aborted_response_ends_without_its_last_chunk() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-big", &json!({"response_bytes": 1_000_000})).await;
     for target in ["/f/t-big/?bytes=1000001", "/f/t-big/?bytes=30000000"] {
@@ -224,7 +224,7 @@ async fn a_response_that_breaks_off_never_looks_complete() {
 
 /// Case G07.
 #[tokio::test]
-async fn a_response_that_breaks_off_is_reset_on_http2_and_the_connection_goes_on() {
+async fn an_aborted_http2_response_is_reset_and_its_connection_stays_open() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-big", &json!({"response_bytes": 1_000_000})).await;
     let connection = Http2::open(gateway.data()).await;
@@ -240,7 +240,7 @@ async fn a_response_that_breaks_off_is_reset_on_http2_and_the_connection_goes_on
 
 /// Case G23.
 #[tokio::test]
-async fn a_trap_in_the_middle_of_a_short_response_is_told_instead_of_it() {
+async fn a_trap_before_a_short_response_is_sent_becomes_a_problem() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-trap-mid").await;
     // Nothing has been sent when it traps, so there is still the choice.
@@ -251,7 +251,7 @@ async fn a_trap_in_the_middle_of_a_short_response_is_told_instead_of_it() {
 
 /// Case G08.
 #[tokio::test]
-async fn a_small_response_that_turns_out_wrong_is_not_begun() {
+async fn a_small_response_that_is_invalid_is_not_sent() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-big", &json!({"response_bytes": 1000})).await;
     assert_eq!(gateway.get("/f/t-big/?bytes=1001").await.problem(), (502, "response-too-large"));
@@ -269,7 +269,7 @@ async fn a_small_response_that_turns_out_wrong_is_not_begun() {
 
 /// Case G30.
 #[tokio::test]
-async fn a_guest_that_works_on_after_its_response_is_ended() {
+async fn a_guest_that_computes_after_its_response_is_aborted() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-after", &json!({"cpu_ms": 30_000})).await;
     let answer = gateway.get("/f/t-after/").await;
@@ -280,7 +280,7 @@ async fn a_guest_that_works_on_after_its_response_is_ended() {
 
 /// Case G29.
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_guest() {
+async fn a_client_that_disconnects_ends_its_guest() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"timeout_ms": 300_000})).await;
     gateway.deploy_with("t-sleep", &json!({"timeout_ms": 300_000})).await;
@@ -301,7 +301,7 @@ async fn a_client_that_leaves_ends_the_guest() {
 }
 
 #[tokio::test]
-async fn a_slot_is_held_until_the_body_has_ended() {
+async fn a_concurrency_slot_is_held_until_the_body_has_ended() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"concurrency": 1, "queue": 0, "timeout_ms": 300_000})).await;
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=2&ms=250000").open().await;
@@ -314,7 +314,7 @@ async fn a_slot_is_held_until_the_body_has_ended() {
 }
 
 #[tokio::test]
-async fn a_request_that_says_it_is_too_large_is_not_begun() {
+async fn a_request_whose_declared_length_is_too_large_is_not_started() {
     let gateway = TestGateway::with(&["limits.request_bytes=100000"]).await;
     for guest in ["echo", "echo-p3", "echo-cgi"] {
         gateway.deploy(guest).await;
@@ -328,7 +328,7 @@ async fn a_request_that_says_it_is_too_large_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_request_that_becomes_too_large_breaks_off() {
+async fn a_request_that_grows_too_large_is_aborted() {
     let gateway = TestGateway::with(&["limits.request_bytes=100000"]).await;
     for guest in ["echo", "echo-p3", "echo-cgi", "c-echo-cgi"] {
         gateway.deploy(guest).await;
@@ -345,7 +345,7 @@ async fn a_request_that_becomes_too_large_breaks_off() {
 }
 
 #[tokio::test]
-async fn a_request_that_breaks_off_is_no_complete_one_to_the_guest() {
+async fn an_interrupted_request_is_never_complete_to_the_guest() {
     let gateway = TestGateway::start().await;
     for guest in ["echo", "echo-p3", "echo-cgi"] {
         gateway.deploy(guest).await;

@@ -16,7 +16,7 @@ async fn of_function(gateway: &TestGateway, metric: &str, function: &str) -> f64
 
 /// Case G01.
 #[tokio::test]
-async fn fifty_loops_end_at_their_cpu_limit_and_cost_nobody_else_an_error() {
+async fn fifty_loops_end_at_their_cpu_limit_without_failing_other_calls() {
     // No loop may reach its wall-clock limit first, however busy the machine is.
     let gateway = TestGateway::with(&["limits.timeout_ms=300000"]).await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 200})).await;
@@ -44,7 +44,7 @@ async fn fifty_loops_end_at_their_cpu_limit_and_cost_nobody_else_an_error() {
 }
 
 #[tokio::test]
-async fn a_loop_whose_client_has_left_ends_long_before_its_cpu_limit() {
+async fn a_loop_whose_client_has_disconnected_ends_long_before_its_cpu_limit() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 30_000})).await;
     let loops: Vec<_> =

@@ -42,7 +42,7 @@ async fn stampede(gateway: &TestGateway, name: &str, body: &str) {
 
 /// Case O03.
 #[tokio::test]
-async fn a_herd_on_a_cold_function_loads_it_once() {
+async fn a_herd_of_calls_loads_a_cold_function_once() {
     let mut gateway = patient_gateway(&[]).await;
     gateway.deploy_with("hello", &wide()).await;
     gateway.restart().await;
@@ -57,7 +57,7 @@ async fn a_herd_on_a_cold_function_loads_it_once() {
 
 /// Case O03.
 #[tokio::test]
-async fn a_herd_on_a_function_without_native_code_compiles_it_once() {
+async fn a_herd_of_calls_compiles_missing_native_code_once() {
     // Nobody else compiles it.
     let mut gateway = patient_gateway(&["compile.renew=false"]).await;
     gateway.deploy_with("c-hello", &wide()).await;
@@ -76,7 +76,7 @@ async fn a_herd_on_a_function_without_native_code_compiles_it_once() {
 
 /// Case O04.
 #[tokio::test]
-async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_goes_on() {
+async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_is_served() {
     const COLD: usize = 500;
     let mut gateway = patient_gateway(&["server.connections_per_address=0"]).await;
     gateway.deploy("hello").await;

@@ -11,7 +11,7 @@ fn seen<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_path_leads_to_the_function_which_sees_what_is_below_it() {
+async fn a_path_routes_to_the_function_which_sees_the_rest_of_the_path() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-headers").await;
     for (target, path) in [
@@ -30,7 +30,7 @@ async fn a_path_leads_to_the_function_which_sees_what_is_below_it() {
 }
 
 #[tokio::test]
-async fn a_host_leads_to_the_function_which_sees_the_whole_path() {
+async fn a_host_routes_to_the_function_which_sees_the_whole_path() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-headers").await;
     let port = gateway.data().port();
@@ -70,7 +70,7 @@ async fn the_function_sees_method_headers_and_authority_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn an_address_that_names_no_function_says_how_to_name_one() {
+async fn a_request_that_names_no_function_is_told_how_to_name_one() {
     let gateway = TestGateway::start().await;
     for target in ["/", "/f/", "/f", "/x", "/f/Hello/", "/f/a_b/", "/F/hello/"] {
         let answer = gateway.get(target).await;
@@ -84,7 +84,7 @@ async fn an_address_that_names_no_function_says_how_to_name_one() {
 }
 
 #[tokio::test]
-async fn a_connection_carries_many_requests_and_each_has_a_name_of_its_own() {
+async fn requests_on_one_connection_have_distinct_ids() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut connection = Connection::open(gateway.data()).await;
@@ -98,7 +98,7 @@ async fn a_connection_carries_many_requests_and_each_has_a_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_functions_own_error_passes_unchanged_and_cannot_be_taken_for_ours() {
+async fn a_functions_own_error_passes_unchanged_and_cannot_imitate_the_gateways() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-status").await;
     let answer = gateway.get("/f/t-status/?status=503").await;
@@ -160,7 +160,7 @@ async fn a_full_pool_refuses_at_once() {
 
 /// Case O01.
 #[tokio::test]
-async fn a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
+async fn a_function_without_a_free_slot_and_without_a_queue_refuses_at_once() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 0})).await;
     let first = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=3000").send());
@@ -174,7 +174,7 @@ async fn a_function_without_a_slot_refuses_at_once_when_nobody_may_wait() {
 }
 
 #[tokio::test]
-async fn who_may_wait_for_a_slot_is_served_when_there_is_one() {
+async fn a_queued_call_is_served_when_a_slot_is_free() {
     let gateway =
         TestGateway::with(&["limits.queue_wait_ms=100000", "ceilings.queue_wait_ms=100000"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 8})).await;

@@ -59,7 +59,7 @@ async fn no_state_leaks_in_programs_and_in_async_components() {
 }
 
 #[tokio::test]
-async fn a_guest_sees_its_own_environment_alone() {
+async fn a_guest_sees_only_its_own_environment() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-env").await;
     assert_eq!(gateway.get("/f/t-env/").await.plain(), (200, ""));
@@ -99,7 +99,7 @@ async fn scan(
 
 /// Case T01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_was_left_in_memory_is_never_found() {
+async fn a_secret_left_in_memory_is_never_found() {
     let gateway = TestGateway::with(&["pool.instances=4"]).await;
     // Two functions that share the slots of the pool.
     for name in ["first", "second"] {
@@ -135,7 +135,7 @@ async fn a_secret_that_was_left_in_memory_is_never_found() {
 
 /// Case T02.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_was_used_before_is_as_new() {
+async fn a_reused_instance_slot_holds_nothing_of_its_last_guest() {
     let gateway = TestGateway::with(&["pool.instances=2"]).await;
     for (name, memory_bytes) in [("small", 8 << 20), ("large", 32 << 20)] {
         let settings = json!({"memory_bytes": memory_bytes, "cpu_ms": 30_000}).to_string();
@@ -154,7 +154,7 @@ async fn a_slot_that_was_used_before_is_as_new() {
 
 /// Case T06.
 #[tokio::test]
-async fn what_a_failure_says_holds_no_secret() {
+async fn failure_reports_hold_no_secret() {
     const SECRET: &str = "correct-horse-battery-staple";
     let gateway = TestGateway::start().await;
     let settings = json!({"environment": {"PASSWORD": SECRET}});

@@ -12,7 +12,7 @@ use crate::{client::Http2, guests::guest, test_gateway::TestGateway};
 const LONG_COMPILATIONS: &[&str] = &["compile.wall_s=1000"];
 
 #[tokio::test]
-async fn every_kind_answers_and_is_named() {
+async fn every_kind_answers_and_is_reported() {
     let gateway = TestGateway::start().await;
     for (name, kind, says) in [
         ("hello", "wasi-http-0.2", "hello from rust\n"),
@@ -31,7 +31,7 @@ async fn every_kind_answers_and_is_named() {
 }
 
 #[tokio::test]
-async fn without_the_async_engine_wasi_0_3_is_refused_and_all_else_works() {
+async fn without_the_async_engine_wasi_0_3_is_refused_and_other_kinds_work() {
     let gateway = TestGateway::with(&["pool.async_engine=false"]).await;
     let refused = gateway.put("hello-p3", guest("hello-p3")).send().await;
     assert_eq!(refused.problem(), (422, "async-engine-off"));
@@ -91,7 +91,7 @@ async fn every_echo_keeps_the_same_contract() {
 }
 
 #[tokio::test]
-async fn javascript_answers_and_echoes_like_all_others() {
+async fn javascript_keeps_the_echo_contract() {
     let gateway = TestGateway::with(LONG_COMPILATIONS).await;
     assert_eq!(gateway.deploy("js-echo").await["kind"], "wasi-http-0.2");
     keeps_the_echo_contract(&gateway, "js-echo").await;
@@ -120,7 +120,7 @@ async fn every_echo_streams_both_ways() {
 }
 
 #[tokio::test]
-async fn events_leave_when_they_are_sent() {
+async fn events_are_forwarded_as_they_are_written() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"timeout_ms": 300_000})).await;
     let begun = Instant::now();

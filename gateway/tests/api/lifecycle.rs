@@ -63,7 +63,7 @@ async fn a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
 
 /// Case D01.
 #[tokio::test]
-async fn a_connection_without_a_request_does_not_delay_the_end() {
+async fn an_idle_connection_does_not_delay_the_shutdown() {
     let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
     let mut kept = crate::client::Connection::open(gateway.data()).await;
@@ -105,7 +105,7 @@ async fn a_second_signal_ends_the_drain() {
 
 /// Case D01.
 #[tokio::test]
-async fn before_the_drain_it_says_that_it_is_not_ready_and_serves_on() {
+async fn before_the_drain_readiness_fails_and_calls_are_served() {
     let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
 
@@ -154,7 +154,7 @@ async fn a_second_gateway_on_the_same_directory_is_refused() {
 }
 
 #[tokio::test]
-async fn an_idle_function_leaves_memory_and_comes_back_when_it_is_called() {
+async fn an_idle_function_is_evicted_and_loaded_again_when_it_is_called() {
     let gateway = TestGateway::start().await;
     let idle = serde_json::json!({"idle_ms": 200});
     gateway.deploy_with("c-hello", &idle).await;
@@ -176,7 +176,7 @@ async fn an_idle_function_leaves_memory_and_comes_back_when_it_is_called() {
 
 /// Case C08.
 #[tokio::test]
-async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
+async fn a_missing_artifact_is_the_platforms_fault_and_affects_no_other_function() {
     let mut gateway = TestGateway::start().await;
     gateway.expect_errors();
     gateway.deploy("c-hello").await;
@@ -197,7 +197,7 @@ async fn an_artifact_that_is_gone_is_our_fault_and_no_other_functions() {
 
 /// Case A07.
 #[tokio::test]
-async fn a_control_plane_that_others_could_reach_must_be_asked_for() {
+async fn a_control_plane_beyond_loopback_must_be_allowed_explicitly() {
     let shown = run(mayfly(&["config", "show"])).await;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains(r#"admin_listen = "127.0.0.1:9090""#), "{shown}");

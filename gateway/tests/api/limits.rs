@@ -30,7 +30,7 @@ async fn all_limits_are_shown_under_the_names_of_their_settings() {
 }
 
 #[tokio::test]
-async fn what_the_machine_has_is_shown_as_the_log_and_the_metrics_say() {
+async fn the_api_the_log_and_the_metrics_agree_about_the_machine() {
     let gateway = TestGateway::start().await;
     let machine = eventually("the compiler's sandbox is tried", async || {
         let machine = gateway.api("/v1/limits").await.json()["machine"].clone();
@@ -52,7 +52,7 @@ async fn what_the_machine_has_is_shown_as_the_log_and_the_metrics_say() {
 }
 
 #[tokio::test]
-async fn limits_are_for_those_who_may_read() {
+async fn reading_the_limits_needs_a_token_that_may_read() {
     let gateway = TestGateway::start().await;
     let anonymous = gateway.anonymous(Method::GET, "/v1/limits").send().await;
     assert_eq!(anonymous.problem(), (401, "unauthorized"));
@@ -65,7 +65,7 @@ async fn limits_are_for_those_who_may_read() {
 }
 
 #[tokio::test]
-async fn what_an_owner_asks_for_holds_below_the_ceiling() {
+async fn an_owners_setting_holds_below_the_ceiling() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy_with("c-hello", &json!({"cpu_ms": 5_000, "timeout_ms": 1_000})).await;
     let more = json!({"settings": {"cpu_ms": 30_001}});
@@ -84,7 +84,7 @@ async fn what_an_owner_asks_for_holds_below_the_ceiling() {
 }
 
 #[tokio::test]
-async fn an_owner_may_ask_for_more_than_the_default_and_for_less() {
+async fn an_owner_may_raise_or_lower_each_default() {
     let gateway = TestGateway::with(&[
         "limits.request_bytes=1000",
         "ceilings.request_bytes=2000",
@@ -143,7 +143,7 @@ async fn an_owner_may_ask_for_more_than_the_default_and_for_less() {
 }
 
 #[tokio::test]
-async fn as_many_instances_wait_as_the_operator_wants_where_no_owner_has_asked() {
+async fn the_operators_min_warm_holds_where_the_owner_sets_none() {
     let gateway = TestGateway::with(&["limits.min_warm=2", "ceilings.min_warm=3"]).await;
     gateway.deploy("t-counter").await;
     gateway.metric_becomes("mayfly_warm_instances", 2.0).await;
@@ -154,7 +154,7 @@ async fn as_many_instances_wait_as_the_operator_wants_where_no_owner_has_asked()
 }
 
 #[tokio::test]
-async fn a_body_leaves_in_pieces_no_larger_than_the_operator_wants() {
+async fn a_body_is_written_in_pieces_no_larger_than_the_setting() {
     let gateway = TestGateway::with(&["guests.body_chunk_bytes=1KiB"]).await;
     for guest in ["c-echo-cgi", "echo-cgi"] {
         gateway.deploy(guest).await;

@@ -27,7 +27,7 @@ async fn lines_are_kept_in_order_with_stream_and_invocation() {
 }
 
 #[tokio::test]
-async fn the_lines_of_one_invocation_can_be_asked_for() {
+async fn lines_can_be_filtered_by_invocation() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-logs").await;
     gateway.get("/f/t-logs/?n=2").await;
@@ -41,7 +41,7 @@ async fn the_lines_of_one_invocation_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn a_reader_goes_on_where_it_stopped() {
+async fn a_reader_continues_at_its_cursor() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-logs").await;
     gateway.get("/f/t-logs/?n=5").await;
@@ -69,7 +69,7 @@ async fn a_reader_goes_on_where_it_stopped() {
 
 /// Case G21.
 #[tokio::test]
-async fn what_exceeds_the_limit_is_dropped_and_said() {
+async fn output_beyond_the_limit_is_dropped_and_reported() {
     let gateway = TestGateway::with(&["limits.log_bytes=1000"]).await;
     gateway.deploy("t-logs").await;
     gateway.get("/f/t-logs/?n=1000").await;
@@ -104,7 +104,7 @@ async fn standard_error_of_a_program_is_its_log() {
 }
 
 #[tokio::test]
-async fn another_functions_log_is_another_log() {
+async fn each_function_has_its_own_log() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-logs").await;
     gateway.deploy("c-hello").await;

@@ -321,7 +321,7 @@ async fn agrees(gateway: &TestGateway, model: &Model) {
 
 /// Case M03.
 #[test]
-fn the_api_does_what_its_model_does() {
+fn the_api_behaves_like_its_model() {
     // Two hundred steps here; ten thousand walks for those who have the time.
     let cases = if std::env::var_os("MAYFLY_LONG").is_some() { 10_000 } else { 10 };
     let runtime = Runtime::new().unwrap();

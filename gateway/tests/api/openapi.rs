@@ -65,7 +65,7 @@ fn find_references(value: &Value, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn every_operation_in_the_document_is_there() {
+async fn every_operation_in_the_document_exists() {
     let gateway = TestGateway::start().await;
     for (method, path, _) in operations(&document(&gateway).await) {
         let target = target(&path);
@@ -113,7 +113,7 @@ async fn every_operation_but_the_probes_needs_a_token() {
 
 /// Case A03.
 #[tokio::test]
-async fn every_operation_is_refused_with_every_scope_that_does_not_cover_it() {
+async fn every_operation_refuses_every_scope_that_does_not_cover_it() {
     let gateway = TestGateway::start().await;
     let token = async |scopes: &[&str]| {
         let wanted = json!({"name": "t", "scopes": scopes});
@@ -160,7 +160,7 @@ fn fits(document: &Value, schema: &str, value: &Value) {
 }
 
 #[tokio::test]
-async fn answers_have_the_shape_that_the_document_gives_them() {
+async fn responses_match_the_schemas_of_the_document() {
     let gateway = TestGateway::start().await;
     let document = document(&gateway).await;
     let settings = json!({"environment": {"A": "1"}, "cpu_ms": 100, "outbound": ["a.example"]});
@@ -198,7 +198,7 @@ async fn answers_have_the_shape_that_the_document_gives_them() {
 }
 
 #[tokio::test]
-async fn every_status_that_is_answered_is_in_the_document() {
+async fn every_status_that_is_returned_is_in_the_document() {
     let gateway = TestGateway::start().await;
     let document = document(&gateway).await;
     gateway.deploy("c-hello").await;

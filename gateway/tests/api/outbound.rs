@@ -35,7 +35,7 @@ async fn fetch(gateway: &TestGateway, url: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn nothing_is_allowed_unless_it_is_named() {
+async fn a_host_that_is_not_granted_is_denied() {
     // Even where the operator allows private addresses.
     let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
     let upstream = Upstream::echo().await;
@@ -61,7 +61,7 @@ async fn nothing_is_allowed_unless_it_is_named() {
 }
 
 #[tokio::test]
-async fn private_addresses_are_prohibited_even_if_they_are_named() {
+async fn private_addresses_are_prohibited_even_if_they_are_granted() {
     let gateway = TestGateway::start().await;
     let upstream = Upstream::echo().await;
     let port = upstream.port();
@@ -76,7 +76,7 @@ async fn private_addresses_are_prohibited_even_if_they_are_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_named_and_allowed_is_called() {
+async fn a_server_that_is_granted_and_permitted_is_called() {
     let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();

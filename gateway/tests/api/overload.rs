@@ -47,7 +47,7 @@ fn tally(answers: &[Answer]) -> BTreeMap<(u16, String), usize> {
 
 /// Case O01.
 #[tokio::test]
-async fn what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answered() {
+async fn calls_that_busy_processors_cannot_serve_in_time_are_refused_and_the_rest_answered() {
     let gateway = TestGateway::with(&[
         "server.max_lag_ms=5",
         "server.workers=1",
@@ -85,7 +85,7 @@ async fn what_busy_processors_cannot_do_in_time_is_refused_and_the_rest_is_answe
 
 /// Case O01.
 #[tokio::test]
-async fn calls_beyond_slots_and_queue_are_refused_at_once_and_all_others_served() {
+async fn calls_beyond_slots_and_queue_are_refused_at_once_and_the_rest_answered() {
     let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 4, "queue": 8})).await;
     let answers = crowd(&gateway, "/f/t-sleep/?ms=100", 60, Duration::from_secs(2)).await;
@@ -155,7 +155,7 @@ impl Impatient<'_> {
 
 /// Case O02.
 #[tokio::test]
-async fn callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
+async fn immediate_retries_do_not_prevent_recovery() {
     let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 8, "queue": 32})).await;
     let impatient = Impatient { gateway: &gateway, retries: 3, kept: Mutex::default() };
@@ -177,7 +177,7 @@ async fn callers_who_come_again_at_once_do_not_keep_it_from_recovering() {
 
 /// Case O01.
 #[tokio::test]
-async fn who_would_wait_in_vain_is_refused_at_once() {
+async fn a_call_that_would_time_out_in_the_queue_is_refused_at_once() {
     let wait = Duration::from_secs(4);
     let gateway = TestGateway::with(&["limits.queue_wait_ms=4000"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 1, "queue": 100})).await;
@@ -201,7 +201,7 @@ async fn who_would_wait_in_vain_is_refused_at_once() {
 
 /// Case O09.
 #[tokio::test]
-async fn without_memory_left_functions_are_refused_and_the_control_plane_answers() {
+async fn without_free_memory_calls_are_refused_and_the_control_plane_answers() {
     // Less than the process itself takes.
     let mut gateway = TestGateway::with(&["server.memory_bytes=1048576"]).await;
     gateway.deploy("c-hello").await;
@@ -228,7 +228,7 @@ async fn without_memory_left_functions_are_refused_and_the_control_plane_answers
 
 /// Case O09.
 #[tokio::test]
-async fn when_memory_runs_short_connections_are_told_to_go_and_may_come_back() {
+async fn when_memory_runs_short_connections_are_closed_and_clients_may_reconnect() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;

@@ -60,7 +60,7 @@ async fn exchange(socket: &mut TcpStream) -> Exchange {
 
 /// Case D01.
 #[tokio::test]
-async fn sigterm_under_load_cuts_no_request() {
+async fn sigterm_under_load_aborts_no_request() {
     const CLIENTS: usize = 16;
     // All of them together ask 500 times a second, as far as the machine lets them.
     const EACH: Duration = Duration::from_millis(32);
@@ -116,7 +116,7 @@ async fn sigterm_under_load_cuts_no_request() {
 
 /// Case D01.
 #[tokio::test]
-async fn http2_streams_end_whole_and_no_new_ones_begin() {
+async fn http2_streams_complete_and_no_new_ones_begin() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("t-sleep").await;
     let connection = crate::client::Http2::open(gateway.data()).await;
@@ -135,7 +135,7 @@ async fn http2_streams_end_whole_and_no_new_ones_begin() {
 
 /// Case D01.
 #[tokio::test]
-async fn a_key_stops_it_without_a_pause() {
+async fn an_interrupt_from_the_keyboard_stops_the_gateway_without_a_pause() {
     let mut gateway = TestGateway::with(&["server.unready_ms=3600000"]).await;
     gateway.signal(Signal::INT);
     assert_eq!(gateway.exit().await.code(), Some(0));
@@ -143,7 +143,7 @@ async fn a_key_stops_it_without_a_pause() {
 
 /// Case D06.
 #[tokio::test]
-async fn a_bad_reload_changes_nothing_and_says_the_line() {
+async fn a_bad_reload_changes_nothing_and_names_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mayfly.toml");
     fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
@@ -271,7 +271,7 @@ impl ServiceManager {
 }
 
 #[tokio::test]
-async fn systemd_learns_when_it_is_ready_alive_reloading_and_stopping() {
+async fn systemd_is_notified_of_ready_alive_reloading_and_stopping() {
     let manager = ServiceManager::new();
     let mut command = Command::new(MAYFLY);
     command
@@ -292,7 +292,7 @@ async fn systemd_learns_when_it_is_ready_alive_reloading_and_stopping() {
 }
 
 #[tokio::test]
-async fn sockets_that_systemd_has_opened_are_taken_over() {
+async fn sockets_that_systemd_opened_are_used() {
     let sockets =
         [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
     let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());

@@ -24,7 +24,7 @@ async fn lines(gateway: &TestGateway) -> [String; 4] {
 }
 
 #[tokio::test]
-async fn a_request_is_spared_the_start_up_that_the_deploy_has_paid() {
+async fn a_request_skips_the_start_up_that_ran_at_the_deploy() {
     let gateway = TestGateway::start().await;
     let plain = put(&gateway, "plain", "table", Value::Null).await;
     assert_eq!(plain.status(), 201, "{plain:?}");
@@ -62,7 +62,7 @@ async fn instances_of_a_snapshot_have_their_own_random_numbers_clock_and_variabl
 }
 
 #[tokio::test]
-async fn what_has_no_snapshot_says_why_and_goes_on_without() {
+async fn a_function_that_cannot_have_a_snapshot_says_why_and_runs_without_one() {
     let mut gateway = TestGateway::start().await;
     let mut reason = String::new();
     for (export, why) in [
@@ -89,7 +89,7 @@ async fn what_has_no_snapshot_says_why_and_goes_on_without() {
 }
 
 #[tokio::test]
-async fn a_start_up_that_fails_is_refused_with_what_happened() {
+async fn a_start_up_that_fails_is_refused_with_the_reason() {
     let gateway = TestGateway::with(&["compile.cpu_s=5"]).await;
     for (export, why) in [
         ("give-up", "the table is empty"),
@@ -110,7 +110,7 @@ async fn a_start_up_that_fails_is_refused_with_what_happened() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_with_and_without_a_snapshot_are_different_code() {
+async fn the_same_bytes_with_and_without_a_snapshot_have_different_native_code() {
     let gateway = TestGateway::start().await;
     for (revision, snapshot, left) in
         [(1, false, ""), (2, true, "prepared"), (3, false, ""), (4, true, "prepared")]
@@ -125,7 +125,7 @@ async fn the_same_bytes_with_and_without_a_snapshot_are_different_code() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_was_lost_with_the_native_code_is_made_again() {
+async fn a_snapshot_lost_with_the_native_code_is_taken_again() {
     let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
     let made = put(&gateway, "f", "t-snapshot", true.into()).await;
     let bytes = made.json()["snapshot"]["bytes"].clone();
@@ -141,7 +141,7 @@ async fn a_snapshot_that_was_lost_with_the_native_code_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_start_up_that_takes_too_much_by_now_is_done_without() {
+async fn a_start_up_that_exceeds_a_lowered_limit_is_run_without_a_snapshot() {
     let mut gateway = TestGateway::start().await;
     assert_eq!(put(&gateway, "f", "table", true.into()).await.status(), 201);
     gateway.terminate();
@@ -180,7 +180,7 @@ async fn an_async_component_starts_from_its_snapshot() {
 }
 
 #[tokio::test]
-async fn a_component_that_was_initialised_when_it_was_built_is_left_alone() {
+async fn a_component_initialised_at_build_time_gets_no_snapshot() {
     let gateway = TestGateway::start().await;
     let made = put(&gateway, "f", "js-hello", true.into()).await;
     let reason = made.json()["snapshot"]["reason"].as_str().unwrap();
@@ -189,7 +189,7 @@ async fn a_component_that_was_initialised_when_it_was_built_is_left_alone() {
 }
 
 #[tokio::test]
-async fn only_a_switch_or_a_name_is_a_snapshot_setting() {
+async fn the_snapshot_setting_is_a_switch_or_a_name() {
     let gateway = TestGateway::start().await;
     let long = "x".repeat(129);
     for snapshot in [json!(1), json!(""), json!("_start"), json!("a\nb"), json!(long)] {
@@ -199,7 +199,7 @@ async fn only_a_switch_or_a_name_is_a_snapshot_setting() {
 }
 
 #[tokio::test]
-async fn the_command_line_asks_for_a_snapshot_and_says_what_became_of_it() {
+async fn the_command_line_requests_a_snapshot_and_prints_the_result() {
     let gateway = TestGateway::start().await;
     let file = crate::guests::path("t-snapshot");
     let file = file.to_str().unwrap();

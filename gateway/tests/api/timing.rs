@@ -24,7 +24,7 @@ fn timing(answer: &Answer) -> (String, Vec<String>) {
 }
 
 #[tokio::test]
-async fn each_answer_names_its_tier_and_the_phases_it_went_through() {
+async fn each_response_names_its_tier_and_phases() {
     let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
     gateway.deploy_with("c-hello", &json!({"idle_ms": 200})).await;
     let (tier, phases) = timing(&gateway.get("/f/c-hello/").await);
@@ -49,7 +49,7 @@ async fn each_answer_names_its_tier_and_the_phases_it_went_through() {
 }
 
 #[tokio::test]
-async fn who_waited_for_anothers_load_says_so() {
+async fn a_call_that_waited_for_anothers_load_reports_it() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("hello", &json!({"idle_ms": 200})).await;
     // Both meet the same load now and then only.
@@ -65,7 +65,7 @@ async fn who_waited_for_anothers_load_says_so() {
 }
 
 #[tokio::test]
-async fn a_functions_owner_decides_whether_answers_say_it() {
+async fn a_functions_owner_decides_whether_responses_carry_the_timing() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("c-hello", &json!({"server_timing": false})).await;
     assert_eq!(gateway.get("/f/c-hello/").await.header("server-timing"), None);

@@ -143,7 +143,7 @@ async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
 
 /// Case H18.
 #[tokio::test]
-async fn handshakes_that_do_not_end_are_not_waited_for() {
+async fn unfinished_handshakes_time_out() {
     let authority = Authority::new();
     let settings = ["server.tls_handshake_timeout_ms=1000", "server.header_timeout_ms=1000"];
     let gateway = authority.gateway(&settings).await;
@@ -182,7 +182,7 @@ async fn handshakes_that_do_not_end_are_not_waited_for() {
 
 /// Case H18.
 #[tokio::test]
-async fn only_so_many_handshakes_go_on_at_once() {
+async fn concurrent_handshakes_are_limited() {
     let authority = Authority::new();
     let settings = ["server.connections_per_address=0"];
     let gateway = authority.gateway(&settings).await;
@@ -205,7 +205,7 @@ async fn only_so_many_handshakes_go_on_at_once() {
 
 /// Case H18.
 #[tokio::test]
-async fn what_is_no_tls_is_refused_and_nothing_else_suffers() {
+async fn plain_text_is_refused_and_other_connections_are_served() {
     let authority = Authority::new();
     let gateway = authority.gateway(&[]).await;
     gateway.deploy("c-hello").await;
@@ -224,7 +224,7 @@ async fn what_is_no_tls_is_refused_and_nothing_else_suffers() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_replaced_while_connections_go_on() {
+async fn a_certificate_is_replaced_while_connections_stay_open() {
     let authority = Authority::new();
     let mut gateway = authority.gateway(&[]).await;
     gateway.deploy("c-hello").await;
@@ -261,7 +261,7 @@ async fn a_certificate_is_replaced_while_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_used_stops_the_start() {
+async fn an_unusable_certificate_stops_the_start() {
     let authority = Authority::new();
     let other = Authority::new();
     let settings = [
@@ -284,7 +284,7 @@ fn serve(dir: &Path, settings: &[String]) -> std::process::Command {
 }
 
 #[tokio::test]
-async fn the_command_line_speaks_tls_with_those_it_trusts() {
+async fn the_command_line_connects_only_to_tls_servers_that_it_trusts() {
     let authority = Authority::new();
     authority.write("127.0.0.1");
     let admin = authority.settings("admin_");

@@ -27,7 +27,7 @@ impl TestGateway {
 }
 
 #[tokio::test]
-async fn as_many_instances_wait_as_the_owner_wants_and_each_is_used_once() {
+async fn the_configured_number_of_instances_is_kept_warm_and_each_is_used_once() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-counter", &json!({"min_warm": 2, "idle_ms": 1000})).await;
     gateway.waiting_becomes("t-counter", 2).await;
@@ -49,7 +49,7 @@ async fn as_many_instances_wait_as_the_owner_wants_and_each_is_used_once() {
 }
 
 #[tokio::test]
-async fn guests_of_every_kind_can_wait_and_still_see_their_own_request() {
+async fn warm_instances_of_every_kind_see_their_own_request() {
     let gateway = TestGateway::start().await;
     let settings = json!({"min_warm": 1, "environment": {"GREETING": "hi"}});
     for name in ["hello", "hello-p3", "hello-command", "c-hello-cgi"] {
@@ -66,7 +66,7 @@ async fn guests_of_every_kind_can_wait_and_still_see_their_own_request() {
 }
 
 #[tokio::test]
-async fn what_a_waiting_instance_writes_belongs_to_the_invocation_that_took_it() {
+async fn the_output_of_a_warm_instance_belongs_to_the_invocation_that_took_it() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-logs", &json!({"min_warm": 1})).await;
     for n in [1, 2] {
@@ -80,7 +80,7 @@ async fn what_a_waiting_instance_writes_belongs_to_the_invocation_that_took_it()
 }
 
 #[tokio::test]
-async fn instances_wait_at_the_times_of_the_schedule() {
+async fn instances_are_kept_warm_at_the_times_of_the_schedule() {
     let gateway = TestGateway::start().await;
     // One of these is open, whatever the time.
     let always = json!([
@@ -99,7 +99,7 @@ async fn instances_wait_at_the_times_of_the_schedule() {
 }
 
 #[tokio::test]
-async fn what_waits_has_one_budget_and_leaves_before_anybody_is_refused() {
+async fn warm_instances_share_one_budget_and_are_dropped_before_a_call_is_refused() {
     let gateway = TestGateway::with(&["pool.warm_instances=3"]).await;
     gateway.deploy_with("t-counter", &json!({"min_warm": 2})).await;
     gateway.waiting_becomes("t-counter", 2).await;
@@ -118,7 +118,7 @@ async fn what_waits_has_one_budget_and_leaves_before_anybody_is_refused() {
 }
 
 #[tokio::test]
-async fn an_owner_may_choose_to_use_instances_again() {
+async fn an_owner_may_choose_to_reuse_instances() {
     let gateway = TestGateway::start().await;
     for name in ["t-counter", "t-counter-p3"] {
         let settings = json!({"isolation": {"mode": "reuse", "max_uses": 3}});
@@ -138,7 +138,7 @@ async fn an_owner_may_choose_to_use_instances_again() {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_not_used_for_its_idle_time_is_dropped() {
+async fn a_reusable_instance_is_dropped_after_its_idle_time() {
     let gateway = TestGateway::start().await;
     let settings = json!({"isolation": {"mode": "reuse", "idle_ms": 300}});
     gateway.deploy_with("t-counter", &settings).await;
@@ -149,7 +149,7 @@ async fn an_instance_that_is_not_used_for_its_idle_time_is_dropped() {
 }
 
 #[tokio::test]
-async fn an_instance_that_failed_is_never_used_again() {
+async fn an_instance_that_failed_is_never_reused() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-trap", &json!({"isolation": {"mode": "reuse"}})).await;
     for _ in 0..3 {
@@ -166,7 +166,7 @@ async fn an_instance_that_failed_is_never_used_again() {
 }
 
 #[tokio::test]
-async fn an_isolation_that_does_not_fit_is_refused_with_what_would() {
+async fn an_unsupported_isolation_is_refused_with_the_supported_one() {
     let gateway = TestGateway::start().await;
     let reuse = json!({"isolation": {"mode": "reuse"}}).to_string();
     let put = gateway.put("a", crate::guests::guest("hello-cgi")).header("mayfly-settings", &reuse);

@@ -76,7 +76,7 @@ async fn dropped_uploads_and_unpublished_bytes_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_readable_for_its_owner_only() {
+async fn stored_files_are_readable_only_by_their_owner() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
 
@@ -109,7 +109,7 @@ async fn fifty_publishes_of_the_same_bytes_are_one_file_and_fifty_revisions() {
 }
 
 #[tokio::test]
-async fn garbage_is_what_no_revision_needs_and_what_is_old_enough() {
+async fn garbage_collection_removes_old_artifacts_that_no_revision_needs() {
     let test = TestStore::new().await;
     test.publish("kept", b"kept").await;
     test.publish("gone", b"gone").await;
@@ -156,7 +156,7 @@ async fn a_file_without_a_row_is_harmless_and_is_collected_when_it_is_old() {
 }
 
 #[tokio::test]
-async fn bytes_whose_file_was_damaged_in_length_are_healed_by_publishing_them_again() {
+async fn publishing_the_bytes_again_restores_a_file_of_the_wrong_length() {
     let test = TestStore::new().await;
     let first = test.publish("f", b"whole").await;
     let path = test.store.artifact_path(&first.revision.digest);
@@ -168,7 +168,7 @@ async fn bytes_whose_file_was_damaged_in_length_are_healed_by_publishing_them_ag
 }
 
 #[tokio::test]
-async fn a_refused_publish_can_be_tried_again_with_the_same_bytes() {
+async fn a_refused_publish_can_be_retried_with_the_same_bytes() {
     let test = TestStore::new().await;
     let received = test.receive(b"x").await;
     let refused =

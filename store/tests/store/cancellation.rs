@@ -53,7 +53,7 @@ async fn a_publish_dropped_at_any_await_is_whole_or_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_dropped_at_any_await_is_done_or_not_done() {
+async fn a_change_dropped_at_any_await_happens_whole_or_not_at_all() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
     for polls in 0..40 {
@@ -72,7 +72,7 @@ async fn a_change_dropped_at_any_await_is_done_or_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_whose_write_was_dropped_goes_no_further_and_leaves_nothing() {
+async fn an_upload_whose_write_was_dropped_accepts_no_more_and_leaves_nothing() {
     let test = TestStore::new().await;
     let chunk = vec![1; 1 << 20];
     // Blocking threads may be so quick that a write is ready when it is first polled.

@@ -73,7 +73,7 @@ async fn a_killed_publisher_loses_nothing_that_it_acknowledged() {
 }
 
 #[tokio::test]
-async fn an_upload_that_a_crash_left_disappears_when_the_store_is_opened() {
+async fn opening_the_store_removes_an_upload_left_by_a_crash() {
     let test = TestStore::new().await;
     fs::write(test.dir.path().join("tmp/left"), b"never acknowledged").unwrap();
 
@@ -83,7 +83,7 @@ async fn an_upload_that_a_crash_left_disappears_when_the_store_is_opened() {
 }
 
 #[tokio::test]
-async fn everything_is_there_again_after_a_restart_even_without_a_close() {
+async fn everything_survives_a_restart_without_a_close() {
     let TestStore { store, dir } = TestStore::new().await;
     let published = publish(&store, new("f"), b"x").await.unwrap();
     drop(store);

@@ -6,7 +6,7 @@ use crate::support::TestStore;
 
 /// Case C08.
 #[tokio::test]
-async fn an_artifact_that_was_damaged_within_is_found_put_aside_and_mended() {
+async fn a_damaged_artifact_is_detected_quarantined_and_restored() {
     let test = TestStore::new().await;
     let good = test.publish("g", b"others").await.revision.digest;
     let digest = test.publish("f", b"whole").await.revision.digest;
@@ -32,7 +32,7 @@ async fn an_artifact_that_was_damaged_within_is_found_put_aside_and_mended() {
 
 /// Case C08.
 #[tokio::test]
-async fn the_same_bytes_mend_an_artifact_that_nobody_has_found_damaged() {
+async fn the_same_bytes_restore_an_artifact_with_undetected_damage() {
     let test = TestStore::new().await;
     let digest = test.publish("f", b"whole").await.revision.digest;
     fs::write(test.store.artifact_path(&digest), b"Whole").unwrap();

@@ -7,7 +7,7 @@ use store::{Digest, Error, NewRevision, Precondition, Settings};
 use crate::support::{TestStore, new, ours, publish, timeout};
 
 #[tokio::test]
-async fn the_first_publish_makes_the_function_and_the_next_only_a_revision() {
+async fn the_first_publish_creates_the_function_and_the_next_only_a_revision() {
     let test = TestStore::new().await;
 
     let first = test.publish("greet", b"one").await;
@@ -44,7 +44,7 @@ async fn settings_are_inherited_unless_they_are_given() {
 }
 
 #[tokio::test]
-async fn a_publish_whose_expectation_does_not_hold_is_a_conflict_and_changes_nothing() {
+async fn a_publish_whose_precondition_fails_is_a_conflict_and_changes_nothing() {
     let test = TestStore::new().await;
     let expecting = |precondition| NewRevision { precondition, ..new("f") };
 
@@ -82,7 +82,7 @@ async fn changed_settings_are_a_revision_of_the_same_artifact() {
 }
 
 #[tokio::test]
-async fn an_older_revision_can_be_activated_and_its_number_is_not_used_again() {
+async fn an_older_revision_can_be_activated_and_its_number_is_not_reused() {
     let test = TestStore::new().await;
     let first = test.publish("f", b"one").await;
     test.publish("f", b"two").await;
@@ -113,7 +113,7 @@ async fn a_description_belongs_to_the_function() {
 }
 
 #[tokio::test]
-async fn a_deleted_function_is_gone_and_its_id_is_not_given_again() {
+async fn a_deleted_function_is_gone_and_its_id_is_not_reused() {
     let test = TestStore::new().await;
     let first = test.publish("f", b"one").await;
     let other = test.publish("other", b"one").await;

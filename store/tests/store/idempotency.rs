@@ -16,7 +16,7 @@ fn at(now_ms: i64, key: &'static str) -> NewRevision<'static> {
 
 /// Case U15.
 #[tokio::test]
-async fn a_request_is_known_with_its_revision_for_a_day() {
+async fn a_request_and_its_revision_are_remembered_for_a_day() {
     let test = TestStore::new().await;
     publish(&test.store, at(1_000, "a"), b"1").await.unwrap();
     test.publish("f", b"2").await;
@@ -36,7 +36,7 @@ async fn a_request_is_known_with_its_revision_for_a_day() {
 
 /// Case U15.
 #[tokio::test]
-async fn a_request_that_is_not_published_is_not_known() {
+async fn a_request_that_is_not_published_is_not_remembered() {
     let test = TestStore::new().await;
     let refused =
         NewRevision { precondition: store::Precondition::ActiveRevision(1), ..at(1_000, "a") };
@@ -50,7 +50,7 @@ async fn a_request_that_is_not_published_is_not_known() {
 
 /// Case U15.
 #[tokio::test]
-async fn what_was_deleted_is_not_known() {
+async fn a_deleted_functions_requests_are_not_remembered() {
     let test = TestStore::new().await;
     let published = publish(&test.store, at(1_000, "a"), b"1").await.unwrap();
     let active = test.store.function(&ours(), "f").await.unwrap().unwrap();

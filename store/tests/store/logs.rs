@@ -45,7 +45,7 @@ async fn a_line_is_read_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn without_a_cursor_the_newest_lines_come_and_with_one_the_following() {
+async fn a_query_returns_the_newest_lines_or_those_after_its_cursor() {
     let test = TestStore::new().await;
     let lines: Vec<_> = (0..10).map(|n| line(1 + n % 2, &format!("i{}", n % 4), n)).collect();
     test.store.append_logs(&lines).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_cursor_stays_good_when_all_lines_were_trimmed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_storm_does_not_hold_up_a_deploy() {
+async fn a_log_storm_does_not_delay_a_deploy() {
     let test = TestStore::new().await;
     // The log's writer is taken for as long as the test likes.
     let mut stranger = test.stranger("logs.db").await;

@@ -23,7 +23,7 @@ fn token() -> NewToken {
 }
 
 #[tokio::test]
-async fn a_missing_directory_is_made_for_its_owner_alone() {
+async fn a_missing_directory_is_created_for_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let below = dir.path().join("a/b");
 
@@ -53,7 +53,7 @@ async fn a_directory_has_one_store_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_closed_store_leaves_no_write_ahead_log_and_answers_no_more() {
+async fn a_closed_store_leaves_no_write_ahead_log_and_refuses_calls() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
 
@@ -89,7 +89,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused() {
+async fn a_file_that_is_not_a_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("mayfly.db"), [b'x'; 8_192]).unwrap();
 
@@ -100,7 +100,7 @@ async fn a_file_that_is_no_database_is_refused() {
 
 /// Case C04.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_lock_held_elsewhere_is_busy_within_six_seconds_and_reads_go_on() {
+async fn a_write_lock_held_elsewhere_is_reported_as_busy_within_six_seconds_and_reads_continue() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
     let mut stranger = test.stranger("mayfly.db").await;

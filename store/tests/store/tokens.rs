@@ -46,7 +46,7 @@ async fn a_token_is_revoked_once() {
 }
 
 #[tokio::test]
-async fn a_token_id_is_given_once() {
+async fn a_token_id_is_issued_once() {
     let test = TestStore::new().await;
     test.store.add_token(token("a", 1)).await.unwrap();
 

@@ -57,7 +57,7 @@ async fn left_by(dir: &Path, count: usize) -> [Digest; 2] {
 
 /// Case C12.
 #[tokio::test]
-async fn every_released_schema_is_brought_up_to_date_with_all_that_is_in_it() {
+async fn every_released_schema_is_migrated_with_its_data() {
     let released = sqlx::migrate!("../migrations/sqlite").iter().count();
     for count in 1..=released {
         let dir = tempfile::tempdir().unwrap();

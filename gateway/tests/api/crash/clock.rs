@@ -12,7 +12,7 @@ use crate::{
 
 /// Case C10.
 #[tokio::test]
-async fn a_clock_that_jumps_ends_no_call_and_expires_what_it_should() {
+async fn a_clock_jump_ends_no_call_and_expires_tokens_and_keys() {
     let dir = tempfile::tempdir().unwrap();
     let offset = dir.path().join("offset");
     fs::write(&offset, "+0").unwrap();

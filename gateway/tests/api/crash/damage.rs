@@ -18,7 +18,7 @@ fn file(gateway: &TestGateway, below: &str, extension: &str) -> PathBuf {
 /// Case C06.
 /// Each part of a file in turn, a bit at a time, while the gateway is down.
 #[tokio::test]
-async fn native_code_with_any_bit_changed_is_made_anew() {
+async fn native_code_with_any_bit_flipped_is_recompiled() {
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let rounds = repetitions(6, 60);
@@ -85,7 +85,7 @@ async fn native_code_of_another_build_is_not_used_and_the_first_call_works() {
 
 /// Case C08.
 #[tokio::test]
-async fn a_damaged_artifact_is_put_aside_named_and_mended_by_the_same_bytes() {
+async fn a_damaged_artifact_is_quarantined_reported_and_restored_by_the_same_bytes() {
     let mut gateway = TestGateway::start().await;
     gateway.expect_errors();
     let wasm = guest("c-hello");

@@ -20,7 +20,7 @@ use crate::{
 
 /// Case C02.
 #[tokio::test]
-async fn on_a_full_disk_writes_are_refused_calls_go_on_and_room_heals_it() {
+async fn a_full_disk_refuses_writes_serves_calls_and_recovers_with_free_space() {
     let mut gateway = TestGateway::on_a_disk_of("16m").await;
     gateway.expect_errors();
     gateway.deploy("c-hello").await;
@@ -54,7 +54,7 @@ async fn on_a_full_disk_writes_are_refused_calls_go_on_and_room_heals_it() {
 
 /// Case C04.
 #[tokio::test]
-async fn a_database_that_is_held_elsewhere_delays_changes_and_no_call() {
+async fn a_database_locked_by_another_process_delays_changes_but_no_call() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.put("cold", guest("c-hello-cgi")).send().await;

@@ -204,7 +204,7 @@ async fn every_nth(n: u32, seed: u64) -> (u32, u32) {
 
 /// Case C03.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_every_nth_call_to_the_disk_says_nothing_acknowledged_is_lost() {
+async fn nothing_acknowledged_is_lost_when_every_nth_disk_call_fails() {
     let seed = 0x5eed_0000 + u64::from(std::process::id());
     let rounds = u64::from(repetitions(1, 20));
     let walks = (2..=20).flat_map(|n| (0..rounds).map(move |round| (n, seed + round)));

@@ -41,7 +41,7 @@ async fn failing_at(step: Step, errno: &'static str) {
 
 /// Case C03.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_fails_at_any_step_is_told_and_nothing_is_acknowledged() {
+async fn a_disk_failure_at_any_step_is_reported_and_nothing_is_acknowledged() {
     let steps = steps().await;
     let on_disk = steps.into_iter().filter(|step| step.published != Some(true) && step.nth == "1");
     let faults = on_disk.flat_map(|step| [(step.clone(), "EIO"), (step, "ENOSPC")]);
@@ -72,7 +72,7 @@ fn begin_of(log: &[String], parts: &[&str]) -> usize {
 
 /// Case C09.
 #[tokio::test]
-async fn the_bytes_and_their_names_are_on_disk_before_the_row_and_the_row_before_the_answer() {
+async fn the_artifact_is_flushed_before_its_row_and_the_row_before_the_response() {
     let gateway = TestGateway::start().await;
     let calls = "trace=fsync,rename,renameat,renameat2,pwrite64,sendto,writev";
     let strace = Strace::attach(gateway.pid(), &[calls], None).await;

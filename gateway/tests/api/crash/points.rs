@@ -107,7 +107,7 @@ async fn killed_at(step: Step) {
 
 /// Case C01.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_each_step_of_a_publish_it_is_there_whole_or_not_at_all() {
+async fn a_kill_at_any_step_of_a_publish_leaves_all_of_it_or_nothing() {
     let steps = steps().await;
     let all = (0..repetitions(1, 50)).flat_map(|_| steps.clone());
     stream::iter(all.map(killed_at)).buffer_unordered(3).collect::<()>().await;

@@ -50,7 +50,8 @@ async fn compiled(gateway: &TestGateway, times: f64) {
 
 /// Case C07.
 #[tokio::test]
-async fn after_an_upgrade_native_code_is_made_in_the_background_and_going_back_finds_the_old() {
+async fn after_an_upgrade_native_code_is_compiled_in_the_background_and_a_downgrade_reuses_the_old()
+{
     const OLD: u32 = 6;
     let wasm = guest("c-hello-cgi");
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +87,7 @@ async fn after_an_upgrade_native_code_is_made_in_the_background_and_going_back_f
 
 /// Case C07.
 #[tokio::test]
-async fn native_code_that_is_missing_can_be_left_to_the_first_call() {
+async fn missing_native_code_can_be_left_to_the_first_call() {
     let dir = tempfile::tempdir().unwrap();
     let other = another_build(dir.path());
     let mut gateway = TestGateway::with(&["compile.renew=false"]).await;
@@ -104,7 +105,7 @@ async fn native_code_that_is_missing_can_be_left_to_the_first_call() {
 /// Case C07.
 /// An artifact that is gone keeps nobody else from being compiled, and is looked for again.
 #[tokio::test]
-async fn what_cannot_be_compiled_keeps_nothing_else_from_it() {
+async fn a_function_that_cannot_be_compiled_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let other = another_build(dir.path());
     let mut gateway = TestGateway::start().await;

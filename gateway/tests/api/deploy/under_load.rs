@@ -56,7 +56,7 @@ async fn call_steadily(address: SocketAddr, every: Duration, changes: &Changes) 
 /// A thousand calls a second, as far as the machine allows, while a function gets other bytes, other
 /// settings and older revisions in turn.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_call_fails_while_revisions_change_and_none_is_old_after_the_answer() {
+async fn no_call_fails_while_revisions_change_and_none_is_stale_after_the_response() {
     const CALLERS: u32 = 8;
     let gateway = TestGateway::start().await;
     let wasm = guest("t-env");

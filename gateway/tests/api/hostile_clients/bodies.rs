@@ -38,7 +38,7 @@ async fn a_broken_body_is_an_error_to_the_guest_and_a_400_to_its_client() {
 
 /// Case H14.
 #[tokio::test]
-async fn a_body_that_is_cut_is_no_complete_one() {
+async fn a_truncated_body_is_never_complete_to_the_guest() {
     let gateway = TestGateway::start().await;
     for guest in ["t-read", "echo", "echo-p3", "echo-cgi"] {
         gateway.deploy(guest).await;

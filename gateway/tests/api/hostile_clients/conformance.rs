@@ -525,7 +525,7 @@ fn status(frame: &Frame) -> u16 {
 
 /// Case H09.
 #[tokio::test]
-async fn what_a_client_may_not_send_is_answered_as_the_rfcs_say() {
+async fn invalid_frames_are_answered_as_the_rfcs_require() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;

@@ -102,7 +102,7 @@ async fn until(socket: &mut TcpStream, last: &str) -> String {
 
 /// Case H04.
 #[tokio::test]
-async fn who_has_rested_is_served_as_before() {
+async fn an_idle_connection_is_served_as_before() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;
@@ -127,7 +127,7 @@ async fn who_has_rested_is_served_as_before() {
 
 /// Case H04.
 #[tokio::test]
-async fn who_rests_is_subject_to_the_same_times() {
+async fn an_idle_connection_keeps_its_timeouts() {
     let timeouts = ["server.header_timeout_ms=1000", "server.idle_timeout_ms=4000"];
     let mut gateway = TestGateway::with(&timeouts).await;
     gateway.deploy("c-hello").await;
@@ -168,7 +168,7 @@ async fn few_descriptors_leave_room_for_the_control_plane() {
 
 /// Case O06.
 #[tokio::test]
-async fn without_descriptors_it_waits_without_spinning_and_recovers() {
+async fn without_descriptors_accepting_waits_without_spinning_and_recovers() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut kept = Connection::open(gateway.data()).await;

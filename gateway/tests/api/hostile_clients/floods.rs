@@ -104,7 +104,7 @@ async fn rapid_resets_end_the_connection() {
 
 /// Case H06.
 #[tokio::test]
-async fn headers_without_an_end_end_the_connection() {
+async fn endless_headers_end_the_connection() {
     let head = || frame(HEADERS, END_STREAM, 1, &request("GET", "/f/c-hello/"));
     ends_with_calm("empty continuations", head(), |_| frame(CONTINUATION, 0, 1, &[])).await;
     let full = [field("x-a", &"b".repeat(100)).as_slice()].concat().repeat(100);
@@ -113,7 +113,7 @@ async fn headers_without_an_end_end_the_connection() {
 
 /// Case H07.
 #[tokio::test]
-async fn frames_that_carry_nothing_end_the_connection() {
+async fn a_flood_of_frames_without_content_ends_the_connection() {
     let post = frame(HEADERS, END_HEADERS, 1, &request("POST", "/f/echo/"));
     ends_with_calm("empty data", post, |_| frame(DATA, 0, 1, &[])).await;
     ends_with_calm("pings", Vec::new(), |_| frame(PING, 0, 0, &[7; 8])).await;
@@ -124,7 +124,7 @@ async fn frames_that_carry_nothing_end_the_connection() {
 
 /// Case H07.
 #[tokio::test]
-async fn control_frames_are_counted_by_the_second() {
+async fn control_frames_are_limited_per_second() {
     let gateway = TestGateway::with(&["server.control_frames_per_s=10"]).await;
     let mut raw = Raw::open(gateway.data(), &[]).await;
     for _ in 0..20 {
@@ -140,7 +140,7 @@ async fn control_frames_are_counted_by_the_second() {
 
 /// Case H08.
 #[tokio::test]
-async fn small_headers_that_unpack_into_large_ones_cost_nothing() {
+async fn small_headers_that_decompress_into_large_ones_cost_no_memory() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut rounds = 0.0;

@@ -217,7 +217,7 @@ async fn served(socket: TcpStream, counted: Arc<AtomicU32>) {
 
 /// Case H10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_is_framed_differently_from_what_a_server_in_front_understood() {
+async fn the_gateway_frames_every_request_as_a_reverse_proxy_does() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;
     gateway.deploy("c-hello").await;

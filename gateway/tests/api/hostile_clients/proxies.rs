@@ -23,7 +23,7 @@ async fn seen(gateway: &TestGateway, function: &str) -> String {
 
 /// Case H17.
 #[tokio::test]
-async fn what_strangers_say_about_others_does_not_reach_a_function() {
+async fn forwarding_headers_of_an_untrusted_client_do_not_reach_a_function() {
     let gateway = TestGateway::start().await;
     for function in ["t-headers", "t-cgi-env"] {
         gateway.deploy(function).await;
@@ -53,7 +53,7 @@ async fn what_strangers_say_about_others_does_not_reach_a_function() {
 
 /// Case H17.
 #[tokio::test]
-async fn a_trusted_proxy_is_believed() {
+async fn forwarding_headers_of_a_trusted_proxy_are_accepted() {
     let gateway = TestGateway::with(&["server.trusted_proxies=127.0.0.0/8"]).await;
     gateway.deploy("t-headers").await;
     gateway.deploy("t-cgi-env").await;
@@ -80,7 +80,7 @@ fn header() -> Vec<u8> {
 
 /// Case H17.
 #[tokio::test]
-async fn the_proxy_protocol_names_the_client_where_the_proxy_is_trusted() {
+async fn the_proxy_header_of_a_trusted_proxy_names_the_client() {
     let settings = [
         "server.trusted_proxies=127.0.0.1",
         "server.proxy_protocol=true",
@@ -101,7 +101,7 @@ async fn the_proxy_protocol_names_the_client_where_the_proxy_is_trusted() {
 
 /// Case H17.
 #[tokio::test]
-async fn the_proxy_protocol_of_strangers_is_nothing_that_can_be_read() {
+async fn the_proxy_header_of_an_untrusted_client_is_an_invalid_request() {
     let settings = ["server.trusted_proxies=192.0.2.1", "server.proxy_protocol=true"];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("c-hello").await;
@@ -113,7 +113,7 @@ async fn the_proxy_protocol_of_strangers_is_nothing_that_can_be_read() {
 
 /// Case H17.
 #[tokio::test]
-async fn connections_of_a_trusted_proxy_are_those_of_many() {
+async fn a_trusted_proxy_is_exempt_from_the_connection_limit_per_address() {
     let settings = ["server.trusted_proxies=127.0.0.1", "server.connections_per_address=8"];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("c-hello").await;

@@ -31,7 +31,7 @@ const STARTS: [&[u8]; 6] = [
 
 /// Case H01.
 #[tokio::test]
-async fn who_says_nothing_or_stops_half_way_is_not_waited_for() {
+async fn silent_clients_and_unfinished_requests_time_out() {
     // The defaults are 10 s and 75 s; what is tested is that they hold for everybody.
     let timeouts = [
         "server.header_timeout_ms=1000",
@@ -74,7 +74,7 @@ async fn who_says_nothing_or_stops_half_way_is_not_waited_for() {
 
 /// Case H02.
 #[tokio::test]
-async fn others_are_served_throughout_slow_heads_bodies_and_readers() {
+async fn other_clients_are_served_throughout_slow_heads_bodies_and_readers() {
     let settings = [
         "server.connections_per_address=0",
         "server.header_timeout_ms=3000",
@@ -123,7 +123,7 @@ async fn others_are_served_throughout_slow_heads_bodies_and_readers() {
 
 /// Case H02.
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_is_not_waited_for() {
+async fn a_client_that_reads_nothing_of_a_response_times_out() {
     let gateway = TestGateway::with(&["server.stall_timeout_ms=1000"]).await;
     gateway.deploy_with("t-big", &serde_json::json!({"timeout_ms": 300_000})).await;
     // HTTP/1: nothing is read of what was asked for.
@@ -145,7 +145,7 @@ async fn who_takes_nothing_of_an_answer_is_not_waited_for() {
 
 /// Case H02.
 #[tokio::test]
-async fn a_slow_reader_that_does_read_gets_everything() {
+async fn a_slow_reader_receives_the_whole_response() {
     let gateway = TestGateway::with(&["server.stall_timeout_ms=2000"]).await;
     gateway.deploy("t-big").await;
     let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_slow_reader_that_does_read_gets_everything() {
 
 /// Case H03.
 #[tokio::test]
-async fn a_body_that_comes_too_slowly_is_a_408() {
+async fn a_body_below_the_minimum_rate_is_a_408() {
     let gateway = TestGateway::with(&["server.body_grace_ms=500"]).await;
     for guest in ["t-read", "echo", "echo-p3", "echo-cgi"] {
         gateway.deploy(guest).await;
@@ -185,7 +185,7 @@ async fn a_body_that_comes_too_slowly_is_a_408() {
 
 /// Case H03.
 #[tokio::test]
-async fn a_body_that_comes_steadily_or_all_at_once_is_not_too_slow() {
+async fn a_steady_body_and_one_sent_at_once_meet_the_minimum_rate() {
     let settings = ["server.body_grace_ms=300", "server.body_rate_bytes=100"];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("echo-cgi").await;
@@ -201,7 +201,7 @@ async fn a_body_that_comes_steadily_or_all_at_once_is_not_too_slow() {
 
 /// Case H03.
 #[tokio::test]
-async fn uploads_have_a_pace_too() {
+async fn uploads_have_a_minimum_rate() {
     let gateway = TestGateway::with(&["server.body_grace_ms=500"]).await;
     let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/slow").pieces();
     let answer = tokio::spawn(put.send());

@@ -162,7 +162,7 @@ async fn every_ambiguous_request_is_refused_and_none_reaches_a_guest() {
 
 /// Case H10.
 #[tokio::test]
-async fn what_comes_before_is_answered_first_and_pieces_make_no_difference() {
+async fn earlier_requests_are_answered_first_and_fragmentation_makes_no_difference() {
     use tokio::io::AsyncWriteExt as _;
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
@@ -206,7 +206,7 @@ pub(super) const CLEAR: [(&str, &str, &str); 7] = [
 
 /// Case H10.
 #[tokio::test]
-async fn what_is_clear_is_served() {
+async fn unambiguous_requests_are_served() {
     let gateway = TestGateway::start().await;
     gateway.deploy("echo").await;
     for (name, head, body) in CLEAR {

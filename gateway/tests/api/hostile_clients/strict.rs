@@ -87,7 +87,7 @@ async fn heads_and_targets_have_limits() {
 
 /// Case H13.
 #[tokio::test]
-async fn a_thousand_requests_sent_ahead_are_answered_in_order_one_at_a_time() {
+async fn a_thousand_pipelined_requests_are_answered_in_order_one_at_a_time() {
     const MEMORY: u64 = 1 << 20;
     let gateway = TestGateway::start().await;
     // A second one at the same time would be a 429.
@@ -150,7 +150,7 @@ async fn connect_and_trace_are_not_supported_and_upgrades_are_ignored() {
 
 /// Case H15.
 #[tokio::test]
-async fn only_one_expectation_is_known_and_100_is_said_when_the_guest_reads() {
+async fn only_one_expectation_is_known_and_100_is_sent_when_the_guest_reads() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("t-read").await;
@@ -180,7 +180,7 @@ async fn only_one_expectation_is_known_and_100_is_said_when_the_guest_reads() {
 
 /// Case H16.
 #[tokio::test]
-async fn routing_functions_permissions_and_logs_go_by_one_form_of_an_address() {
+async fn routing_functions_permissions_and_logs_use_one_canonical_address() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-headers").await;
     let raw = async |target: &str, host: &str| {

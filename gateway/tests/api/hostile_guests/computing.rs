@@ -76,7 +76,7 @@ async fn polling_what_is_ready_counts_as_computing() {
 }
 
 #[tokio::test]
-async fn a_guest_that_wakes_often_pays_for_what_it_computes_only() {
+async fn a_guest_that_wakes_often_pays_only_for_its_computation() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"cpu_ms": CPU_MS})).await;
     // Between any two of these events the epoch goes on several times.

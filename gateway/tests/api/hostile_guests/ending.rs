@@ -17,7 +17,7 @@ use crate::test_gateway::TestGateway;
 
 /// Case G22.
 #[tokio::test]
-async fn a_trap_before_the_head_tells_the_public_nothing() {
+async fn a_trap_before_the_head_shows_the_public_no_details() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-trap").await;
     let watch = Watch::begin(&gateway).await;
@@ -34,7 +34,7 @@ async fn a_trap_before_the_head_tells_the_public_nothing() {
 
 /// Case G24.
 #[tokio::test]
-async fn whoever_ends_without_an_answer_has_given_none() {
+async fn a_guest_that_ends_without_a_response_is_a_bad_gateway() {
     let gateway = Arc::new(TestGateway::start().await);
     let ends = [
         ("t-hostile", "/f/t-hostile/exit", "status 0"),
@@ -58,7 +58,7 @@ async fn whoever_ends_without_an_answer_has_given_none() {
 
 /// Case G25.
 #[tokio::test]
-async fn sleeping_ends_at_the_wall_clock_limit_and_costs_nothing() {
+async fn sleeping_ends_at_the_wall_clock_limit_and_costs_no_cpu_time() {
     let gateway = Arc::new(TestGateway::start().await);
     let settings = json!({"timeout_ms": 200, "concurrency": 1, "queue": 0});
     gateway.deploy_with("t-sleep", &settings).await;
@@ -82,7 +82,7 @@ async fn sleeping_ends_at_the_wall_clock_limit_and_costs_nothing() {
 
 /// Case G30.
 #[tokio::test]
-async fn whoever_goes_on_after_the_answer_is_ended() {
+async fn a_guest_that_runs_on_after_its_response_is_aborted() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["t-after", "t-hostile-p3"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
@@ -101,7 +101,7 @@ async fn whoever_goes_on_after_the_answer_is_ended() {
 
 /// Case G29.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_leave_at_any_byte_leave_nothing_behind() {
+async fn callers_that_disconnect_at_any_byte_leave_nothing_behind() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["echo", "echo-p3", "echo-cgi", "t-big", "sse"] {
         gateway.deploy(name).await;
@@ -139,7 +139,7 @@ async fn callers_that_leave_at_any_byte_leave_nothing_behind() {
 
 /// Case G29.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_whose_caller_leaves_ends_soon() {
+async fn a_guest_ends_soon_after_its_caller_disconnects() {
     let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
     let targets = [
         "/f/t-sleep/?ms=250000",

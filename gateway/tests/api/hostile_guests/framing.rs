@@ -84,7 +84,7 @@ fn false_claims(bytes: u64) -> Vec<String> {
 
 /// Case G08.
 #[tokio::test]
-async fn a_false_content_length_never_looks_whole() {
+async fn a_response_with_a_false_content_length_is_never_complete() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     let watch = Watch::begin(&gateway).await;
@@ -162,7 +162,7 @@ const VALUES: [&str; 15] = [
 
 /// Case G14.
 #[tokio::test]
-async fn what_frames_a_message_is_not_for_guests() {
+async fn guests_cannot_set_the_framing_of_a_message() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     let watch = Watch::begin(&gateway).await;

@@ -70,7 +70,7 @@ async fn a_header_bomb_is_refused() {
 
 /// Case G13.
 #[tokio::test]
-async fn ten_thousand_random_operations_on_fields_do_what_their_model_says() {
+async fn ten_thousand_random_operations_on_fields_match_a_model() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     let watch = Watch::begin(&gateway).await;
@@ -85,7 +85,7 @@ async fn ten_thousand_random_operations_on_fields_do_what_their_model_says() {
 
 /// Case G18.
 #[tokio::test]
-async fn what_is_opened_and_never_closed_has_a_limit() {
+async fn resources_that_are_never_closed_have_a_limit() {
     let targets = ["/f/t-hostile/resources", "/f/t-hostile/resources?pollables=1"];
     let limits = ["host_resources", "component_handles"];
     // Some hundred bytes for each of 16,384.
@@ -114,7 +114,7 @@ async fn a_list_of_megabytes_is_not_copied() {
 
 /// Case G20.
 #[tokio::test]
-async fn gigabytes_of_random_bytes_are_not_made() {
+async fn gigabytes_of_random_bytes_are_not_generated() {
     let targets = ["/f/t-hostile/random", "/f/t-hostile/random?bytes=65537"];
     let limits = ["random_bytes"];
     fails_by_a_limit(&targets, "hostcall-limit", &limits, "guests.random_bytes", 2 * MIB).await;
@@ -122,7 +122,7 @@ async fn gigabytes_of_random_bytes_are_not_made() {
 
 /// Case G20.
 #[tokio::test]
-async fn wasi_0_3_gets_as_many_random_bytes_as_there_may_be() {
+async fn wasi_0_3_gets_random_bytes_up_to_the_limit() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     gateway.deploy("t-hostile-p3").await;

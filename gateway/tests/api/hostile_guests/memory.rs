@@ -37,7 +37,7 @@ async fn memory_grows_to_its_limit_and_no_further() {
 
 /// Case G04.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_hoarders_share_what_the_node_has() {
+async fn a_hundred_hoarders_share_the_nodes_memory() {
     const BUDGET: u64 = 1 << 30;
     let budget = format!("pool.memory_bytes={BUDGET}");
     // With nothing kept in a hundred slots, all of the memory comes back.
@@ -117,7 +117,7 @@ async fn tables_grow_to_their_limit_and_no_further() {
 
 /// Case G06.
 #[tokio::test]
-async fn endless_recursion_is_a_stack_overflow_and_nothing_else() {
+async fn endless_recursion_is_reported_as_a_stack_overflow() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-recurse").await;
     let program = program("(func $f (call $f) (call $f))", "(call $f)");

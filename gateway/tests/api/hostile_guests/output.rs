@@ -54,7 +54,7 @@ async fn a_flood_of_output_is_dropped_and_counted_to_the_byte() {
 
 /// Case G21.
 #[tokio::test]
-async fn writes_of_nothing_and_empty_lines_are_bounded() {
+async fn empty_writes_and_empty_lines_are_limited() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     let watch = Watch::begin(&gateway).await;
@@ -73,7 +73,7 @@ async fn writes_of_nothing_and_empty_lines_are_bounded() {
 
 /// Case G21.
 #[tokio::test]
-async fn what_steers_a_terminal_is_made_inert() {
+async fn terminal_control_characters_are_escaped() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     gateway.get("/f/t-hostile/log?raw=a%1b[2Jb%0dfalse%20line%07%c2%9b31m%00z%0a").await;
@@ -85,7 +85,7 @@ async fn what_steers_a_terminal_is_made_inert() {
 
 /// Case G21.
 #[tokio::test]
-async fn a_function_logs_so_much_a_second_over_all_its_invocations() {
+async fn a_functions_log_rate_is_limited_across_its_invocations() {
     const PER_SECOND: u64 = 100_000;
     let setting = format!("guests.log_bytes_per_second={PER_SECOND}");
     let gateway = Arc::new(TestGateway::with(&[&setting]).await);

@@ -59,7 +59,7 @@ fn command_with(definitions: &str) -> Vec<u8> {
 
 /// Case G32.
 #[tokio::test]
-async fn what_components_of_wasi_0_2_may_not_use_is_refused_by_name() {
+async fn features_that_wasi_0_2_components_may_not_use_are_refused_by_name() {
     let gateway = TestGateway::start().await;
     assert_eq!(gateway.put("plain", command_with("")).send().await.status(), 201);
     for (says, definitions) in [
@@ -91,7 +91,7 @@ async fn what_components_of_wasi_0_2_may_not_use_is_refused_by_name() {
 
 /// Case G06.
 #[tokio::test]
-async fn values_are_nested_so_deeply_and_no_deeper() {
+async fn the_nesting_of_value_types_is_limited() {
     let gateway = TestGateway::start().await;
     let deep = "nesting is too deep";
     for (nested, take, depth, refused) in [

@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 
 /// Case G07.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_response_is_cut() {
+async fn an_endless_response_is_aborted() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-big", &json!({"cpu_ms": 30_000})).await;
     let target = format!("/f/t-big/?bytes={}", 10_u64 << 30);
@@ -73,7 +73,7 @@ async fn breaks_off_unread(gateway: &TestGateway, target: &str) {
 
 /// Case G10.
 #[tokio::test]
-async fn writes_of_nothing_end_a_guest() {
+async fn endless_empty_writes_end_a_guest() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     let both = async || {
@@ -93,7 +93,7 @@ async fn writes_of_nothing_end_a_guest() {
 
 /// Case G10.
 #[tokio::test]
-async fn writes_of_nothing_by_wasi_0_3_are_computing() {
+async fn empty_writes_of_wasi_0_3_count_as_computing() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile-p3", &json!({"cpu_ms": 100, "timeout_ms": 5_000})).await;
     let both = async || {
@@ -160,7 +160,7 @@ async fn single_bytes_to_a_client_that_never_reads_take_little_memory() {
 
 /// Case G11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn single_bytes_leave_together() {
+async fn single_bytes_are_sent_together() {
     let gateway = Arc::new(TestGateway::start().await);
     let kinds = [("t-hostile", "bytes?n=300000"), ("t-hostile-p3", "bytes?n=300000")];
     for (name, _) in kinds {
@@ -185,7 +185,7 @@ async fn single_bytes_leave_together() {
 
 /// Case G12.
 #[tokio::test]
-async fn a_request_body_that_nobody_reads_is_not_taken() {
+async fn an_unread_request_body_is_not_received() {
     let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
     gateway.deploy("hello").await;
     gateway.get("/f/hello/").await;
@@ -217,7 +217,7 @@ async fn a_request_body_that_nobody_reads_is_not_taken() {
 
 /// Case G12.
 #[tokio::test]
-async fn over_http2_nobody_takes_a_body_that_nobody_reads() {
+async fn an_unread_http2_request_body_is_not_received() {
     const BODIES: u32 = 40;
     let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
     gateway.deploy("hello").await;
@@ -260,7 +260,7 @@ async fn over_http2_nobody_takes_a_body_that_nobody_reads() {
 
 /// Case G23.
 #[tokio::test]
-async fn a_trap_in_the_middle_is_an_error_to_every_client() {
+async fn a_trap_during_the_response_is_an_error_to_every_client() {
     let gateway = Arc::new(TestGateway::start().await);
     let targets = [
         "/f/t-hostile/trap?bytes=200000",

@@ -19,7 +19,7 @@ use crate::{
 
 /// Case G27.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_host_calls_delay_nobody_but_those_who_made_them() {
+async fn slow_host_calls_delay_only_the_guests_that_made_them() {
     let stall = Duration::from_secs(times(4, 10) as u64);
     let gateway = Arc::new(TestGateway::with(&["outbound.permit=127.0.0.1"]).await);
     let upstream = Upstream::serving(move |mut served: Served| async move {

@@ -164,7 +164,7 @@ fn imports(count: u32) -> Vec<u8> {
 
 /// Cases U08, U11.
 #[tokio::test]
-async fn what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
+async fn an_upload_over_a_static_limit_is_refused_before_it_is_compiled() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let before = gateway.resident_bytes();
@@ -191,7 +191,7 @@ async fn what_breaks_a_static_limit_is_refused_before_it_is_compiled() {
 
 /// Case U11.
 #[tokio::test]
-async fn what_an_artifact_may_hold_is_the_operators_to_set() {
+async fn the_operator_sets_the_static_limits_of_artifacts() {
     let settings = ["uploads.memories=8", "uploads.tables=20", "uploads.functions=50"];
     let gateway = TestGateway::with(&settings).await;
     // More than any engine takes by default: these know of the settings, too.
@@ -213,7 +213,7 @@ async fn what_an_artifact_may_hold_is_the_operators_to_set() {
 /// The static limits cannot know what a binary costs to compile. The kernel does, and ends the
 /// child.
 #[tokio::test]
-async fn what_is_dear_to_compile_ends_a_child_and_disturbs_nobody() {
+async fn an_expensive_compilation_ends_its_worker_and_disturbs_no_caller() {
     let bombs: [(&str, &str, Vec<u8>, &str); 3] = [
         ("functions", "compile.cpu_s=1", functions(99_000), "1 s of CPU time (compile.cpu_s)"),
         (

@@ -26,7 +26,7 @@ async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
 
 /// Case U04.
 #[tokio::test]
-async fn a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
+async fn a_truncated_or_changed_binary_is_refused_or_still_valid() {
     let gateway = TestGateway::with(&["quotas.compiles_per_minute=100000"]).await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
@@ -50,7 +50,7 @@ async fn a_binary_cut_or_changed_anywhere_is_refused_or_whole() {
 
 /// Cases U01, U02, U03.
 #[tokio::test]
-async fn what_is_no_wasm_starts_no_compiler_and_native_code_is_never_run() {
+async fn an_upload_that_is_not_wasm_starts_no_compiler_and_native_code_is_never_run() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut uploads: Vec<(Vec<u8>, &str)> = vec![

@@ -68,7 +68,7 @@ fn hostile_names(count: u32) -> Vec<String> {
 
 /// Case U13.
 #[tokio::test]
-async fn no_hostile_name_is_a_function_or_a_path() {
+async fn no_hostile_name_becomes_a_function_or_a_path() {
     let gateway = TestGateway::start().await;
     let before = gateway.files("");
     let wasm = bytes::Bytes::from(guest("c-hello"));
@@ -110,7 +110,7 @@ fn is_ours(path: &str) -> bool {
 
 /// Case U13.
 #[tokio::test]
-async fn no_hostile_name_is_a_path_that_the_system_is_asked_for() {
+async fn no_hostile_name_reaches_a_system_call_as_a_path() {
     let gateway = TestGateway::start().await;
     let wasm = bytes::Bytes::from(guest("c-hello"));
     let names = hostile_names(1_000);
@@ -144,7 +144,7 @@ async fn no_hostile_name_is_a_path_that_the_system_is_asked_for() {
 
 /// Case U14.
 #[tokio::test]
-async fn a_form_is_no_upload() {
+async fn a_form_is_not_an_upload() {
     let gateway = TestGateway::start().await;
     let part = "--x\r\ncontent-disposition: form-data; name=f; filename=\"../../x\"\r\n\r\nasm\r\n";
     let mut form = part.repeat(10_000);
@@ -163,7 +163,7 @@ async fn a_form_is_no_upload() {
 
 /// Case U07.
 #[tokio::test]
-async fn what_is_compressed_is_refused_and_never_unpacked() {
+async fn a_compressed_upload_is_refused_and_never_decompressed() {
     let gateway = TestGateway::start().await;
     // The start of a stream that would unpack to a gigabyte of zeros.
     let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xed; 1 << 20]].concat();
@@ -188,7 +188,7 @@ async fn what_is_compressed_is_refused_and_never_unpacked() {
 
 /// Case U05.
 #[tokio::test]
-async fn an_upload_is_refused_for_the_length_that_it_says() {
+async fn an_upload_is_refused_for_its_declared_length() {
     let gateway = TestGateway::start().await;
     let (_pieces, put) = gateway.control(Method::PUT, "/v1/functions/f").pieces();
     let refused = put.header("content-length", "10737418240").send().await;

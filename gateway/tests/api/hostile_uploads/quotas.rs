@@ -10,7 +10,7 @@ use crate::{
 
 /// Case U17.
 #[tokio::test]
-async fn a_node_has_so_many_functions_and_a_revision_is_none() {
+async fn the_functions_of_a_node_are_limited_and_revisions_do_not_count() {
     let gateway = TestGateway::with(&["quotas.functions=3"]).await;
     let wasm = guest("c-hello-cgi");
     let answers = join_all((0..8).map(|n| gateway.put(&format!("f-{n}"), wasm.clone()).send()));
@@ -33,7 +33,7 @@ async fn a_node_has_so_many_functions_and_a_revision_is_none() {
 
 /// Case U17.
 #[tokio::test]
-async fn a_node_keeps_so_many_bytes_of_artifacts() {
+async fn the_artifact_bytes_of_a_node_are_limited() {
     let wasm = guest("c-hello-cgi");
     let room = distinct(&wasm, 0).len() * 2 + wasm.len() / 2;
     let gateway = TestGateway::with(&[&format!("quotas.artifact_bytes={room}")]).await;
@@ -51,7 +51,7 @@ async fn a_node_keeps_so_many_bytes_of_artifacts() {
 
 /// Case U17.
 #[tokio::test]
-async fn so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
+async fn compilations_for_deploys_are_limited_per_minute_and_calls_still_compile() {
     let mut gateway = TestGateway::with(&["quotas.compiles_per_minute=3"]).await;
     let wasm = guest("c-hello-cgi");
     for n in 0..3 {
@@ -80,7 +80,7 @@ async fn so_many_deploys_compile_within_a_minute_and_calls_compile_on() {
 
 /// Case U17.
 #[tokio::test]
-async fn a_node_remembers_so_many_answered_uploads() {
+async fn the_idempotency_keys_of_a_node_are_limited() {
     let gateway = TestGateway::with(&["quotas.idempotency_keys=2"]).await;
     let wasm = guest("c-hello-cgi");
     let put =

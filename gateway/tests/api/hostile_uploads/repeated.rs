@@ -31,7 +31,7 @@ async fn fifty_equal_uploads_are_one_revision_one_artifact_and_one_compilation()
 
 /// Case U15.
 #[tokio::test]
-async fn of_fifty_uploads_for_one_state_one_is_published() {
+async fn of_fifty_uploads_with_one_precondition_one_is_published() {
     let gateway = TestGateway::with(&["compile.queue=100"]).await;
     let wasm = guest("c-hello-cgi");
     let first = gateway.put("greet", wasm.clone()).header("if-none-match", "*").send().await;
@@ -50,7 +50,7 @@ async fn of_fifty_uploads_for_one_state_one_is_published() {
 
 /// Case U15.
 #[tokio::test]
-async fn conditions_are_held_before_and_after_the_bytes_arrive() {
+async fn preconditions_are_checked_before_and_after_the_bytes_arrive() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     let put = |header: &str, value: &str| gateway.put("greet", wasm.clone()).header(header, value);
@@ -74,7 +74,7 @@ async fn conditions_are_held_before_and_after_the_bytes_arrive() {
 /// Case U15.
 /// Each change but an upload is made for one state alone, too.
 #[tokio::test]
-async fn changes_of_one_state_are_refused_in_any_other() {
+async fn changes_with_a_stale_precondition_are_refused() {
     let gateway = TestGateway::start().await;
     let made = gateway.put("greet", guest("c-hello-cgi")).send().await;
     let first = made.header("etag").unwrap().to_owned();
@@ -117,7 +117,7 @@ async fn changes_of_one_state_are_refused_in_any_other() {
 
 /// Case U15.
 #[tokio::test]
-async fn an_upload_that_is_sent_once_more_is_answered_alike() {
+async fn a_repeated_upload_gets_the_same_response() {
     let mut gateway = TestGateway::start().await;
     let wasm = guest("c-hello-cgi");
     let named = |gateway: &TestGateway, name: &str, key: &str, n: u32| -> Call {
@@ -160,7 +160,7 @@ async fn an_upload_that_is_sent_once_more_is_answered_alike() {
 
 /// Case U15.
 #[tokio::test]
-async fn of_equal_uploads_with_one_name_at_once_each_gets_the_same_answer() {
+async fn concurrent_uploads_with_one_idempotency_key_get_the_same_response() {
     let gateway = TestGateway::start().await;
     let wasm = Bytes::from(guest("c-hello"));
     let uploads = (0..20).map(|_| {
@@ -174,7 +174,7 @@ async fn of_equal_uploads_with_one_name_at_once_each_gets_the_same_answer() {
 
 /// The settings that an upload is tried with are those that it is published with.
 #[tokio::test]
-async fn an_upload_that_meets_a_change_of_settings_is_tried_with_them() {
+async fn an_upload_is_tried_with_the_settings_that_it_is_published_with() {
     let gateway = TestGateway::start().await;
     gateway.put("greet", guest("c-hello-cgi")).send().await;
     let wasm = guest("c-hello-cgi");
@@ -193,7 +193,7 @@ async fn an_upload_that_meets_a_change_of_settings_is_tried_with_them() {
 
 /// Case U16.
 #[tokio::test]
-async fn calls_go_on_while_a_function_is_replaced_deleted_and_made_again() {
+async fn calls_are_answered_while_a_function_is_replaced_deleted_and_recreated() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     gateway.put("greet", wasm.clone()).send().await;

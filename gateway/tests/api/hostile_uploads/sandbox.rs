@@ -14,7 +14,7 @@ use crate::{
 
 /// Case U08.
 #[tokio::test]
-async fn the_compile_worker_can_open_nothing_start_nothing_and_call_nobody() {
+async fn the_compile_worker_cannot_open_files_start_processes_or_connect() {
     let said = run(mayfly(&["compile-worker", "probe"])).await;
     assert!(said.status.success(), "{said:?}");
     let sandbox: Value = serde_json::from_slice(&said.stdout).unwrap();
@@ -37,7 +37,7 @@ async fn the_compile_worker_can_open_nothing_start_nothing_and_call_nobody() {
 /// Case U08.
 /// While it compiles, and while it runs a guest's start-up for a snapshot.
 #[tokio::test]
-async fn a_worker_at_work_is_behind_its_barriers() {
+async fn a_compile_worker_is_sandboxed_while_it_works() {
     let gateway = TestGateway::start().await;
     for (name, settings) in [("js-hello", "{}"), ("t-snapshot", r#"{"snapshot": true}"#)] {
         let put = gateway.put(name, guest(name)).header("mayfly-settings", settings);

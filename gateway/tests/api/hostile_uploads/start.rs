@@ -5,7 +5,7 @@ use crate::test_gateway::TestGateway;
 
 /// Case U12.
 #[tokio::test]
-async fn a_start_that_loops_or_traps_is_refused_at_the_deploy_and_delays_nobody() {
+async fn a_start_function_that_loops_or_traps_is_refused_at_the_deploy_and_delays_no_caller() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
@@ -33,7 +33,7 @@ async fn a_start_that_loops_or_traps_is_refused_at_the_deploy_and_delays_nobody(
 
 /// Case U10.
 #[tokio::test]
-async fn what_does_not_fit_into_a_slot_is_refused_at_the_deploy() {
+async fn a_module_that_does_not_fit_into_an_instance_slot_is_refused_at_the_deploy() {
     let gateway = TestGateway::with(&["ceilings.memory_bytes=128MiB"]).await;
     for (has, setting) in [
         // 160 MiB at once.

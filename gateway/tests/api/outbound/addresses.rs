@@ -97,7 +97,7 @@ const NO_ADDRESS: &[&str] = &[
 
 /// Case S01.
 #[tokio::test]
-async fn no_spelling_of_an_address_that_is_not_public_is_called() {
+async fn no_spelling_of_a_private_address_is_called() {
     let gateway = TestGateway::start().await;
     let upstream = Upstream::echo().await;
     let port = upstream.port();
@@ -123,7 +123,7 @@ async fn no_spelling_of_an_address_that_is_not_public_is_called() {
 
 /// Case S02.
 #[tokio::test]
-async fn a_name_is_refused_if_any_of_its_addresses_is() {
+async fn a_name_is_refused_if_one_of_its_addresses_is_prohibited() {
     let upstream = Upstream::echo().await;
     let names = NameServer::start(|name, _| {
         let addresses: &[&str] = match name {
@@ -162,7 +162,7 @@ async fn a_name_is_refused_if_any_of_its_addresses_is() {
 
 /// Case S02.
 #[tokio::test]
-async fn an_answer_too_long_for_a_datagram_is_read_to_its_last_address() {
+async fn a_dns_response_too_long_for_a_datagram_is_read_to_its_last_address() {
     let upstream = Upstream::echo().await;
     let port = upstream.port();
     let local = |last| IpAddr::from([127, 0, 0, last]);
@@ -182,7 +182,7 @@ async fn an_answer_too_long_for_a_datagram_is_read_to_its_last_address() {
 
 /// Case S03.
 #[tokio::test]
-async fn a_name_server_that_changes_its_mind_changes_nothing() {
+async fn a_name_that_resolves_differently_later_reaches_only_vetted_addresses() {
     const INVOCATIONS: u32 = 20;
     const EACH: u32 = 50;
     // Closes after each answer, so that each request resolves anew.

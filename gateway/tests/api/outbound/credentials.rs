@@ -63,7 +63,7 @@ async fn a_credential_is_in_the_request_and_never_in_the_guest() {
 }
 
 #[tokio::test]
-async fn a_credential_goes_over_tls_alone_unless_its_host_says_http() {
+async fn a_credential_is_sent_over_tls_unless_its_host_allows_http() {
     let (secure, certificate) = Upstream::echo_over_tls("api.test").await;
     let plain = Upstream::echo().await;
     let names = NameServer::start(|_, _| vec!["127.0.0.1".parse().unwrap()]).await;
@@ -100,7 +100,7 @@ async fn a_credential_goes_over_tls_alone_unless_its_host_says_http() {
 }
 
 #[tokio::test]
-async fn a_secret_is_sent_where_whoever_stored_it_allows() {
+async fn a_secret_is_sent_only_to_its_allowed_hosts() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let (right, wrong) = (Upstream::echo().await, Upstream::echo().await);
     let hosts = [right.host(), wrong.host()];
@@ -118,7 +118,7 @@ async fn a_secret_is_sent_where_whoever_stored_it_allows() {
 }
 
 #[tokio::test]
-async fn a_secret_is_sealed_on_disk_never_shown_and_there_after_a_restart() {
+async fn a_secret_is_sealed_on_disk_never_shown_and_survives_a_restart() {
     let mut gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
@@ -154,7 +154,7 @@ async fn a_secret_is_sealed_on_disk_never_shown_and_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_secret_or_a_credential_is_refused() {
+async fn invalid_secrets_and_credentials_are_refused() {
     let gateway = TestGateway::start().await;
     let long = "x".repeat(5_000);
     for (name, secret) in [

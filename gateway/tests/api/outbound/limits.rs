@@ -31,7 +31,7 @@ fn descriptors(gateway: &TestGateway) -> usize {
 
 /// Case G15.
 #[tokio::test]
-async fn of_ten_thousand_requests_fifty_leave_over_six_connections_at_most() {
+async fn of_ten_thousand_requests_fifty_are_sent_over_at_most_six_connections() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     // Slow enough that requests meet.
     let upstream = Upstream::serving(async |mut served: Served| {
@@ -102,7 +102,7 @@ async fn deaf() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
 
 /// Case G16.
 #[tokio::test]
-async fn a_server_that_stalls_is_given_up_at_each_step() {
+async fn a_server_that_stalls_times_out_at_each_step() {
     let gateway = TestGateway::with(&SHORT).await;
     let (deaf, _listener, _queued) = deaf().await;
     let silent =
@@ -139,7 +139,7 @@ async fn a_server_that_stalls_is_given_up_at_each_step() {
 
 /// Case G17.
 #[tokio::test]
-async fn a_guest_can_shorten_times_and_never_lengthen_them() {
+async fn a_guest_can_shorten_timeouts_and_never_lengthen_them() {
     let gateway = TestGateway::with(&SHORT).await;
     let silent =
         Upstream::serving(async |mut served: Served| served.wait_for_the_end().await).await;
@@ -221,7 +221,7 @@ async fn hostile(mut served: Served) {
 
 /// Case S09.
 #[tokio::test]
-async fn answers_have_limits_as_requests_have() {
+async fn responses_have_limits_like_requests() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let upstream = Upstream::serving(hostile).await;
     let host = upstream.host();

@@ -7,7 +7,7 @@ use crate::test_gateway::TestGateway;
 
 /// Case S04.
 #[tokio::test]
-async fn redirects_are_the_guests_to_follow_and_each_is_vetted_anew() {
+async fn redirects_are_left_to_the_guest_and_each_request_is_vetted() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let inside = Upstream::echo().await;
     let location = format!("http://127.0.0.2:{}/", inside.port());
@@ -28,7 +28,7 @@ async fn redirects_are_the_guests_to_follow_and_each_is_vetted_anew() {
 
 /// Case S06.
 #[tokio::test]
-async fn a_guest_cannot_make_a_request_that_means_two_things() {
+async fn a_guest_cannot_send_an_ambiguous_request() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
@@ -90,7 +90,7 @@ async fn a_guest_cannot_make_a_request_that_means_two_things() {
 
 /// Case S07.
 #[tokio::test]
-async fn a_grant_means_its_names_and_no_others() {
+async fn a_grant_covers_its_names_and_no_others() {
     let upstream = Upstream::echo().await;
     let names = NameServer::start(|_, _| vec!["127.0.0.1".parse().unwrap()]).await;
     let gateway = TestGateway::with(&[&names.setting(), "outbound.permit=127.0.0.1"]).await;

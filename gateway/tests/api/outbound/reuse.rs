@@ -7,7 +7,7 @@ use super::{GUESTS, Served, Upstream, ask};
 use crate::{client::eventually, guests::guest, test_gateway::TestGateway};
 
 #[tokio::test]
-async fn a_functions_connections_are_used_again_and_by_no_other_function() {
+async fn a_functions_connections_are_reused_by_no_other_function() {
     let gateway =
         TestGateway::with(&["outbound.permit=127.0.0.1", "outbound.idle_ms=3600000"]).await;
     let upstream = Upstream::echo().await;
@@ -33,7 +33,7 @@ async fn a_functions_connections_are_used_again_and_by_no_other_function() {
 }
 
 #[tokio::test]
-async fn a_connection_that_waits_is_closed_when_its_time_is_over() {
+async fn an_idle_connection_is_closed_after_its_timeout() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1", "outbound.idle_ms=50"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
@@ -44,7 +44,7 @@ async fn a_connection_that_waits_is_closed_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn only_so_many_connections_wait_on_the_whole_node() {
+async fn the_idle_connections_of_a_node_are_limited() {
     let settings =
         ["outbound.permit=127.0.0.1", "outbound.idle_ms=3600000", "outbound.idle_connections=2"];
     let gateway = TestGateway::with(&settings).await;
@@ -67,7 +67,7 @@ async fn only_so_many_connections_wait_on_the_whole_node() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_between_two_requests_costs_no_error() {
+async fn a_server_that_closes_between_two_requests_causes_no_error() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     // Says that it will keep the connection, and does not.
     let upstream = Upstream::serving(async |mut served: Served| {
@@ -89,7 +89,7 @@ async fn a_server_that_closes_between_two_requests_costs_no_error() {
 
 /// Case S08.
 #[tokio::test]
-async fn a_function_that_calls_itself_meets_an_end() {
+async fn a_function_that_calls_itself_is_stopped() {
     let gateway = TestGateway::with(&["outbound.allow_data_plane=true"]).await;
     let data = gateway.data().to_string();
     for guest in GUESTS {
@@ -106,7 +106,7 @@ async fn a_function_that_calls_itself_meets_an_end() {
 
 /// Case S08.
 #[tokio::test]
-async fn hops_are_counted_on_the_way_in_and_out() {
+async fn hops_are_counted_for_incoming_and_outgoing_requests() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1", "server.hops=3"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
