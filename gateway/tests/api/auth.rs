@@ -1,4 +1,4 @@
-//! Who may use the control plane.
+//! Access to the control plane: tokens, scopes and the throttling of guesses.
 
 use std::{fs, net::IpAddr};
 
@@ -6,12 +6,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Answer, Call},
+    client::{FullResponse, TestRequest},
     guests::guest,
     test_gateway::TestGateway,
 };
 
-/// A new token with these scopes: its text and its id.
+/// Creates a token with these scopes. Returns its text and its id.
 async fn token(gateway: &TestGateway, wanted: &Value) -> (String, String) {
     let made = gateway.control(Method::POST, "/v1/tokens").json(wanted).send().await;
     assert_eq!(made.status(), 201, "{made:?}");
@@ -19,7 +19,7 @@ async fn token(gateway: &TestGateway, wanted: &Value) -> (String, String) {
     (text("token"), text("id"))
 }
 
-async fn list_with(gateway: &TestGateway, authorization: &str) -> Answer {
+async fn list_with(gateway: &TestGateway, authorization: &str) -> FullResponse {
     let call = gateway.anonymous(Method::GET, "/v1/functions");
     call.header("authorization", authorization).send().await
 }
@@ -44,7 +44,7 @@ async fn requests_without_a_valid_token_learn_nothing() {
         assert_eq!(refused.header("www-authenticate"), Some("Bearer"), "{wrong}");
     }
     assert_eq!(list_with(&gateway, &format!("bearer {good}")).await.status(), 200);
-    // Whether a function exists is not told either.
+    // Nor do they learn whether a function exists.
     gateway.deploy("c-hello").await;
     for name in ["c-hello", "nobody"] {
         let refused = gateway.anonymous(Method::GET, &format!("/v1/functions/{name}")).send().await;
@@ -62,7 +62,7 @@ async fn a_token_in_the_query_is_refused_even_if_it_is_valid() {
         let refused = gateway.api(&target).await;
         assert_eq!(refused.problem(), (400, "token-in-query"), "{query}");
     }
-    assert!(!gateway.log().contains(&token), "and it is not in the log");
+    assert!(!gateway.log().contains(&token), "the log contains the token");
 }
 
 /// Case A03.
@@ -72,22 +72,22 @@ async fn a_token_does_what_its_scopes_allow() {
     gateway.deploy("c-hello").await;
     let (read, _) = token(&gateway, &json!({"name": "r", "scopes": ["read"]})).await;
     let (deploy, _) = token(&gateway, &json!({"name": "d"})).await;
-    let as_who = |token: &str, method: Method, target: &str| {
+    let as_token = |token: &str, method: Method, target: &str| {
         let call = gateway.anonymous(method, target);
         call.header("authorization", &format!("Bearer {token}")).body(guest("c-hello")).send()
     };
     let function = "/v1/functions/c-hello";
     for method in [Method::PUT, Method::PATCH, Method::DELETE] {
-        let refused = as_who(&read, method, function).await;
+        let refused = as_token(&read, method, function).await;
         assert_eq!(refused.problem(), (403, "forbidden"));
         assert!(refused.detail().contains("deploy"), "{refused:?}");
     }
-    assert_eq!(as_who(&read, Method::GET, function).await.status(), 200);
-    assert_eq!(as_who(&read, Method::GET, "/v1/tokens").await.problem(), (403, "forbidden"));
-    assert_eq!(as_who(&deploy, Method::PUT, function).await.status(), 200);
-    assert_eq!(as_who(&deploy, Method::GET, "/v1/tokens").await.problem(), (403, "forbidden"));
-    assert_eq!(as_who(&deploy, Method::POST, "/v1/tokens").await.problem(), (403, "forbidden"));
-    assert_eq!(as_who(&deploy, Method::DELETE, function).await.status(), 204);
+    assert_eq!(as_token(&read, Method::GET, function).await.status(), 200);
+    assert_eq!(as_token(&read, Method::GET, "/v1/tokens").await.problem(), (403, "forbidden"));
+    assert_eq!(as_token(&deploy, Method::PUT, function).await.status(), 200);
+    assert_eq!(as_token(&deploy, Method::GET, "/v1/tokens").await.problem(), (403, "forbidden"));
+    assert_eq!(as_token(&deploy, Method::POST, "/v1/tokens").await.problem(), (403, "forbidden"));
+    assert_eq!(as_token(&deploy, Method::DELETE, function).await.status(), 204);
 }
 
 #[tokio::test]
@@ -119,7 +119,8 @@ async fn tokens_are_listed_without_their_secrets_and_stored_without_them() {
     let ours = tokens.iter().find(|token| token["id"] == id).unwrap();
     assert_eq!((&ours["name"], &ours["scopes"]), (&"ci".into(), &json!(["read"])));
     assert!(ours["expires_at"].is_string() && ours["revoked_at"].is_null(), "{ours}");
-    // Neither as it is sent nor as the bytes that it stands for, in no file and not in the log.
+    // The secret is in no file and not in the log, neither as text nor as the bytes that it
+    // encodes.
     let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     let bytes: Vec<u8> = secret.as_bytes().chunks(2).map(digits).collect();
     let mut kept: Vec<(String, Vec<u8>)> = gateway
@@ -131,7 +132,7 @@ async fn tokens_are_listed_without_their_secrets_and_stored_without_them() {
     for (place, kept) in kept {
         for form in [secret.as_bytes(), &bytes] {
             let found = kept.windows(form.len()).any(|window| window == form);
-            assert!(!found, "the secret is in {place}");
+            assert!(!found, "{place} contains the secret");
         }
     }
 }
@@ -150,13 +151,14 @@ async fn a_token_with_invalid_fields_is_not_created() {
     }
 }
 
-/// A list, asked for from another address of this machine.
-async fn list_from(gateway: &TestGateway, address: IpAddr, token: &str) -> Answer {
-    let call = Call::new(gateway.control_address(), Method::GET, "/v1/functions").from(address);
+/// Lists the functions from another address of this machine.
+async fn list_from(gateway: &TestGateway, address: IpAddr, token: &str) -> FullResponse {
+    let call =
+        TestRequest::new(gateway.control_address(), Method::GET, "/v1/functions").from(address);
     call.header("authorization", &format!("Bearer {token}")).send().await
 }
 
-const TOO_MANY: (u16, &str) = (429, "too-many-attempts");
+const THROTTLED: (u16, &str) = (429, "too-many-attempts");
 
 /// Case A06.
 #[tokio::test]
@@ -164,7 +166,7 @@ async fn after_ten_invalid_tokens_an_address_is_throttled() {
     let gateway = TestGateway::start().await;
     let (new, id) = token(&gateway, &json!({"name": "new", "scopes": ["read"]})).await;
     let (here, elsewhere) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
-    // All that a guesser can vary: an id that exists, one that does not, and nonsense.
+    // A guess can name an existing id, an unknown id, or nonsense.
     let zeros = "0".repeat(64);
     let guesses =
         [format!("mfy_{id}_{zeros}"), format!("mfy_0123456789abcdef_{zeros}"), "x".into()];
@@ -174,13 +176,13 @@ async fn after_ten_invalid_tokens_an_address_is_throttled() {
     }
     for guess in guesses.iter().cycle().take(5) {
         let refused = list_from(&gateway, here, guess).await;
-        assert_eq!(refused.problem(), TOO_MANY);
+        assert_eq!(refused.problem(), THROTTLED);
         let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&wait), "{wait}");
     }
-    // Nor is a guess looked at that is right: else it would tell.
-    assert_eq!(list_from(&gateway, here, &new).await.problem(), TOO_MANY);
-    // Others are not harmed: neither elsewhere nor here, if they were here before.
+    // A correct guess is throttled, too: otherwise the response would reveal that it is correct.
+    assert_eq!(list_from(&gateway, here, &new).await.problem(), THROTTLED);
+    // Other addresses are served, and so are tokens that were valid from this address before.
     assert_eq!(list_from(&gateway, elsewhere, &new).await.status(), 200);
     assert_eq!(list_from(&gateway, here, &gateway.token()).await.status(), 200);
     assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
@@ -201,5 +203,5 @@ async fn concurrent_guesses_are_throttled_like_sequential_ones() {
     let answers = futures_util::future::join_all(guesses).await;
     let unauthorized = answers.iter().filter(|answer| answer.problem().0 == 401).count();
     assert_eq!(unauthorized, 3);
-    assert!(answers.iter().all(|answer| answer.status() == 401 || answer.problem() == TOO_MANY));
+    assert!(answers.iter().all(|answer| answer.status() == 401 || answer.problem() == THROTTLED));
 }

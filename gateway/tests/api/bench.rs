@@ -1,4 +1,4 @@
-//! `mayfly bench`: the real binary measures real functions, and its gate opens and closes.
+//! `mayfly bench`: measurements of real functions by the real binary, and the comparison gate.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,13 +13,13 @@ use crate::{
     test_gateway::{TestGateway, mayfly, run},
 };
 
-/// Few samples: what these tests look for is a hundred times as large as the machine's noise.
+/// Few samples: the regression that these tests look for is a hundred times the machine's noise.
 const QUICK: [&str; 4] = ["--iterations", "6", "--seconds", "1"];
-/// The turns of a loop that keeps a guest busy for many milliseconds. A start takes well under
-/// one without it.
+/// Iterations of a loop that keeps a guest busy for many milliseconds. Without the loop, a start
+/// takes well under one.
 const SEEDED_TURNS: u32 = 50_000_000;
 
-/// A CGI program that counts to `turns` before it answers.
+/// A CGI program that counts to `turns` before it responds.
 fn guest_that_counts(turns: u32) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -38,10 +38,10 @@ fn guest_that_counts(turns: u32) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// Guests under one name, in directories of their own.
-struct Guests(TempDir);
+/// Guest files of the same name in separate directories.
+struct GuestFiles(TempDir);
 
-impl Guests {
+impl GuestFiles {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -58,7 +58,7 @@ impl Guests {
         file
     }
 
-    /// Measures `guest` and returns the measurement's file.
+    /// Measures `guest` and returns the path of the report.
     async fn measure(&self, guest: &Path, json: &str) -> PathBuf {
         let json = self.path(json);
         let files = ["--json", text(&json), text(guest)];
@@ -88,7 +88,7 @@ async fn compare(old: &Path, new: &Path, more: &[&str]) -> (Option<i32>, String)
 
 #[tokio::test]
 async fn the_gate_passes_equal_results_and_fails_a_seeded_regression() {
-    let guests = Guests::new();
+    let guests = GuestFiles::new();
     let as_ever = guests.counting("as-ever", 1);
     let old = guests.measure(&as_ever, "old.json").await;
     let again = guests.measure(&as_ever, "again.json").await;
@@ -96,7 +96,7 @@ async fn the_gate_passes_equal_results_and_fails_a_seeded_regression() {
 
     let (code, table) = compare(&old, &old, &[]).await;
     assert_eq!((code, table.matches("no change").count()), (Some(0), 2), "{table}");
-    // Two runs of one guest, on a machine that may have been busy during either.
+    // Two runs of one guest. The machine may have been busy during one of them.
     let (code, table) = compare(&old, &again, &["--threshold", "900%"]).await;
     assert_eq!(code, Some(0), "{table}");
 
@@ -110,7 +110,7 @@ async fn the_gate_passes_equal_results_and_fails_a_seeded_regression() {
 
 #[tokio::test]
 async fn every_tier_is_measured_with_its_phases() {
-    let guests = Guests::new();
+    let guests = GuestFiles::new();
     let (json, component) = (guests.path("all.json"), path("c-hello"));
     let module = guests.counting("module", 1);
     let files = [text(&component), text(&module), "--json", text(&json)];
@@ -149,7 +149,7 @@ async fn a_function_of_a_gateway_is_measured_with_its_settings() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(said(&output).contains("t-sleep  loaded"), "{output:?}");
 
-    // By the limits of a file it might sleep that long.
+    // A file would be measured with the default limits, which allow a sleep of that length.
     let output = gateway.cli(&[&arguments[..], &["--path", "/?ms=5000"]].concat()).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said(&output).contains("t-sleep: "), "{output:?}");
@@ -161,7 +161,7 @@ async fn a_function_of_a_gateway_is_measured_with_its_settings() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_measured_or_compared_is_named() {
-    let guests = Guests::new();
+    let guests = GuestFiles::new();
     let (text_file, trap) = (guests.path("text.wasm"), path("t-start-trap"));
     std::fs::write(&text_file, "no wasm").unwrap();
     let (hello, text_file) = (path("c-hello"), text(&text_file));

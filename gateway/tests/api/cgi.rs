@@ -1,11 +1,11 @@
-//! Functions that are programs: CGI's rules for requests and answers.
+//! Functions that are CGI programs: the mapping of requests and responses.
 
 use http::Method;
 use serde_json::json;
 
 use crate::test_gateway::TestGateway;
 
-async fn answered(gateway: &TestGateway, raw: &str) -> crate::client::Answer {
+async fn response_to(gateway: &TestGateway, raw: &str) -> crate::client::FullResponse {
     let escaped: String = raw.bytes().map(|byte| format!("%{byte:02x}")).collect();
     gateway.get(&format!("/f/t-status/?raw={escaped}")).await
 }
@@ -42,12 +42,13 @@ async fn every_header_line_is_passed_on_and_everything_after_the_empty_line_is_t
         ("x-one:1\ncontent-type:text/x\n\n\n", "\n"),
         ("Content-Type: text/x\nX-One: 1\n\n", ""),
     ] {
-        let answer = answered(&gateway, raw).await;
+        let answer = response_to(&gateway, raw).await;
         assert_eq!(answer.plain(), (200, body), "{raw:?}");
         assert_eq!(answer.header("content-type"), Some("text/x"), "{raw:?}");
         assert_eq!(answer.header("x-one"), Some("1"), "{raw:?}");
     }
-    let twice = answered(&gateway, "Content-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\n\n").await;
+    let twice =
+        response_to(&gateway, "Content-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\n\n").await;
     let cookies: Vec<_> = twice.headers().get_all("set-cookie").iter().collect();
     assert_eq!(cookies, ["a=1", "b=2"]);
 }
@@ -68,11 +69,11 @@ async fn an_invalid_cgi_response_is_a_bad_gateway_and_the_log_has_the_reason() {
         ("Content-Type: a/b\nConnection: close\n\n", "belongs to the gateway"),
         ("Content Type: a/b\n\n", "not a header name"),
     ] {
-        let failed = answered(&gateway, raw).await;
+        let failed = response_to(&gateway, raw).await;
         assert_eq!(failed.problem(), (502, "no-response"), "{raw:?}");
         let id = failed.header("mayfly-request-id").unwrap();
         let target = format!("/v1/functions/t-status/logs?invocation={id}");
-        crate::client::eventually("the reason is in the log", async || {
+        crate::client::eventually("the log has the reason", async || {
             gateway.api(&target).await.text().contains(says).then_some(())
         })
         .await;

@@ -1,4 +1,4 @@
-//! The command line against a running gateway: what scripts read, and what people are told.
+//! The command line against a running gateway: JSON for scripts and text for people.
 
 use std::process::Output;
 
@@ -17,7 +17,7 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-/// The JSON of a command that must succeed.
+/// Runs a command that must succeed and parses its JSON.
 async fn json(gateway: &TestGateway, arguments: &[&str]) -> Value {
     let output = gateway.cli(&[arguments, &["--output", "json"]].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
@@ -25,7 +25,7 @@ async fn json(gateway: &TestGateway, arguments: &[&str]) -> Value {
         .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
 }
 
-/// What a command that must fail says, and its exit code.
+/// Runs a command that must fail. Returns its exit code and its standard error.
 async fn failure(gateway: &TestGateway, arguments: &[&str]) -> (i32, String) {
     let output = gateway.cli(arguments).await;
     assert_eq!(stdout(&output), "", "{arguments:?}: errors belong on standard error");
@@ -88,7 +88,7 @@ async fn commands_print_text_over_the_life_of_a_function() {
         for text in expected {
             assert!(stdout(&output).contains(text), "{text}: {}", stdout(&output));
         }
-        assert!(!stdout(&output).contains('\x1b'), "no colours into a pipe: {output:?}");
+        assert!(!stdout(&output).contains('\x1b'), "a pipe gets no colours: {output:?}");
     }
 }
 
@@ -107,7 +107,7 @@ async fn a_function_is_called_with_method_path_headers_and_body() {
     let hello = path("c-hello");
     let file = format!("@{}", hello.display());
     let output = gateway.cli(&["invoke", "echo", "--data", &file]).await;
-    assert!(output.stdout == std::fs::read(hello).unwrap(), "the file comes back");
+    assert!(output.stdout == std::fs::read(hello).unwrap(), "the response differs from the file");
 
     let failed = gateway.cli(&["invoke", "t-trap", "trap"]).await;
     assert_eq!(failed.status.code(), Some(1));
@@ -221,7 +221,7 @@ async fn a_settings_error_names_the_line() {
         assert_eq!(wrong.status.code(), Some(2), "{text}: {wrong:?}");
         assert!(stderr(&wrong).contains(line) && stderr(&wrong).contains(says), "{wrong:?}");
     }
-    // And the gateway itself does not start with them.
+    // The gateway refuses to start with this file, too.
     let serve = run(mayfly(&["serve", "--config", file.to_str().unwrap()])).await;
     assert_eq!(serve.status.code(), Some(2), "{serve:?}");
 }

@@ -1,4 +1,4 @@
-//! An HTTP client that hides nothing: one connection a request unless a test wants otherwise.
+//! An HTTP client that hides nothing: one connection for each request unless a test asks otherwise.
 
 use std::{
     io,
@@ -22,44 +22,44 @@ use tokio::{
     time,
 };
 
-/// How long anything may take: only a test that would hang gets this far. Compiling a JavaScript
-/// engine takes 15 seconds of CPU time, and ten times that where two other programs want both
-/// cores, because the compiler steps back behind them.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(400);
-/// Pause between two looks at a condition.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// The deadline of every wait. Only a test that would hang reaches it. Compiling a JavaScript
+/// engine takes 15 seconds of CPU time, and ten times that on a machine whose cores are busy,
+/// because compile workers run at a low priority.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(400);
+/// The pause between two checks of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
-/// Why an exchange did not come to a good end.
-pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
+type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
+/// The reason why a request got no complete response.
+pub(crate) type ExchangeError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Waits until `look` finds what it looks for.
+/// Waits until `look` returns a value.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = time::Instant::now() + PATIENCE;
+    let deadline = time::Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(time::Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        time::sleep(LOOK_AGAIN).await;
+        assert!(time::Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// A request that is being put together.
-pub(crate) struct Call {
+/// A request under construction.
+pub(crate) struct TestRequest {
     address: SocketAddr,
     from: Option<IpAddr>,
     request: request::Builder,
-    body: Body,
+    body: RequestBody,
 }
 
-impl Call {
+impl TestRequest {
     pub(crate) fn new(address: SocketAddr, method: Method, target: &str) -> Self {
         let request = Request::builder().method(method).uri(target);
-        Self { address, from: None, request, body: whole(Bytes::new()) }
+        Self { address, from: None, request, body: full_body(Bytes::new()) }
     }
 
-    /// Another address of this machine to send it from.
+    /// Sends the request from another address of this machine.
     pub(crate) fn from(mut self, address: IpAddr) -> Self {
         self.from = Some(address);
         self
@@ -71,7 +71,7 @@ impl Call {
     }
 
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = whole(body.into());
+        self.body = full_body(body.into());
         self
     }
 
@@ -79,7 +79,7 @@ impl Call {
         self.header("content-type", "application/json").body(json.to_string())
     }
 
-    /// A body that is sent piece by piece. It ends when the sender is dropped.
+    /// A body that is sent in pieces. It ends when the sender is dropped.
     pub(crate) fn pieces(mut self) -> (mpsc::Sender<Bytes>, Self) {
         let (sender, receiver) = mpsc::channel::<Bytes>(1);
         let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -90,31 +90,31 @@ impl Call {
         (sender, self)
     }
 
-    /// The whole answer.
-    pub(crate) async fn send(self) -> Answer {
-        self.try_send().await.unwrap_or_else(|error| panic!("no whole answer: {error:?}"))
+    /// Sends the request and returns the whole response.
+    pub(crate) async fn send(self) -> FullResponse {
+        self.try_send().await.unwrap_or_else(|error| panic!("no complete response: {error:?}"))
     }
 
-    /// The whole answer, unless the connection breaks before its end.
-    pub(crate) async fn try_send(self) -> Result<Answer, Broken> {
+    /// The same, unless the connection breaks before the end of the response.
+    pub(crate) async fn try_send(self) -> Result<FullResponse, ExchangeError> {
         let mut stream = self.try_open().await?;
         let body = stream.try_rest().await?;
-        let Stream { status, headers, .. } = stream;
-        Ok(Answer::new(status, headers, body))
+        let StreamingResponse { status, headers, .. } = stream;
+        Ok(FullResponse::new(status, headers, body))
     }
 
-    /// The answer's head; its body comes piece by piece.
-    pub(crate) async fn open(self) -> Stream {
-        self.try_open().await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
+    /// Sends the request and returns the head of the response. Its body is read in pieces.
+    pub(crate) async fn open(self) -> StreamingResponse {
+        self.try_open().await.unwrap_or_else(|error| panic!("no response: {error:?}"))
     }
 
-    async fn try_open(self) -> Result<Stream, Broken> {
-        let mut connection = Connection::try_open(self.address, self.from).await?;
-        let response = patiently(connection.sender.send_request(self.request()?)).await??;
-        Ok(Stream::new(response, connection.task))
+    async fn try_open(self) -> Result<StreamingResponse, ExchangeError> {
+        let mut connection = Http1::try_open(self.address, self.from).await?;
+        let response = within_deadline(connection.sender.send_request(self.request()?)).await??;
+        Ok(StreamingResponse::new(response, connection.task))
     }
 
-    fn request(self) -> Result<Request<Body>, Broken> {
+    fn request(self) -> Result<Request<RequestBody>, ExchangeError> {
         let mut request = self.request.body(self.body)?;
         if !request.headers().contains_key("host") {
             request.headers_mut().insert("host", self.address.to_string().parse()?);
@@ -123,27 +123,27 @@ impl Call {
     }
 }
 
-/// An HTTP/1.1 connection that is kept for several requests. Closed when dropped.
-pub(crate) struct Connection {
+/// An HTTP/1.1 connection for several requests. Closed when dropped.
+pub(crate) struct Http1 {
     address: SocketAddr,
-    sender: http1::SendRequest<Body>,
-    task: Task,
+    sender: http1::SendRequest<RequestBody>,
+    task: AbortOnDrop,
 }
 
-impl Connection {
+impl Http1 {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         Self::try_open(address, None).await.unwrap()
     }
 
-    async fn try_open(address: SocketAddr, from: Option<IpAddr>) -> Result<Self, Broken> {
+    async fn try_open(address: SocketAddr, from: Option<IpAddr>) -> Result<Self, ExchangeError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         if let Some(from) = from {
             socket.bind(SocketAddr::new(from, 0))?;
         }
-        let socket = patiently(socket.connect(address)).await??;
+        let socket = within_deadline(socket.connect(address)).await??;
         socket.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        let task = Task::new(async move { drop(connection.await) });
+        let task = AbortOnDrop::new(async move { drop(connection.await) });
         Ok(Self { address, sender, task })
     }
 
@@ -151,18 +151,18 @@ impl Connection {
         self.sender.is_closed()
     }
 
-    pub(crate) async fn get(&mut self, target: &str) -> Answer {
-        let call = Call::new(self.address, Method::GET, target);
-        patiently(self.sender.ready()).await.unwrap().unwrap();
+    pub(crate) async fn get(&mut self, target: &str) -> FullResponse {
+        let call = TestRequest::new(self.address, Method::GET, target);
+        within_deadline(self.sender.ready()).await.unwrap().unwrap();
         let sent = self.sender.send_request(call.request().unwrap());
-        whole_answer(patiently(sent).await.unwrap().unwrap()).await
+        read_to_end(within_deadline(sent).await.unwrap().unwrap()).await
     }
 }
 
-/// An HTTP/2 connection, begun with prior knowledge. Closed when dropped.
+/// An HTTP/2 connection with prior knowledge. Closed when dropped.
 pub(crate) struct Http2 {
-    sender: http2::SendRequest<Body>,
-    _task: Task,
+    sender: http2::SendRequest<RequestBody>,
+    _task: AbortOnDrop,
 }
 
 impl Http2 {
@@ -170,92 +170,95 @@ impl Http2 {
         let socket = TcpStream::connect(address).await.unwrap();
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
         let (sender, connection) = handshake.await.unwrap();
-        Self { sender, _task: Task::new(async move { drop(connection.await) }) }
+        Self { sender, _task: AbortOnDrop::new(async move { drop(connection.await) }) }
     }
 
-    /// Returns when the gateway has closed it.
+    /// Waits until the gateway has closed the connection.
     pub(crate) async fn closed(&self) {
-        eventually("it is closed", async || self.is_closed().then_some(())).await;
+        eventually("the connection is closed", async || self.is_closed().then_some(())).await;
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// `uri` must be absolute: its authority takes the place of a host.
-    pub(crate) async fn post(&self, uri: &str, body: impl Into<Bytes>) -> Answer {
-        let request = Request::post(uri).body(whole(body.into())).unwrap();
+    /// `uri` must be absolute: HTTP/2 takes the authority from it.
+    pub(crate) async fn post(&self, uri: &str, body: impl Into<Bytes>) -> FullResponse {
+        let request = Request::post(uri).body(full_body(body.into())).unwrap();
         let mut sender = self.sender.clone();
-        patiently(sender.ready()).await.unwrap().unwrap();
-        let response = patiently(sender.send_request(request)).await.unwrap().unwrap();
-        whole_answer(response).await
+        within_deadline(sender.ready()).await.unwrap().unwrap();
+        let response = within_deadline(sender.send_request(request)).await.unwrap().unwrap();
+        read_to_end(response).await
     }
 
     pub(crate) async fn open_stream(&self, uri: &str) -> Response<Incoming> {
         self.try_open_stream(uri).await.unwrap()
     }
 
-    /// The head of an answer, unless the stream is reset before it has arrived.
-    pub(crate) async fn try_open_stream(&self, uri: &str) -> Result<Response<Incoming>, Broken> {
-        let request = Request::get(uri).body(whole(Bytes::new()))?;
+    /// The head of a response, unless the stream is reset first.
+    pub(crate) async fn try_open_stream(
+        &self,
+        uri: &str,
+    ) -> Result<Response<Incoming>, ExchangeError> {
+        let request = Request::get(uri).body(full_body(Bytes::new()))?;
         let mut sender = self.sender.clone();
-        patiently(sender.ready()).await??;
-        Ok(patiently(sender.send_request(request)).await??)
+        within_deadline(sender.ready()).await??;
+        Ok(within_deadline(sender.send_request(request)).await??)
     }
 }
 
-async fn whole_answer(response: Response<Incoming>) -> Answer {
+async fn read_to_end(response: Response<Incoming>) -> FullResponse {
     let (head, body) = response.into_parts();
-    let body = patiently(body.collect()).await.unwrap().unwrap().to_bytes();
-    Answer::new(head.status, head.headers, body)
+    let body = within_deadline(body.collect()).await.unwrap().unwrap().to_bytes();
+    FullResponse::new(head.status, head.headers, body)
 }
 
-/// An answer whose body has not ended. Dropping it closes the connection.
-pub(crate) struct Stream {
+/// A response whose body has not ended. Dropping it closes the connection.
+pub(crate) struct StreamingResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     body: Incoming,
-    _connection: Task,
+    _connection: AbortOnDrop,
 }
 
-impl Stream {
-    fn new(response: Response<Incoming>, connection: Task) -> Self {
+impl StreamingResponse {
+    fn new(response: Response<Incoming>, connection: AbortOnDrop) -> Self {
         let (head, body) = response.into_parts();
         Self { status: head.status, headers: head.headers, body, _connection: connection }
     }
 
-    /// Bytes as they come, until there are `count` of them.
+    /// Reads until there are `count` bytes.
     pub(crate) async fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < count {
-            let frame = patiently(self.body.frame()).await.unwrap();
+            let frame = within_deadline(self.body.frame()).await.unwrap();
             let frame = frame.expect("the body ended early").unwrap();
             bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
         }
         bytes
     }
 
-    /// What is left of the body.
+    /// The rest of the body.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         self.try_rest().await.unwrap().to_vec()
     }
 
-    /// What is left of the body, unless it breaks off.
-    pub(crate) async fn try_rest(&mut self) -> Result<Bytes, Broken> {
-        Ok(patiently((&mut self.body).collect()).await??.to_bytes())
+    /// The rest of the body, unless the response is aborted.
+    pub(crate) async fn try_rest(&mut self) -> Result<Bytes, ExchangeError> {
+        Ok(within_deadline((&mut self.body).collect()).await??.to_bytes())
     }
 }
 
-/// A whole answer.
+/// A response with its whole body.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct FullResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
     json: Option<Value>,
 }
 
-impl Answer {
+impl FullResponse {
     fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
         let json = serde_json::from_slice(&body).ok();
         Self { status, headers, body, json }
@@ -273,11 +276,11 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The value of a header, which must not be there twice.
+    /// The value of a header, which must not be repeated.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
-        assert!(values.next().is_none(), "{name} is there twice");
+        assert!(values.next().is_none(), "{name} is repeated");
         value
     }
 
@@ -286,16 +289,16 @@ impl Answer {
     }
 
     pub(crate) fn json(&self) -> &Value {
-        self.json.as_ref().unwrap_or_else(|| panic!("no JSON: {self:?}"))
+        self.json.as_ref().unwrap_or_else(|| panic!("not JSON: {self:?}"))
     }
 
-    /// The status and the body of a plain answer.
+    /// The status and the body as text.
     #[track_caller]
     pub(crate) fn plain(&self) -> (u16, &str) {
         (self.status(), self.text())
     }
 
-    /// The status and the short name of a problem, after a look at everything that each has.
+    /// The status and the slug of a problem. Checks the fields that every problem has.
     #[track_caller]
     pub(crate) fn problem(&self) -> (u16, &str) {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
@@ -314,32 +317,32 @@ impl Answer {
         (self.status(), slug.unwrap_or_else(|| panic!("{self:?}")))
     }
 
-    /// What a problem says about this one case.
+    /// The detail of a problem.
     #[track_caller]
     pub(crate) fn detail(&self) -> &str {
-        self.json()["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}"))
+        self.json()["detail"].as_str().unwrap_or_else(|| panic!("without a detail: {self:?}"))
     }
 }
 
-/// A task that ends with its owner.
-struct Task(AbortHandle);
+/// A task that is aborted when this is dropped.
+struct AbortOnDrop(AbortHandle);
 
-impl Task {
+impl AbortOnDrop {
     fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(work).abort_handle())
     }
 }
 
-impl Drop for Task {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn patiently<T>(future: impl Future<Output = T>) -> Result<T, time::error::Elapsed> {
-    time::timeout(PATIENCE, future).await
+async fn within_deadline<T>(future: impl Future<Output = T>) -> Result<T, time::error::Elapsed> {
+    time::timeout(DEADLINE, future).await
 }
 
-fn whole(body: Bytes) -> Body {
+fn full_body(body: Bytes) -> RequestBody {
     Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }

@@ -1,4 +1,4 @@
-//! Clients that are slow, silent, too many or too long-winded.
+//! Clients that are slow, silent or too many, and requests with long heads.
 
 use std::time::Duration;
 
@@ -10,15 +10,17 @@ use tokio::{
 };
 
 use crate::{
-    client::{Connection, Http2, PATIENCE, eventually},
+    client::{DEADLINE, Http1, Http2, eventually},
     test_gateway::TestGateway,
 };
 
-/// What the gateway says on a connection until it closes it.
+/// Reads from a connection until the gateway closes it.
 async fn until_closed(socket: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    // A reset is an end like any other.
-    let _ = time::timeout(PATIENCE, socket.read_to_end(&mut said)).await.expect("it stays open");
+    // A reset counts as a close.
+    let _ = time::timeout(DEADLINE, socket.read_to_end(&mut said))
+        .await
+        .expect("the connection stays open");
     String::from_utf8_lossy(&said).into_owned()
 }
 
@@ -51,8 +53,8 @@ async fn a_slow_response_does_not_count_as_idle() {
 async fn connections_of_one_address_are_limited() {
     let gateway = TestGateway::with(&["server.connections_per_address=2"]).await;
     gateway.deploy("c-hello").await;
-    let mut first = Connection::open(gateway.data()).await;
-    let mut second = Connection::open(gateway.data()).await;
+    let mut first = Http1::open(gateway.data()).await;
+    let mut second = Http1::open(gateway.data()).await;
     for connection in [&mut first, &mut second] {
         assert_eq!(connection.get("/f/c-hello/").await.status(), 200);
     }
@@ -61,7 +63,7 @@ async fn connections_of_one_address_are_limited() {
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);
 
     drop(second);
-    eventually("there is a place again", async || {
+    eventually("another connection is accepted", async || {
         let answer = gateway.call(Method::GET, "/f/c-hello/").try_send().await;
         answer.is_ok_and(|answer| answer.status() == 200).then_some(())
     })
@@ -105,18 +107,19 @@ async fn a_client_that_does_not_read_does_not_fill_the_gateways_memory() {
         let opened = tokio::spawn(call.open());
         pieces.send(vec![1; 64 << 10].into()).await.unwrap();
         let mut stream = opened.await.unwrap();
-        // Nobody reads, so sooner or later nobody takes any more. On a busy machine a pause may
-        // look like that end; then less is sent, and the test is only weaker.
+        // The client does not read, so at some point the gateway stops reading, too. On a busy
+        // machine a pause may look like that point. Then the client sends less, and the test is
+        // only weaker.
         let mut sent = 64 << 10;
         let pause = Duration::from_millis(500);
         while time::timeout(pause, pieces.send(vec![1; 64 << 10].into())).await.is_ok() {
             sent += 64 << 10;
-            assert!(sent < MOST, "{guest}: it takes everything");
+            assert!(sent < MOST, "{guest}: the gateway takes everything");
         }
         let grown = gateway.most_resident_bytes().saturating_sub(before);
         assert!(grown < 24 << 20, "{guest}: {grown} bytes of memory for {sent} of body");
         drop(pieces);
-        assert_eq!(stream.rest().await.len(), sent, "{guest}: all of it arrives");
+        assert_eq!(stream.rest().await.len(), sent, "{guest}: the response is incomplete");
     }
 }
 
@@ -131,7 +134,7 @@ async fn a_busy_control_plane_refuses_and_the_data_plane_goes_on() {
         pieces.send(vec![0; 10].into()).await.unwrap();
         uploads.push((pieces, upload));
     }
-    eventually("all of them are under way", async || {
+    eventually("all uploads are in progress", async || {
         (gateway.files("tmp").len() == 256).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! The API: what it says and changes. Who may use it is in `auth`.
+//! The API: its responses and its changes. Access to it is tested in `auth`.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ async fn revisions_are_kept_and_an_old_one_can_be_activated_again() {
     let activate = gateway.control(Method::POST, &format!("{nobody}/1/activate")).send().await;
     assert_eq!(activate.status(), 404);
 
-    // The next upload counts on from the newest, whichever is active.
+    // The next upload gets the next number after the newest revision, whichever is active.
     let made = gateway.put("greet", distinct(&guest("c-hello"), 1)).send().await;
     assert_eq!(made.json()["revision"], 4);
 }
@@ -94,7 +94,7 @@ async fn a_merge_patch_changes_settings_at_once() {
     assert_eq!(changed.json()["limits"]["cpu_ms"], 1000);
     assert_eq!(gateway.get("/f/t-env/").await.plain(), (200, "B=2\nC=3\n"));
 
-    // What changes nothing makes no revision.
+    // A patch that changes nothing creates no revision.
     let same = patch(json!({"environment": {"B": "2"}})).await;
     assert_eq!((same.status(), &same.json()["revision"]), (200, &3.into()));
     assert_eq!(gateway.show("t-env").await.json(), same.json());
@@ -180,10 +180,10 @@ async fn an_artifact_is_returned_byte_for_byte() {
     }
     let artifact = "/v1/functions/greet/artifact";
     let now = gateway.api(artifact).await;
-    assert!(now.status() == 200 && now.bytes() == second, "the active one");
+    assert!(now.status() == 200 && now.bytes() == second, "the active revision");
     assert_eq!(now.header("content-type"), Some("application/wasm"));
     let before = gateway.api(&format!("{artifact}?revision=1")).await;
-    assert!(before.status() == 200 && before.bytes() == first, "an older one");
+    assert!(before.status() == 200 && before.bytes() == first, "an older revision");
     assert_ne!(now.header("etag"), before.header("etag"));
 
     let tag = now.header("etag").unwrap().to_owned();
@@ -234,7 +234,7 @@ async fn function_labels_in_metrics_are_bounded() {
         gateway.put(&format!("f-{n}"), wasm.clone()).send().await;
         gateway.get(&format!("/f/f-{n}/")).await;
     }
-    // What nobody has deployed makes no series at all.
+    // A request for a function that does not exist adds no series.
     gateway.get("/f/nobody/").await;
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     let mut labels: Vec<&str> = metrics

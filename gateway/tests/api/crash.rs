@@ -1,4 +1,4 @@
-//! `kill -9` at bad moments: what was acknowledged is there afterwards, the rest is whole or gone.
+//! `kill -9` at bad moments: acknowledged changes survive, others are complete or absent.
 
 mod clock;
 mod damage;
@@ -21,24 +21,24 @@ use http::Method;
 use tokio::time;
 
 use crate::{
-    client::{Call, eventually},
+    client::{TestRequest, eventually},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
 
 pub(crate) use self::strace::Strace;
 
-/// The compile workers of a gateway that have something to compile.
+/// The compile workers of a gateway that are compiling.
 pub(crate) fn workers(pid: u32) -> Vec<u32> {
-    let is_at_work = |child: &u32| {
+    let is_compiling = |child: &u32| {
         let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        // One is started with the gateway only to try its sandbox.
+        // The gateway starts another worker only to probe its sandbox.
         line.contains("\0compile-worker\0") && !line.contains("\0probe\0")
     };
-    children(pid).into_iter().filter(is_at_work).collect()
+    children(pid).into_iter().filter(is_compiling).collect()
 }
 
-/// The processes that a process has started, by any of its threads.
+/// The child processes of all threads of a process.
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     threads
@@ -50,11 +50,11 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 pub(crate) fn is_alive(pid: u32) -> bool {
-    // What has ended but was not waited for has no command line any more.
+    // A zombie has no command line.
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
-/// Nothing is where work in progress is kept.
+/// Asserts that the directories for work in progress are empty.
 fn nothing_is_half_done(gateway: &TestGateway) {
     assert_eq!(gateway.files("tmp"), [] as [PathBuf; 0]);
     let code = gateway.files("code");
@@ -70,18 +70,18 @@ async fn a_kill_during_an_upload_leaves_nothing_behind() {
     let wasm = guest("hello");
     let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/hello").pieces();
     let upload = tokio::spawn(put.try_send());
-    // More than is gathered in memory, so that some of it is in the file.
+    // More than the memory buffer holds, so that a part of it is written to the file.
     pieces.send(vec![0; 1 << 20].into()).await.unwrap();
     let arrives = async || {
         let files = gateway.files("tmp");
         let written = fs::metadata(files.first()?).ok()?.len();
         (written > 0).then_some(())
     };
-    eventually("the upload is on its way to the disk", arrives).await;
+    eventually("a part of the upload is in a file", arrives).await;
 
     gateway.kill();
     assert!(upload.await.unwrap().is_err());
-    assert_eq!(gateway.files("tmp").len(), 1, "or there is nothing to clean up");
+    assert_eq!(gateway.files("tmp").len(), 1, "the kill must leave a file behind");
     gateway.start_again().await;
     nothing_is_half_done(&gateway);
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
@@ -100,8 +100,8 @@ async fn a_kill_during_a_compilation_leaves_nothing_behind() {
 
     gateway.kill();
     assert!(upload.await.unwrap().is_err());
-    eventually("the worker is gone, too", async || (!is_alive(worker)).then_some(())).await;
-    assert!(!gateway.files("tmp").is_empty(), "or there is nothing to clean up");
+    eventually("the worker has ended, too", async || (!is_alive(worker)).then_some(())).await;
+    assert!(!gateway.files("tmp").is_empty(), "the kill must leave a file behind");
     gateway.start_again().await;
     nothing_is_half_done(&gateway);
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
@@ -125,7 +125,7 @@ async fn a_killed_compile_worker_fails_only_its_own_deploy() {
     gateway.deploy("c-hello").await;
 }
 
-/// Numbers that look random, the same ones for one seed.
+/// Pseudo-random numbers, the same for the same seed.
 struct Random(u64);
 
 impl Random {
@@ -138,11 +138,11 @@ impl Random {
     }
 }
 
-/// Revisions that were acknowledged: name, number, digest.
+/// Acknowledged revisions: name, number and digest.
 type Acknowledged = Arc<Mutex<Vec<(String, u64, String)>>>;
 
-/// Uploads other bytes under one name, one after the other, until the gateway is gone.
-async fn upload_until_killed(puts: Vec<(String, Call)>, acknowledged: Acknowledged) {
+/// Uploads different bytes under one name, one after the other, until the gateway is killed.
+async fn upload_until_killed(puts: Vec<(String, TestRequest)>, acknowledged: Acknowledged) {
     for (name, put) in puts {
         let Ok(answer) = put.try_send().await else { return };
         assert_eq!(answer.status(), 201, "{answer:?}");
@@ -152,7 +152,7 @@ async fn upload_until_killed(puts: Vec<(String, Call)>, acknowledged: Acknowledg
     }
 }
 
-/// All that was acknowledged is there, and the newest of each function answers.
+/// Asserts that every acknowledged revision is stored and that the newest of each function answers.
 async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at: &str) {
     let mut newest = BTreeMap::new();
     for (name, revision, digest) in acknowledged.lock().unwrap().clone() {
@@ -165,9 +165,9 @@ async fn nothing_is_lost(gateway: &TestGateway, acknowledged: &Acknowledged, at:
         let kept = revisions.json()["revisions"].as_array().unwrap().clone();
         let found = kept.iter().find(|kept| kept["revision"] == revision);
         assert_eq!(found.expect(at)["digest"], digest, "{at}: {name}");
-        // Some that were about to be acknowledged may have come after it.
+        // A later revision may have been published without its response having arrived.
         let active = gateway.show(&name).await.json()["revision"].as_u64().unwrap();
-        assert!(active >= revision, "{at}: {name} is at {active}, not {revision}");
+        assert!(active >= revision, "{at}: {name}: {active} is active instead of {revision}");
     }
 }
 
@@ -190,7 +190,7 @@ async fn a_kill_at_any_moment_loses_nothing_acknowledged() {
             let puts = (0..50).map(put).collect();
             uploads.push(tokio::spawn(upload_until_killed(puts, Arc::clone(&acknowledged))));
         }
-        // So many more are acknowledged, and then some steps of the next ones are done.
+        // Waits for some more acknowledgements, and then for some steps of the next uploads.
         let some = acknowledged.lock().unwrap().len() + random.below(5) as usize;
         let are_there = async || (acknowledged.lock().unwrap().len() >= some).then_some(());
         eventually("uploads are acknowledged", are_there).await;
@@ -244,7 +244,11 @@ async fn damaged_native_code_is_recompiled() {
     }
     gateway.restart().await;
     assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
-    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0, "and what it made is good");
+    assert_eq!(
+        gateway.metric("mayfly_compilations_total").await,
+        0.0,
+        "the recompiled code is used"
+    );
 }
 
 /// Case C06.
@@ -262,6 +266,10 @@ async fn native_code_is_a_cache_that_may_be_deleted() {
     for answer in futures_util::future::join_all(calls).await {
         assert_eq!(answer.plain(), (200, "hello from c\n"));
     }
-    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0, "once for all who asked");
+    assert_eq!(
+        gateway.metric("mayfly_compilations_total").await,
+        1.0,
+        "one compilation for all calls"
+    );
     assert_eq!(gateway.get("/f/hello-p3/").await.plain(), (200, "hello from rust\n"));
 }

@@ -1,4 +1,4 @@
-//! Many functions: more than the node's budget holds, and more than a start should look at.
+//! Many functions: more than the memory budget holds, and more than a start should touch.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     test_gateway::TestGateway,
 };
 
-/// The least that an operator may set.
+/// The smallest budget that the setting allows.
 const BUDGET: u64 = 16 << 20;
 
 /// Bytes of native code in memory, as the gateway counts them.
@@ -29,7 +29,7 @@ async fn state(gateway: &TestGateway, name: &str) -> String {
     gateway.show(name).await.json()["state"].as_str().unwrap().to_owned()
 }
 
-/// Deploys a guest under `f-0` and so on, each with native code of its own.
+/// Deploys a guest as `f-0`, `f-1` and so on, each with native code of its own.
 async fn deploy_many(gateway: &TestGateway, name: &str, numbers: Range<u32>) {
     let wasm = guest(name);
     for number in numbers {
@@ -58,7 +58,7 @@ async fn functions_of_three_times_the_budget_are_served_without_a_failure() {
     assert_eq!(gateway.metric("mayfly_compilations_total").await, f64::from(count));
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     assert!(metrics.text().contains(r#"mayfly_evictions_total{cause="capacity"}"#));
-    crate::client::eventually("what is in memory is within the budget", async || {
+    crate::client::eventually("the resident code fits into the budget", async || {
         (resident_bytes(&gateway).await <= BUDGET as f64).then_some(())
     })
     .await;
@@ -75,7 +75,7 @@ async fn the_least_recently_called_function_is_evicted_first_and_a_call_in_fligh
     let slow = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=5000").send());
     gateway.metric_becomes("mayfly_live_instances", 1.0).await;
 
-    // f-0 is called all the time, f-1 never again; each of the others once, by its deploy.
+    // f-0 is called all the time, f-1 never again, and each of the others once, by its deploy.
     let wasm = guest("hello");
     for number in 2..count {
         assert_eq!(gateway.get("/f/f-0/").await.status(), 200);
@@ -101,8 +101,8 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
     deploy_many(&gateway, "c-hello", 0..COUNT).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());
-    // Out of the way, so that even root finds nothing; a directory without code stays, in which
-    // the gateway has its key, and which build was here last.
+    // The files are moved away, so that even root cannot read them. What remains is a code
+    // directory with the key and the note about the last build.
     let (data, away) = (gateway.data_dir(), gateway.data_dir().with_extension("away"));
     fs::create_dir(&away).unwrap();
     fs::rename(data.join("artifacts"), away.join("artifacts")).unwrap();
@@ -128,7 +128,7 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
     assert_eq!(gateway.metric("mayfly_resident_functions").await, 0.0);
     assert_eq!(gateway.metric("mayfly_native_code_missing").await, 0.0);
 
-    // Back again: what was deployed is served, and nothing is compiled.
+    // With the files back in place, every function is served and nothing is compiled.
     fs::remove_dir_all(data.join("artifacts")).unwrap_or_default();
     fs::rename(away.join("artifacts"), data.join("artifacts")).unwrap();
     fs::remove_dir_all(data.join("code")).unwrap();
@@ -140,8 +140,8 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0);
 }
 
-/// Writes more functions like `f-0` into the database: deploying them takes far longer than what is
-/// looked at afterwards.
+/// Adds copies of `f-0` to the database: deploying them would take far longer than the start that
+/// the test measures.
 fn multiply(database: &Path, count: u32) {
     const MULTIPLY: &str = "
 import sqlite3, sys
@@ -176,7 +176,7 @@ async fn a_thousand_functions_are_served_seconds_after_a_crash() {
     let since = Instant::now();
     gateway.start_again().await;
     assert_eq!(gateway.get("/f/f-999/").await.plain(), (200, "hello from c\n"));
-    // Two seconds are meant; the machine may be busy with other tests.
+    // The target is two seconds; other tests may keep the machine busy.
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     for number in (0..COUNT).step_by(97) {
         let answer = gateway.get(&format!("/f/f-{number}/")).await;

@@ -1,4 +1,4 @@
-//! Uploads: what is accepted, what is refused and why, and what is left of it.
+//! Uploads: which are accepted, which are refused and why, and what they leave behind.
 
 mod under_load;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    client::{Answer, eventually},
+    client::{FullResponse, eventually},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
@@ -155,7 +155,7 @@ async fn an_upload_must_be_sent_as_wasm() {
         assert_eq!(refused.problem(), (415, "unsupported-content-encoding"), "{encoding}");
     }
     assert_eq!(gateway.show("greet").await.status(), 404);
-    // What curl says when it is told nothing.
+    // curl sends this type by default.
     assert_eq!(put("content-type", "application/x-www-form-urlencoded").await.status(), 201);
 }
 
@@ -202,7 +202,7 @@ async fn an_upload_that_is_too_large_is_refused_before_it_has_arrived() {
     let refused = gateway.put("greet", vec![0; 8193]).send().await;
     assert_eq!(refused.problem(), (413, "artifact-too-large"));
 
-    // Without a length: the answer comes although the upload has not ended.
+    // Without a declared length the response comes before the upload has ended.
     let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/greet").pieces();
     let refused = tokio::spawn(put.send());
     for _ in 0..9 {
@@ -262,7 +262,10 @@ async fn an_interrupted_upload_leaves_nothing() {
     let (pieces, put) = gateway.control(Method::PUT, "/v1/functions/greet").pieces();
     let upload = tokio::spawn(put.try_send());
     pieces.send(wasm[..wasm.len() / 2].to_vec().into()).await.unwrap();
-    eventually("it is under way", async || (gateway.files("tmp").len() == 1).then_some(())).await;
+    eventually("the upload is in progress", async || {
+        (gateway.files("tmp").len() == 1).then_some(())
+    })
+    .await;
 
     upload.abort();
     gateway.no_uploads_left().await;
@@ -301,7 +304,7 @@ async fn concurrent_uploads_to_one_name_become_consecutive_revisions() {
     assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
 }
 
-fn revision(answer: &Answer) -> u64 {
+fn revision(answer: &FullResponse) -> u64 {
     assert_eq!(answer.status(), 201, "{answer:?}");
     answer.json()["revision"].as_u64().unwrap()
 }

@@ -1,4 +1,4 @@
-//! What goes wrong in a guest or with a client, and what the others notice of it: nothing.
+//! Failures of guests and of clients, none of which affects other calls.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    client::{Answer, Http2, eventually},
+    client::{FullResponse, Http2, eventually},
     test_gateway::TestGateway,
 };
 
@@ -17,12 +17,17 @@ async fn nothing_runs(gateway: &TestGateway) {
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
 }
 
-/// What the platform wrote into a function's log about the invocation that `answer` came from,
-/// once it says `expected`.
-async fn reason(gateway: &TestGateway, name: &str, answer: &Answer, expected: &str) -> String {
+/// Waits until a function's log contains `expected`. Returns the platform's line about the
+/// invocation behind `answer`.
+async fn reason(
+    gateway: &TestGateway,
+    name: &str,
+    answer: &FullResponse,
+    expected: &str,
+) -> String {
     let id = answer.header("mayfly-request-id").unwrap();
     let target = format!("/v1/functions/{name}/logs?invocation={id}");
-    let what = format!("{expected:?} is in the log of {name}");
+    let what = format!("the log of {name} contains {expected:?}");
     eventually(&what, async || {
         let log = gateway.api(&target).await;
         let lines = log.json()["lines"].as_array().unwrap().iter();
@@ -92,7 +97,7 @@ async fn loops_on_every_core_do_not_starve_other_functions() {
         assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
     }
     assert_eq!(gateway.api("/v1/functions").await.status(), 200);
-    assert!(!loops.iter().all(tokio::task::JoinHandle::is_finished), "too late to prove anything");
+    assert!(!loops.iter().all(tokio::task::JoinHandle::is_finished), "the loops ended too early");
     for answer in join_all(loops).await {
         assert_eq!(answer.unwrap().problem(), (504, "cpu-limit"));
     }
@@ -151,7 +156,7 @@ async fn a_slow_http2_stream_is_reset_at_the_limit_and_its_connection_stays_open
 async fn memory_beyond_the_limit_is_refused_to_the_guest() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-memory", &json!({"memory_bytes": 16 << 20})).await;
-    // The guest begins with a little more than one MiB.
+    // The guest starts with slightly more than one MiB.
     assert_eq!(gateway.get("/f/t-memory/?mb=8").await.plain(), (200, "8\n"));
     assert_eq!(gateway.get("/f/t-memory/?mb=64").await.plain(), (200, "14\n"));
     nothing_runs(&gateway).await;
@@ -161,7 +166,7 @@ async fn memory_beyond_the_limit_is_refused_to_the_guest() {
 #[tokio::test]
 async fn a_guest_that_runs_out_of_memory_is_reported_as_such() {
     let gateway = TestGateway::start().await;
-    // Enough to start with, too little for what it wants to send.
+    // Enough for a start, and too little for the response.
     gateway.deploy_with("t-big", &json!({"memory_bytes": 17 * 65_536})).await;
     let failed = gateway.get("/f/t-big/?bytes=1").await;
     assert_eq!(failed.problem(), (502, "memory-limit"));
@@ -207,13 +212,13 @@ async fn an_aborted_response_ends_without_its_last_chunk() {
         let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // The connection ends by itself: it cannot be used for another request.
+        // The connection closes: it cannot be used for another request.
         socket.read_to_end(&mut answer).await.unwrap();
         let text = String::from_utf8_lossy(&answer);
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{target}: {text}");
         assert!(text.contains("\r\ntransfer-encoding: chunked\r\n"), "{target}");
-        assert!(text.contains("abcdef"), "{target}: what was sent before arrives");
-        assert!(!text.ends_with("0\r\n\r\n"), "{target}: the last chunk says that all is well");
+        assert!(text.contains("abcdef"), "{target}: the part before the failure is missing");
+        assert!(!text.ends_with("0\r\n\r\n"), "{target}: the last chunk was sent");
     }
     nothing_runs(&gateway).await;
     assert_eq!(gateway.metric("mayfly_responses_aborted_total").await, 2.0);
@@ -243,7 +248,7 @@ async fn an_aborted_http2_response_is_reset_and_its_connection_stays_open() {
 async fn a_trap_before_a_short_response_is_sent_becomes_a_problem() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-trap-mid").await;
-    // Nothing has been sent when it traps, so there is still the choice.
+    // Nothing has been sent when the guest traps, so the gateway can send a problem.
     let failed = gateway.get("/f/t-trap-mid/").await;
     assert_eq!(failed.problem(), (502, "function-failed"));
     assert!(!failed.text().contains("the first part"), "{failed:?}");
@@ -275,7 +280,10 @@ async fn a_guest_that_computes_after_its_response_is_aborted() {
     let answer = gateway.get("/f/t-after/").await;
     assert_eq!(answer.plain(), (200, "answered\n"));
     nothing_runs(&gateway).await;
-    assert!(gateway.metric("mayfly_cpu_seconds_total").await < 15.0, "long before its CPU limit");
+    assert!(
+        gateway.metric("mayfly_cpu_seconds_total").await < 15.0,
+        "it ran nearly to its CPU limit"
+    );
 }
 
 /// Case G29.
@@ -290,7 +298,7 @@ async fn a_client_that_disconnects_ends_its_guest() {
         stream.read(1).await;
         streams.push(stream);
     }
-    // One that has no response yet.
+    // One call that has no response yet.
     let waiting = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=250000").try_send());
     gateway.metric_becomes("mayfly_live_instances", 6.0).await;
 
@@ -334,7 +342,7 @@ async fn a_request_that_grows_too_large_is_aborted() {
         gateway.deploy(guest).await;
         let (pieces, call) = gateway.call(Method::POST, &format!("/f/{guest}/")).pieces();
         let answer = tokio::spawn(call.try_send());
-        // As fast as it is taken, for ever.
+        // Endless, as fast as the gateway reads.
         while pieces.send(vec![7; 10_000].into()).await.is_ok() {}
         match answer.await.unwrap() {
             Err(_broken) => {}
@@ -383,7 +391,7 @@ async fn many_failures_at_once_leave_nothing_behind() {
         }
     });
     let calls: Vec<_> = calls.collect();
-    // As many at once as connections are allowed from one address, and some to spare.
+    // Batches, because one address may have only so many connections.
     let mut calls = calls.into_iter();
     loop {
         let batch: Vec<_> = calls.by_ref().take(100).collect();

@@ -1,10 +1,10 @@
-//! A function that loops for ever, and the others.
+//! Functions that loop for ever, and the calls beside them.
 
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 
-use crate::{client::Connection, test_gateway::TestGateway};
+use crate::{client::Http1, test_gateway::TestGateway};
 
 /// A metric's value for one function.
 async fn of_function(gateway: &TestGateway, metric: &str, function: &str) -> f64 {
@@ -17,7 +17,7 @@ async fn of_function(gateway: &TestGateway, metric: &str, function: &str) -> f64
 /// Case G01.
 #[tokio::test]
 async fn fifty_loops_end_at_their_cpu_limit_without_failing_other_calls() {
-    // No loop may reach its wall-clock limit first, however busy the machine is.
+    // However busy the machine is, no loop may reach its wall-clock limit first.
     let gateway = TestGateway::with(&["limits.timeout_ms=300000"]).await;
     gateway.deploy_with("t-loop", &json!({"cpu_ms": 200})).await;
     gateway.deploy("hello").await;
@@ -25,7 +25,7 @@ async fn fifty_loops_end_at_their_cpu_limit_without_failing_other_calls() {
         (0..50).map(|_| tokio::spawn(gateway.call(Method::GET, "/f/t-loop/").send())).collect();
     gateway.metric_becomes("mayfly_live_instances", 50.0).await;
 
-    let mut connection = Connection::open(gateway.data()).await;
+    let mut connection = Http1::open(gateway.data()).await;
     let mut answers = 0;
     while loops.iter().any(|one| !one.is_finished()) {
         assert_eq!(connection.get("/f/hello/").await.plain(), (200, "hello from rust\n"));

@@ -1,4 +1,4 @@
-//! The guests that `functions/build test` makes.
+//! The guests that `functions/build test` builds.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,13 +12,13 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Where that file is.
+/// The path of that file.
 pub(crate) fn path(name: &str) -> PathBuf {
     build();
     functions().join("dist").join(name).with_extension("wasm")
 }
 
-/// Another binary that does the same: a custom section at its end makes it so.
+/// A different binary with the same behaviour: a custom section is appended.
 pub(crate) fn distinct(wasm: &[u8], number: u32) -> Vec<u8> {
     const CUSTOM: u8 = 0;
     let mut section = vec![4];
@@ -30,8 +30,8 @@ pub(crate) fn distinct(wasm: &[u8], number: u32) -> Vec<u8> {
     bytes
 }
 
-/// Brings the guests up to date. The script has a lock of its own and is quick when there is
-/// nothing to do; `MAYFLY_GUESTS_BUILT=1` says that somebody has just run it.
+/// Builds the guests if they are out of date. The script takes a lock and is quick when there is
+/// nothing to do. `MAYFLY_GUESTS_BUILT=1` skips it.
 fn build() {
     static BUILD: Once = Once::new();
     BUILD.call_once(|| {

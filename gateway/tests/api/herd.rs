@@ -1,4 +1,4 @@
-//! Many at once on functions that are not in memory.
+//! Many calls at once of functions that are not in memory.
 
 use std::{fs, sync::Arc};
 
@@ -6,16 +6,16 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Connection, Http2},
+    client::{Http1, Http2},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
 
 const HERD: usize = 1_000;
-/// Streams that one connection may have open: the gateway allows no more.
+/// The limit of streams on one connection.
 const STREAMS: usize = 100;
 
-/// A gateway whose callers may wait in line for as long as this machine needs.
+/// A gateway whose callers may wait in the queue for as long as this machine needs.
 async fn patient_gateway(settings: &[&str]) -> TestGateway {
     let patient = [
         "ceilings.queue_wait_ms=300000",
@@ -25,12 +25,12 @@ async fn patient_gateway(settings: &[&str]) -> TestGateway {
     TestGateway::with(&[&patient, settings].concat()).await
 }
 
-/// So many that all of the herd have a place in the function's queue.
+/// Settings with which the whole herd fits into the function's queue.
 fn wide() -> Value {
     json!({"concurrency": 64, "queue": HERD})
 }
 
-/// Calls a function from all of the herd at once; each gets `body`.
+/// Calls a function a thousand times at once; each response must be `body`.
 async fn stampede(gateway: &TestGateway, name: &str, body: &str) {
     let url = format!("http://{}/f/{name}/", gateway.data());
     let connections = join_all((0..HERD / STREAMS).map(|_| Http2::open(gateway.data()))).await;
@@ -58,7 +58,7 @@ async fn a_herd_of_calls_loads_a_cold_function_once() {
 /// Case O03.
 #[tokio::test]
 async fn a_herd_of_calls_compiles_missing_native_code_once() {
-    // Nobody else compiles it.
+    // Only these calls compile it: the gateway does not recompile in the background.
     let mut gateway = patient_gateway(&["compile.renew=false"]).await;
     gateway.deploy_with("c-hello", &wide()).await;
     gateway.terminate();
@@ -80,8 +80,8 @@ async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_is_serv
     const COLD: usize = 500;
     let mut gateway = patient_gateway(&["server.connections_per_address=0"]).await;
     gateway.deploy("hello").await;
-    // Of ten artifacts only, so that deploying does not take long: functions are loaded one by
-    // one all the same.
+    // There are only ten different artifacts, so that deploying does not take long. Functions are
+    // loaded one by one all the same.
     let wasm = guest("c-hello");
     for number in 0..COLD {
         let artifact = distinct(&wasm, u32::try_from(number % 10).unwrap());
@@ -90,7 +90,7 @@ async fn five_hundred_cold_functions_at_once_all_answer_while_a_warm_one_is_serv
     gateway.restart().await;
     let gateway = Arc::new(gateway);
 
-    let mut warm = Connection::open(gateway.data()).await;
+    let mut warm = Http1::open(gateway.data()).await;
     assert_eq!(warm.get("/f/hello/").await.plain(), (200, "hello from rust\n"));
     let calls: Vec<_> = (0..COLD)
         .map(|number| {

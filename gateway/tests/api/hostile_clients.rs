@@ -1,4 +1,4 @@
-//! Clients that send what nobody should, slowly, too often or too much of it.
+//! Clients that send invalid requests, or valid ones too slowly, too often or in too large amounts.
 
 mod bodies;
 mod conformance;
@@ -19,27 +19,29 @@ use tokio::{
     time,
 };
 
-use crate::client::PATIENCE;
+use crate::client::DEADLINE;
 
-/// What is said on a new connection until it is closed. A reset is an end like any other.
+/// Sends `bytes` on a new connection and reads until it is closed. A reset counts as a close.
 async fn said(address: SocketAddr, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    // Somebody who has seen enough may close before all is sent.
+    // The gateway may close the connection before everything is sent.
     let _ = socket.write_all(bytes).await;
     until_closed(&mut socket).await
 }
 
 pub(crate) async fn until_closed(socket: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    let _ = time::timeout(PATIENCE, socket.read_to_end(&mut said)).await.expect("it stays open");
+    let _ = time::timeout(DEADLINE, socket.read_to_end(&mut said))
+        .await
+        .expect("the connection stays open");
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// Whether what was said is one problem of this status and name.
+/// Asserts that the response is one problem with this status and slug.
 #[track_caller]
 fn assert_problem(said: &str, status: u16, slug: &str, case: &str) {
     assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {said}");
     assert!(said.contains("\r\ncontent-type: application/problem+json\r\n"), "{case}: {said}");
     assert!(said.contains(&format!("urn:mayfly:problem:{slug}\"")), "{case}: {said}");
-    assert!(!said.contains("\nHTTP/1.1 "), "{case}: more than one answer: {said}");
+    assert!(!said.contains("\nHTTP/1.1 "), "{case}: more than one response: {said}");
 }

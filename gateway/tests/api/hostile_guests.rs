@@ -1,5 +1,5 @@
-//! Guests that misbehave, each under the eyes of [`oracle::Watch`]: whatever they do, everybody
-//! else is served, and nothing of it is left.
+//! Guests that misbehave, each observed by [`oracle::Watch`]: other functions are served
+//! throughout, and the guests leave nothing behind.
 
 mod computing;
 mod ending;

@@ -1,5 +1,5 @@
-//! Uploads made to break a parser, a compiler, a disk or a name, and what the gateway does about
-//! them while it goes on serving others.
+//! Uploads that attack a parser, a compiler, a disk or a name, while the gateway serves other
+//! calls.
 
 mod bombs;
 mod damaged;
@@ -20,21 +20,21 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use crate::{client::Connection, test_gateway::TestGateway};
+use crate::{client::Http1, test_gateway::TestGateway};
 
-/// Someone who calls `c-hello` all the while, and must not notice an attack.
+/// Calls `c-hello` throughout an attack, which must not affect it.
 pub(crate) struct Canary {
     stop: Arc<AtomicBool>,
     calls: JoinHandle<Vec<Duration>>,
 }
 
 impl Canary {
-    /// `c-hello` must have been deployed.
+    /// `c-hello` must be deployed.
     pub(crate) fn start(gateway: &TestGateway) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (address, stopped) = (gateway.data(), Arc::clone(&stop));
         let calls = tokio::spawn(async move {
-            let mut connection = Connection::open(address).await;
+            let mut connection = Http1::open(address).await;
             let mut took = Vec::new();
             while !stopped.load(Relaxed) {
                 let since = Instant::now();
@@ -48,19 +48,19 @@ impl Canary {
         Self { stop, calls }
     }
 
-    /// Every call was answered, and almost every one without waiting for the attack.
+    /// Asserts that every call was answered, and the median call without waiting for the attack.
     pub(crate) async fn ends_unharmed(self) {
         self.stop.store(true, Relaxed);
         let mut took = self.calls.await.unwrap();
         took.sort_unstable();
         assert!(!took.is_empty());
         let median = took[took.len() / 2];
-        // Far more than it takes, and far less than any of the attacks.
+        // Far more than a call takes, and far less than any of the attacks takes.
         assert!(median < Duration::from_millis(100), "{median:?}");
     }
 }
 
-/// So many in the build that every change goes through, and all of them when there is time.
+/// `few` repetitions in the suite that every change runs, and `all` with `MAYFLY_LONG=1`.
 pub(crate) fn repetitions(few: u32, all: u32) -> u32 {
     #[expect(clippy::disallowed_methods, reason = "asks whether this is one of the long runs")]
     let long = std::env::var("MAYFLY_LONG").is_ok_and(|value| value == "1");

@@ -1,9 +1,10 @@
-//! From an address to a function: what the guest sees of a request, what the client gets back.
+//! From an address to a function: the guest's view of a request, and the client's view of the
+//! response.
 
 use http::Method;
 use serde_json::json;
 
-use crate::{client::Connection, test_gateway::TestGateway};
+use crate::{client::Http1, test_gateway::TestGateway};
 
 /// The line of `t-headers` that begins with `name`.
 fn seen<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
@@ -87,7 +88,7 @@ async fn a_request_that_names_no_function_is_told_how_to_name_one() {
 async fn requests_on_one_connection_have_distinct_ids() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
-    let mut connection = Connection::open(gateway.data()).await;
+    let mut connection = Http1::open(gateway.data()).await;
     let mut names = std::collections::HashSet::new();
     for target in ["/f/c-hello/", "/f/nothing/", "/f/c-hello/", "/"] {
         let answer = connection.get(target).await;
@@ -134,11 +135,15 @@ async fn a_full_gateway_refuses_at_once_and_streams_count() {
     let refused = gateway.get("/f/sse/?n=1").await;
     assert_eq!(refused.problem(), (503, "overloaded"));
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    assert_eq!(gateway.api("/v1/functions").await.status(), 200, "the control plane is apart");
+    assert_eq!(
+        gateway.api("/v1/functions").await.status(),
+        200,
+        "the control plane has limits of its own"
+    );
 
     drop(stream);
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
-    crate::client::eventually("there is a place again", async || {
+    crate::client::eventually("a call is admitted again", async || {
         (gateway.get("/f/sse/?n=1").await.status() == 200).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! Nothing of one invocation is left for the next, and nothing of ours is there for any.
+//! Isolation: an invocation sees nothing of earlier ones and nothing of the host's.
 
 use std::sync::{
     Arc,
@@ -7,11 +7,11 @@ use std::sync::{
 
 use serde_json::json;
 
-use crate::{client::Connection, hostile_guests::times, test_gateway::TestGateway};
+use crate::{client::Http1, hostile_guests::times, test_gateway::TestGateway};
 
 const CONCURRENCY: usize = 64;
 
-/// Calls a counter so many times from 64 connections; each call must be the first of its instance.
+/// Calls a counter `calls` times over 64 connections. Each call must be the first of its instance.
 async fn every_call_is_the_first(gateway: &TestGateway, name: &str, calls: u32) {
     let left = Arc::new(AtomicU32::new(calls));
     let callers: Vec<_> = (0..CONCURRENCY)
@@ -19,7 +19,7 @@ async fn every_call_is_the_first(gateway: &TestGateway, name: &str, calls: u32) 
             let (left, address) = (Arc::clone(&left), gateway.data());
             let target = format!("/f/{name}/");
             tokio::spawn(async move {
-                let mut connection = Connection::open(address).await;
+                let mut connection = Http1::open(address).await;
                 while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
                     assert_eq!(connection.get(&target).await.plain(), (200, "1\n"));
                 }
@@ -74,8 +74,8 @@ async fn a_guest_sees_only_its_own_environment() {
     }
 }
 
-/// So many bytes that are nowhere by chance, as `t-hostile` wants them: changed and
-/// percent-encoded.
+/// Pseudo-random bytes that occur nowhere by chance, percent-encoded and changed, as `t-hostile`
+/// expects them.
 fn secret(of: u64) -> String {
     (0..16_u64)
         .map(|n| format!("%{:02x}", (of * 16 + n).wrapping_mul(0x9e37_79b9) >> 9 & 0xff))
@@ -83,12 +83,7 @@ fn secret(of: u64) -> String {
 }
 
 /// Calls the case `scan` of a function.
-async fn scan(
-    connection: &mut Connection,
-    name: &str,
-    secret: &str,
-    grow_mib: u32,
-) -> (u64, u64, u64) {
+async fn scan(connection: &mut Http1, name: &str, secret: &str, grow_mib: u32) -> (u64, u64, u64) {
     let target = format!("/f/{name}/scan?grow={grow_mib}&secret={secret}");
     let answer = connection.get(&target).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -106,11 +101,11 @@ async fn a_secret_left_in_memory_is_never_found() {
         let put = gateway.put(name, crate::guests::guest("t-hostile"));
         assert_eq!(put.send().await.status(), 201);
     }
-    // Within one instance it is found: the search works.
+    // A scan within the same instance finds the secret: the search works.
     let settings = json!({"isolation": {"mode": "reuse"}}).to_string();
     let put = gateway.put("reused", crate::guests::guest("t-hostile"));
     assert_eq!(put.header("mayfly-settings", &settings).send().await.status(), 201);
-    let mut connection = Connection::open(gateway.data()).await;
+    let mut connection = Http1::open(gateway.data()).await;
     assert_eq!(scan(&mut connection, "reused", &secret(0), 0).await.1, 0);
     let (seen, found, _) = scan(&mut connection, "reused", &secret(0), 0).await;
     assert!(seen == 2 && found > 0, "{seen} {found}");
@@ -119,9 +114,9 @@ async fn a_secret_left_in_memory_is_never_found() {
     let callers = [("first", 1), ("second", 2)].map(|(name, own)| {
         let address = gateway.data();
         tokio::spawn(async move {
-            let mut connection = Connection::open(address).await;
+            let mut connection = Http1::open(address).await;
             for _ in 0..calls {
-                // What it left itself, and what the other one leaves, in turn.
+                // In turn, each function searches for its own secret and for the other one's.
                 for of in [own, 3 - own] {
                     assert_eq!(scan(&mut connection, name, &secret(of), 0).await, (1, 0, 0));
                 }
@@ -142,10 +137,10 @@ async fn a_reused_instance_slot_holds_nothing_of_its_last_guest() {
         let put = gateway.put(name, crate::guests::guest("t-hostile"));
         assert_eq!(put.header("mayfly-settings", &settings).send().await.status(), 201);
     }
-    let mut connection = Connection::open(gateway.data()).await;
+    let mut connection = Http1::open(gateway.data()).await;
     for _ in 0..times(60, 10_000) / 2 {
-        // Each looks for what it and the other one have planted all over their memories; what grows
-        // must be zeros.
+        // Each searches for the patterns that both have written all over their memories. Grown
+        // memory must be zero.
         for (name, grow) in [("small", 4), ("large", 12)] {
             assert_eq!(scan(&mut connection, name, &secret(7), grow).await, (1, 0, 0), "{name}");
         }
@@ -165,7 +160,7 @@ async fn failure_reports_hold_no_secret() {
         let failed = gateway.get(target).await;
         assert_eq!(failed.problem(), (502, "function-failed"));
         assert!(!format!("{failed:?}").contains(SECRET), "{failed:?}");
-        // What the guest itself says is for its owner: nobody else's log has it.
+        // The guest's own message is for its owner: no other function's log contains it.
         gateway.log_lines(name, 2).await;
     }
     gateway.deploy("c-hello").await;

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::{client::Http2, guests::guest, test_gateway::TestGateway};
 
-/// A JavaScript engine takes 15 seconds of CPU time to compile, behind everything else that
-/// runs on this machine.
+/// A JavaScript engine takes 15 seconds of CPU time to compile, and compile workers run at a low
+/// priority.
 const LONG_COMPILATIONS: &[&str] = &["compile.wall_s=1000"];
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn without_the_async_engine_wasi_0_3_is_refused_and_other_kinds_work() {
     assert_eq!(gateway.get("/f/hello/").await.status(), 200);
 }
 
-/// Bytes that do not compress and do not repeat, the same ones each time.
+/// Pseudo-random bytes that do not compress, the same each time.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
@@ -77,7 +77,7 @@ async fn keeps_the_echo_contract(gateway: &TestGateway, name: &str) {
         assert_eq!(answer.header("x-test-one"), Some("1"), "{what}");
         assert_eq!(answer.header("x-test-two"), Some("zwei"), "{what}");
         assert_eq!(answer.header("x-other"), None, "{what}");
-        assert!(answer.bytes() == body, "{what}: the body is another one");
+        assert!(answer.bytes() == body, "{what}: the bodies differ");
     }
 }
 
@@ -109,7 +109,7 @@ async fn every_echo_streams_both_ways() {
         pieces.send("first half, ".into()).await.unwrap();
         let mut stream = opened.await.unwrap();
         assert_eq!(stream.status, 200, "{name}");
-        // The second half does not exist while the first one comes back.
+        // The second half is sent only after the first half has come back.
         assert_eq!(stream.read(12).await, b"first half, ", "{name}");
         pieces.send("second half".into()).await.unwrap();
         assert_eq!(stream.read(11).await, b"second half", "{name}");
@@ -127,9 +127,9 @@ async fn events_are_forwarded_as_they_are_written() {
     let mut stream = gateway.call(Method::GET, "/f/sse/?n=3&ms=1500").open().await;
     assert_eq!(stream.headers["content-type"], "text/event-stream");
     let first = stream.read(9).await;
-    assert_eq!(first, b"data: 1\n\n", "nothing but the first event is there yet");
+    assert_eq!(first, b"data: 1\n\n", "more than the first event has arrived");
     assert_eq!(stream.rest().await, b"data: 2\n\ndata: 3\n\n");
-    assert!(begun.elapsed().as_millis() >= 3000, "the pauses are real");
+    assert!(begun.elapsed().as_millis() >= 3000, "the pauses are too short");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn http2_works_with_prior_knowledge() {
         assert_eq!(answer.header("x-echo-path"), Some("/x"));
         assert!(answer.bytes() == body);
     }
-    // A stream that goes on does not hold up the others.
+    // A stream that continues does not delay the other streams.
     let events = format!("http://{}/f/sse/?n=2&ms=250000", gateway.data());
     let stream = connection.open_stream(&events).await;
     assert_eq!(connection.post(&url, "short").await.plain(), (200, "short"));

@@ -66,7 +66,7 @@ async fn a_request_in_flight_survives_sigterm_and_the_exit_code_is_zero() {
 async fn an_idle_connection_does_not_delay_the_shutdown() {
     let mut gateway = TestGateway::with(&["server.drain_ms=3600000"]).await;
     gateway.deploy("c-hello").await;
-    let mut kept = crate::client::Connection::open(gateway.data()).await;
+    let mut kept = crate::client::Http1::open(gateway.data()).await;
     assert_eq!(kept.get("/f/c-hello/").await.status(), 200);
     let silent = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
 

@@ -10,7 +10,7 @@ use proptest::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::{client::Answer, guests::guest, test_gateway::TestGateway};
+use crate::{client::FullResponse, guests::guest, test_gateway::TestGateway};
 
 const NAMES: [&str; 3] = ["a", "b-1", "c"];
 /// Guests that can be told apart by what they answer; the last one answers its environment.
@@ -225,7 +225,7 @@ fn expected(model: &mut Model, step: &Step) -> (u16, Option<&'static str>) {
 }
 
 /// Does it to the gateway.
-async fn done(gateway: &TestGateway, model: &Model, step: &Step) -> Answer {
+async fn done(gateway: &TestGateway, model: &Model, step: &Step) -> FullResponse {
     let token = |which: &prop::sample::Index| model.token(which).map(|token| &model.tokens[token]);
     match step {
         Step::Deploy { name, guest: bytes, change, key } => {

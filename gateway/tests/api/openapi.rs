@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{client::Answer, guests::guest, test_gateway::TestGateway};
+use crate::{client::FullResponse, guests::guest, test_gateway::TestGateway};
 
 async fn document(gateway: &TestGateway) -> Value {
     let answer = gateway.anonymous(Method::GET, "/openapi.json").send().await;
@@ -166,7 +166,7 @@ async fn responses_match_the_schemas_of_the_document() {
     let settings = json!({"environment": {"A": "1"}, "cpu_ms": 100, "outbound": ["a.example"]});
     gateway.deploy_with("t-logs", &settings).await;
     let change = json!({"settings": {"queue": 3}, "description": "x"});
-    let views: Vec<Answer> = vec![
+    let views: Vec<FullResponse> = vec![
         gateway.put("fresh", guest("c-hello")).send().await,
         gateway.put("fresh", guest("c-hello")).send().await,
         gateway.show("t-logs").await,
@@ -176,7 +176,7 @@ async fn responses_match_the_schemas_of_the_document() {
     let list = gateway.api("/v1/functions").await.json().clone();
     fits(&document, "FunctionsView", &list);
     let listed = list["functions"].as_array().unwrap().iter();
-    for view in views.iter().map(Answer::json).chain(listed) {
+    for view in views.iter().map(FullResponse::json).chain(listed) {
         let schema = &document["components"]["schemas"]["FunctionView"]["properties"];
         let properties: BTreeSet<&String> = schema.as_object().unwrap().keys().collect();
         assert_eq!(view.as_object().unwrap().keys().collect::<BTreeSet<_>>(), properties);

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use self::name_server::NameServer;
 pub(crate) use self::upstream::{Served, Upstream};
-use crate::{client::Answer, test_gateway::TestGateway};
+use crate::{client::FullResponse, test_gateway::TestGateway};
 
 /// Guests that make the requests that they are asked for: 0.2 and 0.3.
 const GUESTS: [&str; 2] = ["t-outbound", "t-outbound-p3"];
@@ -30,7 +30,7 @@ async fn outcomes(gateway: &TestGateway, guest: &str, outcome: &str) -> f64 {
     gateway.metric_with("mayfly_outbound_requests_total", &labels).await
 }
 
-async fn fetch(gateway: &TestGateway, url: &str) -> Answer {
+async fn fetch(gateway: &TestGateway, url: &str) -> FullResponse {
     gateway.get(&format!("/f/fetch/?url={url}")).await
 }
 

@@ -11,17 +11,22 @@ use http::Method;
 use serde_json::json;
 
 use crate::{
-    client::{Answer, Connection, Http2, eventually},
+    client::{FullResponse, Http1, Http2, eventually},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
 
 /// Callers that each come again as soon as they were answered, for this long.
-async fn crowd(gateway: &TestGateway, target: &str, callers: usize, long: Duration) -> Vec<Answer> {
+async fn crowd(
+    gateway: &TestGateway,
+    target: &str,
+    callers: usize,
+    long: Duration,
+) -> Vec<FullResponse> {
     let until = Instant::now() + long;
     let caller = async || {
         let mut answers = Vec::new();
-        let mut connection = Connection::open(gateway.data()).await;
+        let mut connection = Http1::open(gateway.data()).await;
         while Instant::now() < until {
             answers.push(connection.get(target).await);
         }
@@ -31,7 +36,7 @@ async fn crowd(gateway: &TestGateway, target: &str, callers: usize, long: Durati
 }
 
 /// How often each status and problem came; refusals say when to come again.
-fn tally(answers: &[Answer]) -> BTreeMap<(u16, String), usize> {
+fn tally(answers: &[FullResponse]) -> BTreeMap<(u16, String), usize> {
     let mut tally = BTreeMap::new();
     for answer in answers {
         let status = answer.status();
@@ -106,7 +111,7 @@ struct Impatient<'a> {
     gateway: &'a TestGateway,
     retries: u32,
     /// Connections that wait for the next caller.
-    kept: Mutex<Vec<Connection>>,
+    kept: Mutex<Vec<Http1>>,
 }
 
 impl Impatient<'_> {
@@ -136,7 +141,7 @@ impl Impatient<'_> {
         let kept = self.kept.lock().unwrap().pop();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => Connection::open(self.gateway.data()).await,
+            None => Http1::open(self.gateway.data()).await,
         };
         let (mut answered, mut refused) = (false, 0);
         for _ in 0..=self.retries {
@@ -236,7 +241,7 @@ async fn when_memory_runs_short_connections_are_closed_and_clients_may_reconnect
     gateway.exit().await;
     // Room for itself, and for less than a guest may take.
     gateway.start_with(&["server.memory_bytes=160MiB"]).await;
-    let mut idle = Connection::open(gateway.data()).await;
+    let mut idle = Http1::open(gateway.data()).await;
     assert_eq!(idle.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
     let http2 = Http2::open(gateway.data()).await;
     let uri = format!("http://{}/f/c-hello/", gateway.data());
@@ -271,7 +276,7 @@ async fn calls_are_answered_while_many_artifacts_are_compiled() {
             assert_eq!(answer.status(), 201, "{answer:?}");
         }
     };
-    let mut canary = Connection::open(gateway.data()).await;
+    let mut canary = Http1::open(gateway.data()).await;
     tokio::pin!(deploys);
     loop {
         tokio::select! {

@@ -4,9 +4,9 @@ use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{client::Answer, guests::guest, test_gateway::TestGateway};
+use crate::{client::FullResponse, guests::guest, test_gateway::TestGateway};
 
-async fn put(gateway: &TestGateway, name: &str, guest_name: &str, snapshot: Value) -> Answer {
+async fn put(gateway: &TestGateway, name: &str, guest_name: &str, snapshot: Value) -> FullResponse {
     let settings = json!({"snapshot": snapshot, "environment": {"GREETING": "hello"}});
     gateway
         .put(name, guest(guest_name))

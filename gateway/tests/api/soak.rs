@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time};
 
 use crate::{
-    client::{Call, Connection},
+    client::{Http1, TestRequest},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
@@ -56,7 +56,7 @@ async fn attack(gateway: &TestGateway, turn: u32) {
     drop(get("/f/comes-and-goes/").await);
     drop(gateway.control(Method::DELETE, "/v1/functions/comes-and-goes").try_send().await);
     // Tokens that are guessed.
-    let guess = Call::new(gateway.control_address(), Method::GET, "/v1/tokens");
+    let guess = TestRequest::new(gateway.control_address(), Method::GET, "/v1/tokens");
     drop(guess.header("authorization", "Bearer mfy_0_0").try_send().await);
 }
 
@@ -81,7 +81,7 @@ async fn a_long_time_under_attack_leaves_nothing_behind() {
         let (gateway, over, answered) =
             (Arc::clone(&gateway), Arc::clone(&over), Arc::clone(&answered));
         tokio::spawn(async move {
-            let mut connection = Connection::open(gateway.data()).await;
+            let mut connection = Http1::open(gateway.data()).await;
             while !over.load(Relaxed) {
                 assert_eq!(connection.get("/f/hello/").await.plain(), (200, "hello from rust\n"));
                 answered.fetch_add(1, Relaxed);

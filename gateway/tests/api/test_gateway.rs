@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    client::{Answer, Call, eventually},
+    client::{FullResponse, TestRequest, eventually},
     guests::guest,
 };
 
@@ -238,11 +238,11 @@ impl TestGateway {
         self.data
     }
 
-    pub(crate) fn call(&self, method: Method, target: &str) -> Call {
-        Call::new(self.data, method, target)
+    pub(crate) fn call(&self, method: Method, target: &str) -> TestRequest {
+        TestRequest::new(self.data, method, target)
     }
 
-    pub(crate) async fn get(&self, target: &str) -> Answer {
+    pub(crate) async fn get(&self, target: &str) -> FullResponse {
         self.call(Method::GET, target).send().await
     }
 
@@ -257,21 +257,21 @@ impl TestGateway {
     }
 
     /// A request to the control plane without a token.
-    pub(crate) fn anonymous(&self, method: Method, target: &str) -> Call {
-        Call::new(self.control, method, target)
+    pub(crate) fn anonymous(&self, method: Method, target: &str) -> TestRequest {
+        TestRequest::new(self.control, method, target)
     }
 
     /// A request to the control plane with the administrator's token.
-    pub(crate) fn control(&self, method: Method, target: &str) -> Call {
+    pub(crate) fn control(&self, method: Method, target: &str) -> TestRequest {
         let bearer = format!("Bearer {}", self.token());
         self.anonymous(method, target).header("authorization", &bearer)
     }
 
-    pub(crate) async fn api(&self, target: &str) -> Answer {
+    pub(crate) async fn api(&self, target: &str) -> FullResponse {
         self.control(Method::GET, target).send().await
     }
 
-    pub(crate) fn put(&self, name: &str, wasm: impl Into<bytes::Bytes>) -> Call {
+    pub(crate) fn put(&self, name: &str, wasm: impl Into<bytes::Bytes>) -> TestRequest {
         self.control(Method::PUT, &format!("/v1/functions/{name}"))
             .header("content-type", "application/wasm")
             .body(wasm)
@@ -293,11 +293,11 @@ impl TestGateway {
         answer.json().clone()
     }
 
-    pub(crate) async fn patch(&self, name: &str, change: &Value) -> Answer {
+    pub(crate) async fn patch(&self, name: &str, change: &Value) -> FullResponse {
         self.control(Method::PATCH, &format!("/v1/functions/{name}")).json(change).send().await
     }
 
-    pub(crate) async fn show(&self, name: &str) -> Answer {
+    pub(crate) async fn show(&self, name: &str) -> FullResponse {
         self.api(&format!("/v1/functions/{name}")).await
     }
 

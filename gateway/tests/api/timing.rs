@@ -6,12 +6,12 @@ use http::Method;
 use serde_json::json;
 
 use crate::{
-    client::{Answer, eventually},
+    client::{FullResponse, eventually},
     test_gateway::TestGateway,
 };
 
 /// The tier and the phases that an answer names.
-fn timing(answer: &Answer) -> (String, Vec<String>) {
+fn timing(answer: &FullResponse) -> (String, Vec<String>) {
     let header = answer.header("server-timing").unwrap();
     let mut parts = header.split(", ");
     let tier = parts.next().unwrap().strip_prefix("tier;desc=").unwrap().to_owned();

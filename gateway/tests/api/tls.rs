@@ -20,7 +20,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    client::{PATIENCE, eventually},
+    client::{DEADLINE, eventually},
     test_gateway::{TestGateway, mayfly, run},
 };
 
@@ -97,7 +97,7 @@ async fn get(stream: &mut TlsStream<TcpStream>, path: &str) -> String {
     let mut said = Vec::new();
     while !said.ends_with(b"\n") || !String::from_utf8_lossy(&said).contains("\r\n\r\n") {
         let mut piece = [0; 4096];
-        let read = time::timeout(PATIENCE, stream.read(&mut piece)).await.unwrap().unwrap();
+        let read = time::timeout(DEADLINE, stream.read(&mut piece)).await.unwrap().unwrap();
         assert!(read > 0, "closed after {said:?}");
         said.extend_from_slice(&piece[..read]);
     }
@@ -119,7 +119,7 @@ async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
     );
     control.write_all(&[put.as_bytes(), &body].concat()).await.unwrap();
     let mut start = [0; 12];
-    time::timeout(PATIENCE, control.read_exact(&mut start)).await.unwrap().unwrap();
+    time::timeout(DEADLINE, control.read_exact(&mut start)).await.unwrap().unwrap();
     assert_eq!(&start, b"HTTP/1.1 201");
 
     let mut stream = authority.connect(gateway.data(), "one.test", &["http/1.1"]).await.unwrap();
@@ -166,11 +166,11 @@ async fn unfinished_handshakes_time_out() {
             time::sleep(Duration::from_millis(100)).await;
         }
     };
-    time::timeout(PATIENCE, drip).await.expect("it is waited for");
+    time::timeout(DEADLINE, drip).await.expect("it is waited for");
     // A handshake, and nothing after it.
     let mut silent = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
     let mut rest = Vec::new();
-    let _ = time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.expect("it stays open");
+    let _ = time::timeout(DEADLINE, silent.read_to_end(&mut rest)).await.expect("it stays open");
     assert_eq!(rest, b"");
     gateway.metric_becomes("mayfly_connections_ended_total", 5.0).await;
     let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
@@ -216,7 +216,7 @@ async fn plain_text_is_refused_and_other_connections_are_served() {
         let _ = socket.write_all(said).await;
         let _ = socket.shutdown().await;
         let mut rest = Vec::new();
-        let _ = time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("open");
+        let _ = time::timeout(DEADLINE, socket.read_to_end(&mut rest)).await.expect("open");
         assert!(!rest.starts_with(b"HTTP/"), "{rest:?}");
     }
     let mut stream = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();

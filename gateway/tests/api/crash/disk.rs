@@ -75,7 +75,7 @@ async fn a_database_locked_by_another_process_delays_changes_but_no_call() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut held).unwrap();
     assert_eq!(held, "held\n");
 
-    let timed = async |call: crate::client::Call| {
+    let timed = async |call: crate::client::TestRequest| {
         let begun = Instant::now();
         (call.send().await, begun.elapsed())
     };

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Random, nothing_is_half_done, strace::Strace};
 use crate::{
-    client::Answer,
+    client::FullResponse,
     guests::{distinct, guest},
     hostile_uploads::repetitions,
     test_gateway::TestGateway,
@@ -35,7 +35,7 @@ impl Known {
         Self { active: [None].into(), revisions: BTreeMap::new() }
     }
 
-    fn acknowledged(&mut self, answer: &Answer) -> String {
+    fn acknowledged(&mut self, answer: &FullResponse) -> String {
         let digest = answer.json()["digest"].as_str().unwrap().to_owned();
         self.active = [Some(digest.clone())].into();
         self.revisions.insert(answer.json()["revision"].as_u64().unwrap(), digest.clone());
@@ -49,7 +49,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// That the disk failed, and not that something else was wrong.
-fn is_refused(answer: &Answer) -> bool {
+fn is_refused(answer: &FullResponse) -> bool {
     matches!(answer.problem(), (500, "internal") | (507, "no-space") | (503, "store-busy"))
 }
 

@@ -14,7 +14,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::{
-    client::Connection,
+    client::Http1,
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
@@ -34,7 +34,7 @@ struct Changes {
 /// Calls at a steady rate, whatever the gateway does, until somebody says stop. Each answer is
 /// whole, and of a revision that was active between the call and the answer.
 async fn call_steadily(address: SocketAddr, every: Duration, changes: &Changes) -> usize {
-    let mut connection = Connection::open(address).await;
+    let mut connection = Http1::open(address).await;
     let mut due = tokio::time::interval(every);
     let mut calls = 0;
     loop {

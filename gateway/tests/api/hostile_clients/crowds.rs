@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Connection, PATIENCE, eventually},
+    client::{DEADLINE, Http1, eventually},
     hostile_clients::{assert_problem, until_closed},
     test_gateway::TestGateway,
 };
@@ -44,7 +44,7 @@ async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     rustix::process::setrlimit(Resource::Nofile, raised).unwrap();
-    let mut first = Connection::open(gateway.data()).await;
+    let mut first = Http1::open(gateway.data()).await;
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);
     let mut idle = Vec::new();
     let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -93,7 +93,7 @@ async fn until(socket: &mut TcpStream, last: &str) -> String {
     let mut said = String::new();
     while !said.contains(last) {
         let mut piece = [0; 1_000];
-        let bytes = time::timeout(PATIENCE, socket.read(&mut piece)).await.unwrap().unwrap();
+        let bytes = time::timeout(DEADLINE, socket.read(&mut piece)).await.unwrap().unwrap();
         assert!(bytes > 0, "it ended after {said}");
         said.push_str(std::str::from_utf8(&piece[..bytes]).unwrap());
     }
@@ -171,7 +171,7 @@ async fn few_descriptors_leave_room_for_the_control_plane() {
 async fn without_descriptors_accepting_waits_without_spinning_and_recovers() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
-    let mut kept = Connection::open(gateway.data()).await;
+    let mut kept = Http1::open(gateway.data()).await;
     assert_eq!(kept.get("/f/c-hello/").await.status(), 200);
     let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
     let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count() as u64;

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use crate::{
-    client::PATIENCE,
+    client::DEADLINE,
     hostile_clients::frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
         Raw, SETTINGS, field, frame, request,
@@ -66,7 +66,7 @@ async fn flooded(
         false
     });
     let mut said = Vec::new();
-    let _ = time::timeout(PATIENCE, reader.read_to_end(&mut said)).await.expect("it goes on");
+    let _ = time::timeout(DEADLINE, reader.read_to_end(&mut said)).await.expect("it goes on");
     let took = began.elapsed();
     assert!(sender.await.unwrap(), "{name}: everything was taken");
     let end = frames(&said).into_iter().find(|(kind, _)| *kind == GOAWAY);

@@ -8,7 +8,7 @@ use tokio::{
     time,
 };
 
-use crate::client::PATIENCE;
+use crate::client::DEADLINE;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -80,7 +80,7 @@ impl Raw {
 
     /// Whoever has seen enough may close before all is sent.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
-        let sent = time::timeout(PATIENCE, self.socket.write_all(bytes)).await;
+        let sent = time::timeout(DEADLINE, self.socket.write_all(bytes)).await;
         sent.expect("nobody reads").is_ok()
     }
 
@@ -95,7 +95,7 @@ impl Raw {
             self.socket.read_exact(&mut payload).await.ok()?;
             Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
         };
-        time::timeout(PATIENCE, read).await.expect("nothing is said")
+        time::timeout(DEADLINE, read).await.expect("nothing is said")
     }
 
     /// The next frame that `wanted` picks, or nothing at the end of the connection.

@@ -1,7 +1,7 @@
 //! Requests that two programs could take for different ones.
 
 use crate::{
-    client::Connection,
+    client::Http1,
     hostile_clients::{assert_problem, said},
     test_gateway::TestGateway,
 };
@@ -190,7 +190,7 @@ async fn earlier_requests_are_answered_first_and_fragmentation_makes_no_differen
             assert_problem(&said, 400, "malformed-request", "bytes");
         }
     }
-    assert_eq!(Connection::open(gateway.data()).await.get("/f/c-hello/").await.status(), 200);
+    assert_eq!(Http1::open(gateway.data()).await.get("/f/c-hello/").await.status(), 200);
 }
 
 /// Forms that look alike and are clear: fields and a body.

@@ -13,7 +13,7 @@ use std::{
 use http::Method;
 use tokio::task::JoinHandle;
 
-use crate::{client::Connection, test_gateway::TestGateway};
+use crate::{client::Http1, test_gateway::TestGateway};
 
 /// The function that is called throughout.
 const CANARY: &str = "c-hello";
@@ -58,7 +58,7 @@ impl Watch {
     pub(crate) async fn begin(gateway: &Arc<TestGateway>) -> Self {
         gateway.deploy(CANARY).await;
         // What is made once is made now: threads, slots, buffers.
-        let mut connection = Connection::open(gateway.data()).await;
+        let mut connection = Http1::open(gateway.data()).await;
         for _ in 0..20 {
             connection.get("/f/c-hello/").await;
         }
@@ -140,7 +140,7 @@ impl State {
 /// Calls the canary until it is told to stop; each answer must be right and come in time. A
 /// process that has died answers nobody. Notes how much memory it had at most.
 async fn sing(gateway: Arc<TestGateway>, stop: Arc<AtomicBool>, peak: Arc<AtomicU64>) -> u32 {
-    let mut connection = Connection::open(gateway.data()).await;
+    let mut connection = Http1::open(gateway.data()).await;
     let mut answers = 0;
     while !stop.load(Relaxed) {
         let since = Instant::now();

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::{Watch, times};
 use crate::{
-    client::{Connection, eventually},
+    client::{Http1, eventually},
     outbound::{Served, Upstream},
     test_gateway::TestGateway,
 };
@@ -71,7 +71,7 @@ async fn slow_host_calls_delay_only_the_guests_that_made_them() {
 
 /// How long each call of another function took, for so long.
 async fn waits_of_others(gateway: &TestGateway, long: Duration) -> Vec<Duration> {
-    let mut connection = Connection::open(gateway.data()).await;
+    let mut connection = Http1::open(gateway.data()).await;
     let (begin, mut waits) = (Instant::now(), Vec::new());
     while begin.elapsed() < long || waits.is_empty() {
         let since = Instant::now();

@@ -6,12 +6,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Answer, Call, Connection},
+    client::{FullResponse, Http1, TestRequest},
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
 
-fn count(answers: &[Answer], status: u16) -> usize {
+fn count(answers: &[FullResponse], status: u16) -> usize {
     answers.iter().filter(|answer| answer.status() == status).count()
 }
 
@@ -120,7 +120,7 @@ async fn changes_with_a_stale_precondition_are_refused() {
 async fn a_repeated_upload_gets_the_same_response() {
     let mut gateway = TestGateway::start().await;
     let wasm = guest("c-hello-cgi");
-    let named = |gateway: &TestGateway, name: &str, key: &str, n: u32| -> Call {
+    let named = |gateway: &TestGateway, name: &str, key: &str, n: u32| -> TestRequest {
         gateway.put(name, distinct(&wasm, n)).header("idempotency-key", key)
     };
     let made = named(&gateway, "greet", "first", 1).send().await;
@@ -202,7 +202,7 @@ async fn calls_are_answered_while_a_function_is_replaced_deleted_and_recreated()
         .map(|_| {
             let (address, stop) = (gateway.data(), std::sync::Arc::clone(&stop));
             tokio::spawn(async move {
-                let mut connection = Connection::open(address).await;
+                let mut connection = Http1::open(address).await;
                 // A thousand a second by all of them, as far as the machine allows.
                 let mut due = tokio::time::interval(std::time::Duration::from_millis(8));
                 let mut answered = 0;

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::{GUESTS, NameServer, Upstream, ask, outcomes};
 use crate::{
-    client::Answer,
+    client::FullResponse,
     test_gateway::{TestGateway, mayfly},
 };
 
 const VALUE: &str = "hunter2-of-the-gateway";
 
-async fn put(gateway: &TestGateway, name: &str, secret: &Value) -> Answer {
+async fn put(gateway: &TestGateway, name: &str, secret: &Value) -> FullResponse {
     gateway.control(Method::PUT, &format!("/v1/secrets/{name}")).json(secret).send().await
 }
 
