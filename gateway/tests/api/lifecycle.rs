@@ -1,4 +1,4 @@
-//! Starting, stopping, starting again.
+//! Starting, stopping and restarting.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -16,7 +16,8 @@ async fn the_first_start_writes_a_token_that_only_its_owner_can_read() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let token = gateway.token();
     let shown = format!("admin token           {token}   (shown this once)\n");
-    eventually("it is shown", async || gateway.stdout().contains(&shown).then_some(())).await;
+    eventually("the token is printed", async || gateway.stdout().contains(&shown).then_some(()))
+        .await;
     assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
     assert!(!gateway.log().contains(&token), "a token must not be in the log");
 
@@ -85,7 +86,7 @@ async fn the_drain_ends_at_its_limit() {
 
     gateway.terminate();
     assert_eq!(gateway.exit().await.code(), Some(0));
-    assert!(stream.try_rest().await.is_err(), "a cut response must not look complete");
+    assert!(stream.try_rest().await.is_err(), "an aborted response must be an error to the client");
 }
 
 /// Case D05.
@@ -110,7 +111,7 @@ async fn before_the_drain_readiness_fails_and_calls_are_served() {
     gateway.deploy("c-hello").await;
 
     gateway.terminate();
-    eventually("it is not ready", async || {
+    eventually("readiness fails", async || {
         let answer = gateway.anonymous(Method::GET, "/readyz").send().await;
         (answer.plain() == (503, "not ready\n")).then_some(())
     })
@@ -118,7 +119,7 @@ async fn before_the_drain_readiness_fails_and_calls_are_served() {
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
     assert_eq!(gateway.anonymous(Method::GET, "/healthz").send().await.status(), 200);
     gateway.terminate();
-    assert_eq!(gateway.exit().await.code(), Some(0), "a second signal ends this, too");
+    assert_eq!(gateway.exit().await.code(), Some(0), "a second signal ends the pause, too");
 }
 
 #[tokio::test]
@@ -162,7 +163,7 @@ async fn an_idle_function_is_evicted_and_loaded_again_when_it_is_called() {
         let state = gateway.show("c-hello").await.json()["state"].clone();
         (state == "cold").then_some(())
     };
-    eventually("it is cold", becomes_cold).await;
+    eventually("the function is cold", becomes_cold).await;
     gateway.metric_becomes("mayfly_resident_functions", 0.0).await;
     gateway.metric_becomes("mayfly_resident_code_bytes", 0.0).await;
 
@@ -192,7 +193,7 @@ async fn a_missing_artifact_is_the_platforms_fault_and_affects_no_other_function
     let artifact = gateway.api("/v1/functions/c-hello/artifact").await;
     assert_eq!(artifact.problem(), (500, "internal"));
     assert_eq!(gateway.get("/f/hello-cgi/").await.plain(), (200, "hello from rust\n"));
-    assert!(gateway.log().contains(r#""level":"ERROR""#), "a human must look");
+    assert!(gateway.log().contains(r#""level":"ERROR""#), "an operator must look at this");
 }
 
 /// Case A07.

@@ -21,7 +21,7 @@ async fn all_limits_are_shown_under_the_names_of_their_settings() {
     let number = |section: &str, key: &str| limits[section][key].as_u64().unwrap();
     assert_eq!(number("limits", "memory_bytes"), 128 << 20);
     assert_eq!(number("guests", "field_bytes"), 64 << 10);
-    // What stands for something else is shown as what it stands for.
+    // A setting whose default is derived is shown with its effective value.
     assert!(number("pool", "memory_bytes") > 0);
     assert!(number("server", "workers") > 0);
     let only_numbers = |section: &Value| section.as_object().unwrap().values().all(Value::is_u64);
@@ -32,15 +32,15 @@ async fn all_limits_are_shown_under_the_names_of_their_settings() {
 #[tokio::test]
 async fn the_api_the_log_and_the_metrics_agree_about_the_machine() {
     let gateway = TestGateway::start().await;
-    let machine = eventually("the compiler's sandbox is tried", async || {
+    let machine = eventually("the compiler's sandbox is probed", async || {
         let machine = gateway.api("/v1/limits").await.json()["machine"].clone();
         machine["sandbox"].is_object().then_some(machine)
     });
     let machine = machine.await;
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
-    for (kind, stands) in machine["sandbox"].as_object().unwrap() {
-        let stands = u8::from(stands.as_bool().unwrap());
-        let line = format!("mayfly_compile_sandbox{{kind=\"{kind}\"}} {stands}");
+    for (kind, is_active) in machine["sandbox"].as_object().unwrap() {
+        let is_active = u8::from(is_active.as_bool().unwrap());
+        let line = format!("mayfly_compile_sandbox{{kind=\"{kind}\"}} {is_active}");
         assert!(metrics.text().contains(&line), "{line}");
     }
     for kind in ["no_new_privs", "seccomp", "landlock"] {
@@ -73,7 +73,7 @@ async fn an_owners_setting_holds_below_the_ceiling() {
     assert_eq!(refused.problem(), (422, "bad-settings"));
     assert!(refused.detail().contains("ceilings.cpu_ms"), "{refused:?}");
 
-    // The operator thinks better of it: what was asked for stays, what holds does not.
+    // The operator lowers the ceiling: the function's setting stays, and its limit falls.
     gateway.terminate();
     assert!(gateway.exit().await.success());
     gateway.start_with(&["ceilings.cpu_ms=2000"]).await;
@@ -113,20 +113,20 @@ async fn an_owner_may_raise_or_lower_each_default() {
     assert!(refused.detail().contains("environment_bytes"), "{refused:?}");
     let more = json!({"environment": {"A": "x".repeat(199)}, "environment_bytes": 200});
     assert_eq!(settings("echo", more).await.status(), 200);
-    // What it has would be too much for the default.
+    // The default would be too little for the present environment.
     let less = settings("echo", json!({"environment_bytes": null})).await;
     assert_eq!(less.problem(), (422, "bad-settings"));
 
     gateway.deploy_with("t-logs", &json!({"log_bytes": 0})).await;
     gateway.get("/f/t-logs/?n=10").await;
-    let lines = eventually("what was dropped is said", async || {
+    let lines = eventually("the log reports the dropped output", async || {
         let lines = gateway.log_lines("t-logs", 1).await;
         (!lines.is_empty()).then_some(lines)
     });
     let lines = lines.await;
     assert_eq!((lines.len(), &lines[0]["stream"]), (1, &json!("system")), "{lines:?}");
 
-    // Nobody may wait: with a single slot the second call is refused at once.
+    // The queue wait is zero: with a single slot the second call is refused at once.
     let alone = json!({"concurrency": 1, "queue": 1, "queue_wait_ms": 0, "timeout_ms": 200_000});
     gateway.deploy_with("t-sleep", &alone).await;
     let first = tokio::spawn(gateway.call(Method::GET, "/f/t-sleep/?ms=100000").send());
@@ -160,11 +160,11 @@ async fn a_body_is_written_in_pieces_no_larger_than_the_setting() {
         gateway.deploy(guest).await;
         let call = gateway.call(Method::POST, &format!("/f/{guest}/")).body(vec![7; 300_000]);
         let mut answer = call.open().await;
-        // What comes with the head leaves in one piece.
+        // The part of the body that comes with the head is sent in one piece.
         let mut bytes = answer.read(1).await.len();
         while bytes < 300_000 {
             let piece = answer.read(1).await.len();
-            // One write comes while less than one waits.
+            // The guest may write once more while less than one full piece is buffered.
             assert!(piece < 2 << 10, "{guest}: {piece}");
             bytes += piece;
         }

@@ -1,4 +1,4 @@
-//! What guests write, as their owners read it.
+//! The logs of functions, as their owners read them.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ async fn a_reader_continues_at_its_cursor() {
     }
     assert_eq!(read, all);
 
-    // Without a cursor: the newest, still with the oldest of them first.
+    // Without a cursor: the newest lines, the oldest of them first.
     let newest = gateway.api("/v1/functions/t-logs/logs?limit=3").await;
     assert_eq!(newest.json()["lines"].as_array().unwrap()[..], all[7..]);
 }
@@ -77,12 +77,12 @@ async fn output_beyond_the_limit_is_dropped_and_reported() {
         let lines = gateway.log_lines("t-logs", 1).await;
         lines.iter().any(|line| line["stream"] == "system").then_some(lines)
     };
-    let lines = eventually("it is said", said).await;
+    let lines = eventually("the log reports the dropped output", said).await;
     let (last, kept) = lines.split_last().unwrap();
     assert_eq!(last["stream"], "system");
     assert!(text(last).contains("dropped") && text(last).contains("log_bytes"), "{last}");
     let dropped: usize = text(last).split(' ').next().unwrap().parse().unwrap();
-    // The end of a line counts.
+    // The line feed counts, too.
     let bytes: usize = kept.iter().map(|line| text(line).len() + 1).sum();
     assert!((900..=1000).contains(&bytes), "{bytes}");
     let written: usize = (0..1000).map(|n| 2 * (format!("stdout line {n}").len() + 1)).sum();
@@ -92,7 +92,7 @@ async fn output_beyond_the_limit_is_dropped_and_reported() {
 #[tokio::test]
 async fn standard_error_of_a_program_is_its_log() {
     let gateway = TestGateway::start().await;
-    // Go begins with 34 pages, wants more, and says on standard error why it ends.
+    // Go starts with 34 pages, asks for more, and reports the failure on standard error.
     gateway.deploy_with("go-hello", &json!({"memory_bytes": 36 * 65_536})).await;
     assert_eq!(gateway.get("/f/go-hello/").await.status(), 502);
     let said = async || {
@@ -100,7 +100,7 @@ async fn standard_error_of_a_program_is_its_log() {
         let is_said = |line: &Value| line["stream"] == "stderr" && text(line).contains("allocate");
         lines.iter().any(is_said).then_some(())
     };
-    eventually("Go has said why", said).await;
+    eventually("the log has Go's message", said).await;
 }
 
 #[tokio::test]

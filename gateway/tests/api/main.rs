@@ -1,9 +1,9 @@
 //! The product from outside: the real binary, real guests, real sockets.
 //!
-//! Start reading at [`test_gateway::TestGateway`]. Every test has a gateway and a data directory
-//! of its own; an `ERROR` in a gateway's log that the test did not announce fails the test.
+//! Start reading at [`test_gateway::TestGateway`]. Every test has a gateway and a data directory of
+//! its own. An `ERROR` in a gateway's log fails the test unless the test expects it.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, in what it shares with others too")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
 
 mod client;
 mod guests;

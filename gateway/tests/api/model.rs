@@ -1,4 +1,4 @@
-//! Random walks through the API, held against a model of it that fits on a page.
+//! Random walks through the API, compared with a model of it that fits on a page.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use tokio::runtime::Runtime;
 use crate::{client::FullResponse, guests::guest, test_gateway::TestGateway};
 
 const NAMES: [&str; 3] = ["a", "b-1", "c"];
-/// Guests that can be told apart by what they answer; the last one answers its environment.
+/// Guests with different responses. The last one responds with its environment.
 const GUESTS: [&str; 3] = ["c-hello", "hello-cgi", "t-env"];
-/// Steps of one walk.
+/// The number of steps of one walk.
 const STEPS: usize = 25;
 
 const SECRETS: [&str; 2] = ["key-1", "key-2"];
-/// What the client calls its uploads.
+/// The idempotency keys.
 const KEYS: [&str; 2] = ["one", "two"];
 const SCOPES: [&str; 2] = ["read", "deploy"];
 
-/// Something that an owner does.
+/// An action of an owner.
 #[derive(Clone, Debug)]
-enum Step {
-    Deploy { name: usize, guest: usize, change: Option<Change>, key: Option<usize> },
-    Set { name: usize, change: Change },
+enum Action {
+    Deploy { name: usize, guest: usize, change: Option<EnvironmentPatch>, key: Option<usize> },
+    Set { name: usize, change: EnvironmentPatch },
     Describe { name: usize, description: String },
     Activate { name: usize, revision: u32 },
     Delete { name: usize },
@@ -38,11 +38,11 @@ enum Step {
     UseToken { token: prop::sample::Index, writes: bool },
 }
 
-/// A merge patch on the environment: a variable and its value, or null.
-type Change = BTreeMap<String, Option<String>>;
-type Environment = BTreeMap<String, String>;
+/// A merge patch on the environment: each variable with its new value, or null to remove it.
+type EnvironmentPatch = BTreeMap<String, Option<String>>;
+type Variables = BTreeMap<String, String>;
 
-fn step() -> impl Strategy<Value = Step> {
+fn action() -> impl Strategy<Value = Action> {
     let change = || prop::collection::btree_map("[AB]", prop::option::weighted(0.7, "[xy]"), 0..3);
     let name = 0..NAMES.len();
     let key = prop::option::weighted(0.3, 0..KEYS.len());
@@ -53,35 +53,35 @@ fn step() -> impl Strategy<Value = Step> {
     let described = (name.clone(), "[a-z]{0,3}");
     prop_oneof![
         6 => deployed
-            .prop_map(|(name, guest, change, key)| Step::Deploy { name, guest, change, key }),
-        3 => (name.clone(), change()).prop_map(|(name, change)| Step::Set { name, change }),
-        1 => described.prop_map(|(name, description)| Step::Describe { name, description }),
-        3 => (name.clone(), 0..6_u32).prop_map(|(name, revision)| Step::Activate { name, revision }),
-        1 => name.prop_map(|name| Step::Delete { name }),
-        1 => (secret.clone(), hosts).prop_map(|(secret, hosts)| Step::PutSecret { secret, hosts }),
-        1 => secret.prop_map(|secret| Step::DeleteSecret { secret }),
-        1 => (0..SCOPES.len()).prop_map(|scope| Step::CreateToken { scope }),
-        1 => any::<prop::sample::Index>().prop_map(|token| Step::RevokeToken { token }),
-        2 => used.prop_map(|(token, writes)| Step::UseToken { token, writes }),
+            .prop_map(|(name, guest, change, key)| Action::Deploy { name, guest, change, key }),
+        3 => (name.clone(), change()).prop_map(|(name, change)| Action::Set { name, change }),
+        1 => described.prop_map(|(name, description)| Action::Describe { name, description }),
+        3 => (name.clone(), 0..6_u32).prop_map(|(name, revision)| Action::Activate { name, revision }),
+        1 => name.prop_map(|name| Action::Delete { name }),
+        1 => (secret.clone(), hosts).prop_map(|(secret, hosts)| Action::PutSecret { secret, hosts }),
+        1 => secret.prop_map(|secret| Action::DeleteSecret { secret }),
+        1 => (0..SCOPES.len()).prop_map(|scope| Action::CreateToken { scope }),
+        1 => any::<prop::sample::Index>().prop_map(|token| Action::RevokeToken { token }),
+        2 => used.prop_map(|(token, writes)| Action::UseToken { token, writes }),
     ]
 }
 
-/// What a function is.
+/// The model of a function.
 #[derive(Clone, Debug, Default)]
-struct Function {
-    /// Guest and environment; the first one has the number 1.
-    revisions: Vec<(usize, Environment)>,
+struct ModelFunction {
+    /// Guest and environment of each revision, from number 1.
+    revisions: Vec<(usize, Variables)>,
     active: usize,
     description: String,
 }
 
-impl Function {
-    fn active(&self) -> &(usize, Environment) {
+impl ModelFunction {
+    fn active(&self) -> &(usize, Variables) {
         &self.revisions[self.active - 1]
     }
 
-    /// Says whether that is a new revision.
-    fn publish(&mut self, guest: usize, environment: Environment) -> bool {
+    /// Publishes a revision unless it equals the active one. Returns whether it is new.
+    fn publish(&mut self, guest: usize, environment: Variables) -> bool {
         let new = self.active == 0 || *self.active() != (guest, environment.clone());
         if new {
             self.revisions.push((guest, environment));
@@ -90,7 +90,7 @@ impl Function {
         new
     }
 
-    fn says(&self) -> String {
+    fn response_text(&self) -> String {
         let (guest, environment) = self.active();
         match GUESTS[*guest] {
             "c-hello" => "hello from c\n".to_owned(),
@@ -100,7 +100,7 @@ impl Function {
     }
 }
 
-fn changed(mut environment: Environment, change: Change) -> Environment {
+fn changed(mut environment: Variables, change: EnvironmentPatch) -> Variables {
     for (name, value) in change {
         match value {
             Some(value) => environment.insert(name, value),
@@ -110,30 +110,30 @@ fn changed(mut environment: Environment, change: Change) -> Environment {
     environment
 }
 
-/// An upload that had a key, and how it was answered.
+/// An upload with an idempotency key, and the status of its response.
 #[derive(Clone, Debug)]
-struct Answered {
-    upload: (usize, usize, Option<Change>),
+struct KeyedUpload {
+    upload: (usize, usize, Option<EnvironmentPatch>),
     status: u16,
 }
 
 #[derive(Debug)]
-struct Token {
+struct ModelToken {
     text: String,
     id: String,
     scope: usize,
     revoked: bool,
 }
 
-/// All there is.
+/// The expected state of the gateway.
 #[derive(Debug, Default)]
 struct Model {
-    functions: BTreeMap<usize, Function>,
-    /// Where each may be sent.
+    functions: BTreeMap<usize, ModelFunction>,
+    /// The allowed hosts of each secret.
     secrets: BTreeMap<usize, Vec<String>>,
-    /// Those that were made on this walk.
-    tokens: Vec<Token>,
-    keys: BTreeMap<usize, Answered>,
+    /// The tokens that this walk has created.
+    tokens: Vec<ModelToken>,
+    keys: BTreeMap<usize, KeyedUpload>,
 }
 
 impl Model {
@@ -141,21 +141,21 @@ impl Model {
         (!self.tokens.is_empty()).then(|| which.index(self.tokens.len()))
     }
 
-    /// What an upload comes to.
-    fn deploy(&mut self, name: usize, guest: usize, change: Option<Change>) -> u16 {
+    /// Applies an upload and returns its expected status.
+    fn deploy(&mut self, name: usize, guest: usize, change: Option<EnvironmentPatch>) -> u16 {
         let function = self.functions.entry(name).or_default();
         let before =
-            if function.active == 0 { Environment::new() } else { function.active().1.clone() };
+            if function.active == 0 { Variables::new() } else { function.active().1.clone() };
         let new = function.publish(guest, changed(before, change.unwrap_or_default()));
         if new { 201 } else { 200 }
     }
 }
 
-/// Does it to the model, and says with which status and problem the gateway should answer.
-fn expected(model: &mut Model, step: &Step) -> (u16, Option<&'static str>) {
-    const NOBODY: (u16, Option<&str>) = (404, Some("function-not-found"));
-    match step.clone() {
-        Step::Deploy { name, guest, change, key } => {
+/// Applies an action to the model. Returns the expected status and problem.
+fn expected(model: &mut Model, action: &Action) -> (u16, Option<&'static str>) {
+    const NOT_FOUND: (u16, Option<&str>) = (404, Some("function-not-found"));
+    match action.clone() {
+        Action::Deploy { name, guest, change, key } => {
             let upload = (name, guest, change.clone());
             match key.and_then(|key| model.keys.get(&key)) {
                 Some(before) if before.upload == upload => return (before.status, None),
@@ -164,23 +164,23 @@ fn expected(model: &mut Model, step: &Step) -> (u16, Option<&'static str>) {
             }
             let status = model.deploy(name, guest, change);
             if let Some(key) = key {
-                model.keys.insert(key, Answered { upload, status });
+                model.keys.insert(key, KeyedUpload { upload, status });
             }
             (status, None)
         }
-        Step::Set { name, change } => {
-            let Some(function) = model.functions.get_mut(&name) else { return NOBODY };
+        Action::Set { name, change } => {
+            let Some(function) = model.functions.get_mut(&name) else { return NOT_FOUND };
             let (guest, before) = function.active().clone();
             function.publish(guest, changed(before, change));
             (200, None)
         }
-        Step::Describe { name, description } => {
-            let Some(function) = model.functions.get_mut(&name) else { return NOBODY };
+        Action::Describe { name, description } => {
+            let Some(function) = model.functions.get_mut(&name) else { return NOT_FOUND };
             function.description = description;
             (200, None)
         }
-        Step::Activate { name, revision } => {
-            let Some(function) = model.functions.get_mut(&name) else { return NOBODY };
+        Action::Activate { name, revision } => {
+            let Some(function) = model.functions.get_mut(&name) else { return NOT_FOUND };
             let revision = revision as usize;
             if !(1..=function.revisions.len()).contains(&revision) {
                 return (404, Some("revision-not-found"));
@@ -188,35 +188,35 @@ fn expected(model: &mut Model, step: &Step) -> (u16, Option<&'static str>) {
             function.active = revision;
             (200, None)
         }
-        Step::Delete { name } => {
-            // What was answered about it is forgotten with it.
+        Action::Delete { name } => {
+            // Deleting a function forgets the responses about it.
             model.keys.retain(|_, answered| answered.upload.0 != name);
             match model.functions.remove(&name) {
                 Some(_) => (204, None),
-                None => NOBODY,
+                None => NOT_FOUND,
             }
         }
-        Step::PutSecret { secret, hosts } => match model.secrets.insert(secret, hosts) {
+        Action::PutSecret { secret, hosts } => match model.secrets.insert(secret, hosts) {
             Some(_) => (200, None),
             None => (201, None),
         },
-        Step::DeleteSecret { secret } => match model.secrets.remove(&secret) {
+        Action::DeleteSecret { secret } => match model.secrets.remove(&secret) {
             Some(_) => (204, None),
             None => (404, Some("secret-not-found")),
         },
-        Step::CreateToken { .. } => (201, None),
-        Step::RevokeToken { token } => {
+        Action::CreateToken { .. } => (201, None),
+        Action::RevokeToken { token } => {
             let Some(token) = model.token(&token) else { return (404, Some("token-not-found")) };
             model.tokens[token].revoked = true;
             (204, None)
         }
-        Step::UseToken { token, writes } => {
+        Action::UseToken { token, writes } => {
             let token = model.token(&token).map(|token| &model.tokens[token]);
             match token {
                 Some(token) if !token.revoked => match (SCOPES[token.scope], writes) {
                     (_, false) => (200, None),
                     ("read", true) => (403, Some("forbidden")),
-                    _ => NOBODY,
+                    _ => NOT_FOUND,
                 },
                 _ => (401, Some("unauthorized")),
             }
@@ -224,11 +224,11 @@ fn expected(model: &mut Model, step: &Step) -> (u16, Option<&'static str>) {
     }
 }
 
-/// Does it to the gateway.
-async fn done(gateway: &TestGateway, model: &Model, step: &Step) -> FullResponse {
+/// Applies an action to the gateway.
+async fn apply(gateway: &TestGateway, model: &Model, action: &Action) -> FullResponse {
     let token = |which: &prop::sample::Index| model.token(which).map(|token| &model.tokens[token]);
-    match step {
-        Step::Deploy { name, guest: bytes, change, key } => {
+    match action {
+        Action::Deploy { name, guest: bytes, change, key } => {
             let mut put = gateway.put(NAMES[*name], guest(GUESTS[*bytes]));
             if let Some(change) = change {
                 put = put.header("mayfly-settings", &json!({"environment": change}).to_string());
@@ -238,38 +238,38 @@ async fn done(gateway: &TestGateway, model: &Model, step: &Step) -> FullResponse
             }
             put.send().await
         }
-        Step::Set { name, change } => {
+        Action::Set { name, change } => {
             let patch = json!({"settings": {"environment": change}});
             gateway.patch(NAMES[*name], &patch).await
         }
-        Step::Describe { name, description } => {
+        Action::Describe { name, description } => {
             gateway.patch(NAMES[*name], &json!({"description": description})).await
         }
-        Step::Activate { name, revision } => {
+        Action::Activate { name, revision } => {
             let target = format!("/v1/functions/{}/revisions/{revision}/activate", NAMES[*name]);
             gateway.control(Method::POST, &target).send().await
         }
-        Step::Delete { name } => {
+        Action::Delete { name } => {
             let target = format!("/v1/functions/{}", NAMES[*name]);
             gateway.control(Method::DELETE, &target).send().await
         }
-        Step::PutSecret { secret, hosts } => {
+        Action::PutSecret { secret, hosts } => {
             let put = gateway.control(Method::PUT, &format!("/v1/secrets/{}", SECRETS[*secret]));
             put.json(&json!({"value": "hunter2-hunter2", "hosts": hosts})).send().await
         }
-        Step::DeleteSecret { secret } => {
+        Action::DeleteSecret { secret } => {
             let target = format!("/v1/secrets/{}", SECRETS[*secret]);
             gateway.control(Method::DELETE, &target).send().await
         }
-        Step::CreateToken { scope } => {
+        Action::CreateToken { scope } => {
             let token = json!({"name": "walker", "scopes": [SCOPES[*scope]]});
             gateway.control(Method::POST, "/v1/tokens").json(&token).send().await
         }
-        Step::RevokeToken { token: which } => {
+        Action::RevokeToken { token: which } => {
             let id = token(which).map_or("0123456789abcdef", |token| token.id.as_str());
             gateway.control(Method::DELETE, &format!("/v1/tokens/{id}")).send().await
         }
-        Step::UseToken { token: which, writes } => {
+        Action::UseToken { token: which, writes } => {
             let text = token(which).map_or("mfy_0123456789abcdef_0", |token| token.text.as_str());
             let call = match writes {
                 true => gateway.anonymous(Method::DELETE, "/v1/functions/nobody"),
@@ -280,7 +280,7 @@ async fn done(gateway: &TestGateway, model: &Model, step: &Step) -> FullResponse
     }
 }
 
-/// The gateway shows and serves what the model holds, and nothing else.
+/// Asserts that the gateway shows and serves exactly what the model holds.
 async fn agrees(gateway: &TestGateway, model: &Model) {
     let secrets = gateway.api("/v1/secrets").await.json()["secrets"].as_array().unwrap().clone();
     let secrets = secrets.iter().map(|secret| (&secret["name"], &secret["hosts"]));
@@ -301,7 +301,7 @@ async fn agrees(gateway: &TestGateway, model: &Model) {
             assert_eq!(revisions.problem(), (404, "function-not-found"));
             continue;
         };
-        assert_eq!(answer.plain(), (200, function.says().as_str()));
+        assert_eq!(answer.plain(), (200, function.response_text().as_str()));
         let shown = shown.json();
         assert_eq!(
             (&shown["revision"], &shown["description"]),
@@ -322,34 +322,34 @@ async fn agrees(gateway: &TestGateway, model: &Model) {
 /// Case M03.
 #[test]
 fn the_api_behaves_like_its_model() {
-    // Two hundred steps here; ten thousand walks for those who have the time.
+    // A short run by default; ten thousand walks with `MAYFLY_LONG=1`.
     let cases = if std::env::var_os("MAYFLY_LONG").is_some() { 10_000 } else { 10 };
     let runtime = Runtime::new().unwrap();
-    // Tokens that were revoked are tried more often than somebody who guesses may.
+    // The walk uses revoked tokens more often than the throttling of guesses allows.
     let gateway = runtime.block_on(TestGateway::with(&["server.auth_failures_per_minute=0"]));
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 100, ..Config::default() };
-    let walks = prop::collection::vec(step(), STEPS);
+    let walks = prop::collection::vec(action(), STEPS);
     let walked = TestRunner::new(config).run(&walks, |walk| {
         runtime.block_on(async {
             let mut model = Model::default();
             for name in 0..NAMES.len() {
-                done(&gateway, &model, &Step::Delete { name }).await;
+                apply(&gateway, &model, &Action::Delete { name }).await;
             }
             for secret in 0..SECRETS.len() {
-                done(&gateway, &model, &Step::DeleteSecret { secret }).await;
+                apply(&gateway, &model, &Action::DeleteSecret { secret }).await;
             }
-            for step in &walk {
-                let (status, problem) = expected(&mut model, step);
-                let answer = done(&gateway, &model, step).await;
-                assert_eq!(answer.status(), status, "{step:?}: {answer:?}");
-                if let Step::CreateToken { scope } = step {
+            for action in &walk {
+                let (status, problem) = expected(&mut model, action);
+                let answer = apply(&gateway, &model, action).await;
+                assert_eq!(answer.status(), status, "{action:?}: {answer:?}");
+                if let Action::CreateToken { scope } = action {
                     let text = |name: &str| answer.json()[name].as_str().unwrap().to_owned();
                     let (text, id) = (text("token"), text("id"));
-                    model.tokens.push(Token { text, id, scope: *scope, revoked: false });
+                    model.tokens.push(ModelToken { text, id, scope: *scope, revoked: false });
                 }
                 if let Some(slug) = problem {
-                    assert_eq!(answer.problem(), (status, slug), "{step:?}");
+                    assert_eq!(answer.problem(), (status, slug), "{action:?}");
                 }
                 agrees(&gateway, &model).await;
             }

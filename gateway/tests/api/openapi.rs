@@ -1,4 +1,4 @@
-//! The API's document, held against the running server.
+//! The OpenAPI document, compared with the running server.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ async fn document(gateway: &TestGateway) -> Value {
     answer.json().clone()
 }
 
-/// Every operation: its method, its path, what the document says about it.
+/// Every operation with its method, its path and its object in the document.
 fn operations(document: &Value) -> Vec<(Method, String, Value)> {
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -30,7 +30,7 @@ fn is_open(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_document_is_whole() {
+async fn the_document_is_consistent() {
     let gateway = TestGateway::start().await;
     let document = document(&gateway).await;
     assert_eq!(document["openapi"], "3.1.0");
@@ -38,7 +38,7 @@ async fn the_document_is_whole() {
     let mut ids = BTreeSet::new();
     for (method, path, operation) in operations(&document) {
         let id = operation["operationId"].as_str().unwrap().to_owned();
-        assert!(ids.insert(id), "{method} {path}: its operationId is taken");
+        assert!(ids.insert(id), "{method} {path}: its operationId is not unique");
         assert!(operation["summary"].is_string(), "{method} {path}");
         assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path}");
     }
@@ -47,7 +47,7 @@ async fn the_document_is_whole() {
     assert!(!references.is_empty());
     for reference in references {
         let pointer = reference.strip_prefix('#').unwrap();
-        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        assert!(document.pointer(pointer).is_some(), "{reference} cannot be resolved");
     }
 }
 
@@ -75,16 +75,16 @@ async fn every_operation_in_the_document_exists() {
     }
 }
 
-/// An address that a path of the document stands for. Nothing is there.
+/// The path with a name, a revision and an id that do not exist.
 fn target(path: &str) -> String {
     path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x")
 }
 
-/// The scope that an operation needs by the document; none for what is open to all.
+/// The scope that the document asks for; none for an operation that is open to everyone.
 fn needed(operation: &Value) -> Option<&str> {
     let security = operation.get("security")?;
     let scope = security[0]["token"][0].as_str().unwrap();
-    assert_eq!(*security, json!([{"token": [scope]}]), "exactly one scope");
+    assert_eq!(*security, json!([{"token": [scope]}]), "one scope is expected");
     Some(scope)
 }
 
@@ -100,10 +100,10 @@ async fn every_operation_but_the_probes_needs_a_token() {
         }
         let needed = needed(&operation).unwrap();
         let reads = method == Method::GET && path.starts_with("/v1/functions");
-        assert!(needed != "read" || method == Method::GET, "{method} {path} changes something");
+        assert!(needed != "read" || method == Method::GET, "{method} {path} is not read-only");
         let for_admins = ["/v1/tokens", "/v1/secrets"].iter().any(|start| path.starts_with(start));
         assert!(needed == "admin" || !for_admins, "{method} {path}");
-        assert!(needed == "read" || !reads, "{method} {path} only reads");
+        assert!(needed == "read" || !reads, "{method} {path} is read-only");
         for status in ["401", "403", "429"] {
             assert!(operation["responses"][status].is_object(), "{method} {path}: {status}");
         }
@@ -120,7 +120,7 @@ async fn every_operation_refuses_every_scope_that_does_not_cover_it() {
         let made = gateway.control(Method::POST, "/v1/tokens").json(&wanted).send().await;
         made.json()["token"].as_str().unwrap().to_owned()
     };
-    // Each scope with what it covers, by itself and with others.
+    // Tokens with the scopes that they cover, alone and in combination.
     let tokens = [
         (token(&[]).await, vec![]),
         (token(&["read"]).await, vec!["read"]),
@@ -148,7 +148,7 @@ async fn every_operation_refuses_every_scope_that_does_not_cover_it() {
     assert!(tried >= 5 * 11, "{tried}");
 }
 
-/// What the document says about one schema, against an answer.
+/// Asserts that `value` has the properties that the document's schema requires, and no others.
 fn fits(document: &Value, schema: &str, value: &Value) {
     let schema = &document["components"]["schemas"][schema];
     let listed: BTreeSet<&String> = schema["properties"].as_object().unwrap().keys().collect();

@@ -1,4 +1,4 @@
-//! More to do than the gateway can: what is refused, how, and what goes on.
+//! Overload: refusals, their problems, and the work that continues.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     test_gateway::TestGateway,
 };
 
-/// Callers that each come again as soon as they were answered, for this long.
+/// Callers that repeat their call as soon as it is answered, until `long` is over.
 async fn crowd(
     gateway: &TestGateway,
     target: &str,
@@ -35,7 +35,7 @@ async fn crowd(
     join_all((0..callers).map(|_| caller())).await.into_iter().flatten().collect()
 }
 
-/// How often each status and problem came; refusals say when to come again.
+/// The number of responses of each status and problem. Every refusal must carry `retry-after`.
 fn tally(answers: &[FullResponse]) -> BTreeMap<(u16, String), usize> {
     let mut tally = BTreeMap::new();
     for answer in answers {
@@ -59,7 +59,7 @@ async fn calls_that_busy_processors_cannot_serve_in_time_are_refused_and_the_res
         "server.connections_per_address=0",
     ])
     .await;
-    // A slot for each, so that it is the processors alone that they wait for.
+    // As many slots as callers, so that the processors are the only bottleneck.
     gateway.deploy_with("t-work", &json!({"concurrency": 200})).await;
     let crowd = crowd(&gateway, "/f/t-work/?turns=300000", 200, Duration::from_secs(3));
     let look = async {
@@ -72,16 +72,16 @@ async fn calls_that_busy_processors_cannot_serve_in_time_are_refused_and_the_res
         ready
     };
     let (answers, ready) = tokio::join!(crowd, look);
-    assert_eq!(ready, 20, "the control plane answers throughout");
+    assert_eq!(ready, 20, "the control plane must answer throughout");
     let tally = tally(&answers);
     let refused = tally.get(&(503, "cpu-pressure".to_owned())).copied().unwrap_or(0);
     let answered = tally.get(&(200, String::new())).copied().unwrap_or(0);
     assert!(refused > 0 && answered > 0, "{tally:?}");
     assert_eq!(refused + answered, answers.len(), "{tally:?}");
     let series = "mayfly_problems_total";
-    assert_eq!(gateway.metric(series).await, refused as f64, "each refusal is counted");
+    assert_eq!(gateway.metric(series).await, refused as f64, "each refusal must be counted");
 
-    eventually("when the crowd has gone, nobody is refused any more", async || {
+    eventually("the scheduling delay falls after the overload", async || {
         (gateway.metric("mayfly_scheduling_delay_seconds").await < 0.005).then_some(())
     })
     .await;
@@ -99,30 +99,30 @@ async fn calls_beyond_slots_and_queue_are_refused_at_once_and_the_rest_answered(
     let refused = tally.get(&(429, "concurrency-limit".to_owned())).copied().unwrap_or(0);
     assert_eq!(refused + answered, answers.len(), "{tally:?}");
     assert!(refused > answered && answered >= 12, "{tally:?}");
-    // Nothing is left behind: the same is served again.
+    // Everything was released: the function is served again.
     gateway.metric_becomes("mayfly_waiting_invocations", 0.0).await;
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
     assert_eq!(gateway.get("/f/t-sleep/?ms=0").await.status(), 200);
 }
 
-/// Callers that come at a steady rate whatever the gateway does, and of whom each one that is refused
-/// comes again at once.
-struct Impatient<'a> {
+/// Callers at a steady rate, however fast the gateway responds. Each retries at once when it is
+/// refused.
+struct RetryingCallers<'a> {
     gateway: &'a TestGateway,
     retries: u32,
-    /// Connections that wait for the next caller.
+    /// Idle connections for the next callers.
     kept: Mutex<Vec<Http1>>,
 }
 
-impl Impatient<'_> {
-    /// Calls for so long, and says how many answers and how many refusals there were.
+impl RetryingCallers<'_> {
+    /// Calls for a while. Returns the numbers of answered calls and of refusals.
     async fn call(&self, per_s: f64, long: Duration) -> (usize, usize) {
         let mut due = tokio::time::interval(Duration::from_secs_f64(1.0 / per_s));
         let until = Instant::now() + long;
-        let (mut calls, mut came) = (FuturesUnordered::new(), (0, 0));
+        let (mut calls, mut counts) = (FuturesUnordered::new(), (0, 0));
         let mut count = |(answered, refused): (bool, usize)| {
-            came.0 += usize::from(answered);
-            came.1 += refused;
+            counts.0 += usize::from(answered);
+            counts.1 += refused;
         };
         while Instant::now() < until {
             tokio::select! {
@@ -133,10 +133,11 @@ impl Impatient<'_> {
         while let Some(ended) = calls.next().await {
             count(ended);
         }
-        came
+        counts
     }
 
-    /// Whether it was answered in the end, and how often it was refused.
+    /// Makes one call with its retries. Returns whether it was answered and how often it was
+    /// refused.
     async fn one(&self) -> (bool, usize) {
         let kept = self.kept.lock().unwrap().pop();
         let mut connection = match kept {
@@ -163,20 +164,20 @@ impl Impatient<'_> {
 async fn immediate_retries_do_not_prevent_recovery() {
     let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 8, "queue": 32})).await;
-    let impatient = Impatient { gateway: &gateway, retries: 3, kept: Mutex::default() };
+    let callers = RetryingCallers { gateway: &gateway, retries: 3, kept: Mutex::default() };
 
-    // Eight slots for a fifth of a second each are 40 a second, on a machine that is never late.
+    // Eight slots of a fifth of a second each serve 40 calls a second on an idle machine.
     let (second, since) = (Duration::from_secs(1), Instant::now());
-    let (answered, refused) = impatient.call(80.0, 4 * second).await;
+    let (answered, refused) = callers.call(80.0, 4 * second).await;
     let capacity = answered as f64 / since.elapsed().as_secs_f64();
-    assert!(refused > answered, "{answered} answered, {refused} refused: that was no overload");
+    assert!(refused > answered, "{answered} answered, {refused} refused: not an overload");
     assert!(capacity > 20.0, "{capacity} a second");
 
     let since = Instant::now();
-    while impatient.call(0.8 * capacity, second).await.1 > 0 {
-        assert!(since.elapsed() < 10 * second, "it still refuses");
+    while callers.call(0.8 * capacity, second).await.1 > 0 {
+        assert!(since.elapsed() < 10 * second, "the gateway still refuses calls");
     }
-    let (answered, refused) = impatient.call(0.8 * capacity, 2 * second).await;
+    let (answered, refused) = callers.call(0.8 * capacity, 2 * second).await;
     assert!(refused == 0 && answered > 0, "{answered} answered, {refused} refused");
 }
 
@@ -191,7 +192,7 @@ async fn a_call_that_would_time_out_in_the_queue_is_refused_at_once() {
         let answer = gateway.get("/f/t-sleep/?ms=500").await;
         (answer.status(), since.elapsed())
     };
-    // From these it learns how long it takes.
+    // The gateway learns from these how long a call takes.
     for (status, _) in join_all((0..4).map(|_| call())).await {
         assert_eq!(status, 200);
     }
@@ -201,13 +202,13 @@ async fn a_call_that_would_time_out_in_the_queue_is_refused_at_once() {
     assert_eq!(refused.len() + answered, answers.len(), "{answers:?}");
     assert!(answered >= 4 && refused.len() >= 40, "{answers:?}");
     let at_once = refused.iter().filter(|(_, took)| *took < wait).count();
-    assert!(at_once >= refused.len() - 2, "they were told before their wait was over: {answers:?}");
+    assert!(at_once >= refused.len() - 2, "refused too late: {answers:?}");
 }
 
 /// Case O09.
 #[tokio::test]
 async fn without_free_memory_calls_are_refused_and_the_control_plane_answers() {
-    // Less than the process itself takes.
+    // Less than the process itself needs.
     let mut gateway = TestGateway::with(&["server.memory_bytes=1048576"]).await;
     gateway.deploy("c-hello").await;
     eventually("calls are refused", async || {
@@ -239,7 +240,7 @@ async fn when_memory_runs_short_connections_are_closed_and_clients_may_reconnect
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
     gateway.terminate();
     gateway.exit().await;
-    // Room for itself, and for less than a guest may take.
+    // Enough for the process, and less than the guests may allocate.
     gateway.start_with(&["server.memory_bytes=160MiB"]).await;
     let mut idle = Http1::open(gateway.data()).await;
     assert_eq!(idle.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
@@ -251,12 +252,12 @@ async fn when_memory_runs_short_connections_are_closed_and_clients_may_reconnect
         let hoards = (0..4).map(|_| gateway.call(Method::GET, "/f/t-hostile/hoard").try_send());
         drop(join_all(hoards).await);
     };
-    eventually("both are told to go", async || {
+    eventually("both connections are closed", async || {
         hoard().await;
         (idle.is_closed() && http2.is_closed()).then_some(())
     })
     .await;
-    eventually("they may come back", async || {
+    eventually("a new connection is served", async || {
         let answer = gateway.get("/f/c-hello/").await;
         (answer.status() == 200).then_some(())
     })

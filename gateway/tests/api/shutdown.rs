@@ -1,4 +1,4 @@
-//! Stopping, under load and with streams open; settings that change; systemd.
+//! Shutdown under load and with open streams; reloads of the settings; systemd.
 
 use std::{
     fs,
@@ -28,32 +28,32 @@ use crate::{
     test_gateway::{MAYFLY, TestGateway},
 };
 
-/// What became of a request.
-enum Exchange {
-    /// It was answered. Whether the connection goes on.
+/// The result of a request.
+enum ExchangeResult {
+    /// A complete response. The flag says whether the connection stays open.
     Whole(bool),
-    /// Nobody took the connection, or nobody answered a byte.
+    /// No connection, or not one byte of a response.
     None,
-    /// An answer broke off.
-    Cut(Vec<u8>),
+    /// An aborted response.
+    Aborted(Vec<u8>),
 }
 
-async fn exchange(socket: &mut TcpStream) -> Exchange {
+async fn exchange(socket: &mut TcpStream) -> ExchangeResult {
     let get = b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n";
     if socket.write_all(get).await.is_err() {
-        return Exchange::None;
+        return ExchangeResult::None;
     }
     let mut said = Vec::new();
     loop {
         let mut piece = [0; 4096];
         match socket.read(&mut piece).await {
             Ok(read @ 1..) => said.extend_from_slice(&piece[..read]),
-            Ok(0) | Err(_) if said.is_empty() => return Exchange::None,
-            Ok(_) | Err(_) => return Exchange::Cut(said),
+            Ok(0) | Err(_) if said.is_empty() => return ExchangeResult::None,
+            Ok(_) | Err(_) => return ExchangeResult::Aborted(said),
         }
         if said.starts_with(b"HTTP/1.1 200 OK\r\n") && said.ends_with(b"\r\n\r\nhello from c\n") {
             let text = String::from_utf8_lossy(&said);
-            return Exchange::Whole(!text.contains("\r\nconnection: close\r\n"));
+            return ExchangeResult::Whole(!text.contains("\r\nconnection: close\r\n"));
         }
     }
 }
@@ -62,7 +62,7 @@ async fn exchange(socket: &mut TcpStream) -> Exchange {
 #[tokio::test]
 async fn sigterm_under_load_aborts_no_request() {
     const CLIENTS: usize = 16;
-    // All of them together ask 500 times a second, as far as the machine lets them.
+    // Together the clients send 500 requests a second, as far as the machine allows.
     const EACH: Duration = Duration::from_millis(32);
     let mut gateway = TestGateway::with(&["server.unready_ms=2000"]).await;
     gateway.deploy("c-hello").await;
@@ -75,27 +75,29 @@ async fn sigterm_under_load_aborts_no_request() {
             let mut served = 0;
             let mut due = time::interval(EACH);
             'connections: loop {
-                // Half of them make a connection for each request.
+                // Half of the clients open a connection for each request.
                 let Ok(mut socket) = TcpStream::connect(address).await else {
-                    assert!(stopping.load(Relaxed), "refused before anybody said so");
+                    assert!(stopping.load(Relaxed), "refused before the shutdown");
                     return served;
                 };
                 loop {
                     due.tick().await;
                     match exchange(&mut socket).await {
-                        Exchange::Whole(goes_on) => {
+                        ExchangeResult::Whole(goes_on) => {
                             served += 1;
                             if !goes_on || n % 2 == 0 {
                                 continue 'connections;
                             }
                         }
-                        Exchange::None => {
-                            // It came when the listener had closed.
+                        ExchangeResult::None => {
+                            // The request came after the listener had closed.
                             assert!(stopping.load(Relaxed), "not answered");
                             unserved.fetch_add(1, Relaxed);
                             continue 'connections;
                         }
-                        Exchange::Cut(said) => panic!("cut: {}", String::from_utf8_lossy(&said)),
+                        ExchangeResult::Aborted(said) => {
+                            panic!("cut: {}", String::from_utf8_lossy(&said))
+                        }
                     }
                 }
             }
@@ -110,7 +112,7 @@ async fn sigterm_under_load_aborts_no_request() {
     assert_eq!(gateway.exit().await.code(), Some(0));
     assert!(served > 200, "{served}");
     assert!(began.elapsed() >= Duration::from_secs(2), "the pause");
-    // A connection may be made in the moment in which the listener closes.
+    // A connection may be opened at the moment at which the listener closes.
     assert!(unserved.load(Relaxed) <= CLIENTS, "{unserved:?} of {served}");
 }
 
@@ -164,13 +166,13 @@ async fn a_bad_reload_changes_nothing_and_names_the_line() {
     gateway.metric_becomes("mayfly_reloads_total", 2.0).await;
     assert_eq!(gateway.api("/v1/functions").await.status(), 200);
 
-    // What can change does; what cannot is named.
+    // Settings that can change do; the others are named.
     fs::write(&file, "[logs]\nlevel = \"warn\"\n\n[server]\nin_flight = 7\n").unwrap();
     gateway.signal(Signal::HUP);
     says("server.in_flight").await;
     let lines = gateway.log().lines().count();
     assert_eq!(gateway.api("/v1/functions").await.status(), 200);
-    assert_eq!(gateway.log().lines().count(), lines, "requests are no warnings");
+    assert_eq!(gateway.log().lines().count(), lines, "requests are logged below `warn`");
     fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
     gateway.signal(Signal::HUP);
     says("the settings were read again").await;
@@ -197,11 +199,11 @@ async fn limits_change_for_calls_that_begin_after_the_reload() {
     pieces.send(vec![7; 500].into()).await.unwrap();
     gateway.metric_becomes("mayfly_live_instances", 1.0).await;
 
-    // One that is wrong changes nothing.
+    // An invalid setting changes nothing.
     fs::write(&file, "[limits]\nrequest_bytes = 1000\n[quotas]\nfunctions = -1\n").unwrap();
     gateway.signal(Signal::HUP);
     gateway.metric_becomes("mayfly_reloads_total", 1.0).await;
-    assert!(gateway.log().contains("mayfly.toml:4:1"), "the line is said");
+    assert!(gateway.log().contains("mayfly.toml:4:1"), "the log names the line");
     assert_eq!(gateway.api("/v1/limits").await.json()["limits"]["request_bytes"], 2_000);
     assert_eq!(post(1_500).await.status(), 200);
 
@@ -215,7 +217,7 @@ async fn limits_change_for_calls_that_begin_after_the_reload() {
         (&shown["limits"]["request_bytes"], &shown["quotas"]["functions"]),
         (&1_000.into(), &100.into())
     );
-    // The engines have room for no more than there was at the start.
+    // The engines keep the capacity that they had at the start.
     assert_eq!(shown["ceilings"]["memory_bytes"], 512 << 20);
     let later = gateway.log();
     let later = later.lines().find(|line| line.contains("these change at the next start"));
@@ -225,7 +227,11 @@ async fn limits_change_for_calls_that_begin_after_the_reload() {
     assert_eq!(post(1_000).await.status(), 200);
     pieces.send(vec![7; 1_000].into()).await.unwrap();
     drop(pieces);
-    assert_eq!(in_flight.await.unwrap().bytes().len(), 1_500, "it began under the old limit");
+    assert_eq!(
+        in_flight.await.unwrap().bytes().len(),
+        1_500,
+        "the request started under the old limit"
+    );
     let echo = gateway.show("echo").await.json().clone();
     assert_eq!(
         (&echo["settings"]["cpu_ms"], &echo["limits"]["cpu_ms"]),
@@ -240,7 +246,7 @@ async fn limits_change_for_calls_that_begin_after_the_reload() {
     gateway.metric_becomes("mayfly_resident_functions", 2.0).await;
 }
 
-/// Somebody who starts services, as far as we talk to it.
+/// The part of a service manager that speaks the notification protocol.
 struct ServiceManager {
     dir: tempfile::TempDir,
     socket: UnixDatagram,
@@ -254,8 +260,8 @@ impl ServiceManager {
         Self { dir, socket }
     }
 
-    /// The next message that says `wanted`.
-    async fn hears(&self, wanted: &str) -> String {
+    /// Waits for a message that contains `wanted`.
+    async fn receives(&self, wanted: &str) -> String {
         eventually(wanted, async || {
             let mut message = [0; 1_024];
             while let Ok(length) = self.socket.recv(&mut message) {
@@ -279,15 +285,15 @@ async fn systemd_is_notified_of_ready_alive_reloading_and_stopping() {
         .env("NOTIFY_SOCKET", manager.dir.path().join("notify"))
         .env("WATCHDOG_USEC", "400000");
     let mut gateway = TestGateway::by(command, &[]).await;
-    manager.hears("READY=1").await;
+    manager.receives("READY=1").await;
     for _ in 0..3 {
-        manager.hears("WATCHDOG=1").await;
+        manager.receives("WATCHDOG=1").await;
     }
     gateway.signal(Signal::HUP);
-    assert!(manager.hears("RELOADING=1").await.contains("MONOTONIC_USEC="));
-    manager.hears("READY=1").await;
+    assert!(manager.receives("RELOADING=1").await.contains("MONOTONIC_USEC="));
+    manager.receives("READY=1").await;
     gateway.terminate();
-    manager.hears("STOPPING=1").await;
+    manager.receives("STOPPING=1").await;
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
@@ -303,7 +309,7 @@ async fn sockets_that_systemd_opened_are_used() {
     let shell = format!(
         "exec 3<&{data} 4<&{control}; export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$0\" \"$@\""
     );
-    // Not every shell knows descriptors of two digits.
+    // Not every shell supports descriptors of two digits.
     let mut command = Command::new("/bin/bash");
     command.env_clear().args(["-c", &shell, MAYFLY]);
     let mut gateway = TestGateway::by(command, &[]).await;
@@ -312,7 +318,7 @@ async fn sockets_that_systemd_opened_are_used() {
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
     gateway.terminate();
     assert_eq!(gateway.exit().await.code(), Some(0));
-    // The sockets are still somebody's: a connection waits instead of being refused.
+    // The listening sockets stay open: a connection waits instead of being refused.
     assert!(TcpStream::connect(addresses[0]).await.is_ok());
     let refused = gateway.call(Method::GET, "/").try_send();
     assert!(time::timeout(Duration::from_millis(300), refused).await.is_err());

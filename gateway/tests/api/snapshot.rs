@@ -1,4 +1,4 @@
-//! Start-up paid at the deploy: what instances then start from, and what they do not share.
+//! Snapshots: start-up that runs at the deploy, and the state that instances do not share.
 
 use std::{fs, time::Duration};
 
@@ -15,7 +15,8 @@ async fn put(gateway: &TestGateway, name: &str, guest_name: &str, snapshot: Valu
         .await
 }
 
-/// What `t-snapshot` answers: a random number, the time, its variable, what its start-up left.
+/// The response of `t-snapshot`: a random number, the time, its variable and the state of its
+/// start-up.
 async fn lines(gateway: &TestGateway) -> [String; 4] {
     let answer = gateway.get("/f/f/").await;
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -34,7 +35,7 @@ async fn a_request_skips_the_start_up_that_ran_at_the_deploy() {
     let snapshot = &spared.json()["snapshot"];
     assert_eq!(snapshot["taken"], true, "{snapshot}");
     assert!(snapshot["init_ms"].as_u64().unwrap() > 0, "{snapshot}");
-    assert!(snapshot["bytes"].as_u64().unwrap() > 2_000_000, "the table alone: {snapshot}");
+    assert!(snapshot["bytes"].as_u64().unwrap() > 2_000_000, "smaller than the table: {snapshot}");
     assert_eq!(gateway.show("spared").await.json()["snapshot"], *snapshot);
 
     let mut seconds = Vec::new();
@@ -43,7 +44,7 @@ async fn a_request_skips_the_start_up_that_ran_at_the_deploy() {
         assert_eq!(gateway.get(target).await.plain(), (200, "111\n"));
         seconds.push(gateway.metric("mayfly_cpu_seconds_total").await - before);
     }
-    assert!(seconds[1] * 5.0 < seconds[0], "CPU seconds without and with it: {seconds:?}");
+    assert!(seconds[1] * 5.0 < seconds[0], "CPU seconds without and with a snapshot: {seconds:?}");
 }
 
 #[tokio::test]
@@ -52,7 +53,7 @@ async fn instances_of_a_snapshot_have_their_own_random_numbers_clock_and_variabl
     let made = put(&gateway, "f", "t-snapshot", true.into()).await;
     assert_eq!(made.json()["snapshot"]["taken"], true, "{made:?}");
     let one = lines(&gateway).await;
-    // Clocks of guests tell milliseconds.
+    // The clocks of guests have a resolution of a millisecond.
     tokio::time::sleep(Duration::from_millis(5)).await;
     let other = lines(&gateway).await;
     assert_ne!(one[0], other[0], "random numbers");
@@ -73,7 +74,7 @@ async fn a_function_that_cannot_have_a_snapshot_says_why_and_runs_without_one() 
         ("look-at-the-clock", "its start-up calls `wasi:clocks/"),
         ("read-a-variable", "its start-up calls `wasi:cli/environment@"),
         ("keep-something-open", "it keeps a resource of the host open"),
-        // Rust keeps its standard output.
+        // Rust keeps a handle of its standard output.
         ("write-something", "it keeps a resource of the host open"),
     ] {
         let made = put(&gateway, "f", "t-snapshot", export.into()).await;
@@ -121,7 +122,7 @@ async fn the_same_bytes_with_and_without_a_snapshot_have_different_native_code()
     }
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 2.0);
     let artifact = gateway.api("/v1/functions/f/artifact").await;
-    assert_eq!(artifact.bytes(), guest("t-snapshot"), "the upload, not what was made of it");
+    assert_eq!(artifact.bytes(), guest("t-snapshot"), "the artifact must be the upload");
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn a_snapshot_lost_with_the_native_code_is_taken_again() {
     fs::remove_dir_all(gateway.data_dir().join("code")).unwrap();
 
     gateway.start_again().await;
-    assert_eq!(gateway.show("f").await.json()["snapshot"], Value::Null, "nothing is known of it");
+    assert_eq!(gateway.show("f").await.json()["snapshot"], Value::Null, "no snapshot is known");
     assert_eq!(lines(&gateway).await[3], "prepared");
     let snapshot = gateway.show("f").await.json()["snapshot"].clone();
     assert_eq!([&snapshot["taken"], &snapshot["bytes"]], [&Value::from(true), &bytes]);
@@ -147,9 +148,13 @@ async fn a_start_up_that_exceeds_a_lowered_limit_is_run_without_a_snapshot() {
     gateway.terminate();
     gateway.exit().await;
 
-    // No room for the table, but for the rest.
+    // Too little memory for the table, and enough for the rest.
     gateway.start_with(&["ceilings.memory_bytes=1500000", "limits.memory_bytes=1500000"]).await;
-    assert_eq!(gateway.get("/f/f/?n=x").await.status(), 400, "it answers what needs no table");
+    assert_eq!(
+        gateway.get("/f/f/?n=x").await.status(),
+        400,
+        "a request without the table must be answered"
+    );
     let snapshot = gateway.show("f").await.json()["snapshot"].clone();
     assert_eq!(snapshot["taken"], false, "{snapshot}");
     assert!(snapshot["reason"].as_str().unwrap().contains("memory_bytes"), "{snapshot}");

@@ -1,4 +1,4 @@
-//! A running gateway, and what tests do to it.
+//! A running gateway and the operations of tests on it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,31 +17,31 @@ use crate::{
     guests::guest,
 };
 
-/// The program that is tested.
+/// The binary under test.
 pub(crate) const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
 
-/// The real binary with a data directory of its own. Dropping it kills it, and fails the test
-/// when the gateway has logged an error.
+/// The real binary with a data directory of its own. Dropping it kills the process, and fails the
+/// test if the gateway has logged an unexpected error.
 pub(crate) struct TestGateway {
     dir: TempDir,
     settings: Vec<String>,
-    ground: Ground,
+    setup: Setup,
     process: Child,
     data: SocketAddr,
     control: SocketAddr,
     expects_errors: bool,
 }
 
-/// What a gateway of a test runs on.
-enum Ground {
-    /// This machine as it is.
+/// The environment in which a test's gateway runs.
+enum Setup {
+    /// The machine as it is.
     Plain,
-    /// A disk of its own for the data, of so many bytes (`16m`).
+    /// A file system of its own for the data, of this size (`16m`).
     Disk(&'static str),
-    /// A clock that is off by what this file says (`+400d`). What counts how long something takes
-    /// is not changed, as it is not when somebody sets a real clock.
+    /// A wall clock with the offset in this file (`+400d`). The monotonic clock is unchanged, as it
+    /// is when an administrator sets the clock.
     Clock(PathBuf),
-    /// Another build than the one that is tested.
+    /// A different build of the binary.
     Build(PathBuf),
 }
 
@@ -52,59 +52,59 @@ impl TestGateway {
 
     /// Starts a gateway with `settings`, each `key=value`.
     pub(crate) async fn with(settings: &[&str]) -> Self {
-        Self::on(Ground::Plain, settings).await
+        Self::on(Setup::Plain, settings).await
     }
 
-    /// Starts a gateway whose data directory is a disk of that size.
+    /// Starts a gateway whose data directory is a file system of this size.
     pub(crate) async fn on_a_disk_of(size: &'static str) -> Self {
-        Self::on(Ground::Disk(size), &[]).await
+        Self::on(Setup::Disk(size), &[]).await
     }
 
-    /// Starts a gateway whose clock is off by what a file says.
+    /// Starts a gateway whose clock has the offset in a file.
     pub(crate) async fn with_a_clock_from(offset: &Path) -> Self {
-        Self::on(Ground::Clock(offset.to_owned()), &[]).await
+        Self::on(Setup::Clock(offset.to_owned()), &[]).await
     }
 
-    async fn on(ground: Ground, settings: &[&str]) -> Self {
+    async fn on(setup: Setup, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = for_a_busy_machine(settings);
-        let process = spawn(dir.path(), &settings, &ground);
-        Self::started(dir, settings, ground, process).await
+        let process = spawn(dir.path(), &settings, &setup);
+        Self::started(dir, settings, setup, process).await
     }
 
-    async fn started(dir: TempDir, settings: Vec<String>, ground: Ground, process: Child) -> Self {
+    async fn started(dir: TempDir, settings: Vec<String>, setup: Setup, process: Child) -> Self {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let (data, control, expects_errors) = (nowhere, nowhere, false);
-        let mut gateway = Self { dir, settings, ground, process, data, control, expects_errors };
+        let mut gateway = Self { dir, settings, setup, process, data, control, expects_errors };
         gateway.becomes_ready().await;
         gateway
     }
 
-    /// Starts a gateway that may have so many files and sockets open.
+    /// Starts a gateway with this limit of open files and sockets.
     pub(crate) async fn with_descriptors(count: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shell = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
         let mut command = Command::new("/bin/sh");
         command.env_clear().args(["-c", &shell, MAYFLY]);
         let process = spawn_as(command, dir.path(), &[]);
-        Self::started(dir, Vec::new(), Ground::Plain, process).await
+        Self::started(dir, Vec::new(), Setup::Plain, process).await
     }
 
-    /// Starts a gateway by a command that ends with the program and takes its arguments.
+    /// Starts a gateway by a command that runs the binary with the appended arguments.
     pub(crate) async fn by(command: Command, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = for_a_busy_machine(settings);
         let process = spawn_as(command, dir.path(), &settings);
-        Self::started(dir, settings, Ground::Plain, process).await
+        Self::started(dir, settings, Setup::Plain, process).await
     }
 
-    /// Errors in the gateway's log are what this test is about.
+    /// Allows errors in the gateway's log.
     pub(crate) fn expect_errors(&mut self) {
         self.expects_errors = true;
     }
 
     async fn becomes_ready(&mut self) {
-        let (data, control) = eventually("the gateway says where it listens", async || {
+        let (data, control) = eventually("the gateway prints its addresses", async || {
             if let Some(status) = self.process.try_wait().unwrap() {
                 panic!("the gateway ended with {status}");
             }
@@ -114,11 +114,11 @@ impl TestGateway {
         })
         .await;
         (self.data, self.control) = (data, control);
-        // What speaks TLS cannot be asked in plain text.
+        // A control plane with TLS cannot be asked in plain text.
         if self.settings.iter().any(|setting| setting.starts_with("server.admin_tls")) {
             return;
         }
-        eventually("it is ready", async || {
+        eventually("the gateway is ready", async || {
             let ready = self.anonymous(Method::GET, "/readyz").send().await;
             (ready.status() == 200).then_some(())
         })
@@ -131,12 +131,12 @@ impl TestGateway {
         self.process.id()
     }
 
-    /// Bytes of memory that it has.
+    /// The memory of the process.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most that it has had at any time.
+    /// The peak of that memory.
     pub(crate) fn most_resident_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
@@ -149,21 +149,19 @@ impl TestGateway {
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         let data = self.dir.path().join("data");
-        match self.ground {
-            Ground::Plain | Ground::Clock(_) | Ground::Build(_) => data,
-            // Mounted where only the gateway sees it, and whoever looks through its eyes.
-            Ground::Disk(_) => {
-                PathBuf::from(format!("/proc/{}/root{}", self.pid(), data.display()))
-            }
+        match self.setup {
+            Setup::Plain | Setup::Clock(_) | Setup::Build(_) => data,
+            // The mount is visible only in the gateway's namespace, and below its `/proc` entry.
+            Setup::Disk(_) => PathBuf::from(format!("/proc/{}/root{}", self.pid(), data.display())),
         }
     }
 
-    /// What it wrote to standard output since its last start.
+    /// Its standard output since the last start.
     pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(self.dir.path().join("stdout")).unwrap()
     }
 
-    /// Its own log since the first start.
+    /// Its log since the first start.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("stderr")).unwrap()
     }
@@ -178,21 +176,21 @@ impl TestGateway {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has ended.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         eventually("the gateway ends", async || self.process.try_wait().unwrap()).await
     }
 
-    /// Sends SIGKILL, and waits until the process is gone.
+    /// Sends SIGKILL and waits until the process has ended.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Starts again what has ended, on the same data directory.
+    /// Starts the gateway again on the same data directory.
     pub(crate) async fn start_again(&mut self) {
-        assert!(self.process.try_wait().unwrap().is_some(), "it still runs");
-        self.process = spawn(self.dir.path(), &self.settings, &self.ground);
+        assert!(self.process.try_wait().unwrap().is_some(), "the gateway still runs");
+        self.process = spawn(self.dir.path(), &self.settings, &self.setup);
         self.becomes_ready().await;
     }
 
@@ -202,9 +200,9 @@ impl TestGateway {
         self.start_again().await;
     }
 
-    /// The same with another program.
+    /// The same with another binary.
     pub(crate) async fn start_build(&mut self, program: &Path) {
-        self.ground = Ground::Build(program.to_owned());
+        self.setup = Setup::Build(program.to_owned());
         self.start_again().await;
     }
 
@@ -214,7 +212,7 @@ impl TestGateway {
         self.start_again().await;
     }
 
-    /// Files below a part of the data directory, without directories.
+    /// The files below a part of the data directory.
     pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut directories = vec![self.data_dir().join(below)];
@@ -227,7 +225,7 @@ impl TestGateway {
         files
     }
 
-    /// Waits until no upload has left anything behind.
+    /// Waits until no file of an upload is left.
     pub(crate) async fn no_uploads_left(&self) {
         eventually("tmp/ is empty", async || self.files("tmp").is_empty().then_some(())).await;
     }
@@ -301,7 +299,7 @@ impl TestGateway {
         self.api(&format!("/v1/functions/{name}")).await
     }
 
-    /// Lines of a function's log, once there are `count` of them.
+    /// The lines of a function's log, as soon as there are `count` of them.
     pub(crate) async fn log_lines(&self, name: &str, count: usize) -> Vec<Value> {
         let target = format!("/v1/functions/{name}/logs?limit=1000");
         eventually("lines are in the function's log", async || {
@@ -311,7 +309,7 @@ impl TestGateway {
         .await
     }
 
-    /// The sum of a metric over all its labels.
+    /// The sum of a metric over all its series.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.anonymous(Method::GET, "/metrics").send().await;
         let series = text.text().lines().filter(|line| {
@@ -320,7 +318,7 @@ impl TestGateway {
         series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
-    /// The same over those that have these labels.
+    /// The same over the series with these labels.
     pub(crate) async fn metric_with(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let text = self.anonymous(Method::GET, "/metrics").send().await;
         let labels: Vec<String> =
@@ -352,7 +350,7 @@ impl TestGateway {
 
 impl Drop for TestGateway {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let log = self.log();
@@ -369,18 +367,18 @@ impl Drop for TestGateway {
     }
 }
 
-/// Tests share a machine that may be busy: only those refuse calls for it that say so.
+/// The machine may be busy with other tests, so load shedding is off unless a test turns it on.
 fn for_a_busy_machine(settings: &[&str]) -> Vec<String> {
     let settings = [&["server.max_lag_ms=0"], settings].concat();
     settings.iter().map(|&setting| setting.to_owned()).collect()
 }
 
-fn spawn(dir: &Path, settings: &[String], ground: &Ground) -> Child {
-    let command = match ground {
-        Ground::Plain => mayfly(&[]),
-        Ground::Disk(size) => on_a_disk(size, &dir.join("data")),
-        Ground::Clock(offset) => with_a_clock(offset),
-        Ground::Build(program) => clean(Command::new(program)),
+fn spawn(dir: &Path, settings: &[String], setup: &Setup) -> Child {
+    let command = match setup {
+        Setup::Plain => mayfly(&[]),
+        Setup::Disk(size) => on_a_disk(size, &dir.join("data")),
+        Setup::Clock(offset) => with_a_clock(offset),
+        Setup::Build(program) => clean(Command::new(program)),
     };
     spawn_as(command, dir, settings)
 }
@@ -388,7 +386,7 @@ fn spawn(dir: &Path, settings: &[String], ground: &Ground) -> Child {
 fn spawn_as(mut command: Command, dir: &Path, settings: &[String]) -> Child {
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(dir.join("data"));
-    // No load balancer has to notice anything.
+    // There is no load balancer that needs time to notice.
     command.args(["--set", "server.unready_ms=0"]);
     for setting in settings {
         command.args(["--set", setting]);
@@ -398,12 +396,12 @@ fn spawn_as(mut command: Command, dir: &Path, settings: &[String]) -> Child {
     command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap()
 }
 
-/// The binary with a file system in memory mounted at `data`, for it alone.
+/// The binary with a tmpfs mounted at `data`, in a mount namespace of its own.
 fn on_a_disk(size: &str, data: &Path) -> Command {
     fs::create_dir_all(data).unwrap();
     let mount = r#"mount -t tmpfs -o "size=$0,mode=700" tmpfs "$1" && shift && exec "$@""#;
     let mut command = Command::new("unshare");
-    // Who is root in a namespace of its own may mount there.
+    // The root user of a new user namespace may mount there.
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
@@ -412,7 +410,7 @@ fn on_a_disk(size: &str, data: &Path) -> Command {
     command
 }
 
-/// The binary with another clock.
+/// The binary with another wall clock.
 fn with_a_clock(offset: &Path) -> Command {
     let machine = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     let library = Path::new(&machine).join("faketime/libfaketimeMT.so.1");
@@ -426,7 +424,7 @@ fn with_a_clock(offset: &Path) -> Command {
     command
 }
 
-/// The binary, with nothing of this process's environment.
+/// The binary with an empty environment.
 pub(crate) fn mayfly(arguments: &[&str]) -> Command {
     let mut command = clean(Command::new(MAYFLY));
     command.args(arguments);
@@ -438,13 +436,13 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
-/// Runs a command to its end, on a thread of its own.
+/// Runs a command to its end without blocking the runtime.
 pub(crate) async fn run(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 fn address(stdout: &str, label: &str) -> Option<SocketAddr> {
-    // A line without its end may be one that is still being written.
+    // A line without a line feed may still be incomplete.
     let line = stdout.split_inclusive('\n').find(|line| line.starts_with(label))?;
     let url = line.strip_suffix('\n')?.split_whitespace().last()?;
     url.split_once("://")?.1.split('/').next()?.parse().ok()

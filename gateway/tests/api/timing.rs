@@ -1,4 +1,4 @@
-//! What an answer says about how it came about.
+//! The `server-timing` header of responses.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{
     test_gateway::TestGateway,
 };
 
-/// The tier and the phases that an answer names.
+/// The tier and the phases in a response.
 fn timing(answer: &FullResponse) -> (String, Vec<String>) {
     let header = answer.header("server-timing").unwrap();
     let mut parts = header.split(", ");
@@ -52,7 +52,7 @@ async fn each_response_names_its_tier_and_phases() {
 async fn a_call_that_waited_for_anothers_load_reports_it() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("hello", &json!({"idle_ms": 200})).await;
-    // Both meet the same load now and then only.
+    // The two calls share a load only sometimes.
     let waited = async || {
         gateway.metric_becomes("mayfly_resident_functions", 0.0).await;
         let (one, other) = tokio::join!(gateway.get("/f/hello/"), gateway.get("/f/hello/"));
@@ -96,5 +96,9 @@ async fn a_request_that_knows_the_secret_sees_the_timing_and_the_guest_never_see
     let none = TestGateway::with(&["server.timing=false"]).await;
     none.deploy("c-hello").await;
     let call = none.call(Method::GET, "/f/c-hello/").header("mayfly-server-timing", "");
-    assert_eq!(call.send().await.header("server-timing"), None, "no secret is no secret");
+    assert_eq!(
+        call.send().await.header("server-timing"),
+        None,
+        "an empty secret must not match an unset one"
+    );
 }

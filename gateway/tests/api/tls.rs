@@ -24,14 +24,14 @@ use crate::{
     test_gateway::{TestGateway, mayfly, run},
 };
 
-/// Somebody who signs certificates for these tests.
-struct Authority {
+/// A certificate authority for these tests.
+struct CertificateAuthority {
     files: TempDir,
     issuer: Issuer<'static, KeyPair>,
     roots: RootCertStore,
 }
 
-impl Authority {
+impl CertificateAuthority {
     fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -50,7 +50,7 @@ impl Authority {
         self.files.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Puts a certificate for `host` in place of the one that is there.
+    /// Replaces the certificate by one for `host`.
     fn write(&self, host: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
@@ -106,7 +106,7 @@ async fn get(stream: &mut TlsStream<TcpStream>, path: &str) -> String {
 
 #[tokio::test]
 async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let admin = authority.settings("admin_");
     let gateway = authority.gateway(&[&admin[0], &admin[1]]).await;
     let token = gateway.token();
@@ -144,10 +144,10 @@ async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
 /// Case H18.
 #[tokio::test]
 async fn unfinished_handshakes_time_out() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let settings = ["server.tls_handshake_timeout_ms=1000", "server.header_timeout_ms=1000"];
     let gateway = authority.gateway(&settings).await;
-    // A record that announces 512 bytes of ClientHello, and the first of them.
+    // A record that announces 512 bytes of ClientHello, and the first bytes of it.
     let half = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     let mut sockets = Vec::new();
     for said in [b"".as_slice(), b"\x16", half] {
@@ -158,7 +158,7 @@ async fn unfinished_handshakes_time_out() {
     for socket in &mut sockets {
         crate::hostile_clients::until_closed(socket).await;
     }
-    // One byte now and then is no progress.
+    // Single bytes do not extend the timeout.
     let mut slow = TcpStream::connect(gateway.data()).await.unwrap();
     slow.write_all(half).await.unwrap();
     let drip = async {
@@ -166,11 +166,13 @@ async fn unfinished_handshakes_time_out() {
             time::sleep(Duration::from_millis(100)).await;
         }
     };
-    time::timeout(DEADLINE, drip).await.expect("it is waited for");
-    // A handshake, and nothing after it.
+    time::timeout(DEADLINE, drip).await.expect("the connection stays open");
+    // A complete handshake and nothing after it.
     let mut silent = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
     let mut rest = Vec::new();
-    let _ = time::timeout(DEADLINE, silent.read_to_end(&mut rest)).await.expect("it stays open");
+    let _ = time::timeout(DEADLINE, silent.read_to_end(&mut rest))
+        .await
+        .expect("the connection stays open");
     assert_eq!(rest, b"");
     gateway.metric_becomes("mayfly_connections_ended_total", 5.0).await;
     let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
@@ -183,7 +185,7 @@ async fn unfinished_handshakes_time_out() {
 /// Case H18.
 #[tokio::test]
 async fn concurrent_handshakes_are_limited() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let settings = ["server.connections_per_address=0"];
     let gateway = authority.gateway(&settings).await;
     gateway.deploy("c-hello").await;
@@ -197,7 +199,7 @@ async fn concurrent_handshakes_are_limited() {
     let counted = r#"mayfly_connections_ended_total{plane="data",reason="tls-handshakes"} 1"#;
     assert!(metrics.text().contains(counted));
     drop(pending);
-    let stream = eventually("there is a place again", async || {
+    let stream = eventually("another handshake is accepted", async || {
         authority.connect(gateway.data(), "one.test", &[]).await.ok()
     });
     assert!(get(&mut stream.await, "/f/c-hello/").await.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -206,7 +208,7 @@ async fn concurrent_handshakes_are_limited() {
 /// Case H18.
 #[tokio::test]
 async fn plain_text_is_refused_and_other_connections_are_served() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let gateway = authority.gateway(&[]).await;
     gateway.deploy("c-hello").await;
     for said in
@@ -216,7 +218,9 @@ async fn plain_text_is_refused_and_other_connections_are_served() {
         let _ = socket.write_all(said).await;
         let _ = socket.shutdown().await;
         let mut rest = Vec::new();
-        let _ = time::timeout(DEADLINE, socket.read_to_end(&mut rest)).await.expect("open");
+        let _ = time::timeout(DEADLINE, socket.read_to_end(&mut rest))
+            .await
+            .expect("the connection stays open");
         assert!(!rest.starts_with(b"HTTP/"), "{rest:?}");
     }
     let mut stream = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
@@ -225,7 +229,7 @@ async fn plain_text_is_refused_and_other_connections_are_served() {
 
 #[tokio::test]
 async fn a_certificate_is_replaced_while_connections_stay_open() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let mut gateway = authority.gateway(&[]).await;
     gateway.deploy("c-hello").await;
     let mut kept = authority.connect(gateway.data(), "one.test", &[]).await.unwrap();
@@ -233,7 +237,7 @@ async fn a_certificate_is_replaced_while_connections_stay_open() {
 
     authority.write("two.test");
     let becomes = async |host: &'static str| {
-        eventually("the certificate is the other", async || {
+        eventually("the gateway serves the new certificate", async || {
             authority.connect(gateway.data(), host, &[]).await.ok()
         })
         .await
@@ -241,15 +245,15 @@ async fn a_certificate_is_replaced_while_connections_stay_open() {
     becomes("two.test").await;
     assert!(authority.connect(gateway.data(), "one.test", &[]).await.is_err());
 
-    // At once, when it is said.
+    // A signal replaces it at once.
     authority.write("three.test");
     gateway.signal(Signal::HUP);
     becomes("three.test").await;
     assert!(get(&mut kept, "/f/c-hello/").await.contains("hello from c"));
 
-    // What is wrong is said, and changes nothing.
+    // An invalid certificate is reported and changes nothing.
     fs::write(authority.path("cert.pem"), "no certificate").unwrap();
-    eventually("it is said", async || {
+    eventually("the log reports it", async || {
         gateway.log().contains("the certificate stays as it was").then_some(())
     })
     .await;
@@ -262,8 +266,8 @@ async fn a_certificate_is_replaced_while_connections_stay_open() {
 
 #[tokio::test]
 async fn an_unusable_certificate_stops_the_start() {
-    let authority = Authority::new();
-    let other = Authority::new();
+    let authority = CertificateAuthority::new();
+    let other = CertificateAuthority::new();
     let settings = [
         format!("server.tls_cert={}", authority.path("cert.pem")),
         format!("server.tls_key={}", other.path("key.pem")),
@@ -285,7 +289,7 @@ fn serve(dir: &Path, settings: &[String]) -> std::process::Command {
 
 #[tokio::test]
 async fn the_command_line_connects_only_to_tls_servers_that_it_trusts() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     authority.write("127.0.0.1");
     let admin = authority.settings("admin_");
     let gateway = authority.gateway(&[&admin[0], &admin[1]]).await;
@@ -309,15 +313,15 @@ async fn the_command_line_connects_only_to_tls_servers_that_it_trusts() {
 
     let (done, said) = say(&["list"], None).await;
     assert!(!done && said.contains("--ca-file"), "{said}");
-    let other = Authority::new();
+    let other = CertificateAuthority::new();
     let (done, said) = say(&["list"], Some(&other.path("ca.pem"))).await;
     assert!(!done && said.contains("invalid peer certificate"), "{said}");
     let (done, said) = say(&["list"], Some(&other.path("key.pem"))).await;
     assert!(!done && said.contains("there is no certificate in it"), "{said}");
-    // A certificate of another name.
+    // A certificate for another name.
     authority.write("one.test");
     gateway.signal(Signal::HUP);
-    eventually("the new certificate is shown", async || {
+    eventually("the gateway serves the new certificate", async || {
         let (done, said) = say(&["list"], Some(&ca)).await;
         (!done && said.contains("not valid for name")).then_some(())
     })

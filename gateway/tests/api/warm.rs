@@ -1,4 +1,4 @@
-//! Instances that wait for calls, and those that are used again.
+//! Warm instances and reused instances.
 
 use http::Method;
 use serde_json::json;
@@ -6,16 +6,16 @@ use serde_json::json;
 use crate::{client::eventually, test_gateway::TestGateway};
 
 impl TestGateway {
-    /// Waits until so many of a function's instances wait for calls.
-    async fn waiting_becomes(&self, name: &str, count: u64) {
-        eventually(&format!("{count} instances of {name} wait"), async || {
+    /// Waits until a function has `count` warm instances.
+    async fn warm_becomes(&self, name: &str, count: u64) {
+        eventually(&format!("{name} has {count} warm instances"), async || {
             let shown = self.show(name).await;
             (shown.json()["instances"]["waiting"] == count).then_some(())
         })
         .await;
     }
 
-    /// Calls a function, which must find an instance that waits.
+    /// Calls a function, which must be served by a warm instance.
     async fn get_warm(&self, name: &str) -> String {
         let answer = self.get(&format!("/f/{name}/")).await;
         let timing = answer.header("server-timing").unwrap();
@@ -30,15 +30,15 @@ impl TestGateway {
 async fn the_configured_number_of_instances_is_kept_warm_and_each_is_used_once() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-counter", &json!({"min_warm": 2, "idle_ms": 1000})).await;
-    gateway.waiting_becomes("t-counter", 2).await;
+    gateway.warm_becomes("t-counter", 2).await;
     assert_eq!(gateway.show("t-counter").await.json()["state"], "warm");
     assert_eq!(gateway.metric("mayfly_warm_instances").await, 2.0);
     for _ in 0..10 {
         assert_eq!(gateway.get_warm("t-counter").await, "1\n");
-        gateway.waiting_becomes("t-counter", 2).await;
+        gateway.warm_becomes("t-counter", 2).await;
     }
 
-    // Longer than its idle time: what shall wait stays in memory.
+    // Longer than its idle time: a function with a minimum of warm instances stays in memory.
     tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
     assert_eq!(gateway.get_warm("t-counter").await, "1\n");
 
@@ -54,11 +54,11 @@ async fn warm_instances_of_every_kind_see_their_own_request() {
     let settings = json!({"min_warm": 1, "environment": {"GREETING": "hi"}});
     for name in ["hello", "hello-p3", "hello-command", "c-hello-cgi"] {
         gateway.deploy_with(name, &settings).await;
-        gateway.waiting_becomes(name, 1).await;
+        gateway.warm_becomes(name, 1).await;
         assert!(gateway.get_warm(name).await.starts_with("hello from "));
     }
     gateway.deploy_with("t-cgi-env", &settings).await;
-    gateway.waiting_becomes("t-cgi-env", 1).await;
+    gateway.warm_becomes("t-cgi-env", 1).await;
     let answer = gateway.get("/f/t-cgi-env/below?a=b").await;
     assert!(answer.header("server-timing").unwrap().contains("warm"));
     assert!(answer.text().contains("QUERY_STRING=a=b"), "{answer:?}");
@@ -70,7 +70,7 @@ async fn the_output_of_a_warm_instance_belongs_to_the_invocation_that_took_it() 
     let gateway = TestGateway::start().await;
     gateway.deploy_with("t-logs", &json!({"min_warm": 1})).await;
     for n in [1, 2] {
-        gateway.waiting_becomes("t-logs", 1).await;
+        gateway.warm_becomes("t-logs", 1).await;
         let answer = gateway.get("/f/t-logs/?n=1").await;
         assert!(answer.header("server-timing").unwrap().contains("warm"));
         let lines = gateway.log_lines("t-logs", 2 * n).await;
@@ -82,13 +82,13 @@ async fn the_output_of_a_warm_instance_belongs_to_the_invocation_that_took_it() 
 #[tokio::test]
 async fn instances_are_kept_warm_at_the_times_of_the_schedule() {
     let gateway = TestGateway::start().await;
-    // One of these is open, whatever the time.
+    // One of these windows is open at any time.
     let always = json!([
         {"from": "00:00", "to": "12:00", "min_warm": 1},
         {"from": "12:00", "to": "00:00", "min_warm": 1},
     ]);
     gateway.deploy_with("c-hello", &json!({"schedule": always})).await;
-    gateway.waiting_becomes("c-hello", 1).await;
+    gateway.warm_becomes("c-hello", 1).await;
 
     let bad = json!({"settings": {"schedule": [{"from": "8", "to": "9:00", "min_warm": 1}]}});
     let refused = gateway.patch("c-hello", &bad).await;
@@ -102,15 +102,15 @@ async fn instances_are_kept_warm_at_the_times_of_the_schedule() {
 async fn warm_instances_share_one_budget_and_are_dropped_before_a_call_is_refused() {
     let gateway = TestGateway::with(&["pool.warm_instances=3"]).await;
     gateway.deploy_with("t-counter", &json!({"min_warm": 2})).await;
-    gateway.waiting_becomes("t-counter", 2).await;
+    gateway.warm_becomes("t-counter", 2).await;
     gateway.deploy_with("c-hello", &json!({"min_warm": 2})).await;
-    gateway.waiting_becomes("c-hello", 1).await;
+    gateway.warm_becomes("c-hello", 1).await;
     assert_eq!(gateway.metric("mayfly_warm_instances").await, 3.0);
 
-    // Every slot of the engine is taken by an instance that waits.
+    // Warm instances occupy every slot of the engine.
     let full = TestGateway::with(&["pool.instances=2"]).await;
     full.deploy_with("t-counter", &json!({"min_warm": 2})).await;
-    full.waiting_becomes("t-counter", 2).await;
+    full.warm_becomes("t-counter", 2).await;
     full.deploy("c-hello").await;
     for _ in 0..5 {
         assert_eq!(full.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
@@ -157,7 +157,7 @@ async fn an_instance_that_failed_is_never_reused() {
     }
     assert_eq!(gateway.metric("mayfly_warm_instances").await, 0.0);
 
-    // One that was cut short is not, either.
+    // An aborted instance is not reused, either.
     gateway.deploy_with("t-sleep", &json!({"isolation": {"mode": "reuse"}})).await;
     let cut = gateway.call(Method::GET, "/f/t-sleep/?ms=60000").send();
     assert!(tokio::time::timeout(std::time::Duration::from_millis(500), cut).await.is_err());
