@@ -46,7 +46,7 @@ async fn requests_without_a_valid_token_learn_nothing() {
     assert_eq!(list_with(&gateway, &format!("bearer {good}")).await.status(), 200);
     // Nor do they learn whether a function exists.
     gateway.deploy("c-hello").await;
-    for name in ["c-hello", "nobody"] {
+    for name in ["c-hello", "missing"] {
         let refused = gateway.anonymous(Method::GET, &format!("/v1/functions/{name}")).send().await;
         assert_eq!(refused.status(), 401, "{name}");
     }
@@ -116,9 +116,12 @@ async fn tokens_are_listed_without_their_secrets_and_stored_without_them() {
     let listed = gateway.api("/v1/tokens").await;
     assert!(!listed.text().contains(secret));
     let tokens = listed.json()["tokens"].as_array().unwrap();
-    let ours = tokens.iter().find(|token| token["id"] == id).unwrap();
-    assert_eq!((&ours["name"], &ours["scopes"]), (&"ci".into(), &json!(["read"])));
-    assert!(ours["expires_at"].is_string() && ours["revoked_at"].is_null(), "{ours}");
+    let listed_token = tokens.iter().find(|token| token["id"] == id).unwrap();
+    assert_eq!((&listed_token["name"], &listed_token["scopes"]), (&"ci".into(), &json!(["read"])));
+    assert!(
+        listed_token["expires_at"].is_string() && listed_token["revoked_at"].is_null(),
+        "{listed_token}"
+    );
     // The secret is in no file and not in the log, neither as text nor as the bytes that it
     // encodes.
     let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();

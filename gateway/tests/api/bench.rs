@@ -154,9 +154,9 @@ async fn a_function_of_a_gateway_is_measured_with_its_settings() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said(&output).contains("t-sleep: "), "{output:?}");
 
-    let unknown = gateway.cli(&["bench", "cold-start", "--function", "nobody"]).await;
+    let unknown = gateway.cli(&["bench", "cold-start", "--function", "no-such-function"]).await;
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(said(&unknown).contains("nobody"), "{unknown:?}");
+    assert!(said(&unknown).contains("no-such-function"), "{unknown:?}");
 }
 
 #[tokio::test]

@@ -137,8 +137,8 @@ async fn tokens_are_created_listed_and_revoked() {
     let (id, text) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
     let tokens = json(&gateway, &["token", "list"]).await;
     let listed = tokens["tokens"].as_array().unwrap();
-    let ours = listed.iter().find(|token| token["id"] == id).unwrap();
-    assert_eq!((&ours["name"], &ours["scopes"]), (&"ci".into(), &json!(["read"])));
+    let listed_token = listed.iter().find(|token| token["id"] == id).unwrap();
+    assert_eq!((&listed_token["name"], &listed_token["scopes"]), (&"ci".into(), &json!(["read"])));
 
     let show = async || {
         let mut command = mayfly(&["show", "c-hello"]);
@@ -164,18 +164,18 @@ async fn an_error_names_the_problem_and_the_remedy() {
     let refused = refused.to_str().unwrap();
     for (arguments, code, expected) in [
         (
-            &["show", "nobody"][..],
+            &["show", "no-such-function"][..],
             1,
-            &["no function is called \"nobody\"", "hint:", "request id:"][..],
+            &["no function is called \"no-such-function\"", "hint:", "request id:"][..],
         ),
-        (&["invoke", "nobody"], 1, &["nobody"]),
+        (&["invoke", "no-such-function"], 1, &["no-such-function"]),
         (&["deploy", "/nowhere.wasm", "--name", "x"], 1, &["/nowhere.wasm", "No such file"]),
         (&["deploy", refused, "--name", "x"], 1, &["acme:thing/widget@1.0.0"]),
         (&["deploy", refused, "--name", "../x"], 1, &["a function's name has"]),
         (&["deploy", refused], 2, &["--name"]),
-        (&["set", "nobody", "colour=red"], 2, &["unknown setting `colour`"]),
-        (&["delete", "nobody"], 2, &["--yes"]),
-        (&["delete", "nobody", "--yes"], 1, &["nobody"]),
+        (&["set", "no-such-function", "colour=red"], 2, &["unknown setting `colour`"]),
+        (&["delete", "no-such-function"], 2, &["--yes"]),
+        (&["delete", "no-such-function", "--yes"], 1, &["no-such-function"]),
         (&["no-such-command"], 2, &["no-such-command"]),
         (&["show", "x", "--token-file", "/nowhere"], 1, &["/nowhere", "admin.token"]),
         (&["list", "--server", "http://127.0.0.1:1"], 1, &["127.0.0.1:1", "hint:"]),

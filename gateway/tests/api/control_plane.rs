@@ -67,9 +67,9 @@ async fn revisions_are_kept_and_an_old_one_can_be_activated_again() {
     assert_eq!(activate("4").await.problem(), (404, "revision-not-found"));
     assert_eq!(activate("0").await.problem(), (404, "revision-not-found"));
     assert_eq!(activate("first").await.problem(), (400, "bad-query"));
-    let nobody = "/v1/functions/nobody/revisions";
-    assert_eq!(gateway.api(nobody).await.problem(), (404, "function-not-found"));
-    let activate = gateway.control(Method::POST, &format!("{nobody}/1/activate")).send().await;
+    let missing = "/v1/functions/missing/revisions";
+    assert_eq!(gateway.api(missing).await.problem(), (404, "function-not-found"));
+    let activate = gateway.control(Method::POST, &format!("{missing}/1/activate")).send().await;
     assert_eq!(activate.status(), 404);
 
     // The next upload gets the next number after the newest revision, whichever is active.
@@ -148,7 +148,7 @@ async fn invalid_settings_are_refused_by_name() {
         let refused = gateway.patch("t-env", &body).await;
         assert_eq!(refused.problem(), (400, "bad-json"), "{body}");
     }
-    assert_eq!(gateway.patch("nobody", &json!({})).await.problem(), (404, "function-not-found"));
+    assert_eq!(gateway.patch("missing", &json!({})).await.problem(), (404, "function-not-found"));
     assert_eq!(gateway.show("t-env").await.json()["revision"], 1);
     assert_eq!(gateway.get("/f/t-env/").await.status(), 200);
 }
@@ -197,8 +197,8 @@ async fn an_artifact_is_returned_byte_for_byte() {
     assert_eq!(again("\"other\"").await.status(), 200);
     let unknown = gateway.api(&format!("{artifact}?revision=3")).await;
     assert_eq!(unknown.problem(), (404, "revision-not-found"));
-    let nobody = gateway.api("/v1/functions/nobody/artifact").await;
-    assert_eq!(nobody.problem(), (404, "function-not-found"));
+    let missing = gateway.api("/v1/functions/missing/artifact").await;
+    assert_eq!(missing.problem(), (404, "function-not-found"));
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn function_labels_in_metrics_are_bounded() {
         gateway.get(&format!("/f/f-{n}/")).await;
     }
     // A request for a function that does not exist adds no series.
-    gateway.get("/f/nobody/").await;
+    gateway.get("/f/missing/").await;
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     let mut labels: Vec<&str> = metrics
         .text()

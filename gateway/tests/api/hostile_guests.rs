@@ -1,4 +1,4 @@
-//! Guests that misbehave, each observed by [`oracle::Watch`]: other functions are served
+//! Guests that misbehave, each observed by [`oracle::GuestWatch`]: other functions are served
 //! throughout, and the guests leave nothing behind.
 
 mod computing;
@@ -14,5 +14,5 @@ mod responses;
 mod slow_host;
 mod time;
 
-use oracle::Watch;
+use oracle::GuestWatch;
 pub(crate) use oracle::times;

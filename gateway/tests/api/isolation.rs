@@ -176,7 +176,7 @@ async fn failure_reports_hold_no_secret() {
     }
     let system = gateway.api("/v1/functions/t-hostile/logs").await;
     let lines = system.json()["lines"].as_array().unwrap();
-    let ours = lines.iter().filter(|line| line["stream"] == "system");
-    assert!(ours.clone().count() > 0);
-    assert!(ours.map(ToString::to_string).all(|line| !line.contains(SECRET)));
+    let platform_lines = lines.iter().filter(|line| line["stream"] == "system");
+    assert!(platform_lines.clone().count() > 0);
+    assert!(platform_lines.map(ToString::to_string).all(|line| !line.contains(SECRET)));
 }

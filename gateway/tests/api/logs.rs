@@ -112,8 +112,8 @@ async fn each_function_has_its_own_log() {
     gateway.log_lines("t-logs", 2).await;
     let log = gateway.api("/v1/functions/c-hello/logs").await;
     assert_eq!(log.json(), &json!({"lines": [], "next_cursor": null}));
-    let nobody = gateway.api("/v1/functions/nobody/logs").await;
-    assert_eq!(nobody.problem(), (404, "function-not-found"));
+    let missing = gateway.api("/v1/functions/missing/logs").await;
+    assert_eq!(missing.problem(), (404, "function-not-found"));
 }
 
 #[tokio::test]

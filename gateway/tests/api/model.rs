@@ -272,7 +272,7 @@ async fn apply(gateway: &TestGateway, model: &Model, action: &Action) -> FullRes
         Action::UseToken { token: which, writes } => {
             let text = token(which).map_or("mfy_0123456789abcdef_0", |token| token.text.as_str());
             let call = match writes {
-                true => gateway.anonymous(Method::DELETE, "/v1/functions/nobody"),
+                true => gateway.anonymous(Method::DELETE, "/v1/functions/missing"),
                 false => gateway.anonymous(Method::GET, "/v1/functions"),
             };
             call.header("authorization", &format!("Bearer {text}")).send().await

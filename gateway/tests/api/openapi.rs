@@ -77,7 +77,7 @@ async fn every_operation_in_the_document_exists() {
 
 /// The path with a name, a revision and an id that do not exist.
 fn target(path: &str) -> String {
-    path.replace("{name}", "nobody").replace("{revision}", "1").replace("{id}", "x")
+    path.replace("{name}", "missing").replace("{revision}", "1").replace("{id}", "x")
 }
 
 /// The scope that the document asks for; none for an operation that is open to everyone.
@@ -193,7 +193,7 @@ async fn responses_match_the_schemas_of_the_document() {
     let tokens = gateway.api("/v1/tokens").await.json().clone();
     fits(&document, "TokensView", &tokens);
     fits(&document, "TokenView", &tokens["tokens"][0]);
-    fits(&document, "Problem", gateway.show("nobody").await.json());
+    fits(&document, "Problem", gateway.show("missing").await.json());
     fits(&document, "Problem", gateway.get("/").await.json());
 }
 
@@ -208,7 +208,7 @@ async fn every_status_that_is_returned_is_in_the_document() {
         (gateway.put("A", ""), "put", function),
         (gateway.put("a", ""), "put", function),
         (gateway.put("a", "").header("content-encoding", "gzip"), "put", function),
-        (gateway.control(Method::GET, "/v1/functions/nobody"), "get", function),
+        (gateway.control(Method::GET, "/v1/functions/missing"), "get", function),
         (gateway.control(Method::GET, "/v1/functions/A"), "get", function),
         (gateway.control(Method::DELETE, "/v1/functions/A"), "delete", function),
         (json(Method::PATCH, "/v1/functions/c-hello", json!([])), "patch", function),

@@ -1,4 +1,4 @@
-//! Which servers a guest can call, and what it is told of them.
+//! Outbound requests of guests: the servers that they may call, and the errors that they see.
 
 mod addresses;
 mod credentials;
@@ -11,20 +11,20 @@ mod upstream;
 use serde_json::json;
 
 use self::name_server::NameServer;
-pub(crate) use self::upstream::{Served, Upstream};
+pub(crate) use self::upstream::{Upstream, UpstreamConnection};
 use crate::{client::FullResponse, test_gateway::TestGateway};
 
-/// Guests that make the requests that they are asked for: 0.2 and 0.3.
+/// Guests that make requests as their query asks: WASI 0.2 and 0.3.
 const GUESTS: [&str; 2] = ["t-outbound", "t-outbound-p3"];
 
-/// What became of the requests that `query` asks a guest for.
+/// The outcomes of the requests that `query` asks for.
 async fn ask(gateway: &TestGateway, guest: &str, query: &str) -> String {
     let answer = gateway.get(&format!("/f/{guest}/?{query}")).await;
     assert_eq!(answer.status(), 200, "{guest}: {query}: {answer:?}");
     answer.text().trim_end().to_owned()
 }
 
-/// Requests of a guest with this outcome, as they were counted.
+/// The number of a guest's requests with this outcome.
 async fn outcomes(gateway: &TestGateway, guest: &str, outcome: &str) -> f64 {
     let labels = [("function", guest), ("outcome", outcome)];
     gateway.metric_with("mayfly_outbound_requests_total", &labels).await
@@ -36,7 +36,7 @@ async fn fetch(gateway: &TestGateway, url: &str) -> FullResponse {
 
 #[tokio::test]
 async fn a_host_that_is_not_granted_is_denied() {
-    // Even where the operator allows private addresses.
+    // Even if the operator allows private addresses.
     let gateway = TestGateway::with(&["outbound.allow_private=true"]).await;
     let upstream = Upstream::echo().await;
     let port = upstream.port();

@@ -31,7 +31,7 @@ use crate::{
 /// The result of a request.
 enum ExchangeResult {
     /// A complete response. The flag says whether the connection stays open.
-    Whole(bool),
+    Complete(bool),
     /// No connection, or not one byte of a response.
     None,
     /// An aborted response.
@@ -53,7 +53,7 @@ async fn exchange(socket: &mut TcpStream) -> ExchangeResult {
         }
         if said.starts_with(b"HTTP/1.1 200 OK\r\n") && said.ends_with(b"\r\n\r\nhello from c\n") {
             let text = String::from_utf8_lossy(&said);
-            return ExchangeResult::Whole(!text.contains("\r\nconnection: close\r\n"));
+            return ExchangeResult::Complete(!text.contains("\r\nconnection: close\r\n"));
         }
     }
 }
@@ -83,7 +83,7 @@ async fn sigterm_under_load_aborts_no_request() {
                 loop {
                     due.tick().await;
                     match exchange(&mut socket).await {
-                        ExchangeResult::Whole(goes_on) => {
+                        ExchangeResult::Complete(goes_on) => {
                             served += 1;
                             if !goes_on || n % 2 == 0 {
                                 continue 'connections;

@@ -1,4 +1,4 @@
-//! Uploads, artifacts, and their removal.
+//! Uploads, artifacts and garbage collection.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tokio::{io::AsyncReadExt as _, task::JoinHandle};
 
 use crate::support::{MAX_BYTES, TestStore, new, ours, publish, receive};
 
-/// After every file and every row.
+/// Later than every file and every row.
 const END_OF_TIME: i64 = i64::MAX;
 
 async fn read(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
@@ -142,9 +142,9 @@ async fn a_file_without_a_row_is_harmless_and_is_collected_when_it_is_old() {
     let path = test.store.artifact_path(&Digest::of(b"orphan"));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, b"orphan").unwrap();
-    let stranger = path.with_file_name("README");
-    fs::write(&stranger, b"not ours").unwrap();
-    for file in [&path, &stranger] {
+    let unrelated = path.with_file_name("README");
+    fs::write(&unrelated, b"not ours").unwrap();
+    for file in [&path, &unrelated] {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(5_000);
         fs::File::open(file).unwrap().set_modified(at).unwrap();
     }
@@ -152,7 +152,7 @@ async fn a_file_without_a_row_is_harmless_and_is_collected_when_it_is_old() {
     assert_eq!(test.store.collect_garbage(5_000).await.unwrap().len(), 0);
     assert_eq!(test.store.collect_garbage(5_001).await.unwrap().len(), 1);
 
-    assert_eq!(test.files("artifacts"), [stranger]);
+    assert_eq!(test.files("artifacts"), [unrelated]);
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn garbage_collection_never_takes_an_artifact_that_is_being_published() {
             let (store, collected) = (test.store.clone(), Arc::clone(&collected));
             tokio::spawn(async move {
                 let name = format!("f{n}");
-                // Enough for the collector to have met every step of a publish.
+                // Enough rounds for the collector to meet every step of a publish.
                 while collected.load(Ordering::Relaxed) < 60 {
                     let received = receive(&store, name.as_bytes()).await;
                     store.publish(&received, new(&name)).await.unwrap();

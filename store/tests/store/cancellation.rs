@@ -1,4 +1,4 @@
-//! Futures that are dropped at every await in turn.
+//! Futures that are dropped at each of their awaits.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -6,8 +6,8 @@ use store::{Digest, Error};
 
 use crate::support::{MAX_BYTES, TestStore, new, ours, publish, timeout};
 
-/// Polls `future` at most `polls` times; when it is not ready by then, drops it the next
-/// time that it would go on.
+/// Polls `future` at most `polls` times. If it is not ready by then, drops it when it would be
+/// polled again.
 async fn drop_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -29,9 +29,9 @@ async fn a_publish_dropped_at_any_await_is_whole_or_absent() {
         let name = format!("f{polls}");
         let bytes = name.as_bytes();
         let outcome = drop_after(polls, publish(&test.store, new(&name), bytes)).await;
-        // Would remove the file of a row that commits behind the dropped future's back.
+        // This would remove the file of a row that commits after the future was dropped.
         test.store.collect_garbage(i64::MAX).await.unwrap();
-        // Stands behind whatever is still under way on the connection that writes.
+        // This waits for everything in progress on the connection that writes.
         test.store.describe(&ours(), "none", "", 0).await.unwrap();
 
         match test.store.function(&ours(), &name).await.unwrap() {
@@ -75,7 +75,7 @@ async fn a_change_dropped_at_any_await_happens_whole_or_not_at_all() {
 async fn an_upload_whose_write_was_dropped_accepts_no_more_and_leaves_nothing() {
     let test = TestStore::new().await;
     let chunk = vec![1; 1 << 20];
-    // Blocking threads may be so quick that a write is ready when it is first polled.
+    // A blocking thread may be so quick that the write is ready at the first poll.
     let upload = loop {
         let mut upload = test.store.begin_upload(MAX_BYTES).await.unwrap();
         if drop_after(1, upload.write(&chunk)).await.is_none() {

@@ -1,4 +1,4 @@
-//! What a process leaves that was killed.
+//! The state that a killed process leaves.
 
 use std::{
     fs,
@@ -11,11 +11,11 @@ use store::{Digest, Store, StoreConfig};
 
 use crate::support::{TestStore, new, ours, publish};
 
-/// Where [`publisher`] looks for its work; without it, it has none.
+/// The file that gives [`publisher`] its work. Without it there is none.
 const ORDER: &str = "publish-until-killed";
 
-/// Not a test of its own: what `a_killed_publisher_…` starts in a process of its own, in
-/// a directory with an order. Says each name on standard output once it is published.
+/// Not a test of its own: `a_killed_publisher_…` starts it in another process, in a directory with
+/// that file. It prints each name once it is published.
 #[tokio::test]
 async fn publisher() {
     let Ok(round) = fs::read_to_string(ORDER) else { return };
@@ -28,7 +28,7 @@ async fn publisher() {
     }
 }
 
-/// Returns the names that were acknowledged.
+/// Returns the acknowledged names.
 fn publish_until_killed(dir: &Path, round: usize) -> Vec<String> {
     fs::write(dir.join(ORDER), round.to_string()).unwrap();
     let mut publisher = Command::new(std::env::current_exe().unwrap())
@@ -63,7 +63,7 @@ async fn a_killed_publisher_loses_nothing_that_it_acknowledged() {
     for name in &acknowledged {
         assert!(all.iter().any(|active| active.function.name == *name), "{name} is lost");
     }
-    // One that was not acknowledged may be there, but then wholly.
+    // A function that was not acknowledged may exist, but then completely.
     for active in all {
         let bytes = fs::read(store.artifact_path(&active.revision.digest)).unwrap();
         assert_eq!(Digest::of(&bytes), active.revision.digest);
@@ -88,7 +88,7 @@ async fn everything_survives_a_restart_without_a_close() {
     let published = publish(&store, new("f"), b"x").await.unwrap();
     drop(store);
 
-    // The old connections' threads end in their own time.
+    // The threads of the old connections end independently.
     let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
 
     let found = store.function(&ours(), "f").await.unwrap().unwrap();

@@ -11,18 +11,18 @@ async fn a_damaged_artifact_is_detected_quarantined_and_restored() {
     let good = test.publish("g", b"others").await.revision.digest;
     let digest = test.publish("f", b"whole").await.revision.digest;
     let path = test.store.artifact_path(&digest);
-    // Wherever the damage is, and also if it changes the length.
+    // Damage at any position, with and without a change of the length.
     for damage in [&b"Whole"[..], b"wholf", b"who", b"wholesome", b""] {
         assert!(test.store.is_whole(&digest).await.unwrap());
-        assert!(!test.store.quarantine(&digest).await.unwrap(), "what is whole stays");
+        assert!(!test.store.quarantine(&digest).await.unwrap(), "an undamaged artifact must stay");
         fs::write(&path, damage).unwrap();
 
         assert!(!test.store.is_whole(&digest).await.unwrap(), "{damage:?}");
         assert!(test.store.quarantine(&digest).await.unwrap(), "{damage:?}");
         assert!(!path.exists());
-        assert!(!test.store.quarantine(&digest).await.unwrap(), "it is put aside already");
-        let aside = test.dir.path().join("quarantine").join(path.file_name().unwrap());
-        assert_eq!(fs::read(aside).unwrap(), damage);
+        assert!(!test.store.quarantine(&digest).await.unwrap(), "it is already in quarantine");
+        let quarantined = test.dir.path().join("quarantine").join(path.file_name().unwrap());
+        assert_eq!(fs::read(quarantined).unwrap(), damage);
         assert!(test.store.is_whole(&good).await.unwrap());
 
         test.publish("f", b"whole").await;

@@ -1,4 +1,4 @@
-//! Publishing, activating, changing, paging, deleting.
+//! Publishing, activating, changing, paging and deleting.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -211,7 +211,7 @@ async fn of_fifty_publishes_that_expect_the_same_revision_one_succeeds() {
 async fn ten_thousand_active_functions_are_read_at_once() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
-    let mut db = test.stranger("mayfly.db").await;
+    let mut db = test.other_client("mayfly.db").await;
     sqlx::raw_sql(
         "BEGIN;
          WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
@@ -232,7 +232,7 @@ async fn ten_thousand_active_functions_are_read_at_once() {
 
     assert_eq!(all.len(), 10_000);
     assert!(all.is_sorted_by_key(|active| active.function.id));
-    // The promise is a start within 2 s per 1,000 functions; this asks for ten times
-    // that, and takes about 0.1 s in an unoptimised build.
+    // The promise is a start within 2 s for 1,000 functions. This asks for ten times as many, and
+    // takes about 0.1 s in an unoptimised build.
     assert!(took.as_secs_f64() < 2.0, "{took:?}");
 }

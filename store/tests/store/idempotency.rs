@@ -1,4 +1,4 @@
-//! Requests that are sent once more.
+//! Requests that are sent again.
 
 use store::{IdempotentRequest, NewRevision, Quotas};
 
@@ -28,7 +28,7 @@ async fn a_request_and_its_revision_are_remembered_for_a_day() {
     assert!(test.store.recorded_reply(&tenant("other"), "a", DAY_MS).await.unwrap().is_none());
     assert!(test.store.recorded_reply(&ours(), "a", DAY_MS + 1_000).await.unwrap().is_none());
 
-    // The name is free again, and the old row is gone.
+    // The key is free again, and the old row is gone.
     publish(&test.store, at(DAY_MS + 1_000, "a"), b"3").await.unwrap();
     let found = test.store.recorded_reply(&ours(), "a", DAY_MS + 1_000).await.unwrap().unwrap();
     assert_eq!(found.active.revision.number, 3);

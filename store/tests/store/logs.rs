@@ -117,9 +117,9 @@ async fn a_cursor_stays_good_when_all_lines_were_trimmed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_storm_does_not_delay_a_deploy() {
     let test = TestStore::new().await;
-    // The log's writer is taken for as long as the test likes.
-    let mut stranger = test.stranger("logs.db").await;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut stranger).await.unwrap();
+    // Another process holds the log's write lock during the test.
+    let mut other = test.other_client("logs.db").await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let storm = tokio::spawn({
         let store = test.store.clone();
         async move { store.append_logs(&[line(1, "i", "waits")]).await }
@@ -128,6 +128,6 @@ async fn a_log_storm_does_not_delay_a_deploy() {
     test.publish("f", b"x").await;
 
     assert!(!storm.is_finished());
-    sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     storm.await.unwrap().unwrap();
 }

@@ -1,6 +1,6 @@
-//! The store through its public door, on real files.
+//! The store through its public interface, on real files.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, in what it shares with others too")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
 
 mod artifacts;
 mod cancellation;

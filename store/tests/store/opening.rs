@@ -1,4 +1,4 @@
-//! Opening, closing, and who else may be there.
+//! Opening, closing and concurrent access.
 
 use std::{
     fs,
@@ -69,7 +69,7 @@ async fn a_closed_store_leaves_no_write_ahead_log_and_refuses_calls() {
 async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     for file in ["mayfly.db", "logs.db"] {
         let test = TestStore::new().await;
-        let mut db = test.stranger(file).await;
+        let mut db = test.other_client(file).await;
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (29991231235959, 'of the future', TRUE, x'00', 0)",
@@ -103,11 +103,11 @@ async fn a_file_that_is_not_a_database_is_refused() {
 async fn a_write_lock_held_elsewhere_is_reported_as_busy_within_six_seconds_and_reads_continue() {
     let test = TestStore::new().await;
     test.publish("f", b"x").await;
-    let mut stranger = test.stranger("mayfly.db").await;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut stranger).await.unwrap();
+    let mut other = test.other_client("mayfly.db").await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
 
     let begun = Instant::now();
-    // The second waits for its turn behind the first, and must not wait twice as long.
+    // The second call queues behind the first, and must not wait twice as long.
     let (first, second) =
         tokio::join!(publish(&test.store, new("f"), b"y"), test.store.add_token(token()));
     let took = begun.elapsed();
@@ -116,6 +116,6 @@ async fn a_write_lock_held_elsewhere_is_reported_as_busy_within_six_seconds_and_
     assert!(matches!(second, Err(Error::Busy)), "{second:?}");
     assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
     assert!(test.store.function(&ours(), "f").await.unwrap().is_some());
-    sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     test.publish("f", b"y").await;
 }

@@ -1,4 +1,4 @@
-//! A fresh store, and what tests do with it again and again.
+//! A fresh store and common operations on it.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use store::{
 };
 use tempfile::TempDir;
 
-/// Large enough for what the tests upload.
+/// Larger than every upload of the tests.
 pub(crate) const MAX_BYTES: u64 = 10 << 20;
 
-/// A store in a directory of its own, which goes with it.
+/// A store in a directory of its own, which is removed with it.
 pub(crate) struct TestStore {
     pub(crate) store: Store,
     pub(crate) dir: TempDir,
@@ -29,7 +29,7 @@ impl TestStore {
         Self { store, dir }
     }
 
-    /// As a new process would find it.
+    /// The same store, opened again as by a new process.
     pub(crate) async fn reopen(self) -> Self {
         let Self { store, dir } = self;
         store.close().await;
@@ -45,13 +45,13 @@ impl TestStore {
         publish(&self.store, new(function), bytes).await.unwrap()
     }
 
-    /// A connection of someone else's to the main database.
-    pub(crate) async fn stranger(&self, file: &str) -> SqliteConnection {
+    /// A connection of another client to one of the databases.
+    pub(crate) async fn other_client(&self, file: &str) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.dir.path().join(file));
         options.connect().await.unwrap()
     }
 
-    /// The files in a directory of the store and below, sorted.
+    /// The files in and below a directory of the store, sorted.
     pub(crate) fn files(&self, below: &str) -> Vec<PathBuf> {
         let mut files = Vec::new();
         list(&self.dir.path().join(below), &mut files);
@@ -59,7 +59,7 @@ impl TestStore {
         files
     }
 
-    /// Removal of temporary files goes on behind the caller's back.
+    /// Waits until no upload is left: temporary files are removed in the background.
     pub(crate) async fn until_no_upload_is_left(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.files("tmp").is_empty() {

@@ -1,4 +1,4 @@
-//! Data of every schema that was ever released, in the hands of this version.
+//! Data of every released schema, opened by this version.
 
 use std::{fs, path::Path};
 
@@ -10,9 +10,9 @@ use store::{Digest, Settings, Store, StoreConfig};
 
 use crate::support::{new, ours, publish};
 
-/// What a version with the first `count` migrations left behind: a function with two revisions, its
-/// artifacts, and a token.
-async fn left_by(dir: &Path, count: usize) -> [Digest; 2] {
+/// The state after the first `count` migrations: a function with two revisions, its artifacts, and
+/// a token.
+async fn written_with(dir: &Path, count: usize) -> [Digest; 2] {
     let migrations = sqlx::migrate!("../migrations/sqlite");
     let mut versions: Vec<_> = migrations.iter().map(|migration| migration.version).collect();
     versions.sort_unstable();
@@ -61,7 +61,7 @@ async fn every_released_schema_is_migrated_with_its_data() {
     let released = sqlx::migrate!("../migrations/sqlite").iter().count();
     for count in 1..=released {
         let dir = tempfile::tempdir().unwrap();
-        let [first, second] = left_by(dir.path(), count).await;
+        let [first, second] = written_with(dir.path(), count).await;
 
         let store = Store::open(&StoreConfig::new(dir.path())).await.unwrap();
 
@@ -81,7 +81,7 @@ async fn every_released_schema_is_migrated_with_its_data() {
         assert_eq!(function.tenant, ours());
         assert_eq!(store.tokens(&ours()).await.unwrap().len(), usize::from(count >= 2));
 
-        // And it is a store like any other.
+        // The store works like any other.
         let old = store.activate(&ours(), "f", 1, 30).await.unwrap().unwrap();
         assert_eq!((old.revision.digest, old.revision.settings), (first, Settings::default()));
         let next = publish(&store, new("f"), b"third").await.unwrap();

@@ -1,4 +1,4 @@
-//! A clock that is set forward and back by more than a year while everything runs.
+//! A clock that jumps forward and back by more than a year while calls run.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ async fn a_clock_jump_ends_no_call_and_expires_tokens_and_keys() {
         gateway.metric_becomes("mayfly_live_instances", 1.0).await;
         fs::write(&offset, jump).unwrap();
         let slept = sleeper.await.unwrap();
-        assert_eq!(slept.status(), 200, "{jump}: a call under way: {slept:?}");
+        assert_eq!(slept.status(), 200, "{jump}: a call in flight: {slept:?}");
         for _ in 0..20 {
             assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"), "{jump}");
         }
@@ -47,9 +47,9 @@ async fn a_clock_jump_ends_no_call_and_expires_tokens_and_keys() {
         assert_eq!(gateway.get(&format!("/f/{name}/")).await.status(), 200, "{jump}");
         assert_eq!(with_token().await, token, "{jump}");
     }
-    // A year later the name of an upload was free; a clock that goes back does not undo that.
+    // A year later the idempotency key had expired; setting the clock back does not undo that.
     fs::write(&offset, "+400d").unwrap();
     assert_eq!(named(1).send().await.status(), 201);
     let loops = gateway.metric("mayfly_live_instances").await;
-    assert_eq!(loops, 0.0, "no deadline was lost");
+    assert_eq!(loops, 0.0, "an instance missed its deadline");
 }

@@ -1,4 +1,4 @@
-//! Files that changed while nobody looked.
+//! Files that are damaged on disk.
 
 use std::{fs, path::PathBuf};
 
@@ -16,7 +16,7 @@ fn file(gateway: &TestGateway, below: &str, extension: &str) -> PathBuf {
 }
 
 /// Case C06.
-/// Each part of a file in turn, a bit at a time, while the gateway is down.
+/// One bit in each part of a file in turn, while the gateway is down.
 #[tokio::test]
 async fn native_code_with_any_bit_flipped_is_recompiled() {
     let mut gateway = TestGateway::start().await;
@@ -35,8 +35,8 @@ async fn native_code_with_any_bit_flipped_is_recompiled() {
 }
 
 /// Case C07.
-/// Another version's native code has another name, and is not looked at: not even if its bytes
-/// come to lie where ours are looked for.
+/// Native code of another version has another file name and is not read, not even if its bytes are
+/// put in place of this version's.
 #[tokio::test]
 async fn native_code_of_another_build_is_not_used_and_the_first_call_works() {
     let mut gateway = TestGateway::start().await;
@@ -44,7 +44,7 @@ async fn native_code_of_another_build_is_not_used_and_the_first_call_works() {
     gateway.put("other", guest("hello")).send().await;
     gateway.terminate();
     gateway.exit().await;
-    // What an older version left: whole, sealed, under names that nobody asks for any more.
+    // The files of an older version: complete, sealed, and under names that are not read.
     for path in gateway.files("code") {
         let Some(extension) = path.extension() else { continue };
         if extension == "cwasm" || extension == "json" {
@@ -59,9 +59,9 @@ async fn native_code_of_another_build_is_not_used_and_the_first_call_works() {
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 2.0);
     let kept = gateway.files("code");
     let old = kept.iter().filter(|path| path.to_str().unwrap().contains("/0ld"));
-    assert_eq!(old.count(), 4, "going back finds what it left");
+    assert_eq!(old.count(), 4, "the old files must stay for a downgrade");
 
-    // The code of one function in place of another's, seal and all.
+    // The native code and the seals of two functions are exchanged.
     gateway.terminate();
     gateway.exit().await;
     let codes: Vec<PathBuf> = gateway
@@ -100,27 +100,27 @@ async fn a_damaged_artifact_is_quarantined_reported_and_restored_by_the_same_byt
         bytes[middle] ^= 4;
         fs::write(&path, bytes).unwrap();
     };
-    let is_put_aside = async |times: f64| {
+    let is_quarantined = async |times: f64| {
         gateway.metric_becomes("mayfly_artifacts_damaged_total", times).await;
         assert!(!path.exists());
         assert!(gateway.data_dir().join(format!("quarantine/{digest}.wasm")).exists());
     };
 
-    // Found by a download, while calls go on with the native code that there is.
+    // A download detects the damage. Calls continue with the existing native code.
     damage();
     let artifact = gateway.api("/v1/functions/greet/artifact").await;
     assert_eq!(artifact.problem(), (500, "artifact-damaged"));
-    is_put_aside(1.0).await;
+    is_quarantined(1.0).await;
     assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
     assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
     assert!(gateway.api("/v1/functions/greet/artifact").await.bytes() == wasm);
 
-    // Mended by the same bytes before anybody has found it.
+    // The same bytes restore the artifact before the damage is detected.
     damage();
     assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
     assert!(gateway.api("/v1/functions/greet/artifact").await.bytes() == wasm);
 
-    // Found by the compiler, when the native code is gone, too.
+    // The compiler detects the damage when the native code is lost, too.
     damage();
     fs::remove_dir_all(gateway.data_dir().join("code")).unwrap();
     let evict = gateway.control(Method::PATCH, "/v1/functions/greet");
@@ -133,7 +133,7 @@ async fn a_damaged_artifact_is_quarantined_reported_and_restored_by_the_same_byt
     assert_eq!(failed.problem(), (500, "artifact-damaged"));
     assert!(failed.json()["hint"].as_str().unwrap().contains("same bytes"), "{failed:?}");
     gateway.metric_becomes("mayfly_artifacts_damaged_total", 1.0).await;
-    eventually("the log names it", async || {
+    eventually("the log names the artifact", async || {
         let log = gateway.log();
         log.lines().any(|line| line.contains("ERROR") && line.contains(digest)).then_some(())
     })

@@ -1,4 +1,4 @@
-//! A disk without room, and a database that somebody else holds.
+//! A full disk, and a database that another process has locked.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ async fn a_full_disk_refuses_writes_serves_calls_and_recovers_with_free_space() 
         assert_eq!(refused.problem(), (507, "no-space"), "{refused:?}");
         assert_eq!(gateway.get("/f/t-env/").await.status(), 200);
     }
-    assert_eq!(gateway.api("/v1/functions").await.status(), 200, "and it is read");
+    assert_eq!(gateway.api("/v1/functions").await.status(), 200, "reads must succeed");
     fs::remove_file(filler).unwrap();
 
     assert_eq!(gateway.put("late", wasm).send().await.status(), 201);
@@ -87,14 +87,14 @@ async fn a_database_locked_by_another_process_delays_changes_but_no_call() {
     for (refused, took) in [changed, uploaded, timed(delete).await] {
         assert_eq!(refused.problem(), (503, "store-busy"), "{refused:?}");
         assert!(refused.json()["retry_after_s"].as_u64().unwrap() <= 6);
-        // The machine may be busy with other tests; by itself it is less than six seconds.
+        // Less than six seconds without other tests on the machine.
         assert!(took < Duration::from_secs(9), "{took:?}");
     }
     assert_eq!(gateway.get("/f/cold/").await.status(), 200);
     drop(holder.stdin.take());
     holder.wait().unwrap();
 
-    eventually("changes work again", async || {
+    eventually("changes succeed again", async || {
         let made = gateway.put("greet", guest("c-hello-cgi")).send().await;
         (made.status() == 201).then_some(())
     })

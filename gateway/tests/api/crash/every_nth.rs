@@ -1,4 +1,4 @@
-//! A disk on which every so manieth call fails, while owners go on.
+//! A disk on which every nth call fails, while owners change functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,24 @@ use crate::{
     test_gateway::TestGateway,
 };
 
-/// What puts something on the disk. Not `write`, by which threads wake each other, too: uploads
-/// that cannot be written are those of the full disk.
+/// The system calls that write to the disk. `write` is not among them, because threads also wake
+/// each other with it; failing writes of uploads are tested with the full disk.
 const CALLS: &str = "pwrite64,fsync,fdatasync,rename,renameat,renameat2,mkdir,ftruncate";
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const ARTIFACTS: u64 = 6;
 const STEPS: u32 = 16;
 
-/// What a function may be, as far as the answers tell: what was refused may be done or not.
+/// The possible states of a function as far as the responses tell: a refused change may have
+/// happened or not.
 #[derive(Default)]
-struct Known {
-    /// The digests that may be active; `None` stands for no function.
+struct PossibleState {
+    /// The digests that may be active. `None` stands for a deleted function.
     active: BTreeSet<Option<String>>,
-    /// What was acknowledged since the function was last deleted, or may have been.
+    /// The acknowledged revisions since the last deletion.
     revisions: BTreeMap<u64, String>,
 }
 
-impl Known {
+impl PossibleState {
     fn nothing() -> Self {
         Self { active: [None].into(), revisions: BTreeMap::new() }
     }
@@ -48,24 +49,24 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// That the disk failed, and not that something else was wrong.
+/// Asserts that the disk is the cause of a refusal.
 fn is_refused(answer: &FullResponse) -> bool {
     matches!(answer.problem(), (500, "internal") | (507, "no-space") | (503, "store-busy"))
 }
 
-struct Walk {
+struct FaultyWalk {
     gateway: TestGateway,
     random: Random,
-    known: BTreeMap<&'static str, Known>,
+    known: BTreeMap<&'static str, PossibleState>,
     acknowledged: u32,
     refused: u32,
 }
 
-impl Walk {
+impl FaultyWalk {
     async fn start(seed: u64) -> Self {
         let mut gateway = TestGateway::start().await;
         gateway.expect_errors();
-        let known = NAMES.iter().map(|name| (*name, Known::nothing())).collect();
+        let known = NAMES.iter().map(|name| (*name, PossibleState::nothing())).collect();
         Self { gateway, random: Random(seed), known, acknowledged: 0, refused: 0 }
     }
 
@@ -89,7 +90,7 @@ impl Walk {
     async fn deploy(
         gateway: &TestGateway,
         name: &str,
-        known: &mut Known,
+        known: &mut PossibleState,
         number: u32,
         at: &str,
     ) -> bool {
@@ -108,7 +109,7 @@ impl Walk {
     async fn activate(
         gateway: &TestGateway,
         name: &str,
-        known: &mut Known,
+        known: &mut PossibleState,
         revision: u64,
         at: &str,
     ) -> bool {
@@ -124,14 +125,19 @@ impl Walk {
         true
     }
 
-    async fn delete(gateway: &TestGateway, name: &str, known: &mut Known, at: &str) -> bool {
+    async fn delete(
+        gateway: &TestGateway,
+        name: &str,
+        known: &mut PossibleState,
+        at: &str,
+    ) -> bool {
         let target = format!("/v1/functions/{name}");
         let answer = gateway.control(Method::DELETE, &target).send().await;
         match answer.status() {
-            204 => *known = Known::nothing(),
+            204 => *known = PossibleState::nothing(),
             404 => {
                 assert!(known.active.contains(&None), "{at}: {answer:?}");
-                *known = Known::nothing();
+                *known = PossibleState::nothing();
             }
             _ => {
                 assert!(is_refused(&answer), "{at}: {answer:?}");
@@ -143,8 +149,9 @@ impl Walk {
         false
     }
 
-    /// What is there is what may be there, and all of it is whole.
-    async fn is_true(&self, at: &str) {
+    /// Asserts that the gateway is in one of the possible states, and that every artifact is
+    /// complete.
+    async fn agrees(&self, at: &str) {
         for (name, known) in &self.known {
             let shown = self.gateway.show(name).await;
             let at = format!("{at}: {name}: {shown:?}");
@@ -178,11 +185,11 @@ impl Walk {
     }
 }
 
-/// Walks while each `n`th of the calls fails, and looks what is there after a crash.
+/// Walks while every `n`th call fails, and checks the state after a crash.
 async fn every_nth(n: u32, seed: u64) -> (u32, u32) {
     let errno = if n.is_multiple_of(2) { "EIO" } else { "ENOSPC" };
-    let at = format!("each {n}th with {errno}, seed {seed}");
-    let mut walk = Walk::start(seed).await;
+    let at = format!("every {n}th with {errno}, seed {seed}");
+    let mut walk = FaultyWalk::start(seed).await;
     let inject = format!("inject={CALLS}:error={errno}:when={n}+{n}");
     let trace = format!("trace={CALLS}");
     let strace = Strace::attach(walk.gateway.pid(), &[&trace, &inject], None).await;
@@ -194,7 +201,7 @@ async fn every_nth(n: u32, seed: u64) -> (u32, u32) {
     walk.gateway.kill();
     walk.gateway.start_again().await;
     nothing_is_half_done(&walk.gateway);
-    walk.is_true(&at).await;
+    walk.agrees(&at).await;
     for name in NAMES {
         let again = walk.gateway.put(name, guest("c-hello-cgi")).send().await;
         assert!(matches!(again.status(), 200 | 201), "{at}: {again:?}");
@@ -209,8 +216,8 @@ async fn nothing_acknowledged_is_lost_when_every_nth_disk_call_fails() {
     let rounds = u64::from(repetitions(1, 20));
     let walks = (2..=20).flat_map(|n| (0..rounds).map(move |round| (n, seed + round)));
     let walks = walks.map(|(n, seed)| every_nth(n, seed));
-    let came: Vec<(u32, u32)> = stream::iter(walks).buffer_unordered(3).collect().await;
+    let counts: Vec<(u32, u32)> = stream::iter(walks).buffer_unordered(3).collect().await;
     let (acknowledged, refused) =
-        came.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     assert!(acknowledged > 50 && refused > 20, "{acknowledged} acknowledged, {refused} refused");
 }

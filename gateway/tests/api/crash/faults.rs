@@ -1,32 +1,32 @@
-//! A disk that fails at each step of a publish, and the order of those steps.
+//! A disk that fails at each step of a publish, and the order of the steps.
 
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     nothing_is_half_done,
-    points::{Step, steps, upload},
+    points::{PublishStep, steps, upload},
     strace::Strace,
 };
 use crate::test_gateway::TestGateway;
 
-async fn failing_at(step: Step, errno: &'static str) {
+async fn failing_at(step: PublishStep, errno: &'static str) {
     let at = format!("{errno}: {}", step.name);
     let mut gateway = TestGateway::start().await;
     gateway.expect_errors();
     gateway.deploy("c-hello").await;
-    let every_time = Step { nth: "1+", ..step };
+    let every_time = PublishStep { nth: "1+", ..step };
     let strace = every_time.inject(&gateway, &format!("error={errno}")).await;
     let answer = gateway.put("greet", upload()).send().await;
     let expected = if errno == "ENOSPC" { (507, "no-space") } else { (500, "internal") };
-    // What the database says of a disk that fails to flush is its own.
+    // The database does not report every failed flush as a full disk.
     let is_expected = answer.problem() == expected || answer.problem() == (500, "internal");
     assert!(is_expected, "{at}: {answer:?}");
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"), "{at}");
     let seen = strace.detach();
     assert!(seen.iter().any(|line| line.contains("(INJECTED)")), "{at}: the step was not reached");
 
-    // It heals without a restart, and what is acknowledged then is there.
+    // The gateway recovers without a restart, and the next acknowledged upload survives.
     let again = gateway.put("greet", upload()).send().await;
     assert_eq!(again.status(), 201, "{at}: {again:?}");
     gateway.no_uploads_left().await;
@@ -45,13 +45,13 @@ async fn a_disk_failure_at_any_step_is_reported_and_nothing_is_acknowledged() {
     let steps = steps().await;
     let on_disk = steps.into_iter().filter(|step| step.published != Some(true) && step.nth == "1");
     let faults = on_disk.flat_map(|step| [(step.clone(), "EIO"), (step, "ENOSPC")]);
-    // A file that cannot be opened has no errno of a full disk.
+    // Opening a file does not fail with the error of a full disk.
     let faults = faults.filter(|(step, errno)| step.call != "openat" || *errno == "EIO");
     let faults = faults.map(|(step, errno)| failing_at(step, errno));
     stream::iter(faults).buffer_unordered(3).collect::<()>().await;
 }
 
-/// Where in the log a call has ended whose line has all of `parts`.
+/// The position in the log at which the first call with all of `parts` has returned.
 fn end_of(log: &[String], parts: &[&str]) -> usize {
     let is_it = |line: &String| parts.iter().all(|part| line.contains(part));
     let begin = log.iter().position(is_it).unwrap_or_else(|| panic!("{parts:?}: {log:#?}"));

@@ -1,4 +1,4 @@
-//! `kill -9` before each step of a publish, and what is there afterwards.
+//! `kill -9` before each step of a publish, and the state afterwards.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,22 @@ use sha2::{Digest as _, Sha256};
 use super::{nothing_is_half_done, strace::Strace};
 use crate::{guests::guest, hostile_uploads::repetitions, test_gateway::TestGateway};
 
-/// A system call on the way of an upload.
+/// A system call during an upload.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub(super) struct PublishStep {
     pub(super) name: &'static str,
     pub(super) call: &'static str,
-    /// Which of these calls, on each thread.
+    /// The number of the call, counted for each thread.
     pub(super) nth: &'static str,
-    /// Below the data directory; none for the first such call at all.
+    /// The file below the data directory; `None` for the first such call of all.
     pub(super) path: Option<PathBuf>,
-    /// Whether the upload is there after a crash: that the row is being written decides nothing.
+    /// Whether the upload must exist after a crash. `None` where either is correct: while the row
+    /// is being written.
     pub(super) published: Option<bool>,
 }
 
-impl Step {
-    /// Makes the kernel do something at this step of a gateway that runs.
+impl PublishStep {
+    /// Injects a fault at this step of a running gateway.
     pub(super) async fn inject(&self, gateway: &TestGateway, what: &str) -> Strace {
         let trace = format!("trace={}", self.call);
         let inject = format!("inject={}:{what}:when={}", self.call, self.nth);
@@ -31,18 +32,18 @@ impl Step {
     }
 }
 
-/// What is uploaded in these tests.
+/// The upload of these tests.
 pub(super) fn upload() -> Vec<u8> {
     guest("c-hello-cgi")
 }
 
-/// The steps of an upload, in their order.
-pub(super) async fn steps() -> Vec<Step> {
+/// The steps of an upload in their order.
+pub(super) async fn steps() -> Vec<PublishStep> {
     let digest: String =
         Sha256::digest(upload()).iter().map(|byte| format!("{byte:02x}")).collect();
     let shard = Path::new("artifacts").join(&digest[..2]);
     let code = code_name().await;
-    let step = |name, call, nth, path: Option<PathBuf>, published| Step {
+    let step = |name, call, nth, path: Option<PathBuf>, published| PublishStep {
         name,
         call,
         nth,
@@ -69,7 +70,7 @@ pub(super) async fn steps() -> Vec<Step> {
     ]
 }
 
-/// What the native code of the upload is called: the same in every gateway of this build.
+/// The file name of the upload's native code, which is the same in every gateway of this build.
 async fn code_name() -> PathBuf {
     let gateway = TestGateway::start().await;
     assert_eq!(gateway.put("first", upload()).send().await.status(), 201);
@@ -78,7 +79,7 @@ async fn code_name() -> PathBuf {
     code.unwrap().strip_prefix(gateway.data_dir().join("code")).unwrap().into()
 }
 
-async fn killed_at(step: Step) {
+async fn killed_at(step: PublishStep) {
     let at = step.name;
     let mut gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;

@@ -1,4 +1,4 @@
-//! Watches the real binary's system calls, and makes one of them fail or kill it.
+//! Traces the system calls of the binary, and injects a fault or a kill into one of them.
 
 use std::{
     fs,
@@ -11,15 +11,15 @@ use tempfile::TempDir;
 
 use crate::client::eventually;
 
-/// `strace` on a running process and all that it starts. Dropping it lets them go on as they were.
+/// `strace` attached to a process and its children. Dropping it detaches it.
 pub(crate) struct Strace {
     process: Child,
     dir: TempDir,
 }
 
 impl Strace {
-    /// Attaches to a process. With a `path`, only calls about that very path, or a descriptor that
-    /// was opened by it, are seen.
+    /// Attaches to a process. With a `path`, only calls with exactly this path, or with a
+    /// descriptor opened by it, are traced.
     pub(crate) async fn attach(pid: u32, what: &[&str], path: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let said = fs::File::create(dir.path().join("said")).unwrap();
@@ -45,8 +45,7 @@ impl Strace {
         strace
     }
 
-    /// Lets the process go, and returns what was seen: one line a call, in the order of their
-    /// beginning.
+    /// Detaches and returns the trace: one line for each call, in the order in which they began.
     pub(crate) fn detach(mut self) -> Vec<String> {
         self.end();
         let log = fs::read_to_string(self.dir.path().join("log")).unwrap();
@@ -56,7 +55,7 @@ impl Strace {
     fn end(&mut self) {
         if self.process.try_wait().unwrap().is_none() {
             let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-            // It may end by itself in this moment.
+            // It may have ended already.
             let _ = kill_process(pid, Signal::INT);
             self.process.wait().unwrap();
         }

@@ -1,4 +1,4 @@
-//! Another build on the same data, and going back.
+//! An upgrade to another build on the same data, and the downgrade.
 
 use std::{
     fs,
@@ -14,11 +14,10 @@ use crate::{
     test_gateway::{MAYFLY, TestGateway},
 };
 
-/// What native code says of its build, in the program.
+/// The string in the binary that names the build of native code.
 const BUILD: &str = concat!("native code of mayfly ", env!("CARGO_PKG_VERSION"));
 
-/// This program as if it were another version: what it compiles is not for the one that is tested,
-/// and the other way round.
+/// A copy of this binary that reports another version: the two do not use each other's native code.
 fn another_build(dir: &Path) -> PathBuf {
     let mut program = fs::read(MAYFLY).unwrap();
     let at: Vec<usize> = memchr::memmem::find_iter(&program, BUILD).collect();
@@ -32,7 +31,7 @@ fn another_build(dir: &Path) -> PathBuf {
     path
 }
 
-async fn answer(gateway: &TestGateway, functions: u32) {
+async fn all_answer(gateway: &TestGateway, functions: u32) {
     for number in 0..functions {
         let called = gateway.get(&format!("/f/f-{number}/")).await;
         assert_eq!(called.plain(), (200, "hello from c\n"), "f-{number}");
@@ -45,7 +44,7 @@ async fn compiled(gateway: &TestGateway, times: f64) {
     let engines = gateway.data_dir().join("code/engines");
     let complete =
         async || fs::read_to_string(&engines).unwrap().contains(r#""complete":true"#).then_some(());
-    eventually("it is noted that nothing is missing", complete).await;
+    eventually("the note says that nothing is missing", complete).await;
 }
 
 /// Case C07.
@@ -64,25 +63,29 @@ async fn after_an_upgrade_native_code_is_compiled_in_the_background_and_a_downgr
     gateway.terminate();
     assert!(gateway.exit().await.success());
 
-    // Calls and deploys are served meanwhile.
+    // Calls and deploys are served during the recompilation.
     gateway.start_build(&other).await;
-    answer(&gateway, OLD).await;
+    all_answer(&gateway, OLD).await;
     let put = gateway.put(&format!("f-{OLD}"), distinct(&wasm, OLD));
     assert_eq!(put.send().await.status(), 201);
     compiled(&gateway, f64::from(OLD + 1)).await;
     gateway.restart().await;
-    answer(&gateway, OLD + 1).await;
-    assert_eq!(gateway.metric("mayfly_compilations_total").await, 0.0, "all is there");
+    all_answer(&gateway, OLD + 1).await;
+    assert_eq!(
+        gateway.metric("mayfly_compilations_total").await,
+        0.0,
+        "all native code must be stored"
+    );
     gateway.terminate();
     assert!(gateway.exit().await.success());
 
-    // Only what was deployed meanwhile is missing, and is made although nobody calls.
+    // Only the function that was deployed in between is missing. It is compiled without a call.
     gateway.start_build(Path::new(MAYFLY)).await;
     compiled(&gateway, 1.0).await;
-    answer(&gateway, OLD + 1).await;
+    all_answer(&gateway, OLD + 1).await;
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
     let cold = gateway.metric_with("mayfly_requests_total", &[("start", "cold")]).await;
-    assert_eq!(cold, f64::from(OLD + 1), "nobody has waited for the compiler");
+    assert_eq!(cold, f64::from(OLD + 1), "no call may wait for the compiler");
 }
 
 /// Case C07.
@@ -103,7 +106,8 @@ async fn missing_native_code_can_be_left_to_the_first_call() {
 }
 
 /// Case C07.
-/// An artifact that is gone keeps nobody else from being compiled, and is looked for again.
+/// A missing artifact does not stop the compilation of the others, and is tried again after a
+/// restart.
 #[tokio::test]
 async fn a_function_that_cannot_be_compiled_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Bodies that are not what their head says.
+//! Bodies that do not match their heads.
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
@@ -21,12 +21,12 @@ async fn a_broken_body_is_an_error_to_the_guest_and_a_400_to_its_client() {
             );
             let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
             socket.write_all(head.as_bytes()).await.unwrap();
-            // The guest is under way before it goes wrong.
+            // The guest is running before the body breaks.
             gateway.metric_becomes("mayfly_live_instances", 1.0).await;
             socket.write_all(broken.as_bytes()).await.unwrap();
             let said = until_closed(&mut socket).await;
             if guest != "t-read" && said.starts_with("HTTP/1.1 200 ") {
-                // It had begun to answer.
+                // The response had begun.
                 assert!(!said.ends_with("0\r\n\r\n"), "{guest}: {broken:?}: {said}");
             } else {
                 assert_problem(&said, 400, "bad-body", &format!("{guest}: {broken:?}"));

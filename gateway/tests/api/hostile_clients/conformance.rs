@@ -1,13 +1,13 @@
-//! RFC 9113 and RFC 7541, frame by frame: what a client may not send, and what it may.
+//! RFC 9113 and RFC 7541, frame by frame: what a client must not send, and what it may send.
 //!
-//! Where the RFCs name a finer code, the protocol library often says PROTOCOL_ERROR. The connection
-//! ends just the same, so both are taken here.
+//! Where the RFCs name a specific code, the protocol library often sends PROTOCOL_ERROR. The
+//! connection ends just the same, so both are accepted here.
 
 use crate::{
     hostile_clients::frames::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PADDED, PING,
-        PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY,
-        field, fields, frame, request,
+        PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, RawHttp2, SETTINGS, WINDOW_UPDATE,
+        WITH_PRIORITY, field, fields, frame, request,
     },
     test_gateway::TestGateway,
 };
@@ -19,42 +19,42 @@ const FRAME_SIZE: u32 = 6;
 const REFUSED: u32 = 7;
 const COMPRESSION: u32 = 9;
 
-/// What a client is told.
-enum Told {
+/// The expected reaction of the gateway.
+enum Expected {
     /// The connection ends with one of these codes.
     GoAway(&'static [u32]),
-    /// The stream, or the connection, ends with one of these codes.
+    /// The stream or the connection ends with one of these codes.
     Reset(&'static [u32]),
-    /// The stream is answered with this status, and the connection goes on.
+    /// The response has this status, and the connection stays open.
     Status(u16),
-    /// Nothing; the connection goes on.
+    /// No reaction, and the connection stays open.
     Nothing,
-    /// The stream ends, or is answered with this status: both are right.
+    /// The stream is reset, or the response has this status: both are correct.
     ResetOrStatus(u16),
-    /// The connection ends, or goes on, depending on how far the gateway has come.
+    /// The connection ends or stays open, depending on how far the gateway has read.
     GoAwayOrServed,
-    /// The connection goes on, whatever becomes of the stream.
+    /// The connection stays open; the stream may be reset.
     ResetOrNothing,
 }
-use Told::{GoAway, Nothing, Reset, Status};
+use Expected::{GoAway, Nothing, Reset, Status};
 
-/// The frames of a request for a function that takes no notice of its body.
+/// The frames of a request to a function that ignores its body.
 fn get(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &request("GET", "/f/c-hello/"))
 }
 
-/// The same with other header fields.
+/// The same with additional header fields.
 fn with(more: &[(&str, &str)]) -> Vec<u8> {
     let block = [request("GET", "/f/c-hello/"), fields(more)].concat();
     frame(HEADERS, END_STREAM | END_HEADERS, 1, &block)
 }
 
-/// A request with only these fields.
+/// A request with exactly these fields.
 fn only(block: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(block))
 }
 
-/// A request whose body goes on.
+/// A request whose body has not ended.
 fn open_post(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &request("POST", "/f/echo/"))
 }
@@ -80,11 +80,11 @@ fn cat(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.concat()
 }
 
-type Case = (&'static str, Vec<u8>, Told);
+type FrameCase = (&'static str, Vec<u8>, Expected);
 
-fn frames_of_the_connection() -> Vec<Case> {
+fn frames_of_the_connection() -> Vec<FrameCase> {
     vec![
-        ("settings that nobody knows", setting(0xffff, 7), Nothing),
+        ("unknown settings", setting(0xffff, 7), Nothing),
         ("settings of a stream", frame(SETTINGS, 0, 1, &[]), GoAway(&[PROTOCOL])),
         ("settings of five bytes", frame(SETTINGS, 0, 0, &[0; 5]), GoAway(&[FRAME_SIZE, PROTOCOL])),
         (
@@ -104,15 +104,15 @@ fn frames_of_the_connection() -> Vec<Case> {
         ("a ping of seven bytes", frame(PING, 0, 0, &[0; 7]), GoAway(&[FRAME_SIZE, PROTOCOL])),
         ("a ping of nine bytes", frame(PING, 0, 0, &[0; 9]), GoAway(&[FRAME_SIZE, PROTOCOL])),
         ("a ping on a stream", frame(PING, 0, 1, &[0; 8]), GoAway(&[PROTOCOL])),
-        ("an answer to a ping that nobody sent", frame(PING, ACK, 0, &[7; 8]), Nothing),
+        ("an acknowledgement without a ping", frame(PING, ACK, 0, &[7; 8]), Nothing),
         ("a ping with flags that mean nothing", frame(PING, 0xfe, 0, &[7; 8]), Nothing),
-        ("a farewell on a stream", frame(GOAWAY, 0, 1, &[0; 8]), GoAway(&[PROTOCOL])),
+        ("a GOAWAY on a stream", frame(GOAWAY, 0, 1, &[0; 8]), GoAway(&[PROTOCOL])),
         (
-            "a farewell that is too short",
+            "a GOAWAY that is too short",
             frame(GOAWAY, 0, 0, &[0; 7]),
             GoAway(&[PROTOCOL, FRAME_SIZE]),
         ),
-        ("a window that grows by nothing", window(0, 0), GoAway(&[PROTOCOL])),
+        ("a window update of zero", window(0, 0), GoAway(&[PROTOCOL])),
         (
             "a window that grows too far",
             cat(&[window(0, 0x7fff_ffff), window(0, 0x7fff_ffff)]),
@@ -123,14 +123,10 @@ fn frames_of_the_connection() -> Vec<Case> {
             frame(WINDOW_UPDATE, 0, 0, &[0, 0, 1]),
             GoAway(&[FRAME_SIZE, PROTOCOL]),
         ),
-        ("a window of a stream that is not there", window(1, 1), GoAway(&[PROTOCOL])),
+        ("a window of an idle stream", window(1, 1), GoAway(&[PROTOCOL])),
         ("the reserved bit of a window", window(0, 1 << 31 | 1), Nothing),
-        ("a frame that nobody knows", frame(0x77, 0xff, 0, &[1; 100]), Nothing),
-        (
-            "a frame that nobody knows, on a stream",
-            cat(&[open_post(1), frame(0x77, 0, 1, &[1])]),
-            Nothing,
-        ),
+        ("an unknown frame", frame(0x77, 0xff, 0, &[1; 100]), Nothing),
+        ("an unknown frame on a stream", cat(&[open_post(1), frame(0x77, 0, 1, &[1])]), Nothing),
         (
             "a frame that is too long",
             frame(DATA, 0, 1, &[0; 16_385]),
@@ -155,7 +151,7 @@ fn frames_of_the_connection() -> Vec<Case> {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn frames_of_streams() -> Vec<Case> {
+fn frames_of_streams() -> Vec<FrameCase> {
     vec![
         ("a request", get(1), Status(200)),
         ("the reserved bit of a stream", get(1 << 31 | 1), Status(200)),
@@ -211,7 +207,7 @@ fn frames_of_streams() -> Vec<Case> {
             Status(200),
         ),
         ("data of no stream", frame(DATA, 0, 0, b"a"), GoAway(&[PROTOCOL])),
-        ("data of a stream that is not there", frame(DATA, 0, 1, b"a"), GoAway(&[PROTOCOL])),
+        ("data of an idle stream", frame(DATA, 0, 1, b"a"), GoAway(&[PROTOCOL])),
         (
             "data after the end",
             cat(&[get(1), frame(DATA, 0, 1, b"a")]),
@@ -237,14 +233,14 @@ fn frames_of_streams() -> Vec<Case> {
                 frame(DATA, 0, 1, &[0; 16_384]),
                 frame(DATA, 0, 1, &[0; 16_384]),
             ]),
-            Told::GoAwayOrServed,
+            Expected::GoAwayOrServed,
         ),
         (
             "headers of no stream",
             frame(HEADERS, END_STREAM | END_HEADERS, 0, &request("GET", "/")),
             GoAway(&[PROTOCOL]),
         ),
-        ("headers of a stream that is ours", get(2), GoAway(&[PROTOCOL])),
+        ("headers of a server stream", get(2), GoAway(&[PROTOCOL])),
         (
             "headers of an earlier stream",
             cat(&[get(5), get(3)]),
@@ -281,7 +277,7 @@ fn frames_of_streams() -> Vec<Case> {
             GoAway(&[PROTOCOL]),
         ),
         (
-            "a frame that nobody knows before the end of headers",
+            "an unknown frame before the end of headers",
             cat(&[frame(HEADERS, END_STREAM, 1, &request("GET", "/")), frame(0x77, 0, 1, &[])]),
             GoAway(&[PROTOCOL]),
         ),
@@ -326,11 +322,7 @@ fn frames_of_streams() -> Vec<Case> {
             Reset(&[FRAME_SIZE, PROTOCOL]),
         ),
         ("a reset of no stream", frame(RST_STREAM, 0, 0, &[0; 4]), GoAway(&[PROTOCOL])),
-        (
-            "a reset of a stream that is not there",
-            frame(RST_STREAM, 0, 1, &[0; 4]),
-            GoAway(&[PROTOCOL]),
-        ),
+        ("a reset of an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), GoAway(&[PROTOCOL])),
         (
             "a reset of three bytes",
             cat(&[open_post(1), frame(RST_STREAM, 0, 1, &[0; 3])]),
@@ -344,10 +336,10 @@ fn frames_of_streams() -> Vec<Case> {
         (
             "data after a reset",
             cat(&[open_post(1), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), frame(DATA, 0, 1, b"a")]),
-            Told::ResetOrNothing,
+            Expected::ResetOrNothing,
         ),
         (
-            "a stream's window that grows by nothing",
+            "a stream's window update of zero",
             cat(&[open_post(1), window(1, 0)]),
             Reset(&[PROTOCOL]),
         ),
@@ -360,7 +352,7 @@ fn frames_of_streams() -> Vec<Case> {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn requests() -> Vec<Case> {
+fn requests() -> Vec<FrameCase> {
     let base =
         [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/f/c-hello/")];
     let without = |name: &str| {
@@ -404,11 +396,11 @@ fn requests() -> Vec<Case> {
         ("no scheme", without(":scheme"), Reset(&[PROTOCOL])),
         ("no path", without(":path"), Reset(&[PROTOCOL])),
         ("an empty path", replaced(":path", ""), Reset(&[PROTOCOL])),
-        ("a path without a slash", replaced(":path", "x"), Told::ResetOrStatus(400)),
+        ("a path without a slash", replaced(":path", "x"), Expected::ResetOrStatus(400)),
         ("two methods", only(&[base[0], base[0], base[1], base[2], base[3]]), Reset(&[PROTOCOL])),
         ("two paths", only(&[base[0], base[1], base[2], base[3], base[3]]), Reset(&[PROTOCOL])),
         (
-            "a pseudo-header that nobody knows",
+            "an unknown pseudo-header",
             only(&[(":x", "y"), base[0], base[1], base[2], base[3]]),
             Reset(&[PROTOCOL]),
         ),
@@ -425,22 +417,22 @@ fn requests() -> Vec<Case> {
         (
             "a pseudo-header after the body",
             trailers(&field(":path", "/")),
-            Told::ResetOrStatus(200),
+            Expected::ResetOrStatus(200),
         ),
         ("no host", without(":authority"), Status(400)),
         ("a host that differs", with(&[("host", "b")]), Status(400)),
         ("the same host twice", with(&[("host", "a")]), Status(200)),
         ("a tunnel", only(&[(":method", "CONNECT"), (":authority", "a:80")]), Status(501)),
         ("a trace", replaced(":method", "TRACE"), Status(501)),
-        ("less than the length", length("3", b"ab"), Told::ResetOrStatus(400)),
-        ("more than the length", length("1", b"ab"), Told::ResetOrStatus(400)),
-        ("a length that is no number", length("x", b"ab"), Told::ResetOrStatus(400)),
-        ("a length with a sign", length("+2", b"ab"), Told::ResetOrStatus(400)),
+        ("less than the length", length("3", b"ab"), Expected::ResetOrStatus(400)),
+        ("more than the length", length("1", b"ab"), Expected::ResetOrStatus(400)),
+        ("a length that is no number", length("x", b"ab"), Expected::ResetOrStatus(400)),
+        ("a length with a sign", length("+2", b"ab"), Expected::ResetOrStatus(400)),
         ("the right length", length("2", b"ab"), Status(200)),
     ]
 }
 
-fn compression() -> Vec<Case> {
+fn compression() -> Vec<FrameCase> {
     vec![
         ("the index zero", block(&[0x80]), GoAway(&[COMPRESSION, PROTOCOL])),
         ("an index beyond the tables", block(&[0xff, 0x7f]), GoAway(&[COMPRESSION, PROTOCOL])),
@@ -469,57 +461,59 @@ fn compression() -> Vec<Case> {
         (
             "a code that is padded with zeros",
             block(&[0x00, 0x81, 0x18, 1, b'a']),
-            Told::GoAwayOrServed,
+            Expected::GoAwayOrServed,
         ),
     ]
 }
 
-/// What became of a stream or a connection.
+/// The reaction that was observed on a stream or a connection.
 #[derive(Debug, Default)]
-struct Seen {
+struct Observed {
     go_away: Option<u32>,
     closed: bool,
     reset: Option<u32>,
     status: Option<u16>,
 }
 
-async fn seen(raw: &mut Raw, told: &Told) -> Seen {
+async fn observe(raw: &mut RawHttp2, expected: &Expected) -> Observed {
     const MARK: [u8; 8] = *b"the mark";
-    let mut seen = Seen::default();
+    let mut observed = Observed::default();
     raw.send(&frame(PING, 0, 0, &MARK)).await;
     let mut marked = false;
-    let waits = |seen: &Seen| match told {
-        Status(_) => seen.status.is_none(),
-        Reset(_) | Told::ResetOrStatus(_) => seen.reset.is_none() && seen.status.is_none(),
+    let waits = |observed: &Observed| match expected {
+        Status(_) => observed.status.is_none(),
+        Reset(_) | Expected::ResetOrStatus(_) => {
+            observed.reset.is_none() && observed.status.is_none()
+        }
         GoAway(_) => true,
-        Nothing | Told::GoAwayOrServed | Told::ResetOrNothing => false,
+        Nothing | Expected::GoAwayOrServed | Expected::ResetOrNothing => false,
     };
-    while !marked || waits(&seen) {
+    while !marked || waits(&observed) {
         let Some(frame) = raw.next().await else {
-            seen.closed = true;
+            observed.closed = true;
             break;
         };
         match frame.kind {
-            GOAWAY => seen.go_away = Some(frame.code()),
-            RST_STREAM if seen.reset.is_none() => seen.reset = Some(frame.code()),
-            HEADERS => seen.status = Some(status(&frame)),
+            GOAWAY => observed.go_away = Some(frame.code()),
+            RST_STREAM if observed.reset.is_none() => observed.reset = Some(frame.code()),
+            HEADERS => observed.status = Some(status(&frame)),
             PING if frame.flags & ACK != 0 && frame.payload == MARK => marked = true,
             _ => {}
         }
     }
-    seen
+    observed
 }
 
-/// The first field of an answer is its status, as an index or with its digits.
+/// The status is the first field of a response, as an index or as digits.
 fn status(frame: &Frame) -> u16 {
     match frame.payload[..] {
         [0x88, ..] => 200,
         [0x8c, ..] => 400,
         [0x8d, ..] => 404,
         [0x8e, ..] => 500,
-        // Three digits in Huffman's code.
+        // Three digits in the Huffman code.
         [0x48 | 0x08, 0x82, 0x6c, 0x01, ..] => 501,
-        _ => panic!("a status that is not expected: {:x?}", &frame.payload[..8]),
+        _ => panic!("an unexpected status: {:x?}", &frame.payload[..8]),
     }
 }
 
@@ -529,31 +523,33 @@ async fn invalid_frames_are_answered_as_the_rfcs_require() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;
-    let cases: Vec<Case> =
+    let cases: Vec<FrameCase> =
         [frames_of_the_connection(), frames_of_streams(), requests(), compression()]
             .into_iter()
             .flatten()
             .collect();
     assert!(cases.len() >= 90, "{}", cases.len());
     let mut wrong = Vec::new();
-    for (name, frames, told) in &cases {
-        let mut raw = Raw::open(gateway.data(), &[]).await;
+    for (name, frames, expected) in &cases {
+        let mut raw = RawHttp2::open(gateway.data(), &[]).await;
         raw.send(frames).await;
-        let seen = seen(&mut raw, told).await;
-        let gone = |codes: &[u32]| seen.go_away.is_some_and(|code| codes.contains(&code));
-        let reset = |codes: &[u32]| seen.reset.is_some_and(|code| codes.contains(&code));
-        let goes_on = seen.go_away.is_none() && !seen.closed;
-        let right = match told {
-            GoAway(codes) => gone(codes) && seen.closed,
+        let observed = observe(&mut raw, expected).await;
+        let gone = |codes: &[u32]| observed.go_away.is_some_and(|code| codes.contains(&code));
+        let reset = |codes: &[u32]| observed.reset.is_some_and(|code| codes.contains(&code));
+        let goes_on = observed.go_away.is_none() && !observed.closed;
+        let right = match expected {
+            GoAway(codes) => gone(codes) && observed.closed,
             Reset(codes) => reset(codes) || gone(codes),
-            Status(status) => goes_on && seen.status == Some(*status),
-            Told::ResetOrStatus(status) => seen.reset.is_some() || seen.status == Some(*status),
-            Told::GoAwayOrServed => gone(&[FLOW_CONTROL, COMPRESSION, PROTOCOL]) || goes_on,
-            Told::ResetOrNothing => goes_on,
-            Nothing => goes_on && seen.reset.is_none(),
+            Status(status) => goes_on && observed.status == Some(*status),
+            Expected::ResetOrStatus(status) => {
+                observed.reset.is_some() || observed.status == Some(*status)
+            }
+            Expected::GoAwayOrServed => gone(&[FLOW_CONTROL, COMPRESSION, PROTOCOL]) || goes_on,
+            Expected::ResetOrNothing => goes_on,
+            Nothing => goes_on && observed.reset.is_none(),
         };
         if !right {
-            wrong.push(format!("{name}: {seen:?}"));
+            wrong.push(format!("{name}: {observed:?}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -568,7 +564,8 @@ async fn a_connection_begins_with_the_preface_and_settings() {
         [PREFACE, &frame(PING, 0, 0, &[0; 8])].concat(),
         [PREFACE, &frame(SETTINGS, ACK, 0, &[])].concat(),
     ] {
-        let mut raw = Raw { socket: tokio::net::TcpStream::connect(gateway.data()).await.unwrap() };
+        let mut raw =
+            RawHttp2 { socket: tokio::net::TcpStream::connect(gateway.data()).await.unwrap() };
         raw.send(&start).await;
         let end = raw.find(|frame| frame.kind == GOAWAY).await;
         assert!(end.is_none_or(|frame| frame.code() == PROTOCOL));
@@ -582,7 +579,7 @@ async fn a_connection_begins_with_the_preface_and_settings() {
 async fn settings_and_pings_are_acknowledged_and_streams_are_limited() {
     let gateway = TestGateway::with(&["server.http2_streams=3"]).await;
     gateway.deploy("echo").await;
-    let mut raw = Raw::open(gateway.data(), &[]).await;
+    let mut raw = RawHttp2::open(gateway.data(), &[]).await;
     let is_ack = |frame: &Frame| frame.kind == SETTINGS && frame.flags == ACK;
     assert!(raw.find(is_ack).await.is_some());
     raw.send(&frame(PING, 0, 0, b"12345678")).await;

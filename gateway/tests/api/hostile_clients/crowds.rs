@@ -1,4 +1,4 @@
-//! More connections than there may be.
+//! More connections than the limits allow.
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::{
@@ -13,7 +13,7 @@ use crate::{
     test_gateway::TestGateway,
 };
 
-/// Seconds of CPU time that the gateway has used.
+/// The CPU seconds that the gateway has used.
 fn cpu_seconds(gateway: &TestGateway) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -24,8 +24,8 @@ fn cpu_seconds(gateway: &TestGateway) -> f64 {
 /// Case H04.
 #[tokio::test]
 async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
-    // What a connection takes that has said nothing, and one that has just been answered. When
-    // those rest, what they have given back is there for others: what is left is what they cost.
+    // The memory of a connection that has sent nothing, of one that has just been answered, and of
+    // one that was answered after others have become idle and returned their buffers.
     const SILENT: u64 = 4 << 10;
     const ANSWERED: u64 = 24 << 10;
     const AFTER_OTHERS: u64 = 18 << 10;
@@ -34,13 +34,13 @@ async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
     let settings = [
         &cap,
         "server.connections_per_address=0",
-        // None may leave while the others come.
+        // No connection may time out during the test.
         "server.header_timeout_ms=3600000",
         "server.idle_timeout_ms=3600000",
     ];
     let gateway = TestGateway::with(&settings).await;
     gateway.deploy("c-hello").await;
-    // Both ends of all connections are on this machine; this process needs descriptors, too.
+    // Both ends of all connections are on this machine, so this process needs descriptors, too.
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     rustix::process::setrlimit(Resource::Nofile, raised).unwrap();
@@ -62,9 +62,9 @@ async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
         gateway.metric_becomes("mayfly_connections", (idle.len() + 2) as f64).await;
         let each = gateway.resident_bytes().saturating_sub(before) / third as u64;
         assert!(each <= most, "{each} bytes for each connection instead of {most}");
-        // All but those that have said nothing.
-        let resting = 1 + idle.len() - third;
-        gateway.metric_becomes("mayfly_connections_idle", resting as f64).await;
+        // All connections but the silent ones.
+        let idle_connections = 1 + idle.len() - third;
+        gateway.metric_becomes("mayfly_connections_idle", idle_connections as f64).await;
     }
 
     let mut refused = TcpStream::connect(gateway.data()).await.unwrap();
@@ -75,8 +75,8 @@ async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);
 }
 
-/// Two sockets whose connections rest after a request each.
-async fn resting(gateway: &TestGateway) -> [TcpStream; 2] {
+/// Two sockets whose connections are idle after one request each.
+async fn idle_connections(gateway: &TestGateway) -> [TcpStream; 2] {
     let mut sockets = Vec::new();
     for _ in 0..2 {
         let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
@@ -88,13 +88,13 @@ async fn resting(gateway: &TestGateway) -> [TcpStream; 2] {
     sockets.try_into().unwrap()
 }
 
-/// What is said until this was.
+/// Reads until the text contains `last`.
 async fn until(socket: &mut TcpStream, last: &str) -> String {
     let mut said = String::new();
     while !said.contains(last) {
         let mut piece = [0; 1_000];
         let bytes = time::timeout(DEADLINE, socket.read(&mut piece)).await.unwrap().unwrap();
-        assert!(bytes > 0, "it ended after {said}");
+        assert!(bytes > 0, "closed after {said}");
         said.push_str(std::str::from_utf8(&piece[..bytes]).unwrap());
     }
     said
@@ -106,8 +106,8 @@ async fn an_idle_connection_is_served_as_before() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;
-    let [mut one, mut other] = resting(&gateway).await;
-    // Two at once, the second with a body that comes in pieces, and the beginning of a third.
+    let [mut one, mut other] = idle_connections(&gateway).await;
+    // Two pipelined requests, the second with a body in pieces, and the beginning of a third.
     let start = "GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n\
                  POST /f/echo/ HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc";
     one.write_all(start.as_bytes()).await.unwrap();
@@ -116,7 +116,7 @@ async fn an_idle_connection_is_served_as_before() {
     until(&mut one, "def").await;
     one.write_all(b"T /f/c-hello/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     assert!(until_closed(&mut one).await.ends_with("hello from c\n"));
-    // A request in pieces of a byte, which is refused.
+    // A malformed request in single bytes.
     for byte in b"GET /f/c-hello/ HTTP/1.1\nhost: a\r\n\r\n" {
         other.write_all(&[*byte]).await.unwrap();
         tokio::task::yield_now().await;
@@ -131,7 +131,7 @@ async fn an_idle_connection_keeps_its_timeouts() {
     let timeouts = ["server.header_timeout_ms=1000", "server.idle_timeout_ms=4000"];
     let mut gateway = TestGateway::with(&timeouts).await;
     gateway.deploy("c-hello").await;
-    let [mut silent, mut slow] = resting(&gateway).await;
+    let [mut silent, mut slow] = idle_connections(&gateway).await;
     slow.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     assert_eq!(
         (until_closed(&mut slow).await, until_closed(&mut silent).await),
@@ -145,8 +145,8 @@ async fn an_idle_connection_keeps_its_timeouts() {
         })
         .await;
     }
-    // Nobody waits for them at the end.
-    let _resting = resting(&gateway).await;
+    // Idle connections do not delay the shutdown.
+    let _resting = idle_connections(&gateway).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());
     assert!(!gateway.log().contains("connections were aborted"));
@@ -189,7 +189,7 @@ async fn without_descriptors_accepting_waits_without_spinning_and_recovers() {
     let used = cpu_seconds(&gateway);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let share = (cpu_seconds(&gateway) - used) / 2.0;
-    assert!(share < 0.2, "{share} of a core while nothing can be accepted");
+    assert!(share < 0.2, "{share} of a core while accepting is impossible");
     assert_eq!(kept.get("/f/c-hello/").await.status(), 200);
     prlimit(pid, Resource::Nofile, before).unwrap();
     assert!(gateway.metric("mayfly_accept_failures_total").await > 0.0);

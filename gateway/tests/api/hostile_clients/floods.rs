@@ -1,4 +1,4 @@
-//! HTTP/2 clients that send much of what costs them little.
+//! Floods over HTTP/2 that cost the client little.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,20 +9,20 @@ use crate::{
     client::DEADLINE,
     hostile_clients::frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
-        Raw, SETTINGS, field, frame, request,
+        RawHttp2, SETTINGS, field, frame, request,
     },
     test_gateway::TestGateway,
 };
 
 const ENHANCE_YOUR_CALM: u32 = 11;
-/// How much more memory one such connection may cost when there were others like it before.
+/// The additional memory that one such connection may take after similar ones.
 const MEMORY: u64 = 1 << 20;
-/// How many that may take.
+/// The limit of rounds until then.
 const ROUNDS: usize = 5;
 
-/// Some round costs no memory. The gateway's threads take some when they do something for the
-/// first time; what piles up does so every time.
-async fn costs_nothing(name: &str, gateway: &TestGateway, mut round: impl AsyncFnMut()) {
+/// Asserts that in some round the memory does not grow. Threads allocate memory when they do
+/// something for the first time; a leak would show in every round.
+async fn costs_no_memory(name: &str, gateway: &TestGateway, mut round: impl AsyncFnMut()) {
     let mut grown = Vec::new();
     while grown.last().is_none_or(|bytes| *bytes > MEMORY) {
         assert!(grown.len() < ROUNDS, "{name}: {grown:?} bytes of memory");
@@ -32,8 +32,8 @@ async fn costs_nothing(name: &str, gateway: &TestGateway, mut round: impl AsyncF
     }
 }
 
-/// Sends `head`, then what `flood` makes again and again. The connection must end with the code
-/// that says "enough", soon and without costing anybody anything.
+/// Sends `head` and then the frames of `flood` without an end. The connection must soon end with
+/// ENHANCE_YOUR_CALM and without a cost for other clients.
 async fn ends_with_calm(
     name: &str,
     head: Vec<u8>,
@@ -42,7 +42,7 @@ async fn ends_with_calm(
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     gateway.deploy("echo").await;
-    costs_nothing(name, &gateway, async || flooded(&gateway, name, &head, flood.clone()).await)
+    costs_no_memory(name, &gateway, async || flooded(&gateway, name, &head, flood.clone()).await)
         .await;
 }
 
@@ -52,12 +52,12 @@ async fn flooded(
     head: &[u8],
     flood: impl Fn(u32) -> Vec<u8> + Send + 'static,
 ) {
-    let mut raw = Raw::open(gateway.data(), &[]).await;
+    let mut raw = RawHttp2::open(gateway.data(), &[]).await;
     raw.send(head).await;
     let (mut reader, mut writer) = raw.socket.into_split();
     let began = Instant::now();
     let sender = tokio::spawn(async move {
-        // What is never refused would go on for ever.
+        // The flood has a limit, in case it is never refused.
         for n in 0..500_000 {
             if writer.write_all(&flood(n)).await.is_err() {
                 return true;
@@ -66,11 +66,13 @@ async fn flooded(
         false
     });
     let mut said = Vec::new();
-    let _ = time::timeout(DEADLINE, reader.read_to_end(&mut said)).await.expect("it goes on");
+    let _ = time::timeout(DEADLINE, reader.read_to_end(&mut said))
+        .await
+        .expect("the connection stays open");
     let took = began.elapsed();
-    assert!(sender.await.unwrap(), "{name}: everything was taken");
+    assert!(sender.await.unwrap(), "{name}: the gateway accepted the whole flood");
     let end = frames(&said).into_iter().find(|(kind, _)| *kind == GOAWAY);
-    // The end may overtake it: a reset throws away what was sent before.
+    // The GOAWAY may be lost: a reset discards the bytes before it.
     if let Some((_, payload)) = end {
         assert_eq!(payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{name}");
     }
@@ -79,7 +81,7 @@ async fn flooded(
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
 }
 
-/// The types and payloads of the frames in `bytes`, as far as they are whole.
+/// The types and payloads of the complete frames in `bytes`.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut frames = Vec::new();
     while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = bytes {
@@ -119,14 +121,14 @@ async fn a_flood_of_frames_without_content_ends_the_connection() {
     ends_with_calm("pings", Vec::new(), |_| frame(PING, 0, 0, &[7; 8])).await;
     ends_with_calm("settings", Vec::new(), |_| frame(SETTINGS, 0, 0, &[])).await;
     ends_with_calm("priorities", Vec::new(), |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 9])).await;
-    ends_with_calm("frames that nobody knows", Vec::new(), |_| frame(0x77, 0, 0, &[])).await;
+    ends_with_calm("unknown frames", Vec::new(), |_| frame(0x77, 0, 0, &[])).await;
 }
 
 /// Case H07.
 #[tokio::test]
 async fn control_frames_are_limited_per_second() {
     let gateway = TestGateway::with(&["server.control_frames_per_s=10"]).await;
-    let mut raw = Raw::open(gateway.data(), &[]).await;
+    let mut raw = RawHttp2::open(gateway.data(), &[]).await;
     for _ in 0..20 {
         raw.send(&frame(PING, 0, 0, &[7; 8])).await;
     }
@@ -144,19 +146,19 @@ async fn small_headers_that_decompress_into_large_ones_cost_no_memory() {
     let gateway = TestGateway::start().await;
     gateway.deploy("c-hello").await;
     let mut rounds = 0.0;
-    costs_nothing("headers", &gateway, async || {
-        unpacked(&gateway).await;
+    costs_no_memory("headers", &gateway, async || {
+        decompressed(&gateway).await;
         rounds += 1.0;
     })
     .await;
     let served = gateway.metric("mayfly_requests_total").await;
-    // One each to see that all is well.
-    assert!(served <= 2.0 * rounds, "none but the first of each was served: {served}");
+    // The first request of each round is valid.
+    assert!(served <= 2.0 * rounds, "more than the first of each round was served: {served}");
 }
 
-async fn unpacked(gateway: &TestGateway) {
-    let mut raw = Raw::open(gateway.data(), &[]).await;
-    // 4,000 bytes go into the table once, and are then named a thousand times in each request.
+async fn decompressed(gateway: &TestGateway) {
+    let mut raw = RawHttp2::open(gateway.data(), &[]).await;
+    // 4,000 bytes go into the table once, and are then referenced a thousand times in each request.
     let long: Vec<u8> = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e], "a".repeat(4_000).as_bytes()].concat();
     let first = [request("GET", "/f/c-hello/"), long].concat();
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &first)).await;
@@ -164,7 +166,7 @@ async fn unpacked(gateway: &TestGateway) {
         let bomb = [request("GET", "/f/c-hello/"), vec![0xbe; 1_000]].concat();
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &bomb)).await;
     }
-    // Each is refused, or the connection is.
+    // Each request is refused, or the connection is.
     let mut answers = 0;
     while let Some(frame) = raw.next().await {
         match frame.kind {

@@ -34,7 +34,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header field that leaves the tables as they are.
+/// A header field that does not change the tables.
 pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     assert!(name.len() < 127 && value.len() < 127);
@@ -59,18 +59,18 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The code of a GOAWAY or RST_STREAM.
+    /// The error code of a GOAWAY or RST_STREAM.
     pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
-pub(crate) struct Raw {
+pub(crate) struct RawHttp2 {
     pub(crate) socket: TcpStream,
 }
 
-impl Raw {
+impl RawHttp2 {
     /// Connects, and sends the preface and `settings`.
     pub(crate) async fn open(address: SocketAddr, settings: &[u8]) -> Self {
         let mut raw = Self { socket: TcpStream::connect(address).await.unwrap() };
@@ -78,13 +78,13 @@ impl Raw {
         raw
     }
 
-    /// Whoever has seen enough may close before all is sent.
+    /// The gateway may close the connection before everything is sent.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
         let sent = time::timeout(DEADLINE, self.socket.write_all(bytes)).await;
-        sent.expect("nobody reads").is_ok()
+        sent.expect("the gateway does not read").is_ok()
     }
 
-    /// The next frame, or nothing at the end of the connection.
+    /// The next frame, or `None` at the end of the connection.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         let read = async {
             let mut head = [0; 9];
@@ -95,10 +95,10 @@ impl Raw {
             self.socket.read_exact(&mut payload).await.ok()?;
             Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
         };
-        time::timeout(DEADLINE, read).await.expect("nothing is said")
+        time::timeout(DEADLINE, read).await.expect("the gateway sends nothing")
     }
 
-    /// The next frame that `wanted` picks, or nothing at the end of the connection.
+    /// The next frame that `wanted` accepts, or `None` at the end of the connection.
     pub(crate) async fn find(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.next().await?;

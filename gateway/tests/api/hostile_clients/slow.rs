@@ -1,4 +1,4 @@
-//! Clients that take their time.
+//! Slow clients.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     client::eventually,
     hostile_clients::{
         assert_problem,
-        frames::{END_HEADERS, END_STREAM, HEADERS, Raw, SETTINGS, frame, request},
+        frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, SETTINGS, frame, request},
         until_closed,
     },
     test_gateway::TestGateway,
 };
 
-/// What slow clients say at the beginning, as far as they get.
+/// The beginnings of connections after which slow clients stop.
 const STARTS: [&[u8]; 6] = [
     b"",
     b"G",
@@ -32,7 +32,7 @@ const STARTS: [&[u8]; 6] = [
 /// Case H01.
 #[tokio::test]
 async fn silent_clients_and_unfinished_requests_time_out() {
-    // The defaults are 10 s and 75 s; what is tested is that they hold for everybody.
+    // The defaults are 10 s and 75 s; this tests that the timeouts hold for every client.
     let timeouts = [
         "server.header_timeout_ms=1000",
         "server.idle_timeout_ms=1000",
@@ -46,7 +46,7 @@ async fn silent_clients_and_unfinished_requests_time_out() {
         socket.write_all(STARTS[n % STARTS.len()]).await.unwrap();
         sockets.push(socket);
     }
-    // And those that have had an answer.
+    // Also clients that have received a response.
     let get = b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n";
     for n in 0..60 {
         let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
@@ -63,7 +63,7 @@ async fn silent_clients_and_unfinished_requests_time_out() {
     for socket in &mut sockets {
         until_closed(socket).await;
     }
-    // Two seconds more than the timeout on a quiet machine.
+    // On a quiet machine it takes two seconds longer than the timeout.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     gateway.metric_becomes("mayfly_connections_ended_total", 300.0).await;
     for address in [gateway.control_address()] {
@@ -100,7 +100,7 @@ async fn other_clients_are_served_throughout_slow_heads_bodies_and_readers() {
             let deadline = Instant::now() + Duration::from_secs(60);
             while Instant::now() < deadline {
                 time::sleep(Duration::from_millis(500)).await;
-                // Who reads nothing finds out by writing.
+                // A client that reads nothing notices the end by writing.
                 let drop = if drop.is_empty() { "\r\n" } else { drop };
                 if socket.write_all(drop.as_bytes()).await.is_err() {
                     return true;
@@ -112,7 +112,7 @@ async fn other_clients_are_served_throughout_slow_heads_bodies_and_readers() {
     let mut served = 0;
     while !slow.is_empty() {
         while let Some(ended) = slow.try_join_next() {
-            assert!(ended.unwrap(), "a slow client was kept for a minute");
+            assert!(ended.unwrap(), "a slow client was served for a minute");
         }
         assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
         served += 1;
@@ -126,13 +126,13 @@ async fn other_clients_are_served_throughout_slow_heads_bodies_and_readers() {
 async fn a_client_that_reads_nothing_of_a_response_times_out() {
     let gateway = TestGateway::with(&["server.stall_timeout_ms=1000"]).await;
     gateway.deploy_with("t-big", &serde_json::json!({"timeout_ms": 300_000})).await;
-    // HTTP/1: nothing is read of what was asked for.
+    // HTTP/1: the client reads nothing of the response.
     let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
     let get = "GET /f/t-big/?bytes=50000000 HTTP/1.1\r\nhost: a\r\n\r\n";
     socket.write_all(get.as_bytes()).await.unwrap();
-    // HTTP/2: everything is read, and no window is given for more.
+    // HTTP/2: the client reads everything, and grants no window.
     let window = [0, 4, 0, 0, 0, 10];
-    let mut raw = Raw::open(gateway.data(), &window).await;
+    let mut raw = RawHttp2::open(gateway.data(), &window).await;
     let head = request("GET", "/f/t-big/?bytes=50000000");
     raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &head)).await;
 
@@ -176,7 +176,7 @@ async fn a_body_below_the_minimum_rate_is_a_408() {
             assert_problem(&said, 408, "request-too-slow", guest);
             assert!(said.contains("server.body_rate_bytes"), "{said}");
         } else {
-            // It has begun to answer: then the answer breaks off.
+            // The response has begun, so it is aborted.
             assert!(said.starts_with("HTTP/1.1 200 ") && !said.ends_with("0\r\n\r\n"), "{said}");
         }
     }
@@ -207,7 +207,9 @@ async fn uploads_have_a_minimum_rate() {
     let answer = tokio::spawn(put.send());
     pieces.send(vec![0; 10].into()).await.unwrap();
     assert_eq!(answer.await.unwrap().problem(), (408, "request-too-slow"));
-    eventually("nothing is left of it", async || gateway.files("tmp").is_empty().then_some(()))
-        .await;
+    eventually("no file of the upload is left", async || {
+        gateway.files("tmp").is_empty().then_some(())
+    })
+    .await;
     drop(pieces);
 }

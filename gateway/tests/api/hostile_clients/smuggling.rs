@@ -1,4 +1,4 @@
-//! Requests that two programs could take for different ones.
+//! Requests that two parsers could frame differently.
 
 use crate::{
     client::Http1,
@@ -6,8 +6,8 @@ use crate::{
     test_gateway::TestGateway,
 };
 
-/// What follows `POST /f/echo/ HTTP/1.1`, or the whole request where it begins with `!`. Each ends
-/// with a request that whoever is smuggling wants to be seen as one of its own.
+/// The bytes after `POST /f/echo/ HTTP/1.1`, or the whole request where they begin with `!`. A
+/// second request follows each, which must not be seen as a request of its own.
 pub(super) const AMBIGUOUS: &[(&str, &str)] = &[
     (
         "both framings",
@@ -129,7 +129,7 @@ pub(super) const AMBIGUOUS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What must never be seen as a request.
+/// The smuggled request.
 const SMUGGLED: &str = "GET /f/c-hello/smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
 
 pub(super) fn request(case: &str) -> String {
@@ -173,7 +173,7 @@ async fn earlier_requests_are_answered_first_and_fragmentation_makes_no_differen
         assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{name}: {both}");
         assert_problem(second, 400, "malformed-request", name);
     }
-    // One byte at a time: what is refused, and what is not.
+    // Single bytes, of an ambiguous request and of a valid one.
     let case = "host: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
     for (bytes, expected) in
         [(format!("GET / HTTP/1.1\r\n{case}"), "400"), (good.to_owned(), "200")]
@@ -193,7 +193,7 @@ async fn earlier_requests_are_answered_first_and_fragmentation_makes_no_differen
     assert_eq!(Http1::open(gateway.data()).await.get("/f/c-hello/").await.status(), 200);
 }
 
-/// Forms that look alike and are clear: fields and a body.
+/// Similar requests that are unambiguous: header fields and a body.
 pub(super) const CLEAR: [(&str, &str, &str); 7] = [
     ("a tab before a length", "content-length:\t3 \r\n", "abc"),
     ("a length with zeros before it", "Content-Length: 0003\r\n", "abc"),

@@ -1,4 +1,4 @@
-//! Requests that are read in one way only, and still are not what they should be.
+//! Requests that can be parsed in only one way, and are invalid or unusual all the same.
 
 use http::Method;
 use serde_json::json;
@@ -77,7 +77,7 @@ async fn heads_and_targets_have_limits() {
         let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
         metrics.text().contains(ended).then_some(())
     };
-    eventually("all four are counted", counted).await;
+    eventually("all four must be counted", counted).await;
     let fits = format!("{get}connection: close\r\nx: {:x<60000}\r\n\r\n", "");
     assert!(said(gateway.data(), fits.as_bytes()).await.starts_with("HTTP/1.1 200 OK\r\n"));
     let connection = Http2::open(gateway.data()).await;
@@ -90,20 +90,20 @@ async fn heads_and_targets_have_limits() {
 async fn a_thousand_pipelined_requests_are_answered_in_order_one_at_a_time() {
     const MEMORY: u64 = 1 << 20;
     let gateway = TestGateway::start().await;
-    // A second one at the same time would be a 429.
+    // A second request at the same time would get a 429.
     gateway.deploy_with("echo", &json!({"concurrency": 1, "queue": 0})).await;
     let mut grown = Vec::new();
-    // What is taken once and kept is taken in the first rounds.
+    // Memory that is allocated once is allocated in the first rounds.
     while grown.last().is_none_or(|bytes| *bytes > MEMORY) {
         assert!(grown.len() < 5, "{grown:?} bytes of memory");
         let before = gateway.resident_bytes();
-        a_thousand_sent_ahead(&gateway).await;
+        a_thousand_pipelined(&gateway).await;
         grown.push(gateway.resident_bytes().saturating_sub(before));
     }
     assert_eq!(gateway.metric("mayfly_problems_total").await, 0.0);
 }
 
-async fn a_thousand_sent_ahead(gateway: &TestGateway) {
+async fn a_thousand_pipelined(gateway: &TestGateway) {
     use tokio::io::AsyncWriteExt as _;
     let mut socket = tokio::net::TcpStream::connect(gateway.data()).await.unwrap();
     let ask = |n: u32, close: &str| {
@@ -163,7 +163,7 @@ async fn only_one_expectation_is_known_and_100_is_sent_when_the_guest_reads() {
              content-length: 3\r\nconnection: close\r\n\r\n"
         )
     };
-    // It answers without a look at the body, so nobody asks for it.
+    // The guest responds without reading the body, so no 100 is sent.
     let said = said(gateway.data(), expects("c-hello").as_bytes()).await;
     assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
 
@@ -212,7 +212,8 @@ async fn routing_functions_permissions_and_logs_use_one_canonical_address() {
     {
         assert_problem(&raw(target, "x").await, 404, "no-route", target);
     }
-    // Where a token with less scope would do for what the path looks like, it does not.
+    // A token with a smaller scope would be enough for the path as it is written, but not for the
+    // canonical path.
     for target in ["/v1/functions/../tokens", "/v1/functions/%2e%2e/tokens", "/v1/./tokens"] {
         let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let said = said(gateway.control_address(), request.as_bytes()).await;

@@ -6,24 +6,24 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 
-use super::{Watch, times};
+use super::{GuestWatch, times};
 use crate::test_gateway::TestGateway;
 
 const CPU_MS: u64 = 100;
 
-/// Calls something that never ends so many times, one after the other; each must end at its limit
-/// of CPU time and not long after it.
+/// Makes `calls` calls that never end, one after the other. Each must end at its CPU limit and not
+/// much later.
 async fn ends_at_its_limit(function: &str, target: &str, calls: usize) {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with(function, &json!({"cpu_ms": CPU_MS})).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let before = gateway.metric("mayfly_cpu_seconds_total").await;
     for _ in 0..calls {
         let answer = gateway.get(target).await;
         assert_eq!(answer.problem(), (504, "cpu-limit"), "{target}");
         assert!(answer.detail().contains("100 ms"), "{answer:?}");
     }
-    // The canary's share of it is less than this leaves room for.
+    // This leaves enough room for the canary's CPU time.
     let used = gateway.metric("mayfly_cpu_seconds_total").await - before;
     let least = calls as f64 * CPU_MS as f64 / 1e3;
     assert!((least..2.0 * least + 1.0).contains(&used), "{target}: {calls} calls took {used} s");
@@ -52,10 +52,10 @@ async fn a_loop_of_a_program_ends_at_its_limit() {
 /// Case G01.
 #[tokio::test]
 async fn sixty_four_loops_at_once_end_and_leave_nothing() {
-    // No loop may reach its wall-clock limit first, however busy the machine is.
+    // However busy the machine is, no loop may reach its wall-clock limit first.
     let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
     gateway.deploy_with("t-loop", &json!({"cpu_ms": CPU_MS})).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let loops = (0..64).map(|_| gateway.call(Method::GET, "/f/t-loop/").send());
     for answer in join_all(loops).await {
         assert_eq!(answer.problem(), (504, "cpu-limit"));
@@ -79,7 +79,7 @@ async fn polling_what_is_ready_counts_as_computing() {
 async fn a_guest_that_wakes_often_pays_only_for_its_computation() {
     let gateway = TestGateway::start().await;
     gateway.deploy_with("sse", &json!({"cpu_ms": CPU_MS})).await;
-    // Between any two of these events the epoch goes on several times.
+    // The epoch advances several times between two events.
     let answer = gateway.get("/f/sse/?n=100&ms=20").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text().matches("data: ").count(), 100);

@@ -1,4 +1,4 @@
-//! How guests and callers may end, and when they do not.
+//! The ends of guests and of their callers.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Watch, times};
+use super::{GuestWatch, times};
 use crate::test_gateway::TestGateway;
 
 /// Case G22.
@@ -20,7 +20,7 @@ use crate::test_gateway::TestGateway;
 async fn a_trap_before_the_head_shows_the_public_no_details() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-trap").await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let calls = times(50, 1_000);
     for _ in 0..calls {
         let failed = gateway.get("/f/t-trap/trap").await;
@@ -46,7 +46,7 @@ async fn a_guest_that_ends_without_a_response_is_a_bad_gateway() {
     for (name, _, _) in ends {
         gateway.deploy(name).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     for (name, target, says) in ends {
         assert_eq!(gateway.get(target).await.problem(), (502, "no-response"), "{target}");
         let lines = gateway.log_lines(name, 1).await;
@@ -64,18 +64,18 @@ async fn sleeping_ends_at_the_wall_clock_limit_and_costs_no_cpu_time() {
     gateway.deploy_with("t-sleep", &settings).await;
     gateway.deploy_with("t-hostile-cgi", &settings).await;
     gateway.deploy_with("t-hostile-p3", &settings).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let before = gateway.metric("mayfly_cpu_seconds_total").await;
     for target in
         ["/f/t-sleep/?ms=250000", "/f/t-hostile-cgi/sleep", "/f/t-hostile-p3/clock?ms=250000"]
     {
-        // The one slot is free again each time.
+        // The only slot is free again each time.
         for _ in 0..3 {
             assert_eq!(gateway.get(target).await.problem(), (504, "timeout"), "{target}");
         }
     }
     let used = gateway.metric("mayfly_cpu_seconds_total").await - before;
-    // With what the canary took.
+    // Together with the canary.
     assert!(used < 1.0, "nine sleeps took {used} s");
     watch.end(&[("timeout", 9)]).await;
 }
@@ -87,13 +87,13 @@ async fn a_guest_that_runs_on_after_its_response_is_aborted() {
     for name in ["t-after", "t-hostile-p3"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     for target in ["/f/t-after/", "/f/t-hostile-p3/after"] {
         assert_eq!(gateway.get(target).await.plain(), (200, "answered\n"), "{target}");
         gateway.metric_becomes("mayfly_live_instances", 0.0).await;
     }
     let used = gateway.metric("mayfly_cpu_seconds_total").await;
-    assert!(used < 15.0, "long before their CPU limit: {used}");
+    assert!(used < 15.0, "close to their CPU limit: {used}");
     watch.end(&[("ok", 2)]).await;
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="after_response"} 2"#));
@@ -106,7 +106,7 @@ async fn callers_that_disconnect_at_any_byte_leave_nothing_behind() {
     for name in ["echo", "echo-p3", "echo-cgi", "t-big", "sse"] {
         gateway.deploy(name).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let body = "x".repeat(100_000);
     let post = |name| {
         format!("POST /f/{name}/ HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{body}")
@@ -118,13 +118,13 @@ async fn callers_that_disconnect_at_any_byte_leave_nothing_behind() {
         "GET /f/t-big/?bytes=1000000 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
         "GET /f/sse/?n=100&ms=5 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
     ];
-    let mut random = Random(0x5eed);
+    let mut random = XorShift(0x5eed);
     for n in 0..times(1_000, 10_000) {
         let request = requests[n % requests.len()].as_bytes();
         let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
-        // In the request, or in the answer to it.
+        // The caller disconnects during the request or during the response.
         let written = random.below(2 * request.len()).min(request.len());
-        // A gateway that has answered by then may have closed the connection.
+        // The gateway may have responded and closed the connection.
         drop(socket.write_all(&request[..written]).await);
         if written == request.len() {
             let mut left = vec![0; random.below(20_000)];
@@ -133,7 +133,7 @@ async fn callers_that_disconnect_at_any_byte_leave_nothing_behind() {
         }
     }
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
-    // How many requests became whole nobody can say; the rest must hold all the same.
+    // The number of complete requests is unknown, so outcomes are not compared.
     watch.settles().await;
 }
 
@@ -166,16 +166,16 @@ async fn a_guest_ends_soon_after_its_caller_disconnects() {
         took.push((since.elapsed(), target));
     }
     took.sort_unstable();
-    // The look at the metric included, and whatever else runs on this machine.
+    // Including the poll of the metric and the other tests on this machine.
     let median = took[took.len() / 2].0;
-    assert!(median < Duration::from_millis(500), "{median:?} in the mean of {took:?}");
+    assert!(median < Duration::from_millis(500), "a median of {median:?}: {took:?}");
     assert!(took[took.len() - 1].0 < Duration::from_secs(5), "{took:?}");
 }
 
-/// The same numbers each time.
-struct Random(u64);
+/// Pseudo-random numbers, the same each time.
+struct XorShift(u64);
 
-impl Random {
+impl XorShift {
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,4 +1,4 @@
-//! Guests that lie about where their answers end.
+//! Guests that lie about the length of their responses.
 
 use std::{path::Path, process::Command, sync::Arc};
 
@@ -10,19 +10,18 @@ use tokio::{
 };
 
 use super::{
-    Watch,
-    raw::{Raw, Whole},
+    GuestWatch,
+    raw::{ParsedResponse, RawResponse},
 };
 use crate::{
     client::Http2,
     test_gateway::{TestGateway, run},
 };
 
-/// What a guest may claim to send that writes so many bytes, all of it false: one `content-length`,
-/// or two.
+/// False `content-length` values for a body of `bytes` bytes: single ones, and two in one response.
 fn false_claims(bytes: u64) -> Vec<String> {
     let mut claims = Vec::new();
-    // Other numbers, and those that are the right one after a mistake.
+    // Other numbers, and numbers with typical mistakes in them.
     for more in [1, 2, 3, 7, 10, 64, 100, 4_096, 8_192, 65_536, 100_000, 1 << 32, 1 << 53, 1 << 63]
     {
         claims.push((bytes + more).to_string());
@@ -32,7 +31,7 @@ fn false_claims(bytes: u64) -> Vec<String> {
     }
     claims.push((u128::from(bytes) + (1 << 64)).to_string());
     claims.push((u128::from(bytes) * 10).to_string());
-    // What is no number, though some would read one.
+    // Values that are not numbers, though some parsers accept them.
     for form in [
         "%2bN",
         "-N",
@@ -70,7 +69,7 @@ fn false_claims(bytes: u64) -> Vec<String> {
     ] {
         claims.push(form.replace('N', &bytes.to_string()));
     }
-    // Two of them, the same or not.
+    // Two values, equal or different.
     for (first, second) in
         [(0, 0), (0, 1), (1, 0), (1, 1), (100_000, 0), (0, 100_000), (1 << 32, 0), (0, 1 << 32)]
     {
@@ -87,16 +86,16 @@ fn false_claims(bytes: u64) -> Vec<String> {
 async fn a_response_with_a_false_content_length_is_never_complete() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let connection = Http2::open(gateway.data()).await;
     let mut asked = 0;
     for bytes in [0_u64, 1, 5, 9, 1_000, 8_192, 65_536, 70_000, 300_000] {
         for claim in false_claims(bytes) {
             let target = format!("/f/t-hostile/length?bytes={bytes}&claim={claim}");
-            let raw = Raw::get(&gateway, &target).await;
-            // The guest may have been told before it could send anything wrong.
+            let raw = RawResponse::get(&gateway, &target).await;
+            // The host may have refused the claim before the guest could send anything.
             let fine =
-                raw.status() >= 400 || raw.whole().is_none_or(|answer| answer.body == b"refused\n");
+                raw.status() >= 400 || raw.parse().is_none_or(|answer| answer.body == b"refused\n");
             assert!(fine, "{target}: {} {}", raw.head, raw.body.len());
 
             let url = format!("http://{}{target}", gateway.data());
@@ -111,7 +110,7 @@ async fn a_response_with_a_false_content_length_is_never_complete() {
             asked += 1;
         }
         let right = format!("/f/t-hostile/length?bytes={bytes}&claim={bytes}");
-        assert!(Raw::get(&gateway, &right).await.is_whole(), "{right}");
+        assert!(RawResponse::get(&gateway, &right).await.is_complete(), "{right}");
     }
     assert!(asked >= 500, "{asked}");
     drop(connection);
@@ -165,13 +164,13 @@ const VALUES: [&str; 15] = [
 async fn guests_cannot_set_the_framing_of_a_message() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let mut answers = Vec::new();
     for name in NAMES {
         for value in VALUES {
             for part in ["", "&trailer=1", "&again=6"] {
                 let target = format!("/f/t-hostile/forbidden?name={name}&value={value}{part}");
-                let raw = Raw::get(&gateway, &target).await;
+                let raw = RawResponse::get(&gateway, &target).await;
                 check_framing(&raw, &target);
                 answers.push((target, raw));
             }
@@ -182,9 +181,9 @@ async fn guests_cannot_set_the_framing_of_a_message() {
     second_parser_agrees(answers).await;
 }
 
-/// One framing, and only one, or the answer is no success.
-fn check_framing(raw: &Raw, target: &str) {
-    let Raw { head, body, .. } = raw;
+/// Asserts that a response has exactly one framing and no header that belongs to the gateway.
+fn check_framing(raw: &RawResponse, target: &str) {
+    let RawResponse { head, body, .. } = raw;
     let text = String::from_utf8_lossy(body);
     let framings = head.matches("\r\ntransfer-encoding:").count()
         + head.matches("\r\ncontent-length:").count();
@@ -193,17 +192,17 @@ fn check_framing(raw: &Raw, target: &str) {
         assert!(raw.header(ours).is_none(), "{target}: {head}");
     }
     assert!(matches!(raw.header("connection"), Some("close") | None), "{target}: {head}");
-    if raw.status() == 200 && raw.is_whole() {
+    if raw.status() == 200 && raw.is_complete() {
         let told = text.contains("refused: ");
         assert!(told || text.contains("hello"), "{target}: {head}{text}");
-        // Trailers come after the last chunk: none of these may be there.
+        // Trailers follow the last chunk: none may be there.
         assert!(raw.header("content-length").is_none_or(|length| length == body.len().to_string()));
     }
 }
 
-/// Another parser finds the same in the same bytes: where each answer ends, if it has an end, and
-/// what is in it.
-async fn second_parser_agrees(answers: Vec<(String, Raw)>) {
+/// Asserts that another parser reads the same from the same bytes: the end of each response, if it
+/// has one, and its contents.
+async fn second_parser_agrees(answers: Vec<(String, RawResponse)>) {
     let answers = Arc::new(answers);
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addr().unwrap().port();
@@ -212,7 +211,7 @@ async fn second_parser_agrees(answers: Vec<(String, Raw)>) {
         loop {
             let (socket, _) = server.accept().await.unwrap();
             let said = Arc::clone(&said);
-            tokio::spawn(async move { say_again(socket, &said).await });
+            tokio::spawn(async move { replay(socket, &said).await });
         }
     });
     let script =
@@ -233,18 +232,18 @@ async fn second_parser_agrees(answers: Vec<(String, Raw)>) {
         let found: Value = serde_json::from_str(line).unwrap();
         let number = usize::try_from(found["n"].as_u64().unwrap()).unwrap();
         let (target, raw) = &answers[number];
-        let ours = raw.whole();
+        let ours = raw.parse();
         assert_eq!(found["whole"], ours.is_some(), "{target}: {line}");
         if let Some(ours) = ours {
-            assert_eq!(seen_by_the_other(&found), ours, "{target}");
+            assert_eq!(parsed_by_other(&found), ours, "{target}");
             whole += 1;
         }
     }
     assert!(whole > answers.len() / 2, "{whole}");
 }
 
-/// Answers `GET /n` with the bytes of the nth answer, and closes the connection.
-async fn say_again(mut socket: TcpStream, answers: &[(String, Raw)]) {
+/// Responds to `GET /n` with the bytes of the nth response, and closes the connection.
+async fn replay(mut socket: TcpStream, answers: &[(String, RawResponse)]) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(socket.read_u8().await.unwrap());
@@ -252,20 +251,20 @@ async fn say_again(mut socket: TcpStream, answers: &[(String, Raw)]) {
     let head = String::from_utf8(head).unwrap();
     let number = head.strip_prefix("GET /").unwrap().split(' ').next().unwrap();
     let (_, raw) = &answers[number.parse::<usize>().unwrap()];
-    // Whoever finds something wrong may close before all is sent.
+    // The parser may close the connection before everything is sent.
     drop(socket.write_all(&raw.bytes).await);
 }
 
-fn seen_by_the_other(found: &Value) -> Whole {
+fn parsed_by_other(found: &Value) -> ParsedResponse {
     let fields = |name: &str| {
         let flat = found[name].as_array().unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_ascii_lowercase();
         flat.chunks(2).map(|field| (text(&field[0]), text(&field[1]))).collect()
     };
-    Whole {
+    ParsedResponse {
         status: u16::try_from(found["status"].as_u64().unwrap()).unwrap(),
         headers: fields("headers"),
-        // One character is one byte.
+        // Each character is one byte.
         body: found["body"].as_str().unwrap().chars().map(|byte| byte as u8).collect(),
         trailers: fields("trailers"),
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::json;
 
-use super::{Watch, times};
+use super::{GuestWatch, times};
 use crate::test_gateway::TestGateway;
 
 const MIB: u64 = 1 << 20;
 
-/// Calls a case of `t-hostile` that must fail by a limit, again and again. The process may take so
-/// much more memory meanwhile.
+/// Repeats calls of `t-hostile` that must fail at a limit. The memory of the process may grow by
+/// `grown` bytes meanwhile.
 async fn fails_by_a_limit(
     targets: &[&str],
     slug: &str,
@@ -21,11 +21,11 @@ async fn fails_by_a_limit(
 ) {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
-    // What is taken once and kept is taken now.
+    // Memory that is allocated once is allocated here.
     for target in targets {
         gateway.get(target).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let calls = times(5, 1_000);
     for target in targets {
         for _ in 0..calls {
@@ -52,8 +52,8 @@ async fn fails_by_a_limit(
 async fn a_header_bomb_is_refused() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
-    let watch = Watch::begin(&gateway).await;
-    // WASI 0.2 has no error for it: the call traps.
+    let watch = GuestWatch::begin(&gateway).await;
+    // WASI 0.2 has no error for this limit: the call traps.
     for target in ["fields?size=0", "fields?size=100", "fields?size=10000", "fields?list=10000"] {
         let answer = gateway.get(&format!("/f/t-hostile/{target}")).await;
         assert_eq!(answer.problem(), (502, "header-limit"), "{target}");
@@ -73,7 +73,7 @@ async fn a_header_bomb_is_refused() {
 async fn ten_thousand_random_operations_on_fields_match_a_model() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let rounds = times(10, 100);
     for round in 0..rounds {
         let seed = 0x9e37_79b9_u64.wrapping_mul(round as u64 + 1);
@@ -88,7 +88,7 @@ async fn ten_thousand_random_operations_on_fields_match_a_model() {
 async fn resources_that_are_never_closed_have_a_limit() {
     let targets = ["/f/t-hostile/resources", "/f/t-hostile/resources?pollables=1"];
     let limits = ["host_resources", "component_handles"];
-    // Some hundred bytes for each of 16,384.
+    // A few hundred bytes for each of 16,384.
     let grown = 16 * MIB;
     fails_by_a_limit(&targets, "resource-limit", &limits, "guests.host_resources", grown).await;
 }
@@ -98,7 +98,7 @@ async fn resources_that_are_never_closed_have_a_limit() {
 async fn copies_of_large_headers_cannot_fill_the_hosts_memory() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let answer = gateway.get("/f/t-hostile/resources?copies=1").await;
     assert_eq!(answer.problem(), (502, "header-limit"));
     assert!(watch.grown_bytes() < 16 * MIB, "{}", watch.grown_bytes());
@@ -126,8 +126,8 @@ async fn wasi_0_3_gets_random_bytes_up_to_the_limit() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy("t-hostile").await;
     gateway.deploy("t-hostile-p3").await;
-    let watch = Watch::begin(&gateway).await;
-    // The standard lets the host give fewer bytes than were asked for.
+    let watch = GuestWatch::begin(&gateway).await;
+    // The standard allows the host to return fewer bytes than requested.
     assert_eq!(gateway.get("/f/t-hostile-p3/random").await.plain(), (200, "65536"));
     let most = gateway.get("/f/t-hostile/random?bytes=65536").await;
     assert_eq!(most.plain(), (200, "65536\n"));

@@ -1,4 +1,4 @@
-//! Guests that want more memory than they may have, linear or other.
+//! Guests that want more memory or larger tables than allowed.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 
-use super::{Watch, times};
+use super::{GuestWatch, times};
 use crate::test_gateway::TestGateway;
 
 const MIB: u64 = 1 << 20;
@@ -14,13 +14,13 @@ const MIB: u64 = 1 << 20;
 /// Case G03.
 #[tokio::test]
 async fn memory_grows_to_its_limit_and_no_further() {
-    // What slots keep would be more than what must come back.
+    // With the default, slots would keep more memory than the watch allows.
     let gateway = Arc::new(TestGateway::with(&["pool.keep_bytes=1MiB"]).await);
     let targets = ["/f/t-hostile/hoard", "/f/t-hostile-p3/hoard", "/f/t-hostile-cgi/hoard"];
     for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     for target in targets {
         for _ in 0..times(2, 100) {
             let answer = gateway.get(target).await;
@@ -29,8 +29,8 @@ async fn memory_grows_to_its_limit_and_no_further() {
         }
     }
     let grown = watch.grown_bytes();
-    assert!(grown > 64 * MIB, "they really took memory: {grown}");
-    // One at a time. Slots keep a little from one to the next.
+    assert!(grown > 64 * MIB, "too little memory was used: {grown}");
+    // One guest at a time. Slots keep a little memory between guests.
     assert!(grown < (128 + 16) * MIB, "{grown}");
     watch.end(&[("memory-limit", 3 * times(2, 100))]).await;
 }
@@ -40,12 +40,12 @@ async fn memory_grows_to_its_limit_and_no_further() {
 async fn a_hundred_hoarders_share_the_nodes_memory() {
     const BUDGET: u64 = 1 << 30;
     let budget = format!("pool.memory_bytes={BUDGET}");
-    // With nothing kept in a hundred slots, all of the memory comes back.
+    // A hundred slots keep almost nothing, so that all of the memory is returned.
     let settings = [&*budget, "pool.keep_bytes=64KiB", "limits.timeout_ms=300000"];
     let gateway = Arc::new(TestGateway::with(&settings).await);
     let settings = json!({"concurrency": 100, "cpu_ms": 30_000});
     gateway.deploy_with("t-hostile", &settings).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let hoards = (0..100).map(|_| {
         let call = gateway.call(Method::GET, "/f/t-hostile/hoard").send();
         tokio::spawn(call)
@@ -63,13 +63,13 @@ async fn a_hundred_hoarders_share_the_nodes_memory() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(full > 0, "all hundred found room in eight times their number");
+    assert!(full > 0, "all hundred guests fitted into the memory of eight");
     let grown = watch.grown_bytes();
     assert!(grown < BUDGET + 32 * MIB, "{grown}");
     watch.end(&[("node-memory", full), ("memory-limit", own)]).await;
 }
 
-/// A program whose `_start` does as `body` says.
+/// A program with `body` as its `_start`.
 fn program(head: &str, body: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -101,7 +101,7 @@ async fn tables_grow_to_their_limit_and_no_further() {
         let wasm = program(table, &grows(elements, to));
         assert_eq!(gateway.put(name, wasm).send().await.status(), 201);
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     for name in ["table-most", "table-more"] {
         assert_eq!(gateway.get(&format!("/f/{name}/")).await.plain(), (200, "refused"), "{name}");
     }
@@ -109,7 +109,7 @@ async fn tables_grow_to_their_limit_and_no_further() {
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="table_elements"} 1"#));
 
-    // One that begins with more is not even deployed.
+    // A module with a larger initial table is refused at the deploy.
     let large = program("(table $t 20001 funcref)", ANSWER);
     let refused = gateway.put("table-large", large).send().await;
     assert_eq!(refused.status(), 422, "{refused:?}");
@@ -122,7 +122,7 @@ async fn endless_recursion_is_reported_as_a_stack_overflow() {
     gateway.deploy("t-recurse").await;
     let program = program("(func $f (call $f) (call $f))", "(call $f)");
     assert_eq!(gateway.put("recurse", program).send().await.status(), 201);
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let calls = times(50, 1_000);
     for _ in 0..calls {
         for target in ["/f/t-recurse/", "/f/recurse/"] {

@@ -1,4 +1,4 @@
-//! What must hold whatever a guest does.
+//! The invariants that must hold whatever a guest does.
 
 use std::{
     collections::BTreeMap,
@@ -17,35 +17,35 @@ use crate::{client::Http1, test_gateway::TestGateway};
 
 /// The function that is called throughout.
 const CANARY: &str = "c-hello";
-/// The slowest that one of its answers may be. Generous: other programs run on this machine, too.
+/// The limit for one of its calls. Generous, because other programs run on this machine, too.
 const SLOWEST: Duration = Duration::from_secs(5);
-/// Within this time everything is as it was.
+/// The time until the gateway must be back at its initial state.
 const SETTLED: Duration = Duration::from_secs(10);
-/// How much more memory the process may have by then.
+/// The memory that the process may keep by then.
 const MORE_MEMORY: u64 = 32 << 20;
 
-/// How often to do something: in CI, and before a release (`MAYFLY_LONG=1`).
+/// `ci` repetitions by default, and `long` with `MAYFLY_LONG=1`.
 pub(crate) fn times(ci: usize, long: usize) -> usize {
     if std::env::var_os("MAYFLY_LONG").is_some_and(|value| value == "1") { long } else { ci }
 }
 
-/// How many more descriptors: the databases open connections when they are first asked for several
-/// things at once, and keep them.
+/// The descriptors that the process may keep: databases open more connections when they are used
+/// concurrently for the first time.
 const MORE_DESCRIPTORS: usize = 4;
 
-/// Watches over a gateway while a guest misbehaves.
-pub(crate) struct Watch {
+/// Observes a gateway while a guest misbehaves.
+pub(crate) struct GuestWatch {
     gateway: Arc<TestGateway>,
-    before: State,
+    before: Resources,
     outcomes: BTreeMap<String, u64>,
     peak: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     canary: JoinHandle<u32>,
 }
 
-/// What must be as it was afterwards.
+/// The resources that must return to their initial state.
 #[derive(Clone, Copy, Debug)]
-struct State {
+struct Resources {
     memory_bytes: u64,
     descriptors: usize,
     tasks: f64,
@@ -53,43 +53,47 @@ struct State {
     instance_bytes: f64,
 }
 
-impl Watch {
-    /// Begins when all that is about to misbehave has been deployed.
+impl GuestWatch {
+    /// Starts when every misbehaving guest has been deployed.
     pub(crate) async fn begin(gateway: &Arc<TestGateway>) -> Self {
         gateway.deploy(CANARY).await;
-        // What is made once is made now: threads, slots, buffers.
+        // Threads, slots and buffers that are created once are created here.
         let mut connection = Http1::open(gateway.data()).await;
         for _ in 0..20 {
             connection.get("/f/c-hello/").await;
         }
         drop(connection);
         gateway.metric_becomes("mayfly_live_instances", 0.0).await;
-        let before = State::of(gateway).await;
+        let before = Resources::of(gateway).await;
         let peak = Arc::new(AtomicU64::new(before.memory_bytes));
         let stop = Arc::new(AtomicBool::new(false));
         Self {
             before,
             outcomes: outcomes(gateway).await,
-            canary: tokio::spawn(sing(Arc::clone(gateway), Arc::clone(&stop), Arc::clone(&peak))),
+            canary: tokio::spawn(call_canary(
+                Arc::clone(gateway),
+                Arc::clone(&stop),
+                Arc::clone(&peak),
+            )),
             gateway: Arc::clone(gateway),
             peak,
             stop,
         }
     }
 
-    /// How much more memory the process had at some time than in the beginning.
+    /// The largest growth of the process's memory so far.
     pub(crate) fn grown_bytes(&self) -> u64 {
         self.peak.load(Relaxed) - self.before.memory_bytes
     }
 
-    /// Ends the watch: the canary was served, and everything is as it was.
+    /// Ends the watch. Asserts that the canary was served and that the resources are back.
     pub(crate) async fn settles(self) {
         let Self { gateway, before, stop, canary, .. } = self;
         stop.store(true, Relaxed);
-        assert!(canary.await.unwrap() > 0, "the canary was never heard");
+        assert!(canary.await.unwrap() > 0, "the canary was never answered");
         let deadline = Instant::now() + SETTLED;
         loop {
-            let now = State::of(&gateway).await;
+            let now = Resources::of(&gateway).await;
             if now.is_back_at(&before) {
                 break;
             }
@@ -98,8 +102,8 @@ impl Watch {
         }
     }
 
-    /// The same. Since it began, requests to other functions than the canary have come to
-    /// these outcomes, so many each, and to no others.
+    /// The same. Also asserts that requests to other functions than the canary have had exactly
+    /// these outcomes, each this often.
     pub(crate) async fn end(self, expected: &[(&str, usize)]) {
         let (gateway, old) = (Arc::clone(&self.gateway), self.outcomes.clone());
         self.settles().await;
@@ -113,11 +117,11 @@ impl Watch {
             .filter(|(_, count)| *count > 0)
             .map(|(outcome, count)| ((*outcome).to_owned(), *count as u64))
             .collect();
-        assert_eq!(since, expected, "each request comes to one outcome, and is counted once");
+        assert_eq!(since, expected, "every request has one outcome and is counted once");
     }
 }
 
-impl State {
+impl Resources {
     async fn of(gateway: &TestGateway) -> Self {
         Self {
             memory_bytes: gateway.resident_bytes(),
@@ -137,9 +141,13 @@ impl State {
     }
 }
 
-/// Calls the canary until it is told to stop; each answer must be right and come in time. A
-/// process that has died answers nobody. Notes how much memory it had at most.
-async fn sing(gateway: Arc<TestGateway>, stop: Arc<AtomicBool>, peak: Arc<AtomicU64>) -> u32 {
+/// Calls the canary until `stop` is set. Each response must be right and in time, so a crash of the
+/// process shows, too. Records the peak of its memory.
+async fn call_canary(
+    gateway: Arc<TestGateway>,
+    stop: Arc<AtomicBool>,
+    peak: Arc<AtomicU64>,
+) -> u32 {
     let mut connection = Http1::open(gateway.data()).await;
     let mut answers = 0;
     while !stop.load(Relaxed) {
@@ -153,7 +161,7 @@ async fn sing(gateway: Arc<TestGateway>, stop: Arc<AtomicBool>, peak: Arc<Atomic
     answers
 }
 
-/// How many requests have come to which outcome, the canary's apart.
+/// The number of requests with each outcome, without the canary's.
 async fn outcomes(gateway: &TestGateway) -> BTreeMap<String, u64> {
     let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
     let mut outcomes = BTreeMap::new();

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Watch, times};
+use super::{GuestWatch, times};
 use crate::{client::eventually, test_gateway::TestGateway};
 
 const MIB: u64 = 1 << 20;
 
-/// The lines of a function's log that its guests wrote, and those of the platform.
+/// The lines of a function's log: those of its guests, and those of the platform.
 async fn lines(gateway: &TestGateway, name: &str) -> (Vec<String>, Vec<String>) {
     let log = gateway.api(&format!("/v1/functions/{name}/logs?limit=1000")).await;
     let text = |line: &Value| line["line"].as_str().unwrap().to_owned();
@@ -26,10 +26,10 @@ async fn a_flood_of_output_is_dropped_and_counted_to_the_byte() {
     let gateway = Arc::new(TestGateway::start().await);
     for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
         gateway.deploy_with(name, &json!({"cpu_ms": 30_000, "timeout_ms": 300_000})).await;
-        // What is taken once and kept is taken now.
+        // Memory that is allocated once is allocated here.
         gateway.get(&format!("/f/{name}/none")).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let bytes = times(20 << 20, 1 << 30) / 4_000 * 4_000;
     let mut dropped = 0.0;
     for (name, target, written) in [
@@ -42,13 +42,17 @@ async fn a_flood_of_output_is_dropped_and_counted_to_the_byte() {
             let (own, system) = lines(&gateway, name).await;
             system.iter().any(|line| line.contains("log_bytes")).then_some(own)
         };
-        let kept: usize = eventually("it is said", said).await.iter().map(|l| l.len() + 1).sum();
+        let kept: usize = eventually("the log reports the dropped output", said)
+            .await
+            .iter()
+            .map(|l| l.len() + 1)
+            .sum();
         assert!((60 << 10..=64 << 10).contains(&kept), "{name}: {kept}");
         dropped += (written - kept) as f64;
         assert_eq!(gateway.metric("mayfly_log_bytes_dropped_total").await, dropped, "{name}");
     }
     assert!(watch.grown_bytes() < 8 * MIB, "{}", watch.grown_bytes());
-    // The last one wrote no answer: its output went to standard error.
+    // The last guest wrote no response: its output went to standard error.
     watch.end(&[("ok", 2), ("no-response", 1)]).await;
 }
 
@@ -57,7 +61,7 @@ async fn a_flood_of_output_is_dropped_and_counted_to_the_byte() {
 async fn empty_writes_and_empty_lines_are_limited() {
     let gateway = Arc::new(TestGateway::start().await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000})).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let nothing = times(300_000, 10_000_000);
     let answer = gateway.get(&format!("/f/t-hostile/log?nothing={nothing}")).await;
     assert_eq!(answer.plain(), (200, "logged\n"));
@@ -78,7 +82,7 @@ async fn terminal_control_characters_are_escaped() {
     gateway.deploy("t-hostile").await;
     gateway.get("/f/t-hostile/log?raw=a%1b[2Jb%0dfalse%20line%07%c2%9b31m%00z%0a").await;
     let said = async || lines(&gateway, "t-hostile").await.0.into_iter().next();
-    let line = eventually("it is in the log", said).await;
+    let line = eventually("the line is in the log", said).await;
     assert!(line.starts_with('a') && line.ends_with('z'), "{line}");
     assert!(!line.chars().any(char::is_control), "{line:?}");
 }
@@ -92,7 +96,7 @@ async fn a_functions_log_rate_is_limited_across_its_invocations() {
     gateway.deploy("t-hostile").await;
     let since = Instant::now();
     let calls = 60_u64;
-    // Each within its own limit, all together far beyond the function's.
+    // Each call stays within its own limit; together they exceed the function's rate by far.
     let each = (0..calls).map(|_| gateway.call(Method::GET, "/f/t-hostile/log?bytes=60000").send());
     for answer in join_all(each).await {
         assert_eq!(answer.plain(), (200, "logged\n"));

@@ -1,4 +1,4 @@
-//! Binaries that use what is switched off.
+//! Binaries that use disabled proposals.
 
 use crate::test_gateway::TestGateway;
 
@@ -34,7 +34,7 @@ async fn proposals_that_are_off_are_refused_by_name() {
     assert!(refused.detail().contains("acme:thing/widget@1.0.0"), "{refused:?}");
 }
 
-/// A command that says nothing, with something else in it.
+/// A command without output that contains these definitions.
 fn command_with(definitions: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
@@ -63,7 +63,7 @@ async fn features_that_wasi_0_2_components_may_not_use_are_refused_by_name() {
     let gateway = TestGateway::start().await;
     assert_eq!(gateway.put("plain", command_with("")).send().await.status(), 201);
     for (says, definitions) in [
-        // Component-model async, which the engine for WASI 0.3 alone has.
+        // Component-model async, which only the engine for WASI 0.3 supports.
         ("async", "(type $s (stream u8)) (core func (canon stream.new $s))"),
         ("async", "(type $f (future u8)) (core func (canon future.new $f))"),
         ("async", "(core func (canon waitable-set.new))"),
@@ -75,7 +75,7 @@ async fn features_that_wasi_0_2_components_may_not_use_are_refused_by_name() {
             "(alias core export $core \"called_back\" (core func $callback))
             (func async (canon lift (core func $core \"run\") async (callback $callback)))",
         ),
-        // Nobody has these.
+        // No engine supports these.
         ("error", "(core func (canon error-context.drop))"),
         ("thread", "(core func (canon thread.index))"),
         ("map", "(type (map string u8))"),
@@ -102,7 +102,7 @@ async fn the_nesting_of_value_types_is_limited() {
         ("(tuple $)", "take", 101, Some(deep)),
         ("(option $)", "take", 99, None),
         ("(option $)", "take", 101, Some(deep)),
-        // Twice as large with each step.
+        // The size doubles with each step.
         ("(tuple $ $)", "take", 10, None),
         ("(tuple $ $)", "take", 99, Some("type size exceeds the limit")),
         ("(record (field \"a\" $) (field \"b\" $))", "take", 10, None),

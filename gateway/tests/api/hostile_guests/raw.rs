@@ -1,4 +1,4 @@
-//! Answers over HTTP/1.1 as bytes, read as the standard says.
+//! Responses over HTTP/1.1 as bytes, parsed as the standard says.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -7,36 +7,36 @@ use tokio::{
 
 use crate::test_gateway::TestGateway;
 
-/// What came over one connection, as it came.
-pub(super) struct Raw {
-    /// The status and the headers, in lower case.
+/// The bytes of one connection.
+pub(super) struct RawResponse {
+    /// The status line and the headers, in lower case.
     pub(super) head: String,
-    /// What came after them.
+    /// The bytes after the head.
     pub(super) body: Vec<u8>,
-    /// All of it.
+    /// All bytes.
     pub(super) bytes: Vec<u8>,
 }
 
 /// Names and values in lower case.
-pub(super) type Fields = Vec<(String, String)>;
+pub(super) type HeaderList = Vec<(String, String)>;
 
-/// An answer that has an end, taken apart.
+/// A complete response.
 #[derive(Debug, PartialEq)]
-pub(super) struct Whole {
+pub(super) struct ParsedResponse {
     pub(super) status: u16,
-    pub(super) headers: Fields,
+    pub(super) headers: HeaderList,
     pub(super) body: Vec<u8>,
-    pub(super) trailers: Fields,
+    pub(super) trailers: HeaderList,
 }
 
-impl Raw {
-    /// Asks for something on a connection of its own and reads until it is closed.
+impl RawResponse {
+    /// Sends a request on a new connection and reads until it is closed.
     pub(super) async fn get(gateway: &TestGateway, target: &str) -> Self {
         let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
-        // A reset ends it as well.
+        // A reset counts as a close.
         drop(socket.read_to_end(&mut bytes).await);
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let body = bytes[end..].to_vec();
@@ -53,16 +53,16 @@ impl Raw {
         line.map(|line| line.split_once(": ").unwrap().1)
     }
 
-    /// Whether a client would take it for whole.
-    pub(super) fn is_whole(&self) -> bool {
-        self.whole().is_some()
+    /// Whether a client would accept the response as complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.parse().is_some()
     }
 
-    /// What a client makes of it, if it is whole.
-    pub(super) fn whole(&self) -> Option<Whole> {
+    /// The response as a client would parse it, if it is complete.
+    pub(super) fn parse(&self) -> Option<ParsedResponse> {
         let (body, trailers) =
             match (self.header("transfer-encoding"), self.header("content-length")) {
-                (Some("chunked"), None) => without_chunks(&self.body)?,
+                (Some("chunked"), None) => dechunk(&self.body)?,
                 (None, Some(length)) => {
                     let length: usize = length.parse().unwrap();
                     (self.body.len() == length).then(|| (self.body.clone(), Vec::new()))?
@@ -70,12 +70,12 @@ impl Raw {
                 other => panic!("framed by {other:?}"),
             };
         let headers = fields(self.head.split_once("\r\n").unwrap().1);
-        Some(Whole { status: self.status(), headers, body, trailers })
+        Some(ParsedResponse { status: self.status(), headers, body, trailers })
     }
 }
 
-/// The body and the trailers, if the chunks have an end.
-fn without_chunks(mut rest: &[u8]) -> Option<(Vec<u8>, Fields)> {
+/// The body and the trailers, if the last chunk is there.
+fn dechunk(mut rest: &[u8]) -> Option<(Vec<u8>, HeaderList)> {
     let mut body = Vec::new();
     loop {
         let end = rest.windows(2).position(|two| two == b"\r\n")?;
@@ -91,7 +91,7 @@ fn without_chunks(mut rest: &[u8]) -> Option<(Vec<u8>, Fields)> {
     (trailers == "\r\n" || trailers.ends_with("\r\n\r\n")).then(|| (body, fields(&trailers)))
 }
 
-fn fields(lines: &str) -> Fields {
+fn fields(lines: &str) -> HeaderList {
     let fields = lines.lines().take_while(|line| !line.is_empty());
     let fields = fields.map(|line| line.split_once(':').expect("a name and a value"));
     fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()

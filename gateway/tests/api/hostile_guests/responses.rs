@@ -1,4 +1,4 @@
-//! Guests whose answers are not what they should be.
+//! Guests with invalid, endless or oversized responses.
 
 use std::{
     sync::Arc,
@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Watch, raw::Raw, times};
+use super::{GuestWatch, raw::RawResponse, times};
 use crate::{
     client::{Http2, eventually},
     hostile_clients::frames::{self, frame},
@@ -30,9 +30,9 @@ async fn an_endless_response_is_aborted() {
     gateway.deploy_with("t-big", &json!({"cpu_ms": 30_000})).await;
     let target = format!("/f/t-big/?bytes={}", 10_u64 << 30);
     let both = async || {
-        let raw = Raw::get(&gateway, &target).await;
+        let raw = RawResponse::get(&gateway, &target).await;
         assert_eq!(raw.status(), 200);
-        assert!(!raw.is_whole());
+        assert!(!raw.is_complete());
         let received = raw.body.len() as u64;
         assert!((99 * MIB..101 * MIB).contains(&received), "{received}");
 
@@ -41,7 +41,7 @@ async fn an_endless_response_is_aborted() {
         let mut body = connection.open_stream(&url).await.into_body();
         let mut received = 0;
         let error = loop {
-            match body.frame().await.expect("it does not end well") {
+            match body.frame().await.expect("the stream ended without an error") {
                 Ok(frame) => received += frame.data_ref().map_or(0, bytes::Bytes::len) as u64,
                 Err(error) => break error,
             }
@@ -49,20 +49,20 @@ async fn an_endless_response_is_aborted() {
         assert!(format!("{error:?}").contains("INTERNAL_ERROR"), "{error:?}");
         assert!((99 * MIB..=100 * MIB).contains(&received), "{received}");
     };
-    // What is taken once and kept is taken now.
+    // Memory that is allocated once is allocated here.
     both().await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     both().await;
     let grown = watch.grown_bytes();
     assert!(grown < 8 * MIB, "{grown} bytes for 200 MiB of response");
-    // The head was sent: that they broke off is counted apart.
+    // The heads were sent, so the outcome is `ok`; aborted responses are counted separately.
     watch.end(&[("ok", 2)]).await;
     assert_eq!(gateway.metric("mayfly_responses_aborted_total").await, 4.0);
 }
 
-/// The answer to an HTTP/2 client that does not read, whose windows hold less than the first part,
-/// ends with an error.
-async fn breaks_off_unread(gateway: &TestGateway, target: &str) {
+/// Asserts that the response ends with an error for an HTTP/2 client that does not read and whose
+/// window is smaller than the first part.
+async fn is_aborted_unread(gateway: &TestGateway, target: &str) {
     let connection = Http2::open(gateway.data()).await;
     let url = format!("http://{}{target}", gateway.data());
     let response = connection.open_stream(&url).await;
@@ -79,10 +79,10 @@ async fn endless_empty_writes_end_a_guest() {
     let both = async || {
         assert!(gateway.call(Method::GET, "/f/t-hostile/empty").try_send().await.is_err());
 
-        breaks_off_unread(&gateway, "/f/t-hostile/empty?n=5000000").await;
+        is_aborted_unread(&gateway, "/f/t-hostile/empty?n=5000000").await;
     };
     both().await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     both().await;
     let grown = watch.grown_bytes();
     assert!(grown < 8 * MIB, "{grown}");
@@ -100,17 +100,17 @@ async fn empty_writes_of_wasi_0_3_count_as_computing() {
         let answer = gateway.call(Method::GET, "/f/t-hostile-p3/nothing").try_send().await;
         assert!(!answer.is_ok_and(|answer| answer.status() == 200));
 
-        breaks_off_unread(&gateway, "/f/t-hostile-p3/nothing?first=5000000").await;
+        is_aborted_unread(&gateway, "/f/t-hostile-p3/nothing?first=5000000").await;
     };
     both().await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     both().await;
     assert!(watch.grown_bytes() < 8 * MIB, "{}", watch.grown_bytes());
     watch.settles().await;
 }
 
-/// An HTTP/2 client that offers the largest windows there are, asks for as many streams as it may,
-/// and reads nothing at all.
+/// An HTTP/2 client that grants the largest window, opens as many streams as it may, and reads
+/// nothing.
 async fn ask_and_never_read(gateway: &TestGateway, path: &str, streams: u32) -> TcpStream {
     const MOST: u32 = (1 << 31) - 1;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -136,23 +136,23 @@ async fn ask_and_never_read(gateway: &TestGateway, path: &str, streams: u32) -> 
 async fn single_bytes_to_a_client_that_never_reads_take_little_memory() {
     let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
     gateway.deploy_with("t-hostile", &json!({"cpu_ms": 200, "concurrency": 100})).await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let socket = ask_and_never_read(&gateway, "/f/t-hostile/bytes", 100).await;
-    // Not all at the same time where the processors are busy: then they take turns.
+    // On busy processors the guests run one after the other.
     let begun = async || {
         let labels = [("function", "t-hostile"), ("outcome", "ok")];
         (gateway.metric_with("mayfly_requests_total", &labels).await == 100.0).then_some(())
     };
-    eventually("all have begun", begun).await;
-    // All of them have either used up their time or wait for a reader.
+    eventually("all guests have begun", begun).await;
+    // Each guest has used up its CPU time or waits for the reader.
     let settled = async || {
         let used = gateway.metric("mayfly_cpu_seconds_total").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         (gateway.metric("mayfly_cpu_seconds_total").await - used < 0.05).then_some(())
     };
-    eventually("all have been stopped or wait", settled).await;
+    eventually("all guests have been stopped or wait", settled).await;
     let grown = watch.grown_bytes();
-    // Each instance has a little more than a MiB of its own, of which it touches a part.
+    // Each instance has slightly more than a MiB of its own, and touches a part of it.
     assert!(grown < 32 * MIB, "{grown} bytes for one connection");
     drop(socket);
     watch.end(&[("ok", 100)]).await;
@@ -177,7 +177,8 @@ async fn single_bytes_are_sent_together() {
             frames += 1;
         }
         assert_eq!(bytes, 300_000, "{name}");
-        // What there is leaves at each tick of 5 ms, too, because it is computing all the time.
+        // Buffered bytes are also sent at each tick of 5 ms, because the guest computes all the
+        // time.
         let ticks = since.elapsed().as_millis() / 5;
         assert!(frames <= 300_000 / 8_192 + ticks + 10, "{name}: {frames} frames, {ticks} ticks");
     }
@@ -185,11 +186,11 @@ async fn single_bytes_are_sent_together() {
 
 /// Case G12.
 #[tokio::test]
-async fn an_unread_request_body_is_not_received() {
+async fn an_unread_request_body_is_not_buffered() {
     let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
     gateway.deploy("hello").await;
     gateway.get("/f/hello/").await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let head = format!("POST /f/hello/ HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", 1 << 30);
     let (mut reader, mut writer) = TcpStream::connect(gateway.data()).await.unwrap().into_split();
     let answer = tokio::spawn(async move {
@@ -209,35 +210,35 @@ async fn an_unread_request_body_is_not_received() {
         answer.ends_with("hello from rust\n") || answer.contains("hello from rust"),
         "{answer}"
     );
-    // What the kernels on both ends hold for a while is not ours.
-    assert!(sent < 32 * MIB, "{sent} bytes were taken");
+    // The kernels on both ends buffer a part of the body.
+    assert!(sent < 32 * MIB, "{sent} bytes were sent");
     assert!(watch.grown_bytes() <= MIB, "{}", watch.grown_bytes());
     watch.end(&[("ok", 1)]).await;
 }
 
 /// Case G12.
 #[tokio::test]
-async fn an_unread_http2_request_body_is_not_received() {
+async fn an_unread_http2_request_body_is_not_buffered() {
     const BODIES: u32 = 40;
     let gateway = Arc::new(TestGateway::with(&["limits.request_bytes=1GiB"]).await);
     gateway.deploy("hello").await;
     gateway.get("/f/hello/").await;
-    let watch = Watch::begin(&gateway).await;
-    let mut connection = frames::Raw::open(gateway.data(), &[]).await;
+    let watch = GuestWatch::begin(&gateway).await;
+    let mut connection = frames::RawHttp2::open(gateway.data(), &[]).await;
     let length = (1_u64 << 30).to_string();
     let head = [frames::request("POST", "/f/hello/"), frames::field("content-length", &length)];
     let head = head.concat();
     let piece = vec![7; 16 << 10];
-    // All on one connection: what was sent in vain must not use up its window for good.
+    // All on one connection: discarded bytes must not use up its window.
     for stream in (0..BODIES).map(|n| 2 * n + 1) {
         connection.send(&frame(frames::HEADERS, frames::END_HEADERS, stream, &head)).await;
-        // As much as the stream's window takes, whether it is still wanted or not.
+        // As many bytes as the stream's window allows, whether the gateway still wants them or not.
         for _ in 0..(64 << 10) / piece.len() - 1 {
             connection.send(&frame(frames::DATA, 0, stream, &piece)).await;
         }
         let mut ended = false;
         loop {
-            let said = connection.next().await.expect("the connection goes on");
+            let said = connection.next().await.expect("the connection must stay open");
             assert!(said.kind != frames::GOAWAY, "{said:?}");
             if said.stream != stream {
                 continue;
@@ -247,11 +248,11 @@ async fn an_unread_http2_request_body_is_not_received() {
                     assert_eq!(said.code(), 0, "NO_ERROR");
                     break;
                 }
-                frames::WINDOW_UPDATE => panic!("it wants more of {stream}: {said:?}"),
+                frames::WINDOW_UPDATE => panic!("the gateway wants more of {stream}: {said:?}"),
                 _ => ended |= said.flags & frames::END_STREAM != 0,
             }
         }
-        assert!(ended, "the whole answer comes first");
+        assert!(ended, "the complete response must come first");
     }
     drop(connection);
     assert!(watch.grown_bytes() <= 2 * MIB, "{}", watch.grown_bytes());
@@ -270,14 +271,14 @@ async fn a_trap_during_the_response_is_an_error_to_every_client() {
     for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
         gateway.deploy(name).await;
     }
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
     let connection = Http2::open(gateway.data()).await;
     let calls = times(10, 1_000);
     for target in targets {
         for _ in 0..calls {
-            let raw = Raw::get(&gateway, target).await;
+            let raw = RawResponse::get(&gateway, target).await;
             assert_eq!(raw.status(), 200, "{target}");
-            assert!(!raw.is_whole(), "{target}");
+            assert!(!raw.is_complete(), "{target}");
             let url = format!("http://{}{target}", gateway.data());
             let broken = connection.open_stream(&url).await.into_body().collect().await;
             let error = broken.unwrap_err();
@@ -286,6 +287,6 @@ async fn a_trap_during_the_response_is_an_error_to_every_client() {
     }
     drop(connection);
     watch.end(&[("ok", 2 * 3 * calls)]).await;
-    let cut = gateway.metric("mayfly_responses_aborted_total").await;
-    assert_eq!(cut, (2 * 3 * calls) as f64);
+    let aborted = gateway.metric("mayfly_responses_aborted_total").await;
+    assert_eq!(aborted, (2 * 3 * calls) as f64);
 }

@@ -10,10 +10,10 @@ use http::Method;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{Watch, times};
+use super::{GuestWatch, times};
 use crate::{
     client::{Http1, eventually},
-    outbound::{Served, Upstream},
+    outbound::{Upstream, UpstreamConnection},
     test_gateway::TestGateway,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 async fn slow_host_calls_delay_only_the_guests_that_made_them() {
     let stall = Duration::from_secs(times(4, 10) as u64);
     let gateway = Arc::new(TestGateway::with(&["outbound.permit=127.0.0.1"]).await);
-    let upstream = Upstream::serving(move |mut served: Served| async move {
+    let upstream = Upstream::serving(move |mut served: UpstreamConnection| async move {
         while served.head().await.is_some() {
             sleep(stall).await;
             served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -30,7 +30,7 @@ async fn slow_host_calls_delay_only_the_guests_that_made_them() {
     })
     .await;
     let (host, ms) = (upstream.host(), stall.as_millis());
-    // A server that says nothing, and the host's own clock.
+    // A server that sends nothing, and the host's own clock.
     let slow = [
         ("t-outbound", format!("/?to={host}"), "1 x 200 2"),
         ("t-outbound-p3", format!("/?to={host}"), "1 x 200 2"),
@@ -42,7 +42,7 @@ async fn slow_host_calls_delay_only_the_guests_that_made_them() {
         gateway.deploy_with(name, &json!({"outbound": [host], "timeout_ms": 300_000})).await;
     }
     gateway.deploy("hello").await;
-    let watch = Watch::begin(&gateway).await;
+    let watch = GuestWatch::begin(&gateway).await;
 
     let calls = slow.iter().cycle().take(64).map(|(name, target, says)| {
         let call = gateway.call(Method::GET, &format!("/f/{name}{target}")).send();
@@ -51,13 +51,13 @@ async fn slow_host_calls_delay_only_the_guests_that_made_them() {
     });
     let calls = tokio::spawn(join_all(calls.collect::<Vec<_>>()));
     let most = async || (gateway.metric("mayfly_live_instances").await >= 32.0).then_some(());
-    eventually("most of them wait", most).await;
-    let mut waits = waits_of_others(&gateway, stall / 2).await;
+    eventually("most of the guests wait", most).await;
+    let mut waits = durations_of_others(&gateway, stall / 2).await;
     waits.sort_unstable();
     let (median, most) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-    assert!(median < Duration::from_millis(100), "{median:?} in the mean");
-    // Whoever had to wait for one of them would have waited for as long as it does.
-    assert!(most < stall / 2, "{most:?} at most");
+    assert!(median < Duration::from_millis(100), "a median of {median:?}");
+    // A call that waited for a slow one would take at least this long.
+    assert!(most < stall / 2, "a maximum of {most:?}");
 
     for call in calls.await.unwrap() {
         call.unwrap();
@@ -69,8 +69,8 @@ async fn slow_host_calls_delay_only_the_guests_that_made_them() {
     watch.end(&[("ok", 64 + waits.len())]).await;
 }
 
-/// How long each call of another function took, for so long.
-async fn waits_of_others(gateway: &TestGateway, long: Duration) -> Vec<Duration> {
+/// The duration of each call of another function during this time.
+async fn durations_of_others(gateway: &TestGateway, long: Duration) -> Vec<Duration> {
     let mut connection = Http1::open(gateway.data()).await;
     let (begin, mut waits) = (Instant::now(), Vec::new());
     while begin.elapsed() < long || waits.is_empty() {

@@ -1,4 +1,4 @@
-//! Binaries that are valid, small, and cost a compiler minutes or gigabytes.
+//! Valid, small binaries whose compilation takes minutes or gigabytes.
 
 use serde_json::Value;
 use wasm_encoder::{
@@ -10,12 +10,12 @@ use wasm_encoder::{
 use super::Canary;
 use crate::test_gateway::TestGateway;
 
-/// A command with `functions` that do nothing besides its start.
+/// A command with `functions` empty functions besides its start.
 fn functions(functions: u32) -> Vec<u8> {
     command(functions, |_| {}, |_| {})
 }
 
-/// A command with so many data segments.
+/// A command with `segments` data segments.
 fn data_segments(segments: u32) -> Vec<u8> {
     command(0, one_memory, |module| {
         let mut data = DataSection::new();
@@ -27,7 +27,7 @@ fn data_segments(segments: u32) -> Vec<u8> {
     })
 }
 
-/// A command with one function of so many instructions that depend on each other.
+/// A command with one function of `instructions` interdependent instructions.
 fn enormous_function(instructions: u32) -> Vec<u8> {
     let mut module = Module::new();
     let mut types = TypeSection::new();
@@ -41,7 +41,7 @@ fn enormous_function(instructions: u32) -> Vec<u8> {
     module.section(&exports);
     let mut body = Function::new([(200, ValType::I64)]);
     for n in 0..instructions {
-        // Each reads what two others wrote, on either side of a branch.
+        // Each reads the results of two others, on either side of a branch.
         let (a, b) = (n % 200, n * 7 % 200);
         body.instruction(&Instruction::LocalGet(a));
         body.instruction(&Instruction::LocalGet(b));
@@ -105,7 +105,7 @@ fn many_memories(module: &mut Module, count: u32) {
     module.section(&memories);
 }
 
-/// A core module that exports `_start`, with sections of its own before the exports and at the end.
+/// A core module that exports `_start`, with additional sections before the exports and at the end.
 fn command(
     empty_functions: u32,
     before: impl FnOnce(&mut Module),
@@ -133,7 +133,7 @@ fn command(
     module.finish()
 }
 
-/// A component that makes so many instances of one empty module.
+/// A component that instantiates one empty module `count` times.
 fn core_instances(count: u32) -> Vec<u8> {
     let mut component = Component::new();
     component.section(&ModuleSection(&Module::new()));
@@ -145,7 +145,7 @@ fn core_instances(count: u32) -> Vec<u8> {
     component.finish()
 }
 
-/// A command that imports so many functions.
+/// A command that imports `count` functions.
 fn imports(count: u32) -> Vec<u8> {
     let mut module = Module::new();
     let mut types = TypeSection::new();
@@ -194,7 +194,7 @@ async fn an_upload_over_a_static_limit_is_refused_before_it_is_compiled() {
 async fn the_operator_sets_the_static_limits_of_artifacts() {
     let settings = ["uploads.memories=8", "uploads.tables=20", "uploads.functions=50"];
     let gateway = TestGateway::with(&settings).await;
-    // More than any engine takes by default: these know of the settings, too.
+    // More than an engine allows by default: the engines follow the settings, too.
     for (name, artifact) in [("memories", memories(8)), ("tables", tables(20))] {
         let deployed = gateway.put(name, artifact).send().await;
         assert_eq!(deployed.status(), 201, "{deployed:?}");
@@ -210,8 +210,8 @@ async fn the_operator_sets_the_static_limits_of_artifacts() {
 }
 
 /// Case U08.
-/// The static limits cannot know what a binary costs to compile. The kernel does, and ends the
-/// child.
+/// The static limits do not bound the cost of a compilation. The kernel enforces its limits on the
+/// worker.
 #[tokio::test]
 async fn an_expensive_compilation_ends_its_worker_and_disturbs_no_caller() {
     let bombs: [(&str, &str, Vec<u8>, &str); 3] = [
@@ -235,7 +235,7 @@ async fn an_expensive_compilation_ends_its_worker_and_disturbs_no_caller() {
         gateway.terminate();
         gateway.exit().await;
         gateway.start_with(&[setting]).await;
-        // The first call maps the code.
+        // The first call maps the native code.
         assert_eq!(gateway.get("/f/c-hello/").await.status(), 200);
         let before = gateway.resident_bytes();
         let canary = Canary::start(&gateway);

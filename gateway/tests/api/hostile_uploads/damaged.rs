@@ -1,4 +1,4 @@
-//! Binaries that were cut or changed somewhere.
+//! Truncated and changed binaries.
 
 use futures_util::{StreamExt as _, stream};
 use runtime_pool::ArtifactLimits;
@@ -6,8 +6,8 @@ use runtime_pool::ArtifactLimits;
 use super::{Canary, repetitions};
 use crate::{guests::guest, test_gateway::TestGateway};
 
-/// The same answer that a look at the bytes gives; no crash, and nothing left.
-async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
+/// Asserts that each upload gets the result that an inspection of its bytes predicts.
+async fn match_inspection(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
     let uploads = uploads.into_iter().map(|(what, bytes)| {
         let fits = runtime_pool::inspect(&bytes, &ArtifactLimits::default()).is_ok();
         let put = gateway.put("damaged", bytes);
@@ -17,7 +17,7 @@ async fn are_judged(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>) {
     for (what, fits, answer) in answers {
         match answer.status() {
             422 => assert!(!answer.detail().is_empty(), "{what}: {answer:?}"),
-            // A custom section that is missing or changed matters to nobody.
+            // A missing or changed custom section leaves the binary valid.
             200 | 201 => assert!(fits, "{what}: {answer:?}"),
             other => panic!("{what}: {other}: {answer:?}"),
         }
@@ -37,13 +37,13 @@ async fn a_truncated_or_changed_binary_is_refused_or_still_valid() {
     };
     let cuts =
         each(repetitions(100, u32::MAX)).map(|at| (format!("cut at {at}"), whole[..at].into()));
-    are_judged(&gateway, cuts.collect()).await;
+    match_inspection(&gateway, cuts.collect()).await;
     let flips = each(repetitions(100, u32::MAX)).map(|at| {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         (format!("flipped at {at}"), bytes)
     });
-    are_judged(&gateway, flips.collect()).await;
+    match_inspection(&gateway, flips.collect()).await;
     canary.ends_unharmed().await;
     gateway.no_uploads_left().await;
 }
@@ -61,7 +61,7 @@ async fn an_upload_that_is_not_wasm_starts_no_compiler_and_native_code_is_never_
         (b"(module (func (export \"_start\")))".to_vec(), "text format"),
         (vec![0xa5; 1 << 20], "something unknown"),
     ];
-    // Our own native code, which would run as it is if anybody ran it.
+    // The gateway's own native code, which would run if it were loaded.
     let code = gateway.files("code");
     let native = code.iter().find(|path| path.extension().is_some_and(|is| is == "cwasm"));
     uploads.push((std::fs::read(native.unwrap()).unwrap(), "native code made by Wasmtime"));
@@ -70,7 +70,11 @@ async fn an_upload_that_is_not_wasm_starts_no_compiler_and_native_code_is_never_
         assert_eq!(refused.problem(), (422, "invalid-wasm"), "{refused:?}");
         assert!(refused.detail().contains(says), "{says}: {refused:?}");
     }
-    assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0, "that of c-hello");
+    assert_eq!(
+        gateway.metric("mayfly_compilations_total").await,
+        1.0,
+        "only c-hello may be compiled"
+    );
     assert_eq!(gateway.files("artifacts").len(), 1);
     gateway.no_uploads_left().await;
 }

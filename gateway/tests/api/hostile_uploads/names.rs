@@ -16,7 +16,8 @@ use proptest::{
 use super::repetitions;
 use crate::{crash::Strace, guests::guest, test_gateway::TestGateway};
 
-/// Every byte that a path may not hold, or that means something there, as a percent escape.
+/// Percent-encodes every byte with a meaning in a path, and every byte that a path must not
+/// contain.
 fn escaped(name: &str) -> String {
     let mut text = String::new();
     for byte in name.bytes() {
@@ -37,7 +38,7 @@ fn is_a_name(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// Names that somebody would try, and names that nobody would think of.
+/// Typical names of an attack, and random ones.
 fn hostile_names(count: u32) -> Vec<String> {
     let pieces = prop_oneof![
         "[a-z0-9-]{0,70}",
@@ -79,7 +80,7 @@ async fn no_hostile_name_becomes_a_function_or_a_path() {
     });
     let answers: Vec<_> = stream::iter(uploads).buffer_unordered(16).collect().await;
     for (name, answer) in answers {
-        // A client resolves `.` and `..` before it asks; an empty name is another resource.
+        // The client resolves `.` and `..` itself; an empty name is another resource.
         let refused = matches!(answer.status(), 400 | 404 | 405 | 414);
         assert!(refused, "{name:?}: {answer:?}");
     }
@@ -88,17 +89,18 @@ async fn no_hostile_name_becomes_a_function_or_a_path() {
     gateway.no_uploads_left().await;
     let mut after = gateway.files("");
     after.retain(|file| !before.contains(file));
-    // The databases have files beside them that come and go.
+    // The databases create and remove files beside them.
     after.retain(|file| !file.to_str().unwrap().contains(".db-"));
     assert_eq!(after, [] as [PathBuf; 0]);
 }
 
-/// The paths in a line of `strace`, as far as they are quoted.
+/// The quoted strings in a line of `strace`.
 fn paths(line: &str) -> impl Iterator<Item = &str> {
     line.split('"').skip(1).step_by(2)
 }
 
-/// Whether a path below the data directory is of our own making: our words and hexadecimal names.
+/// Whether a path below the data directory consists of the gateway's own words and hexadecimal
+/// names.
 fn is_ours(path: &str) -> bool {
     path.split('/').all(|part| {
         let (name, _) = part.split_once('.').unwrap_or((part, ""));
@@ -114,13 +116,13 @@ async fn no_hostile_name_reaches_a_system_call_as_a_path() {
     let gateway = TestGateway::start().await;
     let wasm = bytes::Bytes::from(guest("c-hello"));
     let names = hostile_names(1_000);
-    // All that take a path, but for starting the compiler; some are not on every machine.
+    // The calls with a path, except for starting the compiler. Some do not exist on every machine.
     let calls = "trace=?open,openat,?creat,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,\
                  unlinkat,?link,linkat,symlinkat,?stat,newfstatat,statx,?access,faccessat,truncate";
     let strace = Strace::attach(gateway.pid(), &[calls], None).await;
     let uploads = names.iter().map(|name| gateway.put(&escaped(name), wasm.clone()).send());
     stream::iter(uploads).buffer_unordered(16).for_each(async |_| ()).await;
-    // A good one shows that there is something to be seen.
+    // A valid name, so that the trace is not empty.
     assert_eq!(gateway.put("good-name", wasm).send().await.status(), 201);
     let seen = strace.detach();
     let data = gateway.data_dir();
@@ -133,7 +135,7 @@ async fn no_hostile_name_reaches_a_system_call_as_a_path() {
             } else {
                 let elsewhere = ["/proc/", "/sys/", "/dev/", "/etc/", "/lib", "/usr/"];
                 let known = elsewhere.iter().any(|start| path.starts_with(start));
-                // Or a directory that the data directory is in.
+                // Or a parent of the data directory.
                 assert!(known || data.starts_with(path), "{line}");
             }
         }
@@ -154,7 +156,7 @@ async fn a_form_is_not_an_upload() {
         let refused = put.body(form.clone()).send().await;
         assert_eq!(refused.problem(), (415, "unsupported-media-type"), "{kind}");
     }
-    // Named as wasm it is bytes like others.
+    // Sent as wasm, a form is an upload like any other.
     let refused = gateway.put("f", form).send().await;
     assert_eq!(refused.problem(), (422, "invalid-wasm"));
     gateway.no_uploads_left().await;
@@ -165,7 +167,7 @@ async fn a_form_is_not_an_upload() {
 #[tokio::test]
 async fn a_compressed_upload_is_refused_and_never_decompressed() {
     let gateway = TestGateway::start().await;
-    // The start of a stream that would unpack to a gigabyte of zeros.
+    // The beginning of a stream that would decompress to a gigabyte of zeros.
     let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xed; 1 << 20]].concat();
     let all = async || {
         for encoding in ["gzip", "zstd", "br", "deflate", "gzip, gzip", "x", ""] {

@@ -1,4 +1,4 @@
-//! How much may be deployed on a node.
+//! The quotas of a node.
 
 use futures_util::future::join_all;
 use http::Method;
@@ -43,7 +43,7 @@ async fn the_artifact_bytes_of_a_node_are_limited() {
     let refused = gateway.put("greet", distinct(&wasm, 2)).send().await;
     assert_eq!(refused.problem(), (409, "storage-quota"));
     assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.artifact_bytes"));
-    // What is there may be deployed as often as anybody likes.
+    // An artifact that is already stored may be deployed any number of times.
     assert_eq!(gateway.put("other", distinct(&wasm, 0)).send().await.status(), 201);
     assert_eq!(gateway.show("greet").await.json()["revision"], 2);
     gateway.no_uploads_left().await;
@@ -62,11 +62,11 @@ async fn compilations_for_deploys_are_limited_per_minute_and_calls_still_compile
     assert_eq!(refused.problem(), (429, "compile-quota"));
     assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.compiles_per_minute"));
     assert!((1..=60).contains(&refused.json()["retry_after_s"].as_u64().unwrap()));
-    // What needs no compiler is not held to it, nor is what is no wasm.
+    // An upload that needs no compilation does not count, and neither does an invalid one.
     assert_eq!(gateway.put("greet", distinct(&wasm, 0)).send().await.status(), 201);
     assert_eq!(gateway.put("greet", "text").send().await.problem(), (422, "invalid-wasm"));
 
-    // Native code that is lost is made again for whoever calls.
+    // A call recompiles lost native code regardless of the quota.
     gateway.terminate();
     gateway.exit().await;
     std::fs::remove_dir_all(gateway.data_dir().join("code")).unwrap();
@@ -91,7 +91,11 @@ async fn the_idempotency_keys_of_a_node_are_limited() {
     let refused = put(2).send().await;
     assert_eq!(refused.problem(), (429, "idempotency-quota"));
     assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.idempotency_keys"));
-    assert_eq!(gateway.show("greet").await.json()["revision"], 2, "and nothing was changed");
-    assert_eq!(put(1).send().await.status(), 201, "what is known is answered");
+    assert_eq!(
+        gateway.show("greet").await.json()["revision"],
+        2,
+        "the refused upload must change nothing"
+    );
+    assert_eq!(put(1).send().await.status(), 201, "a remembered upload must be answered");
     assert_eq!(gateway.put("greet", distinct(&wasm, 2)).send().await.status(), 201);
 }

@@ -1,4 +1,4 @@
-//! Random valid binaries: what compiles runs and ends, what does not is refused.
+//! Random valid binaries: those that compile run and end, the others are refused.
 
 use futures_util::{StreamExt as _, stream};
 use http::Method;
@@ -6,10 +6,10 @@ use http::Method;
 use super::{Canary, repetitions};
 use crate::{guests, test_gateway::TestGateway};
 
-/// Another file of binaries than the one that the tests' guests are made with.
+/// The variable that names another file of binaries than the one from the tests' guests.
 const FILE: &str = "MAYFLY_RANDOM_FILE";
 
-/// The binaries that `functions/random` has made.
+/// The binaries that `functions/random` has generated.
 fn binaries() -> Vec<Vec<u8>> {
     #[expect(clippy::disallowed_methods, reason = "asks whether this is one of the long runs")]
     let other = std::env::var(FILE);
@@ -42,7 +42,7 @@ async fn random_valid_binaries_break_nothing() {
             let put = gateway.put(&name, binary).send().await;
             match put.status() {
                 200 | 201 => {
-                    // What it does is its own affair, as long as somebody says what that was.
+                    // Any outcome is allowed as long as it is reported.
                     let called = gateway.call(Method::GET, &format!("/f/{name}/")).send().await;
                     let known = matches!(called.status(), 200 | 404 | 429 | 502 | 503 | 504);
                     assert!(known, "{number}: {called:?}");
@@ -58,7 +58,7 @@ async fn random_valid_binaries_break_nothing() {
     });
     let ran: Vec<u32> = stream::iter(tries).buffer_unordered(4).collect().await;
     let ran: u32 = ran.iter().sum();
-    assert!(ran > 100, "only {ran} of them ran");
+    assert!(ran > 100, "only {ran} binaries ran");
     canary.ends_unharmed().await;
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
     gateway.no_uploads_left().await;

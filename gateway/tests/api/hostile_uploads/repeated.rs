@@ -1,4 +1,4 @@
-//! The same upload again and again, and several for one state of a function.
+//! Repeated uploads, and several changes with the same precondition.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -54,7 +54,7 @@ async fn preconditions_are_checked_before_and_after_the_bytes_arrive() {
     let gateway = TestGateway::start().await;
     let wasm = guest("c-hello");
     let put = |header: &str, value: &str| gateway.put("greet", wasm.clone()).header(header, value);
-    assert_eq!(put("if-match", "*").send().await.status(), 412, "there is none");
+    assert_eq!(put("if-match", "*").send().await.status(), 412, "the function does not exist");
     assert_eq!(put("if-match", "\"1.1\"").send().await.status(), 412);
     let made = put("if-none-match", "*").send().await;
     assert_eq!(made.status(), 201);
@@ -65,14 +65,14 @@ async fn preconditions_are_checked_before_and_after_the_bytes_arrive() {
     assert_eq!(put("if-match", "\"x\"").send().await.status(), 412);
     assert_eq!(put("if-match", "not a tag").send().await.status(), 412);
 
-    // Another function of the same name is not the one that was meant.
+    // A new function of the same name has another etag.
     gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
     assert_eq!(put("if-none-match", "*").send().await.status(), 201);
     assert_eq!(put("if-match", &tag).send().await.status(), 412);
 }
 
 /// Case U15.
-/// Each change but an upload is made for one state alone, too.
+/// Changes other than uploads have preconditions, too.
 #[tokio::test]
 async fn changes_with_a_stale_precondition_are_refused() {
     let gateway = TestGateway::start().await;
@@ -85,7 +85,11 @@ async fn changes_with_a_stale_precondition_are_refused() {
 
     let changed = patch(settings(100)).header("if-match", &first).send().await;
     assert_eq!(changed.status(), 200, "{changed:?}");
-    assert_eq!(changed.json()["description"], "100", "with its own settings it is one change");
+    assert_eq!(
+        changed.json()["description"],
+        "100",
+        "settings and description must change together"
+    );
     let second = changed.header("etag").unwrap().to_owned();
     for late in [
         patch(settings(200)),
@@ -102,7 +106,7 @@ async fn changes_with_a_stale_precondition_are_refused() {
     assert_eq!(shown.header("etag"), Some(second.as_str()));
     assert_eq!(shown.json()["description"], "100");
 
-    // Of many for one state one is made.
+    // Of several changes with the same precondition one succeeds.
     let patches = (0..20).map(|n| patch(settings(200 + n)).header("if-match", &second).send());
     let answers = join_all(patches).await;
     assert_eq!(count(&answers, 200), 1, "{answers:?}");
@@ -134,7 +138,11 @@ async fn a_repeated_upload_gets_the_same_response() {
     assert_eq!((again.status(), &again.json()["revision"]), (201, &1.into()), "{again:?}");
     assert_eq!(again.json()["digest"], made.json()["digest"]);
     assert_eq!(again.header("etag"), made.header("etag"));
-    assert_eq!(gateway.show("greet").await.json()["revision"], 2, "and nothing was changed");
+    assert_eq!(
+        gateway.show("greet").await.json()["revision"],
+        2,
+        "a repeated upload must change nothing"
+    );
 
     for other in [
         named(&gateway, "greet", "first", 3),
@@ -148,11 +156,11 @@ async fn a_repeated_upload_gets_the_same_response() {
         let refused = named(&gateway, "greet", wrong, 4).send().await;
         assert_eq!(refused.problem(), (400, "bad-idempotency-key"));
     }
-    // What was refused is not remembered.
+    // A refused upload is not remembered.
     let refused = gateway.put("greet", "no wasm").header("idempotency-key", "third").send().await;
     assert_eq!(refused.status(), 422);
     assert_eq!(named(&gateway, "greet", "third", 5).send().await.status(), 201);
-    // Bytes that are active already.
+    // An upload of the active bytes is remembered, too.
     assert_eq!(named(&gateway, "greet", "fourth", 5).send().await.status(), 200);
     assert_eq!(named(&gateway, "greet", "fourth", 5).send().await.status(), 200);
     assert_eq!(named(&gateway, "greet", "fourth", 6).send().await.status(), 422);
@@ -172,7 +180,6 @@ async fn concurrent_uploads_with_one_idempotency_key_get_the_same_response() {
     }
 }
 
-/// The settings that an upload is tried with are those that it is published with.
 #[tokio::test]
 async fn an_upload_is_tried_with_the_settings_that_it_is_published_with() {
     let gateway = TestGateway::start().await;
@@ -180,7 +187,7 @@ async fn an_upload_is_tried_with_the_settings_that_it_is_published_with() {
     let wasm = guest("c-hello-cgi");
     for round in 0..10_u32 {
         let upload = gateway.put("greet", distinct(&wasm, round)).send();
-        // So little that no instance can be made, or as much as before.
+        // Too little for an instance, or the previous limit.
         let memory = if round % 2 == 0 { json!(65_536) } else { json!(null) };
         let change = json!({"settings": {"memory_bytes": memory, "cpu_ms": 100 + round}});
         let (uploaded, changed) = tokio::join!(upload, gateway.patch("greet", &change));
@@ -203,13 +210,14 @@ async fn calls_are_answered_while_a_function_is_replaced_deleted_and_recreated()
             let (address, stop) = (gateway.data(), std::sync::Arc::clone(&stop));
             tokio::spawn(async move {
                 let mut connection = Http1::open(address).await;
-                // A thousand a second by all of them, as far as the machine allows.
+                // Together the callers make a thousand calls a second, as far as the machine
+                // allows.
                 let mut due = tokio::time::interval(std::time::Duration::from_millis(8));
                 let mut answered = 0;
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     due.tick().await;
                     let answer = connection.get("/f/greet/").await;
-                    // Between a delete and the next deploy there is none, which is no error of ours.
+                    // Between a delete and the next deploy the function does not exist.
                     match answer.status() {
                         200 => assert_eq!(answer.text(), "hello from c\n"),
                         404 => assert_eq!(answer.problem().1, "function-not-found"),
@@ -225,7 +233,11 @@ async fn calls_are_answered_while_a_function_is_replaced_deleted_and_recreated()
         assert_eq!(gateway.put("greet", distinct(&wasm, n)).send().await.status(), 201);
         let deleted = gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
         assert_eq!(deleted.status(), 204);
-        assert_eq!(gateway.get("/f/greet/").await.status(), 404, "after the answer it is gone");
+        assert_eq!(
+            gateway.get("/f/greet/").await.status(),
+            404,
+            "the function must be gone after the response"
+        );
         assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The compiler's child can reach nothing, and everybody can see that.
+//! The sandbox of the compile worker, and its report.
 
 use std::fs;
 
@@ -22,20 +22,20 @@ async fn the_compile_worker_cannot_open_files_start_processes_or_connect() {
     assert_eq!((&sandbox["seccomp"], &sandbox["no_new_privs"]), (&true.into(), &true.into()));
 
     let gateway = TestGateway::start().await;
-    // Landlock may be missing in this kernel; what is said of it must be true all the same.
-    let mut stand = 2.0;
+    // The kernel may lack Landlock; the report must be true all the same.
+    let mut active = 2.0;
     if sandbox["landlock"] == true {
-        stand += 1.0;
+        active += 1.0;
     }
-    gateway.metric_becomes("mayfly_compile_sandbox", stand).await;
-    eventually("it is in the log", async || {
+    gateway.metric_becomes("mayfly_compile_sandbox", active).await;
+    eventually("the log reports the sandbox", async || {
         gateway.log().contains("compiler's sandbox").then_some(())
     })
     .await;
 }
 
 /// Case U08.
-/// While it compiles, and while it runs a guest's start-up for a snapshot.
+/// During a compilation, and during a guest's start-up for a snapshot.
 #[tokio::test]
 async fn a_compile_worker_is_sandboxed_while_it_works() {
     let gateway = TestGateway::start().await;
@@ -43,11 +43,11 @@ async fn a_compile_worker_is_sandboxed_while_it_works() {
         let put = gateway.put(name, guest(name)).header("mayfly-settings", settings);
         let upload = tokio::spawn(put.send());
         let pid = gateway.pid();
-        let status = eventually("a worker has raised its barriers", async || {
+        let status = eventually("a worker has entered its sandbox", async || {
             workers(pid).into_iter().find_map(|child| {
                 let status = fs::read_to_string(format!("/proc/{child}/status")).ok()?;
                 let group = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-                // It has them all from one moment on, which comes soon after its start.
+                // The worker enters its sandbox in one step, soon after its start.
                 let line = |name: &str| status.lines().find(|line| line.starts_with(name));
                 let two = line("Seccomp_filters:")?.ends_with("\t2");
                 two.then(|| (child, status.clone(), group))
@@ -61,10 +61,10 @@ async fn a_compile_worker_is_sandboxed_while_it_works() {
         for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
             assert!(status.lines().any(|found| found == line), "{name}: {status}");
         }
-        // After the name in parentheses: state, parent, group.
+        // The fields after the name in parentheses: state, parent, group.
         let group = stat.rsplit(')').next().unwrap().split_whitespace().nth(2).unwrap();
-        assert_eq!(group, child.to_string(), "{name}: a group of its own");
-        assert!(!is_alive(child), "{name}: and gone with its work");
+        assert_eq!(group, child.to_string(), "{name}: the worker has no process group of its own");
+        assert!(!is_alive(child), "{name}: the worker is still running");
     }
     assert_eq!(gateway.call(Method::GET, "/f/t-snapshot/").send().await.status(), 200);
 }

@@ -1,4 +1,4 @@
-//! Guests that fail or loop before anybody has called them.
+//! Guests whose start fails or loops.
 
 use super::Canary;
 use crate::test_gateway::TestGateway;
@@ -13,7 +13,8 @@ async fn a_start_function_that_loops_or_traps_is_refused_at_the_deploy_and_delay
         ("(loop (br 0))", "CPU time of 1s"),
         ("unreachable", "unreachable"),
         ("(call $s)", "call stack exhausted"),
-        // Each as many bytes as the machine moves in a millisecond, without a check in between.
+        // Each fill writes as many bytes as the machine moves in a millisecond, without a check in
+        // between.
         (
             "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 0x3000000)) (br 0))",
             "CPU time",

@@ -1,4 +1,4 @@
-//! Which addresses are called, and which never are.
+//! Addresses that may be called, and addresses that must not.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,8 +9,8 @@ use crate::test_gateway::TestGateway;
 
 const PROHIBITED: &str = "1 x DestinationIpProhibited";
 
-/// Ways to write addresses that are not public; all reach this machine or its neighbours if they
-/// are dialled.
+/// Spellings of addresses that are not public. All of them reach this machine or its neighbours if
+/// they are dialled.
 const SPELLINGS: &[&str] = &[
     "127.0.0.1",
     "127.0.0.1.",
@@ -82,7 +82,7 @@ const SPELLINGS: &[&str] = &[
     "[100::1]",
 ];
 
-/// What is no address at all, and does not get that far.
+/// Invalid addresses, which fail earlier.
 const NO_ADDRESS: &[&str] = &[
     "[fe80::1%251]",
     "127.0.0.1%2f",
@@ -149,9 +149,9 @@ async fn a_name_is_refused_if_one_of_its_addresses_is_prohibited() {
     {
         assert_eq!(to(name).await, PROHIBITED, "{name}");
     }
-    assert_eq!(to("nobody.test").await, "1 x DnsError");
+    assert_eq!(to("missing.test").await, "1 x DnsError");
     assert_eq!(upstream.connections(), 1);
-    // The owner is told why.
+    // The function's log names the reason.
     let lines = gateway.log_lines("t-outbound", 7).await;
     let private = format!(
         "outbound: GET http://private.test:{port}: the address 10.0.0.1 is not public; the \
@@ -175,7 +175,7 @@ async fn a_dns_response_too_long_for_a_datagram_is_read_to_its_last_address() {
         gateway.deploy_with("t-outbound", &json!({ "outbound": named })).await;
         let answer = ask(&gateway, "t-outbound", &format!("to=many.test:{port}")).await;
         assert!(answer.starts_with(expected), "{answer}");
-        assert_eq!(names.asked(), 2, "for both kinds of addresses");
+        assert_eq!(names.asked(), 2, "one query for each kind of address");
     }
     assert_eq!(upstream.connections(), 1);
 }
@@ -185,7 +185,7 @@ async fn a_dns_response_too_long_for_a_datagram_is_read_to_its_last_address() {
 async fn a_name_that_resolves_differently_later_reaches_only_vetted_addresses() {
     const INVOCATIONS: u32 = 20;
     const EACH: u32 = 50;
-    // Closes after each answer, so that each request resolves anew.
+    // Closes after each response, so that each request resolves the name.
     let upstream = Upstream::serving(async |mut served| {
         served.head().await;
         served.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
@@ -245,7 +245,7 @@ async fn the_operator_may_open_the_data_plane_to_functions() {
     let get =
         async |to: &str| ask(&gateway, "t-outbound", &format!("to={to}&path=/f/hello/")).await;
     assert!(get(&data).await.starts_with("1 x 200 "));
-    // That opens neither the control plane nor anything else of this machine.
+    // This opens neither the control plane nor another port of this machine.
     assert_eq!(get(&control).await, PROHIBITED);
     assert_eq!(get(&other).await, PROHIBITED);
     assert_eq!(upstream.connections(), 0);

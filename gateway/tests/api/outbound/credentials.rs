@@ -1,4 +1,4 @@
-//! Secrets that are put into requests on their way out.
+//! Secrets that the gateway puts into outbound requests.
 
 use std::{fs, io::Write as _, process::Stdio};
 
@@ -17,13 +17,13 @@ async fn put(gateway: &TestGateway, name: &str, secret: &Value) -> FullResponse 
     gateway.control(Method::PUT, &format!("/v1/secrets/{name}")).json(secret).send().await
 }
 
-/// The value of a header in the last request that a server got.
+/// The value of a header in the last request to a server.
 fn last(upstream: &Upstream, header: &str) -> Option<String> {
     let head = upstream.heads().pop()?;
     let start = format!("{header}: ");
     let mut values = head.lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned));
     let value = values.next();
-    assert_eq!(values.next(), None, "{header} is there twice");
+    assert_eq!(values.next(), None, "{header} is repeated");
     value
 }
 
@@ -41,12 +41,12 @@ async fn a_credential_is_in_the_request_and_never_in_the_guest() {
         let settings = json!({"outbound": [host], "credentials": credentials});
         let deployed = gateway.deploy_with(guest, &settings).await;
         assert_eq!(deployed["settings"]["credentials"], credentials);
-        // Whatever the guest itself has set.
+        // The credential replaces the headers of the guest.
         let query = format!("to={host}&header=authorization:mine&header=Authorization:and%20more");
         assert!(ask(&gateway, guest, &query).await.starts_with("1 x 203 "));
         assert_eq!(last(&upstream, "authorization"), Some(format!("bearer {VALUE}")), "{guest}");
     }
-    // A new value is in the next request, and none at all lets none go.
+    // The next request carries the new value. Without a value no request is sent.
     assert_eq!(put(&gateway, "api-token", &json!({"value": "new"})).await.status(), 200);
     ask(&gateway, "t-outbound", &format!("to={host}")).await;
     assert_eq!(last(&upstream, "authorization").as_deref(), Some("bearer new"));
@@ -86,7 +86,7 @@ async fn a_credential_is_sent_over_tls_unless_its_host_allows_http() {
     let to = format!("to=api.test:{s}&scheme=https");
     assert_eq!(ask(&gateway, "t-outbound", &to).await, "1 x 200 2");
     assert_eq!(last(&secure, "x-key").as_deref(), Some(VALUE));
-    // Who has no certificate for the name gets nothing at all.
+    // A server without a certificate for the name gets no request.
     let other = format!("to=other.test:{s}&scheme=https");
     assert_eq!(ask(&gateway, "t-outbound", &other).await, "1 x TlsCertificateError");
     assert_eq!(secure.heads().len(), 1);
@@ -143,7 +143,7 @@ async fn a_secret_is_sealed_on_disk_never_shown_and_survives_a_restart() {
         assert!(!found, "{}", path.display());
     }
     assert!(!gateway.log().contains(VALUE));
-    // With another key nothing opens, and everything else goes on.
+    // With another key no secret can be opened, and everything else works.
     fs::write(gateway.data_dir().join("secrets.key"), [0; 32]).unwrap();
     gateway.expect_errors();
     gateway.restart().await;
@@ -201,7 +201,7 @@ async fn the_command_line_reads_a_secret_from_standard_input() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let mut set = command.spawn().unwrap();
-    // With the line's end that `echo` leaves.
+    // With the line feed of `echo`.
     set.stdin.take().unwrap().write_all(format!("{VALUE}\n").as_bytes()).unwrap();
     let done = tokio::task::spawn_blocking(move || set.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "stored key\n");

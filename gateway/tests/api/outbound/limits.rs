@@ -1,4 +1,4 @@
-//! Servers that are slow, endless or no servers at all, and guests that ask for too much.
+//! Slow, endless and invalid servers, and guests with too many requests.
 
 use std::{
     net::SocketAddr,
@@ -11,10 +11,10 @@ use tokio::{
     time,
 };
 
-use super::{GUESTS, Served, Upstream, ask, outcomes};
+use super::{GUESTS, Upstream, UpstreamConnection, ask, outcomes};
 use crate::{client::DEADLINE, test_gateway::TestGateway};
 
-/// Settings with which waiting in vain takes this long at each step.
+/// Settings with a short timeout for each step.
 const SHORT: [&str; 5] = [
     "outbound.permit=127.0.0.1",
     "outbound.connect_ms=300",
@@ -24,7 +24,7 @@ const SHORT: [&str; 5] = [
 ];
 const SHORT_TIME: Duration = Duration::from_millis(300);
 
-/// The gateway's open files.
+/// The number of descriptors of the gateway.
 fn descriptors(gateway: &TestGateway) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count()
 }
@@ -33,8 +33,8 @@ fn descriptors(gateway: &TestGateway) -> usize {
 #[tokio::test]
 async fn of_ten_thousand_requests_fifty_are_sent_over_at_most_six_connections() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
-    // Slow enough that requests meet.
-    let upstream = Upstream::serving(async |mut served: Served| {
+    // Slow enough that requests overlap.
+    let upstream = Upstream::serving(async |mut served: UpstreamConnection| {
         while served.head().await.is_some() {
             time::sleep(Duration::from_millis(2)).await;
             served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -54,24 +54,24 @@ async fn of_ten_thousand_requests_fifty_are_sent_over_at_most_six_connections() 
         assert_eq!(answer, "50 x 200 2\n9950 x ConnectionLimitReached", "{guest} {at_once}");
         assert!(upstream.most_open() <= 12, "{}", upstream.most_open());
     }
-    // Six in use by the one, and two that wait of the other function.
+    // Six connections of one function, and two idle ones of the other.
     let most = upstream.most_open();
     assert!((6..=8).contains(&most), "{most} connections at once");
     let after = descriptors(&gateway);
-    assert!(after <= before + 8, "{before} descriptors became {after}");
+    assert!(after <= before + 8, "{before} descriptors grew to {after}");
     gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
     assert_eq!(outcomes(&gateway, "t-outbound", "too-many").await, 2.0 * 9950.0);
     assert_eq!(limit_hits(&gateway, "outbound_requests").await, 3.0 * 9950.0);
     assert!(limit_hits(&gateway, "outbound_at_once").await >= 1.0);
-    // The log says it, and is not flooded with it.
+    // The log reports it without being flooded.
     let lines = gateway.log_lines("t-outbound", 16).await;
     assert!(lines.len() <= 2 * 16, "{}", lines.len());
     let line = lines[0]["line"].as_str().unwrap();
     assert!(line.contains("outbound.per_invocation"), "{line}");
 }
 
-/// In place of the code of an error within a body, guests of 0.2 get its text.
-fn told(guest: &str, outcome: &str) -> String {
+/// For an error within a body, guests of WASI 0.2 get a text instead of a code.
+fn error_of(guest: &str, outcome: &str) -> String {
     let text = match outcome {
         "200 ConnectionReadTimeout" => "200 connection read timeout",
         "200 HttpResponseBodySize" => "200 HTTP response body size exceeds limit: 10485760 bytes",
@@ -86,14 +86,14 @@ async fn limit_hits(gateway: &TestGateway, limit: &str) -> f64 {
     gateway.metric_with("mayfly_limit_hits_total", &[("limit", limit)]).await
 }
 
-/// A port whose connections are never accepted, and the connections that fill its queue.
-async fn deaf() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+/// A port whose connections are never accepted, with the connections that fill its queue.
+async fn unaccepted() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut queued = Vec::new();
-    // Once the queue is full the kernel answers no more.
+    // Once the queue is full the kernel stops responding.
     while let Ok(stream) = time::timeout(SHORT_TIME, TcpStream::connect(address)).await {
         queued.push(stream.unwrap());
     }
@@ -104,27 +104,28 @@ async fn deaf() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
 #[tokio::test]
 async fn a_server_that_stalls_times_out_at_each_step() {
     let gateway = TestGateway::with(&SHORT).await;
-    let (deaf, _listener, _queued) = deaf().await;
+    let (unaccepted, _listener, _queued) = unaccepted().await;
     let silent =
-        Upstream::serving(async |mut served: Served| served.wait_for_the_end().await).await;
-    let stuck = Upstream::serving(async |mut served: Served| {
+        Upstream::serving(async |mut served: UpstreamConnection| served.wait_for_the_end().await)
+            .await;
+    let stuck = Upstream::serving(async |mut served: UpstreamConnection| {
         served.head().await;
         served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab").await;
         served.wait_for_the_end().await;
     })
     .await;
-    let (deaf, silent, stuck) = (deaf.to_string(), silent.host(), stuck.host());
+    let (unaccepted, silent, stuck) = (unaccepted.to_string(), silent.host(), stuck.host());
     for guest in GUESTS {
-        gateway.deploy_with(guest, &json!({"outbound": [deaf, silent, stuck]})).await;
+        gateway.deploy_with(guest, &json!({"outbound": [unaccepted, silent, stuck]})).await;
         for (query, expected) in [
-            (format!("to={deaf}"), "ConnectionTimeout"),
+            (format!("to={unaccepted}"), "ConnectionTimeout"),
             (format!("to={silent}&scheme=https"), "ConnectionTimeout"),
             (format!("to={silent}"), "ConnectionReadTimeout"),
             (format!("to={stuck}"), "200 ConnectionReadTimeout"),
         ] {
             let since = Instant::now();
             let answer = ask(&gateway, guest, &query).await;
-            assert_eq!(answer, format!("1 x {}", told(guest, expected)), "{guest}: {query}");
+            assert_eq!(answer, format!("1 x {}", error_of(guest, expected)), "{guest}: {query}");
             assert!(since.elapsed() >= SHORT_TIME, "{:?}", since.elapsed());
         }
         for outcome in
@@ -142,7 +143,8 @@ async fn a_server_that_stalls_times_out_at_each_step() {
 async fn a_guest_can_shorten_timeouts_and_never_lengthen_them() {
     let gateway = TestGateway::with(&SHORT).await;
     let silent =
-        Upstream::serving(async |mut served: Served| served.wait_for_the_end().await).await;
+        Upstream::serving(async |mut served: UpstreamConnection| served.wait_for_the_end().await)
+            .await;
     let host = silent.host();
     for guest in GUESTS {
         gateway.deploy_with(guest, &json!({"outbound": [host]})).await;
@@ -153,7 +155,7 @@ async fn a_guest_can_shorten_timeouts_and_never_lengthen_them() {
             assert!(refused.contains(&&*answer), "{guest}: {value}: {answer}");
         }
     }
-    // The defaults are much longer than this test may take: a guest's own limit holds.
+    // The defaults are much longer than this test may take: the guest's own timeout applies.
     let gateway =
         TestGateway::with(&["outbound.permit=127.0.0.1", "outbound.first_byte_ms=3600000"]).await;
     gateway.deploy_with("t-outbound", &json!({"outbound": [host], "timeout_ms": 300_000})).await;
@@ -163,7 +165,7 @@ async fn a_guest_can_shorten_timeouts_and_never_lengthen_them() {
     assert!(since.elapsed() < DEADLINE / 2);
 }
 
-/// Answers that break a limit or are none, and what the guest is told.
+/// Responses that are invalid or exceed a limit, each with the error for the guest.
 const HOSTILE: &[(&str, &str)] = &[
     ("declared", "HttpResponseBodySize"),
     ("endless", "200 HttpResponseBodySize"),
@@ -179,8 +181,8 @@ const HOSTILE: &[(&str, &str)] = &[
     ("nothing", "HttpResponseIncomplete"),
 ];
 
-/// Answers as the path of the request says.
-async fn hostile(mut served: Served) {
+/// Responds as the path of the request says.
+async fn hostile(mut served: UpstreamConnection) {
     let Some(head) = served.head().await else { return };
     let kind = head.split([' ', '/']).nth(2).unwrap().to_owned();
     let text = match kind.as_str() {
@@ -200,7 +202,7 @@ async fn hostile(mut served: Served) {
     served.write(text.as_bytes()).await;
     let piece = vec![b'x'; 64 << 10];
     match kind.as_str() {
-        // A million fields, or until the other end has had enough.
+        // A million fields, unless the client closes the connection first.
         "endless-head" => {
             served.write(b"HTTP/1.1 200 OK\r\n").await;
             for _ in 0..1_000 {
@@ -233,18 +235,18 @@ async fn responses_have_limits_like_requests() {
             for (kind, expected) in HOSTILE {
                 let query = format!("to={host}&path=/{kind}&times={count}");
                 let answer = ask(&gateway, guest, &query).await;
-                let expected = format!("{count} x {}", told(guest, expected));
+                let expected = format!("{count} x {}", error_of(guest, expected));
                 assert_eq!(answer, expected, "{guest}: {kind}");
             }
         }
     };
-    // Twice, so that what is allocated once has been.
+    // Twice, so that memory that is allocated once is allocated.
     all(2).await;
     let before = gateway.resident_bytes();
     all(8).await;
     let after = gateway.resident_bytes();
-    // Some 170 MiB have come in; what stays is what threads keep for the next one.
-    assert!(after <= before + (8 << 20), "{before} bytes became {after}");
+    // Some 170 MiB have been received; threads keep a few buffers.
+    assert!(after <= before + (8 << 20), "{before} bytes grew to {after}");
     gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
     assert!(limit_hits(&gateway, "outbound_response_bytes").await >= 40.0);
     assert!(limit_hits(&gateway, "outbound_response_head").await >= 60.0);

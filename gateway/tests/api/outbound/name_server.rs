@@ -1,4 +1,4 @@
-//! A name server that says what a test wants.
+//! A name server with the answers of a test.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -24,7 +24,7 @@ pub(super) struct NameServer {
 }
 
 impl NameServer {
-    /// `addresses` is told the name, and how often that was asked for before.
+    /// `addresses` gets the name and the number of earlier queries for it.
     pub(super) async fn start(
         addresses: impl Fn(&str, u32) -> Vec<IpAddr> + Send + 'static,
     ) -> Self {
@@ -38,7 +38,7 @@ impl NameServer {
                 let (length, from) = socket.recv_from(&mut datagram).await.unwrap();
                 let question = Packet::parse(&datagram[..length]).unwrap();
                 let kind = question.questions[0].qtype;
-                // Both kinds are asked for at once; one of them counts.
+                // The resolver asks for both kinds of addresses at once; one of them counts.
                 let before = match kind {
                     QTYPE::TYPE(TYPE::A) => counter.fetch_add(1, Relaxed),
                     _ => counter.load(Relaxed),
@@ -51,7 +51,7 @@ impl NameServer {
         Self { address, asked }
     }
 
-    /// Has more to say than a datagram holds, and says it over TCP.
+    /// Has more addresses than a datagram holds, and returns them over TCP.
     pub(super) async fn over_tcp(addresses: Vec<IpAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -81,12 +81,12 @@ impl NameServer {
         Self { address, asked }
     }
 
-    /// The setting that makes a gateway ask this server.
+    /// The setting that makes a gateway use this server.
     pub(super) fn setting(&self) -> String {
         format!("outbound.resolver={}", self.address)
     }
 
-    /// Questions: those for IPv4 addresses, or all over TCP.
+    /// The number of queries: those for IPv4 addresses, or all over TCP.
     pub(super) fn asked(&self) -> u32 {
         self.asked.load(Relaxed)
     }

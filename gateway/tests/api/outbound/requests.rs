@@ -1,4 +1,4 @@
-//! What leaves, and to whom.
+//! The requests that leave the gateway, and their destinations.
 
 use serde_json::json;
 
@@ -70,7 +70,7 @@ async fn a_guest_cannot_send_an_ambiguous_request() {
         }
     }
     assert_eq!(upstream.connections(), 0);
-    // What looks like another host and is a path stays one.
+    // A path that looks like another host stays a path.
     for guest in GUESTS {
         assert!(
             ask(&gateway, guest, &format!("to={host}&path=//evil.test/")).await.contains("203")
@@ -81,7 +81,7 @@ async fn a_guest_cannot_send_an_ambiguous_request() {
         assert_eq!(head.matches("\r\nhost: ").count(), 1, "{head}");
         assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
     }
-    // A length that is none: with 0.3 this shows only while the body is sent.
+    // A false length. With WASI 0.3 the error appears only while the body is sent.
     for guest in GUESTS {
         let answer = ask(&gateway, guest, &format!("to={host}&header=content-length:5")).await;
         assert_eq!(answer, "1 x HttpRequestBodySize", "{guest}");

@@ -18,14 +18,14 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-/// A server on all addresses of this machine, which counts. Ends with the test's runtime.
+/// A server on all addresses of this machine. It counts connections. Ends with the test's runtime.
 pub(crate) struct Upstream {
     port: u16,
-    seen: Arc<Seen>,
+    seen: Arc<UpstreamLog>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct UpstreamLog {
     connections: AtomicU32,
     open: AtomicU32,
     most_open: AtomicU32,
@@ -34,13 +34,13 @@ struct Seen {
 }
 
 /// One connection to it.
-pub(crate) struct Served<S = TcpStream> {
+pub(crate) struct UpstreamConnection<S = TcpStream> {
     socket: S,
-    seen: Arc<Seen>,
+    seen: Arc<UpstreamLog>,
 }
 
 impl Upstream {
-    /// Answers every request on a kept connection with the request's own head as its body.
+    /// Responds to every request on a kept connection with the request's head as the body.
     pub(crate) async fn echo() -> Self {
         Self::answering(|head| {
             let length = head.len();
@@ -51,7 +51,7 @@ impl Upstream {
         .await
     }
 
-    /// Answers every request on a kept connection.
+    /// Responds to every request on a kept connection.
     pub(crate) async fn answering(
         answer: impl Fn(&str) -> String + Clone + Send + 'static,
     ) -> Self {
@@ -66,7 +66,7 @@ impl Upstream {
         .await
     }
 
-    /// The same over TLS, with a certificate for `name`, which is returned as PEM.
+    /// The same over TLS, with a self-signed certificate for `name`, which is returned as PEM.
     pub(crate) async fn echo_over_tls(name: &str) -> (Self, String) {
         let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
@@ -91,15 +91,15 @@ impl Upstream {
         (upstream, certified.cert.pem())
     }
 
-    /// Does with each connection what `serve` does.
+    /// Runs `serve` for each connection.
     pub(crate) async fn serving<F, Serving>(serve: F) -> Self
     where
-        F: Fn(Served) -> Serving + Send + 'static,
+        F: Fn(UpstreamConnection) -> Serving + Send + 'static,
         Serving: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("[::]:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Arc::<Seen>::default();
+        let seen = Arc::<UpstreamLog>::default();
         let counter = Arc::clone(&seen);
         tokio::spawn(async move {
             loop {
@@ -110,7 +110,7 @@ impl Upstream {
                 seen.most_open.fetch_max(open, Relaxed);
                 let at = socket.local_addr().unwrap().ip().to_canonical();
                 seen.called_at.lock().unwrap().push(at);
-                let served = serve(Served { socket, seen: Arc::clone(&seen) });
+                let served = serve(UpstreamConnection { socket, seen: Arc::clone(&seen) });
                 tokio::spawn(async move {
                     served.await;
                     seen.open.fetch_sub(1, Relaxed);
@@ -124,7 +124,7 @@ impl Upstream {
         self.port
     }
 
-    /// Its authority by the loopback address.
+    /// Its authority with the loopback address.
     pub(crate) fn host(&self) -> String {
         SocketAddr::from(([127, 0, 0, 1], self.port)).to_string()
     }
@@ -146,22 +146,22 @@ impl Upstream {
         self.seen.heads.lock().unwrap().clone()
     }
 
-    /// The addresses of ours that were called.
+    /// The local addresses of its connections.
     pub(crate) fn called_at(&self) -> Vec<IpAddr> {
         self.seen.called_at.lock().unwrap().clone()
     }
 }
 
-impl Served {
-    /// The same after a TLS handshake; none if that fails.
-    async fn secured(self, tls: &TlsAcceptor) -> Option<Served<TlsStream<TcpStream>>> {
+impl UpstreamConnection {
+    /// The same after a TLS handshake; `None` if it fails.
+    async fn secured(self, tls: &TlsAcceptor) -> Option<UpstreamConnection<TlsStream<TcpStream>>> {
         let Self { socket, seen } = self;
-        Some(Served { socket: tls.accept(socket).await.ok()?, seen })
+        Some(UpstreamConnection { socket: tls.accept(socket).await.ok()?, seen })
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
-    /// The head of the next request, in lower case; none when there is no more.
+impl<S: AsyncRead + AsyncWrite + Unpin> UpstreamConnection<S> {
+    /// The head of the next request, in lower case; `None` at the end.
     pub(crate) async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -172,12 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
         Some(head)
     }
 
-    /// Whoever is written to may have gone.
+    /// The client may have closed the connection.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes).await;
     }
 
-    /// Says nothing until the other end closes.
+    /// Sends nothing and waits until the client closes the connection.
     pub(crate) async fn wait_for_the_end(&mut self) {
         let mut ignored = [0; 1024];
         while self.socket.read(&mut ignored).await.is_ok_and(|read| read > 0) {}

@@ -1,7 +1,7 @@
-//! The gateway behind other servers: what they take for a request, it takes for the same.
+//! The gateway behind nginx and haproxy: all of them must frame every request alike.
 //!
-//! Each form is sent through nginx and haproxy twice: to the gateway, and to a sink that reads
-//! what they pass on in the one way that is left, and answers as the functions would.
+//! Each request is sent through both proxies twice: to the gateway, and to a sink that parses what
+//! the proxy forwards in the only way that is left, and responds as the functions would.
 
 use std::{
     fs,
@@ -25,18 +25,18 @@ use tokio::{
 use super::smuggling::{AMBIGUOUS, CLEAR, request};
 use crate::{client::eventually, guests, test_gateway::TestGateway};
 
-/// What comes after each form, so that whoever has understood it closes.
+/// The request after each tested one. It closes the connection.
 const LAST: &str = "GET /f/c-hello/last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
-/// A server that passes requests on to two others, by sockets in a directory of its own.
-struct Front {
+/// A reverse proxy with two upstreams. Its sockets are in a directory of its own.
+struct ReverseProxy {
     name: &'static str,
     process: Child,
     dir: TempDir,
 }
 
-impl Front {
-    /// Starts it with what `settings` says, given its directory.
+impl ReverseProxy {
+    /// Starts the proxy. `DIR` in its settings stands for its directory.
     async fn start(name: &'static str, arguments: &[&str], settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("settings");
@@ -52,15 +52,15 @@ impl Front {
             .stderr(fs::File::create(dir.path().join("said")).unwrap())
             .spawn()
             .unwrap();
-        let mut front = Self { name, process, dir };
-        eventually("it listens", async || {
-            let ended = front.process.try_wait().unwrap();
-            let said = || fs::read_to_string(front.dir.path().join("said")).unwrap();
+        let mut proxy = Self { name, process, dir };
+        eventually("the proxy listens", async || {
+            let ended = proxy.process.try_wait().unwrap();
+            let said = || fs::read_to_string(proxy.dir.path().join("said")).unwrap();
             assert!(ended.is_none(), "{name}: {}", said());
-            front.open("sink").await
+            proxy.open("sink").await
         })
         .await;
-        front
+        proxy
     }
 
     async fn nginx(gateway: u16, sink: u16) -> Self {
@@ -114,10 +114,10 @@ impl Front {
         UnixStream::connect(self.dir.path().join(to)).await.ok()
     }
 
-    /// What is answered to `bytes` by whoever is behind it: statuses and bodies.
+    /// The responses to `bytes` from one of the upstreams: statuses and bodies.
     async fn answers(&self, to: &str, bytes: &str) -> Vec<(u16, Vec<u8>)> {
         let mut socket = self.open(to).await.unwrap();
-        // Who has seen enough may close before all is sent.
+        // The proxy may close the connection before everything is sent.
         let _ = socket.write_all(bytes.as_bytes()).await;
         let mut socket = BufReader::new(socket);
         let mut answers = Vec::new();
@@ -127,21 +127,21 @@ impl Front {
                 answers.push((status, body));
             }
         };
-        time::timeout(Duration::from_secs(60), all).await.expect("it stays open");
+        time::timeout(Duration::from_secs(60), all).await.expect("the connection stays open");
         answers
     }
 }
 
-impl Drop for Front {
+impl Drop for ReverseProxy {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Where a program is, and where its libraries are.
+/// The path of a program, and the directory of its libraries.
 fn installed(name: &str) -> (PathBuf, PathBuf) {
-    // Builds them, too.
+    // This builds the proxies, too.
     let _ = guests::path("echo");
     let unpacked =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions/.cache/fronts").join("usr");
@@ -155,7 +155,8 @@ fn installed(name: &str) -> (PathBuf, PathBuf) {
     (program.expect(&missing), libraries)
 }
 
-/// The first line and the body of the next message; none at the end, or when it breaks off.
+/// The first line and the body of the next message. `None` at the end, or if the message is
+/// incomplete.
 async fn message(socket: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let head = until(socket, b"\r\n\r\n").await?.to_ascii_lowercase();
     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -190,7 +191,7 @@ async fn until(socket: &mut (impl AsyncRead + Unpin), end: &[u8]) -> Option<Stri
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Answers as the functions would, and counts.
+/// An upstream that responds as the functions would, and counts the requests.
 async fn sink() -> (u16, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -228,14 +229,16 @@ async fn the_gateway_frames_every_request_as_a_reverse_proxy_does() {
         (*name, format!("POST /f/echo/ HTTP/1.1\r\nhost: a\r\n{head}\r\n{body}{LAST}"))
     }));
     let behind = gateway.data().port();
-    for front in [Front::nginx(behind, port).await, Front::haproxy(behind, port).await] {
-        let name = front.name;
+    for proxy in
+        [ReverseProxy::nginx(behind, port).await, ReverseProxy::haproxy(behind, port).await]
+    {
+        let name = proxy.name;
         let before = (counted.load(Relaxed), gateway.metric("mayfly_requests_total").await);
         let sent = forms.iter().map(|(form, bytes)| {
-            let front = &front;
+            let proxy = &proxy;
             async move {
                 let both =
-                    tokio::join!(front.answers("sink", bytes), front.answers("gateway", bytes));
+                    tokio::join!(proxy.answers("sink", bytes), proxy.answers("gateway", bytes));
                 (form, both)
             }
         });
@@ -247,7 +250,8 @@ async fn the_gateway_frames_every_request_as_a_reverse_proxy_does() {
                 served += 1;
             }
         }
-        // What is clear was understood by all, and no function saw more than was passed on.
+        // Every unambiguous request was served, and no function saw more requests than the proxy
+        // forwarded.
         assert!(served >= 2 * CLEAR.len(), "{name}: {served}");
         let passed_on = counted.load(Relaxed) - before.0;
         let seen = gateway.metric("mayfly_requests_total").await - before.1;

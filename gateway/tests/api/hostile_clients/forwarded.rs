@@ -1,4 +1,4 @@
-//! Who a client is, when somebody speaks for it.
+//! The address of a client whose requests come through a proxy.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -71,7 +71,7 @@ async fn forwarding_headers_of_a_trusted_proxy_are_accepted() {
     assert!(environment.contains("remote_addr=203.0.113.7"), "{environment}");
 }
 
-/// A header of version 2 for a client at 203.0.113.7, port 4660.
+/// A PROXY header of version 2 for a client at 203.0.113.7, port 4660.
 fn header() -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
     header.extend([203, 0, 113, 7, 127, 0, 0, 1, 0x12, 0x34, 0, 80]);
@@ -92,7 +92,7 @@ async fn the_proxy_header_of_a_trusted_proxy_names_the_client() {
     let named = said(gateway.data(), &[&header(), get.as_slice()].concat()).await;
     assert!(named.contains("\nx-forwarded-for: 203.0.113.7\n"), "{named}");
 
-    // None, a wrong one, half of one.
+    // No header, an invalid one, and a part of one.
     for bytes in [get.as_slice(), b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", &header()[..20]] {
         assert_eq!(said(gateway.data(), bytes).await, "");
     }
