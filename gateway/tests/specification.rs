@@ -20,19 +20,19 @@ const CHAPTERS: &str = "GUSHTACODMX";
 const CASES_IN_DOC_COMMENTS: [&str; 2] = ["gateway/tests", "store/tests"];
 
 /// The tests of a source file by name, each with its cases.
-type Tests = BTreeMap<String, BTreeSet<Case>>;
+type Tests = BTreeMap<String, BTreeSet<CaseId>>;
 
 /// Every source file of this repository by its path, with its tests.
 type Sources = BTreeMap<PathBuf, Tests>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Case {
+struct CaseId {
     chapter: char,
     number: u8,
 }
 
-impl Case {
-    /// Reads `G07`, and `G7` as the same case.
+impl CaseId {
+    /// Reads `G07` or `G7`.
     fn parse(text: &str) -> Option<Self> {
         let chapter = text.chars().next().filter(|chapter| CHAPTERS.contains(*chapter))?;
         let digits = &text[1..];
@@ -53,7 +53,7 @@ impl Case {
     }
 }
 
-impl fmt::Display for Case {
+impl fmt::Display for CaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:02}", self.chapter, self.number)
     }
@@ -91,13 +91,13 @@ fn tests(source: &str) -> Tests {
         if line.is_empty() {
             cases.clear();
         } else if let Some(comment) = line.strip_prefix("/// ") {
-            cases.extend(Case::all_in_doc_comment(comment).into_iter().flatten());
+            cases.extend(CaseId::all_in_doc_comment(comment).into_iter().flatten());
         } else if line.starts_with("#[") {
             is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
         } else if let Some((_, after)) = line.split_once("fn ") {
             let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
             let name: String = after.chars().take_while(is_part).collect();
-            cases.extend(Case::all_in_name(&name));
+            cases.extend(CaseId::all_in_name(&name));
             if is_test {
                 tests.insert(name, std::mem::take(&mut cases));
             }
@@ -108,35 +108,44 @@ fn tests(source: &str) -> Tests {
     tests
 }
 
-/// A row of a table of promises.
+/// The heading after the last chapter of promises.
+const AFTER_PROMISES: &str = "\n## Defaults that were raised\n";
+
+/// A promise of the specification: an item of a list.
 #[derive(Debug, PartialEq, Eq)]
 struct Promise<'a> {
-    /// The row's line in the document, counted from 1.
+    /// Its line in the document, counted from 1.
     line: usize,
-    /// The cases in its first cell: G07 in `G07`, X02 in `X02 (features)`, C05 and C11 in
-    /// `C05, C11`.
-    cases: BTreeSet<Case>,
-    /// Its last cell, which names the tests.
-    held_by: &'a str,
+    /// The cases at its beginning: G07 in `**G07.**`, X02 in `**X02 (features).**`, C05 and C11 in
+    /// `**C05, C11.**`.
+    cases: BTreeSet<CaseId>,
+    /// The items below it, which name its tests.
+    tests: Vec<&'a str>,
 }
 
-/// The rows of all tables whose last column is called "Held by".
+impl Promise<'_> {
+    fn new(line: usize, text: &str) -> Self {
+        let bold = text.strip_prefix("**").and_then(|text| text.split_once(".**"));
+        let ids = bold.map_or("", |(ids, _)| ids);
+        let ids = ids.split_once(" (").map_or(ids, |(ids, _)| ids);
+        Self { line, cases: ids.split(", ").map_while(CaseId::parse).collect(), tests: Vec::new() }
+    }
+}
+
+fn specification() -> String {
+    fs::read_to_string(root().join("docs/specification.md")).unwrap()
+}
+
+/// The promises of the chapters between the introduction and [`AFTER_PROMISES`].
 fn promises(document: &str) -> Vec<Promise<'_>> {
-    let mut promises = Vec::new();
-    let mut in_table = false;
-    for (index, line) in document.lines().enumerate() {
-        let Some(row) = line.trim().strip_prefix('|').and_then(|row| row.strip_suffix('|')) else {
-            in_table = false;
-            continue;
-        };
-        let first = row.split('|').next().unwrap_or(row).trim();
-        let last = row.rsplit('|').next().unwrap_or(row).trim();
-        if last.eq_ignore_ascii_case("held by") {
-            in_table = true;
-        } else if in_table && !last.starts_with("--") {
-            let ids = first.split_once(" (").map_or(first, |(ids, _)| ids);
-            let cases = ids.split(", ").map_while(Case::parse).collect();
-            promises.push(Promise { line: index + 1, cases, held_by: last });
+    let mut promises: Vec<Promise<'_>> = Vec::new();
+    let (document, _) = document.split_once(AFTER_PROMISES).unwrap();
+    let lines = document.lines().enumerate().skip_while(|(_, line)| !line.starts_with("## "));
+    for (index, line) in lines {
+        if let Some(text) = line.strip_prefix("- ") {
+            promises.push(Promise::new(index + 1, text));
+        } else if let Some(tests) = line.strip_prefix("  - ") {
+            promises.last_mut().unwrap().tests.push(tests);
         }
     }
     promises
@@ -174,33 +183,45 @@ fn resolve<'a, 'b>(
 }
 
 #[test]
-fn every_test_that_the_specification_names_exists() {
-    let document = fs::read_to_string(root().join("docs/specification.md")).unwrap();
-    let sources = sources();
+fn every_promise_names_its_tests_and_all_of_them_exist() {
+    let document = specification();
+    let (promises, sources) = (promises(&document), sources());
+    let known: BTreeSet<CaseId> =
+        promises.iter().flat_map(|promise| &promise.cases).copied().collect();
     let mut wrong = Vec::new();
     let mut named = 0;
-    for promise in promises(&document) {
-        for reference in quoted(promise.held_by) {
-            match resolve(reference, &sources) {
-                Some((files, _)) if files.is_empty() => {
-                    wrong.push(format!("docs/specification.md:{}: {reference}", promise.line));
+    for promise in &promises {
+        let at = format!("docs/specification.md:{}", promise.line);
+        if promise.tests.is_empty() {
+            wrong.push(format!("{at}: no tests and no word about that"));
+        }
+        for tests in &promise.tests {
+            let others = tests.strip_prefix("see ").into_iter().flat_map(|ids| ids.split(", "));
+            for id in others.filter(|id| CaseId::parse(id).is_none_or(|id| !known.contains(&id))) {
+                wrong.push(format!("{at}: there is no case {id}"));
+            }
+            for reference in quoted(tests) {
+                match resolve(reference, &sources) {
+                    Some((files, _)) if files.is_empty() => {
+                        wrong.push(format!("{at}: there is no test {reference}"));
+                    }
+                    Some(_) => named += 1,
+                    None => {}
                 }
-                Some(_) => named += 1,
-                None => {}
             }
         }
     }
-    assert!(wrong.is_empty(), "these tests do not exist:\n{}", wrong.join("\n"));
-    assert!(named > 100, "only {named} tests are named: are the tables read?");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(named > 100, "only {named} tests are named: are the lists read?");
 }
 
 #[test]
-fn every_test_of_a_case_is_in_the_row_of_that_case() {
-    let document = fs::read_to_string(root().join("docs/specification.md")).unwrap();
+fn every_test_of_a_case_is_named_below_that_case() {
+    let document = specification();
     let sources = sources();
     let mut named = BTreeSet::new();
     for promise in promises(&document) {
-        for reference in quoted(promise.held_by) {
+        for reference in promise.tests.iter().flat_map(|tests| quoted(tests)) {
             if let Some((files, Some(test))) = resolve(reference, &sources) {
                 let cases = promise.cases.iter();
                 named.extend(cases.flat_map(|case| files.iter().map(|file| (*file, test, *case))));
@@ -211,7 +232,7 @@ fn every_test_of_a_case_is_in_the_row_of_that_case() {
     for (path, tests) in &sources {
         for (test, cases) in tests {
             let unnamed = cases.iter().filter(|case| !named.contains(&(path, test, **case)));
-            missing.extend(unnamed.map(|case| format!("{}: {test} in row {case}", path.display())));
+            missing.extend(unnamed.map(|case| format!("{}: {test} below {case}", path.display())));
         }
     }
     assert!(missing.is_empty(), "docs/specification.md does not name\n{}", missing.join("\n"));
@@ -219,7 +240,7 @@ fn every_test_of_a_case_is_in_the_row_of_that_case() {
 }
 
 #[test]
-fn no_tests_name_begins_with_a_case() {
+fn no_test_has_a_case_in_its_name() {
     let sources = sources();
     let checked = sources
         .iter()
@@ -227,7 +248,7 @@ fn no_tests_name_begins_with_a_case() {
     let mut wrong = Vec::new();
     let mut with_cases = 0;
     for (path, tests) in checked {
-        let prefixed = tests.keys().filter(|test| Case::all_in_name(test).next().is_some());
+        let prefixed = tests.keys().filter(|test| CaseId::all_in_name(test).next().is_some());
         wrong.extend(prefixed.map(|test| format!("{}: {test}", path.display())));
         with_cases += tests.values().filter(|cases| !cases.is_empty()).count();
     }
@@ -236,22 +257,25 @@ fn no_tests_name_begins_with_a_case() {
 }
 
 #[test]
-fn references_and_cases_are_read() {
-    let case = |text| Case::parse(text).unwrap();
-    let document = "| Promise | Held by |\n|---|---|\n| a | api `x::here`, `x::gone`; `y.rs` |\n\n\
-                    | Other | Column |\n|---|---|\n| a | `x::elsewhere` |\n\n\
-                    | Id | Held by |\n|---|---|\n| C05, C11 | no test |\n| X2 (b) | `x::here` |\n";
-    let rows = [
-        (3, vec![], "api `x::here`, `x::gone`; `y.rs`"),
-        (11, vec![case("C05"), case("C11")], "no test"),
-        (12, vec![case("X02")], "`x::here`"),
-    ];
-    let promise = |(line, cases, held_by)| Promise {
+fn promises_references_and_cases_are_read() {
+    let case = |text| CaseId::parse(text).unwrap();
+    let document = format!(
+        "- introduction\n  - `x::here`\n\n## Chapter\n\n- A promise\n  goes on.\n  - api `x::here`\n  \
+         - see G07\n- Untested.\n\n### C: Next\n\n- **C05, C11.** Two.\n  - no test\n\
+         - **X2 (b).** *One*.\n  - `x::here`\n{AFTER_PROMISES}\n- a default\n"
+    );
+    let promise = |line, cases: &[CaseId], tests| Promise {
         line,
-        cases: BTreeSet::from_iter::<Vec<Case>>(cases),
-        held_by,
+        cases: cases.iter().copied().collect(),
+        tests,
     };
-    assert_eq!(promises(document), rows.map(promise));
+    let expected = [
+        promise(6, &[], vec!["api `x::here`", "see G07"]),
+        promise(10, &[], vec![]),
+        promise(14, &[case("C05"), case("C11")], vec!["no test"]),
+        promise(16, &[case("X02")], vec!["`x::here`"]),
+    ];
+    assert_eq!(promises(&document), expected);
 
     let source = "/// Cases G07, U16.\n/// Why.\n#[tokio::test]\nasync fn here() {\n\n    #[test]\n\
                   #[expect(x)]\n    fn g1_there() {\n/// Case G08.\nfn gone() {\n\n\
@@ -273,14 +297,14 @@ fn references_and_cases_are_read() {
     assert_eq!(found("pool.loads"), None);
 
     for name in ["http2_works", "get_07", "g_x", "u008_x", "G07_x", "wasi_0_3", "a_token"] {
-        assert_eq!(Case::all_in_name(name).next(), None, "{name}");
+        assert_eq!(CaseId::all_in_name(name).next(), None, "{name}");
     }
     for line in ["Case G07", "Case G007.", "Cases G07, each.", "G07."] {
-        assert_eq!(Case::all_in_doc_comment(line), None, "{line}");
+        assert_eq!(CaseId::all_in_doc_comment(line), None, "{line}");
     }
 }
 
-/// The cells of the rows of a table, below its heading.
+/// The cells of the rows of the first table below a heading.
 fn rows<'a>(document: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
     let (_, section) = document.split_once(heading).unwrap();
     let lines = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
@@ -312,7 +336,7 @@ fn names(entry: &str) -> impl Iterator<Item = &str> {
     entry.split("**`").skip(1).filter_map(|rest| Some(rest.split_once("`**")?.0))
 }
 
-/// A number as documents have it: `1,000`, `64 KiB`.
+/// Parses a number as the documents write it: `1,000`, `64 KiB`.
 fn number(text: &str) -> Option<i64> {
     let (digits, unit) = text.split_once(' ').unwrap_or((text, "B"));
     let times = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit)?;
@@ -352,7 +376,7 @@ fn check_number(settings: &mut BTreeMap<String, i64>, key: &str, default: &str, 
 }
 
 #[test]
-fn every_limit_is_documented_with_its_default_what_counts_it_and_what_happens() {
+fn every_limit_is_documented_with_its_default_its_metric_and_its_effect() {
     let read = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
     let (configuration, operations, problems) =
         (read("configuration.md"), read("operations.md"), read("problems.md"));
