@@ -1,5 +1,5 @@
-// Asks the server at the port that is the first argument for `/0`, `/1` and so on, as many as the
-// second one says, and prints what Node.js (llhttp) makes of each answer, as a line of JSON.
+// Requests `/0`, `/1` and so on from a server on this machine and prints each response, as Node.js
+// (llhttp) parses it, as a line of JSON. Arguments: the server's port, the number of requests.
 
 const http = require("node:http");
 
@@ -11,7 +11,7 @@ function read(n) {
     const request = http.get(options, (response) => {
       const pieces = [];
       response.on("data", (piece) => pieces.push(piece));
-      // Said before `close`, and then it is not whole.
+      // `close` follows, and reports an incomplete response.
       response.on("error", () => {});
       response.on("close", () => {
         resolve({
