@@ -169,12 +169,14 @@ fn resolve<'a, 'b>(
         Some((place, test)) => (place, Some(test)),
         None => (reference, None),
     };
-    let place = place.strip_suffix(".rs").unwrap_or(place).replace("::", "/");
-    // The last part of the place may be a module within a file.
-    let outer = place.rsplit_once('/').map(|(outer, _)| outer);
-    let files =
-        [Some(place.as_str()), outer].into_iter().flatten().map(|file| format!("{file}.rs"));
-    let files: Vec<String> = files.collect();
+    let files = if place.ends_with(".rs") {
+        vec![place.to_owned()]
+    } else {
+        let place = place.replace("::", "/");
+        // The last part of the place may be a module within a file.
+        let outer = place.rsplit_once('/').map(|(outer, _)| format!("{outer}.rs"));
+        [Some(format!("{place}.rs")), outer].into_iter().flatten().collect()
+    };
     let found = sources.iter().filter(|(path, tests)| {
         files.iter().any(|file| path.ends_with(file))
             && test.map_or(!tests.is_empty(), |test| tests.contains_key(test))
@@ -204,6 +206,9 @@ fn every_promise_names_its_tests_and_all_of_them_exist() {
                 match resolve(reference, &sources) {
                     Some((files, _)) if files.is_empty() => {
                         wrong.push(format!("{at}: there is no test {reference}"));
+                    }
+                    Some((files, None)) if files.len() > 1 => {
+                        wrong.push(format!("{at}: {reference} may be each of {files:?}"));
                     }
                     Some(_) => named += 1,
                     None => {}
