@@ -32,11 +32,11 @@ enum Command {
     /// Deploy a WebAssembly file as a function, or as a new revision of one
     Deploy(Box<crate::cli::commands::deploy::Deploy>),
     /// List the functions
-    List(crate::cli::commands::functions::List),
+    List(crate::cli::commands::functions::ListFunctions),
     /// Show one function with its settings and limits
-    Show(crate::cli::commands::functions::Show),
+    Show(crate::cli::commands::functions::ShowFunction),
     /// Delete a function with all its revisions
-    Delete(crate::cli::commands::functions::Delete),
+    Delete(crate::cli::commands::functions::DeleteFunction),
     /// Call a function and print its answer
     Invoke(crate::cli::commands::invoke::Invoke),
     /// Print what a function wrote
@@ -46,7 +46,7 @@ enum Command {
     /// Make a revision the one that is called
     Activate(crate::cli::commands::functions::Activate),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
-    Set(crate::cli::commands::functions::Set),
+    Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that are put into requests of functions
     #[command(subcommand)]
     Secret(crate::cli::commands::secret::SecretCommand),

@@ -17,7 +17,7 @@ const FULL: f64 = 0.95;
 
 /// Where the limit comes from, and so what is counted.
 #[derive(Debug)]
-enum Limit {
+enum MemoryLimit {
     /// The operator's: of this process.
     Own(u64),
     /// The control group's: of all processes in it, compile workers included.
@@ -39,7 +39,7 @@ impl Usage {
     }
 }
 
-impl Limit {
+impl MemoryLimit {
     /// `own` if it is not 0, else that of our control group, else the machine's.
     fn find(own: u64) -> Self {
         if own > 0 {
@@ -121,7 +121,7 @@ pub(crate) struct ReliefAction {
 /// Keeps the gateway from using up the memory it may have (`own` bytes; 0 for what the system
 /// says), until it is dropped.
 pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics) {
-    let limit = Limit::find(own);
+    let limit = MemoryLimit::find(own);
     tracing::debug!(?limit, "memory is watched");
     let (mut high, mut full) = (false, false);
     let mut ticks = time::interval(EVERY);
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn this_process_uses_some_of_the_memory_it_may_have() {
-        let usage = Limit::find(1 << 40).usage().unwrap();
+        let usage = MemoryLimit::find(1 << 40).usage().unwrap();
         assert_eq!(usage.limit, 1 << 40);
         assert!(usage.used > 1 << 20 && usage.share() < 0.5, "{usage:?}");
     }
 
     #[test]
     fn the_machine_and_most_control_groups_have_a_limit() {
-        for limit in [Limit::Machine, Limit::find(0)] {
+        for limit in [MemoryLimit::Machine, MemoryLimit::find(0)] {
             let usage = limit.usage().unwrap();
             assert!(usage.used > 0 && usage.used < usage.limit, "{limit:?}: {usage:?}");
         }
@@ -175,7 +175,7 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("memory.current", "1000\n");
         write("memory.stat", "anon 600\ninactive_file 300\nactive_file 100\n");
-        let group = Limit::Group(dir.path().to_owned());
+        let group = MemoryLimit::Group(dir.path().to_owned());
         write("memory.max", "max\n");
         assert_eq!(group.usage(), None);
         write("memory.max", "1400\n");

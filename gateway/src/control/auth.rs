@@ -23,7 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     control::auth::{
         throttle::{AuthThrottle, TooMany},
-        tokens::{Scope, Verdict},
+        tokens::{Scope, TokenCheck},
     },
     problem::Problem,
     server::Peer,
@@ -73,18 +73,18 @@ impl Tokens {
         let peer = request.extensions.get::<Peer>().expect("each connection has a peer").addr;
         let too_many = |TooMany(wait)| Problem::too_many_attempts(wait);
         self.attempts.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
-        let verdict = tokens::check(&self.store, &self.tenant, text, needed).await?;
+        let outcome = tokens::check(&self.store, &self.tenant, text, needed).await?;
         let now = Instant::now();
-        match verdict {
-            Verdict::Unknown => {
+        match outcome {
+            TokenCheck::Unknown => {
                 self.attempts.note_failure(peer.ip(), now).map_err(too_many)?;
                 Err(Problem::unauthorized("the token is not valid"))
             }
-            Verdict::Insufficient => {
+            TokenCheck::Insufficient => {
                 self.attempts.note_success(peer.ip(), text, now);
                 Err(Problem::forbidden(needed.as_str()))
             }
-            Verdict::Allowed => {
+            TokenCheck::Allowed => {
                 self.attempts.note_success(peer.ip(), text, now);
                 Ok(())
             }

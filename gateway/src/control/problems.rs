@@ -6,7 +6,11 @@ use std::{error::Error as StdError, time::Duration};
 
 use crate::{
     control::{preconditions::entity_tag, upload::UploadHeadError},
-    functions::{deploy::error::DeployError, name::NotAName, secrets},
+    functions::{
+        deploy::{change_condition::ConditionFailed, error::DeployError},
+        name::NotAName,
+        secrets,
+    },
     problem::{Problem, chain, operator_setting, table},
 };
 
@@ -138,12 +142,14 @@ impl From<DeployError> for Problem {
                     ))
                     .hint("Send the upload again.")
             }
-            DeployError::Precondition { current } => Self::new(&table::PRECONDITION_FAILED)
-                .detail(match current.map(entity_tag) {
-                    Some(tag) => format!("its etag is {tag}"),
-                    None => "there is no such function".to_owned(),
-                })
-                .hint("Read the function again, and send its current etag in `if-match`."),
+            DeployError::Precondition(ConditionFailed { current }) => {
+                Self::new(&table::PRECONDITION_FAILED)
+                    .detail(match current.map(entity_tag) {
+                        Some(tag) => format!("its etag is {tag}"),
+                        None => "there is no such function".to_owned(),
+                    })
+                    .hint("Read the function again, and send its current etag in `if-match`.")
+            }
             DeployError::IdempotencyKeyReused => Self::new(&table::IDEMPOTENCY_KEY_REUSED)
                 .hint("Give each upload its own key; only a retry has the same one."),
             DeployError::Settings(detail) => Self::new(&table::BAD_SETTINGS).detail(detail),

@@ -8,7 +8,7 @@ pub(crate) mod changes;
 pub(crate) mod error;
 pub(crate) mod set_limits;
 pub(crate) mod settings;
-pub(crate) mod shared;
+pub(crate) mod state;
 pub(crate) mod upload;
 
 use std::{error::Error as StdError, sync::Arc};
@@ -28,7 +28,7 @@ use crate::{
         catalog::{Catalog, OTHER},
         deploy::{
             error::DeployError,
-            shared::{Shared, quotas},
+            state::{DeployState, quotas},
             upload::{ReceivedUpload, Upload},
         },
         name::QualifiedName,
@@ -49,7 +49,7 @@ pub(crate) enum Deployed {
 }
 
 /// What an upload changes.
-enum Plan {
+enum DeployPlan {
     /// Nothing: the outcome is known.
     Answer(Deployed),
     /// A revision with these settings is to be published, if the precondition still holds.
@@ -59,7 +59,7 @@ enum Plan {
 /// Publishes revisions of functions, and changes what is published. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Deployer {
-    shared: Arc<Shared>,
+    shared: Arc<DeployState>,
 }
 
 impl Deployer {
@@ -76,7 +76,7 @@ impl Deployer {
             &["problem"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        let shared = Shared {
+        let shared = DeployState {
             store: store.clone(),
             pool: Arc::clone(pool),
             catalog: Arc::clone(catalog),
@@ -109,8 +109,8 @@ impl Deployer {
         let upload = Arc::new(shared.receive(upload, bytes).await?);
         for _ in 0..ATTEMPTS {
             let settings = match shared.plan(&upload).await? {
-                Plan::Answer(deployed) => return Ok(deployed),
-                Plan::Publish(_, settings) => settings,
+                DeployPlan::Answer(deployed) => return Ok(deployed),
+                DeployPlan::Publish(_, settings) => settings,
             };
             let kind = shared.compile_and_try(&upload, &settings).await?;
             let publish = Arc::clone(shared).publish(Arc::clone(&upload), kind, settings);
@@ -122,7 +122,7 @@ impl Deployer {
     }
 }
 
-impl Shared {
+impl DeployState {
     /// Refuses what can be refused before the first byte is read.
     async fn check_before_receiving(&self, upload: &Upload) -> Result<(), DeployError> {
         let QualifiedName { tenant, name } = &upload.function;
@@ -169,7 +169,7 @@ impl Shared {
 
     /// Decides what an upload changes: nothing if it was answered before, or if the same bytes
     /// are active with the same settings.
-    async fn plan(&self, upload: &ReceivedUpload) -> Result<Plan, DeployError> {
+    async fn plan(&self, upload: &ReceivedUpload) -> Result<DeployPlan, DeployError> {
         let QualifiedName { tenant, name } = &upload.function;
         if let Some(request) = upload.request()
             && let Some(answered) = self.store.recorded_reply(tenant, request.key, now_ms()).await?
@@ -178,7 +178,7 @@ impl Shared {
                 return Err(DeployError::IdempotencyKeyReused);
             }
             let deployed = if answered.created { Deployed::New } else { Deployed::Already };
-            return Ok(Plan::Answer(deployed(answered.active)));
+            return Ok(DeployPlan::Answer(deployed(answered.active)));
         }
         let before = self.store.function(tenant, name.as_str()).await?;
         upload.precondition.check(before.as_ref())?;
@@ -194,14 +194,14 @@ impl Shared {
             if let Some(request) = upload.request() {
                 self.store.record_reply(request, active, &self.quotas.load(), now_ms()).await?;
             }
-            return Ok(Plan::Answer(Deployed::Already(active.clone())));
+            return Ok(DeployPlan::Answer(Deployed::Already(active.clone())));
         }
         let precondition = match before {
             _ if upload.precondition.is_none() => Precondition::Unconditional,
             Some(before) => Precondition::ActiveRevision(before.revision.number),
             None => Precondition::Absent,
         };
-        Ok(Plan::Publish(precondition, settings))
+        Ok(DeployPlan::Publish(precondition, settings))
     }
 
     /// Compiles the artifact and starts one instance of it. Returns its kind.
@@ -227,8 +227,8 @@ impl Shared {
         // A second plan: other changes may have been published while this one was received and
         // compiled, and the patch applies to the settings that are active now.
         let (precondition, settings) = match self.plan(&upload).await? {
-            Plan::Answer(deployed) => return Ok(Some(deployed)),
-            Plan::Publish(precondition, settings) => (precondition, settings),
+            DeployPlan::Answer(deployed) => return Ok(Some(deployed)),
+            DeployPlan::Publish(precondition, settings) => (precondition, settings),
         };
         if settings != tried {
             return Ok(None);

@@ -30,10 +30,10 @@ pub(crate) enum Error {
 /// The secrets of the node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Secrets {
-    shared: Arc<Shared>,
+    shared: Arc<SecretsState>,
 }
 
-struct Shared {
+struct SecretsState {
     store: Store,
     pool: Arc<Pool>,
     /// Held from a change in the store until the pool knows: two changes of one secret reach both
@@ -61,7 +61,7 @@ impl Secrets {
             }
         }
         let (store, pool) = (store.clone(), Arc::clone(pool));
-        Ok(Self { shared: Arc::new(Shared { store, pool, changing: Mutex::new(()) }) })
+        Ok(Self { shared: Arc::new(SecretsState { store, pool, changing: Mutex::new(()) }) })
     }
 
     /// The secrets of a tenant, without their values.

@@ -24,12 +24,12 @@ use crate::{
 const PAGE: &str = "limit=100";
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct List {
+pub(crate) struct ListFunctions {
     #[command(flatten)]
     remote: Remote,
 }
 
-impl List {
+impl ListFunctions {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         let mut rows = Vec::new();
@@ -56,14 +56,14 @@ fn row(view: FunctionView) -> Vec<String> {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Show {
+pub(crate) struct ShowFunction {
     /// Name of the function
     name: String,
     #[command(flatten)]
     remote: Remote,
 }
 
-impl Show {
+impl ShowFunction {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         let answer = client.get(&format!("/v1/functions/{}", escape(&self.name))).await?;
@@ -118,7 +118,7 @@ fn section(text: &mut String, title: &str, values: &impl Serialize) {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Delete {
+pub(crate) struct DeleteFunction {
     /// Name of the function
     name: String,
     /// Do not ask
@@ -128,7 +128,7 @@ pub(crate) struct Delete {
     remote: Remote,
 }
 
-impl Delete {
+impl DeleteFunction {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         if !self.yes && !confirmed(&self.name)? {
@@ -227,7 +227,7 @@ impl Activate {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Set {
+pub(crate) struct SetSettings {
     /// Name of the function
     name: String,
     /// Settings, e.g. memory_bytes=64MiB, environment.LANG=de or outbound=a.example,b.example;
@@ -238,7 +238,7 @@ pub(crate) struct Set {
     remote: Remote,
 }
 
-impl Set {
+impl SetSettings {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let patch = patch::function_patch(&self.pairs)?;
         let client = Client::new(&self.remote)?;

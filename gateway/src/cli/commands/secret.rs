@@ -19,15 +19,15 @@ const VALUE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SecretCommand {
     /// Store a secret, or replace one, with the value that standard input holds
-    Set(Set),
+    Set(SetSecret),
     /// List the secrets, without their values
-    List(List),
+    List(ListSecrets),
     /// Delete a secret
-    Delete(Delete),
+    Delete(DeleteSecret),
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Set {
+pub(crate) struct SetSecret {
     /// Name of the secret, which functions' settings refer to
     name: String,
     /// Where it may be sent, e.g. https://api.example.com; may be repeated [default: anywhere that
@@ -39,13 +39,13 @@ pub(crate) struct Set {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct List {
+pub(crate) struct ListSecrets {
     #[command(flatten)]
     remote: Remote,
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Delete {
+pub(crate) struct DeleteSecret {
     /// Name of the secret
     name: String,
     #[command(flatten)]
@@ -62,7 +62,7 @@ impl SecretCommand {
     }
 }
 
-impl Set {
+impl SetSecret {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         // Never an argument: those are seen by everybody on the machine and kept in histories.
@@ -73,7 +73,7 @@ impl Set {
     }
 }
 
-impl List {
+impl ListSecrets {
     async fn run(self) -> Result<ExitCode, Failure> {
         let answer = Client::new(&self.remote)?.get("/v1/secrets").await?;
         if self.remote.output == Output::Json {
@@ -92,7 +92,7 @@ impl List {
     }
 }
 
-impl Delete {
+impl DeleteSecret {
     async fn run(self) -> Result<ExitCode, Failure> {
         let answer = Client::new(&self.remote)?.delete(&path(&self.name)).await?;
         answer.done(self.remote.output, "deleted", &self.name)

@@ -15,13 +15,13 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SettingsCommand {
     /// Check the settings: exit code 0, or 2 and what is wrong
-    Check(Check),
+    Check(CheckConfig),
     /// Print all settings as TOML, each with where it came from
-    Show(Show),
+    Show(ShowConfig),
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckConfig {
     /// Settings file [default: MAYFLY_CONFIG]
     #[arg(value_name = "FILE", env = "MAYFLY_CONFIG")]
     file: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Show {
+pub(crate) struct ShowConfig {
     /// Settings file
     #[arg(long, value_name = "FILE", env = "MAYFLY_CONFIG")]
     config: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(crate) struct Show {
 impl SettingsCommand {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Check(Check { file, flags }) => {
+            Self::Check(CheckConfig { file, flags }) => {
                 let settings = read(file.as_deref(), &flags)?;
                 settings.clone().into_config().map_err(|error| wrong(&error))?;
                 let set =
@@ -53,7 +53,7 @@ impl SettingsCommand {
                 let settings = if set == 1 { "setting" } else { "settings" };
                 print_line(&format!("{source}: ok, {set} {settings} given"))?;
             }
-            Self::Show(Show { config, flags }) => {
+            Self::Show(ShowConfig { config, flags }) => {
                 print(read(config.as_deref(), &flags)?.to_toml().as_bytes())?;
             }
         }

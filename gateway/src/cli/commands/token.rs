@@ -17,15 +17,15 @@ use crate::cli::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum TokenCommand {
     /// Create a token and print it; it is never shown again
-    Create(Create),
+    Create(CreateTokenCommand),
     /// List the tokens, without what they consist of
-    List(List),
+    List(ListTokens),
     /// Make a token worthless
-    Revoke(Revoke),
+    Revoke(RevokeToken),
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Create {
+pub(crate) struct CreateTokenCommand {
     /// What the token is for
     name: String,
     /// What it permits; may be repeated
@@ -39,13 +39,13 @@ pub(crate) struct Create {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct List {
+pub(crate) struct ListTokens {
     #[command(flatten)]
     remote: Remote,
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Revoke {
+pub(crate) struct RevokeToken {
     /// The token's id, as `token list` shows it
     id: String,
     #[command(flatten)]
@@ -62,7 +62,7 @@ impl TokenCommand {
     }
 }
 
-impl Create {
+impl CreateTokenCommand {
     async fn run(self) -> Result<ExitCode, Failure> {
         let scopes = Some(self.scopes).filter(|scopes| !scopes.is_empty());
         let token = CreateToken { name: self.name, scopes, expires_in_s: self.expires_in };
@@ -87,7 +87,7 @@ impl Create {
     }
 }
 
-impl List {
+impl ListTokens {
     async fn run(self) -> Result<ExitCode, Failure> {
         let answer = Client::new(&self.remote)?.get("/v1/tokens").await?;
         if self.remote.output == Output::Json {
@@ -115,7 +115,7 @@ impl List {
     }
 }
 
-impl Revoke {
+impl RevokeToken {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         let answer = client.delete(&format!("/v1/tokens/{}", escape(&self.id))).await?;

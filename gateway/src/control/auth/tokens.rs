@@ -80,7 +80,7 @@ pub(crate) fn create(
 
 /// What checking a token found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TokenCheck {
     Allowed,
     /// It is none of ours, was revoked, or has expired.
     Unknown,
@@ -94,27 +94,27 @@ pub(crate) async fn check(
     tenant: &Tenant,
     text: &str,
     needed: Scope,
-) -> Result<Verdict, store::Error> {
+) -> Result<TokenCheck, store::Error> {
     let Some((id, secret)) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')) else {
-        return Ok(Verdict::Unknown);
+        return Ok(TokenCheck::Unknown);
     };
     let found = store.token(id).await?;
     let equal = proves(secret, found.as_ref().map(|token| &token.hash));
-    let Some(token) = found.filter(|_| equal) else { return Ok(Verdict::Unknown) };
+    let Some(token) = found.filter(|_| equal) else { return Ok(TokenCheck::Unknown) };
     // This control plane manages one tenant: the token of another one opens nothing here.
     if token.tenant != *tenant {
-        return Ok(Verdict::Unknown);
+        return Ok(TokenCheck::Unknown);
     }
     let expired = token.expires_ms.is_some_and(|at| at <= now_ms());
     if token.revoked_ms.is_some() || expired {
-        return Ok(Verdict::Unknown);
+        return Ok(TokenCheck::Unknown);
     }
     let allowed = token
         .scopes
         .iter()
         .filter_map(|scope| Scope::parse(scope))
         .any(|scope| scope.covers(needed));
-    Ok(if allowed { Verdict::Allowed } else { Verdict::Insufficient })
+    Ok(if allowed { TokenCheck::Allowed } else { TokenCheck::Insufficient })
 }
 
 /// Whether `secret` is the one whose hash was found. Does the same work if none was, so that the
@@ -133,7 +133,7 @@ pub(crate) async fn ensure_admin(
     file: &Path,
 ) -> anyhow::Result<Option<String>> {
     if let Ok(text) = fs::read_to_string(file)
-        && check(store, tenant, text.trim(), Scope::Admin).await? == Verdict::Allowed
+        && check(store, tenant, text.trim(), Scope::Admin).await? == TokenCheck::Allowed
     {
         return Ok(None);
     }
@@ -179,14 +179,14 @@ mod tests {
         let (_dir, store) = open().await;
         let fresh = create(&Tenant::default(), "ci", &[Scope::Deploy], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
-        for (needed, verdict) in [
-            (Scope::Read, Verdict::Allowed),
-            (Scope::Deploy, Verdict::Allowed),
-            (Scope::Admin, Verdict::Insufficient),
+        for (needed, outcome) in [
+            (Scope::Read, TokenCheck::Allowed),
+            (Scope::Deploy, TokenCheck::Allowed),
+            (Scope::Admin, TokenCheck::Insufficient),
         ] {
             assert_eq!(
                 check(&store, &Tenant::default(), &fresh.text, needed).await.unwrap(),
-                verdict
+                outcome
             );
         }
     }
@@ -223,20 +223,20 @@ mod tests {
         for wrong in ["", "x", "mfy_", "mfy_x_y", &format!("mfy_{id}_x"), &fresh.text[1..]] {
             assert_eq!(
                 check(&store, &Tenant::default(), wrong, Scope::Read).await.unwrap(),
-                Verdict::Unknown
+                TokenCheck::Unknown
             );
         }
         store.revoke_token(&Tenant::default(), &id, 1).await.unwrap();
         assert_eq!(
             check(&store, &Tenant::default(), &fresh.text, Scope::Read).await.unwrap(),
-            Verdict::Unknown
+            TokenCheck::Unknown
         );
 
         let expired = create(&Tenant::default(), "b", &[Scope::Admin], Some(1)).unwrap();
         store.add_token(expired.row).await.unwrap();
         assert_eq!(
             check(&store, &Tenant::default(), &expired.text, Scope::Read).await.unwrap(),
-            Verdict::Unknown
+            TokenCheck::Unknown
         );
     }
 
@@ -246,9 +246,9 @@ mod tests {
         let (tenant, other) = (Tenant::default(), Tenant::try_from("other").unwrap());
         let fresh = create(&other, "a", &[Scope::Admin], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
-        let verdict = async |tenant| check(&store, tenant, &fresh.text, Scope::Read).await.unwrap();
-        assert_eq!(verdict(&tenant).await, Verdict::Unknown);
-        assert_eq!(verdict(&other).await, Verdict::Allowed);
+        let outcome = async |tenant| check(&store, tenant, &fresh.text, Scope::Read).await.unwrap();
+        assert_eq!(outcome(&tenant).await, TokenCheck::Unknown);
+        assert_eq!(outcome(&other).await, TokenCheck::Allowed);
     }
 
     #[tokio::test]

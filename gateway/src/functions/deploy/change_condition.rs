@@ -5,8 +5,6 @@
 
 use store::ActiveFunction;
 
-use crate::functions::deploy::error::DeployError;
-
 /// The state of a function: another deploy, or another function of the same name, has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateTag {
@@ -39,6 +37,14 @@ impl States {
     }
 }
 
+/// The function is not in a permitted state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the function is not in a state that the precondition permits")]
+pub(crate) struct ConditionFailed {
+    /// The state that it is in; `None` where there is no such function.
+    pub(crate) current: Option<StateTag>,
+}
+
 /// The states in which a function may be changed. The default permits all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChangeCondition {
@@ -55,9 +61,9 @@ impl ChangeCondition {
     }
 
     /// Checks the state of a function; `None` where there is no such function.
-    pub(crate) fn check(&self, active: Option<&ActiveFunction>) -> Result<(), DeployError> {
+    pub(crate) fn check(&self, active: Option<&ActiveFunction>) -> Result<(), ConditionFailed> {
         let current = active.map(StateTag::of);
-        if self.permits(current) { Ok(()) } else { Err(DeployError::Precondition { current }) }
+        if self.permits(current) { Ok(()) } else { Err(ConditionFailed { current }) }
     }
 
     fn permits(&self, current: Option<StateTag>) -> bool {

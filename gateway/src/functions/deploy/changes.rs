@@ -9,7 +9,9 @@ use crate::{
     clock::now_ms,
     functions::{
         catalog::OTHER,
-        deploy::{Deployer, change_condition::ChangeCondition, error::DeployError, shared::Shared},
+        deploy::{
+            Deployer, change_condition::ChangeCondition, error::DeployError, state::DeployState,
+        },
         name::QualifiedName,
     },
 };
@@ -116,7 +118,7 @@ impl Deployer {
         &self,
         function: QualifiedName,
         precondition: ChangeCondition,
-        change: impl FnOnce(Arc<Shared>, QualifiedName) -> F + Send + 'static,
+        change: impl FnOnce(Arc<DeployState>, QualifiedName) -> F + Send + 'static,
     ) -> Result<T, DeployError>
     where
         T: Send + 'static,
@@ -137,7 +139,7 @@ impl Deployer {
     }
 }
 
-impl Shared {
+impl DeployState {
     async fn activate_if_published(
         &self,
         function: QualifiedName,

@@ -6,7 +6,7 @@ use runtime_pool::LoadError;
 use store::Digest;
 use tokio::task::JoinError;
 
-use crate::functions::deploy::change_condition::StateTag;
+use crate::functions::deploy::change_condition::ConditionFailed;
 
 /// Why nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +23,8 @@ pub(crate) enum DeployError {
     DigestMismatch { announced: Digest, received: Digest },
     #[error("{0}")]
     Settings(String),
-    /// The function's state is `current`; `None` where there is no such function.
-    #[error("the function is not in a state that the precondition names")]
-    Precondition { current: Option<StateTag> },
+    #[error(transparent)]
+    Precondition(#[from] ConditionFailed),
     #[error("another upload has used the idempotency key")]
     IdempotencyKeyReused,
 }

@@ -11,7 +11,7 @@ use crate::{
         deploy::{
             Deployer,
             error::DeployError,
-            shared::{Shared, quotas},
+            state::{DeployState, quotas},
         },
         name::QualifiedName,
     },
@@ -43,7 +43,7 @@ impl Deployer {
     }
 }
 
-impl Shared {
+impl DeployState {
     /// Replaces a function's catalog entry if its limits have changed.
     async fn apply_limits(&self, name: QualifiedName, active: &ActiveFunction) {
         let Some((entry, before)) = self.catalog.with_current_limits(&name, active) else {

@@ -10,7 +10,7 @@ use crate::{
     config::nearest::nearest,
     functions::{
         catalog::credential,
-        deploy::{error::DeployError, shared::Shared},
+        deploy::{error::DeployError, state::DeployState},
         schedule::WarmSchedule,
     },
 };
@@ -20,7 +20,7 @@ const CREDENTIALS: usize = 64;
 /// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
-impl Shared {
+impl DeployState {
     /// The settings of the next revision: those of the active one, changed by `patch`.
     pub(crate) fn patched(
         &self,

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-pub(crate) struct Shared {
+pub(crate) struct DeployState {
     pub(super) store: Store,
     pub(super) pool: Arc<Pool>,
     pub(super) catalog: Arc<Catalog>,
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub(super) refused: IntCounterVec,
 }
 
-impl Shared {
+impl DeployState {
     /// Runs one change at a time, each in a task of its own: a client that disconnects must not
     /// stop a change halfway between the store and the catalog.
     ///
