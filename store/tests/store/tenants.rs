@@ -85,7 +85,7 @@ async fn secrets_of_the_same_name_have_a_value_for_each_tenant() {
 async fn a_secret_whose_row_is_given_to_another_tenant_does_not_open() {
     let test = TestStore::new().await;
     put_secret(&test.store, ours(), "our value").await;
-    let mut db = test.stranger("mayfly.db").await;
+    let mut db = test.other_client("mayfly.db").await;
 
     sqlx::query("UPDATE secrets SET tenant = 'theirs'").execute(&mut db).await.unwrap();
 
