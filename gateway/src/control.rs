@@ -1,4 +1,4 @@
-//! What may an operator or owner ask, and what is the answer?
+//! How do operators and owners manage functions?
 //!
 //! Start at `router`: it lists every route. The handlers are in `resources`, one file each; the
 //! shapes that they answer with are the types of `gateway_api`, made in `views`.

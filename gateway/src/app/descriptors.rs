@@ -1,14 +1,14 @@
-//! How many files and sockets this process may have open.
+//! The limit of open files and sockets of this process.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit as far as it goes, and returns what it then is. The low soft limits that
-/// systems come with are for programs that cannot deal with large numbers.
+/// Raises the soft limit to the hard limit, and returns it. The soft limits of common systems are
+/// low for the sake of programs that use `select`.
 pub(crate) fn raise() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
-        // What cannot be raised stays as it is.
+        // If this fails, the old limit stays.
         let _ = setrlimit(Resource::Nofile, limit);
         limit = getrlimit(Resource::Nofile);
     }

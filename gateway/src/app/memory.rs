@@ -1,4 +1,4 @@
-//! How much of the memory that the gateway may have is used.
+//! Watches the memory in use, and relieves pressure before the limit is reached.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,25 +8,25 @@ use tokio::{sync::watch, time};
 
 use crate::{edge::admission::load_shed::LoadShedder, server::ListenerControl};
 
-/// From one look to the next.
+/// The interval between measurements.
 const EVERY: Duration = Duration::from_millis(250);
-/// From this share on, what is only there to be quick leaves, and connections are ended.
+/// The share of the limit from which warm instances are dropped and connections recycled.
 const HIGH: f64 = 0.92;
-/// From this share on, requests are refused.
+/// The share of the limit from which requests are refused.
 const FULL: f64 = 0.95;
 
-/// Where the limit comes from, and so what is counted.
+/// The origin of the limit. It decides which memory counts.
 #[derive(Debug)]
 enum MemoryLimit {
-    /// The operator's: of this process.
+    /// The operator's setting: counts this process.
     Own(u64),
-    /// The control group's: of all processes in it, compile workers included.
+    /// That of the control group: counts all processes in it, compile workers included.
     Group(PathBuf),
-    /// The machine's.
+    /// That of the machine: counts all of its memory.
     Machine,
 }
 
-/// Bytes in use, and how many there may be.
+/// Bytes in use, and the limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Usage {
     used: u64,
@@ -40,7 +40,7 @@ impl Usage {
 }
 
 impl MemoryLimit {
-    /// `own` if it is not 0, else that of our control group, else the machine's.
+    /// `own` if it is not 0, else the limit of our control group, else that of the machine.
     fn find(own: u64) -> Self {
         if own > 0 {
             return Self::Own(own);
@@ -60,7 +60,7 @@ impl MemoryLimit {
             Self::Group(dir) => {
                 let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
                 let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-                // What the kernel keeps of files only while nobody needs the room is not in use.
+                // The kernel frees inactive file pages on demand: they do not count.
                 let files = read("memory.stat")
                     .and_then(|stat| field(&stat, "inactive_file")?.parse().ok())
                     .unwrap_or(0);
@@ -76,7 +76,7 @@ impl MemoryLimit {
     }
 }
 
-/// The directory of our control group, where there is one hierarchy for all controllers.
+/// The directory of our control group (version 2).
 fn group() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -88,12 +88,12 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next())
 }
 
-/// A size that is given in kB, in bytes.
+/// The bytes of a size that the text gives in kB.
 fn kib(text: &str, name: &str) -> Option<u64> {
     Some(field(text, name)?.parse::<u64>().ok()? << 10)
 }
 
-/// What an operator sees of it.
+/// The metrics of memory.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryMetrics {
     used: Gauge,
@@ -102,15 +102,15 @@ pub(crate) struct MemoryMetrics {
 
 impl MemoryMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let used = Gauge::new("mayfly_memory_used_bytes", "Memory in use, of what there may be")?;
-        let limit = Gauge::new("mayfly_memory_limit_bytes", "Memory that there may be in use")?;
+        let used = Gauge::new("mayfly_memory_used_bytes", "Memory in use")?;
+        let limit = Gauge::new("mayfly_memory_limit_bytes", "The limit of memory in use")?;
         registry.register(Box::new(used.clone()))?;
         registry.register(Box::new(limit.clone()))?;
         Ok(Self { used, limit })
     }
 }
 
-/// What gives memory back, or takes no more.
+/// The parts that relieve memory pressure.
 pub(crate) struct ReliefAction {
     pub(crate) load_shedder: Arc<LoadShedder>,
     pub(crate) pool: Arc<Pool>,
@@ -118,11 +118,11 @@ pub(crate) struct ReliefAction {
     pub(crate) data_listener: watch::Sender<ListenerControl>,
 }
 
-/// Keeps the gateway from using up the memory it may have (`own` bytes; 0 for what the system
-/// says), until it is dropped.
+/// Keeps the gateway below its memory limit until it is dropped. The limit is `own` bytes, or that
+/// of the system if `own` is 0.
 pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics) {
     let limit = MemoryLimit::find(own);
-    tracing::debug!(?limit, "memory is watched");
+    tracing::debug!(?limit, "watching memory");
     let (mut high, mut full) = (false, false);
     let mut ticks = time::interval(EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -136,11 +136,11 @@ pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics
         if high {
             relief.pool.release_warm();
         }
-        // Once: whoever comes back meanwhile is not sent away again and again.
+        // Once: a client that reconnects meanwhile is not disconnected again.
         if high && !was {
             ListenerControl::recycle(&relief.data_listener);
         }
-        // Between the two it stays as it is, so that it does not flicker.
+        // Between the two shares the state stays as it is, so that it does not flap.
         let was = full;
         full = if full { high } else { usage.share() >= FULL };
         if full != was {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_uses_some_of_the_memory_it_may_have() {
+    fn this_process_uses_a_part_of_its_memory_limit() {
         let usage = MemoryLimit::find(1 << 40).usage().unwrap();
         assert_eq!(usage.limit, 1 << 40);
         assert!(usage.used > 1 << 20 && usage.share() < 0.5, "{usage:?}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_groups_files_are_not_in_use_and_without_a_limit_there_is_no_share() {
+    fn a_groups_files_are_not_in_use_and_without_a_limit_there_is_no_usage() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("memory.current", "1000\n");

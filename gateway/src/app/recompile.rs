@@ -1,7 +1,8 @@
-//! Native code of another build: made anew in the background, so that no call has to wait for it.
+//! Recompiles functions after a change of the build, in the background, so that no call waits for
+//! it.
 //!
-//! One artifact at a time, and only when nobody waits for the compiler. Whatever does not come to
-//! an end here is compiled by the first call, or looked for by the next start.
+//! One artifact at a time, and only while the compiler is idle. The first call compiles a function
+//! that is not recompiled yet, and the next start continues.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::{
     functions::{catalog::Catalog, quarantine::Quarantine},
 };
 
-/// What is to be compiled, with what.
+/// Recompiles functions whose native code is of another build.
 pub(crate) struct Recompiler {
     catalog: Arc<Catalog>,
     pool: Arc<Pool>,
@@ -33,7 +34,7 @@ impl Recompiler {
     ) -> prometheus::Result<Self> {
         let missing = IntGauge::new(
             "mayfly_native_code_missing",
-            "Functions whose native code is yet to be made anew since a start of another build",
+            "Functions that are not recompiled yet since a start with another build",
         )?;
         registry.register(Box::new(missing.clone()))?;
         Ok(Self {
@@ -45,41 +46,41 @@ impl Recompiler {
         })
     }
 
-    /// Compiles what is active and has no native code of this build. Dropping it ends a
-    /// compilation.
+    /// Compiles all active revisions without native code of this build. Dropping the future aborts
+    /// a compilation.
     pub(crate) async fn run(self) {
         if !self.is_on {
             return;
         }
-        let active = self.catalog.filter(|_| true);
-        let sources = active.iter().map(|entry| entry.spec.clone()).collect();
-        let sources = match self.pool.missing_code(sources).await {
-            Ok(sources) => sources,
+        let entries = self.catalog.filter(|_| true);
+        let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
+        let missing = match self.pool.missing_code(specs).await {
+            Ok(missing) => missing,
             Err(error) => return tracing::error!(%error, "looking for native code"),
         };
-        self.missing.set(i64::try_from(sources.len()).unwrap_or(i64::MAX));
-        if !sources.is_empty() {
-            tracing::info!(functions = sources.len(), "native code is made anew for this build");
+        self.missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+        if !missing.is_empty() {
+            tracing::info!(functions = missing.len(), "recompiling functions for this build");
         }
-        for source in sources {
-            match self.pool.compile_in_background(&source).await {
+        for spec in missing {
+            match self.pool.compile_in_background(&spec).await {
                 Ok(()) => self.missing.dec(),
-                // The others would not find any either; calls say what is the matter.
+                // The others would not find any space either; calls report the cause.
                 Err(LoadError::NoSpace) => {
-                    return tracing::warn!("no space left for native code; calls make their own");
+                    return tracing::warn!("no space left for native code; recompiling stops");
                 }
-                Err(error) => self.failed(&source, &error),
+                Err(error) => self.failed(&spec, &error),
             }
         }
         if self.missing.get() == 0
             && let Err(error) = self.pool.mark_code_complete().await
         {
-            tracing::warn!(%error, "the next start will look for native code");
+            tracing::warn!(%error, "the next start looks for native code again");
         }
     }
 
-    fn failed(&self, source: &FunctionSpec, error: &LoadError) {
-        self.quarantine.suspect(error, Digest::from_bytes(source.digest.0));
-        tracing::warn!(%error, function = %source.label, "native code could not be made anew");
+    fn failed(&self, spec: &FunctionSpec, error: &LoadError) {
+        self.quarantine.suspect(error, Digest::from_bytes(spec.digest.0));
+        tracing::warn!(%error, function = %spec.label, "a function could not be recompiled");
     }
 }

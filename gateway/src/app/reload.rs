@@ -1,5 +1,5 @@
-//! Settings that change while the gateway runs: on SIGHUP the limits, ceilings and quotas, the
-//! log's level and the certificates, and the certificates also when their files change.
+//! Reloads settings while the gateway runs. SIGHUP reloads the limits, ceilings, quotas, the log's
+//! level and the certificates; certificates are also reloaded when their files change.
 
 use std::sync::Arc;
 
@@ -19,25 +19,26 @@ use crate::{
     telemetry::log::LogLevel,
 };
 
-/// Reads the settings as they were read at the start.
+/// Reads the settings from the same sources as at the start.
 pub(crate) type Load = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
-/// What may change, and where it comes from.
+/// The parts that a reload changes.
 pub(crate) struct Reload {
     pub(crate) load: Load,
-    /// What holds.
+    /// The settings in effect.
     pub(crate) config: Config,
     pub(crate) log: LogLevel,
     pub(crate) certificates: Vec<Arc<Tls>>,
     pub(crate) deployer: Deployer,
-    /// What the API shows of what holds.
+    /// The limits in effect, as the API shows them.
     pub(crate) limits: Arc<ArcSwap<Numbers>>,
-    /// The largest memory that the engines have room for: no ceiling can rise above it.
+    /// The memory of an instance for which the engines have reserved address space. No limit can
+    /// rise above it.
     pub(crate) reserved_bytes: u64,
     pub(crate) metrics: ReloadMetrics,
 }
 
-/// How often it was tried, and how that went.
+/// The metric of reloads.
 #[derive(Debug)]
 pub(crate) struct ReloadMetrics {
     ok: IntCounter,
@@ -47,10 +48,7 @@ pub(crate) struct ReloadMetrics {
 impl ReloadMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let reloads = IntCounterVec::new(
-            Opts::new(
-                "mayfly_reloads_total",
-                "Times that settings or certificates were read again, by outcome",
-            ),
+            Opts::new("mayfly_reloads_total", "Reloads of settings or certificates, by outcome"),
             &["outcome"],
         )?;
         registry.register(Box::new(reloads.clone()))?;
@@ -60,7 +58,7 @@ impl ReloadMetrics {
 }
 
 impl Reload {
-    /// Reloads whenever there is a reason, for ever.
+    /// Reloads at each signal and each change of a certificate's files. Never ends.
     pub(crate) async fn run(mut self, mut hang_up: Signal) {
         let mut check = time::interval(CERTIFICATE_CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,7 +66,7 @@ impl Reload {
             tokio::select! {
                 _ = hang_up.recv() => {
                     systemd::reloading();
-                    // Boxed, as all settings are part of it.
+                    // Boxed: the future contains all settings.
                     Box::pin(self.settings()).await;
                     self.certificates(|_| true);
                     systemd::ready();
@@ -84,45 +82,48 @@ impl Reload {
             Err(error) => {
                 self.metrics.failed.inc();
                 let error = anyhow::Error::new(error);
-                tracing::error!(error = format!("{error:#}"), "the settings stay as they were");
+                tracing::error!(error = format!("{error:#}"), "the settings were not reloaded");
                 return;
             }
         };
         if let Err(error) = self.limits(&config).await {
             self.metrics.failed.inc();
             let error = anyhow::Error::new(error);
-            tracing::error!(error = format!("{error:#}"), "the settings stay as they were");
+            tracing::error!(error = format!("{error:#}"), "the settings were not reloaded");
             return;
         }
         if let Err(error) = self.log.set(&config.logs.level) {
             self.metrics.failed.inc();
-            tracing::error!(error = format!("{error:#}"), "the log's level stays as it was");
+            tracing::error!(error = format!("{error:#}"), "the log's level was not changed");
             return;
         }
         self.config.logs.level.clone_from(&config.logs.level);
-        let later = self.config.differences(&config);
-        if later.is_empty() {
-            tracing::info!("the settings were read again");
+        let unchanged = self.config.differences(&config);
+        if unchanged.is_empty() {
+            tracing::info!("the settings were reloaded");
         } else {
-            tracing::warn!(settings = later.join(", "), "these change at the next start");
+            tracing::warn!(
+                settings = unchanged.join(", "),
+                "these settings change at the next start"
+            );
         }
         self.metrics.ok.inc();
     }
 
-    /// Lets the limits that `config` has hold, as far as they can change.
+    /// Applies the limits, ceilings and quotas of `config`.
     async fn limits(&mut self, config: &Config) -> Result<(), DeployError> {
-        let mut held = self.config.clone();
-        held.limits.clone_from(&config.limits);
-        held.ceilings.clone_from(&config.ceilings);
-        held.quotas.clone_from(&config.quotas);
-        for limits in [&mut held.limits, &mut held.ceilings] {
+        let mut next = self.config.clone();
+        next.limits.clone_from(&config.limits);
+        next.ceilings.clone_from(&config.ceilings);
+        next.quotas.clone_from(&config.quotas);
+        for limits in [&mut next.limits, &mut next.ceilings] {
             let memory_bytes = &mut limits[FunctionLimit::MemoryBytes];
             *memory_bytes = self.reserved_bytes.min(*memory_bytes);
         }
-        if held != self.config {
-            self.deployer.set_limits(&held).await?;
-            self.limits.store(Arc::new(held.numbers()));
-            self.config = held;
+        if next != self.config {
+            self.deployer.set_limits(&next).await?;
+            self.limits.store(Arc::new(next.numbers()));
+            self.config = next;
         }
         Ok(())
     }
@@ -132,13 +133,13 @@ impl Reload {
             match tls.reload() {
                 Ok(()) => {
                     self.metrics.ok.inc();
-                    tracing::info!("a certificate was read again");
+                    tracing::info!("a certificate was reloaded");
                 }
                 Err(error) => {
                     self.metrics.failed.inc();
                     tracing::error!(
                         error = format!("{error:#}"),
-                        "the certificate stays as it was"
+                        "the certificate was not reloaded"
                     );
                 }
             }

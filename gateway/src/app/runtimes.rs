@@ -1,24 +1,24 @@
-//! The gateway's threads, by what they do.
+//! The runtimes: one for each plane.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Threads of the control plane: deploys wait for disks and child processes, not for these.
+/// Threads of the control plane. Few: deploys wait for disks and child processes.
 const CONTROL: usize = 2;
-/// What is left after the drain is on blocking threads, and gets this long to end.
+/// The time for blocking tasks to end after the drain.
 const LEFTOVERS: Duration = Duration::from_secs(2);
 
-/// Every thread that runs tasks. Two planes that share none, so that no load on the data plane
-/// keeps an operator from looking at it.
+/// The runtimes of both planes. They share no thread, so that the control plane answers under any
+/// load of the data plane.
 pub(crate) struct Runtimes {
     data: Runtime,
     control: Runtime,
 }
 
 impl Runtimes {
-    /// Starts them, with so many for the data plane.
+    /// Starts both, with `data` threads for the data plane.
     pub(crate) fn start(data: usize) -> anyhow::Result<Self> {
         Ok(Self {
             data: runtime("mayfly-data", data)?,
@@ -26,24 +26,24 @@ impl Runtimes {
         })
     }
 
-    /// Those that serve requests to functions.
+    /// The runtime of requests to functions.
     pub(crate) fn data(&self) -> &Handle {
         self.data.handle()
     }
 
-    /// Those that serve everything else.
+    /// The runtime of everything else.
     pub(crate) fn control(&self) -> &Handle {
         self.control.handle()
     }
 
-    /// Ends what still runs, in a bounded time.
+    /// Stops both. Tasks that still run get a bounded time to end.
     pub(crate) fn stop(self) {
         self.data.shutdown_timeout(LEFTOVERS);
         self.control.shutdown_timeout(LEFTOVERS);
     }
 }
 
-/// A runtime whose threads share their tasks.
+/// A runtime with work-stealing threads.
 fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads)

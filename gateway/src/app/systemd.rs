@@ -1,6 +1,6 @@
-//! What systemd, or whoever else starts the gateway in its way, gives us and wants to know.
+//! The protocols of systemd: socket activation, notifications and the watchdog.
 //!
-//! Without it nothing here does anything.
+//! Does nothing if the process was not started with them.
 
 use std::{net::TcpListener, sync::Arc};
 
@@ -9,7 +9,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet, time};
 
-/// Sockets that somebody else has bound: the data plane's, then the control plane's.
+/// Sockets that the service manager has bound: the data plane's, then the control plane's.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pub(crate) data: Option<TcpListener>,
@@ -17,7 +17,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Takes them over; none if none were passed (`LISTEN_FDS`).
+    /// Takes the sockets that were passed (`LISTEN_FDS`).
     pub(crate) fn take() -> anyhow::Result<Self> {
         let mut sockets = ListenFd::from_env();
         let mut next = |index| {
@@ -25,38 +25,38 @@ impl Sockets {
                 return Ok(None);
             }
             sockets.take_tcp_listener(index).with_context(|| {
-                format!("the socket that was passed as number {index} is no TCP listener")
+                format!("the socket that was passed as number {index} is not a TCP listener")
             })
         };
         Ok(Self { data: next(0)?, control: next(1)? })
     }
 }
 
-/// Requests are answered from here on.
+/// Reports that the gateway answers requests.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// No more requests should come.
+/// Reports that the gateway is stopping.
 pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The settings are being read again. Followed by [`ready`].
+/// Reports that a reload has begun. [`ready`] reports its end.
 pub(crate) fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Reloading, now]);
     }
 }
 
-/// Keeps the watchdog quiet for as long as both planes run tasks. Ends at once if there is none.
+/// Notifies the watchdog as long as both runtimes run tasks. Does nothing without a watchdog.
 pub(crate) fn watchdog(tasks: &mut JoinSet<()>, data: &Handle, control: &Handle) {
-    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
     let alive = Arc::new(Notify::new());
     let data = data.clone();
     tasks.spawn_on(
         async move {
-            let mut tick = time::interval(patience / 2);
+            let mut tick = time::interval(timeout / 2);
             loop {
                 tick.tick().await;
                 let answer = Arc::clone(&alive);
@@ -71,6 +71,6 @@ pub(crate) fn watchdog(tasks: &mut JoinSet<()>, data: &Handle, control: &Handle)
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "telling the service manager how the gateway is");
+        tracing::warn!(%error, "notifying the service manager");
     }
 }

@@ -1,4 +1,4 @@
-//! Who may use the control plane.
+//! Which requests may use the control plane?
 
 pub(crate) mod throttle;
 pub(crate) mod tokens;
@@ -29,14 +29,14 @@ use crate::{
     server::Peer,
 };
 
-/// What the document calls the way to authenticate.
+/// The name of the security scheme in the API's description.
 pub(crate) const SECURITY_SCHEME: &str = "token";
 
-/// What tells who may.
+/// Checks the tokens of requests.
 pub(crate) struct Tokens {
     store: Store,
     tenant: Tenant,
-    attempts: AuthThrottle,
+    throttle: AuthThrottle,
     refused: IntCounterVec,
 }
 
@@ -50,15 +50,15 @@ impl Tokens {
         let refused = IntCounterVec::new(
             Opts::new(
                 "mayfly_unauthorized_total",
-                "Requests to the control plane that nobody may make, by the problem's type",
+                "Requests to the control plane without a token that permits them, by the problem's type",
             ),
             &["type"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        Ok(Self { store, tenant, attempts: AuthThrottle::new(failures_per_minute), refused })
+        Ok(Self { store, tenant, throttle: AuthThrottle::new(failures_per_minute), refused })
     }
 
-    /// Refuses a request unless its token's scope covers what it needs.
+    /// Refuses a request unless the scope of its token covers `needed`.
     async fn check(&self, request: &Parts, needed: Scope) -> Result<(), Problem> {
         if has_token(request.uri.query().unwrap_or_default()) {
             return Err(Problem::token_in_query());
@@ -72,43 +72,43 @@ impl Tokens {
         })?;
         let peer = request.extensions.get::<Peer>().expect("each connection has a peer").addr;
         let too_many = |TooMany(wait)| Problem::too_many_attempts(wait);
-        self.attempts.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
+        self.throttle.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
         let outcome = tokens::check(&self.store, &self.tenant, text, needed).await?;
         let now = Instant::now();
         match outcome {
             TokenCheck::Unknown => {
-                self.attempts.note_failure(peer.ip(), now).map_err(too_many)?;
+                self.throttle.note_failure(peer.ip(), now).map_err(too_many)?;
                 Err(Problem::unauthorized("the token is not valid"))
             }
             TokenCheck::Insufficient => {
-                self.attempts.note_success(peer.ip(), text, now);
+                self.throttle.note_success(peer.ip(), text, now);
                 Err(Problem::forbidden(needed.as_str()))
             }
             TokenCheck::Allowed => {
-                self.attempts.note_success(peer.ip(), text, now);
+                self.throttle.note_success(peer.ip(), text, now);
                 Ok(())
             }
         }
     }
 }
 
-/// How a request without a token that permits it is answered, for the document.
+/// The answers to requests without a token that permits them, for the API's description.
 const REFUSALS: [(&str, &str); 3] = [
     ("401", "No valid token"),
     ("403", "The token does not allow it"),
-    ("429", "Too many tokens from this address were not valid"),
+    ("429", "This address has sent too many tokens that were not valid"),
 ];
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What the layer in front of a route knows.
+/// The state of the layer in front of a route.
 #[derive(Clone)]
 struct Guard {
     tokens: Arc<Tokens>,
     needed: Scope,
 }
 
-/// Lets only those use `routes` whose tokens have a scope that covers `needed`, and says so in the
-/// document: what is enforced and what is written have one source.
+/// Restricts `routes` to tokens with a scope that covers `needed`, and adds that to the API's
+/// description: the check and its description have one source.
 pub(crate) fn guarded(
     tokens: &Arc<Tokens>,
     needed: Scope,
@@ -153,7 +153,8 @@ fn bearer(header: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Addresses end up in logs and histories.
+/// Whether a query contains a token. Logs and histories record addresses, which must not contain
+/// one.
 fn has_token(query: &str) -> bool {
     query.split('&').any(|part| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));

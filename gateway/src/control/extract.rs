@@ -15,7 +15,7 @@ use crate::problem::Problem;
 /// Bytes of a JSON body.
 pub(crate) const JSON_BYTES: usize = 256 << 10;
 
-/// The variable parts of a path. What cannot be decoded is a problem like any other.
+/// The parameters of a path. A path that cannot be decoded is answered with a problem document.
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
@@ -27,7 +27,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A small body as it was sent. What cannot be read is a problem like any other.
+/// A small body. A body that cannot be read is answered with a problem document.
 pub(crate) struct Document(pub(crate) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Document {

@@ -21,22 +21,21 @@ use crate::{
     server::{IncomingBody, Peer},
 };
 
-/// Requests that the control plane handles at once. Arbitrary, large enough for many deploys.
+/// The concurrency limit of the control plane. Arbitrary, large enough for many deploys.
 const CONTROL_IN_FLIGHT: usize = 256;
 
-/// What serves one connection of the control plane. Those routes that need a token have layers of
-/// their own inside.
+/// Serves one connection of the control plane. Routes that need a token have layers of their own.
 pub(crate) struct ControlConnection {
     router: Router,
     target_bytes: usize,
-    pace: MinRate,
+    min_rate: MinRate,
     peer: Peer,
 }
 
 impl ControlConnection {
     pub(crate) fn new(router: &Router, config: &ServerSection, peer: Peer) -> Self {
-        let (router, pace) = (router.clone(), config.min_rate);
-        Self { router, target_bytes: config.listener.http.uri_bytes, pace, peer }
+        let (router, min_rate) = (router.clone(), config.min_rate);
+        Self { router, target_bytes: config.listener.http.uri_bytes, min_rate, peer }
     }
 }
 
@@ -48,7 +47,7 @@ impl Service<Request<IncomingBody>> for ControlConnection {
     fn call(&self, request: Request<IncomingBody>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(self.peer);
-        // Before the routes are looked at, so that they and the permissions go by the same path.
+        // Before routing, so that routes and permissions see the same path.
         let checked = validate::check(&mut parts, self.target_bytes)
             .and_then(|()| validate::host(&parts.uri, &parts.headers).map(drop));
         if let Err(problem) = checked {
@@ -57,19 +56,19 @@ impl Service<Request<IncomingBody>> for ControlConnection {
         let body = if body.is_end_stream() {
             axum::body::Body::empty()
         } else {
-            let troubles = BodyFaults::default();
-            parts.extensions.insert(troubles.clone());
-            // How large it may be is each route's own question.
-            axum::body::Body::new(LimitedBody::new(body, u64::MAX, self.pace, troubles))
+            let faults = BodyFaults::default();
+            parts.extensions.insert(faults.clone());
+            // Each route has its own limit of the size.
+            axum::body::Body::new(LimitedBody::new(body, u64::MAX, self.min_rate, faults))
         };
         let request = Request::from_parts(parts, body);
         tower::Service::call(&mut self.router.clone(), request)
     }
 }
 
-/// Counts the control plane's problems, by type.
+/// Registers the metric of the control plane's problems.
 pub(crate) fn control_problems(registry: &Registry) -> prometheus::Result<IntCounterVec> {
-    let help = "Requests to the control plane that were refused or failed, by type";
+    let help = "Requests to the control plane that were refused or failed, by type of problem";
     let problems = IntCounterVec::new(Opts::new("mayfly_control_problems_total", help), &["type"])?;
     registry.register(Box::new(problems.clone()))?;
     Ok(problems)
@@ -79,21 +78,22 @@ pub(crate) fn control_problems(registry: &Registry) -> prometheus::Result<IntCou
 pub(crate) fn control_plane(router: Router, problems: IntCounterVec) -> Router {
     router.layer(
         ServiceBuilder::new()
-            // Outermost, so that every answer has a name, refusals and panics included.
+            // Outermost, so that every answer has a request id, refusals and panics included.
             .layer(from_fn_with_state(problems, request_log::name))
-            // Around everything that runs our code, so that a panic costs one request.
+            // Around all handlers, so that a panic ends one request only.
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| {
                 axum::response::IntoResponse::into_response(Problem::broken())
             })),
     )
 }
 
-/// Bounds what the control plane does at once. Not for probes: who is busy is not dead, and that
-/// is just when somebody wants to see the metrics.
+/// Limits the concurrency of the control plane. Probes bypass this limit: a busy node must still
+/// report healthy, and its metrics matter most when it is busy.
 pub(crate) fn bounded(router: OpenApiRouter) -> OpenApiRouter {
     router.layer(
         ServiceBuilder::new()
-            // Shed before the limit: who does not fit is told at once instead of waiting.
+            // Load shedding before the limit: a request beyond the limit is refused at once instead
+            // of waiting.
             .layer(HandleErrorLayer::new(async |_| Problem::control_plane_overloaded()))
             .layer(LoadShedLayer::new())
             .layer(GlobalConcurrencyLimitLayer::new(CONTROL_IN_FLIGHT)),

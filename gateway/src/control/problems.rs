@@ -8,8 +8,8 @@ use crate::{
     control::{preconditions::entity_tag, upload::UploadHeadError},
     functions::{
         deploy::{change_condition::ConditionFailed, error::DeployError},
-        name::NotAName,
-        secrets,
+        name::InvalidFunctionName,
+        secrets::SecretError,
     },
     problem::{Problem, chain, operator_setting, table},
 };
@@ -46,7 +46,7 @@ impl Problem {
         Self::new(&table::DOCUMENT_TOO_LARGE).detail(format!("the limit is {max} bytes"))
     }
 
-    pub(crate) fn bad_name(error: NotAName) -> Self {
+    pub(crate) fn bad_name(error: InvalidFunctionName) -> Self {
         Self::new(&table::BAD_NAME).detail(error.to_string())
     }
 
@@ -101,11 +101,11 @@ impl Problem {
     }
 }
 
-impl From<secrets::Error> for Problem {
-    fn from(error: secrets::Error) -> Self {
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
         match error {
-            secrets::Error::Refused(detail) => Self::new(&table::BAD_SECRET).detail(detail),
-            secrets::Error::Store(error) => error.into(),
+            SecretError::Refused(detail) => Self::new(&table::BAD_SECRET).detail(detail),
+            SecretError::Store(error) => error.into(),
         }
     }
 }

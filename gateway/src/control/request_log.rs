@@ -1,4 +1,4 @@
-//! A name for every answer of the control plane.
+//! The request id and the log line of each request to the control plane.
 
 use axum::{
     extract::{Request, State},
@@ -13,8 +13,8 @@ use crate::{
     request::limited_body::{BodyFault, BodyFaults},
 };
 
-/// Names the request in its answer, in a problem's body too, and in the log; counts problems. One
-/// that was refused before it was looked at gets no further.
+/// Adds a request id to the answer, to a problem's body and to the log, and counts problems. A
+/// request that was refused before routing is answered here.
 pub(crate) async fn name(
     State(problems): State<IntCounterVec>,
     request: Request,
@@ -22,14 +22,14 @@ pub(crate) async fn name(
 ) -> Response {
     let id = random_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let troubles = request.extensions().get::<BodyFaults>().cloned();
+    let faults = request.extensions().get::<BodyFaults>().cloned();
     let response = match request.extensions().get::<Problem>() {
         Some(refused) => refused.clone().into_response(),
         None => next.run(request).await,
     };
-    let response = match troubles.and_then(|troubles| troubles.first()) {
-        Some(trouble @ BodyFault::TooSlow(_)) => Problem::from(trouble).into_response(),
-        // The routes have words of their own for these.
+    let response = match faults.and_then(|faults| faults.first()) {
+        Some(fault @ BodyFault::TooSlow(_)) => Problem::from(fault).into_response(),
+        // The handlers answer these with problems of their own.
         Some(BodyFault::TooLarge(_) | BodyFault::Broken) | None => response,
     };
     tracing::info!(request = id, %method, path, status = response.status().as_u16(), "control");
@@ -40,7 +40,7 @@ pub(crate) async fn name(
         }
         None => response,
     };
-    // Hexadecimal digits are always a header's value.
+    // Always succeeds: hexadecimal digits are valid in a header.
     if let Ok(value) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -49,7 +49,7 @@ pub(crate) async fn name(
 
 fn random_id() -> String {
     let mut bytes = [0; 16];
-    // Without randomness the name is not unique, which is no reason to refuse a request.
+    // Without randomness the id is not unique; the request is answered all the same.
     let _ = getrandom::fill(&mut bytes);
     format!("{:032x}", u128::from_be_bytes(bytes))
 }

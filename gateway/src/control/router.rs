@@ -1,4 +1,4 @@
-//! The control plane's routes. If it can be called there, it is on this page.
+//! All routes of the control plane, on one page.
 
 use std::sync::Arc;
 
@@ -26,20 +26,19 @@ use crate::{
 #[openapi(
     info(
         title = "Mayfly control plane",
-        description = "Deploys WebAssembly functions and says what became of them. Errors are \
-                       problem details (RFC 9457); their `type` is stable.",
+        description = "Deploys WebAssembly functions and manages them. Errors are problem details \
+                       (RFC 9457); their `type` is stable.",
     ),
     tags(
-        (name = "functions", description = "What is deployed"),
-        (name = "secrets", description = "Values that are put into requests of functions"),
-        (name = "tokens", description = "Who may use this API"),
-        (name = "probes", description = "How the gateway is"),
+        (name = "functions", description = "The deployed functions"),
+        (name = "secrets", description = "Values that the gateway adds to requests of functions"),
+        (name = "tokens", description = "Access to this API"),
+        (name = "probes", description = "The state of the gateway"),
     ),
 )]
 struct Api;
 
-/// Every route of the control plane. A route is with those that need the same scope; what is in
-/// none of these groups is not served.
+/// The router of the control plane. Routes are grouped by the scope that they need.
 pub(crate) fn control_plane(
     state: ControlState,
     tokens: Tokens,
@@ -71,7 +70,7 @@ pub(crate) fn control_plane(
         .merge(needing(Scope::Deploy, deploy))
         .merge(needing(Scope::Admin, admin))
         .layer(DefaultBodyLimit::max(JSON_BYTES));
-    // Around the check of tokens, which asks the database.
+    // Outside of the check of tokens, which reads the database.
     let guarded = layers::bounded(guarded);
     let open = OpenApiRouter::new()
         .routes(routes!(probes::healthz))

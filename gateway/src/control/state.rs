@@ -1,4 +1,4 @@
-//! What the handlers of the control plane work with.
+//! The state that the handlers of the control plane share.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What the routes about functions need.
+/// The state of all handlers.
 #[derive(Clone)]
 pub(crate) struct ControlState {
     /// The tenant whose functions, secrets and tokens this control plane manages.
@@ -27,12 +27,12 @@ pub(crate) struct ControlState {
     pub(crate) store: Store,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pool: Arc<Pool>,
-    /// What the node allows, by section.
+    /// The limits of the node, by section.
     pub(crate) limits: Arc<ArcSwap<Numbers>>,
-    /// Which barriers stand around the compiler, once that was tried.
+    /// The parts of the compiler's sandbox that are in place, once the pool has tried it.
     pub(crate) sandbox: Arc<OnceLock<Sandbox>>,
     pub(crate) secrets: Secrets,
-    /// What functions' addresses begin with, without a slash at its end.
+    /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,
 }
 

@@ -1,4 +1,4 @@
-//! What is active, in memory, so that no call waits for SQL.
+//! The active revision of each function, in memory, so that no call waits for SQL.
 //!
 //! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
 
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// What guests usually call the function that prepares them for a snapshot.
+/// The usual name of the export that prepares a guest for a snapshot.
 const START_FUNCTION: &str = "wizer-initialize";
 
-/// The export to call before a snapshot is taken, if one is asked for.
+/// The export to call before the snapshot; `None` if the settings ask for no snapshot.
 pub(crate) fn start_function(snapshot: &SnapshotMode) -> Option<&str> {
     match snapshot {
         SnapshotMode::Switch(true) => Some(START_FUNCTION),
@@ -42,24 +42,25 @@ pub(crate) fn start_function(snapshot: &SnapshotMode) -> Option<&str> {
     }
 }
 
-/// The label of functions that came after there were enough, and of what is none yet.
+/// The label in metrics of functions without a label of their own, and of artifacts that are being
+/// deployed.
 pub(crate) const OTHER: &str = "other";
 
-/// Calls after which an instance is dropped that is used again: what it leaks ends with it.
+/// Invocations after which a reused instance is dropped, which bounds what it can leak.
 const REUSE_USES: u32 = 1_000;
-/// Time without a call after which it is dropped.
+/// Time without an invocation after which a reused instance is dropped.
 const REUSE_IDLE: Duration = Duration::from_secs(60);
 
-/// One function as calls see it. Never changed.
+/// One function as calls see it. Immutable.
 #[derive(Debug)]
 pub(crate) struct CatalogEntry {
     pub(crate) key: FunctionKey,
     /// `/f/{name}`: where the function is mounted when it is called by path.
     pub(crate) mount: Arc<str>,
     pub(crate) spec: FunctionSpec,
-    /// Bytes of a request body.
+    /// The limit of a request's body, in bytes.
     pub(crate) request_bytes: u64,
-    /// Whether its answers say how they came about.
+    /// Whether responses have the header `Server-Timing`.
     pub(crate) timing: bool,
     /// How many instances stay warm without calls.
     pub(crate) schedule: WarmSchedule,
@@ -67,18 +68,18 @@ pub(crate) struct CatalogEntry {
     pub(crate) resident: ResidentCache,
 }
 
-/// The resident function as the last calls found it: most calls find it here and need not ask the
-/// pool, whose look-up also keeps the books of who was used when.
+/// The resident function that the last calls found in the pool. Most calls find it here, which is
+/// faster than the pool: a look-up in the pool also updates the order of eviction.
 #[derive(Debug)]
 pub(crate) struct ResidentCache {
     function: ArcSwapWeak<Function>,
     since: Instant,
-    /// When the pool was last asked, in milliseconds since `since`.
+    /// The time of the last look-up in the pool, in milliseconds since `since`.
     asked_ms: AtomicU64,
 }
 
-/// How long calls may go without asking the pool. Short against every idle time, so that the pool
-/// does not take a busy function for an idle one, and what it has evicted is not kept in use.
+/// The interval between look-ups in the pool. Shorter than every idle time, so that the pool does
+/// not evict a busy function as idle, and calls do not keep using one that it has evicted.
 const ASK_EVERY_MS: u64 = 100;
 
 impl ResidentCache {
@@ -87,18 +88,18 @@ impl ResidentCache {
         Self { function, since: Instant::now(), asked_ms: AtomicU64::new(0) }
     }
 
-    /// The function, unless it is gone or the pool should be asked again.
+    /// The function; `None` if it was evicted, or if it is time for a look-up in the pool.
     pub(crate) fn get(&self, now: Instant) -> Option<Arc<Function>> {
         let fresh = self.now_ms(now).saturating_sub(self.asked_ms.load(Relaxed)) < ASK_EVERY_MS;
         if fresh { self.function.load().upgrade() } else { None }
     }
 
-    /// The function if it is in memory, for those who only want to look.
+    /// The function if it is in memory. Does not count as use.
     pub(crate) fn peek(&self) -> Option<Arc<Function>> {
         self.function.load().upgrade()
     }
 
-    /// Notes what the pool has said.
+    /// Stores the result of a look-up in the pool.
     pub(crate) fn set(&self, function: &Arc<Function>, now: Instant) {
         self.asked_ms.store(self.now_ms(now), Relaxed);
         if !self.function.load().ptr_eq(&Arc::downgrade(function)) {
@@ -112,7 +113,7 @@ impl ResidentCache {
 }
 
 impl CatalogEntry {
-    /// Whether it is held to the same limits.
+    /// Whether both have the same limits.
     fn same_limits(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.spec, &other.spec);
         (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
@@ -120,12 +121,12 @@ impl CatalogEntry {
     }
 }
 
-/// What the operator lets functions use.
+/// The defaults and ceilings that the operator has set.
 #[derive(Debug)]
 pub(crate) struct Bounds {
     pub(crate) defaults: LimitValues,
     pub(crate) ceilings: LimitValues,
-    /// How often they have changed since the start.
+    /// The number of changes since the start.
     generation: u32,
 }
 
@@ -138,12 +139,12 @@ pub(crate) struct Catalog {
     store: Store,
     bounds: ArcSwap<Bounds>,
     guest: GuestLimits,
-    /// Whether answers say how they came about, where the owner has not said.
+    /// Whether responses have the header `Server-Timing` if a function's settings do not say.
     timing: bool,
 }
 
 impl Catalog {
-    /// Reads what is active. One query, whatever the number of functions; no artifact is touched.
+    /// Reads all active revisions, in one query. Touches no artifact.
     pub(crate) async fn load(store: &Store, config: &Config) -> store::Result<Self> {
         let (defaults, ceilings) = (config.limits, config.ceilings);
         let catalog = Self {
@@ -155,23 +156,23 @@ impl Catalog {
             guest: config.guests,
             timing: config.server.edge.timing,
         };
-        for function in store.all_active().await? {
-            match QualifiedName::try_from(&function.function) {
-                Ok(name) => drop(catalog.set(name, &function)),
+        for active in store.all_active().await? {
+            match QualifiedName::try_from(&active.function) {
+                Ok(name) => drop(catalog.set(name, &active)),
                 Err(error) => {
-                    tracing::error!(name = function.function.name, %error, "skipped a function");
+                    tracing::error!(name = active.function.name, %error, "skipped a function");
                 }
             }
         }
         Ok(catalog)
     }
 
-    /// What the operator lets functions use.
+    /// The defaults and ceilings that the operator has set.
     pub(crate) fn bounds(&self) -> Guard<Arc<Bounds>> {
         self.bounds.load()
     }
 
-    /// Lets other limits hold for whatever enters the catalog from here on.
+    /// Sets the defaults and ceilings of entries that are made from here on.
     pub(crate) fn set_bounds(&self, defaults: LimitValues, ceilings: LimitValues) {
         let generation = self.bounds().generation + 1;
         self.bounds.store(Arc::new(Bounds { defaults, ceilings, generation }));
@@ -223,25 +224,25 @@ impl Catalog {
         self.functions.pin().values().filter(|entry| wanted(entry)).cloned().collect()
     }
 
-    /// The limits that hold: what the owner asked for or the default, and at most the ceiling.
+    /// The limits in effect: those of the settings or the defaults, and at most the ceilings.
     pub(crate) fn limits(&self, settings: &Settings) -> LimitValues {
         let bounds = self.bounds();
         LimitValues::of(|row| {
-            let asked = settings.limit(row.key).unwrap_or(bounds.defaults[row.limit]);
-            asked.min(bounds.ceilings[row.limit])
+            let limit = settings.limit(row.key).unwrap_or(bounds.defaults[row.limit]);
+            limit.min(bounds.ceilings[row.limit])
         })
     }
 
-    /// How many warm instances are kept, at each time of the week.
+    /// The number of instances to keep warm, by the time of the week.
     fn schedule(&self, settings: &Settings, limits: &LimitValues) -> WarmSchedule {
-        // It was checked when the revision was published. A schedule that this version cannot parse
-        // is ignored; `min_warm` still applies.
-        let asked = WarmSchedule::new(settings).unwrap_or_default();
+        // Schedules are validated at publish. A schedule that this version cannot parse is ignored;
+        // `min_warm` still applies.
+        let schedule = WarmSchedule::new(settings).unwrap_or_default();
         let ceiling = self.bounds().ceilings.size(FunctionLimit::MinWarm);
-        asked.within(limits.size(FunctionLimit::MinWarm), ceiling)
+        schedule.within(limits.size(FunctionLimit::MinWarm), ceiling)
     }
 
-    /// How many functions can be called.
+    /// The number of functions.
     pub(crate) fn len(&self) -> usize {
         self.functions.len()
     }
@@ -268,7 +269,7 @@ impl Catalog {
         }
     }
 
-    /// What the pool needs to make a revision resident.
+    /// The specification of a revision, from which the pool makes it resident.
     pub(crate) fn spec(
         &self,
         tenant: &Tenant,
@@ -276,8 +277,8 @@ impl Catalog {
         digest: store::Digest,
         settings: &Settings,
     ) -> FunctionSpec {
-        // Both were checked when the revision was published. An entry that a later version no
-        // longer understands allows nothing.
+        // Hosts and credentials are validated at publish. An entry that this version cannot parse
+        // permits nothing.
         let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
         let limits = self.limits(settings);
         FunctionSpec {
@@ -291,7 +292,7 @@ impl Catalog {
             credentials: settings
                 .credentials
                 .iter()
-                .filter_map(|one| credential(one).ok())
+                .filter_map(|setting| credential(setting).ok())
                 .collect(),
             isolation: effective_isolation(settings),
             max_warm: limits.size(FunctionLimit::MaxWarm),
@@ -331,23 +332,23 @@ fn pool_limits(limits: &LimitValues, guest: GuestLimits) -> Limits {
     Limits { guest, ..limits }
 }
 
-/// What requests of the function get on their way.
-pub(crate) fn credential(asked: &store::CredentialSetting) -> Result<Credential, NotACredential> {
-    Credential::new(&asked.host, &asked.header, &asked.secret, &asked.prefix)
+/// The credential that the gateway adds to requests of a function.
+pub(crate) fn credential(setting: &store::CredentialSetting) -> Result<Credential, NotACredential> {
+    Credential::new(&setting.host, &setting.header, &setting.secret, &setting.prefix)
 }
 
-/// What invocations share, with what holds where the owner has not said.
+/// What invocations share, with the defaults of settings that are left out.
 pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
-    let Some(asked) = &settings.isolation else { return Isolation::Request };
-    let number = |asked: Option<u64>, default: u32| {
-        asked.map_or(default, |asked| u32::try_from(asked).unwrap_or(u32::MAX))
+    let Some(isolation) = &settings.isolation else { return Isolation::Request };
+    let number = |value: Option<u64>, default: u32| {
+        value.map_or(default, |value| u32::try_from(value).unwrap_or(u32::MAX))
     };
-    match asked.mode {
+    match isolation.mode {
         IsolationMode::Request => Isolation::Request,
         IsolationMode::Reuse => Isolation::Reuse {
-            max_uses: number(asked.max_uses, REUSE_USES),
-            max_concurrent: number(asked.max_concurrent, 1),
-            idle: asked.idle_ms.map_or(REUSE_IDLE, Duration::from_millis),
+            max_uses: number(isolation.max_uses, REUSE_USES),
+            max_concurrent: number(isolation.max_concurrent, 1),
+            idle: isolation.idle_ms.map_or(REUSE_IDLE, Duration::from_millis),
         },
     }
 }

@@ -59,7 +59,7 @@ enum DeployPlan {
 /// Publishes revisions of functions, and changes what is published. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Deployer {
-    shared: Arc<DeployState>,
+    state: Arc<DeployState>,
 }
 
 impl Deployer {
@@ -76,7 +76,7 @@ impl Deployer {
             &["problem"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        let shared = DeployState {
+        let state = DeployState {
             store: store.clone(),
             pool: Arc::clone(pool),
             catalog: Arc::clone(catalog),
@@ -86,12 +86,12 @@ impl Deployer {
             publishing: Mutex::default(),
             refused,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { state: Arc::new(state) })
     }
 
     /// Counts an upload that was refused, or that failed.
     pub(crate) fn count_refused(&self, problem: &str) {
-        self.shared.refused.with_label_values(&[problem]).inc();
+        self.state.refused.with_label_values(&[problem]).inc();
     }
 
     /// Makes an upload the function's active revision. When this returns, the function answers
@@ -104,17 +104,17 @@ impl Deployer {
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let shared = &self.shared;
-        shared.check_before_receiving(&upload).await?;
-        let upload = Arc::new(shared.receive(upload, bytes).await?);
+        let state = &self.state;
+        state.check_before_receiving(&upload).await?;
+        let upload = Arc::new(state.receive(upload, bytes).await?);
         for _ in 0..ATTEMPTS {
-            let settings = match shared.plan(&upload).await? {
+            let settings = match state.plan(&upload).await? {
                 DeployPlan::Answer(deployed) => return Ok(deployed),
                 DeployPlan::Publish(_, settings) => settings,
             };
-            let kind = shared.compile_and_try(&upload, &settings).await?;
-            let publish = Arc::clone(shared).publish(Arc::clone(&upload), kind, settings);
-            if let Some(deployed) = Box::pin(shared.serialized(publish)).await? {
+            let kind = state.compile_and_try(&upload, &settings).await?;
+            let publish = Arc::clone(state).publish(Arc::clone(&upload), kind, settings);
+            if let Some(deployed) = Box::pin(state.serialized(publish)).await? {
                 return Ok(deployed);
             }
         }

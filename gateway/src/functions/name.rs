@@ -1,4 +1,4 @@
-//! Names of functions.
+//! The names of functions.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -6,16 +6,16 @@ use papaya::Equivalent;
 use store::{FunctionRecord, Tenant};
 
 /// A function's name: 1 to 63 of `a-z`, `0-9` and `-`, beginning with a letter and not ending
-/// with a hyphen. So it is a DNS label, a path segment and a metric's label as it stands.
+/// with a hyphen. It needs no escaping as a DNS label, a path segment or a label of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FunctionName(Arc<str>);
 
-/// Why a text is no [`FunctionName`].
+/// A text that is not a [`FunctionName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a function's name has 1 to 63 of a-z, 0-9 and -, begins with a letter and does not end with -"
 )]
-pub(crate) struct NotAName;
+pub(crate) struct InvalidFunctionName;
 
 impl FunctionName {
     pub(crate) fn as_str(&self) -> &str {
@@ -23,7 +23,7 @@ impl FunctionName {
     }
 }
 
-/// Whether `text` is a name, for those who need none of their own.
+/// Whether `text` is the name of a function. Allocates nothing.
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase())
@@ -32,10 +32,10 @@ pub(crate) fn is_name(text: &str) -> bool {
 }
 
 impl TryFrom<&str> for FunctionName {
-    type Error = NotAName;
+    type Error = InvalidFunctionName;
 
-    fn try_from(text: &str) -> Result<Self, NotAName> {
-        if is_name(text) { Ok(Self(text.into())) } else { Err(NotAName) }
+    fn try_from(text: &str) -> Result<Self, InvalidFunctionName> {
+        if is_name(text) { Ok(Self(text.into())) } else { Err(InvalidFunctionName) }
     }
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct QualifiedName {
 }
 
 impl TryFrom<&FunctionRecord> for QualifiedName {
-    type Error = NotAName;
+    type Error = InvalidFunctionName;
 
-    fn try_from(function: &FunctionRecord) -> Result<Self, NotAName> {
+    fn try_from(function: &FunctionRecord) -> Result<Self, InvalidFunctionName> {
         let name = function.name.as_str().try_into()?;
         Ok(Self { tenant: function.tenant.clone(), name })
     }

@@ -1,7 +1,7 @@
-//! Damaged artifacts: put aside as soon as somebody finds that one is, and said loudly.
+//! Moves damaged artifacts out of the way, and logs each as an error.
 //!
-//! Whoever finds it may be serving a request, and must not wait for the disk: the check and the
-//! removal are done by a task of the control plane.
+//! Damage can be found while a request is served, which must not wait for the disk: a task of the
+//! control plane verifies the artifact and moves it.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use runtime_pool::LoadError;
 use store::{Digest, Store};
 use tokio::{runtime::Handle, sync::mpsc};
 
-/// Findings that may wait to be looked at. One that finds no room is made again by the next call.
-const WAITING: usize = 64;
+/// Reports that may wait. A report that does not fit is lost; the next call reports again.
+const REPORTS: usize = 64;
 
-/// Where damage is reported.
+/// Takes reports of damage.
 #[derive(Debug)]
 pub(crate) struct Quarantine {
-    found: mpsc::Sender<Digest>,
+    reports: mpsc::Sender<Digest>,
 }
 
 impl Quarantine {
-    /// Starts the task that looks at what is reported. It ends with the last who could report.
+    /// Starts the task that handles reports. It ends when the last handle is dropped.
     pub(crate) fn start(
         registry: &Registry,
         store: Store,
@@ -28,41 +28,43 @@ impl Quarantine {
     ) -> prometheus::Result<Arc<Self>> {
         let damaged = IntCounter::new(
             "mayfly_artifacts_damaged_total",
-            "Artifacts that were found damaged on disk and were put aside",
+            "Artifacts that were damaged on disk and were moved to quarantine/",
         )?;
         registry.register(Box::new(damaged.clone()))?;
-        let (found, reports) = mpsc::channel(WAITING);
-        control.spawn(put_aside(store, reports, damaged));
-        Ok(Arc::new(Self { found }))
+        let (reports, reported) = mpsc::channel(REPORTS);
+        control.spawn(move_damaged(store, reported, damaged));
+        Ok(Arc::new(Self { reports }))
     }
 
-    /// Has an artifact looked at, if `error` says that it is damaged.
+    /// Reports an artifact if `error` is about damage.
     pub(crate) fn suspect(&self, error: &LoadError, digest: Digest) {
         if matches!(error, LoadError::Damaged) {
             self.report(digest);
         }
     }
 
-    /// Has an artifact looked at.
+    /// Reports an artifact that may be damaged.
     pub(crate) fn report(&self, digest: Digest) {
-        // Full: others are being looked at, and this one will be found again.
-        let _ = self.found.try_send(digest);
+        // Fails if there are too many reports: the next call reports again.
+        let _ = self.reports.try_send(digest);
     }
 }
 
-async fn put_aside(store: Store, mut reports: mpsc::Receiver<Digest>, damaged: IntCounter) {
-    while let Some(digest) = reports.recv().await {
+async fn move_damaged(store: Store, mut reported: mpsc::Receiver<Digest>, damaged: IntCounter) {
+    while let Some(digest) = reported.recv().await {
         match store.quarantine(&digest).await {
             Ok(true) => {
                 damaged.inc();
                 tracing::error!(
                     %digest,
-                    "an artifact was damaged on disk, and was put into quarantine/; deploying the \
-                     same bytes again mends its functions"
+                    "an artifact was damaged on disk and was moved to quarantine/; deploy the same \
+                     bytes again to repair its functions"
                 );
             }
             Ok(false) => {}
-            Err(error) => tracing::error!(%digest, %error, "putting aside a damaged artifact"),
+            Err(error) => {
+                tracing::error!(%digest, %error, "moving a damaged artifact to quarantine/")
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Secrets: stored sealed, known to the pool in the clear, and never shown again.
+//! Secrets: the store has them sealed, the pool has them in clear text, no answer contains them.
 //!
-//! A change is stored first and made known then: what was acknowledged holds after a crash, and
-//! the next request of any function has the new value.
+//! A change reaches the store before the pool: an acknowledged change survives a crash, and the
+//! next request of every function has the new value.
 
 use std::sync::Arc;
 
@@ -13,36 +13,36 @@ use tokio::sync::Mutex;
 
 use crate::{clock::now_ms, functions::name::is_name};
 
-/// Bytes of a value. It has to fit into a header that common servers take.
+/// Bytes of a value. It must fit into a header that common servers accept.
 const VALUE_BYTES: usize = 4 << 10;
 /// Hosts of a secret. Arbitrary, large enough.
 const HOSTS: usize = 64;
 
 /// Why a secret was not stored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum SecretError {
     #[error("{0}")]
     Refused(String),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// The secrets of the node. Cheap to clone.
+/// The secrets of all tenants. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Secrets {
-    shared: Arc<SecretsState>,
+    state: Arc<SecretsState>,
 }
 
 struct SecretsState {
     store: Store,
     pool: Arc<Pool>,
-    /// Held from a change in the store until the pool knows: two changes of one secret reach both
-    /// in the same order.
+    /// Held from a change in the store until the pool has the same change: two changes of one
+    /// secret reach both in the same order.
     changing: Mutex<()>,
 }
 
 impl Secrets {
-    /// Opens what is stored.
+    /// Opens all stored secrets for the pool.
     pub(crate) async fn load(store: &Store, pool: &Arc<Pool>) -> store::Result<Self> {
         for (secret, value) in store.open_secrets().await? {
             match value {
@@ -56,17 +56,17 @@ impl Secrets {
                 }
                 None => tracing::error!(
                     name = secret.name,
-                    "a secret does not open: secrets.key is not the key that it was sealed with"
+                    "a secret cannot be opened: secrets.key is not the key that sealed it"
                 ),
             }
         }
         let (store, pool) = (store.clone(), Arc::clone(pool));
-        Ok(Self { shared: Arc::new(SecretsState { store, pool, changing: Mutex::new(()) }) })
+        Ok(Self { state: Arc::new(SecretsState { store, pool, changing: Mutex::new(()) }) })
     }
 
     /// The secrets of a tenant, without their values.
     pub(crate) async fn list(&self, tenant: &Tenant) -> store::Result<Vec<SecretRecord>> {
-        self.shared.store.secrets(tenant).await
+        self.state.store.secrets(tenant).await
     }
 
     /// Stores a secret, or replaces its value and hosts. Returns whether it is new.
@@ -76,13 +76,13 @@ impl Secrets {
         name: &str,
         value: SecretString,
         hosts: Vec<String>,
-    ) -> Result<(SecretRecord, bool), Error> {
-        check(name, &value, &hosts).map_err(Error::Refused)?;
-        let shared = Arc::clone(&self.shared);
+    ) -> Result<(SecretRecord, bool), SecretError> {
+        check(name, &value, &hosts).map_err(SecretError::Refused)?;
+        let state = Arc::clone(&self.state);
         let name = name.to_owned();
         // In a task of its own: it must reach the pool even if the client disconnects.
         let put = tokio::spawn(async move {
-            let _order = shared.changing.lock().await;
+            let _order = state.changing.lock().await;
             let new = NewSecret {
                 tenant: tenant.clone(),
                 name: &name,
@@ -90,8 +90,8 @@ impl Secrets {
                 hosts,
                 now_ms: now_ms(),
             };
-            let (secret, is_new) = shared.store.put_secret(new).await?;
-            shared.pool.set_secret(tenant.as_str(), &name, value, grants(&secret.hosts));
+            let (secret, is_new) = state.store.put_secret(new).await?;
+            state.pool.set_secret(tenant.as_str(), &name, value, grants(&secret.hosts));
             Ok((secret, is_new))
         });
         put.await.expect("the task does not panic and is not aborted")
@@ -99,30 +99,30 @@ impl Secrets {
 
     /// Deletes a secret. Returns whether there was one.
     pub(crate) async fn delete(&self, tenant: Tenant, name: &str) -> store::Result<bool> {
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let name = name.to_owned();
         let delete = tokio::spawn(async move {
-            let _order = shared.changing.lock().await;
-            let deleted = shared.store.delete_secret(&tenant, &name).await?;
-            shared.pool.remove_secret(tenant.as_str(), &name);
+            let _order = state.changing.lock().await;
+            let deleted = state.store.delete_secret(&tenant, &name).await?;
+            state.pool.remove_secret(tenant.as_str(), &name);
             Ok(deleted)
         });
         delete.await.expect("the task does not panic and is not aborted")
     }
 }
 
-/// Hosts were checked when they were stored. One that a later version no longer understands
-/// becomes one that is nowhere: a secret without hosts could go anywhere.
+/// The hosts of a secret. Hosts are validated when they are stored. A host that this version cannot
+/// parse becomes a name that does not exist: a secret without hosts could be sent anywhere.
 fn grants(hosts: &[String]) -> Vec<Grant> {
-    let nowhere = || "https://invalid.".parse().expect("a name that nobody has (RFC 6761)");
+    let nowhere = || "https://invalid.".parse().expect("a valid name, reserved by RFC 6761");
     hosts.iter().map(|host| host.parse().unwrap_or_else(|_| nowhere())).collect()
 }
 
 fn check(name: &str, value: &SecretString, hosts: &[String]) -> Result<(), String> {
     if !is_name(name) {
         return Err(format!(
-            "{name:?} is no name for a secret: 1 to 63 of a-z, 0-9 and -, beginning with a letter \
-             and not ending with a hyphen"
+            "{name:?} is not valid as the name of a secret: 1 to 63 of a-z, 0-9 and -, beginning \
+             with a letter and not ending with a hyphen"
         ));
     }
     let text = value.expose_secret();
@@ -130,12 +130,14 @@ fn check(name: &str, value: &SecretString, hosts: &[String]) -> Result<(), Strin
         return Err(format!("value: must have 1 to {VALUE_BYTES} bytes"));
     }
     if HeaderValue::from_str(text).is_err() || text.trim() != text {
-        return Err("value: must be what a header field can hold: visible ASCII characters, and \
-                    blanks within"
-            .into());
+        return Err(
+            "value: must be valid in a header field: visible ASCII characters, with blanks \
+                    only between them"
+                .into(),
+        );
     }
     if hosts.len() > HOSTS {
-        return Err(format!("hosts: at most {HOSTS} are allowed"));
+        return Err(format!("hosts: the limit is {HOSTS}"));
     }
     for host in hosts {
         host.parse::<Grant>().map_err(|error| format!("hosts: {error}"))?;

@@ -175,7 +175,7 @@ async fn a_bad_reload_changes_nothing_and_names_the_line() {
     assert_eq!(gateway.log().lines().count(), lines, "requests are logged below `warn`");
     fs::write(&file, "[logs]\nlevel = \"info\"\n").unwrap();
     gateway.signal(Signal::HUP);
-    says("the settings were read again").await;
+    says("the settings were reloaded").await;
 }
 
 /// Case D06.
@@ -220,7 +220,7 @@ async fn limits_change_for_calls_that_begin_after_the_reload() {
     // The engines keep the capacity that they had at the start.
     assert_eq!(shown["ceilings"]["memory_bytes"], 512 << 20);
     let later = gateway.log();
-    let later = later.lines().find(|line| line.contains("these change at the next start"));
+    let later = later.lines().find(|line| line.contains("these settings change at the next start"));
     assert!(later.unwrap().contains("\"ceilings.memory_bytes\""), "{later:?}");
 
     assert_eq!(post(1_500).await.problem(), (413, "request-too-large"));

@@ -1,9 +1,9 @@
-//! Failed attempts to authenticate, counted by address, and what more of them lead to.
+//! Throttles addresses that send many tokens that are not valid.
 //!
-//! Guessing 256 random bits is hopeless at any speed. What is stopped here is the work and the
-//! noise that guesses make, and a client that goes on with a token that was revoked. Many clients
-//! can share an address (a proxy, an office), and one of them must not lock out the others: a
-//! token that was valid there lately goes on to work, all others wait.
+//! No attacker can guess 256 random bits. The throttle limits the work and the log lines that
+//! attempts cause, and stops a client that keeps using a token that was revoked. Many clients can
+//! share an address (a proxy, an office), and one of them must not lock out the others: a token
+//! that was valid from the same address before keeps working, all others wait.
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},
@@ -12,23 +12,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long failures count.
+/// The time in which failures are counted.
 const WINDOW: Duration = Duration::from_mins(1);
-/// How long a token that was valid goes on to be checked, whatever others at its address do.
+/// The time in which a token that was valid is exempt from the throttle of its address.
 const TRUST: Duration = Duration::from_hours(1);
-/// Things that are remembered: `SETS` times `WAYS`. Arbitrary, 128 KiB a table.
+/// The size of a table: `SETS` times `WAYS` entries. Arbitrary, 128 KiB.
 const SETS: usize = 1_024;
 const WAYS: usize = 4;
 
-/// Who tries, and who was let in.
+/// Failures by address, and successes by address and token.
 pub(crate) struct AuthThrottle {
-    /// Failures in [`WINDOW`] after which an address must wait; 0 for any number.
+    /// Failures in [`WINDOW`] after which an address must wait; 0 turns the throttle off.
     allowed: u32,
     failed: Recent,
     valid: Recent,
 }
 
-/// The address has failed too often, and may try again after this time.
+/// The address has had too many failures. It may try again after this time.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany(pub(crate) Duration);
 
@@ -37,7 +37,7 @@ impl AuthThrottle {
         Self { allowed, failed: Recent::new(WINDOW), valid: Recent::new(TRUST) }
     }
 
-    /// Whether a token that comes from `peer` is looked at now.
+    /// Whether a token from `peer` may be checked.
     pub(crate) fn admit(&self, peer: IpAddr, token: &str, now: Instant) -> Result<(), TooMany> {
         let peer = client(peer);
         match self.failed.get(&peer, now) {
@@ -49,25 +49,26 @@ impl AuthThrottle {
         }
     }
 
-    /// Notes that a token was not valid. Many that come at once are all admitted: so this also
-    /// says whether it was one too many.
+    /// Records that a token was not valid. Returns an error if that was one failure too many: of
+    /// several attempts at the same time, `admit` may have admitted all.
     pub(crate) fn note_failure(&self, peer: IpAddr, now: Instant) -> Result<(), TooMany> {
         let failed = self.failed.add(&client(peer), now);
         if self.is_over(failed.count, 1) { Err(failed.wait(now)) } else { Ok(()) }
     }
 
-    /// Notes that a token was valid.
+    /// Records that a token was valid.
     pub(crate) fn note_success(&self, peer: IpAddr, token: &str, now: Instant) {
-        self.valid.renew(&(client(peer), token), now);
+        self.valid.restart(&(client(peer), token), now);
     }
 
-    /// Whether nobody may fail so often. Of `count`, `this` many are the attempt at hand.
+    /// Whether `count` failures are too many. The caller's own attempt is `this` of them: 0 or 1.
     fn is_over(&self, count: u32, this: u32) -> bool {
         self.allowed > 0 && count >= self.allowed.saturating_add(this)
     }
 }
 
-/// What counts as one client: an IPv4 address, or a network of IPv6, because each has 2^64.
+/// The address to count by: an IPv4 address, or the /64 network of an IPv6 address, because one
+/// client can use all addresses of its network.
 fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -77,23 +78,23 @@ fn client(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How often things happened lately. Bounded: something new takes the place of what has happened
-/// least often among the few that it could be confused with. Who has thousands of addresses can so
-/// be forgotten early; everybody else is told apart by 64 bits of a hash that nobody can foresee.
+/// Recent events by key. The size is fixed: a new key replaces the key with the lowest count in its
+/// set. The entries of a client with thousands of addresses can be replaced early. Keys
+/// are told apart by 64 bits of a hash with a random seed.
 struct Recent {
     kept: Duration,
     hasher: RandomState,
-    sets: Mutex<Box<[[Option<Entry>; WAYS]]>>,
+    sets: Mutex<Box<[[Option<AttemptCount>; WAYS]]>>,
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct AttemptCount {
     key: u64,
     since: Instant,
     count: u32,
 }
 
-impl Entry {
+impl AttemptCount {
     fn wait(&self, now: Instant) -> TooMany {
         TooMany(WINDOW.saturating_sub(now - self.since))
     }
@@ -105,51 +106,52 @@ impl Recent {
         Self { kept, hasher: RandomState::new(), sets: Mutex::new(sets) }
     }
 
-    fn get(&self, what: &impl Hash, now: Instant) -> Option<Entry> {
+    fn get(&self, what: &impl Hash, now: Instant) -> Option<AttemptCount> {
         let key = self.hasher.hash_one(what);
         let found = self.lock()[set(key)].iter().flatten().find(|entry| entry.key == key).copied();
         found.filter(|entry| now - entry.since < self.kept)
     }
 
-    /// Counts once more; the time that this is kept for goes on.
-    fn add(&self, what: &impl Hash, now: Instant) -> Entry {
+    /// Adds one to the count; the time does not start again.
+    fn add(&self, what: &impl Hash, now: Instant) -> AttemptCount {
         let key = self.hasher.hash_one(what);
         let mut sets = self.lock();
-        let place = self.place(&mut sets[set(key)], key, now);
-        let entry = place.get_or_insert(Entry { key, since: now, count: 0 });
+        let slot = self.slot(&mut sets[set(key)], key, now);
+        let entry = slot.get_or_insert(AttemptCount { key, since: now, count: 0 });
         entry.count = entry.count.saturating_add(1);
         *entry
     }
 
-    /// Keeps it from now on.
-    fn renew(&self, what: &impl Hash, now: Instant) {
+    /// Sets the count to 1 and starts the time again.
+    fn restart(&self, what: &impl Hash, now: Instant) {
         let key = self.hasher.hash_one(what);
         let mut sets = self.lock();
-        *self.place(&mut sets[set(key)], key, now) = Some(Entry { key, since: now, count: 1 });
+        *self.slot(&mut sets[set(key)], key, now) =
+            Some(AttemptCount { key, since: now, count: 1 });
     }
 
-    /// The place of `key`: its own, or one that was emptied for it.
-    fn place<'a>(
+    /// The slot of `key`: its own, or one that is emptied for it.
+    fn slot<'a>(
         &self,
-        set: &'a mut [Option<Entry>; WAYS],
+        set: &'a mut [Option<AttemptCount>; WAYS],
         key: u64,
         now: Instant,
-    ) -> &'a mut Option<Entry> {
-        for place in set.iter_mut() {
-            place.take_if(|entry| now - entry.since >= self.kept);
+    ) -> &'a mut Option<AttemptCount> {
+        for slot in set.iter_mut() {
+            slot.take_if(|entry| now - entry.since >= self.kept);
         }
-        let own = set.iter().position(|place| place.is_some_and(|entry| entry.key == key));
+        let own = set.iter().position(|slot| slot.is_some_and(|entry| entry.key == key));
         if let Some(own) = own {
             return &mut set[own];
         }
-        // Of equals the oldest leaves.
-        let rank = |place: &Option<Entry>| place.map(|entry| (entry.count, entry.since));
-        let place = set.iter_mut().min_by_key(|place| rank(place)).expect("a set has places");
-        *place = None;
-        place
+        // Among equal counts, the oldest entry is replaced.
+        let rank = |slot: &Option<AttemptCount>| slot.map(|entry| (entry.count, entry.since));
+        let slot = set.iter_mut().min_by_key(|slot| rank(slot)).expect("a set has slots");
+        *slot = None;
+        slot
     }
 
-    fn lock(&self) -> MutexGuard<'_, Box<[[Option<Entry>; WAYS]]>> {
+    fn lock(&self) -> MutexGuard<'_, Box<[[Option<AttemptCount>; WAYS]]>> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

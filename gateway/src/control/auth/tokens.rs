@@ -17,10 +17,10 @@ const PREFIX: &str = "mfy_";
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
 
-/// What a token may do.
+/// What a token permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Read everything but tokens.
+    /// Read everything except tokens and secrets.
     Read,
     /// Read, and change functions.
     Deploy,
@@ -41,7 +41,7 @@ impl Scope {
         [Self::Read, Self::Deploy, Self::Admin].into_iter().find(|scope| scope.as_str() == text)
     }
 
-    /// Whether a token with this scope may do what `needed` asks for.
+    /// Whether this scope includes `needed`.
     fn covers(self, needed: Self) -> bool {
         match self {
             Self::Admin => true,
@@ -51,7 +51,7 @@ impl Scope {
     }
 }
 
-/// A token that was just made. The only time that its secret is known.
+/// A new token. Its secret is not stored anywhere else.
 pub(crate) struct Fresh {
     pub(crate) text: String,
     pub(crate) row: NewToken,
@@ -78,13 +78,13 @@ pub(crate) fn create(
     Ok(Fresh { text: format!("{PREFIX}{id}_{secret}"), row })
 }
 
-/// What checking a token found.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TokenCheck {
     Allowed,
-    /// It is none of ours, was revoked, or has expired.
+    /// There is no such token, or it was revoked, or it has expired.
     Unknown,
-    /// It is ours but may not do this.
+    /// The token is valid, but its scopes do not permit this.
     Insufficient,
 }
 
@@ -117,16 +117,16 @@ pub(crate) async fn check(
     Ok(if allowed { TokenCheck::Allowed } else { TokenCheck::Insufficient })
 }
 
-/// Whether `secret` is the one whose hash was found. Does the same work if none was, so that the
-/// time tells nothing.
+/// Whether `found` is the hash of `secret`. Does the same work if no hash was found, so that the
+/// time does not reveal which ids exist.
 fn proves(secret: &str, found: Option<&[u8; 32]>) -> bool {
     let expected = found.unwrap_or(&[0; 32]);
     let equal = Sha256::digest(secret).ct_eq(expected);
     (equal & Choice::from(u8::from(found.is_some()))).into()
 }
 
-/// Sees to it that the owner of the data directory can administrate: makes a token when its file
-/// is missing. Returns the token when it was made now.
+/// Makes an administrator's token if `file` does not contain a valid one, and writes it there: the
+/// owner of the data directory can administrate. Returns a token that it has made.
 pub(crate) async fn ensure_admin(
     store: &Store,
     tenant: &Tenant,
@@ -143,7 +143,7 @@ pub(crate) async fn ensure_admin(
     Ok(Some(fresh.text))
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
+/// Writes a file that only its owner can read, completely or not at all.
 fn write_secret(file: &Path, text: &str) -> io::Result<()> {
     let temporary = file.with_extension("token.new");
     let mut open = OpenOptions::new();

@@ -1,4 +1,4 @@
-//! `/v1/functions`: what is deployed.
+//! `/v1/functions`: the deployed functions.
 
 use axum::{
     Json,
@@ -29,34 +29,34 @@ use crate::{
     problem::Problem,
 };
 
-/// Which revision's artifact.
+/// The revision whose artifact is read.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhichRevision {
-    /// The active one unless said.
+    /// The default is the active revision.
     revision: Option<u32>,
 }
 
 /// Deploys a function.
 ///
-/// The body is the wasm binary. It becomes a new revision and the active one; when the answer is
-/// sent, the function answers. Bytes that are active already change nothing.
+/// The body is the wasm binary. It becomes a new revision, which is active and answers requests as
+/// soon as this request is answered. Bytes that are active already change nothing.
 #[utoipa::path(
     put, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "deployFunction",
     params(
         ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter"),
         ("repr-digest" = Option<String>, Header, description = "`sha-256=:<base64>:` (RFC 9530): \
-            the upload is refused if its bytes have another"),
+            the upload is refused if its bytes have another digest"),
         ("mayfly-settings" = Option<String>, Header, description = "A JSON merge patch on the \
             settings of the active revision"),
-        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
-            is one of these; `*`: unless there is such a function"),
-        ("if-none-match" = Option<String>, Header, description = "`*`: refused if there is such \
-            a function"),
+        ("if-match" = Option<String>, Header, description = "The upload is refused unless the \
+            function's etag is one of these; `*`: unless the function exists"),
+        ("if-none-match" = Option<String>, Header, description = "`*`: the upload is refused if \
+            the function exists"),
         ("idempotency-key" = Option<String>, Header, description = "1 to 255 characters that \
-            name this upload: sent once more within a day, it is answered alike"),
+            identify this upload: a repetition within a day gets the same answer"),
     ),
     request_body(content = Vec<u8>, content_type = "application/wasm"),
     responses(
@@ -64,9 +64,9 @@ pub(crate) struct WhichRevision {
         (status = 200, description = "These bytes are active already", body = FunctionView),
         (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "A quota is used up", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function does not meet the precondition", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The artifact is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not sent as wasm", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not sent as wasm", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The bytes cannot be a function", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many compilations within a minute", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many compilations are waiting", body = Problem, content_type = "application/problem+json"),
@@ -98,7 +98,7 @@ pub(crate) async fn deploy(
     Ok((status, shown(active, &state).await).into_response())
 }
 
-/// A function, and the tag by which a conditional change names its state.
+/// A function with its entity tag.
 pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
 pub(crate) async fn shown(active: ActiveFunction, state: &ControlState) -> Shown {
@@ -134,7 +134,7 @@ pub(crate) async fn list(
     params(("name" = String, Path)),
     responses(
         (status = 200, description = "The function", body = FunctionView),
-        (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The name is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -157,16 +157,16 @@ pub(crate) async fn show(
     operation_id = "changeFunction",
     params(
         ("name" = String, Path),
-        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
-            is one of these"),
+        ("if-match" = Option<String>, Header, description = "The change is refused unless the \
+            function's etag is one of these"),
     ),
     request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
     responses(
-        (status = 200, description = "The function as it is now", body = FunctionView),
+        (status = 200, description = "The changed function", body = FunctionView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Somebody else changed it at the same time", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another request changed it at the same time", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function does not meet the precondition", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The settings are not valid", body = Problem, content_type = "application/problem+json"),
     ),
@@ -213,14 +213,14 @@ pub(crate) async fn change(
     operation_id = "deleteFunction",
     params(
         ("name" = String, Path),
-        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
-            is one of these"),
+        ("if-match" = Option<String>, Header, description = "The change is refused unless the \
+            function's etag is one of these"),
     ),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 400, description = "Not a function's name", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "The function was deleted"),
+        (status = 400, description = "The name is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function does not meet the precondition", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn delete(
@@ -236,14 +236,14 @@ pub(crate) async fn delete(
     deleted_or(deleted, || Problem::function_not_found(name.as_str()))
 }
 
-/// Gives an artifact's bytes back.
+/// Reads an artifact.
 #[utoipa::path(
     get, path = "/v1/functions/{name}/artifact", tag = "functions",
     operation_id = "readArtifact",
     params(("name" = String, Path), WhichRevision),
     responses(
         (status = 200, description = "The wasm binary", body = Vec<u8>, content_type = "application/wasm"),
-        (status = 304, description = "The bytes that were named in if-none-match"),
+        (status = 304, description = "The client has these bytes: if-none-match names them"),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
     ),
@@ -276,7 +276,7 @@ pub(crate) async fn artifact(
         .open_artifact(&revision.digest)
         .await?
         .ok_or_else(|| Problem::internal(&MissingArtifact))?;
-    // Before the first byte: afterwards it could only be cut.
+    // Before the first byte: after it, the response could only be aborted.
     if !store.is_whole(&revision.digest).await? {
         state.quarantine.report(revision.digest);
         return Err(Problem::artifact_damaged());
@@ -291,7 +291,8 @@ pub(crate) async fn artifact(
     Ok(response)
 }
 
-/// Whether `if-none-match` names this tag. A strong or a weak one is the same to it.
+/// Whether `if-none-match` lists this tag. It compares strong and weak tags alike (RFC 9110,
+/// 13.1.2).
 fn names(headers: &HeaderMap, tag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter();
     values
@@ -301,7 +302,7 @@ fn names(headers: &HeaderMap, tag: &str) -> bool {
         .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
 }
 
-/// A row whose file is gone.
+/// A revision whose file is missing.
 #[derive(Debug, thiserror::Error)]
 #[error("the artifact of a published revision is missing")]
 struct MissingArtifact;

@@ -1,4 +1,4 @@
-//! What the node allows, as the API shows it.
+//! `/v1/limits`: the limits of the node.
 
 use axum::{Json, extract::State};
 use gateway_api::{MachineView, NodeLimitsView};
@@ -6,8 +6,8 @@ use runtime_pool::reset_strategy;
 
 use crate::{control::state::ControlState, problem::Problem};
 
-/// What this node allows: every setting that is a number, as it holds, and what the machine has to
-/// hold to it.
+/// Shows the limits of this node: all settings that are numbers, and how this machine enforces
+/// them.
 #[utoipa::path(
     get, path = "/v1/limits", tag = "functions", security(("token" = [])),
     responses(

@@ -1,4 +1,4 @@
-//! `/v1/functions/{name}/logs`: what guests wrote.
+//! `/v1/functions/{name}/logs`: the output of guests.
 
 use axum::{
     Json,
@@ -17,16 +17,16 @@ use crate::{
 const LINES: u32 = 100;
 const LINES_MAX: u32 = 1_000;
 
-/// Which lines.
+/// The lines to show.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhichLines {
-    /// Lines after this cursor. Without it, the newest.
+    /// Lines after this cursor. The default is the newest lines.
     after: Option<i64>,
-    /// Lines of this invocation alone.
+    /// Only lines of this invocation.
     invocation: Option<String>,
-    /// How many: 100 unless said, at most 1,000.
+    /// The number of lines. The default is 100, the maximum 1,000.
     limit: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! How the gateway is. These need no token: probes and scrapers have none.
+//! The state of the gateway. These routes need no token: probes and scrapers have none.
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::{StatusCode, header};
@@ -8,29 +8,29 @@ use utoipa::openapi::OpenApi;
 
 use crate::problem::Problem;
 
-/// What probes look at.
+/// The state that probes read.
 #[derive(Clone)]
 pub(crate) struct Probes {
     pub(crate) registry: Registry,
-    /// Whether requests should be sent here.
+    /// Whether the gateway takes requests.
     pub(crate) ready: watch::Receiver<bool>,
 }
 
-/// Whether the process lives.
+/// Tells whether the process is alive.
 #[utoipa::path(
     get, path = "/healthz", tag = "probes",
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain")),
+    responses((status = 200, description = "It is alive", body = String, content_type = "text/plain")),
 )]
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests should be sent here.
+/// Tells whether the gateway takes requests.
 #[utoipa::path(
     get, path = "/readyz", tag = "probes",
     responses(
-        (status = 200, description = "They should", body = String, content_type = "text/plain"),
-        (status = 503, description = "Not yet, or no more", body = String, content_type = "text/plain"),
+        (status = 200, description = "It takes requests", body = String, content_type = "text/plain"),
+        (status = 503, description = "It is starting or draining", body = String, content_type = "text/plain"),
     ),
 )]
 pub(crate) async fn readyz(State(probes): State<Probes>) -> (StatusCode, &'static str) {
@@ -41,7 +41,7 @@ pub(crate) async fn readyz(State(probes): State<Probes>) -> (StatusCode, &'stati
     }
 }
 
-/// Metrics in Prometheus' text format.
+/// Shows the metrics, in the text format of Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "probes",
     responses((status = 200, description = "All metrics", body = String, content_type = "text/plain")),
@@ -53,7 +53,7 @@ pub(crate) async fn metrics(State(probes): State<Probes>) -> Result<impl IntoRes
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
-/// The document that describes all the others.
+/// The API's description.
 pub(crate) fn openapi(api: &OpenApi) -> Router {
     let document = api.to_pretty_json().unwrap_or_default();
     let json = [(header::CONTENT_TYPE, "application/json")];

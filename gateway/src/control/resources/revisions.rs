@@ -1,4 +1,4 @@
-//! `/v1/functions/{name}/revisions`: what was deployed before.
+//! `/v1/functions/{name}/revisions`: all deployments of a function.
 
 use axum::{
     Json,
@@ -63,14 +63,14 @@ pub(crate) async fn list(
     params(
         ("name" = String, Path),
         ("revision" = u32, Path),
-        ("if-match" = Option<String>, Header, description = "Refused unless the function's etag \
-            is one of these"),
+        ("if-match" = Option<String>, Header, description = "The change is refused unless the \
+            function's etag is one of these"),
     ),
     responses(
-        (status = 200, description = "The function as it is now", body = FunctionView),
-        (status = 400, description = "Not a name or not a number", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The changed function", body = FunctionView),
+        (status = 400, description = "The name or the revision is not valid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The function is not in the state that was named", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The function does not meet the precondition", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn activate(

@@ -1,4 +1,4 @@
-//! `/v1/secrets`: values that are put into requests of functions.
+//! `/v1/secrets`: values that the gateway adds to requests of functions.
 
 use axum::{Json, extract::State};
 use gateway_api::{PutSecret, SecretView, SecretsView};
@@ -16,15 +16,15 @@ use crate::{
 
 /// Stores a secret, or replaces one.
 ///
-/// The next request of any function has the new value.
+/// The next request of every function has the new value.
 #[utoipa::path(
     put, path = "/v1/secrets/{name}", tag = "secrets",
     operation_id = "putSecret",
     params(("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter")),
     request_body = PutSecret,
     responses(
-        (status = 201, description = "It is stored", body = SecretView),
-        (status = 200, description = "It takes the place of one", body = SecretView),
+        (status = 201, description = "A new secret is stored", body = SecretView),
+        (status = 200, description = "The secret was replaced", body = SecretView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The name, the value or a host is not valid", body = Problem, content_type = "application/problem+json"),
@@ -57,13 +57,13 @@ pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<Secre
     Ok(Json(SecretsView { secrets: secrets.collect() }))
 }
 
-/// Deletes a secret. Requests that need it fail from then on.
+/// Deletes a secret. Requests that need it fail from here on.
 #[utoipa::path(
     delete, path = "/v1/secrets/{name}", tag = "secrets",
     operation_id = "deleteSecret",
     params(("name" = String, Path)),
     responses(
-        (status = 204, description = "It is gone"),
+        (status = 204, description = "The secret was deleted"),
         (status = 404, description = "There is no such secret", body = Problem, content_type = "application/problem+json"),
     ),
 )]

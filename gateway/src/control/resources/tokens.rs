@@ -1,4 +1,4 @@
-//! `/v1/tokens`: who may use the control plane.
+//! `/v1/tokens`: access to the control plane.
 
 use axum::{Json, extract::State};
 use gateway_api::{CreateToken, FreshTokenView, TokenView, TokensView};
@@ -15,7 +15,7 @@ use crate::{
     problem::Problem,
 };
 
-/// Makes a token.
+/// Creates a token.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "tokens",
     operation_id = "createToken",
@@ -30,15 +30,15 @@ pub(crate) async fn create(
     State(state): State<ControlState>,
     Document(body): Document,
 ) -> Result<(StatusCode, Json<FreshTokenView>), Problem> {
-    let asked: CreateToken =
+    let new: CreateToken =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
-    let scopes = asked.scopes.unwrap_or_else(|| vec![Scope::Deploy.as_str().to_owned()]);
+    let scopes = new.scopes.unwrap_or_else(|| vec![Scope::Deploy.as_str().to_owned()]);
     let scopes = scopes
         .iter()
         .map(|scope| Scope::parse(scope).ok_or_else(|| Problem::unknown_scope(scope)))
         .collect::<Result<Vec<_>, _>>()?;
-    let expires_ms = asked.expires_in_s.map(|seconds| now_ms() + i64::from(seconds) * 1_000);
-    let fresh = tokens::create(&state.tenant, &asked.name, &scopes, expires_ms)
+    let expires_ms = new.expires_in_s.map(|seconds| now_ms() + i64::from(seconds) * 1_000);
+    let fresh = tokens::create(&state.tenant, &new.name, &scopes, expires_ms)
         .map_err(|error| Problem::internal(&error))?;
     let row = TokenView {
         id: fresh.row.id.clone(),
@@ -52,7 +52,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(FreshTokenView { token: fresh.text, row })))
 }
 
-/// Lists tokens, without their secrets.
+/// Lists tokens, without their texts.
 #[utoipa::path(
     get, path = "/v1/tokens", tag = "tokens",
     operation_id = "listTokens",
@@ -71,7 +71,7 @@ pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<Token
     operation_id = "revokeToken",
     params(("id" = String, Path)),
     responses(
-        (status = 204, description = "It works no more"),
+        (status = 204, description = "The token was revoked"),
         (status = 404, description = "There is no such token", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -25,26 +25,26 @@ impl Deployer {
         patch: Value,
         precondition: ChangeCondition,
     ) -> Result<Option<ActiveFunction>, DeployError> {
-        let shared = Arc::clone(&self.shared);
-        let Some(before) = shared.store.function(&function.tenant, function.name.as_str()).await?
+        let state = Arc::clone(&self.state);
+        let Some(before) = state.store.function(&function.tenant, function.name.as_str()).await?
         else {
             return Ok(None);
         };
         precondition.check(Some(&before))?;
-        let settings = shared.patched(Some(&before), Some(patch))?;
+        let settings = state.patched(Some(&before), Some(patch))?;
         if settings == before.revision.settings {
             return Ok(Some(before));
         }
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
-        let spec = shared.catalog.spec(&function.tenant, OTHER.into(), digest, &settings);
-        if let Err(error) = shared.pool.validate(spec).await {
-            shared.quarantine.suspect(&error, digest);
+        let spec = state.catalog.spec(&function.tenant, OTHER.into(), digest, &settings);
+        if let Err(error) = state.pool.validate(spec).await {
+            state.quarantine.suspect(&error, digest);
             return Err(error.into());
         }
-        self.change_if(function, precondition, async move |shared, function| {
+        self.change_if(function, precondition, async move |state, function| {
             let expected = before.revision.number;
-            let changed = shared
+            let changed = state
                 .store
                 .change_settings(
                     &function.tenant,
@@ -54,7 +54,7 @@ impl Deployer {
                     now_ms(),
                 )
                 .await?;
-            Ok(shared.activate_if_published(function, changed).await)
+            Ok(state.activate_if_published(function, changed).await)
         })
         .await
     }
@@ -66,8 +66,8 @@ impl Deployer {
         description: String,
         precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
-        self.change_if(function, precondition, async move |shared, function| {
-            let described = shared
+        self.change_if(function, precondition, async move |state, function| {
+            let described = state
                 .store
                 .describe(&function.tenant, function.name.as_str(), &description, now_ms())
                 .await?;
@@ -84,12 +84,12 @@ impl Deployer {
         revision: u32,
         precondition: ChangeCondition,
     ) -> Result<Option<ActiveFunction>, DeployError> {
-        self.change_if(function, precondition, async move |shared, function| {
-            let activated = shared
+        self.change_if(function, precondition, async move |state, function| {
+            let activated = state
                 .store
                 .activate(&function.tenant, function.name.as_str(), revision, now_ms())
                 .await?;
-            Ok(shared.activate_if_published(function, activated).await)
+            Ok(state.activate_if_published(function, activated).await)
         })
         .await
     }
@@ -101,11 +101,11 @@ impl Deployer {
         function: QualifiedName,
         precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
-        self.change_if(function, precondition, async move |shared, function| {
+        self.change_if(function, precondition, async move |state, function| {
             let deleted =
-                shared.store.delete_function(&function.tenant, function.name.as_str()).await?;
-            if let Some(entry) = shared.catalog.remove(&function) {
-                shared.pool.evict(&entry.key).await;
+                state.store.delete_function(&function.tenant, function.name.as_str()).await?;
+            if let Some(entry) = state.catalog.remove(&function) {
+                state.pool.evict(&entry.key).await;
             }
             Ok(deleted)
         })
@@ -124,16 +124,16 @@ impl Deployer {
         T: Send + 'static,
         F: Future<Output = Result<T, DeployError>> + Send,
     {
-        let shared = Arc::clone(&self.shared);
-        self.shared
+        let state = Arc::clone(&self.state);
+        self.state
             .serialized(async move {
                 if !precondition.is_none()
                     && let Some(current) =
-                        shared.store.function(&function.tenant, function.name.as_str()).await?
+                        state.store.function(&function.tenant, function.name.as_str()).await?
                 {
                     precondition.check(Some(&current))?;
                 }
-                change(shared, function).await
+                change(state, function).await
             })
             .await
     }

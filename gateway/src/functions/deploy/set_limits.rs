@@ -21,20 +21,20 @@ impl Deployer {
     /// Applies the limits, ceilings and quotas of `config` to calls that begin after this has
     /// returned, and to later deploys. Calls in flight keep the limits they began with.
     pub(crate) async fn set_limits(&self, config: &Config) -> Result<(), DeployError> {
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let (limits, ceilings) = (config.limits, config.ceilings);
         let section = config.quotas.clone();
-        self.shared
+        self.state
             .serialized(async move {
                 // First, because it is the only step that can fail.
-                let functions = shared.store.all_active().await?;
-                shared.catalog.set_bounds(limits, ceilings);
-                shared.quotas.store(Arc::new(quotas(&section)));
-                shared.pool.set_deploys_per_minute(section.compiles_per_minute);
+                let functions = state.store.all_active().await?;
+                state.catalog.set_bounds(limits, ceilings);
+                state.quotas.store(Arc::new(quotas(&section)));
+                state.pool.set_deploys_per_minute(section.compiles_per_minute);
                 for active in &functions {
                     // The catalog has logged names that are not valid, and skipped them.
                     if let Ok(name) = QualifiedName::try_from(&active.function) {
-                        shared.apply_limits(name, active).await;
+                        state.apply_limits(name, active).await;
                     }
                 }
                 Ok(())

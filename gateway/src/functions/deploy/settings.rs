@@ -1,5 +1,4 @@
-//! The settings that a deploy or a change asks for: on top of those that hold, and within what the
-//! operator permits.
+//! Patches of a function's settings, and the checks of the result against the operator's ceilings.
 
 use gateway_api::{FunctionLimit, LIMITS, OTHER_SETTINGS};
 use runtime_pool::Grant;
@@ -17,7 +16,7 @@ use crate::{
 
 /// Credentials of one function. Arbitrary, large enough.
 const CREDENTIALS: usize = 64;
-/// Bytes of the name of an export that is called before a snapshot. Arbitrary, large enough.
+/// Bytes of the name of the export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
 impl DeployState {
@@ -32,7 +31,7 @@ impl DeployState {
         let invalid = |error: serde_json::Error| DeployError::Settings(error.to_string());
         let mut value = serde_json::to_value(before).map_err(invalid)?;
         merge(&mut value, patch);
-        // Null in place of them all resets them all.
+        // A patch that is null resets all settings.
         let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
         check_names(&value)?;
         let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
@@ -45,7 +44,7 @@ impl DeployState {
         let ceilings = &bounds.ceilings;
         for row in LIMITS {
             let (least, most) = (u64::from(!row.may_be_zero), ceilings[row.limit]);
-            if settings.limit(row.key).is_some_and(|asked| !(least..=most).contains(&asked)) {
+            if settings.limit(row.key).is_some_and(|value| !(least..=most).contains(&value)) {
                 return Err(DeployError::Settings(format!(
                     "{key} must be from {least} to {most} (the operator's setting ceilings.{key})",
                     key = row.key
@@ -64,8 +63,8 @@ impl DeployState {
                 "credentials: at most {CREDENTIALS} are allowed"
             )));
         }
-        for asked in &settings.credentials {
-            credential(asked)
+        for setting in &settings.credentials {
+            credential(setting)
                 .map_err(|error| DeployError::Settings(format!("credentials: {error}")))?;
         }
         Ok(())
@@ -92,8 +91,7 @@ impl DeployState {
             }
             if value.is_some() && isolation.mode == IsolationMode::Request {
                 return Err(DeployError::Settings(format!(
-                    "isolation: {name} is for the mode `reuse`; with `request` no instance is \
-                     used again"
+                    "isolation: {name} applies to the mode `reuse` only"
                 )));
             }
         }
@@ -105,8 +103,8 @@ impl DeployState {
         for (name, value) in &settings.environment {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(DeployError::Settings(format!(
-                    "environment: {name:?} cannot be the name of a variable, or its value holds a \
-                     zero byte"
+                    "environment: {name:?} is not valid as the name of a variable, or its value \
+                     contains a zero byte"
                 )));
             }
             bytes += name.len() + value.len();
@@ -115,16 +113,16 @@ impl DeployState {
         if bytes > most {
             let ceiling = self.catalog.bounds().ceilings[FunctionLimit::EnvironmentBytes];
             return Err(DeployError::Settings(format!(
-                "environment: names and values have {bytes} bytes; at most {most} are allowed \
-                 (the function's setting environment_bytes, up to {ceiling}, which is the \
-                 operator's setting ceilings.environment_bytes)"
+                "environment: names and values have {bytes} bytes, the limit is {most} (the \
+                 function's setting environment_bytes; its ceiling is {ceiling}, the operator's \
+                 setting ceilings.environment_bytes)"
             )));
         }
         Ok(())
     }
 }
 
-/// The store keeps limits by any name: a misspelt one must not get there.
+/// Refuses a misspelt name: the store itself accepts limits of any name.
 fn check_names(settings: &Value) -> Result<(), DeployError> {
     let names = settings.as_object().into_iter().flat_map(serde_json::Map::keys);
     let known = || LIMITS.iter().map(|row| row.key).chain(OTHER_SETTINGS.iter().copied());
@@ -139,7 +137,7 @@ fn check_names(settings: &Value) -> Result<(), DeployError> {
     Ok(())
 }
 
-/// The name goes to the compile worker on its command line.
+/// Restricts the name of the export: the compile worker gets it on its command line.
 fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
     let Some(SnapshotMode::After(function)) = &settings.snapshot else { return Ok(()) };
     let wrong = if function.is_empty() || function.len() > START_FUNCTION_BYTES {
@@ -147,7 +145,7 @@ fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
     } else if function.contains(char::is_control) {
         "must be true, false, or a name without control characters".to_owned()
     } else if function == "_start" {
-        "cannot be `_start`, which is what every request runs".to_owned()
+        "cannot be `_start`, the export that every request runs".to_owned()
     } else {
         return Ok(());
     };

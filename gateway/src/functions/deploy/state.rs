@@ -40,10 +40,10 @@ impl DeployState {
         self: &Arc<Self>,
         change: impl Future<Output = Result<T, DeployError>> + Send + 'static,
     ) -> Result<T, DeployError> {
-        let shared = Arc::clone(self);
+        let state = Arc::clone(self);
         let serialized = async move {
             let requested = Instant::now();
-            let mut last_busy = shared.publishing.lock().await;
+            let mut last_busy = state.publishing.lock().await;
             if last_busy.is_some_and(|busy| busy >= requested) {
                 return Err(store::Error::Busy.into());
             }
