@@ -1,4 +1,6 @@
-//! The command line: `mayfly serve`, and a client for the control plane's public API.
+//! What does a person type, and what is printed?
+//!
+//! `mayfly serve`, and the client commands for the control plane.
 //!
 //! The client commands use the public API alone, in the types of `gateway_api`. `mayfly bench`
 //! needs no server: it runs functions in its own process.
@@ -37,17 +39,17 @@ enum Command {
     Show(crate::cli::commands::functions::ShowFunction),
     /// Delete a function with all its revisions
     Delete(crate::cli::commands::functions::DeleteFunction),
-    /// Call a function and print its answer
+    /// Call a function and print its response
     Invoke(crate::cli::commands::invoke::Invoke),
-    /// Print what a function wrote
+    /// Print a function's log
     Logs(crate::cli::commands::logs::Logs),
     /// List the revisions of a function
     Revisions(crate::cli::commands::functions::Revisions),
-    /// Make a revision the one that is called
+    /// Make a revision the active one
     Activate(crate::cli::commands::functions::Activate),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
-    /// Store, list and delete secrets that are put into requests of functions
+    /// Store, list and delete secrets that the gateway adds to requests of functions
     #[command(subcommand)]
     Secret(crate::cli::commands::secret::SecretCommand),
     /// Create, list and revoke tokens for the control plane
@@ -59,10 +61,10 @@ enum Command {
     /// Check or show the gateway's settings
     #[command(subcommand)]
     Config(crate::cli::commands::settings::SettingsCommand),
-    /// Compile one artifact; the gateway starts this itself
+    /// Compile one artifact; only the gateway runs this
     #[command(hide = true)]
     CompileWorker {
-        /// The artifact's digest and the worker's limits, as the gateway says them
+        /// The artifact's digest and the worker's limits
         job: Vec<String>,
     },
 }
@@ -73,14 +75,14 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => {
-            // A closed stream is no reason to change the exit code.
+            // A closed stream does not change the exit code.
             let _ = usage.print();
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
     let outcome = match cli.command {
-        // First, and with nothing set up: the worker limits its own process, and threads or
-        // settings made before would escape those limits.
+        // First: the worker limits its own process, and threads that were started before would
+        // escape those limits.
         Command::CompileWorker { job } => return runtime_pool::compile_worker(&job),
         Command::Serve(serve) => serve.run(),
         Command::Config(command) => command.run(),
@@ -100,14 +102,14 @@ pub fn main() -> ExitCode {
     outcome.unwrap_or_else(|failure| failure.report())
 }
 
-/// Runs a client command: one thread is plenty for one request at a time.
+/// Runs a client command, on one thread: it sends one request at a time.
 fn client(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(command);
-    // Waits for nothing: a read from a terminal may never end.
+    // Without waiting: a read from a terminal may never end.
     runtime.shutdown_background();
     outcome
 }

@@ -23,7 +23,7 @@ pub(crate) enum BenchCommand {
 impl BenchCommand {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            // All settings are part of it.
+            // Boxed: the future contains all settings.
             Self::ColdStart(command) => Box::pin(command.run()).await,
             Self::Compare(command) => command.run(),
         }

@@ -1,4 +1,4 @@
-//! The client of the control plane: where it is, who we are, and what its errors look like.
+//! The client of the control plane: its address, the token, and its errors.
 
 pub(crate) mod body;
 pub(crate) mod tls;
@@ -22,17 +22,18 @@ use crate::cli::{
     printable::printable,
 };
 
-/// Nothing that the control plane answers to small questions takes long.
+/// The time for requests without an upload.
 const QUICK: Duration = Duration::from_secs(30);
 
-/// No answer of the control plane comes near it; it bounds what a wrong address can send us.
+/// The size limit of an answer. Far above the answers of a control plane; another server might send
+/// more.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Options that all client commands share.
+/// The options of all client commands.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Client options")]
 pub(crate) struct Remote {
-    /// The gateway's control plane
+    /// URL of the gateway's control plane
     #[arg(long, value_name = "URL", env = "MAYFLY_SERVER")]
     #[arg(default_value = "http://127.0.0.1:9090")]
     server: String,
@@ -40,16 +41,16 @@ pub(crate) struct Remote {
     /// the gateway's data directory]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Certificates of those who vouch for an https:// gateway, in PEM [default: those whom this
-    /// machine trusts]
+    /// PEM file with the certificate authorities to trust for an https:// gateway [default: those
+    /// that this machine trusts]
     #[arg(long, value_name = "FILE", env = "MAYFLY_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// How answers are shown
+    /// Form of the output
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: Output,
 }
 
-/// What the environment says about tokens.
+/// The environment's sources of a token.
 #[derive(Default)]
 struct TokenSources {
     token: Option<String>,
@@ -59,7 +60,7 @@ struct TokenSources {
 
 impl TokenSources {
     fn from_environment() -> Self {
-        // An empty variable is as good as none: that is how scripts unset one.
+        // An empty variable counts as unset: that is how scripts unset one.
         let read = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             token: read("MAYFLY_TOKEN").map(|token| token.to_string_lossy().into_owned()),
@@ -70,7 +71,8 @@ impl TokenSources {
         }
     }
 
-    /// The first of: the flag's file, the variable, the variable's file, the gateway's own.
+    /// Takes the first of: the file of the flag, MAYFLY_TOKEN, the file of MAYFLY_TOKEN_FILE, the
+    /// gateway's own file.
     fn find(self, flag: Option<PathBuf>) -> Result<Token, Failure> {
         let named = flag.or_else(|| self.token_file.filter(|_| self.token.is_none()));
         if let (None, Some(token)) = (&named, self.token) {
@@ -87,16 +89,16 @@ impl TokenSources {
             ))
             .note(
                 "hint: the gateway writes admin.token into its data directory at its first \
-                 start; say where it is with --token-file, MAYFLY_TOKEN_FILE or MAYFLY_DATA_DIR",
+                 start; name it with --token-file, MAYFLY_TOKEN_FILE or MAYFLY_DATA_DIR",
             )
             .note(
-                "hint: `mayfly token create NAME`, where that file is, makes a token to pass on",
+                "hint: on the gateway's machine, `mayfly token create NAME` makes a token for others",
             )),
         }
     }
 }
 
-/// The `Authorization` header. `Debug` shows nothing of it.
+/// The `Authorization` header. `Debug` does not show it.
 struct Token(HeaderValue);
 
 impl Token {
@@ -108,7 +110,9 @@ impl Token {
                 value.set_sensitive(true);
                 Ok(Self(value))
             }
-            _ => Err(Failure::failed("the token is empty or has characters that no token has")),
+            _ => Err(Failure::failed(
+                "the token is empty or has characters that are not valid in a token",
+            )),
         }
     }
 }
@@ -127,7 +131,7 @@ pub(crate) struct Client {
     pub(crate) trust: Trust,
 }
 
-/// What the control plane answered, when that was no error.
+/// A successful answer of the control plane.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -137,12 +141,12 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            Failure::failed(format!("the answer is not what the API promises: {error}"))
-                .note("hint: is --server really a Mayfly control plane, and of this version?")
+            Failure::failed(format!("the answer is not of the API's form: {error}"))
+                .note("hint: check that --server is a Mayfly control plane, of a version like that of this command")
         })
     }
 
-    /// Says what was done, or prints the body where programs read.
+    /// Prints `what` was done to `name`, or the body for programs.
     pub(crate) fn done(&self, output: Output, what: &str, name: &str) -> Result<ExitCode, Failure> {
         match output {
             Output::Json => self.print_json()?,
@@ -151,7 +155,7 @@ impl Answer {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints the body as it came.
+    /// Prints the body unchanged.
     pub(crate) fn print_json(&self) -> Result<(), Failure> {
         output::print(&self.body)?;
         if self.body.is_empty() || self.body.ends_with(b"\n") {
@@ -229,7 +233,7 @@ impl Client {
             let answer = self.get(&format!("{path}?{query}{from}")).await?;
             each(&answer)?;
             let next = plain(&answer.parse::<NextCursor>()?.next_cursor);
-            // A cursor that stands still would have us ask for ever.
+            // A cursor that does not advance would make this loop endless.
             if next.is_none() || next == cursor {
                 return Ok(());
             }
@@ -237,7 +241,7 @@ impl Client {
         }
     }
 
-    /// The beginning of a request that has our token.
+    /// A request with the token, without its body.
     pub(crate) fn request(&self, method: Method, path: &str) -> Result<request::Builder, Failure> {
         let base = self.server.to_string();
         let uri = format!("{}{path}", base.trim_end_matches('/'));
@@ -260,7 +264,7 @@ impl Client {
         let reading = Limited::new(body, ANSWER_BYTES_MAX).collect();
         let body = tokio::time::timeout(QUICK, reading)
             .await
-            .map_err(|_| Failure::failed("the answer stopped half-way"))?
+            .map_err(|_| Failure::failed("the answer stopped before its end"))?
             .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?
             .to_bytes();
         if head.status.is_success() {
@@ -283,7 +287,7 @@ pub(crate) fn build(request: request::Builder, body: Body) -> Result<Request<Bod
     request.body(body).map_err(|error| Failure::usage(format!("this cannot be sent: {error}")))
 }
 
-/// An error answer as a person should see it.
+/// The failure that an error answer describes.
 pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
     let problem: ProblemView = serde_json::from_slice(body).unwrap_or_default();
     let title = if problem.title.is_empty() { status.to_string() } else { problem.title };
@@ -300,7 +304,7 @@ pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
     failure
 }
 
-/// A file that the user named.
+/// A file on the command line that cannot be read.
 pub(crate) fn unreadable(path: &std::path::Path, error: &io::Error) -> Failure {
     Failure::failed(format!("reading {}: {error}", path.display()))
 }

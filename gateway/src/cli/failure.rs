@@ -1,4 +1,4 @@
-//! Why a command ended without success, and how that is told.
+//! The failure of a command: its exit code and its message.
 
 use std::{
     io::{self, Write as _},
@@ -10,15 +10,15 @@ use super::printable::printable;
 /// One variant per exit code.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command or the settings are wrong; trying again will not help. Exit code 2.
+    /// The command or the settings are wrong. Exit code 2.
     Usage(Message),
-    /// It did not work. Exit code 1.
+    /// The command failed. Exit code 1.
     Failed(Message),
-    /// Whoever read our output has left, as `head` does: nobody is there to be told.
+    /// The reader of the output has closed it, as `head` does. Exit code 0, without a message.
     OutputClosed,
 }
 
-/// One line, and notes below it.
+/// A line, and notes below it.
 #[derive(Debug)]
 pub(crate) struct Message {
     text: String,
@@ -40,7 +40,7 @@ impl Failure {
         Self::Failed(Message::new(text))
     }
 
-    /// What became of writing to standard output.
+    /// The failure of a write to standard output.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
@@ -65,12 +65,12 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::OutputClosed => return ExitCode::SUCCESS,
         };
-        // Nothing is left to do when standard error is closed, too.
+        // If standard error is closed, the exit code is all that is left.
         let _ = write!(io::stderr().lock(), "{}", self.text());
         ExitCode::from(code)
     }
 
-    /// All lines, as they are printed.
+    /// The message and its notes, as they are printed.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Usage(message) | Self::Failed(message) => {
@@ -96,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cannot_steer_the_terminal() {
+    fn a_message_cannot_control_the_terminal() {
         let failure = Failure::failed("a\x1b[2Jb\nc");
         assert_eq!(failure.text(), "error: a\\u{1b}[2Jb\\nc\n");
     }
 
     #[test]
-    fn a_reader_that_left_is_no_failure_worth_telling() {
+    fn a_closed_output_has_no_message() {
         let error = io::Error::from(io::ErrorKind::BrokenPipe);
         assert_eq!(Failure::output(&error).text(), "");
     }

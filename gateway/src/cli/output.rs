@@ -1,4 +1,4 @@
-//! What is printed to standard output.
+//! Output to standard output: text, tables and JSON.
 
 use std::{
     borrow::Cow,
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{failure::Failure, printable::printable};
 use crate::config::sizes;
 
-/// How answers are shown.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Output {
     /// For people
@@ -20,18 +20,18 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Writes `bytes` as they are.
+/// Writes `bytes` unchanged.
 pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
-/// Writes `text` and ends the line.
+/// Writes `text` and a line break.
 pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
     print(format!("{text}\n").as_bytes())
 }
 
-/// Columns as wide as their widest cell, two spaces apart, no spaces at the ends of lines.
+/// A table: columns as wide as their widest cell, two spaces apart, no spaces at the ends of lines.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<Cow<'_, str>>> = std::iter::once(head.iter().map(|h| (*h).into()).collect())
         .chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
@@ -50,7 +50,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A value as text: a string without its quotes, anything else as JSON, nothing as `None`.
+/// A value as text: a string without its quotes, everything else as JSON, null as `None`.
 pub(crate) fn plain(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -64,7 +64,7 @@ pub(crate) fn snapshot_line(snapshot: &SnapshotView) -> String {
     if snapshot.taken {
         let size = sizes::format(snapshot.bytes.unwrap_or_default());
         let saved_ms = snapshot.init_ms.unwrap_or_default();
-        format!("taken: {saved_ms} ms of start-up spared, {size} of memory")
+        format!("taken: saves {saved_ms} ms of start-up, {size} of memory")
     } else {
         format!("not taken: {}", snapshot.reason.as_deref().unwrap_or_default())
     }

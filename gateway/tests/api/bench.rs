@@ -170,7 +170,7 @@ async fn a_file_that_cannot_be_measured_or_compared_is_named() {
         (&measure("/nowhere.wasm")[..], 1, "/nowhere.wasm"),
         (&measure(text_file), 1, "text: the upload is text"),
         (&measure(text(&trap)), 1, "t-start-trap: an instance cannot be made of it"),
-        (&["cold-start", text(&hello), text(&hello)], 2, "`c-hello` is there twice"),
+        (&["cold-start", text(&hello), text(&hello)], 2, "`c-hello` is named twice"),
         (&["compare", text_file, text_file], 2, "is no measurement"),
         (&["compare", "/nowhere.json", text_file], 2, "/nowhere.json"),
         (&["compare", text_file], 2, "<NEW>"),

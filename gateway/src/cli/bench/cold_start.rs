@@ -25,11 +25,11 @@ pub(in crate::cli) struct ColdStart {
     /// WebAssembly files to measure
     #[arg(value_name = "FILE", required_unless_present = "function")]
     files: Vec<PathBuf>,
-    /// A function of a running gateway: its artifact is fetched and measured here, with its
+    /// A function of a running gateway: its artifact is downloaded and measured here, with its
     /// settings; may be repeated
     #[arg(long, value_name = "NAME")]
     function: Vec<String>,
-    /// Tiers to measure, joined by commas
+    /// Tiers to measure, separated by commas
     #[arg(
         long,
         value_name = "TIERS",
@@ -37,16 +37,16 @@ pub(in crate::cli) struct ColdStart {
         default_value = "frozen,cold,loaded,warm"
     )]
     tiers: Vec<MeasuredTier>,
-    /// Time for each tier of each file; slow ones take longer, for at least six samples
+    /// Time for each tier of each file; slow ones take longer, to have at least six samples
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
-    /// Samples of each tier of each file, at most
+    /// Maximum number of samples of each tier of each file
     #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = iterations())]
     iterations: u32,
-    /// Where to write all samples, for `mayfly bench compare`
+    /// File to write all samples to, for `mayfly bench compare`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where native code is kept, e.g. from one measurement to the next; not a running gateway's
+    /// Directory of native code, to keep it between measurements; not that of a running gateway
     /// [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     code_dir: Option<PathBuf>,
@@ -56,7 +56,7 @@ pub(in crate::cli) struct ColdStart {
     remote: Remote,
 }
 
-/// What to ask. The answer must be a 200.
+/// The request to measure with. The response must have status 200.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Request")]
 struct RequestOptions {
@@ -74,16 +74,16 @@ struct RequestOptions {
     data: Option<String>,
 }
 
-/// A tier, as the command line has it.
+/// A tier on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum MeasuredTier {
-    /// Compiled first
+    /// The function is compiled first
     Frozen,
-    /// Loaded first: only the files were there
+    /// The function is loaded from native code first
     Cold,
-    /// In memory; the instance is made
+    /// The function is in memory; an instance is made
     Loaded,
-    /// An instance was made beforehand
+    /// A warm instance is used
     Warm,
 }
 
@@ -129,7 +129,7 @@ impl ColdStart {
         let mut series = Vec::new();
         for subject in &subjects {
             let kind = bench.prepare(subject).await?;
-            // In the order of the tiers, whatever order was given, and each once.
+            // Each once, in the order of the tiers.
             for tier in Tier::ALL.into_iter().rev() {
                 if self.tiers.iter().any(|wanted| wanted.tier() == tier) {
                     series.push(Series::new(subject, kind, tier));

@@ -1,4 +1,4 @@
-//! `mayfly bench compare`: better, worse or no change; and the gate of a CI.
+//! `mayfly bench compare`: better, worse or no change, with an exit code for CI.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -11,20 +11,20 @@ use super::{
     statistics::chance,
 };
 
-/// A difference counts as one only if chance alone makes it less often than this. One in a
-/// hundred, because a measurement has many rows and each is another throw of the dice.
+/// The significance level: a difference counts if chance alone causes it less often than this. One
+/// in a hundred, because a measurement has many rows, each with its own probability of error.
 const CHANCE_MAX: f64 = 0.01;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Compare {
     /// The measurement to compare with, as `mayfly bench cold-start --json` wrote it
     old: PathBuf,
-    /// The measurement that is judged
+    /// The measurement to judge
     new: PathBuf,
-    /// Differences of the median below this do not matter, however certain they are
+    /// Smallest difference of the median that counts
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
     threshold: f64,
-    /// What makes the exit code 1
+    /// Condition for exit code 1
     #[arg(long, value_enum, value_name = "WHAT", default_value = "worse")]
     fail_on: FailOn,
 }
@@ -33,11 +33,11 @@ pub(in crate::cli) struct Compare {
 enum FailOn {
     /// A row that is worse, or that the new measurement does not have
     Worse,
-    /// Nothing: only show
+    /// Never
     Nothing,
 }
 
-/// What became of a row.
+/// The result of comparing a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Worse,
@@ -60,7 +60,7 @@ impl Verdict {
         }
     }
 
-    /// A gate that measures nothing must not open.
+    /// Whether the comparison fails. A missing row fails: an empty measurement must not pass.
     fn fails(self) -> bool {
         match self {
             Self::Worse | Self::Missing => true,
@@ -68,7 +68,7 @@ impl Verdict {
         }
     }
 
-    /// Of two rows: both the size of the difference and its certainty must be sufficient.
+    /// Compares two rows. A difference counts if it is both large enough and significant.
     fn of(old: &Row, new: &Row, threshold: f64) -> Self {
         let ratio = new.median() / old.median();
         let real = chance(&old.observations(), &new.observations()) < CHANCE_MAX;
@@ -107,7 +107,7 @@ impl Compare {
 
 type Compared<'a> = (Option<&'a Row>, Option<&'a Row>, Verdict);
 
-/// The rows of both, in the old one's order; then those that only the new one has.
+/// The rows of both in the order of the old measurement, then the rows that only the new one has.
 fn compare<'a>(old: &'a Report, new: &'a Report, threshold: f64) -> Vec<Compared<'a>> {
     let same = |a: &Row, b: &Row| (&a.name, &a.tier) == (&b.name, &b.tier);
     let known = old.rows.iter().map(|before| {
@@ -153,7 +153,7 @@ fn probability(chance: f64) -> String {
     if chance < 0.001 { "<0.001".to_owned() } else { format!("{chance:.3}") }
 }
 
-/// What makes the two harder to compare.
+/// Differences between the measurements that limit the comparison.
 fn notes(old: &Report, new: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     if !old.machine.resembles(&new.machine) {
@@ -172,7 +172,7 @@ fn notes(old: &Report, new: &Report) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Thirty rounds of one sample each, around `us` by a few percent.
+    /// Thirty rounds of one sample each, `us` and a few percent more.
     fn row(name: &str, us: f64) -> Row {
         Row {
             name: name.to_owned(),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_gone_closes_the_gate_and_a_new_one_does_not() {
+    fn a_row_that_is_gone_fails_and_a_new_one_does_not() {
         let old = report(vec![row("a", 1.0), row("b", 1.0)]);
         let new = report(vec![row("b", 1.0), row("c", 1.0)]);
         let compared = compare(&old, &new, 0.05);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_two_measurements_differ_is_said() {
+    fn a_different_machine_or_request_is_noted() {
         let (old, mut new) = (report(vec![row("a", 1.0)]), report(vec![row("a", 1.0)]));
         assert!(notes(&old, &new).is_empty());
         new.machine.cores += 1;

@@ -1,4 +1,4 @@
-//! Starting functions from each tier, in this process and with the gateway's own pool.
+//! Starts functions from each tier, in this process, with the gateway's own pool.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -32,15 +32,15 @@ use crate::{
     config::Config,
 };
 
-/// The host that guests are told they were called by.
+/// The host of the requests.
 const HOST: &str = "bench.localhost";
-/// After a function was dropped, its code is unmapped by another thread; it shall not do that
-/// while the next load is timed.
+/// The pause after a function was dropped. Another thread unmaps its code, and must not do so during
+/// the next load, which is timed.
 const UNMAPPING: Duration = Duration::from_millis(1);
-/// An instance that takes longer to make beforehand is not made at all.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time to make a warm instance. The measurement fails after it.
+const WARM_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What functions are asked.
+/// The request that functions get.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) method: Method,
@@ -49,15 +49,15 @@ pub(crate) struct Question {
     pub(crate) body: Option<Bytes>,
 }
 
-/// A pool as `mayfly serve` makes it with its default settings.
+/// A pool with the default settings of `mayfly serve`.
 pub(crate) struct Bench {
     pool: Pool,
     question: Question,
-    /// Guests' output ends here: unread, what does not fit is dropped.
+    /// Guests' output, which is not read: the pool drops lines that do not fit.
     _logs: mpsc::Receiver<LogLine>,
 }
 
-/// One way to the first byte of an answer.
+/// The time to the first byte of one response.
 struct Sample {
     total: Duration,
     start: Start,
@@ -74,7 +74,7 @@ pub(crate) struct Series<'a> {
 }
 
 impl Bench {
-    /// Native code is kept in `code_dir`.
+    /// `code_dir` is the directory of native code.
     pub(crate) fn new(code_dir: &Path, question: Question) -> Result<Self, Failure> {
         let failed = |error: anyhow::Error| Failure::failed(format!("{error:#}"));
         let mut config = app::pool_config::pool_config(&Config::default()).map_err(failed)?;
@@ -85,27 +85,27 @@ impl Bench {
         Ok(Self { pool, question, _logs: logs })
     }
 
-    /// Compiles a function where need be, and tries to make an instance, as a deploy does.
+    /// Compiles a function if necessary, and makes an instance, as a deploy does.
     pub(crate) async fn prepare(&self, subject: &Subject) -> Result<Kind, Failure> {
-        let inspection = self.pool.validate(subject.source.clone()).await;
+        let inspection = self.pool.validate(subject.spec.clone()).await;
         Ok(inspection.map_err(|error| about(subject, &causes(&error)))?.kind)
     }
 
-    /// One start from `tier`.
+    /// Measures one start from `tier`.
     async fn sample(&self, subject: &Subject, tier: Tier) -> Result<Sample, Failure> {
-        let (key, source) = resident_for(subject, tier);
+        let (key, spec) = resident_for(subject, tier);
         match tier {
             Tier::Frozen => {
                 self.forget(subject).await?;
-                self.pool.forget_artifact(subject.source.digest).await;
+                self.pool.forget_artifact(subject.spec.digest).await;
             }
             Tier::Cold => self.forget(subject).await?,
             Tier::Loaded => {}
-            Tier::Warm => self.let_one_wait(subject).await?,
+            Tier::Warm => self.make_warm(subject).await?,
         }
         let request = self.question.request()?;
         let began = Instant::now();
-        let (function, start) = self.load(subject, key, source).await?;
+        let (function, start) = self.load(subject, key, spec).await?;
         let answered = function.invoke(request, caller(), start, Instant::now()).await;
         let (response, start) = answered.map_err(|error| about(subject, &causes(&error)))?;
         let status = response.status();
@@ -119,7 +119,7 @@ impl Bench {
             let Question { method, path, .. } = &self.question;
             let why = format!("answered {status} to {method} {path}; only a 200 is measured");
             return Err(about(subject, &why)
-                .note("hint: --path, --method, --header and --data say what to ask"));
+                .note("hint: change the request with --path, --method, --header and --data"));
         }
         if start.tier != tier {
             let why = format!("started {}, not {}", start.tier.as_str(), tier.as_str());
@@ -132,33 +132,33 @@ impl Bench {
         &self,
         subject: &Subject,
         key: FunctionKey,
-        source: FunctionSpec,
+        spec: FunctionSpec,
     ) -> Result<(Arc<Function>, Start), Failure> {
-        let loaded = self.pool.get_or_load(key, async { Ok::<_, LoadError>(source) }).await;
+        let loaded = self.pool.get_or_load(key, async { Ok::<_, LoadError>(spec) }).await;
         loaded.map_err(|error| about(subject, &causes(&error)))
     }
 
-    /// Makes an instance beforehand.
-    async fn let_one_wait(&self, subject: &Subject) -> Result<(), Failure> {
-        let (key, source) = resident_for(subject, Tier::Warm);
-        let (function, _) = self.load(subject, key, source).await?;
-        let waiting = async {
+    /// Makes a warm instance.
+    async fn make_warm(&self, subject: &Subject) -> Result<(), Failure> {
+        let (key, spec) = resident_for(subject, Tier::Warm);
+        let (function, _) = self.load(subject, key, spec).await?;
+        let warm = async {
             while function.warm_instances() == 0 {
                 function.keep_warm(1);
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, waiting)
+        tokio::time::timeout(WARM_DEADLINE, warm)
             .await
-            .map_err(|_| about(subject, "no instance can be made beforehand"))
+            .map_err(|_| about(subject, "no warm instance can be made"))
     }
 
-    /// Makes a function leave memory, and waits until it has.
+    /// Evicts a function, and waits until it has left memory.
     async fn forget(&self, subject: &Subject) -> Result<(), Failure> {
-        let (key, source) = resident_for(subject, Tier::Cold);
-        let function = Arc::downgrade(&self.load(subject, key, source).await?.0);
+        let (key, spec) = resident_for(subject, Tier::Cold);
+        let function = Arc::downgrade(&self.load(subject, key, spec).await?.0);
         self.pool.evict(&key).await;
-        // The pool drops what it has evicted some time later.
+        // The pool drops evicted functions later, in another task.
         while function.strong_count() > 0 {
             self.pool.tidy().await;
             tokio::task::yield_now().await;
@@ -174,18 +174,18 @@ impl<'a> Series<'a> {
         Self { subject, kind, tier, used, rounds_us: Vec::new(), phases_us: Default::default() }
     }
 
-    /// Takes part in one round. Returns whether it did.
+    /// Takes the samples of one round. Returns whether there were any.
     pub(crate) async fn round(&mut self, bench: &Bench, plan: &Plan) -> Result<bool, Failure> {
         if !plan.goes_on(self.used) {
             return Ok(false);
         }
-        // Others have had the machine: what they left in its caches is not to be measured.
+        // Not measured: other rows have changed the caches of the machine since the last round.
         let unmeasured = match self.tier {
             Tier::Frozen => 0,
             Tier::Cold => 1,
             Tier::Loaded | Tier::Warm => {
-                let (key, source) = resident_for(self.subject, self.tier);
-                bench.load(self.subject, key, source).await?;
+                let (key, spec) = resident_for(self.subject, self.tier);
+                bench.load(self.subject, key, spec).await?;
                 3
             }
         };
@@ -207,7 +207,7 @@ impl<'a> Series<'a> {
         Ok(true)
     }
 
-    /// What came of it.
+    /// The row of the report.
     pub(crate) fn into_row(self) -> Row {
         let measured =
             Phase::ALL.iter().zip(&self.phases_us).filter(|(_, times)| !times.is_empty());
@@ -250,18 +250,18 @@ fn caller() -> InvocationContext {
     InvocationContext { invocation: 1, peer, mount: "".into(), cdn_loop: None }
 }
 
-/// The resident function that starts from `tier` are made of. Where an instance shall wait, it is
-/// another one than where none may.
+/// The key of the resident function for starts from `tier`. Warm starts have a function of their own,
+/// because the others must not find a warm instance.
 fn resident_for(subject: &Subject, tier: Tier) -> (FunctionKey, FunctionSpec) {
     let (revision, max_warm) = match tier {
         Tier::Warm => (subject.key.revision + 1, 1),
         Tier::Frozen | Tier::Cold | Tier::Loaded => (subject.key.revision, 0),
     };
     let key = FunctionKey { revision, ..subject.key };
-    (key, FunctionSpec { max_warm, ..subject.source.clone() })
+    (key, FunctionSpec { max_warm, ..subject.spec.clone() })
 }
 
-/// In microseconds, to the hundredth: finer is noise, and makes files larger.
+/// Microseconds, rounded to the hundredth: more digits are noise and make files larger.
 fn us(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e8).round() / 100.0
 }

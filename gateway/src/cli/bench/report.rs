@@ -1,4 +1,4 @@
-//! A measurement as a file, for `compare` and for whoever draws plots.
+//! A measurement as a JSON file, for `compare` and for plots.
 
 use std::{collections::HashSet, fs, num::NonZero, path::Path, thread};
 
@@ -9,29 +9,29 @@ use super::{
     statistics::{OBSERVATIONS_MAX, median, median_interval, p99},
 };
 
-/// Names the format. A change that an older `compare` would misread changes it.
+/// The version of the format. It changes with every change that an older `compare` would misread.
 const FORMAT: &str = "mayfly-cold-start/1";
 
-/// What was measured, where, and all samples.
+/// A measurement: the machine, the request, and all samples.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     format: String,
-    /// This program's version.
+    /// The version of this program.
     pub(crate) mayfly: String,
     pub(crate) measured_at: String,
     pub(crate) machine: Machine,
-    /// What was asked: method and path.
+    /// Method and path of the request.
     pub(crate) request: String,
     pub(crate) rows: Vec<Row>,
 }
 
-/// Where it was measured. Figures of two machines do not compare.
+/// The machine of the measurement. Times of different machines cannot be compared.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) processor: String,
     pub(crate) kernel: String,
-    /// When the measurement began: over 1, 5 and 15 minutes.
+    /// Load averages at the beginning, over 1, 5 and 15 minutes.
     pub(crate) load_average: String,
 }
 
@@ -42,13 +42,13 @@ pub(crate) struct Row {
     pub(crate) digest: String,
     pub(crate) kind: String,
     pub(crate) tier: String,
-    /// The samples of each round, in microseconds, to the first byte of the answer.
+    /// The samples of each round: microseconds to the first byte of the response.
     pub(crate) rounds_us: Vec<Vec<f64>>,
-    /// What the time went into.
+    /// The phases of the start.
     pub(crate) phases: Vec<MedianPhase>,
 }
 
-/// One part of the way to the first byte.
+/// One phase of a start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct MedianPhase {
     pub(crate) name: String,
@@ -74,13 +74,13 @@ impl Report {
             .map_err(|error| Failure::failed(format!("writing {}: {error}", path.display())))
     }
 
-    /// As the file has it.
+    /// The content of the file.
     pub(crate) fn to_json(&self) -> Result<String, Failure> {
         serde_json::to_string(self)
             .map_err(|error| Failure::failed(format!("writing the measurement: {error}")))
     }
 
-    /// Reads a file that [`Self::write`] wrote. Anything else is a wrong command.
+    /// Reads a file that [`Self::write`] has written. Any other file is a wrong command.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let bytes = fs::read(path)
             .map_err(|error| Failure::usage(format!("reading {}: {error}", path.display())))?;
@@ -129,7 +129,7 @@ impl Row {
         median(&self.observations())
     }
 
-    /// That holds the true median with 95 % confidence.
+    /// The interval that contains the true median with 95 % confidence.
     pub(crate) fn interval(&self) -> Option<(f64, f64)> {
         median_interval(&self.observations())
     }
@@ -158,13 +158,13 @@ impl Machine {
         }
     }
 
-    /// Whether times taken on both may be set against each other.
+    /// Whether times of both machines can be compared.
     pub(crate) fn resembles(&self, other: &Self) -> bool {
         (self.cores, &self.processor) == (other.cores, &other.processor)
     }
 }
 
-/// A time as people read it, with three figures that count.
+/// A time with a unit and three significant digits.
 pub(crate) fn time(us: f64) -> String {
     let (value, unit) = match us {
         _ if us < 1e3 => (us, "µs"),

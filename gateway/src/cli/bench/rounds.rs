@@ -1,19 +1,19 @@
-//! How samples are spread over time.
+//! The distribution of samples over time.
 //!
-//! Whatever disturbs a machine lasts longer than one sample, so neighbouring samples resemble each
-//! other more than distant ones do. A measurement therefore goes in rounds, and in each round
-//! every row takes its turn: what comes and goes meets all of them. The median of a round is one
-//! observation; those are what intervals and comparisons are made of.
+//! A disturbance of the machine lasts longer than one sample, so neighbouring samples resemble each
+//! other more than distant ones do. A measurement therefore has rounds, and each round has samples
+//! of every row: a disturbance affects all rows alike. The median of a round is one observation;
+//! intervals and comparisons are computed from observations.
 
 use std::time::Duration;
 
 use super::statistics::OBSERVATIONS_MIN;
 
-/// Rounds of a measurement. Enough for an interval of the median that leaves out ten observations
-/// at either end.
+/// Rounds of a measurement. With so many, the interval of the median leaves out ten observations at
+/// each end.
 const ROUNDS: usize = 30;
 
-/// How much is measured.
+/// The size of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     rounds: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Plan {
     time: Duration,
 }
 
-/// What one row has used so far.
+/// The samples and the time of one row so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
     pub(crate) rounds: usize,
@@ -35,18 +35,18 @@ impl Plan {
         Self { rounds, samples_per_round: samples.div_ceil(rounds), time }
     }
 
-    /// How many rounds there are.
+    /// The number of rounds.
     pub(crate) fn rounds(&self) -> usize {
         self.rounds
     }
 
-    /// Whether a row takes part in the next round. Slow ones stop early, but not before there is
-    /// enough for an interval.
+    /// Whether a row has samples in the next round. Slow rows stop early, but not before they have
+    /// enough observations for an interval.
     pub(crate) fn goes_on(&self, used: Used) -> bool {
         used.rounds < OBSERVATIONS_MIN || (used.rounds < self.rounds && used.time < self.time)
     }
 
-    /// Whether a row with so many samples in this round, taken in so long, takes another.
+    /// Whether a row takes another sample in this round.
     pub(crate) fn another(&self, samples: usize, took: Duration) -> bool {
         let time = self.time / u32::try_from(self.rounds).unwrap_or(u32::MAX);
         samples == 0 || (samples < self.samples_per_round && took < time)

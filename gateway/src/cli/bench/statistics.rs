@@ -1,16 +1,16 @@
-//! Medians, how sure they are, and whether two of them differ. Nothing here assumes a shape of
-//! the distribution: times of starts have long tails.
+//! Medians, their confidence intervals, and a test whether two of them differ. No method assumes a
+//! shape of the distribution: times of starts have long tails.
 
-/// An interval is given only where it holds the true median in this share of all cases.
+/// The confidence level of intervals.
 const CONFIDENCE: f64 = 0.95;
 
-/// Fewer observations than this have no such interval, however wide.
+/// The fewest observations that have an interval of this confidence.
 pub(crate) const OBSERVATIONS_MIN: usize = 6;
 
-/// Bounds the exact arithmetic of [`chance`], which grows with it.
+/// The limit of observations for the exact arithmetic of [`chance`], whose cost grows with them.
 pub(crate) const OBSERVATIONS_MAX: usize = 60;
 
-/// The one in the middle; of an even number, the mean of the two there. Zero if there are none.
+/// The median. Zero if there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
@@ -21,21 +21,21 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Of a hundred, 99 do not exceed it. Zero if there are none.
+/// The 99th percentile. Zero if there are no values.
 pub(crate) fn p99(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let rank = (sorted.len() as f64 * 0.99).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
 }
 
-/// Two of the observations that hold the true median between them with 95 % confidence.
+/// The two observations between which the true median lies with 95 % confidence.
 ///
-/// By order statistics: each observation is below the true median with probability one half, so
-/// how many of them are is binomial.
+/// By order statistics: each observation is below the true median with probability one half, so the
+/// number of such observations is binomial.
 pub(crate) fn median_interval(observations: &[f64]) -> Option<(f64, f64)> {
     let sorted = sorted(observations);
     let n = sorted.len();
-    // The probability of exactly `below` observations below, beginning with none.
+    // The probability of exactly `below` observations below the median, beginning with 0.
     let mut exactly = 0.5_f64.powi(i32::try_from(n).ok()?);
     let mut tail = exactly;
     let mut outside = 0;
@@ -48,11 +48,10 @@ pub(crate) fn median_interval(observations: &[f64]) -> Option<(f64, f64)> {
     Some((sorted[first], sorted[n - 1 - first]))
 }
 
-/// The probability that chance alone sets two sets of observations at least this far apart, by
-/// the exact two-sided test of Mann and Whitney.
+/// The probability that chance alone causes at least this difference between two sets of
+/// observations, by the exact two-sided test of Mann and Whitney.
 ///
-/// Equal values count half to either side, and what is left of a half is rounded towards "no
-/// difference".
+/// Equal values count one half for each side; a half is rounded towards "no difference".
 pub(crate) fn chance(old: &[f64], new: &[f64]) -> f64 {
     let (n, m) = (old.len(), new.len());
     if n == 0 || m == 0 {
@@ -74,8 +73,8 @@ pub(crate) fn chance(old: &[f64], new: &[f64]) -> f64 {
     (2.0 * as_far as f64 / all as f64).min(1.0)
 }
 
-/// In how many orders of `n` and `m` distinct values exactly `u` pairs stand in one order, for
-/// each `u`: the coefficients of the Gaussian binomial.
+/// The number of orders of `n` and `m` distinct values with exactly `u` pairs in one order, for each
+/// `u`: the coefficients of the Gaussian binomial.
 fn orders(n: usize, m: usize) -> Vec<i128> {
     let mut counts = vec![0_i128; n * m + 1];
     counts[0] = 1;

@@ -1,4 +1,4 @@
-//! What is measured: a file, or a function that a gateway has.
+//! The artifacts to measure: files, or functions of a gateway.
 
 use std::{
     collections::HashSet,
@@ -20,16 +20,16 @@ use crate::{
     functions::catalog::start_function,
 };
 
-/// Something that the pool can make resident.
+/// An artifact to measure.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    /// How its rows are called, and found again in another measurement.
+    /// The name of its rows, by which `compare` finds them in another measurement.
     pub(crate) name: String,
     pub(crate) key: FunctionKey,
-    pub(crate) source: FunctionSpec,
+    pub(crate) spec: FunctionSpec,
 }
 
-/// Finds everything that was named. Artifacts that a gateway has are kept in `dir`.
+/// Finds all artifacts. Those of a gateway are downloaded to `dir`.
 pub(crate) async fn find(
     files: &[PathBuf],
     functions: &[String],
@@ -48,21 +48,22 @@ pub(crate) async fn find(
     }
     let mut names = HashSet::new();
     for (subject, number) in subjects.iter_mut().zip(1..) {
-        // The artifact may be the same, and is then compiled once: the key tells them apart.
+        // A key for each: two names may have the same artifact, which is compiled once.
         subject.key.function = number;
         if !names.insert(subject.name.clone()) {
-            return Err(Failure::usage(format!("`{}` is there twice", subject.name))
-                .note("hint: rows are named for their files; give the files names of their own"));
+            return Err(Failure::usage(format!("`{}` is named twice", subject.name)).note(
+                "hint: rows have the names of their files; give each file a different name",
+            ));
         }
     }
     Ok(subjects)
 }
 
 impl Subject {
-    /// With the limits that a function has whose owner asked for nothing.
+    /// An artifact with the default limits.
     fn new(name: String, artifact: PathBuf) -> Result<Self, Failure> {
         let wasm = fs::read(&artifact).map_err(|error| unreadable(&artifact, &error))?;
-        let source = FunctionSpec {
+        let spec = FunctionSpec {
             tenant: "default".into(),
             digest: ArtifactDigest(Sha256::digest(&wasm).into()),
             artifact,
@@ -75,12 +76,12 @@ impl Subject {
             max_warm: 0,
             snapshot: None,
         };
-        Ok(Self { name, key: FunctionKey { function: 0, revision: 1, generation: 0 }, source })
+        Ok(Self { name, key: FunctionKey { function: 0, revision: 1, generation: 0 }, spec })
     }
 
-    /// The digest as the API writes it.
+    /// The digest in the API's form.
     pub(crate) fn digest(&self) -> String {
-        let hex = self.source.digest.0.iter().map(|byte| format!("{byte:02x}"));
+        let hex = self.spec.digest.0.iter().map(|byte| format!("{byte:02x}"));
         format!("sha256:{}", hex.collect::<String>())
     }
 }
@@ -99,14 +100,14 @@ fn name_of(file: &Path) -> String {
 async fn fetch(client: &Client, name: &str, dir: &Path) -> Result<Subject, Failure> {
     let path = format!("/v1/functions/{}", escape(name));
     let view: FunctionView = client.get(&path).await?.parse()?;
-    // Of this very revision, should another become active meanwhile.
+    // Of this revision: another one may become active meanwhile.
     let artifact = client.get(&format!("{path}/artifact?revision={}", view.revision)).await?;
-    // Named by us: the server's word is no path.
+    // The server's names are not used as paths.
     let file = dir.join(format!("{}.wasm", hex_of(name)));
     fs::write(&file, &artifact.body)
         .map_err(|error| Failure::failed(format!("writing {}: {error}", file.display())))?;
     let mut subject = Subject::new(name.to_owned(), file)?;
-    apply(&mut subject.source, view.settings.others, &view.limits);
+    apply(&mut subject.spec, view.settings.others, &view.limits);
     Ok(subject)
 }
 
@@ -153,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x.wasm");
         fs::write(&file, b"\0asm").unwrap();
-        let mut source = Subject::new("x".to_owned(), file).unwrap().source;
+        let mut spec = Subject::new("x".to_owned(), file).unwrap().spec;
         let settings = json!({
             "environment": {"A": "1"},
             "outbound": ["x.example"],
@@ -162,11 +163,11 @@ mod tests {
         });
         let limits = json!({"memory_bytes": 1024, "cpu_ms": 5, "unknown": 1});
         let (settings, limits) = (from_value(settings).unwrap(), from_value(limits).unwrap());
-        apply(&mut source, settings, &limits);
-        assert_eq!(source.environment, [("A".to_owned(), "1".to_owned())]);
-        assert_eq!(source.snapshot.as_deref(), Some("wizer-initialize"));
-        assert_eq!((source.limits.memory_bytes, source.outbound.len()), (1_024, 1));
-        assert_eq!(source.limits.cpu, Duration::from_millis(5));
-        assert_eq!(source.limits.timeout, Limits::default().timeout);
+        apply(&mut spec, settings, &limits);
+        assert_eq!(spec.environment, [("A".to_owned(), "1".to_owned())]);
+        assert_eq!(spec.snapshot.as_deref(), Some("wizer-initialize"));
+        assert_eq!((spec.limits.memory_bytes, spec.outbound.len()), (1_024, 1));
+        assert_eq!(spec.limits.cpu, Duration::from_millis(5));
+        assert_eq!(spec.limits.timeout, Limits::default().timeout);
     }
 }

@@ -1,4 +1,4 @@
-//! Request bodies that are read while they are sent, so that no file is ever whole in memory.
+//! Request bodies that are read while they are sent, so that no file is in memory as a whole.
 
 use std::{
     future::Future,
@@ -24,20 +24,20 @@ use tokio::{
 
 use crate::cli::commands::progress::Progress;
 
-/// How much is read at once: enough that system calls do not count, little enough that the
-/// progress bar moves.
+/// The size of a read: large enough that system calls cost little, small enough that the progress
+/// bar moves.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// How long to wait for "100 Continue" from a server that may not know it: the wait that
-/// common clients have, and RFC 9110 forbids waiting for ever.
+/// The time to wait for "100 Continue", which a server may not send (RFC 9110, 10.1.1). Common
+/// clients wait as long.
 const CONSENT: Duration = Duration::from_secs(1);
 
 /// A file or a stream as a body.
 pub(crate) struct FileBody {
     file: File,
-    /// Nothing is sent before it ends.
+    /// The body is sent once this ends.
     gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// What is left of a length that was announced; `None` when nobody knows it.
+    /// The rest of the announced length; `None` if no length was announced.
     left: Option<u64>,
     buffer: Box<[u8]>,
     progress: Progress,
@@ -49,22 +49,22 @@ impl FileBody {
         Self::new(file, Some(length), progress)
     }
 
-    /// Sends all of the file at `path`, however long it is when it ends.
+    /// Sends the file at `path` to its end, without announcing a length.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self::new(std::fs::File::open(path)?, None, Progress::hidden()))
     }
 
-    /// Sends what comes from standard input.
+    /// Sends standard input.
     pub(crate) fn stdin() -> io::Result<Self> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         Ok(Self::new(input.into(), None, Progress::hidden()))
     }
 
-    /// Sends nothing before `consent` is given, or was waited for long enough.
+    /// Sends nothing before the server gives its `consent`, or the wait for it ends.
     pub(crate) fn after(mut self, consent: &Consent) -> Self {
         let given = Arc::clone(&consent.0);
         self.gate = Some(Box::pin(async move {
-            // A server that says nothing either way gets the body.
+            // After the wait the body is sent all the same.
             let _ = timeout(CONSENT, given.notified()).await;
         }));
         self
@@ -109,7 +109,7 @@ impl Body for FileBody {
             Some(left) => {
                 *left -= count;
                 this.progress.add(count);
-                // Here and not at the next call: with a known length there may be none.
+                // At once: the caller does not poll again after the announced length.
                 if *left == 0 {
                     this.progress.sent();
                 }
@@ -128,15 +128,15 @@ impl Body for FileBody {
     }
 }
 
-/// The server's word that it wants the body ("100 Continue").
+/// The server's consent to send the body ("100 Continue").
 ///
-/// Without waiting for it, a refusal is often lost: the server answers and closes, our next
-/// write finds the connection broken, and the answer is never read.
+/// A client that does not wait for it often misses a refusal: the server answers and closes, the
+/// client's next write fails, and the answer is never read.
 #[derive(Debug, Default)]
 pub(crate) struct Consent(Arc<Notify>);
 
 impl Consent {
-    /// Has `request` ask for consent.
+    /// Makes `request` ask for consent.
     pub(crate) fn ask<B>(self, request: &mut Request<B>) {
         let expectation = http::HeaderValue::from_static("100-continue");
         request.headers_mut().insert(http::header::EXPECT, expectation);
@@ -148,7 +148,7 @@ impl Consent {
     }
 }
 
-/// The length of what `reader` gives, and its SHA-256 as `Repr-Digest` has it (RFC 9530).
+/// The length of the content of `reader`, and its SHA-256 in the form of `Repr-Digest` (RFC 9530).
 pub(crate) fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK_BYTES];

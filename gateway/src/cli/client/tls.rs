@@ -1,4 +1,4 @@
-//! TLS to a gateway: whose certificates are trusted.
+//! TLS to a gateway, and the certificate authorities that are trusted.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,12 +17,12 @@ use tokio_rustls::{
 
 use crate::cli::failure::Failure;
 
-/// Whoever may vouch for a gateway's certificate.
+/// The certificate authorities that are trusted.
 #[derive(Clone, Debug)]
 pub(crate) enum Trust {
-    /// Those whom this machine trusts.
+    /// Those that this machine trusts.
     System,
-    /// Those in a file alone.
+    /// Only those in a file.
     File(PathBuf),
 }
 
@@ -31,7 +31,7 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         match self {
             Self::System => {
-                // What cannot be read trusts nobody, which the handshake then says.
+                // Without any readable certificate, the handshake fails and reports it.
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
             Self::File(path) => {
@@ -43,14 +43,15 @@ impl Trust {
         Ok(roots)
     }
 
-    /// Makes sure that it is `host` whom we talk to, in private.
+    /// Begins the handshake, which verifies that the certificate is for `host`.
     pub(crate) fn connect(
         &self,
         host: &str,
         stream: TcpStream,
     ) -> Result<Connect<TcpStream>, Failure> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Failure::usage(format!("`{host}` is no host that a certificate names")))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            Failure::usage(format!("`{host}` is not a host name that a certificate can have"))
+        })?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Failure::failed(format!("preparing TLS: {error}")))?

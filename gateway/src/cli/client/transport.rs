@@ -1,4 +1,4 @@
-//! One HTTP request over a connection of its own.
+//! One HTTP request on a connection of its own.
 
 use std::{io, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::cli::{client::tls::Trust, failure::Failure};
 
-/// A connection that takes longer goes nowhere.
+/// The time to connect.
 const CONNECT_SECONDS: u64 = 10;
 
 /// A request's body.
@@ -30,7 +30,7 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Which of the gateway's listeners is meant: it decides what to advise.
+/// The listener that a request goes to. It decides the hints of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plane {
     Control,
@@ -50,8 +50,8 @@ pub(crate) fn parse_url(url: &str) -> Result<Uri, Failure> {
     Ok(uri)
 }
 
-/// Sends `request`, whose target is a whole URL as [`parse_url`] returns it, and waits for the
-/// head of the answer.
+/// Sends `request` and waits for the head of the response. The target of the request is an absolute
+/// URL, as [`parse_url`] returns it.
 pub(crate) async fn send(
     mut request: Request<Body>,
     plane: Plane,
@@ -90,8 +90,8 @@ async fn exchange(
     };
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
-    // Owned by the runtime: it ends with the answer's body, or when the command ends. Its
-    // errors reach us through `sender` and the body.
+    // Owned by the runtime: it ends with the response's body, or when the command ends. `sender`
+    // and the body report its errors.
     tokio::spawn(async move {
         let _ = connection.await;
     });
@@ -114,14 +114,14 @@ async fn connect(uri: &Uri, plane: Plane) -> Result<TcpStream, Failure> {
         let failure = Failure::failed(format!("cannot connect to {what} at {}: {error}", at(uri)));
         match (error.kind(), plane) {
             (io::ErrorKind::ConnectionRefused, Plane::Control) => failure.note(
-                "hint: start it with `mayfly serve`, or say where it is with --server URL \
+                "hint: start it with `mayfly serve`, or set its address with --server URL \
                        or MAYFLY_SERVER",
             ),
             (_, Plane::Control) => {
-                failure.note("hint: --server URL or MAYFLY_SERVER says where it is")
+                failure.note("hint: set its address with --server URL or MAYFLY_SERVER")
             }
             (_, Plane::Data) => {
-                failure.note("hint: the gateway's setting public_url says where callers reach it")
+                failure.note("hint: the gateway's setting public_url has the address for callers")
             }
         }
     })
@@ -136,11 +136,11 @@ async fn secure(
         let failure = Failure::failed(format!("no TLS with {}: {error}", at(uri)));
         match trust {
             Trust::System => failure.note(
-                "hint: --ca-file FILE or MAYFLY_CA_FILE names the certificate of whoever \
-                 vouches for the gateway, if this machine does not trust them",
+                "hint: if this machine does not trust the gateway's certificate authority, name the \
+                 authority's certificate with --ca-file FILE or MAYFLY_CA_FILE",
             ),
             Trust::File(file) => {
-                failure.note(format!("hint: trusted is what {} vouches for", file.display()))
+                failure.note(format!("hint: only the certificate authorities in {} are trusted", file.display()))
             }
         }
     })
@@ -155,7 +155,7 @@ fn is_tls(uri: &Uri) -> bool {
     uri.scheme_str() == Some("https")
 }
 
-/// In a URL an IPv6 address stands in brackets, elsewhere it does not.
+/// The host without the brackets that an IPv6 address has in a URL.
 fn host(uri: &Uri) -> &str {
     let host = uri.host().unwrap_or_default();
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
@@ -166,7 +166,7 @@ fn at(uri: &Uri) -> String {
     format!("{scheme}://{}", uri.authority().map_or("", |authority| authority.as_str()))
 }
 
-/// An error with its causes: hyper's own text leaves them out.
+/// An error with its causes, which hyper's own text leaves out.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -178,7 +178,7 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Escapes all that has a meaning in a path or a query.
+/// Escapes all characters that have a meaning in a path or a query.
 pub(crate) fn escape(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut escaped, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -24,8 +24,8 @@ use crate::{
     config::sizes,
 };
 
-/// Sending over a slow line, waiting for a compiler and compiling, together. The gateway has
-/// deadlines of its own for the latter two.
+/// The time for the upload on a slow line, the wait for a compiler and the compilation together. The
+/// gateway has deadlines of its own for the last two.
 const DEPLOY: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug, clap::Args)]
@@ -47,27 +47,27 @@ pub(crate) struct Deploy {
     /// Wall-clock time of one invocation, in milliseconds
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
-    /// Invocations that may run at once
+    /// Invocations that may run at the same time
     #[arg(long, value_name = "N")]
     concurrency: Option<u64>,
-    /// Instances that wait for calls even if nobody calls
+    /// Instances that stay warm without calls
     #[arg(long, value_name = "N")]
     min_warm: Option<u64>,
-    /// Instances that may wait for calls
+    /// The most instances that stay warm
     #[arg(long, value_name = "N")]
     max_warm: Option<u64>,
-    /// What invocations share: `request` is nothing, `reuse` an instance, one after the other
+    /// What invocations share: `request` nothing, `reuse` an instance, one after the other
     #[arg(long, value_name = "MODE", value_parser = ["request", "reuse"])]
     isolation: Option<String>,
     /// A host that the function may call; may be repeated
     #[arg(long, value_name = "PATTERN")]
     allow_host: Vec<String>,
-    /// Start instances from an image that is made after a call of this export [default:
-    /// wizer-initialize]; --snapshot=false starts them as usual again
+    /// Start instances from a snapshot that is taken after a call of this export [default:
+    /// wizer-initialize]; --snapshot=false ends that
     #[arg(long, value_name = "EXPORT", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     snapshot: Option<String>,
-    /// What the function is for
+    /// Description of the function
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
@@ -84,7 +84,7 @@ impl Deploy {
         let client = Client::new(&self.remote)?;
         let path = format!("/v1/functions/{}", escape(&self.name));
         let uploaded = self.upload(&client, &path, &settings).await?;
-        // The upload has no room for the description, which is no setting.
+        // A second request: the description is not a setting, so the upload cannot carry it.
         let described = match &self.description {
             Some(text) => {
                 let description = Some(Some(text.clone()));
@@ -101,7 +101,7 @@ impl Deploy {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What was asked for, and only that.
+    /// The settings that the flags choose.
     fn settings(&self) -> Result<Map<String, Value>, Failure> {
         let mut settings = Map::new();
         let integers = [
@@ -141,8 +141,8 @@ impl Deploy {
     ) -> Result<Answer, Failure> {
         let failed = |error: &std::io::Error| unreadable(&self.file, error);
         let mut file = File::open(&self.file).map_err(|error| failed(&error))?;
-        // The digest stands before the body, so the file is read twice. Should it change in
-        // between, the gateway sees that the two do not agree.
+        // The digest precedes the body, so the file is read twice. If it changes in between, the
+        // gateway refuses the upload because of the digest.
         let (length, digest) = body::digest(&file).map_err(|error| failed(&error))?;
         file.rewind().map_err(|error| failed(&error))?;
         let mut request = client
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_asked_for_is_sent() {
+    fn only_the_settings_of_the_flags_are_sent() {
         assert_eq!(settings(&[]), json!({}));
         assert_eq!(
             settings(&[
@@ -225,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_what_became_of_a_snapshot() {
+    fn the_summary_has_the_outcome_of_the_snapshot() {
         let snapshot = json!({"taken": true, "init_ms": 812, "bytes": 1024});
         let taken = example(json!({ "snapshot": snapshot }));
         let text = summary(StatusCode::CREATED, &taken);
         assert!(
-            text.ends_with("\nsnapshot taken: 812 ms of start-up spared, 1 KiB of memory"),
+            text.ends_with("\nsnapshot taken: saves 812 ms of start-up, 1 KiB of memory"),
             "{text}"
         );
         let snapshot = json!({"taken": false, "reason": "it asks\nfor the time"});

@@ -20,7 +20,7 @@ use crate::{
     config::sizes,
 };
 
-/// Rows asked for at once.
+/// The size of a page.
 const PAGE: &str = "limit=100";
 
 #[derive(Debug, clap::Args)]
@@ -100,8 +100,8 @@ fn describe(view: &FunctionView) -> String {
     for (name, value) in lines {
         text.push_str(&format!("{name:<12} {}\n", printable(&value)));
     }
-    section(&mut text, "settings (what was asked for)", &view.settings);
-    section(&mut text, "limits (what holds)", &view.limits);
+    section(&mut text, "settings (chosen by the owner)", &view.settings);
+    section(&mut text, "limits (in effect)", &view.limits);
     text
 }
 
@@ -121,7 +121,7 @@ fn section(text: &mut String, title: &str, values: &impl Serialize) {
 pub(crate) struct DeleteFunction {
     /// Name of the function
     name: String,
-    /// Do not ask
+    /// Delete without asking
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
@@ -142,9 +142,9 @@ impl DeleteFunction {
 fn confirmed(name: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
-            "not asking whether to delete {name} without a terminal"
+            "cannot ask whether to delete {name} without a terminal"
         ))
-        .note("hint: say --yes"));
+        .note("hint: add --yes"));
     }
     let question = format!("Delete {} with all its revisions? [y/N] ", printable(name));
     let mut stderr = io::stderr().lock();
@@ -247,7 +247,7 @@ impl SetSettings {
     }
 }
 
-/// A function with `members` in place of those of an example.
+/// An example with these members replaced.
 #[cfg(test)]
 pub(crate) fn example(members: Value) -> FunctionView {
     let mut view = serde_json::json!({
@@ -290,8 +290,8 @@ mod tests {
         assert!(text.starts_with("name         greet\ndescription  says\\nhello\n"), "{text}");
         assert!(text.contains("size         2 KiB (2048 bytes)\n"));
         assert!(text.contains(
-            "settings (what was asked for):\n  cpu_ms             5\n  environment        \
-             {\"A\":\"1\"}\nlimits (what holds):\n"
+            "settings (chosen by the owner):\n  cpu_ms             5\n  environment        \
+             {\"A\":\"1\"}\nlimits (in effect):\n"
         ));
         assert!(text.contains("\n  queue              7\n"), "{text}");
     }

@@ -1,4 +1,4 @@
-//! `mayfly invoke`: calls a function where its callers do, at its URL on the data plane.
+//! `mayfly invoke`: calls a function at its URL on the data plane, as its callers do.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::cli::{
     output::print,
 };
 
-/// Longer than any function may run by default; the gateway's own deadlines come first.
+/// The time to wait for a response. Longer than the default ceiling of a function's timeout.
 const HEAD: Duration = Duration::from_secs(600);
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub(crate) struct Invoke {
     /// The body: the text itself, @FILE, or - for standard input
     #[arg(long, short = 'd', value_name = "DATA", allow_hyphen_values = true)]
     data: Option<String>,
-    /// Print the head of the answer, too
+    /// Print the head of the response, too
     #[arg(long, short = 'i')]
     include: bool,
     #[command(flatten)]
@@ -45,8 +45,11 @@ pub(crate) struct Invoke {
 
 pub(crate) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|_| format!("`{name}` is no header name"))?;
-    let value = value.trim().parse().map_err(|_| "the value has characters no header may have")?;
+    let name = name.trim().parse().map_err(|_| format!("`{name}` is not a header name"))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "the value has characters that are not valid in a header")?;
     Ok((name, value))
 }
 
@@ -57,7 +60,7 @@ impl Invoke {
         let url = target(&answer.parse::<FunctionView>()?.url, self.path.as_deref())?;
         let body = self.data.as_deref().map(body).transpose()?;
         let default = if body.is_some() { Method::POST } else { Method::GET };
-        // Without our token: that one is for the control plane, and the function is not to see it.
+        // Without the token: it is for the control plane, and the function must not see it.
         let mut request = Request::new(body.unwrap_or_else(transport::empty));
         *request.method_mut() = self.method.unwrap_or(default);
         *request.uri_mut() = url;
@@ -104,12 +107,12 @@ fn head(response: &Response<Incoming>) -> Vec<u8> {
     head
 }
 
-/// Prints the body piece by piece, as it comes.
+/// Prints the body while it arrives.
 async fn copy(response: Response<Incoming>) -> Result<(), Failure> {
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Failure::failed(format!("the answer broke off: {}", causes(&error)))
+            Failure::failed(format!("the response ended early: {}", causes(&error)))
         })?;
         if let Ok(bytes) = frame.into_data() {
             print(&bytes)?;

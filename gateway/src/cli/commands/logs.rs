@@ -11,20 +11,20 @@ use crate::cli::{
     printable::printable,
 };
 
-/// How often a follower asks whether there is more.
+/// The interval at which `--follow` polls.
 const POLL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Logs {
     /// Name of the function
     name: String,
-    /// Go on printing lines as they are written
+    /// Keep printing new lines
     #[arg(long, short = 'f')]
     follow: bool,
     /// Only the lines of one invocation
     #[arg(long, value_name = "ID")]
     invocation: Option<String>,
-    /// Lines to begin with
+    /// Number of lines to print
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
     #[command(flatten)]
@@ -42,7 +42,7 @@ impl Logs {
             if !self.follow {
                 return Ok(ExitCode::SUCCESS);
             }
-            // A full page is rarely the last one: only a shorter one is worth a pause.
+            // No pause after a full page: the next one has probably been written already.
             let more = page.lines.len() >= self.limit as usize;
             cursor = page.next_cursor.or(cursor);
             if !more || page.lines.is_empty() {
@@ -64,7 +64,7 @@ impl Logs {
 
     fn print(&self, answer: &Answer, page: &LogView) -> Result<(), Failure> {
         match self.remote.output {
-            // A follower prints only pages with lines on them.
+            // `--follow` prints no empty pages.
             Output::Json if self.follow && page.lines.is_empty() => Ok(()),
             Output::Json => answer.print_json(),
             Output::Text => {

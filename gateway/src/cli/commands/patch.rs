@@ -8,10 +8,10 @@ use crate::{
     config::{nearest::nearest, sizes},
 };
 
-/// Settings of a function that are JSON as it is in the API.
+/// Settings whose values are given as JSON.
 const JSON: &[&str] = &["credentials", "isolation", "schedule"];
 
-/// The patch of a function that sets each `KEY=VALUE`; `KEY=` resets what was asked for.
+/// The change that sets each `KEY=VALUE`; `KEY=` resets the setting to its default.
 pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure> {
     let mut change = ChangeFunction::default();
     let mut settings = Map::new();
@@ -52,7 +52,7 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
         "outbound" => hosts(text.split(',')),
         "snapshot" => snapshot(text),
         "server_timing" => boolean(key, text)?.into(),
-        // The one setting that most functions with an isolation have.
+        // Most functions with an isolation set only its mode.
         "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
         _ if JSON.contains(&key) => serde_json::from_str(text)
             .map_err(|error| Failure::usage(format!("{key}: expected JSON: {error}")))?,
@@ -106,7 +106,7 @@ pub(crate) fn hosts<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Value {
     patterns.into_iter().map(str::trim).filter(|pattern| !pattern.is_empty()).collect()
 }
 
-/// `NAME=VALUE` arguments as environment; here an empty value is a value.
+/// `NAME=VALUE` arguments as an environment. An empty value sets an empty variable.
 pub(crate) fn environment(pairs: &[String]) -> Result<Value, Failure> {
     let mut environment = Map::new();
     for pair in pairs {
@@ -123,8 +123,8 @@ fn split(pair: &str) -> Result<(&str, &str), Failure> {
     }
 }
 
-/// JSON that fits into a header: anything outside of ASCII is escaped, which JSON permits
-/// within strings, and there is nowhere else that it could stand.
+/// JSON in ASCII, for a header. Characters outside of ASCII occur in strings only, where JSON permits
+/// escapes.
 pub(crate) fn to_ascii(json: &Value) -> String {
     let mut ascii = String::new();
     for c in json.to_string().chars() {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn arguments_that_are_not_valid_are_refused() {
         for (pairs, text) in [
             (&["cpu_ms"][..], "`cpu_ms` is not KEY=VALUE"),
             (&["=5"], "`=5` is not KEY=VALUE"),

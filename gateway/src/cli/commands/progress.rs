@@ -1,4 +1,4 @@
-//! The progress of what takes long: a bar while bytes are sent, a spinner while something works.
+//! The progress of long operations: a bar while bytes are sent, a spinner for everything else.
 
 use std::{borrow::Cow, io::IsTerminal as _, time::Duration};
 
@@ -6,14 +6,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::Output;
 
-/// Shown on standard error, and only where a person looks at it.
+/// A bar or a spinner on standard error. Hidden if standard error is not a terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// Shows a bar if standard error is a terminal and the answer is meant for people.
+    /// Shows a bar, if standard error is a terminal and the output is text.
     pub(crate) fn upload(
         bytes: u64,
         message: impl Into<Cow<'static, str>>,
@@ -28,14 +28,14 @@ impl Progress {
         Self { bar }
     }
 
-    /// Shows that something goes on, under the same conditions.
+    /// Shows a spinner, under the same conditions.
     pub(crate) fn spinner(message: impl Into<Cow<'static, str>>, output: Output) -> Self {
         let progress = Self::upload(0, message, output);
         progress.bar.set_style(style("{spinner} {msg} ({elapsed})"));
         progress
     }
 
-    /// What is being done.
+    /// Changes the message.
     pub(crate) fn say(&self, message: impl Into<Cow<'static, str>>) {
         self.bar.set_message(message);
         self.bar.tick();
@@ -49,14 +49,14 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
-    /// All bytes are sent.
+    /// Replaces the bar by a spinner: all bytes are sent.
     pub(crate) fn sent(&self) {
         self.bar.set_style(style("{spinner} {msg} ({elapsed})"));
         self.bar.set_message("checking and compiling");
         self.bar.enable_steady_tick(Duration::from_millis(100));
     }
 
-    /// Takes the bar from the screen.
+    /// Removes the bar from the screen.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }

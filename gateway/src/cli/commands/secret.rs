@@ -1,4 +1,4 @@
-//! `mayfly secret`: values that the gateway puts into requests of functions.
+//! `mayfly secret`: values that the gateway adds to requests of functions.
 
 use std::{
     io::{self, IsTerminal as _, Read as _, Write as _},
@@ -13,12 +13,12 @@ use crate::cli::{
     output::{Output, print, table},
 };
 
-/// No value that the API takes comes near it.
+/// Far above the API's own limit; bounds the memory for wrong input.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SecretCommand {
-    /// Store a secret, or replace one, with the value that standard input holds
+    /// Store or replace a secret; the value is read from standard input
     Set(SetSecret),
     /// List the secrets, without their values
     List(ListSecrets),
@@ -28,10 +28,10 @@ pub(crate) enum SecretCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SetSecret {
-    /// Name of the secret, which functions' settings refer to
+    /// Name of the secret, by which functions' settings refer to it
     name: String,
-    /// Where it may be sent, e.g. https://api.example.com; may be repeated [default: anywhere that
-    /// functions' settings say]
+    /// A host that it may be sent to, e.g. https://api.example.com; may be repeated [default: every
+    /// host in functions' settings]
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     #[command(flatten)]
@@ -65,7 +65,7 @@ impl SecretCommand {
 impl SetSecret {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        // Never an argument: those are seen by everybody on the machine and kept in histories.
+        // Not an argument: other users of the machine see arguments, and shells record them.
         let value = read_value()?;
         let secret = PutSecret { value, hosts: self.hosts };
         let answer = client.put_json(&path(&self.name), &secret).await?;
@@ -103,11 +103,11 @@ fn path(name: &str) -> String {
     format!("/v1/secrets/{}", escape(name))
 }
 
-/// All of standard input, without the line's end that `echo` and an editor leave.
+/// Reads standard input, without a line break at its end.
 fn read_value() -> Result<String, Failure> {
     let input = io::stdin().lock();
     if input.is_terminal() {
-        // Whoever closed standard error did not want to know.
+        // A closed standard error is not a failure.
         let _ =
             writeln!(io::stderr().lock(), "type the value, then Ctrl-D; it is shown as you type");
     }

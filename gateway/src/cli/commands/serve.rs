@@ -1,4 +1,4 @@
-//! `mayfly serve`: settings, threads, then the application.
+//! `mayfly serve`: runs the gateway.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -20,17 +20,17 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let Self { config: file, flags } = self;
-        // The environment stays what it was at the start, whoever reads the settings again.
+        // Read once: a reload sees the environment of the start.
         let environment = Config::environment().map_err(|error| settings::wrong(&error))?;
         let load = move || Config::load(file.as_deref(), environment.clone().into_iter(), &flags);
         let config = load().map_err(|error| settings::wrong(&error))?;
-        // Before there are threads: sockets that were passed are taken from the environment.
+        // Before any thread starts: this removes variables from the environment.
         let sockets = Sockets::take().map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let threads = Runtimes::start(config.server.admission.worker_count())
+        let runtimes = Runtimes::start(config.server.admission.worker_count())
             .map_err(|error| Failure::failed(format!("{error:#}")))?;
-        let given = StartOptions { config, load: Box::new(load), sockets };
-        let outcome = threads.control().block_on(crate::app::run(given, &threads));
-        threads.stop();
+        let options = StartOptions { config, load: Box::new(load), sockets };
+        let outcome = runtimes.control().block_on(crate::app::run(options, &runtimes));
+        runtimes.stop();
         match outcome {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => Err(Failure::failed(format!("{error:#}"))),

@@ -14,9 +14,9 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SettingsCommand {
-    /// Check the settings: exit code 0, or 2 and what is wrong
+    /// Check the settings; the exit code is 0, or 2 with an error message
     Check(CheckConfig),
-    /// Print all settings as TOML, each with where it came from
+    /// Print all settings as TOML, each with its source
     Show(ShowConfig),
 }
 
@@ -67,7 +67,7 @@ fn read(file: Option<&std::path::Path>, flags: &Flags) -> Result<LayeredSettings
         .map_err(|error| wrong(&error))
 }
 
-/// Wrong settings are a wrong command: exit code 2.
+/// The failure for wrong settings: exit code 2.
 pub(crate) fn wrong(error: &ConfigError) -> Failure {
     Failure::usage(causes(error))
 }

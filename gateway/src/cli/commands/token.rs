@@ -1,4 +1,4 @@
-//! `mayfly token`: who may use the control plane.
+//! `mayfly token`: access to the control plane.
 
 use std::{
     io::{self, Write as _},
@@ -16,22 +16,22 @@ use crate::cli::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Create a token and print it; it is never shown again
+    /// Create a token and print it; it cannot be printed again
     Create(CreateTokenCommand),
-    /// List the tokens, without what they consist of
+    /// List the tokens, without their texts
     List(ListTokens),
-    /// Make a token worthless
+    /// Revoke a token
     Revoke(RevokeToken),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CreateTokenCommand {
-    /// What the token is for
+    /// Description of the token
     name: String,
-    /// What it permits; may be repeated
+    /// Scope of the token: read, deploy or admin; may be repeated [default: deploy]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// How long it holds, e.g. 12h or 30d [default: for ever]
+    /// Time until it expires, e.g. 12h or 30d [default: it does not expire]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     expires_in: Option<u32>,
     #[command(flatten)]
@@ -73,7 +73,7 @@ impl CreateTokenCommand {
             return Ok(ExitCode::SUCCESS);
         }
         let made: FreshTokenView = answer.parse()?;
-        // The token alone on standard output, so that it can be piped to where it belongs.
+        // Only the token goes to standard output, so that it can be piped.
         print_line(&made.token)?;
         let expiry = made.row.expires_at.map_or_else(String::new, |at| format!(", expires {at}"));
         let note = format!(
@@ -81,7 +81,7 @@ impl CreateTokenCommand {
             printable(&made.row.id),
             printable(&expiry)
         );
-        // Whoever closed standard error did not want to know.
+        // A closed standard error is not a failure.
         let _ = writeln!(io::stderr().lock(), "{note}");
         Ok(ExitCode::SUCCESS)
     }
@@ -123,7 +123,7 @@ impl RevokeToken {
     }
 }
 
-/// `90s`, `15m`, `12h`, `30d`.
+/// Parses `90s`, `15m`, `12h` or `30d`.
 fn seconds(text: &str) -> Result<u32, String> {
     let expected = || "expected a number with s, m, h or d, e.g. 12h or 30d".to_owned();
     let unit = match text.chars().last() {
