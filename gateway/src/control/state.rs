@@ -9,11 +9,8 @@ use store::{Store, Tenant};
 use crate::{
     config::Numbers,
     functions::{
-        catalog::Catalog,
-        deploy::Deployer,
-        name::{FunctionName, QualifiedName},
-        quarantine::Quarantine,
-        secrets::Secrets,
+        catalog::Catalog, deploy::Deployer, name::FunctionName, qualified_name::QualifiedName,
+        quarantine::Quarantine, secrets::Secrets,
     },
 };
 

@@ -12,7 +12,7 @@ use crate::{
             change_condition::ChangeCondition,
             upload::{IdempotencyKey, Upload},
         },
-        name::QualifiedName,
+        qualified_name::QualifiedName,
     },
 };
 

@@ -24,8 +24,8 @@ use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store, Tenant
 use crate::{
     config::Config,
     functions::{
-        name::{BorrowedName, QualifiedName},
         ok_counter::OkCounter,
+        qualified_name::{BorrowedName, QualifiedName},
         schedule::WarmSchedule,
     },
 };

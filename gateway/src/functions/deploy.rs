@@ -31,7 +31,7 @@ use crate::{
             state::{DeployState, quotas},
             upload::{ReceivedUpload, Upload},
         },
-        name::QualifiedName,
+        qualified_name::QualifiedName,
         quarantine::Quarantine,
     },
 };

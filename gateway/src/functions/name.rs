@@ -2,9 +2,6 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-use papaya::Equivalent;
-use store::{FunctionRecord, Tenant};
-
 /// A function's name: 1 to 63 of `a-z`, `0-9` and `-`, beginning with a letter and not ending
 /// with a hyphen. It needs no escaping as a DNS label, a path segment or a label of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,36 +33,6 @@ impl TryFrom<&str> for FunctionName {
 
     fn try_from(text: &str) -> Result<Self, InvalidFunctionName> {
         if is_name(text) { Ok(Self(text.into())) } else { Err(InvalidFunctionName) }
-    }
-}
-
-/// Identifies a function: its owner, and its name among the functions of that owner.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct QualifiedName {
-    pub(crate) tenant: Tenant,
-    pub(crate) name: FunctionName,
-}
-
-impl TryFrom<&FunctionRecord> for QualifiedName {
-    type Error = InvalidFunctionName;
-
-    fn try_from(function: &FunctionRecord) -> Result<Self, InvalidFunctionName> {
-        let name = function.name.as_str().try_into()?;
-        Ok(Self { tenant: function.tenant.clone(), name })
-    }
-}
-
-/// A [`QualifiedName`] that borrows both parts, so that a look-up allocates nothing. Its hash is
-/// that of the [`QualifiedName`].
-#[derive(Clone, Copy, Debug, Hash)]
-pub(crate) struct BorrowedName<'a> {
-    pub(crate) tenant: &'a Tenant,
-    pub(crate) name: &'a str,
-}
-
-impl Equivalent<QualifiedName> for BorrowedName<'_> {
-    fn equivalent(&self, key: &QualifiedName) -> bool {
-        self.name == key.name.as_str() && *self.tenant == key.tenant
     }
 }
 
@@ -114,22 +81,6 @@ mod tests {
         ] {
             assert!(!is_name(name), "{name:?}");
         }
-    }
-
-    #[test]
-    fn a_borrowed_name_finds_what_an_owned_name_has_stored() {
-        let tenant = |name| Tenant::try_from(name).unwrap();
-        let key = |owner| QualifiedName {
-            tenant: tenant(owner),
-            name: FunctionName::try_from("hello").unwrap(),
-        };
-        let map = papaya::HashMap::new();
-        map.pin().insert(key("one"), 1);
-        map.pin().insert(key("two"), 2);
-        let get =
-            |owner, name| map.pin().get(&BorrowedName { tenant: &tenant(owner), name }).copied();
-        assert_eq!((get("one", "hello"), get("two", "hello")), (Some(1), Some(2)));
-        assert_eq!((get("three", "hello"), get("one", "other")), (None, None));
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use crate::{
         deploy::{
             Deployer, change_condition::ChangeCondition, error::DeployError, state::DeployState,
         },
-        name::QualifiedName,
+        qualified_name::QualifiedName,
     },
 };
 

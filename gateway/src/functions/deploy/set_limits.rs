@@ -13,7 +13,7 @@ use crate::{
             error::DeployError,
             state::{DeployState, quotas},
         },
-        name::QualifiedName,
+        qualified_name::QualifiedName,
     },
 };
 

@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 use crate::{
     config::QuotasSection,
     functions::{
-        catalog::Catalog, deploy::error::DeployError, name::QualifiedName, quarantine::Quarantine,
+        catalog::Catalog, deploy::error::DeployError, qualified_name::QualifiedName,
+        quarantine::Quarantine,
     },
 };
 

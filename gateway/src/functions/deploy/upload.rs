@@ -8,8 +8,7 @@ use sha2::{Digest as _, Sha256};
 use store::{Digest, IdempotentRequest, StoredUpload};
 
 use crate::functions::{
-    deploy::change_condition::ChangeCondition,
-    name::{FunctionName, QualifiedName},
+    deploy::change_condition::ChangeCondition, name::FunctionName, qualified_name::QualifiedName,
 };
 
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
