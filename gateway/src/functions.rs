@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 pub(crate) mod deploy;
 pub(crate) mod name;
 pub(crate) mod ok_counter;
+pub(crate) mod qualified_name;
 pub(crate) mod quarantine;
 pub(crate) mod schedule;
 pub(crate) mod secrets;

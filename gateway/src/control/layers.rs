@@ -99,3 +99,25 @@ pub(crate) fn bounded(router: OpenApiRouter) -> OpenApiRouter {
             .layer(GlobalConcurrencyLimitLayer::new(CONTROL_IN_FLIGHT)),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn g28_a_panic_on_the_control_plane_is_a_500_and_the_next_request_is_answered() {
+        let panics = async || -> &'static str { panic!("on purpose") };
+        let router = Router::new().route("/panics", get(panics)).route("/", get(async || "well"));
+        let router = control_plane(router, control_problems(&Registry::new()).unwrap());
+        for (path, status) in [("/panics", 500), ("/panics", 500), ("/", 200)] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            let problem = response.headers().get("mayfly-outcome").map(|fault| fault.as_bytes());
+            assert_eq!(problem, (status == 500).then_some(&b"platform"[..]), "{path}");
+        }
+    }
+}

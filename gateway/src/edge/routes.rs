@@ -45,20 +45,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_leads_to_the_function_it_names() {
+    fn a_path_names_its_function() {
         let route = find("example.com", "/f/hello/a/b").unwrap();
         assert_eq!(route, Route { function: "hello", mount: "/f/hello".len() });
         assert_eq!(find("x", "/f/hello").unwrap().mount, "/f/hello".len());
     }
 
     #[test]
-    fn a_host_leads_to_the_function_it_names_whatever_the_path() {
+    fn a_host_names_its_function_whatever_the_path() {
         let route = find("hello.localhost", "/f/other/").unwrap();
         assert_eq!(route, Route { function: "hello", mount: 0 });
     }
 
     #[test]
-    fn other_addresses_lead_nowhere() {
+    fn other_addresses_name_no_function() {
         for (host, path) in [
             ("localhost", "/"),
             ("a.b.localhost", "/"),

@@ -196,7 +196,7 @@ mod tests {
 
         /// The pieces are meaningful, so that many paths resolve to others.
         #[test]
-        fn h16_the_canonical_form_is_its_own(
+        fn h16_a_canonical_path_is_its_own_canonical_form(
             pieces in proptest::collection::vec(
                 "/|\\.|\\.\\.|a|A|%2e|%2F|%61|%25|%5c|;|//|%zz|\\\\|~|é|:|hello", 0..12
             ),

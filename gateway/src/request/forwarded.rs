@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn h17_claims_of_strangers_are_taken_away() {
+    fn h17_forwarding_fields_of_untrusted_peers_are_removed() {
         let mut sent = headers(&[
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn h17_a_trusted_proxy_is_believed_as_far_as_it_can_know() {
+    fn h17_the_chain_is_believed_up_to_the_first_untrusted_address() {
         for (chain, client, way) in [
             ("203.0.113.7", "203.0.113.7", "203.0.113.7, 10.0.0.1"),
             ("1.1.1.1, 203.0.113.7", "203.0.113.7", "203.0.113.7, 10.0.0.1"),
