@@ -119,7 +119,7 @@ impl BackgroundScheduler {
             let output = (&mut measured).await;
             (output, measured.longest_ns)
         });
-        match AbortOnDrop(task).await {
+        match BackgroundTask(task).await {
             Ok((output, longest_ns)) => {
                 if is_long(longest_ns) {
                     self.remember_long();
@@ -212,9 +212,9 @@ impl<F: Future> Future for MeasuredGuest<F> {
 }
 
 /// A task that is aborted when this is dropped.
-struct AbortOnDrop<T>(JoinHandle<T>);
+struct BackgroundTask<T>(JoinHandle<T>);
 
-impl<T> Future for AbortOnDrop<T> {
+impl<T> Future for BackgroundTask<T> {
     type Output = Result<T, Box<dyn std::any::Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -227,7 +227,7 @@ impl<T> Future for AbortOnDrop<T> {
     }
 }
 
-impl<T> Drop for AbortOnDrop<T> {
+impl<T> Drop for BackgroundTask<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::sync::{Arc, AtomicUsize, Ordering::Relaxed, Semaphore, timeout};
 
 /// Why there is no slot.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSlot {
     /// The function's queue is full, or the wait was too long.
     Function,

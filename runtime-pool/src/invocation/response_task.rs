@@ -57,13 +57,13 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => self.fail(&error.to_string(), error.limit()),
                 Err(_) if was_open => {
-                    self.fail("its wall-clock limit passed (timeout_ms)", Some(Limit::Timeout));
+                    self.fail("the wall-clock limit has passed (timeout_ms)", Some(Limit::Timeout));
                     break;
                 }
                 Err(_) => {
                     self.function.statistics.metrics.limit_ended(Limit::AfterResponse);
                     let why = format!(
-                        "it was ended {after_response:?} after its response \
+                        "the guest was stopped {after_response:?} after its response \
                          (guests.after_response_ms)"
                     );
                     self.function.template.log().system(self.invocation, &why);
@@ -79,7 +79,7 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         }
         self.state.outcome.fail();
         let log = self.function.template.log();
-        log.system(self.invocation, &format!("the response broke off: {why}"));
+        log.system(self.invocation, &format!("the response was aborted: {why}"));
     }
 
     /// Polls the guest and its body until both have ended. If the body `was_open`, returns when it
