@@ -46,7 +46,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
+    /// [`Busy`](crate::Error::Busy), [`Database`](crate::Error::Database),
+    /// [`Inconsistent`](crate::Error::Inconsistent).
     pub async fn revision(
         &self,
         tenant: &Tenant,
