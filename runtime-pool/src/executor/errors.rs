@@ -21,6 +21,10 @@ pub(super) fn guest_error(
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return exited(*status, limits);
     }
+    // A guest also needs a stack to run on, and the engine has as many as instances.
+    if error.is::<PoolConcurrencyLimitError>() {
+        return InvokeError::Instances;
+    }
     failed(format!("{error:?}"), limit_of(error), limits)
 }
 

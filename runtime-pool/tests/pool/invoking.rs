@@ -223,6 +223,20 @@ async fn a_call_for_which_the_node_has_no_instance_is_refused() {
 }
 
 #[tokio::test]
+async fn a_call_for_which_the_node_has_no_stack_is_refused_like_one_without_an_instance() {
+    // There are memories for four instances, and a stack for one.
+    let test = TestPool::with(|config| config.engine.instances = 1);
+    let function = with_limits(&test, |_| {}).await;
+    let running = occupy(&function).await;
+    until("the instance exists", || test.gauge("mayfly_instance_memory_bytes") > 0.0).await;
+    let refused = run(&function, "h").await.unwrap_err();
+    assert!(matches!(refused, InvokeError::Instances), "{refused:?}");
+    drop(running);
+    test.all_is_given_back().await;
+    answers(&function).await;
+}
+
+#[tokio::test]
 async fn a_call_says_how_it_started() {
     let test = TestPool::new();
     let function = with_limits(&test, |_| {}).await;
