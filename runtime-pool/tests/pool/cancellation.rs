@@ -94,14 +94,13 @@ async fn a_call_that_is_dropped_in_the_queue_leaves_it_and_the_next_one_is_serve
     let running = spawn(&function, body);
     until("the call runs", || function.running_invocations() == 1).await;
     let first = spawn(&function, steps("h"));
-    let waiting =
-        |calls: f64| move |test: &TestPool| test.gauge("mayfly_waiting_invocations") == calls;
-    until("the first waits", || waiting(1.0)(&test)).await;
+    let waiting = || test.gauge("mayfly_waiting_invocations");
+    until("the first waits", || waiting() == 1.0).await;
     let second = spawn(&function, steps("h"));
-    until("the second waits", || waiting(2.0)(&test)).await;
+    until("the second waits", || waiting() == 2.0).await;
 
     first.abort();
-    until("the first has left", || waiting(1.0)(&test)).await;
+    until("the first has left", || waiting() == 1.0).await;
     sender.send("h").unwrap();
     drop(sender);
     running.await.unwrap().unwrap();
@@ -111,7 +110,7 @@ async fn a_call_that_is_dropped_in_the_queue_leaves_it_and_the_next_one_is_serve
 
 #[tokio::test]
 async fn a_load_that_is_dropped_ends_its_compile_worker_and_another_caller_compiles() {
-    // The first worker says who it is and hangs; the others compile.
+    // The first worker writes down its process id and hangs; the others compile.
     let test = TestPool::with(|config| {
         let script = "if mkdir $dir/first; then echo $$ >$dir/pid; exec sleep 600; fi\n\
                       exec $worker \"$@\"";
@@ -126,7 +125,7 @@ async fn a_load_that_is_dropped_ends_its_compile_worker_and_another_caller_compi
     let (function, start) = test.load(key(1), &spec).await;
     assert_eq!(start.tier, Tier::Frozen);
     answers(&function).await;
-    // A process that has ended and was not waited for yet has no command line.
+    // A process that has ended has no command line, even before its parent has waited for it.
     let command = || fs::read(format!("/proc/{}/cmdline", pid().trim())).unwrap_or_default();
     until("the first worker has ended", || command().is_empty()).await;
 }

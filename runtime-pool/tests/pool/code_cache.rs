@@ -1,4 +1,4 @@
-//! Native code on disk: what cannot be trusted is recompiled and does not run.
+//! Native code on disk: a file that cannot be trusted is recompiled and does not run.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ async fn with_native_code() -> (TestPool, FunctionSpec) {
     (test, spec)
 }
 
-/// The files of a directory and of those below whose names end like this.
+/// The files below a directory whose names end like this.
 fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -52,6 +52,7 @@ fn assert_recompiled(tier: Tier, test: &TestPool, compilations: f64) {
     assert_eq!((tier, test.compilations()), (Tier::Frozen, compilations));
 }
 
+/// Case C06.
 #[tokio::test]
 async fn native_code_with_a_flipped_bit_is_recompiled_after_a_restart() {
     let (mut test, spec) = with_native_code().await;
@@ -66,6 +67,7 @@ async fn native_code_with_a_flipped_bit_is_recompiled_after_a_restart() {
     assert_eq!(test.tier(key(1), &spec).await, Tier::Cold);
 }
 
+/// Case C06.
 #[tokio::test]
 async fn native_code_that_changes_while_the_pool_runs_is_recompiled() {
     let (test, spec) = with_native_code().await;
@@ -92,6 +94,7 @@ async fn native_code_without_its_seal_is_recompiled() {
     assert_recompiled(test.tier(key(1), &spec).await, &test, 1.0);
 }
 
+/// Case C06.
 #[tokio::test]
 async fn native_code_that_was_sealed_with_another_key_is_recompiled() {
     let (test, spec) = with_native_code().await;
@@ -105,6 +108,7 @@ async fn native_code_that_was_sealed_with_another_key_is_recompiled() {
     assert_recompiled(test.tier(key(1), &spec).await, &test, 1.0);
 }
 
+/// Case C06.
 #[tokio::test]
 async fn native_code_of_another_artifact_is_recompiled_even_with_its_own_seal() {
     let (test, spec) = with_native_code().await;
@@ -155,7 +159,7 @@ async fn a_start_lists_missing_native_code_until_the_code_is_noted_as_complete()
     test.pool.mark_code_complete().await.unwrap();
 
     let test = test.restart();
-    // It is known to be complete: no file is looked at.
+    // The code is noted as complete, so the pool looks at no file.
     files(&test.code_dir(), ".cwasm").iter().for_each(|file| fs::remove_file(file).unwrap());
     assert!(test.pool.missing_code(active()).await.unwrap().is_empty());
 }

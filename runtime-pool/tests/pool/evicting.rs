@@ -9,7 +9,7 @@ use crate::{
     support::{TestPool, answers, body, key, spawn, until},
 };
 
-/// A pool and a function in it that leaves when it was not called for so long.
+/// A pool with a resident function of this idle time.
 async fn with_idle_time(idle: Duration) -> (TestPool, FunctionSpec) {
     let test = TestPool::new();
     let mut spec = test.spec(&program());
@@ -88,7 +88,7 @@ async fn a_call_in_flight_survives_the_eviction_of_its_function() {
     test.pool.evict(&key(1)).await;
     test.pool.forget_artifact(spec.digest).await;
     assert_eq!(test.pool.state(&key(1)), State::Cold);
-    // A function of the same key is another one, and has all its slots.
+    // Loaded again, it is another function with slots of its own.
     let (again, start) = test.load(key(1), &spec).await;
     assert_eq!((start.tier, again.running_invocations()), (Tier::Frozen, 0));
 

@@ -144,7 +144,7 @@ async fn a_thousand_panics_within_host_calls_end_a_thousand_calls_and_nothing_el
 
     test.all_is_given_back().await;
     assert!(functions.iter().all(|(_, function)| function.running_invocations() == 0));
-    assert_eq!(test.counter("mayfly_responses_cut_total"), (PANICS / 2) as f64);
+    assert_eq!(test.counter("mayfly_responses_aborted_total"), (PANICS / 2) as f64);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A pool in a directory of its own, and what tests do with it again and again.
+//! A pool in a directory of its own, and the steps that many tests share.
 
 use std::{
     fs, future,
@@ -27,7 +27,7 @@ use crate::program::steps;
 /// How long a test waits for a condition before it fails.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A pool in a directory of its own, which goes with it.
+/// A pool in a directory of its own, which is removed with it.
 pub(crate) struct TestPool {
     pub(crate) pool: Arc<Pool>,
     pub(crate) logs: mpsc::Receiver<LogLine>,
@@ -45,7 +45,7 @@ impl TestPool {
         Self::start(tempfile::tempdir().unwrap(), change)
     }
 
-    /// The pool that a new process would make of this one's directory.
+    /// A new pool on the directory of this one, as after a restart of the gateway.
     pub(crate) fn restart(self) -> Self {
         let Self { pool, dir, .. } = self;
         drop(pool);
@@ -109,7 +109,7 @@ impl TestPool {
         self.pool.get_or_load(key, future::ready(Ok::<_, LoadError>(spec.clone()))).await
     }
 
-    /// From how far a function comes into memory.
+    /// The tier from which a function is loaded.
     pub(crate) async fn tier(&self, key: FunctionKey, spec: &FunctionSpec) -> Tier {
         self.load(key, spec).await.1.tier
     }
@@ -121,8 +121,7 @@ impl TestPool {
         metrics[0].get_gauge().get_value()
     }
 
-    /// The value of a counter, or the sum of all that have this name. Before the first is counted,
-    /// there is none.
+    /// The sum of all counters of this name. A counter with labels exists once it has counted.
     pub(crate) fn counter(&self, name: &str) -> f64 {
         self.metrics(name).iter().map(|metric| metric.get_counter().get_value()).sum()
     }
@@ -140,12 +139,12 @@ impl TestPool {
         family.map(|family| family.get_metric().to_vec()).unwrap_or_default()
     }
 
-    /// Native code that was made.
+    /// The number of compilations.
     pub(crate) fn compilations(&self) -> f64 {
         self.counter("mayfly_compilations_total")
     }
 
-    /// Lets what has had its time leave memory, until a condition holds.
+    /// Lets functions and warm instances leave whose time has come, until a condition holds.
     pub(crate) async fn tidy_until(&self, what: &str, condition: impl Fn() -> bool) {
         let since = Instant::now();
         while !condition() {
@@ -169,7 +168,7 @@ fn code_dir(dir: &Path) -> PathBuf {
 
 fn config(dir: &Path) -> PoolConfig {
     PoolConfig {
-        // Few, so that one that is not given back is missed.
+        // So few that calls fail if one is not given back.
         engine: EngineConfig { instances: 8, ..EngineConfig::default() },
         compile: CompileConfig {
             worker: env!("CARGO_BIN_EXE_compile-worker-for-tests").into(),
@@ -193,15 +192,15 @@ fn config(dir: &Path) -> PoolConfig {
     }
 }
 
-/// Lets so many instances live at once. Wasmtime reserves at least as many memories as one artifact
-/// may have, so an artifact may have one.
+/// Limits the instances that may live at once. Wasmtime reserves at least as many memories as one
+/// artifact may have, so an artifact may have one.
 pub(crate) fn set_instances(config: &mut PoolConfig, instances: u32) {
     config.engine.instances = instances;
     config.engine.artifact.memories = 1;
 }
 
-/// Lets a shell script be the compile worker. It finds the real one in `$worker`, and the test's
-/// directory in `$dir`.
+/// Makes a shell script the compile worker. `$worker` is the real one, `$dir` the directory of the
+/// test.
 pub(crate) fn set_worker_script(config: &mut CompileConfig, script: &str) {
     let dir = config.dir.parent().unwrap();
     let (dir, worker) = (dir.to_owned(), config.worker.display());
@@ -231,7 +230,7 @@ pub(crate) async fn invoke(
     function.invoke(request, context, Start::resident(), Instant::now()).await
 }
 
-/// A call of the program with these steps.
+/// Calls the program with these steps and waits for the head of its response.
 pub(crate) async fn run(
     function: &Arc<Function>,
     body: &str,
@@ -239,7 +238,7 @@ pub(crate) async fn run(
     invoke(function, "/", steps(body)).await
 }
 
-/// A call that goes on beside the test.
+/// Starts a call in a task of its own.
 pub(crate) fn spawn(
     function: &Arc<Function>,
     body: RequestBody,
@@ -248,13 +247,13 @@ pub(crate) fn spawn(
     tokio::spawn(async move { invoke(&function, "/", body).await })
 }
 
-/// The whole body of a response, or why it broke off.
+/// Reads the body of a response to its end.
 pub(crate) async fn body(response: Response) -> Result<Bytes, BodyError> {
     let collected = time::timeout(DEADLINE, response.into_body().collect()).await;
-    Ok(collected.expect("the body comes to an end")?.to_bytes())
+    Ok(collected.expect("the body ends")?.to_bytes())
 }
 
-/// What a guest answers to a request without a body.
+/// The body of the response to a request without one.
 pub(crate) async fn answer(function: &Arc<Function>, target: &str) -> String {
     let (response, _) = invoke(function, target, RequestBody::Empty).await.unwrap();
     String::from_utf8(body(response).await.unwrap().to_vec()).unwrap()

@@ -31,7 +31,7 @@ fn reuse(max_uses: u32) -> Isolation {
 async fn as_many_instances_as_asked_for_are_warm_and_each_is_used_once() {
     let (test, function) = with_guest("t-counter", Isolation::Request).await;
     keep_warm(&function, 3).await;
-    assert_eq!(test.gauge("mayfly_waiting_instances"), 3.0);
+    assert_eq!(test.gauge("mayfly_warm_instances"), 3.0);
     for left in [2, 1, 0] {
         // A warm instance counts its first request, too.
         assert_eq!(answer(&function, "/").await, "1\n");
@@ -59,7 +59,7 @@ async fn released_warm_instances_give_their_memory_back_and_calls_go_on() {
     assert!(test.gauge("mayfly_instance_memory_bytes") > 0.0);
     test.pool.release_warm();
     assert_eq!(function.warm_instances(), 0);
-    assert_eq!(test.gauge("mayfly_waiting_instances"), 0.0);
+    assert_eq!(test.gauge("mayfly_warm_instances"), 0.0);
     test.all_is_given_back().await;
     answers(&function).await;
 }
@@ -95,7 +95,7 @@ async fn all_functions_share_the_budget_of_warm_instances() {
     keep_warm(&functions[0], 2).await;
     functions[1].keep_warm(2);
     functions[2].keep_warm(2);
-    until("the budget is used", || test.gauge("mayfly_waiting_instances") == 3.0).await;
+    until("the budget is used", || test.gauge("mayfly_warm_instances") == 3.0).await;
     test.pool.tidy().await;
     tokio::task::yield_now().await;
     let warm: usize = functions.iter().map(|function| function.warm_instances()).sum();
@@ -111,7 +111,7 @@ async fn warm_instances_are_dropped_with_their_function() {
     test.pool.evict(&key(1)).await;
     let gone = || test.gauge("mayfly_resident_functions") == 0.0;
     test.tidy_until("the function is dropped", gone).await;
-    assert_eq!(test.gauge("mayfly_waiting_instances"), 0.0);
+    assert_eq!(test.gauge("mayfly_warm_instances"), 0.0);
     test.all_is_given_back().await;
 }
 
@@ -138,7 +138,7 @@ async fn a_reused_instance_that_is_not_called_for_its_idle_time_leaves() {
 }
 
 #[tokio::test]
-async fn an_instance_that_failed_is_never_reused() {
+async fn a_reused_instance_that_failed_is_dropped() {
     let (test, function) = with_guest("t-trap", reuse(100)).await;
     assert_eq!(answer(&function, "/").await, "ok\n");
     assert_eq!(function.warm_instances(), 1);
