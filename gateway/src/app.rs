@@ -45,10 +45,12 @@ use crate::{
     clock::now_ms,
     config::Config,
     control::{auth::Tokens, layers::ControlConnection, router, state::ControlState},
-    edge::{Edge, data_plane::DataPlane, rejections::Rejections},
+    edge::{
+        Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
+    },
     functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
     invoker::Invoker,
-    server::{ConnectionMetrics, ListenerControl},
+    server::{ConnectionMetrics, ListenerControl, Server},
     telemetry::{self, guest_logs, request_id::RequestIdSource},
 };
 
@@ -93,11 +95,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let listeners = PlaneListeners::new(&config, ConnectionMetrics::register(&registry)?)?;
     let (certificates, draining) = (listeners.certificates(), listeners.draining());
     let (data_server, control_server) = listeners.bind(&config, sockets, runtimes).await?;
-    // Guests cannot call the gateway's own listeners.
-    pool.set_listeners(Listeners {
-        data: vec![data_server.addr()],
-        control: vec![control_server.addr()],
-    });
+    pool.set_listeners(own_listeners(&data_server, &control_server));
     announce(&config, &store, &tenant, &catalog, (&data_server, &control_server)).await?;
 
     // Background work.
@@ -109,20 +107,11 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         load_shedding::start(&config, runtimes, &pool, &data_listener, &registry, &mut upkeep)?;
 
     // The data plane.
-    let rejections = Arc::new(Rejections::new(&registry)?);
-    let edge = Edge::new(Arc::clone(&catalog), invoker, Arc::clone(&rejections), &config.server);
-    let data_plane = Arc::new(DataPlane::new(
-        edge,
-        config.server.admission.in_flight,
-        load_shedder,
-        rejections,
-        RequestIdSource::new(now_ms().cast_unsigned()),
-    ));
+    let data_plane = data_plane(&config, &catalog, invoker, load_shedder, &registry)?;
 
     // The control plane.
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
-    let failures_per_minute = config.server.auth_failures_per_minute;
-    let tokens = Tokens::new(store.clone(), tenant.clone(), failures_per_minute, &registry)?;
+    let tokens = Tokens::new(&store, &tenant, &config.server, &registry)?;
     let state = ControlState {
         tenant,
         deployer: deployer.clone(),
@@ -144,9 +133,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let server = config.server.clone();
     let connection = move |peer| ControlConnection::new(&control_plane, &server, peer);
     let control_task = control.spawn(control_server.run(connection, control_commands));
-    let lines_kept = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
-    let log_task =
-        control.spawn(guest_logs::store_lines(store.clone(), lines_to_store, lines_kept));
+    let log_task = control.spawn(store_lines(&store, lines_to_store, &config));
     let unready = config.server.unready;
     let reserved_bytes = config.ceilings[FunctionLimit::MemoryBytes];
     let reload =
@@ -159,13 +146,41 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let planes =
         Planes::new(draining, (data_listener, data_task), (control_listener, control_task));
     drain_at_signal(signals, &ready, planes, unready).await?;
-    // Guests that still wrote lines had the whole drain for it. With the pool, the channel closes:
-    // the task ends when it has stored the lines in it.
+    // With the last users of the pool, the channel of lines closes: the task ends when it has stored
+    // the lines in it.
     drop((upkeep, pool));
     let _ = time::timeout(LAST_LINES, log_task).await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn store_lines(
+    store: &Store,
+    lines: mpsc::Receiver<LogLine>,
+    config: &Config,
+) -> impl Future<Output = ()> + use<> {
+    let lines_per_function = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
+    guest_logs::store_lines(store.clone(), lines, lines_per_function)
+}
+
+/// The gateway's own listeners, which guests cannot call.
+fn own_listeners(data: &Server, control: &Server) -> Listeners {
+    Listeners { data: vec![data.addr()], control: vec![control.addr()] }
+}
+
+fn data_plane(
+    config: &Config,
+    catalog: &Arc<Catalog>,
+    invoker: Invoker,
+    load_shedder: Arc<LoadShedder>,
+    registry: &Registry,
+) -> anyhow::Result<Arc<DataPlane>> {
+    let rejections = Arc::new(Rejections::new(registry)?);
+    let edge = Edge::new(Arc::clone(catalog), invoker, Arc::clone(&rejections), &config.server);
+    let request_ids = RequestIdSource::new(now_ms().cast_unsigned());
+    let in_flight = config.server.admission.in_flight;
+    Ok(Arc::new(DataPlane::new(edge, in_flight, load_shedder, rejections, request_ids)))
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {

@@ -1,7 +1,7 @@
-//! Values of a function's limits: those that hold, and those that an owner asks for.
+//! Values of a function's limits: those in effect, and those that its settings choose.
 //!
-//! Both are objects with the keys of [`LIMITS`]. A key that is no limit is left to whoever reads
-//! the object: the settings of a function hold other keys beside the limits.
+//! Both are objects with the keys of [`LIMITS`]. Deserializing ignores other keys: a function's
+//! settings have other keys beside the limits.
 
 use std::{
     borrow::Cow,
@@ -80,12 +80,12 @@ impl<'de> Deserialize<'de> for LimitValues {
     }
 }
 
-/// What an owner asks for: a value for some of the limits.
+/// The limits that a function's settings choose: a value for some of the limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AskedLimits([Option<u64>; LIMITS.len()]);
 
 impl AskedLimits {
-    /// What is asked for of each row.
+    /// One optional value for each row.
     #[must_use]
     pub fn of(value: impl Fn(&LimitRow) -> Option<u64>) -> Self {
         let mut values = [None; LIMITS.len()];
@@ -95,7 +95,7 @@ impl AskedLimits {
         Self(values)
     }
 
-    /// What is asked for of one limit.
+    /// The value of one limit, if the settings choose one.
     #[must_use]
     pub fn get(&self, limit: FunctionLimit) -> Option<u64> {
         self.0[limit as usize]
@@ -143,7 +143,7 @@ impl<'de> Visitor<'de> for AskedVisitor {
 
 impl PartialSchema for LimitValues {
     fn schema() -> RefOr<Schema> {
-        let object = ObjectBuilder::new().description(Some("Limits as they hold."));
+        let object = ObjectBuilder::new().description(Some("The limits in effect."));
         let object = LIMITS.iter().fold(object, |object, row| {
             object.property(row.key, number(row, Type::Integer.into())).required(row.key)
         });

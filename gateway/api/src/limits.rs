@@ -42,7 +42,7 @@ pub struct LimitRow {
     /// The most that the operator may set. Where nothing physical decides, it only catches a slip,
     /// such as a number of bytes in place of milliseconds.
     pub maximum: u64,
-    /// What holds if the owner asks for nothing, unless the operator sets another value.
+    /// The limit of functions whose settings choose none, unless the operator sets another value.
     pub default: u64,
     /// The most that an owner may ask for, unless the operator sets another value.
     pub ceiling: u64,

@@ -10,7 +10,7 @@ use utoipa::{
 
 use crate::AskedLimits;
 
-/// What a function's settings hold besides the limits in [`LIMITS`](crate::LIMITS).
+/// The keys of a function's settings other than the limits in [`LIMITS`](crate::LIMITS).
 pub const OTHER_SETTINGS: &[&str] = &[
     "schedule",
     "isolation",

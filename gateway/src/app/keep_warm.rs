@@ -60,7 +60,7 @@ async fn keep(entry: &CatalogEntry, instances: usize, pool: &Pool) {
             entry.resident.set(&function, Instant::now());
             function.keep_warm(instances);
         }
-        // At level debug: callers are told the reason, and this would repeat it twice a second.
+        // At level debug: callers get the reason, and this would repeat it twice a second.
         Err(error) => {
             tracing::debug!(%error, function = %entry.spec.label, "no instance can be kept warm");
         }

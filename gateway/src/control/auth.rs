@@ -21,6 +21,7 @@ use utoipa::openapi::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
+    config::ServerSection,
     control::auth::{
         throttle::{AuthThrottle, TooMany},
         tokens::{Scope, TokenCheck},
@@ -42,9 +43,9 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     pub(crate) fn new(
-        store: Store,
-        tenant: Tenant,
-        failures_per_minute: u32,
+        store: &Store,
+        tenant: &Tenant,
+        config: &ServerSection,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         let refused = IntCounterVec::new(
@@ -55,7 +56,8 @@ impl Tokens {
             &["type"],
         )?;
         registry.register(Box::new(refused.clone()))?;
-        Ok(Self { store, tenant, throttle: AuthThrottle::new(failures_per_minute), refused })
+        let throttle = AuthThrottle::new(config.auth_failures_per_minute);
+        Ok(Self { store: store.clone(), tenant: tenant.clone(), throttle, refused })
     }
 
     /// Refuses a request unless the scope of its token covers `needed`.

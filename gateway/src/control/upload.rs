@@ -1,4 +1,4 @@
-//! An upload as HTTP carries it: what the head of a PUT says besides the function's name.
+//! The head of an upload in HTTP's form.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, header};

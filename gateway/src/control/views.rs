@@ -110,7 +110,7 @@ fn settings(settings: Settings) -> SettingsView {
     let limits = AskedLimits::of(|row| settings.limit(row.key));
     let others = OtherSettings {
         schedule: settings.schedule.into_iter().map(window).collect(),
-        isolation: settings.isolation.map(isolation),
+        isolation: settings.isolation.as_ref().map(isolation),
         server_timing: settings.server_timing,
         environment: settings.environment,
         snapshot: settings.snapshot.map(|snapshot| match snapshot {
@@ -141,8 +141,8 @@ fn day_name(day: DayOfWeek) -> &'static str {
     }
 }
 
-fn isolation(isolation: IsolationSetting) -> IsolationView {
-    let IsolationSetting { mode, max_uses, max_concurrent, idle_ms } = isolation;
+fn isolation(isolation: &IsolationSetting) -> IsolationView {
+    let &IsolationSetting { mode, max_uses, max_concurrent, idle_ms } = isolation;
     let mode = match mode {
         IsolationMode::Request => "request",
         IsolationMode::Reuse => "reuse",

@@ -300,8 +300,8 @@ impl Catalog {
         }
     }
 
-    /// The function's own label in metrics, or [`OTHER`] once there are as many as the setting
-    /// `metrics.functions` allows. Functions of the default tenant are labelled by their bare
+    /// The function's own label in metrics, or [`OTHER`] when the number of labels has reached the
+    /// setting `metrics.functions`. Functions of the default tenant are labelled by their bare
     /// names, those of others by `tenant/name`. The label of a deleted function stays taken,
     /// because its series stay.
     fn label(&self, function: &QualifiedName) -> Arc<str> {

@@ -31,8 +31,8 @@ pub(crate) struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdempotencyKey {
     pub(crate) text: String,
-    /// Everything that the sender asks for except name and bytes. Two uploads are the same if
-    /// these bytes, the name and the artifact's digest are equal.
+    /// All parameters of the upload except name and artifact, in one form. Two uploads are the same
+    /// if their parameters, names and digests are equal.
     pub(crate) parameters: Vec<u8>,
 }
 
