@@ -168,8 +168,9 @@ fn has_token(query: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Case A09.
     #[test]
-    fn a09_tokens_in_queries_are_seen() {
+    fn tokens_in_queries_are_seen() {
         assert!(has_token("a=b&token=x"));
         assert!(has_token("access_token"));
         assert!(has_token("x=mfy_1_2"));

@@ -107,8 +107,9 @@ mod tests {
 
     use super::*;
 
+    /// Case G28.
     #[tokio::test]
-    async fn g28_a_panic_on_the_control_plane_is_a_500_and_the_next_request_is_answered() {
+    async fn a_panic_on_the_control_plane_is_a_500_and_the_next_request_is_answered() {
         let panics = async || -> &'static str { panic!("on purpose") };
         let router = Router::new().route("/panics", get(panics)).route("/", get(async || "well"));
         let router = control_plane(router, control_problems(&Registry::new()).unwrap());

@@ -30,8 +30,9 @@ mod tests {
 
     use super::*;
 
+    /// Case G28.
     #[tokio::test]
-    async fn g28_a_panic_on_the_data_plane_is_a_500_that_is_counted() {
+    async fn a_panic_on_the_data_plane_is_a_500_that_is_counted() {
         let registry = Registry::new();
         let rejections = Rejections::new(&registry).unwrap();
         for _ in 0..2 {

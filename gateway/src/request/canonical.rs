@@ -140,8 +140,9 @@ mod tests {
 
     use super::*;
 
+    /// Case H16.
     #[test]
-    fn h16_a_path_has_one_form() {
+    fn a_path_has_one_form() {
         for (path, canonical) in [
             ("/", "/"),
             ("/f/hello", "/f/hello"),
@@ -167,8 +168,9 @@ mod tests {
         }
     }
 
+    /// Case H16.
     #[test]
-    fn h16_a_host_has_one_form() {
+    fn a_host_has_one_form() {
         for (authority, name, port) in [
             ("Hello.LocalHost", "hello.localhost", ""),
             ("hello.localhost.:8080", "hello.localhost", "8080"),
@@ -194,9 +196,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
+        /// Case H16.
         /// The pieces are meaningful, so that many paths resolve to others.
         #[test]
-        fn h16_a_canonical_path_is_its_own_canonical_form(
+        fn a_canonical_path_is_its_own_canonical_form(
             pieces in proptest::collection::vec(
                 "/|\\.|\\.\\.|a|A|%2e|%2F|%61|%25|%5c|;|//|%zz|\\\\|~|é|:|hello", 0..12
             ),
@@ -210,8 +213,9 @@ mod tests {
             }
         }
 
+        /// Case H16.
         #[test]
-        fn h16_no_text_makes_it_panic(path in "\\PC{0,40}", host in "\\PC{0,40}") {
+        fn no_text_makes_it_panic(path in "\\PC{0,40}", host in "\\PC{0,40}") {
             let _ = canonical_path(&path);
             if let Ok(host) = canonical_host(&host) {
                 prop_assert!(!host.name.bytes().any(|byte| byte.is_ascii_uppercase()));

@@ -154,8 +154,9 @@ mod tests {
         ConnectionOrigin::new(peer).rewrite(headers, &proxies).ip().to_string()
     }
 
+    /// Case H17.
     #[test]
-    fn h17_forwarding_fields_of_untrusted_peers_are_removed() {
+    fn forwarding_fields_of_untrusted_peers_are_removed() {
         let mut sent = headers(&[
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
@@ -185,8 +186,9 @@ mod tests {
         assert_eq!(sent, expected);
     }
 
+    /// Case H17.
     #[test]
-    fn h17_the_chain_is_believed_up_to_the_first_untrusted_address() {
+    fn the_chain_is_believed_up_to_the_first_untrusted_address() {
         for (chain, client, way) in [
             ("203.0.113.7", "203.0.113.7", "203.0.113.7, 10.0.0.1"),
             ("1.1.1.1, 203.0.113.7", "203.0.113.7", "203.0.113.7, 10.0.0.1"),

@@ -30,8 +30,9 @@ fn at_once(bytes: &'static [u64]) {
     assert!(!room.take(0) && !room.take(1), "room was made");
 }
 
+/// Case M02.
 #[test]
-fn m02_never_more_wait_than_there_is_room_for_and_none_is_lost() {
+fn warm_instances_never_exceed_the_budget_and_no_room_is_lost() {
     every_order(|| at_once(&[1, 2]));
     orders_of_three(|| at_once(&[1, 2, 1]));
 }

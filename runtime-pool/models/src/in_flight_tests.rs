@@ -28,8 +28,9 @@ fn at_once(threads: usize, max: usize) {
     assert_eq!(places.len(), max, "a place was lost or made");
 }
 
+/// Case M02.
 #[test]
-fn m02_never_more_requests_are_in_flight_than_may_be_and_no_place_is_lost() {
+fn requests_in_flight_never_exceed_the_limit_and_no_permit_is_lost() {
     every_order(|| at_once(2, 1));
     orders_of_three(|| at_once(3, 2));
 }

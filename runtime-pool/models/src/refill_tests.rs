@@ -61,8 +61,9 @@ fn at_once(wanted: &'static [usize]) {
     assert_eq!(Some(&waiting.count.load(Relaxed)), wanted.iter().max());
 }
 
+/// Case M02.
 #[test]
-fn m02_as_many_are_made_as_anybody_wanted_whoever_makes_them() {
+fn the_wanted_number_is_made_whichever_thread_makes_them() {
     every_order(|| at_once(&[1, 2]));
     orders_of_three(|| at_once(&[1, 2, 2]));
 }

@@ -52,8 +52,9 @@ impl Function {
     }
 }
 
+/// Case M02.
 #[test]
-fn m02_who_may_wait_is_served_in_the_end() {
+fn every_queued_invocation_is_served() {
     every_order(|| {
         assert_eq!(Function::invoke_at_once(&Function::new(1, PATIENT), 2), 0);
     });
@@ -62,8 +63,9 @@ fn m02_who_may_wait_is_served_in_the_end() {
     });
 }
 
+/// Case M02.
 #[test]
-fn m02_who_finds_the_queue_full_is_refused_and_no_place_in_it_is_lost() {
+fn a_full_queue_refuses_and_loses_no_ticket() {
     orders_of_three(|| {
         let function = Function::new(1, PATIENT);
         assert!(Function::invoke_at_once(&function, 3) <= 1, "one runs, one waits");
@@ -71,8 +73,9 @@ fn m02_who_finds_the_queue_full_is_refused_and_no_place_in_it_is_lost() {
     });
 }
 
+/// Case M02.
 #[test]
-fn m02_who_gives_up_while_a_slot_is_on_its_way_passes_it_on() {
+fn a_cancelled_waiter_passes_its_slot_on() {
     every_order(|| {
         let function = Function::new(1, Duration::ZERO);
         assert!(Function::invoke_at_once(&function, 2) <= 1, "nobody was served");
@@ -102,8 +105,9 @@ fn fill(slots: &Slots) -> (Vec<QueueTicket<'_>>, NoSlot) {
     }
 }
 
+/// Case O01.
 #[test]
-fn o01_each_function_may_take_as_many_places_as_it_leaves_to_others() {
+fn a_function_may_take_as_many_tickets_as_it_leaves_to_others() {
     every_order(|| {
         let line = Arc::new(NodeQueue::new(8));
         let (first, second, third) = (full(&line), full(&line), full(&line));
@@ -118,8 +122,9 @@ fn o01_each_function_may_take_as_many_places_as_it_leaves_to_others() {
     });
 }
 
+/// Case O01.
 #[test]
-fn o01_a_function_has_no_more_places_than_its_own_queue() {
+fn a_function_takes_no_more_tickets_than_its_own_queue() {
     every_order(|| {
         let line = Arc::new(NodeQueue::new(100));
         let slots = full(&line);
@@ -130,8 +135,9 @@ fn o01_a_function_has_no_more_places_than_its_own_queue() {
     });
 }
 
+/// Case M02.
 #[test]
-fn m02_those_who_come_at_once_never_take_more_of_the_line_than_there_is() {
+fn simultaneous_arrivals_never_exceed_the_nodes_queue() {
     every_order(|| {
         let line = Arc::new(NodeQueue::new(1));
         let slots = Arc::new(full(&line));

@@ -112,8 +112,9 @@ impl Builds {
 mod tests {
     use super::*;
 
+    /// Case C07.
     #[test]
-    fn c07_a_start_of_the_same_engine_has_nothing_to_look_for_and_any_other_has() {
+    fn a_start_of_the_same_engine_looks_for_no_missing_code_and_any_other_start_does() {
         let dir = tempfile::tempdir().unwrap();
         let open = |build| Builds::open(dir.path(), build).unwrap();
         assert!(!open("a").is_complete(), "no build was here");
@@ -127,8 +128,9 @@ mod tests {
         assert!(!open("a").is_complete());
     }
 
+    /// Case C07.
     #[test]
-    fn c07_the_engine_before_this_one_keeps_its_native_code_and_older_ones_do_not() {
+    fn the_engine_before_this_one_keeps_its_native_code_and_older_ones_do_not() {
         let dir = tempfile::tempdir().unwrap();
         for build in ["a", "b", "c", "b"] {
             fs::create_dir_all(dir.path().join(build)).unwrap();

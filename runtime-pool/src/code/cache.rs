@@ -313,8 +313,9 @@ mod tests {
         cache.store(key, inspection(), file).unwrap();
     }
 
+    /// Case C06.
     #[test]
-    fn c06_no_bit_of_native_code_or_of_its_seal_can_change_unnoticed() {
+    fn no_bit_of_native_code_or_of_its_seal_can_change_unnoticed() {
         let dir = tempfile::tempdir().unwrap();
         let cache = CodeCache::open(dir.path(), 7).unwrap();
         let key = CodeKey { digest: ArtifactDigest([1; 32]), start_up: None };
@@ -346,8 +347,9 @@ mod tests {
         assert!(flips > 10_000, "{flips}");
     }
 
+    /// Case C07.
     #[test]
-    fn c07_native_code_of_another_engine_is_not_found_and_stays_for_it() {
+    fn native_code_of_another_engine_is_not_found_and_stays_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let ours = CodeCache::open(dir.path(), 7).unwrap();
         let key = CodeKey { digest: ArtifactDigest([1; 32]), start_up: None };

@@ -358,8 +358,9 @@ mod tests {
         wat::parse_str(text).unwrap()
     }
 
+    /// Cases U01, U02.
     #[test]
-    fn u01_u02_other_files_are_named_for_what_they_are() {
+    fn files_of_other_formats_are_named() {
         for (bytes, expected) in [
             (b"".as_slice(), "empty"),
             (b"\x7fELF\x02\x01\x01", "an ELF file"),
@@ -415,8 +416,9 @@ mod tests {
         }
     }
 
+    /// Case U11.
     #[test]
-    fn u11_as_many_of_each_as_are_allowed_pass_and_one_more_is_refused_with_the_setting() {
+    fn an_artifact_at_each_limit_passes_and_one_above_is_refused_with_the_setting() {
         let bytes = module(
             r#"(component
                 (import "wasi:io/poll@0.2.0" (instance))
@@ -497,8 +499,9 @@ mod tests {
         ("stack switching", &["(module (type $f (func)) (type (cont $f)))"]),
     ];
 
+    /// Case X02.
     #[test]
-    fn x02_what_security_md_says_is_off_passes_neither_the_check_nor_an_engine() {
+    fn what_security_md_says_is_off_passes_neither_the_check_nor_an_engine() {
         let text = std::fs::read_to_string("../SECURITY.md").unwrap();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let (_, list) = text.split_once("ordinary guests do not need are off: ").unwrap();
@@ -530,8 +533,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
+        /// Case U04.
         #[test]
-        fn u04_no_damage_to_a_component_makes_it_panic(
+        fn no_damage_to_a_component_makes_it_panic(
             flips in proptest::collection::vec((any::<usize>(), 0_u32..8), 0..4),
             cut in any::<usize>(),
         ) {
@@ -556,13 +560,15 @@ mod tests {
     }
 
     proptest! {
+        /// Case U04.
         #[test]
-        fn u04_no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             drop(look(&bytes));
         }
 
+        /// Case U04.
         #[test]
-        fn u04_no_damage_to_a_module_makes_it_panic(at in 0_usize..64, byte: u8, cut in 0_usize..64) {
+        fn no_damage_to_a_module_makes_it_panic(at in 0_usize..64, byte: u8, cut in 0_usize..64) {
             let mut bytes = module(r#"(module (memory 1) (data (i32.const 0) "x")
                 (func (export "_start") (drop (i32.const 1))))"#);
             let len = bytes.len();

@@ -234,8 +234,9 @@ fn the_clock_ticks_as_often_as_the_setting() {
     assert!(outcome(Duration::from_hours(1), a_while).is_ok());
 }
 
+/// Case C07.
 #[test]
-fn c07_every_change_of_an_engine_makes_other_native_code() {
+fn every_change_of_an_engine_makes_other_native_code() {
     let lean = code_config(EngineKind::Lean, GuestLimits::default().stack_bytes);
     let engine = |change: fn(&mut Config) -> &mut Config| {
         let mut config = lean.clone();

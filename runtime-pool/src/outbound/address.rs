@@ -185,8 +185,9 @@ mod tests {
         }
     }
 
+    /// Case S05.
     #[test]
-    fn s5_the_gateways_own_listeners_are_out_of_reach_whatever_is_permitted() {
+    fn the_gateways_own_listeners_are_out_of_reach_whatever_is_permitted() {
         let all = OutboundConfig { allow_private: true, ..OutboundConfig::default() };
         let with_data = OutboundConfig { allow_data_plane: true, ..OutboundConfig::default() };
         let mut own =
@@ -255,8 +256,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(5_000))]
 
+        /// Case S01.
         #[test]
-        fn s1_every_spelling_of_a_private_address_is_refused(
+        fn every_spelling_of_a_private_address_is_refused(
             network in proptest::sample::select(vec![
                 (0, 8), (10 << 24, 8), (0x6440_0000, 10), (127 << 24, 8), (0xa9fe_0000, 16),
                 (0xac10_0000, 12), (0xc000_0200, 24), (0xc0a8_0000, 16), (0xc612_0000, 15),

@@ -122,8 +122,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
+        /// Case G17.
         #[test]
-        fn g17_a_guest_can_shorten_times_and_never_lengthen_them(
+        fn a_guest_can_shorten_times_and_never_lengthen_them(
             connect: Option<u64>, first_byte: Option<u64>, between: Option<u64>,
         ) {
             let config = OutboundConfig::default();

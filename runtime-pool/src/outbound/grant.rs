@@ -209,8 +209,9 @@ mod tests {
             prop_assert_eq!(grant.to_string(), text);
         }
 
+        /// Case S07.
         #[test]
-        fn s7_no_name_but_one_below_matches_a_star(name in "[a-z0-9.-]{0,12}(a|xa|-a|A|a\\.a)?(\\.com|\\.com\\.|\\.com\\.evil|com|\\.co)") {
+        fn a_star_matches_names_below_it_alone(name in "[a-z0-9.-]{0,12}(a|xa|-a|A|a\\.a)?(\\.com|\\.com\\.|\\.com\\.evil|com|\\.co)") {
             let Ok(uri) = format!("http://{name}/").parse() else { return Ok(()) };
             let Some(target) = Target::of(&uri) else { return Ok(()) };
             let allowed = "*.a.com".parse::<Grant>().unwrap().allows(&Method::GET, &target);
@@ -221,8 +222,9 @@ mod tests {
             prop_assert_eq!(allowed, below);
         }
 
+        /// Case S07.
         #[test]
-        fn s7_a_name_matches_itself_alone(one in "[a-z]{1,3}(\\.[a-z]{1,3}){0,2}", other in "[a-z]{1,3}(\\.[a-z]{1,3}){0,2}\\.?") {
+        fn a_name_matches_itself_alone(one in "[a-z]{1,3}(\\.[a-z]{1,3}){0,2}", other in "[a-z]{1,3}(\\.[a-z]{1,3}){0,2}\\.?") {
             let uri = format!("http://{other}/").parse().unwrap();
             let target = Target::of(&uri).unwrap();
             let allowed = one.parse::<Grant>().unwrap().allows(&Method::GET, &target);

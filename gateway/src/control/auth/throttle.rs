@@ -168,8 +168,9 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Case A06.
     #[test]
-    fn a06_an_address_that_has_failed_too_often_waits_and_others_do_not() {
+    fn an_address_that_has_failed_too_often_waits_and_others_do_not() {
         let attempts = AuthThrottle::new(3);
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         let start = Instant::now();
@@ -186,8 +187,9 @@ mod tests {
         assert_eq!(attempts.note_failure(bad, start + WINDOW), Ok(()));
     }
 
+    /// Case A06.
     #[test]
-    fn a06_a_token_that_was_valid_there_is_not_locked_out() {
+    fn a_token_that_was_valid_there_is_not_locked_out() {
         let attempts = AuthThrottle::new(1);
         let (shared, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let start = Instant::now();
@@ -202,8 +204,9 @@ mod tests {
         assert!(attempts.admit(shared, "good", much_later).is_err(), "that is long ago");
     }
 
+    /// Case A06.
     #[test]
-    fn a06_zero_lets_everybody_try() {
+    fn a_limit_of_zero_throttles_no_address() {
         let attempts = AuthThrottle::new(0);
         let now = Instant::now();
         for _ in 0..100 {
@@ -212,16 +215,18 @@ mod tests {
         assert_eq!(attempts.admit(address("192.0.2.1"), "x", now), Ok(()));
     }
 
+    /// Case A06.
     #[test]
-    fn a06_all_addresses_of_a_network_count_as_one() {
+    fn all_addresses_of_a_network_count_as_one() {
         assert_eq!(client(address("2001:db8::1")), client(address("2001:db8::ffff:0:0:2")));
         assert_ne!(client(address("2001:db8::1")), client(address("2001:db8:0:1::1")));
         assert_eq!(client(address("::ffff:192.0.2.1")), address("192.0.2.1"));
         assert_ne!(client(address("192.0.2.1")), client(address("192.0.2.2")));
     }
 
+    /// Case A06.
     #[test]
-    fn a06_a_flood_of_addresses_takes_no_more_memory_and_frees_nobody_who_fails_often() {
+    fn a_flood_of_addresses_takes_no_more_memory_and_frees_no_throttled_address() {
         let attempts = AuthThrottle::new(10);
         let (bad, now) = (address("192.0.2.1"), Instant::now());
         for _ in 0..10 {

@@ -174,8 +174,9 @@ mod tests {
         (dir, store)
     }
 
+    /// Case A03.
     #[tokio::test]
-    async fn a03_a_token_does_what_its_scope_covers_and_nothing_else() {
+    async fn a_token_does_what_its_scope_covers_and_nothing_else() {
         let (_dir, store) = open().await;
         let fresh = create(&Tenant::default(), "ci", &[Scope::Deploy], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
@@ -191,8 +192,9 @@ mod tests {
         }
     }
 
+    /// Case A01.
     #[test]
-    fn a01_a_token_is_an_id_and_256_random_bits_of_which_a_hash_is_stored() {
+    fn a_token_is_an_id_and_256_random_bits_and_only_its_hash_is_stored() {
         let (one, other) = (
             create(&Tenant::default(), "a", &[], None).unwrap(),
             create(&Tenant::default(), "a", &[], None).unwrap(),
@@ -205,8 +207,9 @@ mod tests {
         assert!(one.row.id != other.row.id && one.row.hash != other.row.hash);
     }
 
+    /// Case A02.
     #[test]
-    fn a02_a_secret_is_proven_by_its_own_hash_alone() {
+    fn a_secret_is_proven_by_its_own_hash_alone() {
         let hash = |secret: &str| <[u8; 32]>::from(Sha256::digest(secret));
         assert!(proves("s", Some(&hash("s"))));
         assert!(!proves("s", Some(&hash("t"))));

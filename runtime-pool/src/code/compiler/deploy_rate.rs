@@ -49,8 +49,9 @@ impl DeployRate {
 mod tests {
     use super::*;
 
+    /// Case U17.
     #[test]
-    fn u17_so_many_deploys_compile_within_a_minute_and_the_next_is_told_when() {
+    fn deploys_above_the_rate_are_refused_and_told_when_to_retry() {
         let rate = DeployRate::new(2);
         let start = Instant::now();
         let after = |seconds| rate.admit(start + Duration::from_secs(seconds));

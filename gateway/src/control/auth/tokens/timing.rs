@@ -49,8 +49,9 @@ fn cropped(times: [Vec<f64>; 2]) -> [Vec<f64>; 2] {
     times.map(|class| class.into_iter().filter(|value| *value <= most).collect())
 }
 
+/// Case A02.
 #[test]
-fn a02_the_time_of_a_refusal_does_not_tell_whether_the_id_exists() {
+fn the_time_of_a_refusal_does_not_tell_whether_the_id_exists() {
     // By chance alone `t` is beyond its bound once in 150,000 times; on a machine that is busy
     // with other things more often. A leak shows every time.
     if std::env::var_os("MAYFLY_LONG").is_none() {
@@ -61,15 +62,17 @@ fn a02_the_time_of_a_refusal_does_not_tell_whether_the_id_exists() {
     assert!(t.iter().any(|t| t.abs() < T_MAX), "{t:?}");
 }
 
+/// Case A02.
 #[test]
-fn a02_the_statistics_see_a_leak() {
+fn the_statistics_see_a_leak() {
     let noise = |offset: f64| (0..1_000).map(|n| f64::from(n % 7) + offset).collect::<Vec<_>>();
     assert!(welch_t(&[noise(0.0), noise(0.0)]).abs() < 1e-9);
     assert!(welch_t(&[noise(0.0), noise(1.0)]).abs() > T_MAX);
 }
 
+/// Case A02.
 #[test]
-fn a02_an_id_that_does_not_exist_costs_the_work_of_one_that_does() {
+fn an_id_that_does_not_exist_costs_the_work_of_one_that_does() {
     // Long enough to take a good part of a millisecond: what is left out would show.
     let secret = "x".repeat(1 << 20);
     let [known, unknown] =
