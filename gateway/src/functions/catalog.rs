@@ -357,6 +357,23 @@ pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
 mod tests {
     use super::*;
 
+    fn name(tenant: &str, name: &str) -> QualifiedName {
+        QualifiedName { tenant: tenant.try_into().unwrap(), name: name.try_into().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_label_has_the_tenant_unless_it_is_the_default_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&store::StoreConfig::new(dir.path())).await.unwrap();
+        let mut config = Config::default();
+        config.metrics.functions = 2;
+        let catalog = Catalog::load(&store, &config).await.unwrap();
+        assert_eq!(&*catalog.label(&name("default", "hello")), "hello");
+        assert_eq!(&*catalog.label(&name("acme", "hello")), "acme/hello");
+        assert_eq!(&*catalog.label(&name("default", "one-too-many")), OTHER);
+        assert_eq!(&*catalog.label(&name("acme", "hello")), "acme/hello", "it keeps its own");
+    }
+
     #[test]
     fn the_pools_defaults_are_those_of_the_table() {
         let defaults = LimitValues::of(|row| row.default);
