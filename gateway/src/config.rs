@@ -1,8 +1,8 @@
 //! Settings: the only place that reads the file, the environment and the flags.
 //!
-//! Four layers, each over the one before: the defaults ([`sections`]), a TOML file, `MAYFLY__*`
-//! variables, flags ([`layers`], [`environment`]). A [`Config`] can be trusted: every value was
-//! checked against its range ([`bounds`]), and an unknown key stops the start.
+//! Four layers, each over the one before: the defaults (`sections`), a TOML file, `MAYFLY__*`
+//! variables, flags (`layers`, `environment`). A [`Config`] can be trusted: every value was
+//! checked against its range (`bounds`), and an unknown key stops the start.
 //!
 //! `limits.memory_bytes` in the file is `MAYFLY__LIMITS__MEMORY_BYTES` in the environment and
 //! `--set limits.memory_bytes=…` on the command line. That holds for every key, because the
