@@ -1,5 +1,5 @@
-//! Many functions under a budget that holds a part of them, called by Zipf's law: how often the
-//! one that is called is in memory, what that costs when it is not, and what leaves for it.
+//! Many functions, called by Zipf's law, under a memory budget that holds only a part of them: how
+//! often the called function is in memory, the cost of a call when it is not, and the evictions.
 
 use std::{path::Path, time::Duration};
 
@@ -14,26 +14,26 @@ use crate::{
     zipf::Zipf,
 };
 
-/// The least that the gateway takes for `pool.resident_bytes`.
+/// The smallest `pool.resident_bytes` that the gateway accepts.
 const LEAST_BYTES: u64 = 16 << 20;
-/// Arbitrary: the same calls in every run.
+/// Arbitrary. It makes the calls the same in every run.
 const SEED: u64 = 1;
 
-/// What to call, and within what.
+/// The calls, and the budget.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BudgetOptions {
-    /// Calls under the budget, one after the other; 0 leaves this part out
+    /// Calls under the budget, one after the other; 0 skips this part
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub calls: u32,
-    /// The part of all native code that the budget holds
+    /// Share of all native code that the budget holds
     #[arg(long, default_value_t = 0.1)]
     pub share: f64,
-    /// The exponent of Zipf's law
+    /// Exponent of Zipf's law
     #[arg(long, default_value_t = 1.0)]
     pub exponent: f64,
 }
 
-/// What the calls found.
+/// The results of the calls.
 #[derive(Debug, Serialize)]
 pub struct Budget {
     resident_bytes: u64,
@@ -53,8 +53,8 @@ struct Tier {
     latency: Quantiles,
 }
 
-/// Starts a gateway on `data_dir`, where `functions` functions are deployed that `name` names and
-/// each has about `code_bytes` of native code, and calls them.
+/// Starts a gateway on `data_dir` and calls the functions that are deployed there. There are
+/// `functions` of them, with names from `name` and about `code_bytes` of native code each.
 ///
 /// # Errors
 /// When the gateway does not start, or a call fails.
@@ -106,7 +106,7 @@ pub fn run(
 }
 
 impl Budget {
-    /// For people.
+    /// The results as Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
         let rows = self.tiers.iter().map(|tier| {

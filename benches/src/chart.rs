@@ -1,4 +1,5 @@
-//! Horizontal bars with their range, or dots, one line for each target, in panels side by side.
+//! Charts in panels side by side. A panel has one line for each target: a bar with its range, or
+//! dots.
 
 use anyhow::anyhow;
 use plotters::{
@@ -22,7 +23,7 @@ const BACKGROUND: RGBColor = RGBColor(0xff, 0xff, 0xff);
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const FAINT: RGBColor = RGBColor(0xd0, 0xd7, 0xde);
 
-/// Rules of a style sheet win over the attributes that the library writes.
+/// A style sheet's rules have precedence over the attributes that the library writes.
 const DARK: &str = "<style>@media (prefers-color-scheme: dark) {\
      [fill=\"#FFFFFF\"] { fill: #0d1117 } [fill=\"#1F2328\"] { fill: #e6edf3 } \
      [stroke=\"#1F2328\"] { stroke: #e6edf3 } [stroke=\"#D0D7DE\"] { stroke: #30363d } \
@@ -38,11 +39,11 @@ pub(crate) struct Chart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
     FromZero,
-    /// Of microseconds.
+    /// The values are microseconds.
     Logarithmic,
 }
 
-/// One of its parts; all have the same axis.
+/// One part of a plot. All panels of a plot have the same axis.
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) lines: Vec<Line>,
@@ -52,12 +53,12 @@ pub(crate) struct Panel {
 pub(crate) struct Line {
     pub(crate) label: String,
     pub(crate) colour: Colour,
-    /// The least, the median and the greatest: a bar.
+    /// Minimum, median and maximum, drawn as a bar.
     pub(crate) range: Option<[f64; 3]>,
     pub(crate) dots: Vec<f64>,
 }
 
-/// Middle tones, so that they stand out from light and dark.
+/// Middle tones, which are visible on light and on dark pages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Colour {
     Gateway,
@@ -78,7 +79,7 @@ impl Colour {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 impl Chart {
-    /// As SVG.
+    /// Draws the plot as SVG.
     pub(crate) fn draw(&self) -> anyhow::Result<String> {
         let lines = self.panels.iter().map(|panel| panel.lines.len()).max().unwrap_or(0) as u32;
         let panel_height = PANEL_HEAD + lines * LINE_HEIGHT + AXIS_HEIGHT;
@@ -95,7 +96,7 @@ impl Chart {
         Ok(format!("{head}xmlns{attributes}>{DARK}{rest}"))
     }
 
-    fn draw_into(&self, root: &Area<'_>, down: usize) -> Result<(), Trouble> {
+    fn draw_into(&self, root: &Area<'_>, down: usize) -> Result<(), DrawError> {
         root.fill(&BACKGROUND)?;
         let (title, body) = root.split_vertically(TITLE_HEIGHT);
         title.draw(&Text::new(self.title.clone(), (12, 20), text(17, HPos::Left)))?;
@@ -106,7 +107,7 @@ impl Chart {
         Ok(())
     }
 
-    /// Of the axis, with room for the figures beside the bars.
+    /// The range of the axis, with room for the figures beside the bars.
     fn extent(&self) -> (f64, f64) {
         let lines = || self.panels.iter().flat_map(|panel| &panel.lines);
         let values = || lines().flat_map(|line| line.range.iter().flatten().chain(&line.dots));
@@ -123,7 +124,7 @@ impl Chart {
 }
 
 impl Scale {
-    /// Where on the axis a value is.
+    /// The position of a value on the axis.
     fn at(self, value: f64) -> f64 {
         match self {
             Self::FromZero => value,
@@ -131,7 +132,7 @@ impl Scale {
         }
     }
 
-    /// What is written at a place of the axis.
+    /// The label at a position of the axis.
     fn label(self, at: f64) -> String {
         match self {
             Self::FromZero => number(at, 0),
@@ -146,7 +147,7 @@ impl Scale {
 }
 
 impl Panel {
-    fn draw(&self, area: &Area<'_>, scale: Scale, (from, to): (f64, f64)) -> Result<(), Trouble> {
+    fn draw(&self, area: &Area<'_>, scale: Scale, (from, to): (f64, f64)) -> Result<(), DrawError> {
         area.draw(&Text::new(self.title.clone(), (12, 14), text(15, HPos::Left)))?;
         let count = self.lines.len() as f64;
         let mut chart = ChartBuilder::on(area)
@@ -189,7 +190,7 @@ impl Panel {
                 chart.draw_series([PathElement::new(dots.clone(), colour.stroke_width(2))])?;
             }
             for (number, dot) in dots.into_iter().enumerate() {
-                // The further out in the distribution, the larger.
+                // A higher percentile gets a larger dot.
                 chart.draw_series([Circle::new(dot, 3 + number as i32, colour.filled())])?;
             }
         }
@@ -197,7 +198,7 @@ impl Panel {
     }
 }
 
-type Trouble = Box<dyn std::error::Error>;
+type DrawError = Box<dyn std::error::Error>;
 
 fn text(size: u32, across: HPos) -> TextStyle<'static> {
     let style = TextStyle::from(("sans-serif", size).into_font()).color(&INK);

@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client for single requests whose time is to be taken.
+//! A blocking HTTP/1.1 client that measures the time of single requests.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::http1;
 
-/// Compiling a large guest takes tens of seconds; nothing here takes longer than this.
+/// The slowest request compiles a large guest, which takes tens of seconds.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// An answer.
@@ -20,7 +20,7 @@ pub struct Answer {
     pub head: Vec<u8>,
     /// Its whole body.
     pub body: Vec<u8>,
-    /// From the first byte of the request to the first of the answer.
+    /// Time from the first byte of the request to the first byte of the answer.
     pub first_byte: Duration,
 }
 
@@ -31,20 +31,20 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The tier from which the invocation started, as its `server-timing` says it.
+    /// The tier from which the invocation started, from the header `server-timing`.
     #[must_use]
     pub fn tier(&self) -> Option<String> {
         self.timing("tier;desc=")
     }
 
-    /// How long the gateway had the request, as its `server-timing` says it.
+    /// The time that the request spent in the gateway, from the header `server-timing`.
     #[must_use]
     pub fn inside(&self) -> Option<Duration> {
         let millis: f64 = self.timing("total;dur=")?.parse().ok()?;
         Some(Duration::from_secs_f64(millis / 1e3))
     }
 
-    /// What follows `metric` in `server-timing`.
+    /// The value after `metric` in `server-timing`.
     fn timing(&self, metric: &str) -> Option<String> {
         let head = String::from_utf8_lossy(&self.head).to_ascii_lowercase();
         let timing = head.lines().find_map(|line| line.strip_prefix("server-timing:"))?;
@@ -64,7 +64,7 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When no server listens there.
     pub fn connect(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -82,7 +82,7 @@ impl Client {
         self.exchange(&[&request])
     }
 
-    /// Sends a request with these header lines, each ended by `\r\n`, and this body.
+    /// Sends a request with this body and these header lines. Each line ends with `\r\n`.
     ///
     /// # Errors
     /// When the connection breaks or the answer cannot be read.

@@ -1,9 +1,10 @@
-//! From a request to the first byte of its answer when the function has left memory.
+//! Cold starts: the time from a request to the first byte of its answer when the function has left
+//! memory.
 //!
-//! Native code is on disk and in the page cache. The same request is timed twice more while the
-//! function is loaded: after a pause, as the cold one was, and right after another. A machine that
-//! has rested takes a while to wake up, whatever it is asked: what being cold costs is the
-//! difference to the request after a pause.
+//! The native code is on disk and in the page cache. The same request is timed twice more while the
+//! function is loaded: after a pause, like the cold request, and right after another request. An
+//! idle machine takes a while to wake up, whatever the request: the cost of a cold start is
+//! therefore the difference to the request after a pause.
 
 use std::{
     net::SocketAddr,
@@ -24,16 +25,16 @@ use crate::{
 
 /// How long a function may take to become cold once its idle time is over.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After the gateway says that nothing is resident: code is unmapped a moment later.
+/// Wait after the gateway reports that no function is resident: it unmaps the code a moment later.
 const SETTLE: Duration = Duration::from_millis(10);
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ColdOptions {
     /// Guests to deploy
     #[arg(long, value_delimiter = ',', default_value = "c-hello,hello")]
     pub guests: Vec<String>,
-    /// Guests to deploy with a snapshot, as NAME-snapshot, beside the others
+    /// Guests to deploy with a snapshot, as NAME-snapshot, in addition to the others
     #[arg(long, value_delimiter = ',')]
     pub snapshots: Vec<String>,
     /// Cold starts of each guest, on each kind of connection
@@ -44,12 +45,12 @@ pub struct ColdOptions {
     pub idle_ms: u64,
 }
 
-/// How a request gets to the gateway.
+/// The connection that a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Connection {
-    /// On a connection made for it; making it is part of the time.
+    /// A new connection. The time includes connecting.
     Fresh,
-    /// On one that was used before.
+    /// A connection that was used before.
     Kept,
 }
 
@@ -59,20 +60,20 @@ struct Row {
     guest: String,
     connection: Connection,
     cold: Quantiles,
-    /// Of the cold requests, without the way to the gateway and back: what it says itself.
+    /// Time of the cold requests in the gateway, as the gateway reports it: without the network.
     cold_inside: Quantiles,
     rested: Quantiles,
     loaded: Quantiles,
 }
 
-/// What was observed on one kind of connection.
+/// Times on one kind of connection.
 #[derive(Debug, Default)]
 struct Times {
     cold: Vec<Duration>,
     cold_inside: Vec<Duration>,
-    /// Loaded, after a pause.
+    /// The function is loaded, the request comes after a pause.
     rested: Vec<Duration>,
-    /// Loaded, right after another request.
+    /// The function is loaded, the request comes right after another.
     loaded: Vec<Duration>,
 }
 
@@ -104,11 +105,11 @@ pub fn run(gateway: &GatewayOptions, options: &ColdOptions) -> anyhow::Result<Fi
     }
     let mut series = Vec::new();
     for (guest, _) in guests {
-        // Not before all are deployed: a connection that says nothing for long is closed.
+        // Connect when all are deployed: the gateway closes connections that are idle for long.
         let kept = Client::connect(mayfly.data)?;
         series.push(Series { guest, kept, fresh: Times::default(), reused: Times::default() });
     }
-    // Half of the idle time: the function stays loaded, the machine rests.
+    // Half of the idle time: the function stays loaded, and the machine becomes idle.
     let pause = Duration::from_millis(options.idle_ms) / 2;
     for turn in 1..=options.count {
         for one in &mut series {
@@ -120,7 +121,7 @@ pub fn run(gateway: &GatewayOptions, options: &ColdOptions) -> anyhow::Result<Fi
     }
     let mut complaints = mayfly.complaints();
     for one in &series {
-        complaints.extend(count_again(&mayfly, &one.guest.name, 2 * options.count)?);
+        complaints.extend(compare_with_metrics(&mayfly, &one.guest.name, 2 * options.count)?);
     }
     let rows: Vec<Row> = series.iter().flat_map(Series::rows).collect();
     let figures = json!({ "cold": rows });
@@ -128,11 +129,11 @@ pub fn run(gateway: &GatewayOptions, options: &ColdOptions) -> anyhow::Result<Fi
 }
 
 impl Series {
-    /// Two cold starts, each followed by two requests that find the function loaded.
+    /// Two cold starts, each followed by two requests to the loaded function.
     fn step(&mut self, mayfly: &mut Gateway, pause: Duration) -> anyhow::Result<()> {
         let path = path_of(&self.guest.name);
         let addr = mayfly.data;
-        let fresh = || fresh_request(addr, &path);
+        let fresh = || request_on_new_connection(addr, &path);
         self.fresh.round(mayfly, &self.guest.name, pause, fresh)?;
         let kept = &mut self.kept;
         let reused = || {
@@ -158,7 +159,7 @@ impl Series {
 }
 
 impl Times {
-    /// One request of each sort. `request` says how long it took, and how much of that inside.
+    /// One request of each sort. `request` returns its time, and the part spent in the gateway.
     fn round(
         &mut self,
         mayfly: &mut Gateway,
@@ -166,7 +167,7 @@ impl Times {
         pause: Duration,
         mut request: impl FnMut() -> anyhow::Result<(Duration, Duration)>,
     ) -> anyhow::Result<()> {
-        become_cold(mayfly, name)?;
+        wait_for_cold(mayfly, name)?;
         let (took, inside) = request()?;
         self.cold.push(took);
         self.cold_inside.push(inside);
@@ -177,8 +178,8 @@ impl Times {
     }
 }
 
-/// Waits until the API says that the function is cold, and its code is no longer mapped.
-fn become_cold(mayfly: &mut Gateway, name: &str) -> anyhow::Result<()> {
+/// Waits until the API reports the function as cold and its code is unmapped.
+fn wait_for_cold(mayfly: &mut Gateway, name: &str) -> anyhow::Result<()> {
     let since = Instant::now();
     while mayfly.state(name)? != "cold" {
         ensure!(since.elapsed() < PATIENCE, "{name} is not cold after {PATIENCE:?}");
@@ -189,8 +190,8 @@ fn become_cold(mayfly: &mut Gateway, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// On a connection made for it, which is closed when the time is taken.
-fn fresh_request(addr: SocketAddr, path: &str) -> anyhow::Result<(Duration, Duration)> {
+/// Sends a request on a new connection, which is closed after the measurement.
+fn request_on_new_connection(addr: SocketAddr, path: &str) -> anyhow::Result<(Duration, Duration)> {
     let started = Instant::now();
     let mut client = Client::connect(addr)?;
     let connected = started.elapsed();
@@ -203,8 +204,12 @@ fn inside(answer: &Answer) -> anyhow::Result<Duration> {
     answer.inside().context("the answer does not say how long it took (see `server.timing`)")
 }
 
-/// The gateway counts cold starts as well; a difference means that something else was measured.
-fn count_again(mayfly: &Gateway, name: &str, expected: u32) -> anyhow::Result<Option<String>> {
+/// Compares the count with the gateway's own: a difference means that other starts were measured.
+fn compare_with_metrics(
+    mayfly: &Gateway,
+    name: &str,
+    expected: u32,
+) -> anyhow::Result<Option<String>> {
     let series = format!("mayfly_requests_total{{function=\"{name}\",");
     let counted = mayfly.metric(&series, "start=\"cold\"")?;
     let differs = (counted - f64::from(expected)).abs() > 0.5;

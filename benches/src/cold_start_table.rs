@@ -1,4 +1,4 @@
-//! Tables of what the benchmark `cold_start` has found, with its ratios to processes and containers.
+//! Results of the benchmark `cold_start` as tables, with the ratios to processes and containers.
 
 use std::{
     collections::BTreeMap,
@@ -20,11 +20,11 @@ use crate::{
 const BEGIN: &str = "<!-- measured:begin -->\n";
 const END: &str = "<!-- measured:end -->";
 
-/// Guests whose cold start the baselines are set against: the smallest, an ordinary one, and one
-/// that brings an engine along.
+/// Guests whose cold starts are compared with the baselines: the smallest, an ordinary one, and one
+/// that contains a JavaScript engine.
 const YARDSTICKS: [&str; 3] = ["c-hello", "hello", "js-hello"];
 
-/// The baselines as people call them.
+/// Descriptions of the baselines.
 const BASELINES: [(&str, &str); 6] = [
     ("fork-exec-static-hello", "`fork` and `exec` of a static hello in C"),
     ("namespaces-static-hello", "the same in all namespaces (`unshare`)"),
@@ -34,7 +34,7 @@ const BASELINES: [(&str, &str); 6] = [
     ("node", "`node -e 0`"),
 ];
 
-/// What a benchmark's directory says of its median, in nanoseconds.
+/// The median of a benchmark, in nanoseconds, as criterion stores it.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Estimate {
     point_estimate: f64,
@@ -67,7 +67,7 @@ pub fn publish(criterion: Option<PathBuf>, write: Option<&Path>) -> anyhow::Resu
     }
     ensure!(
         !found.is_empty(),
-        "nothing was measured in {}; cargo bench --workspace --bench cold_start",
+        "no results in {}; run first: cargo bench --workspace --bench cold_start",
         dir.display()
     );
     let text = tables(&found);
@@ -76,11 +76,11 @@ pub fn publish(criterion: Option<PathBuf>, write: Option<&Path>) -> anyhow::Resu
     };
     let before = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let after = replaced(&before, &text)
-        .with_context(|| format!("{} lacks the two marks for tables", file.display()))?;
+        .with_context(|| format!("{} lacks the two marks for the tables", file.display()))?;
     fs::write(file, after).with_context(|| file.display().to_string())
 }
 
-/// In the target directory, two above this program.
+/// The directory of criterion's results: in the target directory, two levels above this program.
 fn criterion_dir() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("finding this program")?;
     let target = this.ancestors().nth(2).context("this program is not in a target directory")?;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_containers_start_is_set_against_a_functions() {
+    fn a_containers_start_is_compared_with_a_functions() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "cold_start/cold/hello", 300e3);
         write(dir.path(), "cold_start/loaded/hello", 22e3);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_figures_or_marks_it_is_said() {
+    fn missing_figures_or_marks_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let error = publish(Some(dir.path().to_owned()), None).unwrap_err().to_string();
         assert!(error.contains("cargo bench"), "{error}");

@@ -1,8 +1,8 @@
-//! The gateway beside a bare axum server and every peer that this machine has: one report.
+//! One report on the gateway, a bare axum server and every peer on this machine.
 //!
-//! Each target is a server process of its own with one guest. All run for the whole time and take
-//! turns under load, so that what the neighbours of this machine do falls on all alike
-//! (`schedule`). Ratios are taken within a round (`figures`).
+//! Each target is a server process of its own with one guest. All run for the whole time and are
+//! under load in turn, so that noise from other machines on the same host affects all alike
+//! (`schedule`). Ratios compare figures of the same round (`figures`).
 
 mod figures;
 mod peer;
@@ -28,17 +28,17 @@ use self::{
     peer::Missing,
     target::Target,
 };
-pub use self::{peer::OwnPeer, rate::Rate};
+pub use self::{peer::CustomPeer, rate::Rate};
 use crate::{
     gateway::GatewayOptions,
     machine::Machine,
     report::{Findings, progress},
 };
 
-/// What to compare, and how.
+/// Options of the comparison.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ComparisonOptions {
-    /// Guests, each measured on all targets that can run it
+    /// Guests; each is measured on all targets that can run it
     #[arg(
         long,
         value_delimiter = ',',
@@ -51,7 +51,7 @@ pub struct ComparisonOptions {
         default_value_if("quick", "true", "1,64"),
         value_parser = clap::value_parser!(u16).range(1..=4_096))]
     connections: Vec<u16>,
-    /// Rates of the open loops: shares of what the target does in a closed loop, or `5000/s`;
+    /// Rates of the open loops: shares of the target's rate in a closed loop, or `5000/s`;
     /// `none` for no open loops
     #[arg(
         long,
@@ -60,44 +60,44 @@ pub struct ComparisonOptions {
         default_value_if("quick", "true", "0.5")
     )]
     rates: Vec<Rate>,
-    /// Requests a second that no open loop exceeds
+    /// Maximum rate of an open loop, in requests a second
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     rate_max: u32,
     /// Rounds
     #[arg(long, default_value_t = 3,
         value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds that each point is measured for
+    /// Seconds of each measurement
     #[arg(long, default_value = "2", default_value_if("quick", "true", "1"),
         value_parser = seconds)]
     seconds: Duration,
-    /// Milliseconds of load before each point
+    /// Milliseconds of load before each measurement
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     warm_up_ms: u64,
     /// Threads of the load generator [default: one per core]
     #[arg(long)]
     threads: Option<NonZero<usize>>,
-    /// About two minutes: one guest, fewer points
+    /// Take about two minutes: one guest, fewer measurements
     #[arg(long)]
     quick: bool,
-    /// One more gateway with this setting, or several of them set apart by spaces; may be repeated
+    /// Add a gateway with this setting, or with several, separated by spaces; may be repeated
     #[arg(long = "gateway-set", value_name = "KEY=VALUE")]
     gateway_settings: Vec<String>,
     /// Peers to look for: `wasmtime`, `workerd`, `node`; `none` for none
     #[arg(long, value_delimiter = ',', default_value = "wasmtime,workerd,node")]
     peers: Vec<String>,
-    /// Where to look for them before PATH; may be repeated [default: ~/.cache/mayfly/peers]
+    /// Directory to search for peers before PATH; may be repeated [default: ~/.cache/mayfly/peers]
     #[arg(long, value_name = "DIR", env = "MAYFLY_PEER_DIR", value_delimiter = ':')]
     peer_dir: Vec<PathBuf>,
-    /// Another peer, a command for `sh` that serves on 127.0.0.1 and contains `{port}`, and
+    /// Add a peer: a command for `sh` that serves on 127.0.0.1 and contains `{port}`, and
     /// `{guest}` if it runs guests; may be repeated
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
-    own_peers: Vec<OwnPeer>,
-    /// Where the report goes [default: docs/benchmarks of the source tree]
+    custom_peers: Vec<CustomPeer>,
+    /// Directory to write the report to [default: docs/benchmarks of the source tree]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Replaces what stands between `<!-- comparison:begin -->` and `<!-- comparison:end -->` in
-    /// this file by the summary; may be repeated
+    /// Write the summary into this file, between the marks `<!-- comparison:begin -->` and
+    /// `<!-- comparison:end -->`; may be repeated
     #[arg(long, value_name = "FILE")]
     summary_in: Vec<PathBuf>,
 }
@@ -123,7 +123,7 @@ fn source_tree() -> &'static Path {
     this_crate.parent().unwrap_or(this_crate)
 }
 
-/// All that the report says.
+/// The content of the report.
 #[derive(Debug, Serialize)]
 struct Report {
     date: String,
@@ -136,7 +136,7 @@ struct Report {
     complaints: Vec<String>,
 }
 
-/// Measures and writes the report. Its summary is what was found.
+/// Measures and writes the report. Returns its summary.
 ///
 /// # Errors
 /// When the gateway or the bare axum server does not start, or the report cannot be written. A
@@ -147,7 +147,7 @@ pub fn run(
     machine: &mut Machine,
 ) -> anyhow::Result<Findings> {
     let out = options.out();
-    fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
+    fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
     let dir = gateway.temporary()?;
     let (targets, mut missing) = target::start_all(gateway, options, dir.path())?;
     let plan = schedule::plan(options, targets.len());
@@ -189,9 +189,10 @@ fn publish(report: &Report, options: &ComparisonOptions, out: &Path) -> anyhow::
     write("comparison.md", &text::report(report, &options.guests, &plots))?;
     let summary = text::summary(report, &options.guests);
     for file in &options.summary_in {
-        let old = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+        let old =
+            fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         let new = text::replace_summary(&old, &summary)
-            .with_context(|| format!("{} has no place for the summary", file.display()))?;
+            .with_context(|| format!("{} lacks the marks for the summary", file.display()))?;
         fs::write(file, new).with_context(|| format!("writing {}", file.display()))?;
     }
     progress(&format!("the report is {}", out.join("comparison.md").display()));
@@ -199,6 +200,6 @@ fn publish(report: &Report, options: &ComparisonOptions, out: &Path) -> anyhow::
 }
 
 fn today() -> String {
-    // In UTC: `2026-11-22`.
+    // The date in UTC: `2026-11-22`.
     jiff::Timestamp::now().strftime("%F").to_string()
 }

@@ -1,6 +1,6 @@
 //! Many functions on one gateway: memory with all of them resident and with none, calls under a
 //! budget that holds a part of them, and the time from the start of the gateway to the first
-//! answer of one of them.
+//! answer of a function.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -24,7 +24,7 @@ use crate::{
 /// How long functions may take to leave memory once their idle time is over.
 const LEAVE: Duration = Duration::from_secs(60);
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DensityOptions {
     /// The guest to deploy
@@ -33,17 +33,17 @@ pub struct DensityOptions {
     /// Functions to deploy
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub functions: u32,
-    /// The functions' idle time: longer than deploying them all takes, or some leave too early
+    /// Idle time of the functions; must exceed the time of all deploys, or some leave too early
     #[arg(long, default_value_t = 120_000,
         value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
     pub idle_ms: u64,
-    /// Starts of the gateway with all functions deployed
+    /// How often to start the gateway with all functions deployed
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub starts: u32,
-    /// Once more with all functions made of one artifact
+    /// Repeat the measurement with one artifact for all functions
     #[arg(long)]
     pub one_artifact_too: bool,
-    /// Uploads at once
+    /// Concurrent uploads
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub uploads: u16,
     /// Calls under a budget
@@ -51,12 +51,12 @@ pub struct DensityOptions {
     pub budget: BudgetOptions,
 }
 
-/// What the artifacts of the functions are.
+/// How many artifacts the functions have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Artifacts {
-    /// Each function has its own.
+    /// One for each function.
     Distinct,
-    /// All have the same.
+    /// One for all functions.
     One,
 }
 
@@ -66,9 +66,9 @@ struct Case {
     artifacts: Artifacts,
     functions: u32,
     deploy_seconds: f64,
-    /// Of the gateway before the first function.
+    /// Memory of the gateway before the first deploy.
     empty: Memory,
-    /// Functions that had code in memory right after the last deploy.
+    /// Functions with code in memory right after the last deploy.
     resident: u32,
     deployed: Memory,
     cold: Memory,
@@ -83,11 +83,11 @@ struct Case {
 /// Measures.
 ///
 /// # Errors
-/// When the gateway refuses, does not start again, or does not let functions go.
+/// When the gateway refuses a deploy, does not start again, or does not unload functions.
 pub fn run(gateway: &GatewayOptions, options: &DensityOptions) -> anyhow::Result<Findings> {
     let guest = gateway.guests(std::slice::from_ref(&options.guest))?.remove(0);
     let mut gateway = gateway.clone();
-    // The usual quota would refuse most uploads.
+    // The default quota would refuse most uploads.
     gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
     let mut cases = vec![case(&gateway, options, &guest, Artifacts::Distinct)?];
     if options.one_artifact_too {
@@ -135,12 +135,12 @@ fn case(
     let mut times = Vec::new();
     let mut memories = Vec::new();
     for index in 0..options.starts {
-        // Another function each time, so that nothing favours one.
+        // A different function each time, so that no cache favours one of them.
         let function = name(index * options.functions / options.starts);
         let (mayfly, took) = Gateway::start_until(gateway, &data_dir, &function)?;
         times.push(took);
         memories.push(mayfly.memory()?);
-        // The log goes on from start to start.
+        // The log file is appended to at each start, so it already has the lines of earlier starts.
         complaints = mayfly.complaints();
         mayfly.stop()?;
     }

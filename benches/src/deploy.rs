@@ -1,7 +1,7 @@
-//! From the start of an upload to the first answer of the function.
+//! Deploys: the time from the start of an upload to the first answer of the function.
 //!
-//! Each artifact has a digest of its own, so each is stored, compiled and tried. Upload and call
-//! go over connections of their own, as with curl.
+//! Each artifact has a digest of its own, so the gateway stores, compiles and tries each of them.
+//! The upload and the call use separate connections, as with curl.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use crate::{
     report::{Findings, Quantiles, number, progress, table},
 };
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeployOptions {
     /// Guests to deploy
     #[arg(long, value_delimiter = ',', default_value = "c-hello,hello")]
     pub guests: Vec<String>,
-    /// Deploys of each
+    /// Deploys of each guest
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub count: u32,
 }
@@ -32,9 +32,9 @@ pub struct DeployOptions {
 struct Row {
     guest: String,
     wasm_bytes: usize,
-    /// Until the upload was answered.
+    /// Time until the answer to the upload.
     put: Quantiles,
-    /// Until the function had answered.
+    /// Time until the first answer of the function.
     first_answer: Quantiles,
 }
 

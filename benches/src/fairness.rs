@@ -1,9 +1,8 @@
-//! What a function that loops for ever does to the others, and what uploads do that are compiled:
-//! the latency of a short one alone, beside loops and beside uploads, in turns, and how the loops
-//! end.
+//! Effect of endless loops, and of uploads that are compiled, on other functions: the latency of a
+//! short function alone, beside loops and beside uploads, in turn; and how the loops end.
 //!
-//! The short one is called in two ways. Back to back, its threads hardly ever sleep; called now
-//! and then, they must get a core back from a loop each time.
+//! The short function is called in two ways. Called back to back, its threads almost never sleep.
+//! Called now and then, they must get a core back from a loop each time.
 
 use std::{
     collections::BTreeMap,
@@ -29,25 +28,25 @@ use crate::{
     storm::Storm,
 };
 
-/// How long the gateway may take until all loops run, and until none does.
+/// How long the gateway may take until all loops run, and until all have ended.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Load before each measurement, and time for the loops to be everywhere that they can get.
+/// Load before each measurement. In this time the loops spread over all cores that they can use.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// From one call to the next when the short guest is called now and then.
+/// Time between two calls when the short guest is called now and then.
 const NOW_AND_THEN: Duration = Duration::from_millis(2);
-/// Pause of a caller whose loop did not even begin. A gateway that refuses is not to be flooded.
+/// Pause of a caller whose loop did not begin, so that callers do not flood a gateway that refuses.
 const AFTER_REFUSAL: Duration = Duration::from_millis(10);
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FairnessOptions {
-    /// The guest whose latency is taken
+    /// The guest whose latency is measured
     #[arg(long, default_value = "hello")]
     pub guest: String,
     /// The guest that loops
     #[arg(long = "loop", default_value = "t-loop")]
     pub looping: String,
-    /// Loops at once
+    /// Concurrent loops
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub loops: u32,
     /// CPU time that each loop may use
@@ -56,10 +55,10 @@ pub struct FairnessOptions {
     /// Connections that call the short guest back to back
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub connections: u16,
-    /// The guest that is uploaded again and again, each time with other bytes
+    /// The guest that is uploaded repeatedly, each time with different bytes
     #[arg(long, default_value = "echo")]
     pub uploaded: String,
-    /// Rounds: in each the short guest alone, beside the loops and beside uploads, in both ways
+    /// Rounds; each measures the short guest alone, beside loops and beside uploads, in both ways
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
     /// Seconds that each sixth of a round takes
@@ -67,7 +66,7 @@ pub struct FairnessOptions {
     pub seconds: u64,
 }
 
-/// The short guest, called in one way for some seconds.
+/// Results of calling the short guest in one way for some seconds.
 #[derive(Clone, Debug, Serialize)]
 struct Figures {
     requests_per_s: f64,
@@ -78,29 +77,29 @@ struct Figures {
     errors: u64,
 }
 
-/// The short guest, called in both ways.
+/// Results of calling the short guest in both ways.
 #[derive(Clone, Debug, Serialize)]
-struct Half {
+struct BothWays {
     back_to_back: Figures,
     now_and_then: Figures,
 }
 
-/// One of the two ways.
-type Way = fn(&Half) -> &Figures;
+/// Selects one of the two ways.
+type Way = fn(&BothWays) -> &Figures;
 
-/// All parts of a round.
+/// Results of one round.
 #[derive(Clone, Debug, Serialize)]
 struct Round {
-    alone: Half,
-    beside: Half,
-    /// CPU time that the loops used meanwhile, as the gateway accounts it.
+    alone: BothWays,
+    beside: BothWays,
+    /// CPU time that the loops used in the round, by the gateway's metrics.
     loop_cpu_s: f64,
-    beside_uploads: Half,
-    /// Artifacts that were compiled meanwhile.
+    beside_uploads: BothWays,
+    /// Artifacts that were compiled in the round.
     compiled: u64,
 }
 
-/// How many loops ended in the same way.
+/// The number of loops by the way in which they ended.
 type Ends = BTreeMap<String, u64>;
 
 /// Measures.
@@ -115,7 +114,7 @@ pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Resul
     ])?;
     let dir = gateway.temporary()?;
     let mut gateway = gateway.clone();
-    // All connections come from one address; the usual limit might refuse some of them.
+    // All connections come from one address; the default limit might refuse some of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
     gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
     let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
@@ -129,14 +128,14 @@ pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Resul
     let mut rounds = Vec::new();
     let mut complaints = Vec::new();
     for number in 1..=options.rounds {
-        let alone = half(&mayfly, options, &mut complaints)?;
+        let alone = both_ways(&mayfly, options, &mut complaints)?;
         let cpu_before = loop_cpu_s(&mayfly, options)?;
         let loops = Loops::start(&mayfly, options)?;
-        let beside = half(&mayfly, options, &mut complaints)?;
+        let beside = both_ways(&mayfly, options, &mut complaints)?;
         loops.finish(&mut ends)?;
         let loop_cpu_s = loop_cpu_s(&mayfly, options)? - cpu_before;
         let storm = Storm::start(&mayfly, &guests[2], &uploads)?;
-        let beside_uploads = half(&mayfly, options, &mut complaints)?;
+        let beside_uploads = both_ways(&mayfly, options, &mut complaints)?;
         let compiled = storm.finish()?;
         progress(&format!(
             "round {number}: p99 now and then {:.0} µs alone, {:.0} µs beside {} loops, {:.0} µs \
@@ -154,13 +153,13 @@ pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Resul
     Ok(Findings { markdown, figures, complaints })
 }
 
-/// The short guest as it is now.
-fn half(
+/// Measures the short guest under the current load.
+fn both_ways(
     mayfly: &Gateway,
     options: &FairnessOptions,
     complaints: &mut Vec<String>,
-) -> anyhow::Result<Half> {
-    Ok(Half {
+) -> anyhow::Result<BothWays> {
+    Ok(BothWays {
         back_to_back: back_to_back(mayfly, options, complaints)?,
         now_and_then: now_and_then(mayfly, options, complaints)?,
     })
@@ -189,8 +188,8 @@ fn back_to_back(
     Ok(Figures::of(&observed.latency, observed.elapsed, errors))
 }
 
-/// While an answer is late, the next calls count from when they were due: one that waits does not
-/// hide that others would have waited, too.
+/// While an answer is late, the times of the next calls count from when these were due. One late
+/// answer thus does not hide that other calls would have waited, too.
 fn now_and_then(
     mayfly: &Gateway,
     options: &FairnessOptions,
@@ -204,7 +203,7 @@ fn now_and_then(
         due += NOW_AND_THEN;
         let early = due.saturating_duration_since(Instant::now());
         thread::sleep(early);
-        // That this program was woken late is nobody else's fault.
+        // A late wake-up of this program is not the gateway's latency.
         let since = if early.is_zero() { due } else { Instant::now() };
         let answer = client.get(&path_of(&options.guest))?;
         if answer.status == 200 {
@@ -230,7 +229,7 @@ impl Figures {
     }
 }
 
-/// Callers of the looping guest: each calls again when its loop has ended.
+/// Callers of the looping guest. Each calls again when its loop has ended.
 struct Loops {
     stop: Arc<AtomicBool>,
     callers: Vec<JoinHandle<anyhow::Result<Ends>>>,
@@ -290,12 +289,12 @@ fn loop_cpu_s(mayfly: &Gateway, options: &FairnessOptions) -> anyhow::Result<f64
 
 fn latency_table(rounds: &[Round], options: &FairnessOptions) -> String {
     let ways: [(&str, Way); 2] =
-        [("back to back", |half| &half.back_to_back), ("now and then", |half| &half.now_and_then)];
+        [("back to back", |both| &both.back_to_back), ("now and then", |both| &both.now_and_then)];
     let beside = format!("beside {} loops", options.loops);
     let mut rows = Vec::new();
     for (way, figures) in ways {
-        let of = |half: fn(&Round) -> &Half| -> Vec<&Figures> {
-            rounds.iter().map(|round| figures(half(round))).collect()
+        let of = |part: fn(&Round) -> &BothWays| -> Vec<&Figures> {
+            rounds.iter().map(|round| figures(part(round))).collect()
         };
         let alone = of(|round| &round.alone);
         rows.push(row(way, "alone", &alone, String::new()));

@@ -1,4 +1,4 @@
-//! A gateway of our own for the length of a measurement.
+//! A gateway that the harness starts for one measurement.
 
 use std::{
     fs,
@@ -16,9 +16,9 @@ use crate::{
     process::{self, Memory, Server},
 };
 
-/// How long the gateway gets to answer for the first time.
+/// Timeout of the gateway's first answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two looks at a gateway that does not answer yet.
+/// Pause between two attempts to reach a gateway that does not answer yet.
 const POLL: Duration = Duration::from_micros(200);
 
 /// How to start gateways.
@@ -27,10 +27,10 @@ pub struct GatewayOptions {
     /// The gateway's binary [default: `mayfly` beside this program]
     #[arg(long, value_name = "PATH")]
     pub mayfly: Option<PathBuf>,
-    /// A setting of the gateway; may be repeated
+    /// Setting of the gateway; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// Directory under which data directories are made [default: that for temporary files]
+    /// Directory in which data directories are created [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Directory of the guests [default: functions/dist of the source tree]
@@ -42,24 +42,24 @@ impl GatewayOptions {
     /// The binary.
     ///
     /// # Errors
-    /// When it is not built.
+    /// When the binary is not built.
     pub fn binary(&self) -> anyhow::Result<PathBuf> {
         self.mayfly.clone().map_or_else(|| process::sibling("mayfly"), Ok)
     }
 
-    /// Where data directories are made.
+    /// The directory in which data directories are created.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         self.scratch.clone().unwrap_or_else(std::env::temp_dir)
     }
 
-    /// A directory that is removed when it is dropped.
+    /// Creates a directory that is removed on drop.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn temporary(&self) -> anyhow::Result<tempfile::TempDir> {
         let made = tempfile::Builder::new().prefix("mayfly-load-").tempdir_in(self.scratch());
-        made.context("making a data directory")
+        made.context("creating a data directory")
     }
 
     /// Reads guests.
@@ -72,7 +72,7 @@ impl GatewayOptions {
     }
 }
 
-/// A gateway that runs. It ends when this is dropped.
+/// A running gateway. It ends on drop.
 #[derive(Debug)]
 pub struct Gateway {
     server: Server,
@@ -94,8 +94,8 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Starts a gateway on `data_dir`; returns it, and the time until a function of that name gave
-    /// its first answer.
+    /// Starts a gateway on `data_dir`. Returns it, and the time from its start to the first answer
+    /// of `function`.
     ///
     /// # Errors
     /// When it does not start or the function does not answer.
@@ -117,7 +117,7 @@ impl Gateway {
         for (flag, value) in [("--listen", data), ("--admin-listen", control)] {
             arguments.extend([flag.to_owned(), value.to_string()]);
         }
-        // Nobody sends requests here who would have to notice the end.
+        // There is no load balancer that has to see the gateway become unready before it stops.
         arguments.extend(["--set", "server.unready_ms=0"].map(String::from));
         for setting in &options.settings {
             arguments.extend(["--set".to_owned(), setting.clone()]);
@@ -127,7 +127,7 @@ impl Gateway {
         Ok(Self { server, data_dir: data_dir.to_owned(), data, control })
     }
 
-    /// Waits for an answer with status 200.
+    /// Repeats a request until the answer has status 200.
     fn poll(&mut self, addr: SocketAddr, path: &str) -> anyhow::Result<()> {
         let since = Instant::now();
         loop {
@@ -135,22 +135,22 @@ impl Gateway {
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
-            self.server.must_live()?;
+            self.server.ensure_running()?;
             ensure!(since.elapsed() < PATIENCE, "{path} does not answer: {answer:?}");
             thread::sleep(POLL);
         }
     }
 
-    /// The id of its process.
+    /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
 
-    /// What it has in memory.
+    /// Its memory use.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When the process has ended.
     pub fn memory(&self) -> anyhow::Result<Memory> {
         Memory::of(self.pid())
     }
@@ -161,10 +161,10 @@ impl Gateway {
         self.server.complaints()
     }
 
-    /// Stops it as an operator would; says how long that took.
+    /// Stops it as an operator would, and returns how long that took.
     ///
     /// # Errors
-    /// When it does not stop, or not with 0.
+    /// When it does not stop, or exits with another code than 0.
     pub fn stop(self) -> anyhow::Result<Duration> {
         self.server.stop()
     }
@@ -183,7 +183,7 @@ impl Gateway {
     /// Deploys `wasm` over `client`, a connection to the control plane.
     ///
     /// # Errors
-    /// When the gateway refuses.
+    /// When the gateway refuses the upload.
     pub fn put(
         client: &mut Client,
         authorization: &str,
@@ -202,17 +202,17 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// Deploys on a connection of its own.
+    /// Deploys over a new connection.
     ///
     /// # Errors
-    /// When the gateway refuses.
+    /// When the gateway refuses the upload.
     pub fn deploy(&self, name: &str, wasm: &[u8], settings: &Value) -> anyhow::Result<()> {
         let mut client = Client::connect(self.control)?;
         Self::put(&mut client, &self.authorization()?, name, wasm, settings)?;
         Ok(())
     }
 
-    /// How much of a function is in memory, as the API says it.
+    /// The state of a function, such as `cold`, from the API.
     ///
     /// # Errors
     /// When there is no such function.
@@ -226,7 +226,7 @@ impl Gateway {
         Ok(state.context("the API does not say a function's state")?.to_owned())
     }
 
-    /// The sum of all metrics whose names, labels included, begin with `series` and have `label`.
+    /// The sum of all time series that begin with `series` and contain `label`.
     ///
     /// # Errors
     /// When the metrics cannot be read.
@@ -246,7 +246,7 @@ impl Gateway {
     pub fn wait_until_cold(&mut self, patience: Duration) -> anyhow::Result<()> {
         let since = Instant::now();
         while self.metric("mayfly_resident_functions ", "")? > 0.0 {
-            self.server.must_live()?;
+            self.server.ensure_running()?;
             ensure!(since.elapsed() < patience, "functions are still resident after {patience:?}");
             thread::sleep(Duration::from_millis(20));
         }
@@ -254,7 +254,7 @@ impl Gateway {
     }
 }
 
-/// Where the data plane serves a function.
+/// The path of a function on the data plane.
 #[must_use]
 pub fn path_of(function: &str) -> String {
     format!("/f/{function}/")

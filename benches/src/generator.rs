@@ -1,12 +1,14 @@
-//! Sends HTTP/1.1 requests over a number of connections and times the answers.
+//! Sends HTTP/1.1 requests over a number of connections and measures the latency of the answers.
 //!
 //! In a closed loop each connection sends its next request when the answer to the last has
 //! arrived. In an open loop requests are due at a constant rate, whatever the server does
-//! (`arrivals`): the next free connection sends the one that is due, and its time counts from
-//! when it was due. So a server that pauses is charged for all that had to wait meanwhile.
+//! (`arrivals`): the next free connection sends the request that is due, and its latency counts
+//! from the time when it was due. A pause of the server thus adds to the latency of all requests
+//! that had to wait for it.
 //!
-//! It shares the machine with the server, so it does little: one request, written beforehand, and
-//! a parser that only looks for status, length and body. Bounded in connections and in time.
+//! The generator shares the machine with the server, so it does little: it sends one prepared
+//! request, and its parser looks only for status, length and body. Connections and time are
+//! bounded.
 
 mod arrivals;
 
@@ -31,23 +33,23 @@ use tokio::{
 use self::arrivals::Arrivals;
 use crate::{histogram::Histogram, http1};
 
-/// How long requests in flight at the end get. Those that take longer are counted as stalled.
+/// Timeout of the requests in flight at the end. Slower ones are counted as unanswered.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// Pause of a connection that failed. A server that refuses is not to be flooded.
+/// Pause after a connection failed, so that the generator does not flood a server that refuses.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
-/// For all connections to be made before the first request of an open loop is due.
+/// Time for all connections to open before the first request of an open loop is due.
 const CONNECTING: Duration = Duration::from_millis(50);
 
-/// When requests are sent.
+/// When to send requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// As soon as the last one was answered.
+    /// Each connection sends the next request as soon as the last was answered.
     Closed,
-    /// So many a second, all connections together.
+    /// All connections together send this many requests a second.
     Open(f64),
 }
 
-/// What to send, and for how long.
+/// The requests to send, and for how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The server.
@@ -62,7 +64,7 @@ pub struct Plan {
     pub connections: usize,
     /// Threads, each with its share of the connections.
     pub threads: usize,
-    /// How often a request that is refused for now is sent again, at once.
+    /// How often a request is sent again, at once, when it is refused with `retry-after`.
     pub retries: u32,
     /// Time before anything is counted.
     pub warm_up: Duration,
@@ -70,30 +72,30 @@ pub struct Plan {
     pub measure: Duration,
 }
 
-/// What came back.
+/// The answers that were counted.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// How long answers were counted.
+    /// The time in which answers were counted.
     pub elapsed: Duration,
-    /// Right answers, by how long they took. In an open loop: to requests that were due in the
+    /// Latency of correct answers. In an open loop: of the answers to requests that were due in the
     /// measured time.
     pub latency: Histogram,
-    /// Right answers that arrived in the measured time.
+    /// Correct answers that arrived in the measured time.
     pub answered: u64,
-    /// Refusals for now (429 and 503 that say when to come again), by how long they took; counted
-    /// as `latency` is.
+    /// Latency of refusals (429 and 503 with `retry-after`), counted in the same way as
+    /// `latency`.
     pub refused: Histogram,
     /// Other wrong answers and broken connections, the warm-up included.
     pub errors: u64,
-    /// The first of those.
+    /// The first of these errors.
     pub first_error: Option<String>,
-    /// Requests without an answer five seconds after the end; in an open loop also those that
-    /// were due and not even sent by then.
+    /// Requests without an answer five seconds after the end. In an open loop this includes
+    /// requests that were due and not sent by then.
     pub unanswered: u64,
 }
 
 impl Observed {
-    /// Requests that were not answered as they should be, refusals included.
+    /// Requests without a correct answer, refusals included.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.errors + self.refused.count()
@@ -114,15 +116,15 @@ impl Observed {
     }
 }
 
-/// What all connections look at after each answer.
+/// The phase of the run. Each connection reads it after each answer.
 #[derive(Default)]
 struct Phase(AtomicU8);
 
-// It begins with 0, the warm-up.
+// The initial value 0 is the warm-up.
 const MEASURING: u8 = 1;
 const DONE: u8 = 2;
 
-/// Runs the plan. `mark` is called when counting begins and when it ends.
+/// Runs the plan. Calls `mark` when counting begins and when it ends.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -166,11 +168,11 @@ pub fn run<T>(plan: Plan, mut mark: impl FnMut() -> T) -> anyhow::Result<(Observ
     Ok((all, before, after))
 }
 
-/// What the connections of one thread share.
+/// The state that the connections of one thread share.
 struct Share {
     plan: Arc<Plan>,
     phase: Arc<Phase>,
-    /// Requests of an open loop that were due before are its warm-up.
+    /// In an open loop, requests that were due before this time belong to the warm-up.
     counted_from: Instant,
     arrivals: Option<Arrivals>,
     observed: Mutex<Observed>,
@@ -187,7 +189,7 @@ async fn share(
     let end = counted_from + plan.measure + LAST_ANSWERS;
     let observed = Mutex::default();
     let share = Arc::new(Share { plan, phase, counted_from, arrivals, observed });
-    // They end by themselves, or with this thread's runtime.
+    // The tasks end by themselves, or with this thread's runtime.
     let tasks: Vec<_> = (0..connections)
         .map(|_| {
             let share = Arc::clone(&share);
@@ -210,7 +212,7 @@ async fn share(
 }
 
 impl Share {
-    /// One connection, made anew when it breaks.
+    /// One connection, which is opened again when it breaks.
     async fn connection(&self) {
         loop {
             let Err(error) = self.exchanges().await else { return };
@@ -222,7 +224,7 @@ impl Share {
         }
     }
 
-    /// Nothing more is to be sent.
+    /// Whether all requests have been sent.
     fn is_over(&self) -> bool {
         self.arrivals.as_ref().map_or(self.phase() == DONE, |arrivals| arrivals.left() == 0)
     }
@@ -294,19 +296,19 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result
     }
 }
 
-/// Whether the server says that it has no room now, and when it may have.
+/// Whether the server refuses the request and says when to try again.
 fn is_refusal(buffer: &[u8], answer: http1::Extent) -> bool {
     matches!(answer.status, 429 | 503) && http1::has_header(&buffer[..answer.head], b"retry-after")
 }
 
-/// An answer that is none, in one line.
+/// A wrong answer as one line of text.
 fn in_one_line(buffer: &[u8], answer: http1::Extent) -> String {
     let body = http1::body(buffer, answer);
     let start = String::from_utf8_lossy(&body[..body.len().min(200)]).replace('\n', " ");
     format!("status {}: {start}", answer.status)
 }
 
-/// Never contended: the tasks of one thread take turns.
+/// The lock is never contended: all tasks run on one thread.
 fn lock(observed: &Mutex<Observed>) -> std::sync::MutexGuard<'_, Observed> {
     observed.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -317,7 +319,7 @@ mod tests {
 
     use super::*;
 
-    /// A server for the length of a test, and a plan to load it in a closed loop.
+    /// Starts a server for one test. Returns a plan that loads it in a closed loop.
     fn plan(path: &str) -> Plan {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -388,14 +390,14 @@ mod tests {
     fn an_open_loop_sends_at_its_rate() {
         let plan = Plan { load: Load::Open(500.0), ..plan("/ok") };
         let (observed, ..) = run(plan, || ()).unwrap();
-        // 500 a second for 0.2 seconds; a request that is due just at one of the ends may differ.
+        // 500 a second for 0.2 seconds; a request that is due at an end may or may not count.
         assert!(observed.latency.count().abs_diff(100) <= 2, "{}", observed.latency.count());
         assert_eq!((observed.errors, observed.unanswered), (0, 0));
     }
 
     #[test]
-    fn requests_that_wait_for_a_connection_are_charged_for_it() {
-        // Three connections do 60 a second at most; the last of 200 * 0.22 waits half a second.
+    fn the_wait_for_a_connection_counts_as_latency() {
+        // Three connections send at most 60 a second; the last of 200 * 0.22 waits half a second.
         let plan = Plan { load: Load::Open(200.0), ..plan("/pause") };
         let (observed, ..) = run(plan, || ()).unwrap();
         assert!(observed.latency.count().abs_diff(40) <= 2, "{}", observed.latency.count());
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_never_answers_stalls_nobody() {
+    fn a_server_that_never_answers_does_not_stall_the_generator() {
         let (observed, ..) = run(plan("/never"), || ()).unwrap();
         assert_eq!((observed.latency.count(), observed.unanswered), (0, 3));
     }

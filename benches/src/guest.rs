@@ -16,7 +16,7 @@ pub struct Guest {
     pub wasm: Vec<u8>,
 }
 
-/// Where `functions/build` puts guests, in the source tree that this was built from.
+/// The directory of the guests that `functions/build` has built, in this source tree.
 #[must_use]
 pub fn dist() -> PathBuf {
     let this_crate = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -27,7 +27,7 @@ impl Guest {
     /// Reads a guest.
     ///
     /// # Errors
-    /// When it is not built: says how to.
+    /// When the guest is not built. The message says how to build it.
     pub fn read(dist: &Path, name: &str) -> anyhow::Result<Self> {
         let path = dist.join(name).with_extension("wasm");
         let wasm = fs::read(&path).with_context(|| {
@@ -36,7 +36,7 @@ impl Guest {
         Ok(Self { name: name.to_owned(), wasm })
     }
 
-    /// The same guest under another digest: a custom section at its end holds `number`.
+    /// The guest with another digest: a custom section with `number` is appended.
     #[must_use]
     pub fn stamped(&self, number: u64) -> Vec<u8> {
         const NAME: &[u8] = b"mayfly-bench";
@@ -44,7 +44,7 @@ impl Guest {
         section.extend_from_slice(NAME);
         section.extend_from_slice(&number.to_le_bytes());
         let mut wasm = self.wasm.clone();
-        // Section 0, and a size below 128, which is its own LEB128.
+        // Section 0. A size below 128 is encoded in LEB128 as itself.
         wasm.extend_from_slice(&[0, section.len() as u8]);
         wasm.extend_from_slice(&section);
         wasm

@@ -1,10 +1,10 @@
-//! Latencies, counted in buckets that are finer than 2 % of their value.
+//! A histogram of latencies. Each bucket is narrower than 2 % of its values.
 
 use std::time::Duration;
 
 /// Buckets per power of two.
 const STEPS: usize = 64;
-/// From the power of two in which each nanosecond has a bucket of its own to 2^40 ns, 18 minutes.
+/// Powers of two, from the one whose buckets are a nanosecond wide to 2^40 ns, which is 18 minutes.
 const POWERS: usize = 34;
 
 /// Counts of durations, log-linear: 64 buckets for each power of two.
@@ -21,7 +21,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts one value.
     pub fn record(&mut self, value: Duration) {
         let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
         let index = bucket(nanos).min(self.counts.len() - 1);
@@ -29,7 +29,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// Adds the counts of another.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.total += other.total;
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
@@ -37,14 +37,14 @@ impl Histogram {
         }
     }
 
-    /// How many were counted.
+    /// The number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.total
     }
 
-    /// The value that a share of all (0.5 for the median) does not exceed, in microseconds; zero
-    /// when nothing was counted.
+    /// The quantile for a share such as 0.5, the median, in microseconds. Zero if the histogram is
+    /// empty.
     #[must_use]
     pub fn quantile_us(&self, share: f64) -> f64 {
         let rank = ((self.total as f64 * share).ceil() as u64).max(1);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_the_last_bucket_is_still_counted() {
+    fn a_value_above_the_last_bucket_is_counted() {
         let mut histogram = Histogram::default();
         histogram.record(Duration::from_hours(10));
         assert_eq!(histogram.count(), 1);

@@ -1,19 +1,20 @@
-//! Where an HTTP/1.1 response ends: as much of the protocol as a load generator needs.
+//! A parser that finds the end of an HTTP/1.1 response: the part of the protocol that the load
+//! generator needs.
 
-/// A response that has arrived whole, at the start of a buffer.
+/// A complete response at the start of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Its status.
     pub status: u16,
-    /// Where its body begins.
+    /// The offset of its body.
     pub head: usize,
-    /// Where it ends.
+    /// The offset of its end.
     pub end: usize,
-    /// Whether the body is in chunks.
+    /// Whether the body is chunked.
     pub chunked: bool,
 }
 
-/// These bytes are not the start of a response.
+/// The bytes are not the start of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -25,10 +26,10 @@ impl std::fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// The response at the start of `buffer`, or nothing while a part of it is still to come.
+/// The response at the start of `buffer`, or `None` while it is incomplete.
 ///
 /// # Errors
-/// When no further bytes could make it a response that this parser can delimit.
+/// When the bytes are not the start of a response, or this parser cannot find its end.
 pub fn response(buffer: &[u8]) -> Result<Option<Extent>, Malformed> {
     let Some(blank) = find(buffer, b"\r\n\r\n") else { return Ok(None) };
     let mut lines = buffer[..blank].split(|byte| *byte == b'\n');
@@ -55,7 +56,7 @@ pub fn response(buffer: &[u8]) -> Result<Option<Extent>, Malformed> {
     Ok((end <= buffer.len()).then_some(Extent { status, head, end, chunked }))
 }
 
-/// The body of a response that is whole.
+/// The body of a complete response.
 #[must_use]
 pub fn body(buffer: &[u8], extent: Extent) -> Vec<u8> {
     if !extent.chunked {
@@ -73,7 +74,7 @@ pub fn body(buffer: &[u8], extent: Extent) -> Vec<u8> {
     body
 }
 
-/// Whether a response that is whole has this body.
+/// Whether a complete response has this body.
 #[must_use]
 pub fn body_is(buffer: &[u8], extent: Extent, expected: &[u8]) -> bool {
     if !extent.chunked {
@@ -99,7 +100,7 @@ fn status(line: &[u8]) -> Result<u16, Malformed> {
         .ok_or(Malformed("its status line"))
 }
 
-/// Whether a response's head has this header, whose name is in lower case.
+/// Whether a response's head has this header. `name` is in lower case.
 #[must_use]
 pub fn has_header(head: &[u8], name: &[u8]) -> bool {
     head.split(|byte| *byte == b'\n').any(|line| value_of(line, name).is_some())
@@ -115,7 +116,7 @@ fn decimal(digits: &[u8]) -> Option<usize> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The end of a body in chunks, without trailers, or nothing while it is still to come.
+/// The end of a chunked body without trailers, or `None` while it is incomplete.
 fn chunks_end(buffer: &[u8], start: usize) -> Result<Option<usize>, Malformed> {
     let mut at = start;
     loop {
@@ -127,7 +128,7 @@ fn chunks_end(buffer: &[u8], start: usize) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Where the data of the chunk at `at` begins, and how long they are.
+/// Offset and length of the data of the chunk at `at`.
 fn chunk(buffer: &[u8], at: usize) -> Result<Option<(usize, usize)>, Malformed> {
     let Some(rest) = buffer.get(at..) else { return Ok(None) };
     let Some(line) = find(rest, b"\r\n") else { return Ok(None) };
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_said_so() {
+    fn bytes_that_are_no_response_are_an_error() {
         for text in [
             "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",

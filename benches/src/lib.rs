@@ -1,17 +1,17 @@
-//! How fast, and how much of that is us?
+//! Benchmarks: how fast is the gateway, and how much of the time is its own?
 //!
 //! - `cargo run --release -p benches --bin load -- report`: the gateway beside a bare axum server
 //!   and all peers on this machine, as a report with tables and plots (`comparison`).
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
-//!   memory and start-up with many functions (`density`); a short function beside one that loops
-//!   for ever, and beside uploads (`fairness`); more requests than can be served (`overload`).
+//!   memory and start-up with many functions (`density`); a short function beside endless loops,
+//!   and beside uploads (`fairness`); more requests than the gateway can serve (`overload`).
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
-//!   starts of processes and containers; `cold-start-table` makes tables of what it has found.
-//! - `bare-axum`: the yardstick that the load harness starts.
+//!   starts of processes and containers; `cold-start-table` prints the results as tables.
+//! - `bare-axum`: the yardstick, a server that the load harness starts.
 //!
-//! The harness knows the gateway only from outside: its command line, its API, its metrics, and
-//! what `/proc` says of its process. Everything is on the loopback interface and ends by itself.
+//! The harness uses only what the gateway shows outside: its command line, its API, its metrics and
+//! its process in `/proc`. All servers are on the loopback interface, and the harness stops them.
 
 pub mod budget;
 mod chart;

@@ -1,20 +1,21 @@
-//! Where figures were taken. A figure without this is a rumour.
+//! The machine and the versions that a report's figures belong to. Without them the figures mean
+//! nothing.
 
 use std::{collections::BTreeMap, fs, num::NonZero, path::Path, process::Command, thread};
 
 use serde::Serialize;
 
-/// Dependencies whose versions matter to the figures.
+/// Dependencies whose versions affect the figures.
 const CRATES: [&str; 4] = ["wasmtime", "hyper", "axum", "tokio"];
 
-/// The machine, the programs, and how busy it was.
+/// The machine, its load, and the versions of the programs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     cores: usize,
     processor: String,
     memory_gb: f64,
     kernel: String,
-    /// Of the harness, and so of what it starts.
+    /// The harness's nice value. The servers that it starts inherit it.
     nice: i32,
     scratch: String,
     versions: BTreeMap<String, String>,
@@ -24,7 +25,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks around before a measurement.
+    /// Reads the facts before a measurement.
     #[must_use]
     pub fn observe(mayfly: &Path, scratch: &Path) -> Self {
         let mut versions: BTreeMap<_, _> = locked_versions(include_str!("../../Cargo.lock"));
@@ -43,7 +44,7 @@ impl Machine {
         }
     }
 
-    /// Looks at the load once more, at the end.
+    /// Reads the load average again after the measurement.
     pub fn finish(&mut self) {
         self.load_average_after = load_average();
     }
@@ -84,7 +85,7 @@ fn memory_gb(text: &str) -> f64 {
     kibibytes.trim_end_matches(" kB").parse::<f64>().unwrap_or_default() * 1_024.0 / 1e9
 }
 
-/// The type of the file system that `path` is on: flushing to some of them costs nothing.
+/// The type of the file system that `path` is on. A flush costs nothing on some of them.
 fn file_system(mounts: &str, path: &Path) -> String {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let entries = mounts.lines().filter_map(|line| {
@@ -95,14 +96,14 @@ fn file_system(mounts: &str, path: &Path) -> String {
     over.max_by_key(|(mount, _)| mount.len()).map_or("unknown", |(_, kind)| kind).to_owned()
 }
 
-/// Without the directory that the program is in.
+/// The command line without the directory of the program.
 fn command_line(mut arguments: impl Iterator<Item = String>) -> String {
     let program = arguments.next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default().display().to_string();
     std::iter::once(name).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// What a program says of its version: the first word with a digit in it.
+/// The first word with a digit in a program's answer to `--version`.
 #[must_use]
 pub fn version_of(program: &Path) -> String {
     let output = Command::new(program).arg("--version").output();
@@ -112,14 +113,14 @@ pub fn version_of(program: &Path) -> String {
     word.unwrap_or("unknown").to_owned()
 }
 
-/// The version of one of the crates that matter.
+/// The version of one of `CRATES`.
 #[must_use]
 pub fn locked_version(name: &str) -> String {
     let versions = locked_versions(include_str!("../../Cargo.lock"));
     versions.get(name).cloned().unwrap_or_default()
 }
 
-/// The versions in a lock file of those crates that matter.
+/// The versions of `CRATES` in a lock file.
 fn locked_versions(lock: &str) -> BTreeMap<String, String> {
     let value = |line: &str, key: &str| {
         Some(line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')?.to_owned())

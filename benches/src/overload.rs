@@ -1,9 +1,9 @@
-//! More requests than the gateway can serve: what it still answers, what it refuses and how
-//! quickly, at several multiples of what it can do.
+//! Overload: how many requests the gateway answers, how many it refuses, and how quickly, at
+//! several multiples of its capacity.
 //!
-//! In an open loop, so that requests come whatever the gateway does. Two functions in turn: one
-//! that computes, where processors run out, and one that waits, where its slots do. Meanwhile the
-//! control plane is asked how it is.
+//! The load is an open loop, so that requests come whatever the gateway does. It goes to two
+//! functions in turn: one computes and exhausts the processors, the other waits and exhausts its
+//! concurrency slots. Meanwhile the control plane is probed.
 
 use std::{
     fs,
@@ -31,43 +31,43 @@ use crate::{
     report::{Findings, number, progress, table},
 };
 
-/// From one look at the control plane to the next.
+/// Pause between two probes of the control plane.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
-/// Callers who come again at once, this often, and how many times what can be served they want.
+/// A load of callers that retry at once: the number of retries, and the multiple of the capacity.
 const IMPATIENT: (u32, f64) = (3, 2.0);
-/// The load at which all should be as it was before.
+/// The load after the overload, at which the gateway should behave as before.
 const AFTERWARDS: f64 = 0.8;
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OverloadOptions {
-    /// Multiples of what the gateway can serve
+    /// Loads, as multiples of the gateway's capacity
     #[arg(long, value_delimiter = ',', default_value = "0.5,0.8,1,1.5,2,3,5")]
     pub factors: Vec<f64>,
-    /// Seconds at each of them
+    /// Seconds at each load
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
-    /// Connections that requests come over
+    /// Connections of the load generator
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=8_000))]
     pub connections: u16,
-    /// Turns that the computing function takes: 250,000 are about half a millisecond
+    /// Iterations of the computing function: 250,000 take about half a millisecond
     #[arg(long, default_value_t = 250_000)]
     pub turns: u64,
-    /// Milliseconds that the waiting function waits
+    /// Milliseconds for which the waiting function waits
     #[arg(long, default_value_t = 50)]
     pub wait_ms: u64,
-    /// Where to write the plots [default: nowhere]
+    /// Directory to write plots to [default: no plots]
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
 }
 
-/// How much is asked for.
+/// An offered load.
 #[derive(Clone, Debug, Serialize)]
 struct Offer {
     /// Multiple of the capacity.
     factor: f64,
     per_s: f64,
-    /// How often who is refused comes again at once.
+    /// How often a refused request is retried at once.
     retries: u32,
 }
 
@@ -85,25 +85,25 @@ impl Offer {
 struct Row {
     function: &'static str,
     offer: Offer,
-    /// Right answers.
+    /// Correct answers.
     goodput_per_s: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// Answers that say when to come again.
+    /// Refusals with `retry-after`.
     refused_per_s: f64,
     refused_p50_ms: f64,
     refused_p99_ms: f64,
-    /// Anything else: broken connections, other statuses.
+    /// Other failures: broken connections, other statuses.
     errors: u64,
-    /// Without an answer five seconds after the end.
+    /// Requests without an answer five seconds after the end.
     unanswered: u64,
     rss_mb: f64,
-    /// Of the control plane, meanwhile.
+    /// Latency of the probes of the control plane.
     control_p99_ms: f64,
     control_errors: u64,
 }
 
-/// A function, and how it is called.
+/// A function, and the query of its calls.
 struct Subject {
     name: &'static str,
     guest: &'static str,
@@ -122,7 +122,7 @@ pub fn run(gateway: &GatewayOptions, options: &OverloadOptions) -> anyhow::Resul
     let guests = gateway.guests(&subjects.each_ref().map(|subject| subject.guest.to_owned()))?;
     let dir = gateway.temporary()?;
     let mut gateway = gateway.clone();
-    // All connections come from one address; the usual limit would refuse most of them.
+    // All connections come from one address; the default limit would refuse most of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
     let mut rows = Vec::new();
     let mut capacities = Vec::new();
@@ -156,7 +156,7 @@ pub fn run(gateway: &GatewayOptions, options: &OverloadOptions) -> anyhow::Resul
     Ok(Findings { markdown, figures, complaints })
 }
 
-/// What is sent, and the body of the right answer.
+/// A request, and the body of its correct answer.
 struct Call {
     addr: SocketAddr,
     request: Vec<u8>,
@@ -189,7 +189,7 @@ impl Call {
     }
 }
 
-/// Right answers a second in a closed loop, with as many connections as a function has slots.
+/// Correct answers a second in a closed loop, with one connection for each slot of a function.
 fn capacity(call: &Call, options: &OverloadOptions) -> anyhow::Result<f64> {
     let (observed, ..) = generator::run(call.plan(Load::Closed, 64, options), || ())?;
     let refused = observed.refused.count();
@@ -237,7 +237,7 @@ fn row(
     Ok(row)
 }
 
-/// Asks the control plane how it is, again and again.
+/// Probes `/readyz` on the control plane until it is stopped.
 struct Probe {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(Histogram, u64)>,
@@ -265,7 +265,7 @@ impl Probe {
 
     fn finish(self) -> anyhow::Result<(Histogram, u64)> {
         self.stop.store(true, Relaxed);
-        self.thread.join().ok().context("the thread that asks the control plane panicked")
+        self.thread.join().ok().context("the thread that probes the control plane panicked")
     }
 }
 
@@ -307,7 +307,7 @@ fn overload_table(rows: &[Row]) -> String {
     table(&header, &cells.collect::<Vec<_>>())
 }
 
-/// Answers and refusals a second, and how long both took, against what was offered.
+/// Rates and latencies of answers and refusals, by the offered load.
 fn charts(function: &str, rows: &[Row]) -> [(&'static str, Chart); 2] {
     let rows: Vec<&Row> = rows.iter().filter(|row| row.function == function).collect();
     let panel = |title: &str, figures: fn(&Row) -> (Option<f64>, Vec<f64>)| {
@@ -323,7 +323,7 @@ fn charts(function: &str, rows: &[Row]) -> [(&'static str, Chart); 2] {
         scale: Scale::FromZero,
         panels: vec![
             panel("answered", |row| (Some(row.goodput_per_s), vec![])),
-            panel("refused, with the time to come again", |row| (Some(row.refused_per_s), vec![])),
+            panel("refused with retry-after", |row| (Some(row.refused_per_s), vec![])),
         ],
     };
     let latency = Chart {

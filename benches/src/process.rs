@@ -1,4 +1,5 @@
-//! Servers as processes: started, looked at through `/proc`, stopped.
+//! Server processes: the harness starts them, reads `/proc` for their CPU time and memory, and
+//! stops them.
 
 use std::{
     fs::{self, File},
@@ -14,12 +15,12 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
-/// How long a server gets to listen, and to stop.
+/// Timeout of a server's start and of its stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two looks at a server that does not listen yet.
+/// Pause between two attempts to connect to a server that does not listen yet.
 const POLL: Duration = Duration::from_micros(200);
 
-/// A server process on the loopback interface. It ends when this is dropped.
+/// A server process on the loopback interface. It ends on drop.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -27,7 +28,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program`. What it writes goes to the file `log`. Its environment is empty, so that
+    /// Starts `program`. Its output goes to the file `log`. Its environment is empty, so that
     /// neither `RUST_BACKTRACE` nor settings of this shell change the figures.
     ///
     /// # Errors
@@ -36,7 +37,7 @@ impl Server {
         Self::spawn(Command::new(program).args(arguments).env_clear(), log)
     }
 
-    /// Starts a command in the environment that it has. What it writes goes to the file `log`.
+    /// Starts a command with its environment unchanged. Its output goes to the file `log`.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -60,12 +61,12 @@ impl Server {
     /// Waits until it accepts connections at `addr`.
     ///
     /// # Errors
-    /// When it ends before, or takes too long.
+    /// When the process ends first, or takes too long.
     pub fn wait_for(&mut self, addr: SocketAddr) -> anyhow::Result<()> {
         let since = Instant::now();
         while TcpStream::connect(addr).is_err() {
-            self.must_live()?;
-            ensure!(since.elapsed() < PATIENCE, "nobody listens on {addr} after {PATIENCE:?}");
+            self.ensure_running()?;
+            ensure!(since.elapsed() < PATIENCE, "no server on {addr} after {PATIENCE:?}");
             thread::sleep(POLL);
         }
         Ok(())
@@ -74,15 +75,15 @@ impl Server {
     /// Fails when the process has ended.
     ///
     /// # Errors
-    /// The end of its log.
-    pub fn must_live(&mut self) -> anyhow::Result<()> {
+    /// When it has ended. The message holds the end of its log.
+    pub fn ensure_running(&mut self) -> anyhow::Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(5).collect();
         bail!("the server ended ({status}): {}", last.join(" | "))
     }
 
-    /// Lines of its log that are warnings or worse.
+    /// Warnings, errors and panics in its log.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -92,7 +93,7 @@ impl Server {
         log.lines().filter(bad).map(ToOwned::to_owned).collect()
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Sends SIGTERM and waits until the process has ended.
     ///
     /// # Errors
     /// When it does not stop in time or does not exit with 0.
@@ -113,8 +114,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // They may have ended already; then there is nothing to kill. A process that was waited
-        // for has no descendants: its id may be another's by now.
+        // The processes may have ended already; then there is nothing to kill. After a wait for
+        // the process its id may belong to another, whose descendants must not be killed.
         if let Ok(None) = self.child.try_wait() {
             let children = family(self.pid()).into_iter().skip(1);
             let children = children.filter_map(|pid| Pid::from_raw(pid.cast_signed()));
@@ -138,7 +139,8 @@ pub fn family(pid: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(member) = family.get(next).copied() {
         let children = parents.iter().filter(|(child, parent)| {
-            // The ids of ended processes are given again: no process is seen twice for sure.
+            // Processes end during the scan and the kernel reuses ids, so that the scan can contain
+            // a circle: add each id once.
             *parent == member && !family.contains(child)
         });
         let children: Vec<u32> = children.map(|(child, _)| *child).collect();
@@ -148,7 +150,7 @@ pub fn family(pid: u32) -> Vec<u32> {
     family
 }
 
-/// The fields of `/proc/PID/stat` from the third, the state, on.
+/// The fields of `/proc/PID/stat`, from the third one, the state.
 fn stat(pid: u32) -> anyhow::Result<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name of the program is in parentheses and may contain anything.
@@ -156,8 +158,8 @@ fn stat(pid: u32) -> anyhow::Result<Vec<String>> {
     Ok(fields.split(' ').map(ToOwned::to_owned).collect())
 }
 
-/// CPU time that a process and its descendants have used so far, in seconds, those that ended and
-/// were waited for included.
+/// CPU time of a process and its descendants so far, in seconds, including descendants that have
+/// ended and were waited for.
 ///
 /// # Errors
 /// When there is no such process.
@@ -171,19 +173,19 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok((own + others) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// What a process has in memory.
+/// The memory use of a process.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Memory {
     /// Resident set, in megabytes of 10^6 bytes.
     pub rss_mb: f64,
-    /// The same with each shared page divided by the number of its users.
+    /// Proportional set: the resident set, with each shared page divided by its number of users.
     pub pss_mb: f64,
     /// Mappings in the address space; the kernel allows `vm.max_map_count` of them.
     pub mappings: usize,
 }
 
 impl Memory {
-    /// Looks at a process.
+    /// Reads the memory use of a process.
     ///
     /// # Errors
     /// When there is no such process.
@@ -203,13 +205,13 @@ impl Memory {
         })
     }
 
-    /// Looks at a process and its descendants.
+    /// Reads the memory use of a process and its descendants.
     ///
     /// # Errors
     /// When there is no such process.
     pub fn of_family(pid: u32) -> anyhow::Result<Self> {
         let mut all = Self::of(pid)?;
-        // One that ended meanwhile has nothing in memory.
+        // A process that has ended meanwhile uses no memory.
         for one in family(pid).into_iter().skip(1).filter_map(|pid| Self::of(pid).ok()) {
             all.rss_mb += one.rss_mb;
             all.pss_mb += one.pss_mb;
@@ -219,13 +221,13 @@ impl Memory {
     }
 }
 
-/// A loopback address that nobody uses.
+/// A free loopback address.
 ///
-/// Below the ports that the kernel gives to clients: a client that polls one of those until its
-/// server listens may at last be connected to itself.
+/// The port is below those that the kernel assigns to clients: a client that polls one of those
+/// until its server listens can end up connected to itself.
 ///
 /// # Errors
-/// When there is none.
+/// When no port is free.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 10_000) as u16;
@@ -238,10 +240,10 @@ pub fn free_address() -> anyhow::Result<SocketAddr> {
 /// A program beside this one, in the same target directory.
 ///
 /// # Errors
-/// When it is not built: says how to.
+/// When the program is not built. The message says how to build it.
 pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("finding this program")?;
-    // Benchmarks are one directory deeper than programs.
+    // Cargo puts benchmarks one directory deeper than programs.
     let built = this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|p| p.is_file());
     built.with_context(|| {
         format!(
@@ -285,7 +287,7 @@ mod tests {
         assert!(Memory::of_family(pid).unwrap().rss_mb > Memory::of(pid).unwrap().rss_mb);
         drop(server);
         for child in children {
-            // Their parent is gone: a zombie at most, until somebody waits for it.
+            // Their parent has ended: at most they are zombies until init waits for them.
             let gone = || stat(child).map_or(true, |fields| fields[0] == "Z");
             while !gone() {
                 assert!(since.elapsed() < PATIENCE, "{child} lives");
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_ends_is_not_waited_for() {
+    fn waiting_for_a_server_ends_when_it_ends() {
         let dir = tempfile::tempdir().unwrap();
         let program = Path::new("/bin/false");
         let mut server = Server::start(program, &[], dir.path().join("log")).unwrap();

@@ -1,4 +1,4 @@
-//! What measurements say: medians with their range, tables, JSON.
+//! Results of measurements: medians with their range, tables, JSON.
 
 use std::{
     fmt::Write as _,
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::machine::Machine;
 
-/// A figure that was taken several times.
+/// A figure that was measured several times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
-    /// The one in the middle.
+    /// The median.
     pub median: f64,
     /// The least.
     pub min: f64,
@@ -26,7 +26,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these figures; zero when there are none.
+    /// The spread of these figures; zero when there are none.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let sorted = sorted(values);
@@ -42,7 +42,7 @@ impl Spread {
         Self { median, min: *min, max: *max }
     }
 
-    /// As the cell of a table: `median (min..max)`.
+    /// The cell of a table: `median (min..max)`.
     #[must_use]
     pub fn cell(&self, decimals: usize) -> String {
         let number = |value| number(value, decimals);
@@ -54,29 +54,29 @@ impl Spread {
 }
 
 impl From<Spread> for [f64; 3] {
-    /// From the least to the greatest.
+    /// A bar's range: minimum, median, maximum.
     fn from(spread: Spread) -> Self {
         [spread.min, spread.median, spread.max]
     }
 }
 
-/// Single times, as p50 and p99.
+/// The quantiles of single times.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Quantiles {
-    /// How many there were.
+    /// The number of times.
     pub count: usize,
     /// The least.
     pub min_ms: f64,
-    /// Half of them do not exceed it.
+    /// The median.
     pub p50_ms: f64,
-    /// Of a hundred, 99 do not exceed it.
+    /// The 99th percentile.
     pub p99_ms: f64,
     /// The greatest.
     pub max_ms: f64,
 }
 
 impl Quantiles {
-    /// Of these times; zero when there are none.
+    /// The quantiles of these times; zero when there are none.
     #[must_use]
     pub fn of(times: &[Duration]) -> Self {
         let sorted = sorted(times.iter().map(|time| time.as_secs_f64() * 1_000.0));
@@ -93,7 +93,7 @@ impl Quantiles {
         }
     }
 
-    /// As cells of a table: p50, p99, min..max.
+    /// Cells of a table: p50, p99, min..max.
     #[must_use]
     pub fn cells(&self) -> [String; 3] {
         let range = format!("{:.3}..{:.3}", self.min_ms, self.max_ms);
@@ -107,7 +107,7 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// A number with its thousands set apart.
+/// A number with a thousands separator.
 #[must_use]
 pub fn number(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
@@ -134,26 +134,26 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// What a scenario found.
+/// The results of a scenario.
 #[derive(Debug)]
 pub struct Findings {
-    /// For people.
+    /// The report.
     pub markdown: String,
-    /// For programs.
+    /// The figures as JSON.
     pub figures: Value,
-    /// What went wrong meanwhile, first of all in the gateway's log.
+    /// Errors of the measurement, and warnings and errors in the gateway's log.
     pub complaints: Vec<String>,
 }
 
-/// Prints the findings, and writes them to a file as JSON if asked to.
+/// Prints the findings, and writes them as JSON to `file` if there is one.
 ///
 /// # Errors
-/// When that cannot be written.
+/// When the output cannot be written.
 pub fn publish(machine: &Machine, found: &Findings, file: Option<&Path>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}\n{}", machine.markdown(), found.markdown)?;
     if !found.complaints.is_empty() {
-        writeln!(out, "Complaints ({}):\n", found.complaints.len())?;
+        writeln!(out, "Warnings and errors ({}):\n", found.complaints.len())?;
         for complaint in found.complaints.iter().take(10) {
             writeln!(out, "- {complaint}")?;
         }
@@ -170,9 +170,9 @@ pub fn publish(machine: &Machine, found: &Findings, file: Option<&Path>) -> anyh
     Ok(())
 }
 
-/// Says what is going on, on standard error.
+/// Prints a line about the progress to standard error.
 pub fn progress(text: &str) {
-    // Nobody to tell when that fails.
+    // A closed standard error must not end the measurement.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_have_a_separator() {
         assert_eq!(number(1_234_567.891, 2), "1,234,567.89");
         assert_eq!(number(123.0, 0), "123");
         assert_eq!(number(-123_456.0, 0), "-123,456");

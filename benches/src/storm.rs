@@ -1,4 +1,4 @@
-//! Uploads without a pause, each to be compiled: what a node with many impatient owners goes through.
+//! A storm of uploads: several owners upload without a pause, and the gateway compiles each upload.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{client::Client, gateway::Gateway, guest::Guest};
 
-/// Owners who upload at once: more than compile at once on most machines, so that some always wait.
+/// Concurrent uploads: more than most machines compile at once, so that some always wait.
 const OWNERS: usize = 4;
 
 /// The owners of a storm.
@@ -23,10 +23,11 @@ pub struct Storm {
 }
 
 impl Storm {
-    /// Begins to upload other forms of `guest`. `next` numbers them, over several storms.
+    /// Starts to upload `guest`, each time with a different number from `next` in its bytes.
+    /// Several storms can share `next`.
     ///
     /// # Errors
-    /// When there is no token, or no thread.
+    /// When the token cannot be read or a thread cannot be started.
     pub fn start(mayfly: &Gateway, guest: &Guest, next: &Arc<AtomicU64>) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut owners = Vec::new();
@@ -49,10 +50,10 @@ impl Storm {
         Ok(Self { stop, owners })
     }
 
-    /// How many were uploaded.
+    /// Stops the uploads and returns their number.
     ///
     /// # Errors
-    /// When one was refused.
+    /// When the gateway refused an upload.
     pub fn finish(self) -> anyhow::Result<u64> {
         self.stop.store(true, Relaxed);
         let mut count = 0;

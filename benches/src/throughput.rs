@@ -1,8 +1,8 @@
 //! Guests beside a bare axum server: requests per second, latency, CPU time, memory.
 //!
-//! Interleaved, so that what the neighbours of this machine do falls on all alike: in each round
-//! each number of connections, and for each of those every target in turn. Ratios are taken
-//! within a round.
+//! The measurement is interleaved, so that noise from other machines on the same host affects all
+//! targets alike: each round measures each number of connections, and for each of those every
+//! target in turn. Ratios compare figures of the same round.
 
 use std::{net::SocketAddr, num::NonZero, thread, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     report::{Findings, Spread, number, progress, table},
 };
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ThroughputOptions {
     /// Guests to deploy
@@ -31,10 +31,10 @@ pub struct ThroughputOptions {
     /// Rounds
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Seconds that each point is measured for
+    /// Seconds of each measurement
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
-    /// Milliseconds of load before each point
+    /// Milliseconds of load before each measurement
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub warm_up_ms: u64,
     /// Threads of the load generator [default: one per core]
@@ -45,7 +45,7 @@ pub struct ThroughputOptions {
 /// The name of the yardstick.
 const BARE: &str = "bare axum";
 
-/// What is called.
+/// A server, and a request to it.
 struct Target {
     name: String,
     addr: SocketAddr,
@@ -97,12 +97,12 @@ struct Footprint {
 /// Measures.
 ///
 /// # Errors
-/// When a server does not start, or what is needed is not built.
+/// When a server does not start, or a program or a guest is not built.
 pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Result<Findings> {
     let guests = gateway.guests(&options.guests)?;
     let dir = gateway.temporary()?;
     let mut gateway = gateway.clone();
-    // All connections come from one address; the usual limit would refuse some of them.
+    // All connections come from one address; the default limit would refuse some of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
     let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     for guest in &guests {
@@ -135,7 +135,7 @@ pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Res
     Ok(Findings { markdown, figures, complaints })
 }
 
-/// Its first answer is what all others must be like.
+/// All answers in the measurement must be equal to the first answer.
 fn target(name: &str, addr: SocketAddr, path: String, pid: u32) -> anyhow::Result<Target> {
     let answer = Client::connect(addr)?.get(&path)?;
     ensure!(answer.status == 200, "{name}: {} {}", answer.status, answer.text());
@@ -223,7 +223,7 @@ fn rows(points: &[Point], targets: &[Target], options: &ThroughputOptions) -> Ve
     rows
 }
 
-/// Both in the order of rounds.
+/// `rounds` and `bare` are in the order of rounds.
 fn row(rounds: &[&Point], bare: &[&Point]) -> Row {
     let spread = |figure: fn(&Point) -> f64| Spread::of(rounds.iter().map(|point| figure(point)));
     let ratio = |figure: fn(&Point) -> f64| {

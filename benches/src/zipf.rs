@@ -1,16 +1,16 @@
-//! Calls as they come in life: a few functions get most of them, most get hardly any.
+//! A realistic distribution of calls: a few functions get most calls, and most functions get few.
 
-/// Draws ranks by Zipf's law: the chance of rank `n`, counted from one, is that of rank one
+/// Draws ranks by Zipf's law: the probability of rank `n`, counted from one, is that of rank one
 /// divided by a power of `n`. The same seed gives the same ranks.
 #[derive(Clone, Debug)]
 pub struct Zipf {
-    /// The chance of each rank and all before it together.
+    /// The cumulative probability: of each rank and all ranks before it together.
     cumulative: Vec<f64>,
     state: u64,
 }
 
 impl Zipf {
-    /// Over `ranks` ranks, at least one.
+    /// A distribution over `ranks` ranks; 0 counts as 1.
     #[must_use]
     pub fn new(ranks: u32, exponent: f64, seed: u64) -> Self {
         let mut sum = 0.0;
@@ -33,7 +33,7 @@ impl Zipf {
         rank.min(self.cumulative.len() - 1) as u32
     }
 
-    /// The generator known as splitmix64: small, and good enough to draw with.
+    /// The generator splitmix64: small, and good enough for a benchmark.
     fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;

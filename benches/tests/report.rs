@@ -1,4 +1,4 @@
-//! The load harness from outside, with the shortest times it can have.
+//! The load harness as a program, with the shortest times that it allows.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Builds the guest if it is not there.
+/// Builds the guest if it is missing.
 fn dist() -> PathBuf {
     let dist = benches::guest::dist();
     if !dist.join("c-hello.wasm").is_file() {
@@ -30,7 +30,7 @@ fn a_report_has_a_row_for_each_target_and_load() {
         .args(["report", "--peers", "none", "--guests", "c-hello", "--rounds", "1"])
         .args(["--connections", "1,4", "--seconds", "0.2", "--warm-up-ms", "50"])
         .args(["--rates", "0.3,50/s", "--gateway-set", "pool.async_engine=false"])
-        .args(["--peer", "nobody=exit 3 {port}"])
+        .args(["--peer", "absent=exit 3 {port}"])
         .args([Path::new("--dist"), &dist(), Path::new("--scratch"), dir.path()])
         .args([Path::new("--out"), &out, Path::new("--summary-in"), &readme])
         .output()
@@ -52,7 +52,7 @@ fn a_report_has_a_row_for_each_target_and_load() {
         assert!(row["requests_to_bare_axum"]["median"].as_f64().unwrap() > 0.0, "{row:#}");
     }
     assert_eq!(report["points"].as_array().unwrap().len(), 18);
-    assert_eq!(report["missing"][0]["name"], "nobody");
+    assert_eq!(report["missing"][0]["name"], "absent");
     let reason = report["missing"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("the server ended (exit status: 3)"), "{reason}");
     for target in report["targets"].as_array().unwrap() {

@@ -1,6 +1,6 @@
-//! `baseline/<name>`: from the start of a process, or of a container, to its end.
+//! `baseline/<name>`: the time from the start of a process or a container to its end.
 //!
-//! A shell starts them and says when they have ended: its own part is one fork.
+//! A shell starts each of them and reports its end. The shell itself adds one fork to the time.
 
 use std::{
     cell::RefCell,
@@ -16,15 +16,15 @@ use benches::guest;
 use criterion::{Criterion, SamplingMode};
 use tempfile::TempDir;
 
-use crate::left_out;
+use crate::report_skipped;
 
 const HELLO: &str = "\
 #include <unistd.h>
 int main(void) { return write(1, \"hello\\n\", 6) != 6; }
 ";
 
-/// An empty root with one program in it, and its own of everything that a container has its own
-/// of.
+/// A container with one program in an otherwise empty root, and with all the namespaces that
+/// containers usually have.
 const BUNDLE: &str = r#"{
   "ociVersion": "1.0.2",
   "process": { "args": ["/hello"], "cwd": "/", "env": [], "user": { "uid": 0, "gid": 0 } },
@@ -38,8 +38,8 @@ const BUNDLE: &str = r#"{
   }
 }"#;
 
-/// crun refuses to run where both versions of control groups are mounted; without this one
-/// mount, and in a mount namespace of our own, it runs.
+/// crun refuses to run where both versions of control groups are mounted. The shell therefore
+/// unmounts this one, in a mount namespace of its own.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -57,19 +57,19 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     for (name, needs_hello, command) in [
         ("fork-exec-static-hello", true, format!("{bundle}/root/hello")),
         ("namespaces-static-hello", true, format!("{unshare} {bundle}/root/hello")),
-        // Without control groups, which makes it faster.
+        // Without control groups: a container starts faster.
         ("crun", true, format!("crun --cgroup-manager=disabled run --bundle {bundle} {id}")),
         ("runc", true, format!("runc run --bundle {bundle} {id}")),
         ("node", false, "node -e 0".to_owned()),
         ("wasmtime", false, format!("wasmtime run {}", module.display())),
     ] {
         if needs_hello && !hello {
-            left_out(name, "`cc -static` made no program");
+            report_skipped(name, "`cc -static` made no program");
             continue;
         }
         if !shell.borrow_mut().run_with(&command, &stderr) {
             let why = fs::read_to_string(&stderr).unwrap_or_default();
-            left_out(name, &format!("`{command}`: {}", why.trim()));
+            report_skipped(name, &format!("`{command}`: {}", why.trim()));
             continue;
         }
         group.bench_function(name, |bencher| {
@@ -79,10 +79,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A container's directory with a static program, if there is a compiler for one.
+/// A container's directory with a static program. `None` if there is no compiler for the program.
 fn bundle(dir: &TempDir) -> Option<()> {
     let root = dir.path().join("root");
-    // crun looks for the latter, the former is mounted.
+    // `/proc` is mounted, and crun requires `/dev`.
     for empty in ["proc", "dev"] {
         fs::create_dir_all(root.join(empty)).unwrap();
     }
@@ -113,7 +113,7 @@ impl Shell {
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut shell = Self { input: child.stdin.take(), child, output };
         if hybrid {
-            // Where it fails, crun is left out.
+            // If this fails, the crun baseline is skipped.
             let _ = shell.run(&format!("umount {HYBRID}"));
         }
         shell
@@ -124,7 +124,7 @@ impl Shell {
         self.run_with(command, Path::new("/dev/null"))
     }
 
-    /// The same, where what it complains of goes.
+    /// Runs a command to its end, with its standard error in a file.
     fn run_with(&mut self, command: &str, stderr: &Path) -> bool {
         let mut line = String::new();
         let stderr = stderr.display();
@@ -139,7 +139,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // The end of its input is the shell's end.
+        // The shell ends at the end of its input.
         drop(self.input.take());
         let _ = self.child.wait();
     }

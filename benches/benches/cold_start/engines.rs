@@ -1,9 +1,9 @@
 //! `engine/<strategy>/<guest>`: Wasmtime alone, with different ways to hold instances.
 //!
-//! One iteration makes a store and an instance, calls its handler and drops everything. What the
-//! gateway uses is `pooling-scan`; the settings are those of `runtime-pool/src/engine.rs`, where
-//! they matter to an instance. `limited` and `unlimited` are the same with all limits and deadlines
-//! that the gateway sets, and with none: the difference is what they cost.
+//! One iteration creates a store and an instance, calls its handler and drops everything. The
+//! gateway uses `pooling-scan`, with the settings of `runtime-pool/src/engine.rs` that affect an
+//! instance. `limited` adds all limits and deadlines that the gateway sets, and `unlimited` has
+//! none: their difference is the cost of the limits.
 
 use std::{cell::OnceCell, sync::Arc, thread, time::Duration};
 
@@ -27,12 +27,12 @@ use wasmtime_wasi_http::{
     p2::bindings::{ProxyPre, http::types::Scheme},
 };
 
-use crate::left_out;
+use crate::report_skipped;
 
-/// Components for `wasi:http` 0.2. Each is compiled for each strategy: the last takes seconds.
+/// Components for `wasi:http` 0.2. Each is compiled for each strategy; the last takes seconds.
 const GUESTS: [&str; 3] = ["c-hello", "hello", "js-hello"];
 
-/// How instances are held.
+/// A way to allocate instances.
 #[derive(Clone, Copy, Debug)]
 enum Strategy {
     OnDemand,
@@ -43,7 +43,7 @@ enum Strategy {
     Concurrent,
     /// `PoolingScan` with all limits and deadlines, and a clock that ticks.
     Limited,
-    /// `PoolingScan` with none.
+    /// `PoolingScan` without any.
     Unlimited,
 }
 
@@ -124,13 +124,13 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     for strategy in Strategy::ALL {
         if strategy.needs_scan() && !PoolingAllocationConfig::is_pagemap_scan_available() {
-            left_out(strategy.name(), "this kernel has no scan of written pages");
+            report_skipped(strategy.name(), "this kernel has no scan of written pages");
             continue;
         }
         let prepared: OnceCell<Linker<Host>> = OnceCell::new();
         for name in GUESTS {
             let Ok(guest) = guest::Guest::read(&guest::dist(), name) else {
-                left_out(strategy.name(), &format!("{name} is not built"));
+                report_skipped(strategy.name(), &format!("{name} is not built"));
                 continue;
             };
             let pre: OnceCell<ProxyPre<Host>> = OnceCell::new();
@@ -156,12 +156,12 @@ fn linker(engine: &Engine) -> Linker<Host> {
     linker
 }
 
-/// A guest that does not answer is not worth measuring.
+/// Checks that a guest answers before it is measured.
 fn answer(runtime: &Runtime, pre: &ProxyPre<Host>, limited: bool) {
     assert_eq!(runtime.block_on(call(pre, limited)), 200);
 }
 
-/// The life of an instance; returns the status of its response.
+/// Creates an instance, calls it and drops it. Returns the status of its response.
 async fn call(pre: &ProxyPre<Host>, limited: bool) -> u16 {
     let mut store = Store::new(pre.engine(), Host::default());
     store.set_epoch_deadline(1);
@@ -187,7 +187,7 @@ async fn call(pre: &ProxyPre<Host>, limited: bool) -> u16 {
     let read = async {
         let response = head.await.unwrap().unwrap();
         let status = response.status().as_u16();
-        // A guest whose body nobody reads waits or gives up.
+        // The body must be read: otherwise the guest waits or gives up.
         response.into_body().collect().await.unwrap();
         status
     };
@@ -196,7 +196,7 @@ async fn call(pre: &ProxyPre<Host>, limited: bool) -> u16 {
     status
 }
 
-/// What a component can reach: nothing.
+/// A host that gives a component nothing to reach.
 #[derive(Default)]
 struct Host {
     wasi: WasiCtx,
@@ -206,7 +206,7 @@ struct Host {
     memory: Memory,
 }
 
-/// Counts memory, and has enough.
+/// Counts memory and refuses none.
 #[derive(Default)]
 struct Memory(usize);
 
@@ -243,7 +243,7 @@ impl WasiHttpView for Host {
     }
 }
 
-/// Requests that guests make: none.
+/// Guests may make no outbound requests.
 #[derive(Default)]
 struct Denied;
 

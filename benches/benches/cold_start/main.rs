@@ -1,17 +1,17 @@
-//! Cold starts, in process and taken apart, beside the starts of processes and containers.
+//! Cold starts: in process, by phase, and beside the starts of processes and containers.
 //!
 //! `functions/build all && cargo bench --workspace --bench cold_start [-- FILTER]`, then
 //! `target/release/cold-start-table` for the tables of `docs/cold-start.md`.
 //!
-//! - `baseline/<name>`: what else can be started for one answer (`baselines`).
+//! - `baseline/<name>`: processes and containers, each started for one answer (`baselines`).
 //! - `cold_start/<tier>/<guest>`: from a tier to the end of the answer (`tiers`).
-//! - `phase/<phase>/<guest>`: what that time goes into (`tiers`).
-//! - `engine/<strategy>/<guest>`: ways to hold instances, with Wasmtime alone (`engines`).
+//! - `phase/<phase>/<guest>`: the phases of that time (`tiers`).
+//! - `engine/<strategy>/<guest>`: ways to allocate instances, with Wasmtime alone (`engines`).
 //!
-//! What a machine does not have is named and left out. Nothing is prepared before a benchmark
-//! that is wanted needs it, so that a filter makes the run short.
+//! Programs and guests that a machine lacks are named and skipped. Each benchmark prepares only
+//! what it needs itself, so that a run with a filter is short.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has nobody to tell")]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends at the first error")]
 
 mod baselines;
 mod engines;
@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // The pool starts this program to compile, as it does with `mayfly`.
+    // The pool starts its own program as the compile worker, here as in `mayfly`.
     if let Some(("compile-worker", job)) = arguments.split_first().map(|(a, b)| (a.as_str(), b)) {
         return runtime_pool::compile_worker(job);
     }
@@ -40,8 +40,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Tells what was left out, and why.
-fn left_out(what: &str, why: &str) {
-    // Nobody to tell when that fails.
-    let _ = writeln!(std::io::stderr().lock(), "left out: {what}: {why}");
+/// Reports a skipped benchmark and the reason.
+fn report_skipped(what: &str, why: &str) {
+    // A closed standard error must not end the benchmark.
+    let _ = writeln!(std::io::stderr().lock(), "skipped: {what}: {why}");
 }

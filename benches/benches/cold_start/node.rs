@@ -1,4 +1,4 @@
-//! A pool as the gateway makes it, and the guests that are there.
+//! A pool like the gateway's, and the guests that are built.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -23,7 +23,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::left_out;
+use crate::report_skipped;
 
 const GUESTS: [&str; 8] = [
     "c-hello",
@@ -35,8 +35,8 @@ const GUESTS: [&str; 8] = [
     "js-hello",
     "python-hello",
 ];
-/// After a function was dropped, its code is unmapped by another thread; it shall not do that
-/// while the next load is timed.
+/// Pause after a function was dropped: another thread unmaps its code, which must not overlap with
+/// the next measured load.
 const UNMAPPING: Duration = Duration::from_millis(1);
 
 /// A pool with its own runtime.
@@ -44,11 +44,11 @@ pub(crate) struct Node {
     pub(crate) runtime: Runtime,
     pool: Pool,
     ready: RefCell<HashSet<&'static str>>,
-    /// Guests' output ends here: unread, what does not fit is dropped.
+    /// Receives the guests' output. It is never read, so the pool drops lines once it is full.
     _logs: mpsc::Receiver<LogLine>,
 }
 
-/// A guest that is built.
+/// A built guest.
 pub(crate) struct Candidate {
     pub(crate) name: &'static str,
     pub(crate) bytes: u64,
@@ -57,18 +57,18 @@ pub(crate) struct Candidate {
     source: OnceCell<FunctionSpec>,
 }
 
-/// One start, with its parts.
+/// The times of one start.
 pub(crate) struct Start {
     pub(crate) total: Duration,
     phases: Phases,
 }
 
-/// The guests that are there.
+/// The guests that are built.
 pub(crate) fn candidates() -> Vec<Candidate> {
     let found = GUESTS.iter().zip(1..).filter_map(|(name, function)| {
         let artifact = guest::dist().join(name).with_extension("wasm");
         let Ok(metadata) = artifact.metadata() else {
-            left_out(name, &format!("not built; functions/build {name}"));
+            report_skipped(name, &format!("not built; functions/build {name}"));
             return None;
         };
         let key = FunctionKey { function, revision: 1, generation: 0 };
@@ -78,13 +78,13 @@ pub(crate) fn candidates() -> Vec<Candidate> {
 }
 
 impl Start {
-    /// How long a phase took.
+    /// The duration of a phase.
     pub(crate) fn phase(&self, phase: Phase) -> Duration {
         self.phases.get(phase).unwrap_or_default()
     }
 
-    /// What belongs to no phase: asking the pool, making the store, dropping the instance and
-    /// resetting its slot.
+    /// Time outside all phases: the look-up in the pool, creating the store, dropping the instance
+    /// and resetting its slot.
     pub(crate) fn rest(&self) -> Duration {
         self.total.saturating_sub(self.phases.iter().map(|(_, took)| took).sum())
     }
@@ -113,7 +113,7 @@ impl Candidate {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        // As few threads as there can be: a call runs on the one that makes it.
+        // A single thread: a call runs on its caller's thread.
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, logs) = mpsc::channel(1_024);
         let metrics = PoolMetrics::register(&Registry::new()).unwrap();
@@ -121,7 +121,7 @@ impl Node {
         Self { runtime, pool, ready: RefCell::default(), _logs: logs }
     }
 
-    /// Compiles a guest and calls it, if this is the first benchmark that needs it.
+    /// Compiles a guest and calls it, in the first benchmark that needs it.
     pub(crate) fn prepare(&self, candidate: &Candidate) {
         if self.ready.borrow_mut().insert(candidate.name) {
             self.runtime.block_on(async {
@@ -131,7 +131,7 @@ impl Node {
         }
     }
 
-    /// From `tier` to the end of the answer.
+    /// Calls the guest from `tier`, and measures the time to the end of the answer.
     pub(crate) async fn start_from(&self, tier: Tier, candidate: &Candidate) -> Start {
         let mut key = candidate.key;
         match tier {
@@ -142,9 +142,9 @@ impl Node {
             Tier::Cold => self.forget(candidate).await,
             Tier::Loaded => {}
             Tier::Warm => {
-                // Another revision, so that nothing waits where nothing shall.
+                // Another revision, so that the benchmarks of other tiers find no warm instance.
                 key.revision += 1;
-                self.let_one_wait(candidate, key).await;
+                self.make_warm(candidate, key).await;
             }
         }
         let start = self.start(candidate, key).await;
@@ -152,7 +152,7 @@ impl Node {
         start.1
     }
 
-    /// From wherever the function is to the end of its answer.
+    /// Calls the guest from its current tier, and measures the time to the end of the answer.
     async fn start(&self, candidate: &Candidate, key: FunctionKey) -> (Tier, Start) {
         let source = candidate.source();
         let began = Instant::now();
@@ -174,8 +174,8 @@ impl Node {
         }
     }
 
-    /// Makes an instance beforehand.
-    async fn let_one_wait(&self, candidate: &Candidate, key: FunctionKey) {
+    /// Makes a warm instance.
+    async fn make_warm(&self, candidate: &Candidate, key: FunctionKey) {
         let (function, _) = self.load(candidate, key, candidate.source()).await;
         while function.warm_instances() == 0 {
             function.keep_warm(1);
@@ -183,12 +183,12 @@ impl Node {
         }
     }
 
-    /// Makes a function leave memory, and waits until it has.
+    /// Evicts a function and waits until it has left memory.
     async fn forget(&self, candidate: &Candidate) {
         let function =
             Arc::downgrade(&self.load(candidate, candidate.key, candidate.source()).await.0);
         self.pool.evict(&candidate.key).await;
-        // The pool drops what it has evicted some time later.
+        // The pool drops evicted functions in the background.
         while function.strong_count() > 0 {
             self.pool.tidy().await;
             tokio::task::yield_now().await;
@@ -215,20 +215,21 @@ fn pool_config() -> PoolConfig {
         memory_bytes: u64::MAX,
         resident_bytes: 1 << 30,
         loads: 4,
-        // Only what a benchmark asks for.
         queue: 2_000,
         max_lag: Duration::ZERO,
+        // The pool makes only the warm instances that a benchmark asks for.
         warm: WarmConfig { instances: 100, bytes: 1 << 30, worthwhile: Duration::MAX },
     }
 }
 
-/// In the profile's directory, two above this program: kept, so that only the first run compiles.
+/// In the profile's directory, two levels above this program. It is kept, so that only the first
+/// run compiles.
 fn native_code_dir() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     this.ancestors().nth(2).unwrap().join("bench-native-code")
 }
 
-/// One call, read to the end.
+/// Makes one call and reads its response to the end.
 async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_pool::Start {
     let request = http::Request::get("http://bench.localhost/")
         .header(http::header::HOST, "bench.localhost")

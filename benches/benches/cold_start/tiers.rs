@@ -6,19 +6,19 @@ use criterion::{BenchmarkId, Criterion, SamplingMode};
 use runtime_pool::{Phase, Tier};
 
 use crate::{
-    left_out,
     node::{Candidate, Node, Start, candidates},
+    report_skipped,
 };
 
-/// Larger guests compile for seconds.
+/// Larger guests take seconds to compile, and are skipped by default.
 const QUICKLY_COMPILED_BYTES: u64 = 1 << 20;
-/// Set it to compile all of them.
+/// If this variable is set, all guests are compiled.
 const FROZEN_ALL: &str = "MAYFLY_BENCH_FROZEN_ALL";
 
-/// A part of a start.
+/// A part of the time of a start.
 struct Part {
     name: &'static str,
-    /// From which tier it is measured: one that it belongs to.
+    /// The tier to start from: one whose starts have this part.
     tier: Tier,
     of: fn(&Start) -> Duration,
 }
@@ -47,7 +47,7 @@ fn frozen(criterion: &mut Criterion, node: &Node, guests: &[Candidate]) {
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(1));
     for guest in guests {
         if !all && guest.bytes > QUICKLY_COMPILED_BYTES {
-            left_out(&format!("frozen {}", guest.name), &format!("slow; {FROZEN_ALL}=1"));
+            report_skipped(&format!("frozen {}", guest.name), &format!("slow; {FROZEN_ALL}=1"));
             continue;
         }
         group.bench_function(BenchmarkId::new("frozen", guest.name), |bencher| {

@@ -1,5 +1,5 @@
-//! Prints the tables of `docs/cold-start.md` from what `cargo bench` has found; with `--write FILE`
-//! puts them into that file instead, between its two marks.
+//! Prints the tables of `docs/cold-start.md` from the results of `cargo bench`; with `--write FILE`
+//! writes them into that file instead, between its two marks.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -7,12 +7,13 @@ use benches::{cold_start_table, report};
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "Makes tables of what `cargo bench --workspace --bench cold_start` has found")]
+#[command(about = "Prints the results of `cargo bench --workspace --bench cold_start` as tables")]
 struct Cli {
-    /// Where criterion keeps its figures [default: beside this program's directory]
+    /// Directory with criterion's results [default: beside this program's directory]
     #[arg(long, value_name = "DIR")]
     criterion: Option<PathBuf>,
-    /// A Markdown file with a line `<!-- measured:begin -->` and one `<!-- measured:end -->`
+    /// Markdown file to update between its marks `<!-- measured:begin -->` and
+    /// `<!-- measured:end -->`
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 }

@@ -6,10 +6,10 @@
 //! cargo run --release -p benches --bin load -- cold|deploy|density|fairness|overload [--help]
 //! ```
 //!
-//! `report` compares with every peer that it finds and writes docs/benchmarks. Without a subcommand
-//! it measures throughput, latency, CPU time and memory beside a bare axum server. It starts what
-//! it measures, on the loopback interface and in a temporary directory, and stops by itself; the
-//! report is Markdown on standard output.
+//! `report` compares the gateway with every peer that it finds and writes docs/benchmarks. Without
+//! a subcommand the program measures throughput, latency, CPU time and memory beside a bare axum
+//! server. It starts the servers itself, on the loopback interface and in a temporary directory,
+//! and stops them at the end. It prints a report in Markdown to standard output.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -43,24 +43,24 @@ struct Cli {
 struct Common {
     #[command(flatten)]
     gateway: GatewayOptions,
-    /// Where to write the figures as JSON
+    /// File to write the figures to, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// The gateway, a bare axum server and every peer on this machine, as a report with plots
+    /// Compare the gateway, a bare axum server and every peer found; write a report with plots
     Report(Box<Args<ComparisonOptions>>),
-    /// Requests of functions that have left memory
+    /// Measure cold starts: requests to functions that have left memory
     Cold(Args<ColdOptions>),
-    /// Uploads, up to the first answer
+    /// Measure deploys, from the upload to the function's first answer
     Deploy(Args<DeployOptions>),
-    /// Memory and start-up with many functions
+    /// Measure memory and start-up with many functions
     Density(Args<DensityOptions>),
-    /// A short function beside one that loops for ever, and beside uploads that are compiled
+    /// Measure a short function beside endless loops, and beside uploads that are compiled
     Fairness(Args<FairnessOptions>),
-    /// More requests than the gateway can serve
+    /// Measure the gateway under more requests than it can serve
     Overload(Args<OverloadOptions>),
 }
 

@@ -1,4 +1,4 @@
-//! Points, and what all rounds of a point say together.
+//! The figures of single measurements (points), and their summary over all rounds (rows).
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{generator::Observed, process::Memory, report::Spread};
 
-/// A kind of load.
+/// The load of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Setting {
     pub(super) connections: u16,
-    /// Of an open loop.
+    /// The rate of an open loop; `None` for a closed loop.
     #[serde(rename = "open_loop_rate", serialize_with = "as_text")]
     pub(super) rate: Option<Rate>,
 }
@@ -34,7 +34,7 @@ impl fmt::Display for Setting {
     }
 }
 
-/// What a target is, and what it had in memory before and after all rounds.
+/// A target, and its memory use before and after all rounds.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Footprint {
     pub(super) target: String,
@@ -47,8 +47,8 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// Whether it belongs into a comparison of targets with this guest.
-    pub(super) fn stands_beside(&self, guest: &str) -> bool {
+    /// Whether the target belongs to the comparison for this guest.
+    pub(super) fn is_compared_for(&self, guest: &str) -> bool {
         self.guest.as_deref().is_none_or(|own| own == guest)
     }
 }
@@ -57,14 +57,14 @@ impl Footprint {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Point {
     pub(super) round: u32,
-    /// Which of the targets.
+    /// The index of the target.
     #[serde(skip)]
     pub(super) index: usize,
     target: String,
     guest: Option<String>,
     #[serde(flatten)]
     pub(super) setting: Setting,
-    /// Requests a second that were asked for in an open loop.
+    /// The requested rate of an open loop, in requests a second.
     asked_per_s: Option<f64>,
     requests: u64,
     pub(super) requests_per_s: f64,
@@ -107,7 +107,7 @@ impl Point {
 /// All rounds of one target under one load.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
-    /// Whose comparison this row belongs to; targets with a hello of their own stand in each.
+    /// The comparison that this row belongs to; targets that run no guest are in each.
     pub(super) guest: String,
     #[serde(flatten)]
     pub(super) setting: Setting,
@@ -123,13 +123,13 @@ pub(super) struct Row {
     pub(super) p50_us: Spread,
     pub(super) p99_us: Spread,
     pub(super) p999_us: Spread,
-    /// What the median takes longer than that of the bare axum server.
+    /// The difference of the median to that of the bare axum server.
     pub(super) p50_added_us: Option<Spread>,
     pub(super) errors: u64,
     pub(super) unanswered: u64,
 }
 
-/// Rows for each guest in turn, in the order in which they were measured.
+/// The rows for each guest in turn, in the order of the measurements.
 pub(super) fn rows(points: &[Point], targets: &[Footprint], guests: &[String]) -> Vec<Row> {
     let mut settings: Vec<Setting> = Vec::new();
     for point in points {
@@ -140,7 +140,7 @@ pub(super) fn rows(points: &[Point], targets: &[Footprint], guests: &[String]) -
     let mut rows = Vec::new();
     for guest in guests {
         let beside: Vec<usize> =
-            (0..targets.len()).filter(|index| targets[*index].stands_beside(guest)).collect();
+            (0..targets.len()).filter(|index| targets[*index].is_compared_for(guest)).collect();
         let index_of = |name| beside.iter().copied().find(|index| targets[*index].target == name);
         for setting in &settings {
             let of = |index: usize| -> Vec<&Point> {
@@ -186,8 +186,8 @@ fn row(guest: &str, rounds: &[&Point], bare: &[&Point], serve: &[&Point]) -> Opt
     })
 }
 
-/// Each round's figure beside the other's of the same round. Rounds in which one of them answered
-/// nothing are left out.
+/// Combines a figure of each round with that of another target in the same round. Skips rounds in
+/// which one of the two answered nothing.
 fn by_round(
     rounds: &[&Point],
     others: &[&Point],
@@ -246,7 +246,7 @@ mod tests {
             footprint(WASMTIME_SERVE, Some("a")),
             footprint("mayfly", Some("b")),
         ];
-        // The second round finds the machine half as fast.
+        // The machine is half as fast in the second round.
         let speeds = [(1, 1.0), (2, 0.5)];
         let points: Vec<Point> = speeds
             .iter()
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(rows[1].cpu_to_bare_axum, even(2.0));
         assert_eq!(rows[1].requests_per_s, Spread { median: 37.5, min: 25.0, max: 50.0 });
         assert_eq!((rows[1].requests, rows[1].errors), (20, 2));
-        // Who answers nothing has no ratio, and nobody has one to what was not measured.
+        // A target that answers nothing has no ratio; no target has a ratio to one that is missing.
         assert_eq!(ratios(&rows[4]), (None, None));
         assert_eq!(ratios(&rows[3]), (even(1.0), None));
     }

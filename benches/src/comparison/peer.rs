@@ -1,4 +1,4 @@
-//! Other servers: where they are found and how they are started. Which ones: `known`.
+//! Other servers: how to find and start them. `known` lists them.
 
 mod known;
 
@@ -15,14 +15,14 @@ pub(super) use self::known::{FRESH, WASMTIME_SERVE};
 use self::known::{KNOWN, Variant};
 use crate::machine::version_of;
 
-/// A peer that was given on the command line.
+/// A peer from the command line.
 #[derive(Clone, Debug)]
-pub struct OwnPeer {
+pub struct CustomPeer {
     name: String,
     command: String,
 }
 
-impl FromStr for OwnPeer {
+impl FromStr for CustomPeer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -34,7 +34,7 @@ impl FromStr for OwnPeer {
     }
 }
 
-/// A way to start a server.
+/// How to start a server.
 #[derive(Clone, Debug)]
 pub(super) struct Recipe {
     pub(super) name: String,
@@ -49,17 +49,17 @@ pub(super) struct Recipe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Environment {
     Empty,
-    /// That of this program: who writes a command of his own expects his PATH.
+    /// The environment of this program: a command from the command line expects the user's PATH.
     Inherited,
 }
 
 impl Recipe {
-    /// Whether it is started with a guest, or has a hello of its own.
+    /// Whether the server runs a guest. Otherwise it has a hello of its own.
     pub(super) fn takes_guest(&self) -> bool {
         self.arguments.iter().any(|argument| argument.contains("{guest}"))
     }
 
-    /// Writes its files into `dir` and says how to start it.
+    /// Writes the server's files into `dir` and returns its program and arguments.
     pub(super) fn command(
         &self,
         port: u16,
@@ -84,7 +84,7 @@ impl Recipe {
         }
     }
 
-    /// What was started, with placeholders instead of what is different each time.
+    /// The command line for the report, with placeholders for the parts that vary.
     pub(super) fn shown(&self) -> String {
         let program = self.program.file_name().unwrap_or_default().display().to_string();
         match self.environment {
@@ -94,24 +94,25 @@ impl Recipe {
     }
 }
 
-/// A target that was not measured.
+/// A target that could not be measured.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Missing {
     pub(super) name: String,
     pub(super) reason: String,
 }
 
-/// Looks for the peers that are wanted. Returns how to start what is there, and what is not.
+/// Looks for the wanted peers. Returns recipes for those that are installed, and those that are
+/// missing.
 pub(super) fn find(
     wanted: &[String],
     dirs: &[PathBuf],
-    own: &[OwnPeer],
+    own: &[CustomPeer],
 ) -> anyhow::Result<(Vec<Recipe>, Vec<Missing>)> {
     for name in wanted.iter().filter(|name| *name != "none") {
         let names: Vec<_> = KNOWN.iter().map(|peer| peer.name).collect();
         anyhow::ensure!(
             names.contains(&name.as_str()),
-            "there is no peer `{name}`; known are {}, others can be given with --peer",
+            "there is no peer `{name}`; the known peers are {}; add others with --peer",
             names.join(", ")
         );
     }
@@ -127,7 +128,7 @@ pub(super) fn find(
             }),
         }
     }
-    recipes.extend(own.iter().map(OwnPeer::recipe));
+    recipes.extend(own.iter().map(CustomPeer::recipe));
     Ok((recipes, missing))
 }
 
@@ -145,7 +146,7 @@ impl Variant {
     }
 }
 
-impl OwnPeer {
+impl CustomPeer {
     fn recipe(&self) -> Recipe {
         Recipe {
             name: self.name.clone(),
@@ -159,7 +160,7 @@ impl OwnPeer {
     }
 }
 
-/// The first of the places that has the program.
+/// The path of a program: the first that exists in `dirs`, then in PATH.
 fn locate(program: &[&str], dirs: &[PathBuf]) -> Option<PathBuf> {
     let default = env::home_dir().map(|home| home.join(".cache/mayfly/peers"));
     let default = default.filter(|_| dirs.is_empty());
@@ -188,23 +189,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_found_comes_with_the_command_that_installs_it() {
-        let error = find(&["nobody".into()], &[], &[]).unwrap_err();
-        assert!(error.to_string().starts_with("there is no peer `nobody`"), "{error}");
+    fn a_missing_peer_is_reported_with_its_install_command() {
+        let error = find(&["absent".into()], &[], &[]).unwrap_err();
+        assert!(error.to_string().starts_with("there is no peer `absent`"), "{error}");
         let (recipes, missing) = find(&["none".into()], &[], &[]).unwrap();
         assert_eq!((recipes.len(), missing.len()), (0, 0));
     }
 
     #[test]
-    fn a_peer_of_ones_own_has_a_name_and_a_port() {
-        let peer: OwnPeer = "mine=serve --port {port} {guest}".parse().unwrap();
+    fn a_custom_peer_has_a_name_and_a_port() {
+        let peer: CustomPeer = "mine=serve --port {port} {guest}".parse().unwrap();
         let recipe = peer.recipe();
         assert!(recipe.takes_guest());
         let dir = Path::new("/nowhere");
         let (program, arguments) = recipe.command(7, Path::new("a.wasm"), dir).unwrap();
         assert_eq!(program, Path::new("/bin/sh"));
         assert_eq!(arguments, ["-c", "serve --port 7 a.wasm"]);
-        assert!("mine=serve".parse::<OwnPeer>().is_err());
-        assert!("=serve {port}".parse::<OwnPeer>().is_err());
+        assert!("mine=serve".parse::<CustomPeer>().is_err());
+        assert!("=serve {port}".parse::<CustomPeer>().is_err());
     }
 }

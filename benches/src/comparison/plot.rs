@@ -1,4 +1,4 @@
-//! The report as plots: SVG that is readable on light and on dark pages.
+//! The report's plots: SVG that is readable on light and on dark pages.
 
 use super::{
     Report,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::chart::{Chart, Colour, Line, Panel, Scale};
 
-/// Names of files, and what is in them, for one guest.
+/// The names and contents of the files for one guest.
 pub(super) fn all(report: &Report, guest: &str) -> anyhow::Result<Vec<(String, String)>> {
     let rows: Vec<&Row> = report.rows.iter().filter(|row| row.guest == guest).collect();
     let mut connections: Vec<u16> = rows.iter().map(|row| row.setting.connections).collect();
@@ -48,7 +48,7 @@ pub(super) fn all(report: &Report, guest: &str) -> anyhow::Result<Vec<(String, S
                 title: format!("{guest}: CPU µs a request, closed loop (less is better)"),
                 scale: Scale::FromZero,
                 panels: panels(&rows, &closed, |row| {
-                    // Seconds per thousand are milliseconds each.
+                    // Seconds per 1,000 requests are milliseconds per request.
                     let [low, middle, high] = <[f64; 3]>::from(row.cpu_s_per_1000);
                     bar(row, [low, middle, high].map(|value| value * 1_000.0))
                 }),
@@ -110,7 +110,7 @@ fn dots(row: &Row) -> Line {
 
 fn memory(report: &Report, guest: &str) -> Chart {
     let lines = |mb: fn(&super::figures::Footprint) -> f64| {
-        let beside = report.targets.iter().filter(|target| target.stands_beside(guest));
+        let beside = report.targets.iter().filter(|target| target.is_compared_for(guest));
         let line = beside.map(|target| Line {
             label: target.target.clone(),
             colour: colour(&target.target),

@@ -1,11 +1,11 @@
-//! How fast the requests of an open loop come.
+//! The rate of an open loop.
 
 use std::{fmt, str::FromStr};
 
-/// A rate as it was asked for.
+/// A rate as given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// A share of what the same target did in the closed loop of the same round with as many
+    /// A share of the target's rate in the closed loop of the same round with the same number of
     /// connections.
     Share(f64),
     /// The same for all targets.
@@ -15,14 +15,14 @@ pub enum Rate {
 }
 
 impl Rate {
-    /// Requests a second, after a closed loop in which there were so many.
+    /// Requests a second, where `closed` is the rate of the closed loop.
     pub(super) fn per_second(self, closed: f64, max: u32) -> Option<f64> {
         let rate = match self {
             Self::Share(share) => closed * share,
             Self::PerSecond(rate) => rate,
             Self::None => return None,
         };
-        // A target that answered nothing has no rate; one a second shows that it still does not.
+        // A target that answered nothing has no rate; one request a second shows whether it does.
         Some(rate.clamp(1.0, f64::from(max)))
     }
 }

@@ -1,5 +1,5 @@
-//! Who is under load when: in each round each number of connections, and for each of those every
-//! target in turn; closed loops first, then open ones at rates that follow from them.
+//! The order of the measurements: each round has each number of connections, and for each of those
+//! every target in turn; first the closed loops, then the open loops at rates that depend on them.
 
 use std::{
     num::NonZero,
@@ -19,10 +19,10 @@ use crate::{
     report::{number, progress},
 };
 
-/// Before each point, for the server before to close its connections.
+/// Pause before each measurement, in which the previous server closes its connections.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What will happen and how long it takes, in a sentence.
+/// One sentence about the measurements and their duration.
 pub(super) fn plan(options: &ComparisonOptions, targets: usize) -> String {
     let points = points(options, targets);
     let each = options.seconds + Duration::from_millis(options.warm_up_ms) + SETTLE;
@@ -31,8 +31,8 @@ pub(super) fn plan(options: &ComparisonOptions, targets: usize) -> String {
     let rates = if rates.is_empty() { "none".into() } else { rates.join(", ") };
     let connections: Vec<String> = options.connections.iter().map(u16::to_string).collect();
     format!(
-        "{points} points of {} s: {} rounds, {targets} targets, {} connections, a closed loop and \
-         open loops ({rates}); about {minutes} minutes",
+        "{points} measurements of {} s: {} rounds, {targets} targets, {} connections, a closed \
+        loop and open loops ({rates}); about {minutes} minutes",
         options.seconds.as_secs_f64(),
         options.rounds,
         connections.join(", "),
@@ -81,7 +81,7 @@ pub(super) fn measure(
     Ok(points)
 }
 
-/// What a target did in the closed loop of a round.
+/// The rate of a target in the closed loop of a round.
 fn closed_rate(round: &[Point], index: usize, connections: u16) -> f64 {
     let closed = Setting { connections, rate: None };
     let found = round.iter().find(|point| point.index == index && point.setting == closed);
@@ -107,7 +107,7 @@ fn point(
         warm_up: Duration::from_millis(options.warm_up_ms),
         measure: options.seconds,
     };
-    // Nothing to read when the server has ended; then nothing was answered either.
+    // The CPU time cannot be read when the server has ended; then it has answered nothing either.
     let (observed, before, after) = generator::run(plan, || process::cpu_seconds(target.pid()))?;
     let cpu_seconds = after.unwrap_or_default() - before.unwrap_or_default();
     let error = observed.first_error.as_ref().map(|error| {
@@ -136,14 +136,14 @@ fn announce(points: &[Point], all: usize, begin: Instant, target: &Target) {
     ));
 }
 
-/// The number of connections that single figures are quoted for: 64, or the next smaller one.
+/// The number of connections for the summary: 64, or the next smaller one.
 pub(super) fn quoted_connections(connections: impl Iterator<Item = u16>) -> Option<u16> {
     let mut all: Vec<u16> = connections.collect();
     all.sort_unstable();
     all.iter().rev().find(|count| **count <= 64).or(all.first()).copied()
 }
 
-/// The rate that single figures are quoted for: half of what the target can do, or the first.
+/// The rate for the summary: half of the closed loop's, or the first.
 pub(super) fn quoted_rate(rates: impl Iterator<Item = Rate>) -> Option<Rate> {
     let rates: Vec<Rate> = rates.collect();
     rates.iter().find(|rate| **rate == Rate::Share(0.5)).or(rates.first()).copied()

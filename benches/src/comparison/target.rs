@@ -1,4 +1,4 @@
-//! What is measured: servers that run.
+//! The targets: running servers.
 
 use std::{
     fs,
@@ -26,9 +26,9 @@ use crate::{
     report::progress,
 };
 
-/// How long a server gets until its first answer: some compile a large guest first.
+/// Timeout of a server's first answer: some compile a large guest first.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Pause between two looks at a server that does not answer yet.
+/// Pause between two attempts to reach a server that does not answer yet.
 const POLL: Duration = Duration::from_millis(5);
 /// Connections from one address that a gateway allows by default.
 const CONNECTIONS_PER_ADDRESS: u16 = 256;
@@ -38,7 +38,7 @@ pub(super) const BARE: &str = "bare axum";
 /// The name of the gateway in its default configuration.
 pub(super) const MAYFLY: &str = "mayfly";
 
-/// A server with one guest, or with a hello of its own. It ends when this is dropped.
+/// A server with one guest, or with a hello of its own. It ends on drop.
 pub(super) struct Target {
     pub(super) name: String,
     pub(super) guest: Option<String>,
@@ -66,7 +66,7 @@ impl Target {
         }
     }
 
-    /// What is known of it after the measurement.
+    /// The target's entry in the report.
     pub(super) fn footprint(&self) -> Footprint {
         Footprint {
             target: self.name.clone(),
@@ -75,12 +75,12 @@ impl Target {
             isolation: self.isolation.clone(),
             command: self.command.clone(),
             idle: self.idle,
-            // It may have ended under load; that is in the complaints.
+            // The server may have ended under load, which the errors of the measurement show.
             after_load: Memory::of_family(self.pid()).unwrap_or_default(),
         }
     }
 
-    /// Warnings and errors in its log. What peers write is up to them.
+    /// Warnings and errors in the gateway's log. The logs of peers have no common format.
     pub(super) fn complaints(&self) -> Vec<String> {
         match &self.process {
             Process::Gateway(gateway) => gateway.complaints(),
@@ -89,14 +89,15 @@ impl Target {
     }
 }
 
-/// Starts everything. Returns what runs, the yardstick first, and what does not.
+/// Starts all targets. Returns those that run, the yardstick first, and those that do not.
 pub(super) fn start_all(
     gateway: &GatewayOptions,
     options: &ComparisonOptions,
     dir: &Path,
 ) -> anyhow::Result<(Vec<Target>, Vec<Missing>)> {
     let guests = gateway.guests(&options.guests)?;
-    let (recipes, mut missing) = peer::find(&options.peers, &options.peer_dir, &options.own_peers)?;
+    let (recipes, mut missing) =
+        peer::find(&options.peers, &options.peer_dir, &options.custom_peers)?;
     let mut targets = vec![bare_axum(&scratch(dir, "bare-axum")?)?];
     for (number, guest) in guests.iter().enumerate() {
         let file = dir.join(format!("{}.wasm", guest.name));
@@ -129,7 +130,8 @@ fn scratch(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// A peer that does not start, or answers otherwise than the gateway, is missing.
+/// Keeps a started peer as a target. A peer that does not start, or whose answer differs from the
+/// gateway's, is reported as missing.
 fn keep(
     started: anyhow::Result<Target>,
     recipe: &Recipe,
@@ -246,14 +248,14 @@ fn start_peer(
     })
 }
 
-/// Waits for an answer with status 200.
+/// Repeats `GET /` until the answer has status 200.
 fn first_answer(server: &mut Server, addr: SocketAddr) -> anyhow::Result<Answer> {
     let since = Instant::now();
     loop {
         let answer = Client::connect(addr).and_then(|mut client| client.get("/"));
         match answer {
             Ok(answer) if answer.status == 200 => return Ok(answer),
-            _ if since.elapsed() < PATIENCE => server.must_live()?,
+            _ if since.elapsed() < PATIENCE => server.ensure_running()?,
             Ok(answer) => anyhow::bail!("it answers {} {}", answer.status, answer.text()),
             Err(error) => return Err(error).context(format!("no answer after {PATIENCE:?}")),
         }

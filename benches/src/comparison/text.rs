@@ -15,9 +15,9 @@ const END: &str = "<!-- comparison:end -->";
 /// The whole report, with these plots.
 pub(super) fn report(report: &Report, guests: &[String], plots: &[String]) -> String {
     let mut text = format!(
-        "# Comparison\n\nMade by `load report` on {}; [README.md](README.md) says how, and how to \
-         read it.\nThe same figures for programs: [comparison.json](comparison.json).\n\n{}- plan: \
-         {}\n\n{}\n",
+        "# Comparison\n\nWritten by `load report` on {}. [README.md](README.md) describes the \
+        method and the columns.\nThe same figures as JSON: \
+        [comparison.json](comparison.json).\n\n{}- plan: {}\n\n{}\n",
         report.date,
         report.machine.markdown(),
         report.plan,
@@ -43,20 +43,20 @@ pub(super) fn report(report: &Report, guests: &[String], plots: &[String]) -> St
     text
 }
 
-/// What `docs/benchmarks/README.md` quotes: where it was measured, and the short tables.
+/// The part of the report for `docs/benchmarks/README.md`: the machine, and the short tables.
 pub(super) fn summary(report: &Report, guests: &[String]) -> String {
     let machine = report.machine.markdown();
     let tables = tables_in_short(report, guests);
     format!("On {}, by `load report`:\n\n{machine}\n{tables}", report.date)
 }
 
-/// For each guest, all targets at one number of connections.
+/// One table for each guest, with all targets at one number of connections.
 pub(super) fn tables_in_short(report: &Report, guests: &[String]) -> String {
     let tables: Vec<String> = guests.iter().map(|guest| in_short(report, guest)).collect();
     tables.join("\n")
 }
 
-/// The text with another summary between its two marks.
+/// The text with the new summary between its two marks.
 pub(super) fn replace_summary(text: &str, summary: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
@@ -89,7 +89,7 @@ fn in_short(report: &Report, guest: &str) -> String {
         "errors",
     ];
     let cells =
-        report.targets.iter().filter(|target| target.stands_beside(guest)).filter_map(|target| {
+        report.targets.iter().filter(|target| target.is_compared_for(guest)).filter_map(|target| {
             let row = of(closed, &target.target)?;
             let open = open.and_then(|setting| of(setting, &target.target));
             let errors = rows().filter(|row| row.target == target.target);
@@ -107,8 +107,8 @@ fn in_short(report: &Report, guest: &str) -> String {
             ])
         });
     format!(
-        "`{guest}`, connections: {connections}. Closed loop but for the p99; the median of all \
-         rounds (least..greatest), ratios within a round.\n\n{}",
+        "`{guest}`, connections: {connections}. Closed loop, except for the p99. Figures are \
+        medians of all rounds (minimum..maximum); ratios compare figures of the same round.\n\n{}",
         table(&header, &cells.collect::<Vec<_>>())
     )
 }
@@ -248,7 +248,7 @@ fn remarks(report: &Report) -> String {
     if report.complaints.is_empty() {
         return "No errors.\n".into();
     }
-    let mut text = format!("Complaints ({}):\n\n", report.complaints.len());
+    let mut text = format!("Warnings and errors ({}):\n\n", report.complaints.len());
     for complaint in report.complaints.iter().take(20) {
         let _ = writeln!(text, "- {complaint}");
     }
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
+    fn only_the_text_between_the_marks_is_replaced() {
         let text = format!("one\n{BEGIN}\nold\n{END}\ntwo\n");
         let once = replace_summary(&text, "new\n").unwrap();
         assert_eq!(once, format!("one\n{BEGIN}\nnew\n{END}\ntwo\n"));

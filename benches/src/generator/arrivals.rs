@@ -1,4 +1,4 @@
-//! When the requests of an open loop are due.
+//! The times at which the requests of an open loop are due.
 
 use std::{
     io,
@@ -13,27 +13,27 @@ use rustix::time::{
 };
 use tokio::{io::unix::AsyncFd, sync::Semaphore};
 
-/// Requests that come closer after each other than this are due together: each time that a clock
-/// rings costs as much as a request.
+/// Requests less than this apart are due together: each expiry of a timer costs as much as a
+/// request.
 const TICK: Duration = Duration::from_micros(50);
 
-/// One thread's share of a constant rate. Its connections take turns at it.
+/// One thread's share of the requests at a constant rate.
 pub(super) struct Arrivals {
-    /// When the first one is due.
+    /// When the first request is due.
     first: Instant,
-    /// Nanoseconds between two.
+    /// Nanoseconds between two requests.
     interval: f64,
-    /// How many there are.
+    /// The number of requests.
     total: u64,
-    /// How many were taken by a connection.
+    /// The number of requests that a connection has taken.
     taken: AtomicU64,
-    /// A permit for each that is due and not taken.
+    /// One permit for each request that is due and not taken.
     due: Semaphore,
 }
 
 impl Arrivals {
-    /// The share of thread `index` of `threads` that together make `rate` requests a second,
-    /// from `begin` on for this long.
+    /// The share of thread `index`, where `threads` threads together send `rate` requests a second
+    /// for `length` from `begin` on.
     pub(super) fn share(
         begin: Instant,
         length: Duration,
@@ -49,15 +49,15 @@ impl Arrivals {
         Self { first, interval, total, taken: AtomicU64::new(0), due: Semaphore::new(0) }
     }
 
-    /// Waits until a request is due that no other connection took, and says when it was due.
-    /// Nothing when there will be no more.
+    /// Waits for a due request that no other connection has taken, and returns when it was due.
+    /// Returns `None` when there are no more requests.
     pub(super) async fn next(&self) -> Option<Instant> {
         // The semaphore is never closed.
         self.due.acquire().await.ok()?.forget();
-        // All connections are on one thread: nobody comes between these two lines.
+        // All connections run on one thread, so no other connection runs between load and store.
         let number = self.taken.load(Relaxed);
         if number == self.total {
-            // Passed on to the next connection, which is to end as well.
+            // Pass the permit on to the next connection, which must end as well.
             self.due.add_permits(1);
             return None;
         }
@@ -65,15 +65,15 @@ impl Arrivals {
         Some(self.instant(number))
     }
 
-    /// How many were not taken.
+    /// The number of requests that no connection has taken.
     pub(super) fn left(&self) -> u64 {
         self.total - self.taken.load(Relaxed)
     }
 
-    /// Lets the connections know of each request when it is due. Ends with the last one.
+    /// Adds a permit for each request when it is due. Ends with the last one.
     ///
-    /// The timers of the async runtime have a resolution of a millisecond, which is more than
-    /// most answers take.
+    /// Uses a timer of the kernel: the timers of the async runtime have a resolution of a
+    /// millisecond, which is more than most answers take.
     pub(super) async fn announce(&self) -> io::Result<()> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
         #[expect(
@@ -94,11 +94,11 @@ impl Arrivals {
             if next > Instant::now() {
                 wait_until(&timer, next).await?;
             } else {
-                // Late already: no need for a clock, but for the connections to have their turn.
+                // The next request is due already: skip the timer, but let the connections run.
                 tokio::task::yield_now().await;
             }
         }
-        // For the connection that finds none left.
+        // The connection that gets this permit finds no request left, and ends.
         self.due.add_permits(1);
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Arrivals {
 }
 
 async fn wait_until(timer: &AsyncFd<OwnedFd>, then: Instant) -> io::Result<()> {
-    // A timer set to zero would never ring.
+    // A timer set to zero would never expire.
     let span = then.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
     let it_value =
         Timespec { tv_sec: span.as_secs() as i64, tv_nsec: i64::from(span.subsec_nanos()) };
@@ -123,7 +123,7 @@ async fn wait_until(timer: &AsyncFd<OwnedFd>, then: Instant) -> io::Result<()> {
         let rang = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
         match rang {
             Ok(outcome) => return outcome.map(|_| ()),
-            // Not yet, after all.
+            // The timer has not expired: a spurious wake-up.
             Err(_) => continue,
         }
     }

@@ -1,4 +1,4 @@
-// The least that Node.js needs to say hello. Started as `node node.mjs PORT`.
+// The smallest hello server for Node.js. Started as `node node.mjs PORT`.
 import { createServer } from "node:http";
 
 const body = "hello from node\n";

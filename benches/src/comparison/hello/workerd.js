@@ -1,4 +1,4 @@
-// The least that workerd needs to say hello.
+// The smallest hello for workerd.
 export default {
   fetch() {
     return new Response("hello from workerd\n");

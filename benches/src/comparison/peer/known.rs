@@ -1,17 +1,17 @@
-//! The servers that we know how to start.
+//! The servers that the harness knows how to start.
 //!
-//! `{port}`, `{guest}` and `{dir}` are replaced in arguments and files: by the port on 127.0.0.1
-//! that the server is to listen on, the guest's file, and a directory in which its own files are.
-//! With `{guest}` it is started for each guest, without it has a hello of its own. It is ready when
-//! `GET /` is answered with status 200.
+//! In arguments and files, `{port}` stands for the port to listen on at 127.0.0.1, `{guest}` for
+//! the guest's file, and `{dir}` for the directory with the server's own files. A server with
+//! `{guest}` is started once for each guest; any other has a hello of its own. A server is ready
+//! when it answers `GET /` with status 200.
 
-/// A server program, and the ways in which it is started.
+/// A server program, and the variants in which it is started.
 pub(super) struct Peer {
-    /// What `--peers` calls it.
+    /// Its name in `--peers`.
     pub(super) name: &'static str,
-    /// Its program: under a directory of peers, the last part also in PATH.
+    /// Paths of its program in a directory of peers. The last part is also searched in PATH.
     pub(super) program: &'static [&'static str],
-    /// How to get it.
+    /// The command that installs it.
     pub(super) install: &'static str,
     pub(super) variants: &'static [Variant],
 }
@@ -20,7 +20,7 @@ pub(super) struct Variant {
     pub(super) name: &'static str,
     pub(super) isolation: &'static str,
     pub(super) arguments: &'static [&'static str],
-    /// Files that are written before it starts.
+    /// Files to write before it starts.
     pub(super) files: &'static [(&'static str, &'static str)],
 }
 
@@ -29,14 +29,14 @@ pub(crate) const WASMTIME_SERVE: &str = "wasmtime serve";
 
 pub(crate) const FRESH: &str = "a fresh instance for each request";
 
-// A kernel that can tell what was written to memory (Linux 6.7) makes it cheap to reset. Support
-// for concurrency, which costs as much again, cannot be switched off: the server is built on it.
+// A kernel that can list the dirty pages (Linux 6.7) makes it cheap to reset memory. Support for
+// concurrency, which costs as much again, cannot be switched off: the server depends on it.
 const BEST_MEMORY: &str = "-Opooling-allocator=y,pooling-pagemap-scan=y,\
                            pooling-memory-keep-resident=2097152,pooling-table-keep-resident=65536,\
                            pooling-total-core-instances=4000";
 const BEST_FEATURES: &str = "-Wgc-support=n";
 
-/// All of them.
+/// All known servers.
 pub(super) const KNOWN: &[Peer] = &[
     Peer {
         name: "wasmtime",
