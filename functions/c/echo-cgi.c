@@ -1,7 +1,7 @@
 // Sends the request's body back while it arrives, by the rules of CGI, with
 // 64 KiB of memory whatever the body's size.
 //
-// It also tells what it saw: x-echo-method, x-echo-path, and a copy of every
+// The response also has x-echo-method, x-echo-path, and a copy of every
 // request header whose name starts with x-test-.
 //
 // Kind:  core module for WASI preview 1.

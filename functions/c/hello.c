@@ -74,8 +74,8 @@ void handle_request(handle request, handle answer) {
     outgoing_body_finish(body, 0, 0, &ignored);
 }
 
-// The host asks for memory when it has a string or a list to hand over. For the
-// calls above that is only the text of an error, once.
+// The host calls this to get memory for a string or a list that it returns. For
+// the calls above that is only the text of an error, once.
 EXPORT("cabi_realloc")
 void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
     static uint64_t room[128];

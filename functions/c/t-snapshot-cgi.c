@@ -1,5 +1,5 @@
-// A program with a start-up of its own: says what that left, and a variable of
-// the request's, which must not be the start-up's.
+// A program with a start-up of its own. It answers with a result of the start-up
+// and with the request's query, which must not be the start-up's.
 //
 // Kind:  core module for WASI preview 1.
 

@@ -1,7 +1,7 @@
-// Sends the request's body back while it arrives: the request's stream is handed
-// on as the response's.
+// Sends the request's body back while it arrives: the request's stream becomes
+// the response's stream.
 //
-// It also tells what it saw: x-echo-method, x-echo-path, and a copy of every
+// The response also has x-echo-method, x-echo-path, and a copy of every
 // request header whose name starts with x-test-.
 //
 // Kind:  wasi:http 0.2 component (the JavaScript engine StarlingMonkey inside).

@@ -1,5 +1,5 @@
-// What the engine offers beyond the web's standard types: the event that carries
-// a request. Only editors read this file; the build strips types unchecked.
+// The engine's types beyond the web's standard ones: the event with a request.
+// Only editors read this file; the build strips types without checking them.
 interface FetchEvent extends Event {
   readonly request: Request;
   respondWith(response: Response | Promise<Response>): void;

@@ -1,4 +1,4 @@
-;; An HTTP handler that imports `acme:thing/widget@1.0.0`, which nobody provides:
+;; An HTTP handler that imports `acme:thing/widget@1.0.0`, which no host provides:
 ;; it compiles, but cannot be linked.
 (module
   (import "acme:thing/widget@1.0.0" "turn" (func $turn))

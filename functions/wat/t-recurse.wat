@@ -1,4 +1,4 @@
-;; An HTTP handler that calls itself and never comes back.
+;; An HTTP handler that calls itself without end.
 (module
   (memory (export "memory") 1)
   (func $handle (export "wasi:http/incoming-handler@0.2.0#handle") (param i32 i32)

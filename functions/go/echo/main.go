@@ -1,7 +1,7 @@
 // Sends the request's body back while it arrives, by the rules of CGI, with
 // 64 KiB of buffer whatever the body's size.
 //
-// It also tells what it saw: x-echo-method, x-echo-path, and a copy of every
+// The response also has x-echo-method, x-echo-path, and a copy of every
 // request header whose name starts with x-test-.
 //
 // net/http/cgi would work as well; it makes the module several times larger.
@@ -40,7 +40,7 @@ func main() {
 	}
 	os.Stdout.WriteString(head.String() + "\n")
 
-	// Hidden behind plain interfaces, or CopyBuffer would ignore the buffer.
+	// Plain interfaces only: with a *os.File, CopyBuffer would ignore the buffer.
 	in, out := struct{ io.Reader }{os.Stdin}, struct{ io.Writer }{os.Stdout}
 	if _, err := io.CopyBuffer(out, in, make([]byte, 64*1024)); err != nil {
 		os.Exit(1)

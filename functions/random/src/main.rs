@@ -1,16 +1,16 @@
-//! `random COUNT FILE`: so many random but valid binaries in one file, the same ones each time.
+//! `random COUNT FILE` writes COUNT random but valid binaries to one file, the same ones each time.
 //!
-//! Each is preceded by its length, in four bytes, the lowest first. Most are commands that end: a
-//! core module that exports `_start`; every eighth is a component that exports what it likes.
+//! The length of each precedes it in four bytes, the lowest first. Most binaries are core modules
+//! that export `_start` and end; every eighth is a component with random exports.
 
 use std::{env, error::Error, fs};
 
 use arbitrary::{Arbitrary as _, Unstructured};
 use wasm_smith::{Component, Config, Module};
 
-/// Bytes of randomness for one binary: more of them make it larger.
+/// Bytes of randomness for one binary. More bytes make a larger binary.
 const SEED_BYTES: usize = 4_096;
-/// How often a loop turns before the module ends itself.
+/// Iterations of loops before the module ends itself.
 const FUEL: u32 = 10_000;
 
 /// An empty module with an export `_start` of a function without parameters and results.
@@ -42,10 +42,10 @@ fn command(seed: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
         max_memory32_bytes: 1 << 20,
         max_table_elements: 1_000,
         allow_start_export: true,
-        // What is switched off here is refused, which other tests look at.
+        // The gateway refuses the features that are off here; other tests cover that.
         exceptions_enabled: false,
         gc_enabled: false,
-        // References to what the host holds count as garbage collection.
+        // References to values of the host count as garbage collection.
         reference_types_enabled: false,
         memory64_enabled: false,
         threads_enabled: false,
@@ -63,7 +63,7 @@ fn component(seed: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(Component::arbitrary(&mut Unstructured::new(seed))?.to_bytes())
 }
 
-/// Numbers that look random, the same ones each time.
+/// A generator of pseudo-random numbers with a fixed seed.
 struct Random(u64);
 
 impl Random {

@@ -1,7 +1,7 @@
 //! The echo function for WASI 0.3: sends the request's body back while it
 //! arrives.
 //!
-//! It also tells what it saw: `x-echo-method`, `x-echo-path`, and a copy of every
+//! The response also has `x-echo-method`, `x-echo-path`, and a copy of every
 //! request header whose name starts with `x-test-`.
 //!
 //! Kind: `wasi:http` 0.3 component.
@@ -37,8 +37,8 @@ impl Guest for Echo {
                 }
             }
             drop(output);
-            // The request's trailers follow its body; an error in place of them
-            // means that the body did not arrive whole, and is passed on too.
+            // The request's trailers follow its body. An error in place of them
+            // means that the body is incomplete; it is passed on as well.
             let _ = trailers_sender.write(request_trailers.await).await;
         });
         Ok(response)

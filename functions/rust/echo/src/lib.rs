@@ -1,7 +1,7 @@
 //! Sends the request's body back while it arrives, whatever its size: the bytes
 //! are spliced from one host stream to the other and never enter this guest.
 //!
-//! It also tells what it saw: `x-echo-method`, `x-echo-path`, and a copy of every
+//! The response also has `x-echo-method`, `x-echo-path`, and a copy of every
 //! request header whose name starts with `x-test-`.
 //!
 //! Kind: `wasi:http` 0.2 component.
@@ -31,8 +31,8 @@ impl Guest for Echo {
             match output.blocking_splice(&input, 1024 * 1024) {
                 Ok(_) => {}
                 Err(StreamError::Closed) => break,
-                // The body did not arrive whole. Leaving without `finish` cuts
-                // the response short, so that the caller can tell.
+                // The body is incomplete. Returning without `finish` aborts the
+                // response, so that the caller can tell.
                 Err(StreamError::LastOperationFailed(_)) => return,
             }
         }

@@ -22,7 +22,7 @@ wasip2::http::proxy::export!(Fetch);
 impl Guest for Fetch {
     fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         let Some(url) = url_parameter(&request.path_with_query().unwrap_or_default()) else {
-            return text(answer, 400, "say which URL: /?url=http://example.com/\n");
+            return text(answer, 400, "add the URL: /?url=http://example.com/\n");
         };
         let Some(outgoing) = outgoing_request(&url) else {
             return text(answer, 400, "not an http or https URL\n");
@@ -80,7 +80,7 @@ fn outgoing_request(url: &str) -> Option<OutgoingRequest> {
 fn send(request: OutgoingRequest) -> Result<IncomingResponse, ErrorCode> {
     let response = outgoing_handler::handle(request, None)?;
     response.subscribe().block();
-    // Both unwraps hold: the future is ready, and it is asked only once.
+    // Both unwraps hold: the future is ready, and its value is taken only once.
     response.get().unwrap().unwrap()
 }
 
@@ -101,7 +101,7 @@ fn pass_on(upstream: IncomingResponse, answer: ResponseOutparam) {
         match output.blocking_splice(&input, 1024 * 1024) {
             Ok(_) => {}
             Err(StreamError::Closed) => break,
-            // Cut our own response short too: do not finish it.
+            // Abort our own response as well: do not finish it.
             Err(StreamError::LastOperationFailed(_)) => return,
         }
     }

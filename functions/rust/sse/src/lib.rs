@@ -1,5 +1,5 @@
 //! Server-sent events: `GET /?n=5&ms=100` sends five events, the first at once
-//! and each next one 100 milliseconds later. Both numbers shown are the defaults.
+//! and each of the others 100 milliseconds later. These numbers are the defaults.
 //!
 //! Kind: `wasi:http` 0.2 component.
 //! Build: `cargo build --release --target wasm32-wasip2`
@@ -34,7 +34,7 @@ impl Guest for Events {
             if event > 1 {
                 monotonic_clock::subscribe_duration(pause_ms * 1_000_000).block();
             }
-            // Flushed, so that it is on its way before the next pause.
+            // Flush, so that the event leaves before the next pause.
             let event = format!("data: {event}\n\n");
             if out.blocking_write_and_flush(event.as_bytes()).is_err() {
                 return; // the client has gone

@@ -1,8 +1,8 @@
-//! A function with an expensive start: it answers from a table that it has to make first. How many
-//! steps does a number take to reach 1, if it is halved when it is even, and else tripled and one
-//! added? `/?n=27` answers `111`.
+//! A function with an expensive start: it answers from a table that it must compute first. The
+//! table has the length of Collatz sequences: how many steps a number takes to reach 1 if each step
+//! halves an even number, and triples an odd one and adds one. `/?n=27` answers `111`.
 //!
-//! Deployed with the setting `snapshot`, the table is made once, at the deploy.
+//! With the setting `snapshot`, the table is computed once, at the deploy.
 //!
 //! Kind: `wasi:http` 0.2 component.
 //! Build: `cargo build --release --target wasm32-wasip2`
@@ -14,14 +14,15 @@ use wasip2::http::types::{
     Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 
-/// The number that is looked up when none is asked for.
+/// The number to look up if the query names none.
 const USUAL: usize = 27;
 /// Numbers that the table holds, from 0. Two bytes each.
 const NUMBERS: u64 = 1 << 20;
 
 static TABLE: OnceLock<Vec<u16>> = OnceLock::new();
 
-/// Called at the deploy, if a snapshot is asked for. Without, the first look-up makes the table.
+/// Called at the deploy if the function has the setting `snapshot`. Without it, the first look-up
+/// computes the table.
 #[unsafe(export_name = "wizer-initialize")]
 pub extern "C" fn prepare() {
     table();
@@ -48,7 +49,7 @@ impl Guest for Table {
     fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         let (status, text) = match number(&request).and_then(|n| table().get(n)) {
             Some(steps) => (200, format!("{steps}\n")),
-            None => (400, format!("ask for ?n= below {NUMBERS}\n")),
+            None => (400, format!("?n= must be a number below {NUMBERS}\n")),
         };
         let headers =
             Fields::from_list(&[("content-type".to_owned(), b"text/plain".to_vec())]).unwrap();

@@ -1,4 +1,4 @@
-//! Answers `answered`, ends the body properly, then loops for ever.
+//! Answers `answered`, ends the body properly, then loops endlessly.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

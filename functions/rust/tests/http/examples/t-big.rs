@@ -1,4 +1,4 @@
-//! Streams `?bytes=` bytes: the lower-case alphabet again and again, so that the
+//! Streams `?bytes=` bytes: the lower-case alphabet repeatedly, so that the
 //! byte at offset `n` is `b'a' + n % 26`.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

@@ -1,4 +1,4 @@
-//! Never answers: loops for ever without calling the host.
+//! Never answers: loops endlessly without calling the host.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

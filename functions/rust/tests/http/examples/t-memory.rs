@@ -1,5 +1,5 @@
-//! Grows its memory by `?mb=` MiB, or as far as it is allowed to, touches every
-//! page of it, and answers with the number of MiB it got.
+//! Grows its memory by `?mb=` MiB, or as far as the host allows, writes to every
+//! page of it, and answers with the number of MiB that it got.
 
 use core::arch::wasm32::{memory_grow, memory_size};
 
@@ -24,8 +24,8 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
 fn touch_last_mib() {
     let end = memory_size::<0>() * PAGE_BYTES;
     for address in (end - PAGES_PER_MIB * PAGE_BYTES..end).step_by(4096) {
-        // SAFETY: the memory was grown over this address a moment ago, and
-        // nothing else has been told of it.
+        // SAFETY: the memory was just grown over this address, and nothing
+        // else uses it.
         unsafe { (address as *mut u8).write_volatile(1) };
     }
 }

@@ -1,5 +1,5 @@
-//! Makes the requests that its caller asks for (see `plan`), and answers with what became of each:
-//! the status and the length of the body, the error's name, or the part that the host did not take.
+//! Makes the requests that its caller describes (see `plan`), and answers with the outcome of each:
+//! status and length of the body, the error's name, or the part that the host refused.
 
 use tests_http::plan::{Outcomes, Plan, name};
 use wasip2::http::outgoing_handler;
@@ -56,7 +56,7 @@ fn send(plan: &Plan) -> Result<FutureIncomingResponse, String> {
 
 fn receive(sent: FutureIncomingResponse) -> Result<String, String> {
     sent.subscribe().block();
-    // Both unwraps hold: the future is ready, and it is asked only once.
+    // Both unwraps hold: the future is ready, and its value is taken only once.
     let response: Result<IncomingResponse, ErrorCode> = sent.get().unwrap().unwrap();
     let response = response.map_err(|code| name(&code))?;
     let status = response.status();

@@ -1,5 +1,5 @@
 //! Reads the whole body before it answers: with `whole` and the number of bytes,
-//! or with `broken` and a status that says that all is well.
+//! or with `broken`, in both cases with status 200.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 use wasip2::io::streams::StreamError;

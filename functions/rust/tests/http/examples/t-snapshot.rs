@@ -1,6 +1,6 @@
-//! Answers with what must be its own in every instance: a random number, the
-//! clock, a variable; and with what its start-up left. Each of its other exports
-//! is a start-up of its own, most of them not fit for a snapshot.
+//! Answers with values that must differ between instances: a random number, the
+//! clock, a variable; and with a result of its start-up. Each of its other exports
+//! is another start-up, and most of them make a snapshot impossible.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -23,7 +23,7 @@ fn handle(_request: IncomingRequest, answer: ResponseOutparam) {
     tests_http::text(answer, &format!("{random}\n{clock}\n{variable}\n{left}\n"));
 }
 
-/// Leaves something that is the same every time.
+/// A start-up with the same result every time.
 #[unsafe(export_name = "wizer-initialize")]
 pub extern "C" fn prepare() {
     LEFT.lock().unwrap().push_str("prepared");

@@ -1,5 +1,5 @@
-//! Sends the head and a first part of the body, makes sure that they have left,
-//! and traps.
+//! Sends the head and a first part of the body, flushes them, and traps.
+//! The client thus receives both.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

@@ -1,4 +1,4 @@
-//! Computes for `?turns=` turns of a generator of numbers, then answers with the last one.
+//! Computes `?turns=` numbers of a pseudo-random generator, then answers with the last one.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

@@ -1,5 +1,5 @@
-//! What the `wasi:http` 0.2 test guests share. Each guest is one file under
-//! `examples/` and does one thing, mostly one wrong thing.
+//! Code that the `wasi:http` 0.2 test guests share. Each guest is one file under
+//! `examples/` and does one thing, usually a wrong one.
 
 pub mod plan;
 
@@ -31,12 +31,12 @@ pub fn path(request: &IncomingRequest) -> String {
     path.split('?').next().unwrap_or_default().to_owned()
 }
 
-/// The number behind `key=` in the query.
+/// The number after `key=` in the query.
 pub fn number(request: &IncomingRequest, key: &str) -> Option<u64> {
     value(request, key)?.parse().ok()
 }
 
-/// What is behind `key=` in the query, percent-decoded.
+/// The value after `key=` in the query, percent-decoded.
 pub fn decoded(request: &IncomingRequest, key: &str) -> Option<Vec<u8>> {
     let value = value(request, key)?;
     let mut decoded = Vec::new();
@@ -90,7 +90,7 @@ pub fn write(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError>
     Ok(())
 }
 
-/// Ends the body; failures do not matter, the client may have gone.
+/// Ends the body. Ignores failures: the client may have disconnected.
 pub fn close(body: OutgoingBody, stream: OutputStream) {
     let _ = stream.blocking_flush();
     drop(stream);

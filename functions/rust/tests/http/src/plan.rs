@@ -1,10 +1,10 @@
-//! What the guests `t-outbound` and `t-outbound-p3` are asked to do, read from the query of their
+//! The requests that the guests `t-outbound` and `t-outbound-p3` make, read from the query of their
 //! own request, percent-encoded:
 //!
-//! - `to`: the authority; `scheme` (`http` unless said), `path`, `method`, `header=name:value`
+//! - `to`: the authority; `scheme` (default `http`), `path`, `method`, `header=name:value`
 //! - `connect`, `first`, `between`: timeouts in nanoseconds
-//! - `times`: how many requests, `at_once` of them before any answer is read
-//! - `again`: the path is `/f/{again}` and the guest's own, so that each asks the next
+//! - `times`: the number of requests; `at_once`: how many to send before reading an answer
+//! - `again`: the path is `/f/{again}` and the guest's own path, so that each guest calls the next
 
 pub struct Plan {
     pub to: String,
@@ -68,8 +68,8 @@ fn decode(text: &str) -> String {
     String::from_utf8(decoded).unwrap_or_default()
 }
 
-/// Outcomes in the order in which they came; equal ones that follow each other are one line with
-/// their number.
+/// Outcomes in the order of their arrival. Consecutive equal outcomes are one line with their
+/// number.
 #[derive(Default)]
 pub struct Outcomes(Vec<(String, u64)>);
 

@@ -1,6 +1,6 @@
 //! Counts the requests that this instance has seen, and answers with the count:
-//! it rises when the gateway gives one instance several requests. Its start-up,
-//! for a snapshot, leaves the count at 100.
+//! it rises when one instance serves several requests. Its start-up, for a
+//! snapshot, sets the count to 100.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

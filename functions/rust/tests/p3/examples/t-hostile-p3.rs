@@ -1,15 +1,15 @@
-//! Wrong in one way after the other, as a component for WASI 0.3: the last part of
-//! the path says in which.
+//! A component for WASI 0.3 that misbehaves in one of several ways. The last part of
+//! the path selects the way.
 //!
-//! - `loop`: computes for ever;
-//! - `hoard`: takes memory until there is none left;
+//! - `loop`: computes endlessly;
+//! - `hoard`: allocates memory until there is none left;
 //! - `clock`: like the case of that name of `t-hostile`, with `?n=` and `?ms=`;
 //! - `bytes`: writes its body one byte at a time, `?n=` of them;
-//! - `nothing`: writes nothing to its body, for ever, after `?first=` bytes;
+//! - `nothing`: writes `?first=` bytes, and then empty chunks without end;
 //! - `trap`: sends `?n=` bytes, and then traps;
-//! - `after`: answers, and then computes for ever;
+//! - `after`: answers, and then computes endlessly;
 //! - `forbidden`: sets the header `transfer-encoding`;
-//! - `random`: asks for `?n=` random bytes, or 4 GiB, with one call; before that, answers with
+//! - `random`: requests `?n=` random bytes, or 4 GiB, in one call; before that, answers with
 //!   `?first=` bytes, so that the head leaves;
 //! - `read`: reads the whole body of the request, and answers with its length;
 //! - `wait`: sleeps `?ms=` milliseconds, after an answer of `?first=` bytes;
@@ -119,7 +119,7 @@ fn random(bytes: u64) -> Vec<u8> {
     wasip3::random::random::get_random_bytes(bytes)
 }
 
-/// Answers with what `work` comes to; if `first` bytes go before it, the head does, too.
+/// Answers with the result of `work`, after `first` bytes, which make the head leave at once.
 async fn later(first: u64, work: impl Future<Output = u64> + 'static) -> Response {
     if first == 0 {
         return text(work.await.to_string());
@@ -143,7 +143,7 @@ async fn log(lines: u64) -> u64 {
     lines
 }
 
-/// Writes the same piece again and again, and then ends, or traps.
+/// Writes the same piece repeatedly, and then ends, or traps.
 fn pieces(piece: Vec<u8>, n: u64, then_trap: bool) -> Response {
     respond(async move |mut body| {
         for _ in 0..n {

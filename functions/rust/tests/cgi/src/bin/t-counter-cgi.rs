@@ -1,5 +1,5 @@
-//! Counts the requests that this instance has seen. A CGI program has one
-//! request in its life, so the answer is always `1`.
+//! Counts the requests that this instance has seen. An instance of a CGI program
+//! serves one request, so the answer is always `1`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

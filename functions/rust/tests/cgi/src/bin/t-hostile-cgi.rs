@@ -1,17 +1,17 @@
-//! Wrong in one way after the other, as a program: the path says in which.
+//! A program that misbehaves in one of several ways. The path selects the way.
 //!
-//! - `/loop`: computes for ever;
-//! - `/hoard`: takes memory until there is none left;
-//! - `/clock`: reads both clocks 100,000 times and answers with the most that they
-//!   moved, sleeps 50 ms and answers with what they moved by then; in nanoseconds;
-//! - `/sleep`: sleeps `?ms=` milliseconds, or for ever;
+//! - `/loop`: computes endlessly;
+//! - `/hoard`: allocates memory until there is none left;
+//! - `/clock`: reads both clocks 100,000 times and answers with their largest step,
+//!   sleeps 50 ms and answers with their step in that time; all in nanoseconds;
+//! - `/sleep`: sleeps `?ms=` milliseconds, or endlessly;
 //! - `/bytes`: writes its body one byte at a time, 100,000 of them;
-//! - `/endless`: writes its body for ever;
+//! - `/endless`: writes its body without end;
 //! - `/trap`: writes 200,000 bytes, and then traps;
 //! - `/exit`: writes nothing and exits with 0;
 //! - `/log`: writes 1 MB to standard error;
 //! - `/panic`: panics with its environment;
-//! - `/random`: asks for `?bytes=` random bytes with one call, after an answer of `?first=`.
+//! - `/random`: requests `?bytes=` random bytes in one call, after an answer of `?first=`.
 
 use std::io::{self, Write as _};
 use std::thread::sleep;
@@ -80,7 +80,7 @@ fn random() {
         write(&vec![b'x'; first]);
     }
     let mut random = vec![0; number("bytes").unwrap_or(0) as usize];
-    // SAFETY: there is room for as many bytes as are asked for.
+    // SAFETY: the buffer has room for the requested number of bytes.
     unsafe { random_get(random.as_mut_ptr(), random.len()) };
     if first == 0 {
         write(HEAD);

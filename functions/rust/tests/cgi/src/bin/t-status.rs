@@ -1,4 +1,4 @@
-//! Answers as its query says, to try the rules for CGI answers:
+//! Answers as its query asks, to test the rules for CGI answers:
 //!
 //! - `status=404`: a document with that `Status` line;
 //! - `location=/x`: a redirection; with `status=`, both lines;

@@ -1,4 +1,4 @@
-//! Writes its body one byte at a time: `?n=` of them, or for ever.
+//! Writes its body one byte at a time: `?n=` bytes, or without end.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

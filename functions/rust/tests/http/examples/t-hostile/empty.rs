@@ -1,4 +1,4 @@
-//! Writes nothing to its body, for ever; first `?n=` bytes, so that the head leaves.
+//! Writes `?n=` bytes, so that the head leaves, and then empty chunks without end.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

@@ -1,4 +1,4 @@
-//! Exits as if all were well, without an answer.
+//! Exits with success, without an answer.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

@@ -1,5 +1,5 @@
-//! Makes header fields of `?size=` bytes until they are refused, and answers with
-//! how many there were; with `?list=`, so many at once.
+//! Creates header fields of `?size=` bytes until the host refuses one, and answers
+//! with their number; with `?list=`, creates that number in one call.
 
 use wasip2::http::types::Fields;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

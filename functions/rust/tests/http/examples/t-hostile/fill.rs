@@ -1,5 +1,5 @@
-//! Writes and copies memory in bulk for ever, without a call or a loop of its own
-//! that takes long.
+//! Writes and copies memory in bulk without end, without a long call or a long loop
+//! of its own.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

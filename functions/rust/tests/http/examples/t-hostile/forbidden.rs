@@ -1,5 +1,5 @@
-//! Sets the header `?name=` to `?value=`, percent-decoded, and again to `?again=` if that
-//! is there; with `?trailer=1` in the trailers instead. A refusal is the answer's body.
+//! Sets the header `?name=` to `?value=`, percent-decoded, and then to `?again=` if the
+//! query has it; with `?trailer=1`, as a trailer. A refusal is the answer's body.
 
 use wasip2::http::types::{Fields, OutgoingBody, OutgoingResponse};
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

@@ -1,4 +1,4 @@
-//! Takes memory, and writes to it, until there is none left; then it fails.
+//! Allocates memory and writes to it until there is none left; then it fails.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

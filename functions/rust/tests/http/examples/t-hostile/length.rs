@@ -1,5 +1,5 @@
-//! Promises a `content-length` of `?claim=` and writes `?bytes=`; with `?again=`, promises
-//! that as well.
+//! Sets a `content-length` of `?claim=` and writes `?bytes=` bytes; with `?again=`, sets a
+//! second `content-length`.
 
 use wasip2::http::types::{Fields, OutgoingBody, OutgoingResponse};
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

@@ -1,5 +1,5 @@
-//! Writes to standard output: `?bytes=` in lines of 100 bytes, `?nothing=` times
-//! nothing, `?lines=` empty lines, and what `?raw=` says, percent-decoded.
+//! Writes to standard output: `?bytes=` in lines of 100 bytes, `?nothing=` empty
+//! writes, `?lines=` empty lines, and the value of `?raw=`, percent-decoded.
 
 use wasip2::cli::stdout::get_stdout;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

@@ -1,5 +1,5 @@
-//! Wrong in one way after the other: the last part of the path names the file that
-//! says which.
+//! A guest that misbehaves in one of several ways. The last part of the path names
+//! the way, which is also the name of a file here.
 
 mod bytes;
 mod clock;

@@ -1,11 +1,11 @@
-//! Does `?n=` operations on header fields, made up at random from `?seed=`, and compares what each
-//! says, and what is there then, with a model.
+//! Does `?n=` random operations on header fields, derived from `?seed=`. Compares the result of
+//! each, and the fields after it, with a model.
 
 use std::collections::BTreeMap;
 
 use wasip2::http::types::{Fields, HeaderError, IncomingRequest, ResponseOutparam};
 
-/// After so many operations the fields begin anew: they must not become too large.
+/// After this many operations the fields are cleared, so that they do not become too large.
 const ANEW: u64 = 200;
 
 pub fn case(request: &IncomingRequest, answer: ResponseOutparam) {
@@ -126,7 +126,7 @@ const FORBIDDEN: [&str; 9] = [
     "upgrade",
 ];
 
-/// A name as it is kept.
+/// A name as the host keeps it.
 fn checked(name: &str) -> Result<String, HeaderError> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() >= 1 << 16 || !name.bytes().all(token) {
@@ -136,7 +136,7 @@ fn checked(name: &str) -> Result<String, HeaderError> {
     if FORBIDDEN.contains(&&*name) { Err(HeaderError::Forbidden) } else { Ok(name) }
 }
 
-/// A value as it is kept.
+/// A value as the host keeps it.
 fn checked_value(name: &str, value: &[u8]) -> Result<Vec<u8>, HeaderError> {
     if name == "content-length" {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);

@@ -1,4 +1,4 @@
-//! Says the values of its environment on standard error and panics with them.
+//! Writes the values of its environment to standard error and panics with them.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 

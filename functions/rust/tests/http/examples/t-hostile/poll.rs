@@ -1,4 +1,4 @@
-//! Asks for ever whether something is ready that is.
+//! Polls a pollable that is ready, without end.
 
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

@@ -1,4 +1,4 @@
-//! Asks for `?bytes=` random bytes with one call; before that, answers with `?first=`
+//! Requests `?bytes=` random bytes in one call; before that, answers with `?first=`
 //! bytes, so that the head leaves.
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};

@@ -1,4 +1,4 @@
-//! Opens `?n=` things of the host's and closes none: fields, or with `?pollables=1`
+//! Opens `?n=` resources of the host and closes none: fields, or with `?pollables=1`
 //! pollables, or with `?copies=1` copies of fields that hold about 50 KB each.
 
 use std::mem::forget;

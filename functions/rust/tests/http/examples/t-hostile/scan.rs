@@ -1,10 +1,10 @@
-//! Looks for a secret in all of its memory, then leaves it there for whoever comes
-//! next. The secret comes as `?secret=`, percent-encoded, each byte of it changed, so
-//! that it is nowhere in memory before it is planted. `?grow=` MiB are looked at and
-//! planted as well; whatever grows must be all zeros.
+//! Searches all of its memory for a secret, then leaves the secret there for the next
+//! request. The secret comes as `?secret=`, percent-encoded, with each byte changed,
+//! so that memory does not contain it before it is planted. Grows the memory by
+//! `?grow=` MiB, which must be zeros, and searches and plants there as well.
 //!
-//! Answers with the number of requests that this instance has seen, how often the
-//! secret was found, and how many bytes that were grown were not zero.
+//! Answers with the number of requests that this instance has seen, how often it
+//! found the secret, and how many of the grown bytes were not zero.
 
 use core::arch::wasm32::{memory_grow, memory_size};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,12 +33,12 @@ pub fn case(request: &IncomingRequest, answer: ResponseOutparam) {
     tests_http::text(answer, &format!("{seen} {found} {dirty}\n"));
 }
 
-/// The secret on the heap, and at each 4 KiB of what was grown.
+/// Plants the secret on the heap, and in each 4 KiB of the grown memory.
 fn plant(masked: &[u8], start: usize, end: usize) {
     let secret: Vec<u8> = masked.iter().map(|byte| byte ^ MASK).collect();
     for at in (start..end).step_by(4096) {
         for (n, byte) in secret.iter().enumerate() {
-            // SAFETY: the memory was grown over this address, and nobody else knows of it.
+            // SAFETY: the memory was grown over this address, and nothing else uses it.
             unsafe { ((at + n) as *mut u8).write_volatile(*byte) };
         }
     }
@@ -46,6 +46,6 @@ fn plant(masked: &[u8], start: usize, end: usize) {
 }
 
 fn byte(at: usize) -> u8 {
-    // SAFETY: every address below the memory's size can be read.
+    // SAFETY: every address below the size of the memory is readable.
     unsafe { (at as *const u8).read_volatile() }
 }
