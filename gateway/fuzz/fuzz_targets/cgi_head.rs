@@ -1,4 +1,4 @@
-//! What a CGI program writes: its head, and whether anything in it can break out of it.
+//! The head of a CGI program's output, and whether a field can add other fields to it.
 
 #![no_main]
 

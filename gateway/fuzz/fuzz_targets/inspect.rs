@@ -1,4 +1,4 @@
-//! An upload: what it is, or why it cannot be a function.
+//! The inspection of an upload: its kind, or the reason why it cannot be a function.
 
 #![no_main]
 
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(data.starts_with(b"\0asm"));
             assert!(!inspection.exports.is_empty());
         }
-        // What its owner reads.
+        // The refusal's text is for the owner: it must not be empty.
         Err(refusal) => assert!(!refusal.to_string().is_empty()),
     }
 });

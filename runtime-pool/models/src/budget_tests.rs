@@ -1,4 +1,4 @@
-//! The room for instances that wait.
+//! The budget for warm instances.
 
 use loom::{sync::Arc, thread};
 
@@ -7,7 +7,7 @@ use crate::{
     warm::budget::WarmRoom,
 };
 
-/// Each comes with an instance of so many bytes, where there is room for two bytes.
+/// Each thread brings an instance of the given size, where the budget is two bytes.
 fn at_once(bytes: &'static [u64]) {
     let shared = Arc::new((WarmRoom::new(2, 2), Inside::new(2)));
     let wait = |(room, inside): &(WarmRoom, Inside), bytes: u64| {

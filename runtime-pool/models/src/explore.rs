@@ -1,4 +1,4 @@
-//! How thoroughly the orders of events are tried.
+//! How thoroughly a model explores the orders of events.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -9,9 +9,9 @@ pub(crate) fn every_order(model: impl Fn() + Sync + Send + 'static) {
     Builder::new().check(model);
 }
 
-/// Tries every order of three threads' events in which a thread is interrupted, in the middle of
-/// what it does, at most so often in all. Without a bound three threads take days; what few
-/// interruptions do not find, many hardly do. `MAYFLY_LONG=1` allows more of them.
+/// Tries the orders of three threads' events with a bounded number of preemptions. Without a bound
+/// three threads take days, and bugs that need many preemptions are rare. `MAYFLY_LONG=1` raises
+/// the bound.
 pub(crate) fn orders_of_three(model: impl Fn() + Sync + Send + 'static) {
     let long = std::env::var_os("MAYFLY_LONG").is_some();
     let mut builder = Builder::new();
@@ -19,8 +19,8 @@ pub(crate) fn orders_of_three(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// How many are inside of what only so many may be in. No part of what is modelled: its counter
-/// adds no events of its own but the one in the middle.
+/// Asserts how many threads are inside a section at once. It is not part of the model: its counter
+/// adds no events except for the one in the middle of the section.
 pub(crate) struct Inside {
     now: AtomicUsize,
     max: usize,
@@ -32,7 +32,7 @@ impl Inside {
         Self { now: AtomicUsize::new(0), max, middle: AtomicBool::new(false) }
     }
 
-    /// Stays inside for a moment, with this weight.
+    /// Enters the section with this weight, and leaves it.
     pub(crate) fn stay(&self, weight: usize) {
         let now = self.now.fetch_add(weight, SeqCst) + weight;
         assert!(now <= self.max, "{now} are inside where {} may be", self.max);

@@ -1,5 +1,5 @@
-//! The product's own state machines between threads, in every order of events that two threads
-//! allow, and in most of three. The files are those of the product; only what `sync` names is loom's here.
+//! Models of the product's state machines that threads share, in every order of two threads' events
+//! and in most orders of three. The files are the product's; only the types in `sync` are loom's.
 //!
 //! `cargo test --manifest-path runtime-pool/models/Cargo.toml`
 

@@ -1,4 +1,4 @@
-//! Making instances that wait.
+//! Refilling the warm set.
 
 use loom::{
     future::block_on,
@@ -14,7 +14,7 @@ use crate::{
     warm::refill::Refilling,
 };
 
-/// What waits, and what shall.
+/// The number of warm instances, and the number wanted.
 struct Waiting {
     making: Refilling,
     count: AtomicUsize,
@@ -33,7 +33,7 @@ impl Waiting {
         true
     }
 
-    /// What the product does when more are wanted.
+    /// The product's steps when more instances are wanted.
     fn want(&self, wanted: usize) {
         self.wanted.fetch_max(wanted, Relaxed);
         if self.is_short() && self.making.begin() {

@@ -1,6 +1,6 @@
-//! tokio's semaphore as its documentation promises it, made of loom's primitives: permits go to
-//! those who wait in the order in which they came, and one that was handed to somebody who left
-//! goes to the next.
+//! tokio's semaphore as its documentation promises it, made of loom's primitives: waiters get
+//! permits in the order of their arrival, and the permit of a waiter that was dropped goes to the
+//! next.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use std::{
 
 use loom::sync::{Mutex, MutexGuard};
 
-/// Never happens: nothing closes it.
+/// Never returned: nothing closes the semaphore.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
@@ -20,7 +20,7 @@ struct State {
     free: usize,
     tickets: u64,
     waiting: VecDeque<(u64, Waker)>,
-    /// Who has been handed a permit and has not taken it yet.
+    /// Waiters that were given a permit and have not taken it yet.
     handed: Vec<u64>,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Future for Acquire<'a> {
                     return Poll::Ready(Ok(Permit(semaphore)));
                 }
                 let waiting = state.waiting.iter_mut().find(|(waiting, _)| *waiting == ticket);
-                waiting.expect("it waits or was handed one").1 = context.waker().clone();
+                waiting.expect("it waits or has a permit").1 = context.waker().clone();
             }
         }
         Poll::Pending

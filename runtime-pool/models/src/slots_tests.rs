@@ -25,7 +25,7 @@ impl Function {
         })
     }
 
-    /// What the product does for an invocation.
+    /// The product's steps for an invocation.
     fn invoke(&self) -> Result<(), NoSlot> {
         if !self.slots.try_take() {
             block_on(self.slots.join_queue()?.wait())?;
@@ -35,8 +35,8 @@ impl Function {
         Ok(())
     }
 
-    /// Calls it from so many threads at once, and says how many of the calls were refused.
-    /// Afterwards everything is back that was taken.
+    /// Calls it from this many threads at once, and returns the number of refused calls.
+    /// Asserts that all slots and places are free afterwards.
     fn invoke_at_once(function: &Arc<Self>, threads: usize) -> usize {
         let others: Vec<_> = (1..threads)
             .map(|_| {
@@ -78,23 +78,23 @@ fn a_full_queue_refuses_and_loses_no_ticket() {
 fn a_cancelled_waiter_passes_its_slot_on() {
     every_order(|| {
         let function = Function::new(1, Duration::ZERO);
-        assert!(Function::invoke_at_once(&function, 2) <= 1, "nobody was served");
+        assert!(Function::invoke_at_once(&function, 2) <= 1, "all calls were refused");
         assert!(function.slots.join_queue().is_ok(), "a place in the queue was lost");
     });
     orders_of_three(|| {
         let function = Function::new(2, Duration::ZERO);
-        assert!(Function::invoke_at_once(&function, 3) <= 2, "nobody was served");
+        assert!(Function::invoke_at_once(&function, 3) <= 2, "all calls were refused");
     });
 }
 
-/// A function without a free slot, whose callers stand in this line.
+/// A function without a free slot, whose callers wait in this queue.
 fn full(line: &Arc<NodeQueue>) -> Slots {
     let slots = Slots::new(1, 5, Arc::clone(line), PATIENT);
     assert!(slots.try_take());
     slots
 }
 
-/// Takes places until there is none, and says how many there were and why there are no more.
+/// Takes places until the queue refuses. Returns the places and the reason of the refusal.
 fn fill(slots: &Slots) -> (Vec<QueueTicket<'_>>, NoSlot) {
     let mut places = Vec::new();
     loop {
@@ -116,7 +116,7 @@ fn a_function_may_take_as_many_tickets_as_it_leaves_to_others() {
         let (seconds, _) = fill(&second);
         assert_eq!(seconds.len(), 2);
         let (thirds, _) = fill(&third);
-        assert_eq!(thirds.len(), 1, "there is a place for whoever comes");
+        assert_eq!(thirds.len(), 1, "a new function still gets a place");
         drop((firsts, seconds));
         assert_eq!(fill(&first).0.len(), 4, "half of what the third has left");
     });
@@ -145,7 +145,7 @@ fn simultaneous_arrivals_never_exceed_the_nodes_queue() {
         let joined = thread::spawn(move || other.join_queue().map(std::mem::forget).is_ok());
         let here = slots.join_queue().map(std::mem::forget).is_ok();
         let both = usize::from(joined.join().unwrap()) + usize::from(here);
-        // Both may find the other there, and so neither a place; but never two of one.
+        // Both may see the other's attempt, so that neither gets the place; both never get it.
         assert!(both <= 1, "{both}");
     });
 }

@@ -13,13 +13,13 @@ pub(crate) use loom::sync::{
 
 pub(crate) use crate::semaphore::Semaphore;
 
-/// The wait was over.
+/// The timeout expired.
 #[derive(Debug)]
 pub(crate) struct Elapsed;
 
-/// No time passes in a model. A wait of no time ends when the future is not ready at once: as loom
-/// tries every order, anything can happen between the look at it and its end. Any other wait
-/// is endless, so that a lost wakeup is a deadlock.
+/// No time passes in a model. A timeout of zero expires if the future is not ready at once: as loom
+/// tries every order, any event can happen between the poll and the expiry. Any other timeout
+/// never expires, so that a lost wakeup is a deadlock.
 pub(crate) async fn timeout<F: Future>(wait: Duration, future: F) -> Result<F::Output, Elapsed> {
     let mut future = pin!(future);
     std::future::poll_fn(|context: &mut Context<'_>| match future.as_mut().poll(context) {

@@ -1,4 +1,4 @@
-//! The parts of the product's module of this name that threads meet in.
+//! The parts of the product's module `warm` that threads share.
 
 #[path = "../../src/warm/refill.rs"]
 pub(crate) mod refill;
