@@ -6,7 +6,7 @@ use loom::{future::block_on, sync::Arc, thread};
 
 use crate::{
     explore::{Inside, every_order, orders_of_three},
-    slots::{NodeQueue, NoSlot, QueueTicket, Slots},
+    slots::{NoSlot, NodeQueue, QueueTicket, Slots},
 };
 
 const PATIENT: Duration = Duration::MAX;
