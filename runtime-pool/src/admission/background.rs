@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_that_nobody_waits_for_ends_wherever_it_is() {
+    async fn a_guest_without_a_caller_ends_on_the_background_runtime_too() {
         let threads = BackgroundRuntime::start().unwrap();
         let scheduler = threads.scheduler();
         let alive = Arc::new(());

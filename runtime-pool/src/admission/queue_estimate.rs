@@ -43,7 +43,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn the_wait_grows_with_those_who_are_before() {
+    fn the_expected_delay_grows_with_the_calls_ahead() {
         let wait = QueueDelayEstimate::default();
         assert_eq!(wait.expected(1_000), Duration::ZERO, "nobody has waited yet");
         wait.note(9, 20 * MS);
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_slow_once_is_forgotten_by_those_who_are_first() {
+    fn one_long_delay_is_forgotten_after_many_short_ones() {
         let wait = QueueDelayEstimate::default();
         wait.note(0, 1_000 * MS);
         assert_eq!(wait.expected(1), 2_000 * MS);

@@ -279,14 +279,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_takes_turns_where_nobody_watches() {
+    async fn a_run_queue_without_its_watching_task_is_never_busy() {
         let run_queue = run_queue(Duration::ZERO);
         assert!(!run_queue.is_busy(Instant::now() + Duration::from_hours(1)));
         assert!(!run_queue.too_long());
     }
 
     #[tokio::test]
-    async fn while_threads_are_busy_all_are_looked_at_before_any_but_a_few_begin() {
+    async fn while_threads_are_busy_all_requests_are_read_before_most_of_them_begin() {
         const REQUESTS: usize = 100;
         let run_queue = run_queue(Duration::ZERO);
         let watch = tokio::spawn(Arc::clone(&run_queue).watch(1));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_would_wait_for_too_long_is_told_and_who_gives_up_is_not_counted() {
+    async fn a_wait_that_would_be_too_long_is_reported_and_cancelled_waits_do_not_count() {
         let run_queue = run_queue(Duration::from_millis(100));
         let waiting: Vec<_> = (0..60)
             .map(|_| {

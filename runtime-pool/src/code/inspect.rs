@@ -501,7 +501,7 @@ mod tests {
 
     /// Case X02.
     #[test]
-    fn what_security_md_says_is_off_passes_neither_the_check_nor_an_engine() {
+    fn a_feature_that_security_md_calls_off_passes_neither_the_check_nor_an_engine() {
         let text = std::fs::read_to_string("../SECURITY.md").unwrap();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let (_, list) = text.split_once("ordinary guests do not need are off: ").unwrap();

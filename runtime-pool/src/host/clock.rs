@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_stands_still_until_it_is_hidden() {
+    fn the_time_that_a_guest_sees_stands_still_until_it_is_hidden() {
         let clock = GuestMonotonicClock { start: Instant::now() };
         GuestTime::new(Instant::now()).show();
         let (monotonic, wall) = (clock.now(), GuestWallClock.now());

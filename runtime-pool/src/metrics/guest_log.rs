@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_limit_is_dropped_and_counted() {
+    fn output_beyond_the_limit_is_dropped_and_counted() {
         let lines = written(8, &[b"12345\n", b"67890\n", b"1\n"]);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], "12345");

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_several_threads_observe_is_added_up() {
+    fn observations_of_several_threads_are_added_up() {
         let histograms = PhaseHistograms::new().unwrap();
         let mut start = Start::resident();
         start.phases.set(Phase::Guest, Duration::from_micros(5));

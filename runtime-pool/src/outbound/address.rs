@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_permitted_of_the_private_ranges_may_be_called() {
+    fn private_addresses_may_be_called_only_where_they_are_permitted() {
         let ranges = |ranges: &[&str]| ranges.iter().map(|range| range.parse().unwrap()).collect();
         let permit = OutboundConfig {
             permit: ranges(&["10.1.0.0/16", "fd00::7"]),

@@ -171,14 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_range_is_refused() {
+    fn an_invalid_range_is_refused() {
         for text in ["", "10.0.0.0/33", "10.0.0", "x", "::/129", "10.0.0.1:80"] {
             assert!(text.parse::<AddressRange>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn what_was_read_is_written_so_that_it_reads_as_the_same() {
+    fn a_configuration_survives_writing_and_reading() {
         let json = r#"{"permit":["10.1.0.0/16","fd00::7"],"resolver":"[::1]:53","connect_ms":7}"#;
         let config: OutboundConfig = serde_json::from_str(json).unwrap();
         assert_eq!(config.resolver, Some("[::1]:53".parse().unwrap()));

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_grant_is_refused() {
+    fn an_invalid_grant_is_refused() {
         for text in [
             "",
             "*",

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_clear_address_is_none() {
+    fn an_ambiguous_uri_is_no_target() {
         for uri in [
             "ftp://a.com/",
             "/path",

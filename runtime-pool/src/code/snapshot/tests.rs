@@ -33,7 +33,7 @@ fn failed(text: &str, why: &str) {
 }
 
 #[test]
-fn what_the_start_up_wrote_is_in_the_image() {
+fn writes_of_the_start_up_are_in_the_image() {
     let image = taken(
         r#"(module (memory (export "memory") 1) (func (export "_start"))
             (func (export "wizer-initialize") (i32.store (i32.const 70000) (i32.const 7))
@@ -53,7 +53,7 @@ fn what_the_start_up_wrote_is_in_the_image() {
 }
 
 #[test]
-fn what_cannot_be_kept_in_an_image_is_named() {
+fn state_that_an_image_cannot_keep_is_named() {
     unfit(r#"(module (func (export "_start")))"#, "no function `wizer-initialize`");
     unfit(
         r#"(module (table 1 funcref) (func (export "wizer-initialize")
@@ -67,7 +67,7 @@ fn what_cannot_be_kept_in_an_image_is_named() {
 }
 
 #[test]
-fn calls_whose_answer_would_be_everybodys_are_named() {
+fn calls_whose_answer_all_instances_would_share_are_named() {
     for (import, signature, arguments) in [
         ("random_get", "i32 i32", "(i32.const 0) (i32.const 8)"),
         ("clock_time_get", "i32 i64 i32", "(i32.const 0) (i64.const 0) (i32.const 8)"),

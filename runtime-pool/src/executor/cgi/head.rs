@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_head_is_refused_with_the_reason() {
+    fn an_invalid_head_is_refused_with_the_reason() {
         for (head, reason) in [
             (b"hello".as_slice(), "no colon"),
             (b"X-A: b\n", "none of the headers"),
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some((head, empty)) = end_of_head(&bytes) {
                 prop_assert!(head + empty <= bytes.len());
                 drop(parse(&bytes[..head]));
