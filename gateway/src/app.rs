@@ -57,7 +57,7 @@ use crate::{
 /// How long the last lines of functions may take to be stored after the drain.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// What the gateway is started with.
+/// The options of a start.
 pub(crate) struct StartOptions {
     pub(crate) config: Config,
     /// Reads the settings again, for a reload.
@@ -82,7 +82,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let (ready, readiness) = watch::channel(false);
     let tenant = Tenant::default();
 
-    // What is stored, and what runs it.
+    // The store, and the pool that runs its functions.
     let store = open_store(&config).await?;
     let (lines, lines_to_store) = mpsc::channel(guest_logs::CHANNEL_LINES);
     let (pool, pool_metrics) = start_pool(&config, lines, &registry, runtimes)?;

@@ -1,4 +1,4 @@
-//! What does a person type, and what is printed?
+//! The command line: its commands and their output.
 //!
 //! `mayfly serve`, and the client commands for the control plane.
 //!

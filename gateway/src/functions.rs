@@ -1,4 +1,4 @@
-//! What is deployed, and how does it change?
+//! The deployed functions, and all changes to them.
 
 pub(crate) mod catalog;
 pub(crate) mod deploy;

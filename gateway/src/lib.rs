@@ -1,4 +1,4 @@
-//! What happens to an HTTP request: the gateway's two planes and its command line.
+//! The path of an HTTP request: the gateway's two planes and its command line.
 //!
 //! Read `app` first: it creates everything, top to bottom. A call passes `server`, `request`,
 //! `edge` and `invoker` on its way to the pool. A deploy passes `server`, `request` and `control`

@@ -42,15 +42,15 @@ pub(crate) struct Problem {
     #[serde(rename = "type", serialize_with = "urn")]
     #[schema(value_type = String, example = "urn:mayfly:problem:function-not-found")]
     slug: &'static str,
-    /// What happened, in the same words for every problem of this type.
+    /// A description of the problem, in the same words for every problem of this type.
     title: &'static str,
     /// The HTTP status.
     #[schema(example = 404)]
     status: u16,
-    /// What happened this time.
+    /// The details of this occurrence.
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
-    /// What to do about it, often the setting to change.
+    /// A way to solve it, often the setting to change.
     #[serde(skip_serializing_if = "String::is_empty")]
     hint: String,
     /// The id of the request, which logs name, too.

@@ -1,4 +1,4 @@
-//! What does the process say about itself?
+//! The gateway's log, metrics and request ids, and the log lines of guests.
 
 pub(crate) mod guest_logs;
 pub(crate) mod log;

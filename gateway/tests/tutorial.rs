@@ -231,7 +231,7 @@ fn blocks_are_found_with_their_chapter_their_use_and_their_line() {
 struct Walk {
     dir: TempDir,
     gateway: Option<Gateway>,
-    /// What the last block printed.
+    /// The output of the last block.
     printed: String,
 }
 
@@ -354,7 +354,7 @@ impl Walk {
         self.gateway.take().expect("the page starts a gateway").interrupt();
     }
 
-    /// What stands in for the clone in which the page begins.
+    /// A substitute for the clone in which the page begins.
     fn repository(&self) -> PathBuf {
         self.path("mayfly")
     }

@@ -145,7 +145,7 @@ pub(crate) fn pooled_engine(
     Ok(engine)
 }
 
-/// What a pooled engine reserves, and the limits that it enforces on artifacts.
+/// The reservations of a pooled engine, and the limits that it enforces on artifacts.
 fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
     let ArtifactLimits { core_instances, memories, tables, .. } = config.artifact;
     // Few artifacts reach these limits, so a quarter of them is reserved for each instance.

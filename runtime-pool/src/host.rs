@@ -1,4 +1,4 @@
-//! What can a guest reach?
+//! The host of a guest: everything that it can reach.
 //!
 //! [`Host`] and [`ModuleHost`] are the data of a `wasmtime::Store`: a guest reaches what they grant,
 //! and nothing else.
@@ -31,10 +31,10 @@ pub(crate) use self::store_limits::StoreLimits;
 
 /// A guest may hold as many header fields as this many full `fields` resources.
 const FIELDS_FULL: usize = 64;
-/// What one header field takes in the host besides its name and value, which its copies share.
+/// Memory of one header field in the host besides its name and value, which its copies share.
 const FIELD_OVERHEAD_BYTES: usize = 128;
 
-/// What a component can reach.
+/// The host of a component.
 pub(crate) struct Host {
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -43,7 +43,7 @@ pub(crate) struct Host {
     limits: StoreLimits,
 }
 
-/// What a preview1 module can reach.
+/// The host of a preview1 module.
 pub(crate) struct ModuleHost {
     pub(crate) wasi: WasiP1Ctx,
     limits: StoreLimits,

@@ -1,13 +1,13 @@
-//! What happens in one call of a resident function?
+//! One call of a resident function.
 //!
 //! Read from the top: `admit` takes a slot and waits where it must, `instance` takes a warm
 //! instance or makes one, `run` gives it the request, `respond` turns what the guest writes into
 //! a response, and `account` counts how the call ended.
 //!
 //! The guest runs in the caller's task. Most guests finish in their first poll, and then the call
-//! has needed no task and no timer. A guest that goes on after the head of its response gets a task
-//! of its own (`response_task`), which ends with the guest, at its deadline, or when the client
-//! leaves.
+//! has needed no task and no timer. A guest that continues after the head of its response gets a
+//! task of its own (`response_task`), which ends with the guest, at its deadline, or when the
+//! client leaves.
 
 mod account;
 mod admit;

@@ -1,4 +1,4 @@
-//! What happens inside a call: wasm in, native code out, one fresh instance per request.
+//! Runs functions: wasm in, native code out, one fresh instance per request.
 //!
 //! The rooms, each of which uses only rooms that come after it: `invocation` (one call, from its
 //! admission to the last byte), `pool` (which functions are resident), `warm` (instances made

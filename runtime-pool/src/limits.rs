@@ -39,7 +39,7 @@ pub struct GuestLimits {
     pub merge_bytes: usize,
     /// Empty writes to a body after which a guest is ended: they do nothing but keep the host busy.
     pub empty_writes: u32,
-    /// How long a guest may go on after the end of its response.
+    /// How long a guest may continue after the end of its response.
     #[serde(rename = "after_response_ms", with = "milliseconds")]
     pub after_response: Duration,
     /// Bytes of a log line that are kept.
@@ -104,7 +104,7 @@ pub struct Limits {
     pub response_bytes: u64,
     /// Bytes of standard output and standard error kept per invocation.
     pub log_bytes: usize,
-    /// What holds for all functions alike.
+    /// The limits that are the same for all functions.
     #[serde(skip)]
     pub guest: GuestLimits,
 }

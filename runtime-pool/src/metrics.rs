@@ -1,4 +1,4 @@
-//! What the pool counts and measures, and the log lines of functions.
+//! The pool's metrics, and the log lines of functions.
 //!
 //! Knows nothing of the code, the engine or the pool: it is given numbers and words.
 

@@ -107,7 +107,7 @@ impl Outbound {
     }
 }
 
-/// Work that goes on beside a request or after its response. Here the bodies do all of it.
+/// Work that continues beside a request or after its response. Here the bodies do all of it.
 type BackgroundWork = Box<dyn Future<Output = Result<(), Error>> + Send>;
 /// The result of `send_request`.
 type SendResult = Result<(http::Response<WasiBody>, BackgroundWork), Error>;

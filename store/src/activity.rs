@@ -1,3 +1,3 @@
-//! What functions have done: their log lines.
+//! The activity of functions: their log lines.
 
 pub(crate) mod log;

@@ -81,7 +81,7 @@ pub enum Error {
     },
 }
 
-/// What a quota counts. Displays as the unit.
+/// A kind of quota. Displays as the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     /// Functions.

@@ -1,4 +1,4 @@
-//! What has been deployed, and what must not be lost?
+//! Persistent state: the deployed functions, and everything else that must not be lost.
 //!
 //! The store keeps functions, their revisions, the artifacts (Wasm bytes) that revisions run, API
 //! tokens, secrets, and the lines that functions logged. It is the only crate that uses SQL. It

@@ -30,8 +30,8 @@ pub struct FunctionView {
     /// How much of it is in memory: `cold`, `loaded` or `warm`.
     #[schema(example = "loaded")]
     pub state: String,
-    /// What its invocations share: `request` (nothing) or `reuse` (an instance, one after the
-    /// other).
+    /// How its invocations are isolated: `request` (each has a fresh instance) or `reuse` (they use
+    /// one instance in turn).
     #[schema(example = "request")]
     pub isolation: String,
     /// Its instances.

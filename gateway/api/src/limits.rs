@@ -17,7 +17,7 @@ const TIB: u64 = 1 << 40;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// What a limit counts. The key ends with it: `_bytes`, `_ms`.
+/// The unit of a limit. The key ends with it: `_bytes`, `_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
@@ -28,14 +28,14 @@ pub enum Unit {
     Count,
 }
 
-/// All that there is to say about one limit.
+/// A limit in the table of limits.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitRow {
     /// Which one.
     pub limit: FunctionLimit,
     /// Its name in settings, in the API and on the command line.
     pub key: &'static str,
-    /// What it counts.
+    /// Its unit.
     pub unit: Unit,
     /// The least that the operator may set.
     pub minimum: u64,

@@ -1,4 +1,4 @@
-//! What functions have written.
+//! Log lines of functions.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

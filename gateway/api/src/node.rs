@@ -24,7 +24,7 @@ pub struct MachineView {
     /// it does right after its start.
     #[schema(example = json!({"landlock": true, "no_new_privs": true, "seccomp": true}))]
     pub sandbox: Option<BTreeMap<String, bool>>,
-    /// What the compiler could reach despite the sandbox. Should be empty.
+    /// Resources that the compiler could reach despite the sandbox. Should be empty.
     pub sandbox_reached: Vec<String>,
     /// How freed instances are reset: `pagemap scan` or `batched decommit`.
     #[schema(example = "pagemap scan")]

@@ -9,9 +9,9 @@ use serde::Deserialize;
 pub struct ProblemView {
     /// The kind of problem, for people.
     pub title: String,
-    /// What happened this time.
+    /// The details of this occurrence.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// A way to solve it.
     pub hint: Option<String>,
     /// Identifies the request in logs.
     pub request_id: Option<String>,

@@ -40,7 +40,7 @@ pub struct OtherSettings {
     /// Times of the week when more than `min_warm` instances stay warm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<WindowView>,
-    /// What invocations share. The default is nothing.
+    /// The isolation of invocations. By default each has a fresh instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationView>,
     /// Whether responses have the header `Server-Timing`.
@@ -98,7 +98,7 @@ pub struct WindowView {
     pub min_warm: u64,
 }
 
-/// What a function's invocations share.
+/// The isolation of a function's invocations.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IsolationView {

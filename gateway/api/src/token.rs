@@ -37,7 +37,7 @@ pub struct TokenView {
     pub id: String,
     /// The description by which people tell tokens apart.
     pub name: String,
-    /// What it permits.
+    /// Its permissions.
     pub scopes: Vec<String>,
     /// When it was made (RFC 3339).
     pub created_at: String,

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use super::{Config, ConfigError, SettingOrigin, layers::LayeredSettings, nearest::nearest};
 
-/// What the names of all our variables begin with.
+/// The prefix of all our variables.
 const PREFIX: &str = "MAYFLY_";
-/// What they begin with in the form that no orchestrator makes by itself.
+/// The alternative prefix, which orchestrators never generate for variables of their own.
 const CLEAR_PREFIX: &str = "MAYFLY__";
 
 /// Variables of the command line's client commands and of build scripts.

@@ -56,7 +56,7 @@ pub enum ConfigError {
     Syntax {
         /// The place of the mistake.
         origin: SettingOrigin,
-        /// What is wrong there.
+        /// The mistake.
         reason: String,
     },
     /// An unknown key or variable. Most likely it is misspelt; without this error the setting would
@@ -79,7 +79,7 @@ pub enum ConfigError {
         value: String,
         /// Where it came from.
         origin: SettingOrigin,
-        /// What would be accepted.
+        /// The values that are accepted.
         reason: String,
     },
     /// A checked value does not fit its type in [`super::Config`]: the machine's addresses are too

@@ -9,7 +9,7 @@ pub(crate) const GIB: u64 = 1 << 30;
 /// 2^40 bytes.
 pub(crate) const TIB: u64 = 1 << 40;
 
-/// What [`parse`] accepts, for error messages.
+/// The values that [`parse`] accepts, for error messages.
 pub(crate) const EXPECTED: &str = "expected a number of bytes such as 67108864 or 64MiB";
 
 /// A whole number with an optional unit. A single letter means the binary unit, because most sizes

@@ -1,4 +1,4 @@
-//! What is stored and what runs, as the types of the API.
+//! Stored and running functions as the types of the API.
 
 use gateway_api::{
     AskedLimits, CredentialView, FunctionView, InstancesView, IsolationView, LineView,

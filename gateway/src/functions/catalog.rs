@@ -337,7 +337,7 @@ pub(crate) fn credential(setting: &store::CredentialSetting) -> Result<Credentia
     Credential::new(&setting.host, &setting.header, &setting.secret, &setting.prefix)
 }
 
-/// What invocations share, with the defaults of settings that are left out.
+/// The isolation of invocations, with defaults for the settings that the owner has not chosen.
 pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
     let Some(isolation) = &settings.isolation else { return Isolation::Request };
     let number = |value: Option<u64>, default: u32| {

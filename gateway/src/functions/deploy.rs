@@ -48,11 +48,11 @@ pub(crate) enum Deployed {
     Already(ActiveFunction),
 }
 
-/// What an upload changes.
+/// The effect of an upload.
 enum DeployPlan {
     /// Nothing: the outcome is known.
     Answer(Deployed),
-    /// A revision with these settings is to be published, if the precondition still holds.
+    /// Publish a revision with these settings, if the precondition still holds.
     Publish(Precondition, Settings),
 }
 

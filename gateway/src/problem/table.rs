@@ -37,7 +37,7 @@ pub(crate) enum RequestPhase {
     Store,
 }
 
-/// What all problems of one type have in common.
+/// A type of problem.
 #[derive(Debug)]
 pub(crate) struct ProblemType {
     /// The last part of `urn:mayfly:problem:…`. Stable: clients match on it.
@@ -46,9 +46,9 @@ pub(crate) struct ProblemType {
     pub(crate) status: u16,
     /// Where on its way the request ended.
     pub(crate) phase: RequestPhase,
-    /// Who must act.
+    /// The party that must act.
     pub(crate) fault: Fault,
-    /// What happened, in the words of the reader.
+    /// A description of the problem, in the words of the reader.
     pub(crate) title: &'static str,
 }
 

@@ -20,7 +20,7 @@ pub struct CanonicalHost<'a> {
 /// Reads `host` or `host:port`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it has no canonical form.
 pub fn canonical_host(authority: &str) -> Result<CanonicalHost<'_>, &'static str> {
     let (name, port) = if authority.starts_with('[') {
         let end = authority.find(']').ok_or("the address in brackets has no closing bracket")?;
@@ -63,7 +63,7 @@ pub fn canonical_host(authority: &str) -> Result<CanonicalHost<'_>, &'static str
 /// empty segments stay, because they mean something to some functions.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it has no canonical form.
 pub fn canonical_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if !path.starts_with('/') {
         return Err("the path does not begin with a slash");

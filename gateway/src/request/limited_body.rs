@@ -19,7 +19,7 @@ use crate::{
     server::IncomingBody,
 };
 
-/// What is wrong with the body of a request.
+/// A fault in the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyFault {
     /// It is longer than this limit.

@@ -1,4 +1,4 @@
-//! What one connection is doing, and when it has made no progress for too long.
+//! The activity of one connection, and the timeouts for a connection without progress.
 //!
 //! The timers of the protocol libraries do not cover silent clients, half a preface, idle HTTP/2
 //! connections and clients that do not read, and they cost one timer for each request. Here each

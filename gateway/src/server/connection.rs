@@ -69,7 +69,7 @@ pub(crate) struct Accepted {
     pub(crate) at: Instant,
 }
 
-/// What the connections of one listener share.
+/// State that the connections of one listener share.
 pub(crate) struct Connections<M> {
     service: M,
     config: ListenerConfig,

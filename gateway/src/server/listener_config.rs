@@ -1,4 +1,4 @@
-//! What a listener needs besides its address.
+//! The settings of a listener, except for its address.
 
 use std::sync::{Arc, atomic::AtomicBool};
 

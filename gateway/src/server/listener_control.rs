@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// What a listener has been told so far. Nothing, at first.
+/// The orders that a listener has received so far: at first, none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ListenerControl {
     stop: bool,

@@ -1,4 +1,4 @@
-//! Functions that loop for ever, and the calls beside them.
+//! Functions that loop endlessly, and the calls beside them.
 
 use futures_util::future::join_all;
 use http::Method;

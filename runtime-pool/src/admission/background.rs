@@ -1,4 +1,4 @@
-//! The background runtime: where guests that compute for long go on.
+//! The background runtime, in which guests that compute for long continue.
 //!
 //! A guest begins on the thread that took its request, because most end within microseconds. One
 //! that still computes when the epoch ticks moves to the background runtime, whose threads have the
@@ -146,7 +146,7 @@ impl BackgroundScheduler {
     }
 }
 
-/// What became of a guest in its request's task.
+/// The outcome of a guest in its request's task.
 enum Foreground<T> {
     Done(T),
     Long,
@@ -265,7 +265,7 @@ mod tests {
         let scheduler = threads.scheduler();
         let moved = scheduler.run(async {
             for _ in 0..3 {
-                // The wall clock goes on, the CPU clock of the thread does not.
+                // The wall clock advances, the CPU clock of the thread does not.
                 thread::sleep(2 * SHORT);
                 yield_now().await;
             }

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn the_expected_delay_grows_with_the_calls_ahead() {
         let wait = QueueDelayEstimate::default();
-        assert_eq!(wait.expected(1_000), Duration::ZERO, "nobody has waited yet");
+        assert_eq!(wait.expected(1_000), Duration::ZERO, "no request has waited yet");
         wait.note(9, 20 * MS);
         assert_eq!(wait.expected(9), 20 * MS);
         assert_eq!(wait.expected(99), 200 * MS);

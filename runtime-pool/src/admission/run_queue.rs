@@ -258,8 +258,8 @@ mod tests {
         Arc::new(RunQueue::new(max, gauge))
     }
 
-    /// What a request does: it records that it was read, waits in the queue if it must, records that
-    /// its guest has begun, and computes.
+    /// The steps of a request: it records that it was read, waits in the queue if it must, records
+    /// that its guest has begun, and computes.
     async fn request(
         run_queue: Arc<RunQueue>,
         name: usize,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ArtifactDigest(pub [u8; 32]);
 
-/// What a wasm binary exports, which decides how it runs.
+/// The kind of a wasm binary. Its exports decide it, and it decides how the binary runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// A component that exports `wasi:http/incoming-handler@0.2.x`.

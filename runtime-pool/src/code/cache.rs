@@ -141,7 +141,7 @@ impl CodeCache {
         })
     }
 
-    /// What the seal says about native code. Does not verify the code itself.
+    /// The inspection recorded in the seal of native code. Does not verify the code itself.
     ///
     /// Blocks: reads a small file.
     pub(crate) fn inspection(&self, key: &CodeKey) -> Option<Inspection> {

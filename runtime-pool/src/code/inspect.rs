@@ -23,9 +23,9 @@ pub(crate) const PRECOMPILED: &str =
 pub struct Inspection {
     /// How it runs.
     pub kind: Kind,
-    /// What it imports: interface names, or `module.name` for core modules.
+    /// Its imports: interface names, or `module.name` for core modules.
     pub imports: Vec<String>,
-    /// What it exports, likewise.
+    /// Its exports, likewise.
     pub exports: Vec<String>,
     /// The outcome of the snapshot, if the owner has asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
-//! What the gateway and its compile worker say to each other.
+//! The protocol between the gateway and its compile worker.
 //!
-//! The gateway says on the command line what is to be compiled. The worker answers on its standard
-//! error: a line when the guest's own start-up begins and one when it is over, if a snapshot is
-//! asked for, and at the end a report as one line of JSON.
+//! The gateway passes a job on the command line. The worker answers on its standard error. If the
+//! job includes a snapshot, it writes a line when the guest's own start-up begins and one when it
+//! is over. At the end it writes a report as one line of JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub(crate) const PROBE: &str = "probe";
 pub(super) const START_UP_BEGINS: &str = "start begins";
 pub(super) const START_UP_ENDS: &str = "start ends";
 
-/// What the worker is to compile, and its limits.
+/// A job of the compile worker, with its limits.
 #[derive(Clone, Debug)]
 pub(crate) struct CompileJob {
     pub(crate) code: CodeKey,

@@ -1,4 +1,4 @@
-//! What each kind of guest needs: which engine runs it, and which isolation it can have.
+//! The requirements of each kind of guest: which engine runs it, and which isolation it can have.
 
 use crate::{code::artifact::Kind, engine::EngineKind, error::Refusal, limits::Isolation};
 

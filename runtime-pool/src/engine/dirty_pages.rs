@@ -234,8 +234,8 @@ mod tests {
             let start = memory.as_ptr().expose_provenance() + first;
             (first, start..start + (PAGES - 1) * size)
         };
-        // The allocator may give what another test has written to and given back: that is kept
-        // from it until it gives something else.
+        // The allocator may return memory that another test has written to and freed. Such memory
+        // stays allocated here until the allocator returns other memory.
         let mut used = Vec::new();
         let mut memory = loop {
             let memory = vec![0_u8; 2 * PAGES * size];

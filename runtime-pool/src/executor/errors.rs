@@ -1,4 +1,4 @@
-//! What does an error of the engine mean for an invocation?
+//! The outcome of an invocation that ends with an error of the engine.
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;

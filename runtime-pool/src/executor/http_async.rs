@@ -65,7 +65,7 @@ async fn serve(
     };
     // There is no receiver if the client has left.
     let _ = head.send(response);
-    // Tasks of the guest write the body, and may go on after it.
+    // Tasks of the guest write the body, and may continue after it.
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What an executor gets for an invocation: who calls, and with which request.
+//! The input of an executor for an invocation: the caller and the request.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ pub(crate) type InvocationRequest = http::Request<RequestBody>;
 /// it; or the error that the guest has given instead.
 pub(crate) type ResponseHead = Result<http::Response<WasiBody>, String>;
 
-/// Who calls, and by which address. CGI guests see both in their environment.
+/// The caller, and the address that it used. CGI guests see both in their environment.
 #[derive(Clone, Debug)]
 pub struct InvocationContext {
     /// Identifies the invocation in logs and responses.
@@ -69,7 +69,7 @@ pub enum RequestBody {
     /// No body.
     #[default]
     Empty,
-    /// What the client sends.
+    /// The body that the client sends.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
 

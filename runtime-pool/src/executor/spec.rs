@@ -27,11 +27,11 @@ pub struct FunctionSpec {
     pub limits: Limits,
     /// Environment variables of its guests.
     pub environment: Vec<(String, String)>,
-    /// What its guests may call.
+    /// The servers that its guests may call.
     pub outbound: Vec<Grant>,
     /// Secrets that the gateway adds to their requests.
     pub credentials: Vec<Credential>,
-    /// What its invocations may share.
+    /// The isolation of its invocations.
     pub isolation: Isolation,
     /// The most instances that are kept warm.
     pub max_warm: usize,

@@ -1,4 +1,4 @@
-//! What are the instances of a function made from?
+//! The template of a function, which its instances are made from.
 
 use std::{
     sync::{Arc, mpsc},

@@ -1,4 +1,4 @@
-//! What may guests import?
+//! The interfaces that guests may import.
 
 use wasmtime::{Engine, Linker, component};
 

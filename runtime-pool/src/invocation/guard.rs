@@ -1,4 +1,4 @@
-//! What an invocation holds for as long as its guest works.
+//! Resources that an invocation holds while its guest works.
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 
 /// Wakes the task of a guest, and remembers that it did. A guest that was woken during its own poll
-/// does not wait for anything: it goes on as soon as it is polled again.
+/// does not wait for anything: it continues as soon as it is polled again.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressWaker {
     task: AtomicWaker,

@@ -1,4 +1,4 @@
-//! The rest of a response whose guest goes on after the head: from the guest's task to the
+//! The rest of a response whose guest continues after the head: from the guest's task to the
 //! connection.
 //!
 //! The guest's task takes what the guest writes, and merges small writes so that they leave
@@ -21,7 +21,7 @@ use crate::{
     metrics::{PoolMetrics, guest_log::FunctionLog},
 };
 
-/// What was written and has not left yet. Bounded: the guest waits for the reader.
+/// A buffer of the bytes between the guest and the reader. Bounded: the guest waits for the reader.
 #[derive(Debug)]
 pub(crate) struct ResponsePipe {
     /// Small writes are merged up to this many bytes.
@@ -184,7 +184,7 @@ impl StreamedBody {
     }
 }
 
-/// The task in which a guest goes on after the head of its response. Aborted on drop, unless the
+/// The task in which a guest continues after the head of its response. Aborted on drop, unless the
 /// response is complete.
 #[derive(Debug)]
 pub(crate) struct GuestTask {

@@ -1,4 +1,4 @@
-//! The task of a guest that goes on after the head of its response.
+//! The task of a guest that continues after the head of its response.
 
 use std::{
     future::poll_fn,
@@ -25,8 +25,8 @@ use crate::{
 /// as many, a hundred guests that write single bytes kept others waiting for seconds.
 const POLLS_MAX: usize = 64;
 
-/// A guest that goes on after the head of its response. The body owns the task and aborts it when it
-/// is dropped before its end.
+/// A guest that continues after the head of its response. The body owns the task and aborts it when
+/// it is dropped before its end.
 pub(super) struct ResponseTask<G> {
     /// The guest, until it has ended.
     pub(super) guest: Option<MeteredGuest<G>>,
@@ -100,7 +100,7 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                 self.guard = None;
                 return Poll::Ready(result);
             }
-            // After the guest, so that what it has just written goes on at once.
+            // After the guest, so that its latest output is passed on at once.
             let wrote = self.poll_body(cx);
             if self.body.is_none() && (was_open || self.guest.is_none()) {
                 return Poll::Ready(Ok(()));

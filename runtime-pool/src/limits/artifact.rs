@@ -1,8 +1,8 @@
-//! What one artifact may hold.
+//! Limits on the content of one artifact.
 
 use serde::{Deserialize, Serialize};
 
-/// What one artifact may hold, counted over everything inside it. The compile worker checks all of
+/// Limits on the content of one artifact, nested modules included. The compile worker checks all of
 /// these limits, and the engines enforce the last three once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

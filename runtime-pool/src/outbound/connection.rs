@@ -143,7 +143,7 @@ mod tests {
                 prop_assert!(time <= own && time >= LEAST);
                 let asked = asked.map_or(own, Duration::from_nanos);
                 prop_assert!(time == own.min(asked) || (asked < LEAST && time == LEAST));
-                // What is added to the clock must not overflow it.
+                // The sum of the clock and the timeout must not overflow.
                 let _ = Instant::now() + time;
             }
         }

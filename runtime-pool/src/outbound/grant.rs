@@ -1,4 +1,4 @@
-//! What do a function's settings allow it to call?
+//! The servers that a function's settings allow it to call.
 
 use std::{fmt, str::FromStr};
 
@@ -215,7 +215,7 @@ mod tests {
             let Ok(uri) = format!("http://{name}/").parse() else { return Ok(()) };
             let Some(target) = Target::of(&uri) else { return Ok(()) };
             let allowed = "*.a.com".parse::<Grant>().unwrap().allows(&Method::GET, &target);
-            // What DNS means: the last two labels, and at least one before them.
+            // As in DNS: the last two labels are `a.com`, with at least one label before them.
             let lower = name.to_ascii_lowercase();
             let labels: Vec<&str> = lower.strip_suffix('.').unwrap_or(&lower).split('.').collect();
             let below = labels.len() > 2 && labels.ends_with(&["a", "com"]);

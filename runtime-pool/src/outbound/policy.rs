@@ -1,4 +1,4 @@
-//! What may one revision of a function call?
+//! The outbound policy of one revision of a function.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,7 @@ use super::{client::OutboundClient, credential::Credential, grant::Grant, idle::
 /// TLS sessions that a function may resume.
 const TLS_SESSIONS: usize = 16;
 
-/// What one revision of a function may call, and the connections that it has open.
+/// The servers that one revision of a function may call, and the connections that it has open.
 pub(crate) struct Policy {
     pub(super) client: Arc<OutboundClient>,
     /// The owner of the secrets that the credentials name.

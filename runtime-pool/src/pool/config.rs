@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::{CompileConfig, EngineConfig, OutboundConfig, warm::WarmConfig};
 
-/// What stays in memory, and how it gets there.
+/// The settings of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
     /// Wasmtime's reservations.
     pub engine: EngineConfig,
     /// How native code is compiled.
     pub compile: CompileConfig,
-    /// What guests may call.
+    /// The limits on guests' outbound requests.
     pub outbound: OutboundConfig,
     /// Linear memory of all instances together, in bytes.
     pub memory_bytes: u64,

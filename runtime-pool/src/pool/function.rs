@@ -34,7 +34,7 @@ impl State {
 /// Invariant: a `Function` serves exactly one revision. A new revision is a new `Function`, so
 /// none of these parts is ever replaced. `invocation` calls it.
 pub struct Function {
-    /// What the revision asks for, and what its instances are made from.
+    /// The revision's specification, and the template of its instances.
     pub(crate) template: Arc<InstanceTemplate>,
     pub(crate) warm: Arc<WarmSet>,
     pub(crate) admission: Admission,

@@ -1,4 +1,4 @@
-//! What all functions of a node share.
+//! State that all functions of a node share.
 
 use std::{
     sync::{Arc, mpsc},

@@ -1,4 +1,4 @@
-//! What is counted of one resident function.
+//! The counters of one resident function.
 
 use prometheus::Counter;
 

@@ -1,4 +1,5 @@
-//! Callers that go away: the pool gets back all that their calls held, and other calls go on.
+//! Callers that disconnect: the pool gets back all resources of their calls, and other calls
+//! continue.
 
 use std::{fs, sync::Arc, time::Duration};
 

@@ -30,7 +30,7 @@ const AT_ONCE: usize = 8;
 struct Callee {
     name: &'static str,
     path: &'static str,
-    /// What the request's body begins with.
+    /// The start of the request's body.
     first: &'static str,
     /// Bytes that follow, each the same.
     then: (u8, usize),
@@ -126,7 +126,7 @@ async fn a_thousand_panics_within_host_calls_end_a_thousand_calls_and_nothing_el
         let index = n % functions.len();
         let (callee, function) = functions[index].clone();
         let panic = [Panic::AtOnce, Panic::AfterAPause][n / functions.len() % 2];
-        // In the request's own task, or in the task that a guest goes on in after its head.
+        // In the request's own task, or in the task of a guest that continues after its head.
         let expected = if index < READERS.len() { Outcome::Panicked } else { Outcome::BrokenOff };
         calls.spawn(async move {
             let outcome = call(&function, callee.path, panicking(callee.bytes(), panic)).await;

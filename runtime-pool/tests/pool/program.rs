@@ -1,7 +1,7 @@
 //! A guest that is steered by its request's body, and request bodies that steer it.
 //!
 //! Each byte of the body is one step: `h` writes the head of a response, `x` writes 1,000 bytes,
-//! `g` grows the memory by a MiB and traps if that is refused, `t` traps and `l` loops for ever.
+//! `g` grows the memory by a MiB and traps if that is refused, `t` traps and `l` loops endlessly.
 //! The guest returns at the end of the body, and waits where the body has not arrived.
 
 use std::convert::Infallible;

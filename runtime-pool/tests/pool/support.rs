@@ -157,7 +157,7 @@ impl TestPool {
     /// Waits until no invocation holds anything of the pool.
     pub(crate) async fn all_is_given_back(&self) {
         let held = ["mayfly_live_instances", "mayfly_instance_memory_bytes"];
-        until("all is given back", || held.iter().all(|name| self.gauge(name) == 0.0)).await;
+        until("all is released", || held.iter().all(|name| self.gauge(name) == 0.0)).await;
         assert_eq!(self.gauge("mayfly_waiting_invocations"), 0.0);
     }
 }
@@ -168,7 +168,7 @@ fn code_dir(dir: &Path) -> PathBuf {
 
 fn config(dir: &Path) -> PoolConfig {
     PoolConfig {
-        // So few that calls fail if one is not given back.
+        // So few that calls fail if one is not released.
         engine: EngineConfig { instances: 8, ..EngineConfig::default() },
         compile: CompileConfig {
             worker: env!("CARGO_BIN_EXE_compile-worker-for-tests").into(),

@@ -42,7 +42,7 @@ pub struct UploadWriter {
     bytes: u64,
     /// Accepted bytes that were not written yet. Shorter than a block between calls.
     pending: Vec<u8>,
-    /// `None` while a block is written, and for ever if the write fails or its future is dropped.
+    /// `None` while a block is written. Stays `None` if the write fails or its future is dropped.
     writer: Option<HashingWriter>,
     temp: TempFile,
 }

@@ -19,7 +19,7 @@ pub struct NewRevision<'a> {
     /// `None` takes the settings of the active revision, or the defaults for a function that is
     /// created.
     pub settings: Option<Settings>,
-    /// What must hold for the revision to be published.
+    /// The condition for the revision to be published.
     pub precondition: Precondition,
     /// The request of the client, whose reply is recorded, so that a repetition gets the same
     /// reply.

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// The settings of a revision, as its owner asked for them. `None` means the platform's default.
 ///
-/// These are wishes: whoever runs the function clamps them to what the platform allows.
-/// Stored as JSON, with what is not set left out; limits stand beside the other fields. A field
-/// that is added here comes with a migration, even if that only says so: a program that does not
-/// know the field then refuses the database instead of failing on a row. A limit that a program
-/// does not know is read and has no effect.
+/// These are requests: the gateway clamps them to the platform's limits. They are stored as JSON,
+/// without the fields that are not set; limits stand beside the other fields. A field that is added
+/// here comes with a migration, even if that only says so: a program that does not know the field
+/// then refuses the database instead of failing on a row. A limit that a program does not know is
+/// read and has no effect.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {

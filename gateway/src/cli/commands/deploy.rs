@@ -56,7 +56,8 @@ pub(crate) struct Deploy {
     /// The most instances that stay warm
     #[arg(long, value_name = "N")]
     max_warm: Option<u64>,
-    /// What invocations share: `request` nothing, `reuse` an instance, one after the other
+    /// Isolation of invocations: `request`, each has a fresh instance; `reuse`, they use one
+    /// instance in turn
     #[arg(long, value_name = "MODE", value_parser = ["request", "reuse"])]
     isolation: Option<String>,
     /// A host that the function may call; may be repeated

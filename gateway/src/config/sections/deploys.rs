@@ -11,7 +11,7 @@ use crate::config::sizes::{GIB, MIB};
 pub struct UploadsSection {
     /// Size of one artifact.
     pub artifact_bytes: u64,
-    /// What it may contain.
+    /// Limits on its content.
     #[serde(flatten)]
     pub artifact: ArtifactLimits,
 }

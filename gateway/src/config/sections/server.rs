@@ -322,7 +322,7 @@ pub struct EdgeSettings {
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        // Chains of functions that call functions are seldom longer than three.
+        // Chains of functions that call functions rarely have more than three links.
         Self { hops: 8, timing: true, timing_secret: String::new() }
     }
 }

@@ -17,7 +17,7 @@ const PREFIX: &str = "mfy_";
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
 
-/// What a token permits.
+/// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Read everything except tokens and secrets.

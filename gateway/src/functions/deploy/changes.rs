@@ -146,7 +146,7 @@ impl DeployState {
         published: Option<Published>,
     ) -> Option<ActiveFunction> {
         match published {
-            // Boxed: the future that loads a function is large, and seldom needed.
+            // Boxed: the future that loads a function is large, and rarely needed.
             Some(published) => Some(Box::pin(self.activate(function, published)).await),
             None => None,
         }

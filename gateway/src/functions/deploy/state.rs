@@ -1,4 +1,4 @@
-//! What all changes of functions share: the lock that puts them in one order, and the step from
+//! State that all changes of functions share: the lock that orders them, and the step from
 //! the store to the data plane.
 
 use std::{sync::Arc, time::Instant};

@@ -1,4 +1,4 @@
-//! What a sender says about an artifact, in no protocol's terms.
+//! The description of an artifact by its sender, independent of the protocol.
 //!
 //! Every way to deploy ends in an [`Upload`] and a stream of bytes: the control plane's PUT is one
 //! of them.

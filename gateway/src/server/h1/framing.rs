@@ -45,7 +45,7 @@ pub enum RequestRejection {
     TargetBytes(usize),
 }
 
-/// What follows a head.
+/// The body after a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// A body of so many bytes.
@@ -59,14 +59,14 @@ pub enum Framing {
 pub struct RequestHead {
     /// Its bytes, the empty line at the end included.
     pub bytes: usize,
-    /// What follows it.
+    /// The body after it.
     pub framing: Framing,
 }
 
 /// Parses the head at the start of `bytes`. `None` if it is incomplete.
 ///
 /// # Errors
-/// What is wrong with it, as soon as that is clear.
+/// When the head is invalid or exceeds a limit, even before it is complete.
 pub fn head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, RequestRejection> {
     let mut lines = Lines { bytes, at: 0 };
     // Some clients send an empty line after a body; RFC 9112 asks servers to skip it.
@@ -163,7 +163,7 @@ fn request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, RequestRejecti
     Ok(is_http10)
 }
 
-/// What the header fields so far say about the framing of the request.
+/// The framing of the request according to the header fields read so far.
 #[derive(Default)]
 struct FramingFields {
     count: usize,

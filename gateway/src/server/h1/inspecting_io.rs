@@ -24,7 +24,7 @@ use crate::server::{
     metrics::CloseReason,
 };
 
-/// What the library reads in place of a rejected request: a valid request, the connection's last.
+/// The library reads this in place of a rejected request: a valid request, the connection's last.
 /// Its response then comes after the responses to the requests before it.
 const REJECTED: &[u8] = b"REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// The method of that request. A client that sends this method itself, before a request that is

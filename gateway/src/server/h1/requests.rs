@@ -24,13 +24,13 @@ enum Expected {
 /// Which of the inspected bytes may be passed on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Inspected {
-    /// How many of them, from the first.
+    /// The number of these bytes, from the first.
     pub(crate) pass: usize,
-    /// What the others are.
+    /// The kind of the remaining bytes.
     pub(crate) remainder: Remainder,
 }
 
-/// What the bytes are that may not be passed on, if there are any.
+/// The bytes that may not be passed on, if there are any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Remainder {
     /// An incomplete head: inspect it again when more bytes have arrived.

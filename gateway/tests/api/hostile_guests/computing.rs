@@ -1,4 +1,4 @@
-//! Guests that compute for ever.
+//! Guests that compute endlessly.
 
 use std::sync::Arc;
 

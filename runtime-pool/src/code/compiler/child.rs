@@ -30,7 +30,7 @@ const LOGGED_BYTES: usize = 1_024;
 struct WorkerEnd {
     /// `None`: it was killed after its wall-clock time.
     status: Option<ExitStatus>,
-    /// What it wrote to standard error.
+    /// Its output on standard error.
     output: Vec<u8>,
 }
 

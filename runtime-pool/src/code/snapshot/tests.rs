@@ -226,7 +226,7 @@ proptest! {
         let mut wasm = wat::parse_str(module_with(&[], &[], true)).unwrap();
         let length = wasm.len();
         wasm[at % length] = byte;
-        // What does not pass inspection never comes this far.
+        // A snapshot is only taken of a binary that passes inspection.
         if inspect(&wasm, &ArtifactLimits::default()).is_ok() {
             drop(take(&wasm, Kind::WasiPreview1, &start_up()));
         }

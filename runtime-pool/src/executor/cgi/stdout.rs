@@ -35,7 +35,7 @@ enum CgiResponse {
     Head { bytes: BytesMut, head: oneshot::Sender<ResponseHead> },
     /// The head was sent, and what the command writes is the body.
     Body(PipeWriter),
-    /// What the command has written is no response.
+    /// The command's output is no response.
     Invalid(String),
     /// The command has ended.
     Closed,
