@@ -146,8 +146,8 @@ impl WasiHttpView for Host {
     }
 }
 
-/// A WASI context that grants nothing: no files, no network, no environment of the gateway. What the
-/// guest writes goes to its log. Its monotonic clock counts from `clock_start`.
+/// A WASI context that grants nothing: no files, no network, no environment of the gateway. The
+/// guest's output goes to its log. Its monotonic clock counts from `clock_start`.
 pub(crate) fn wasi(
     environment: &[(String, String)],
     log: &Arc<InvocationLog>,

@@ -101,8 +101,8 @@ async fn a_start_touches_no_artifact_and_no_native_code() {
     deploy_many(&gateway, "c-hello", 0..COUNT).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());
-    // The files are moved away, so that even root cannot read them. What remains is a code
-    // directory with the key and the note about the last build.
+    // The files are moved away, so that even root cannot read them. Only a code directory with the
+    // key and the note about the last build remains.
     let (data, away) = (gateway.data_dir(), gateway.data_dir().with_extension("away"));
     fs::create_dir(&away).unwrap();
     fs::rename(data.join("artifacts"), away.join("artifacts")).unwrap();

@@ -33,7 +33,7 @@ const BEAT: Duration = Duration::from_millis(20);
 const BUSY: Duration = Duration::from_millis(20);
 /// They stop when the queue was empty at this many measurements in a row.
 const CALM: u32 = 25;
-/// How long a pass over the tasks of a thread should take. What arrives meanwhile waits for its end.
+/// How long a pass over the tasks of a thread should take. Requests that arrive meanwhile wait.
 const PASS: Duration = Duration::from_millis(1);
 /// The most guests that begin in one pass.
 const BATCH: usize = 64;

@@ -65,7 +65,7 @@ impl Stdout {
         }
     }
 
-    /// Takes what the command writes. What follows an invalid head is dropped.
+    /// Takes the command's output. Drops all bytes after an invalid head.
     fn accept(&self, data: &[u8]) {
         let mut response = self.lock();
         *response = match std::mem::replace(&mut *response, CgiResponse::Closed) {
