@@ -151,7 +151,7 @@ async fn tokens_are_created_listed_and_revoked() {
     assert_eq!(stdout(&revoked), format!("revoked {id}\n"));
     let refused = show().await;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("A valid token is needed"), "{refused:?}");
+    assert!(stderr(&refused).contains("Valid token required"), "{refused:?}");
 
     let piped = gateway.cli(&["token", "create", "other"]).await;
     assert!(stdout(&piped).starts_with("mfy_") && stdout(&piped).lines().count() == 1);

@@ -81,7 +81,7 @@ fn work(job: &CompileJob) -> io::Result<()> {
     let report = match threads {
         Ok(()) => compile_and_write(&wasm, job)?,
         Err(_) => WorkerReport::Refused(Refusal::CompileLimit(format!(
-            "more than {} bytes of memory to start its threads (compile.memory_bytes)",
+            "more than {} bytes of memory (compile.memory_bytes) to start its threads",
             job.memory_bytes
         ))),
     };
