@@ -5,20 +5,20 @@
 use libfuzzer_sys::fuzz_target;
 
 // The files of the product that the check consists of.
-#[path = "../../../runtime-pool/src/error.rs"]
-#[allow(dead_code, reason = "only refusals are used here")]
-mod error;
 #[path = "../../../runtime-pool/src/code/artifact.rs"]
 #[allow(dead_code, reason = "only the kinds are used here")]
 mod artifact;
+#[path = "../../../runtime-pool/src/limits/artifact.rs"]
+mod artifact_limits;
+#[path = "../../../runtime-pool/src/error.rs"]
+#[allow(dead_code, reason = "only refusals are used here")]
+mod error;
 #[path = "../../../runtime-pool/src/code/inspect.rs"]
 #[allow(dead_code, reason = "only the check itself is used here")]
 mod inspect;
 #[path = "../../../runtime-pool/src/code/snapshot/outcome.rs"]
 #[allow(dead_code, reason = "the check never takes a snapshot")]
 mod snapshot;
-#[path = "../../../runtime-pool/src/limits/artifact.rs"]
-mod artifact_limits;
 /// Where the files of the product find each other.
 mod code {
     pub(crate) use crate::{artifact, snapshot};
