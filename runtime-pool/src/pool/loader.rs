@@ -1,8 +1,8 @@
 //! How does a specification become a resident function?
 //!
-//! Read from the bottom: find native code or compile it and verify it (`try_find_and_link`), link
-//! it, recompile what does not load, assemble the function (`load_once`), and fall back to code
-//! without a snapshot (`load`).
+//! The steps from the outside in: `load_published` and `load` fall back to code without a snapshot,
+//! `load_once` assembles the function, `find_and_link` recompiles code that does not load, and
+//! `try_find_and_link` finds native code, or compiles it, verifies it and links it.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
