@@ -54,7 +54,7 @@ impl CompileJob {
         let limits = [self.memory_bytes, self.cpu_s, self.output_bytes];
         let mut arguments = vec![digest];
         arguments.extend(limits.map(|value| value.to_string()));
-        arguments.push(serde_json::to_string(&self.artifact).expect("numbers can be written"));
+        arguments.push(limits_text(&self.artifact));
         if let Some(StartUp { function, memory_bytes }) = &self.code.start_up {
             arguments.extend([memory_bytes.to_string(), function.to_string()]);
         }
@@ -77,9 +77,19 @@ impl CompileJob {
             memory_bytes: memory.parse().ok()?,
             cpu_s: cpu.parse().ok()?,
             output_bytes: output.parse().ok()?,
-            artifact: serde_json::from_str(artifact).ok()?,
+            artifact: artifact_limits(artifact)?,
         })
     }
+}
+
+fn limits_text(limits: &ArtifactLimits) -> String {
+    serde_json::to_string(limits).expect("numbers can be written")
+}
+
+/// Reads limits that name each one, as [`limits_text`] writes them. Settings may leave some out.
+fn artifact_limits(text: &str) -> Option<ArtifactLimits> {
+    let limits = serde_json::from_str(text).ok()?;
+    (limits_text(&limits) == text).then_some(limits)
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {
@@ -138,7 +148,8 @@ mod tests {
         for arguments in [
             &["x", "1", "2", "3", "{}"][..],
             &[&digest, "1", "2", "3"],
-            &[&digest, "1", "2", "3", "1"],
+            &[&digest, "1", "2", "3", "{}"],
+            &[&digest, "1", "2", "3", r#"{"no_such_limit":1}"#],
             &["1", "2", "3"],
             &[],
         ] {
