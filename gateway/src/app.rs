@@ -72,11 +72,12 @@ pub(crate) struct StartOptions {
 pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::Result<()> {
     let StartOptions { config, load, sockets } = options;
     let (data, control) = (runtimes.data(), runtimes.control());
-    let log = telemetry::log::start(&config.logs)?;
+    let registry = telemetry::metrics::registry()?;
+    // Bound first: it is dropped last.
+    let (log, _last_lines) = telemetry::log::start(&config.logs, &registry)?;
     // Before the gateway announces itself: a signal that comes right after that is not missed.
     let signals = StopSignals::listen()?;
     let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    let registry = telemetry::metrics::registry()?;
     let (data_listener, data_commands) = watch::channel(ListenerControl::default());
     let (control_listener, control_commands) = watch::channel(ListenerControl::default());
     let (ready, readiness) = watch::channel(false);

@@ -107,6 +107,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("outbound.idle_ms", 1, HOUR_MS),
     ("outbound.idle_per_function", 0, 10_000),
     ("outbound.idle_connections", 0, 100_000),
+    // One line, such as a panic with its backtrace, must fit.
+    ("logs.buffer_bytes", 64 * KIB, GIB),
     ("logs.lines_per_function", 0, 10_000_000),
     // Each label value also costs memory in the system that collects the metrics.
     ("metrics.functions", 0, 100_000),

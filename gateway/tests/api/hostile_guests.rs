@@ -14,5 +14,4 @@ mod responses;
 mod slow_host;
 mod time;
 
-use oracle::GuestWatch;
-pub(crate) use oracle::times;
+pub(crate) use oracle::{GuestWatch, times};

@@ -20,6 +20,7 @@ mod density;
 mod deploy;
 mod errors;
 mod fairness;
+mod gateway_log;
 mod herd;
 mod hostile_clients;
 mod hostile_guests;

@@ -2,9 +2,11 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::{PipeReader, PipeWriter, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    time::Duration,
 };
 
 use http::Method;
@@ -16,6 +18,9 @@ use crate::{
     client::{FullResponse, TestRequest, eventually},
     guests::guest,
 };
+
+/// A log to which nothing was added for this long is complete.
+const LOG_QUIET: Duration = Duration::from_millis(30);
 
 /// The binary under test.
 pub(crate) const MAYFLY: &str = env!("CARGO_BIN_EXE_mayfly");
@@ -43,6 +48,33 @@ enum Setup {
     Clock(PathBuf),
     /// A different build of the binary.
     Build(PathBuf),
+    /// Standard error is a pipe that is full, and that nobody reads.
+    StalledLog(PipeReader, PipeWriter),
+}
+
+impl Setup {
+    /// The machine as it is; with `MAYFLY_STALLED_LOG=1`, every gateway's log has stalled. Tests that
+    /// read the log fail then.
+    fn usual() -> Self {
+        let stalled = std::env::var_os("MAYFLY_STALLED_LOG").is_some_and(|value| value == "1");
+        if stalled { Self::stalled_log() } else { Self::Plain }
+    }
+
+    fn stalled_log() -> Self {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        // What a pipe holds.
+        writer.write_all(&[b'\n'; 64 << 10]).unwrap();
+        Self::StalledLog(reader, writer)
+    }
+
+    /// Standard error of the process: appended to a file, unless the log has stalled.
+    fn stderr(&self, dir: &Path) -> Stdio {
+        let log = OpenOptions::new().create(true).append(true).open(dir.join("stderr")).unwrap();
+        match self {
+            Self::StalledLog(_, writer) => writer.try_clone().unwrap().into(),
+            Self::Plain | Self::Disk(_) | Self::Clock(_) | Self::Build(_) => log.into(),
+        }
+    }
 }
 
 impl TestGateway {
@@ -52,7 +84,18 @@ impl TestGateway {
 
     /// Starts a gateway with `settings`, each `key=value`.
     pub(crate) async fn with(settings: &[&str]) -> Self {
-        Self::on(Setup::Plain, settings).await
+        Self::on(Setup::usual(), settings).await
+    }
+
+    /// Starts a gateway whose log nobody reads.
+    pub(crate) async fn with_a_stalled_log(settings: &[&str]) -> Self {
+        Self::on(Setup::stalled_log(), settings).await
+    }
+
+    /// Reads what a stalled log holds and what is written from here on.
+    pub(crate) fn read_stalled_log(&self) -> PipeReader {
+        let Setup::StalledLog(reader, _) = &self.setup else { panic!("the log has not stalled") };
+        reader.try_clone().unwrap()
     }
 
     /// Starts a gateway whose data directory is a file system of this size.
@@ -86,7 +129,7 @@ impl TestGateway {
         let shell = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
         let mut command = Command::new("/bin/sh");
         command.env_clear().args(["-c", &shell, MAYFLY]);
-        let process = spawn_as(command, dir.path(), &[]);
+        let process = spawn_as(command, dir.path(), &[], &Setup::Plain);
         Self::started(dir, Vec::new(), Setup::Plain, process).await
     }
 
@@ -94,7 +137,7 @@ impl TestGateway {
     pub(crate) async fn by(command: Command, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = for_a_busy_machine(settings);
-        let process = spawn_as(command, dir.path(), &settings);
+        let process = spawn_as(command, dir.path(), &settings, &Setup::Plain);
         Self::started(dir, settings, Setup::Plain, process).await
     }
 
@@ -150,7 +193,7 @@ impl TestGateway {
     pub(crate) fn data_dir(&self) -> PathBuf {
         let data = self.dir.path().join("data");
         match self.setup {
-            Setup::Plain | Setup::Clock(_) | Setup::Build(_) => data,
+            Setup::Plain | Setup::Clock(_) | Setup::Build(_) | Setup::StalledLog(..) => data,
             // The mount is visible only in the gateway's namespace, and below its `/proc` entry.
             Setup::Disk(_) => PathBuf::from(format!("/proc/{}/root{}", self.pid(), data.display())),
         }
@@ -161,9 +204,19 @@ impl TestGateway {
         fs::read_to_string(self.dir.path().join("stdout")).unwrap()
     }
 
-    /// Its log since the first start.
+    /// Its log since the first start. A thread of the gateway writes it: a line of something that has
+    /// just happened may come a moment later, so this waits until no more lines come.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+        let read = || fs::read_to_string(self.dir.path().join("stderr")).unwrap();
+        let mut log = read();
+        loop {
+            std::thread::sleep(LOG_QUIET);
+            let now = read();
+            if now.len() == log.len() {
+                return log;
+            }
+            log = now;
+        }
     }
 
     /// Sends SIGTERM.
@@ -375,15 +428,15 @@ fn for_a_busy_machine(settings: &[&str]) -> Vec<String> {
 
 fn spawn(dir: &Path, settings: &[String], setup: &Setup) -> Child {
     let command = match setup {
-        Setup::Plain => mayfly(&[]),
+        Setup::Plain | Setup::StalledLog(..) => mayfly(&[]),
         Setup::Disk(size) => on_a_disk(size, &dir.join("data")),
         Setup::Clock(offset) => with_a_clock(offset),
         Setup::Build(program) => clean(Command::new(program)),
     };
-    spawn_as(command, dir, settings)
+    spawn_as(command, dir, settings, setup)
 }
 
-fn spawn_as(mut command: Command, dir: &Path, settings: &[String]) -> Child {
+fn spawn_as(mut command: Command, dir: &Path, settings: &[String], setup: &Setup) -> Child {
     command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(dir.join("data"));
     // There is no load balancer that needs time to notice.
@@ -391,9 +444,8 @@ fn spawn_as(mut command: Command, dir: &Path, settings: &[String]) -> Child {
     for setting in settings {
         command.args(["--set", setting]);
     }
-    let log = OpenOptions::new().create(true).append(true).open(dir.join("stderr")).unwrap();
     let stdout = File::create(dir.join("stdout")).unwrap();
-    command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap()
+    command.stdin(Stdio::null()).stdout(stdout).stderr(setup.stderr(dir)).spawn().unwrap()
 }
 
 /// The binary with a tmpfs mounted at `data`, in a mount namespace of its own.

@@ -10,13 +10,20 @@ pub struct LogsSection {
     pub level: String,
     /// The format of a line.
     pub format: LogFormat,
+    /// Bytes of the gateway's log that wait for a slow reader.
+    pub buffer_bytes: usize,
     /// Lines of guests' output kept per function.
     pub lines_per_function: usize,
 }
 
 impl Default for LogsSection {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Auto, lines_per_function: 10_000 }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+            buffer_bytes: 4 << 20,
+            lines_per_function: 10_000,
+        }
     }
 }
 
