@@ -50,7 +50,7 @@ use crate::{
     },
     functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
     invoker::Invoker,
-    server::{ConnectionMetrics, ListenerControl, Server},
+    server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},
     telemetry::{self, guest_logs, request_id::RequestIdSource},
 };
 
@@ -184,8 +184,18 @@ fn data_plane(
     Ok(Arc::new(DataPlane::new(edge, in_flight, load_shedder, rejections, request_ids)))
 }
 
+/// Whether a start failed because other users could change or read its files, which only the
+/// operator can put right.
+pub(crate) fn is_exposed(error: &anyhow::Error) -> bool {
+    error.is::<ExposedKey>() || matches!(error.downcast_ref(), Some(store::Error::Exposed { .. }))
+}
+
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    Store::open(&StoreConfig::new(&config.data_dir))
+    let shared = config.insecure_data_dir;
+    if shared {
+        tracing::warn!("insecure_data_dir: other users may be able to change the data directory");
+    }
+    Store::open(&StoreConfig { shared, ..StoreConfig::new(&config.data_dir) })
         .await
         .with_context(|| format!("opening the data directory {}", config.data_dir.display()))
 }

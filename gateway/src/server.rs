@@ -25,6 +25,6 @@ pub(crate) use crate::server::{
     listener_control::ListenerControl,
     metrics::ConnectionMetrics,
     peer::Peer,
-    tls::{CERTIFICATE_CHECK_INTERVAL, Tls},
+    tls::{CERTIFICATE_CHECK_INTERVAL, ExposedKey, Tls},
     tracking::IncomingBody,
 };

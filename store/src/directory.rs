@@ -1,5 +1,7 @@
 //! The layout of the store's directory, and the lock on it.
 
+mod ownership;
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
@@ -7,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use self::ownership::{Exposed, exposed_entry, exposed_path};
 use crate::{Error, Result};
 
 /// The paths of all files. No text that an owner chose is part of a path.
@@ -17,16 +20,33 @@ pub(crate) struct Directory {
 
 impl Directory {
     /// Creates missing directories, takes the lock, and empties `tmp/`: uploads that a crash left
-    /// there were never acknowledged. The lock is held while the returned file is open.
-    pub(crate) async fn open(dir: &Path) -> Result<(Self, File)> {
+    /// there were never acknowledged. The lock is held while the returned file is open. Unless
+    /// `shared`, refuses a directory that other users could change.
+    pub(crate) async fn open(dir: &Path, shared: bool) -> Result<(Self, File)> {
         const ACTION: &str = "opening the store's directory";
         let dir = dir.to_owned();
+        if !shared {
+            // Before anything is created in it.
+            let dir = dir.clone();
+            let exposed = blocking(ACTION, move || exposed_path(&dir)).await?;
+            refuse(exposed)?;
+        }
         // Absolute, because the process may change its working directory.
         let root = blocking(ACTION, move || {
             private_directory(&dir)?;
             fs::canonicalize(&dir)
         })
         .await?;
+        if !shared {
+            // Again: another user may have created the directory in the meantime.
+            let root = root.clone();
+            let exposed = blocking(ACTION, move || match exposed_path(&root)? {
+                None => exposed_entry(&root),
+                found => Ok(found),
+            })
+            .await?;
+            refuse(exposed)?;
+        }
         let directory = Self { root };
         let path = directory.root.join("lock");
         let lock = blocking(ACTION, {
@@ -91,6 +111,11 @@ impl Directory {
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
     }
+}
+
+fn refuse(exposed: Option<Exposed>) -> Result<()> {
+    let Some(Exposed { path, reason, remedy }) = exposed else { return Ok(()) };
+    Err(Error::Exposed { path, reason, remedy })
 }
 
 /// Runs file operations on a thread that may block. They continue when the future is dropped, so

@@ -36,6 +36,18 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Another user owns a file or directory of the store or on the way to it, or could change it,
+    /// or could read a key. Nothing was opened.
+    #[error("{} {reason}; if you trust what it holds: {remedy}", path.display())]
+    Exposed {
+        /// The file or directory.
+        path: PathBuf,
+        /// Who could do what with it.
+        reason: String,
+        /// The command that changes that.
+        remedy: String,
+    },
+
     /// The disk, or a quota of the file system, is full. Nothing was changed. Reads still succeed,
     /// and writes succeed again when there is space.
     #[error("no space left to write")]

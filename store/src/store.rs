@@ -17,13 +17,15 @@ pub struct StoreConfig {
     /// Connections that read the main database, at least 1. Each has a thread and a page cache of
     /// at most 2 MB.
     pub readers: u32,
+    /// Permits a directory that other users of the machine own or could change.
+    pub shared: bool,
 }
 
 impl StoreConfig {
     /// A store in `dir` with 4 readers. That is enough for the control plane; invocations do not
     /// read the database.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), readers: 4 }
+        Self { dir: dir.into(), readers: 4, shared: false }
     }
 }
 
@@ -54,11 +56,12 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Locked`](crate::Error::Locked) while another store has the directory open,
+    /// [`Error::Exposed`](crate::Error::Exposed) when other users could change the directory,
     /// [`Error::NewerSchema`](crate::Error::NewerSchema) when a newer version has migrated it; also
     /// [`NoSpace`](crate::Error::NoSpace), [`Busy`](crate::Error::Busy), [`Io`](crate::Error::Io)
     /// and [`Database`](crate::Error::Database).
     pub async fn open(config: &StoreConfig) -> Result<Self> {
-        let (directory, lock) = Directory::open(&config.dir).await?;
+        let (directory, lock) = Directory::open(&config.dir, config.shared).await?;
         let main = Database::open(
             &directory.main_database(),
             SqliteSynchronous::Full,

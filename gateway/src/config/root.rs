@@ -35,6 +35,8 @@ pub struct Config {
     pub public_url: String,
     /// Permits a control plane without TLS on an address that other machines can reach.
     pub insecure_admin: bool,
+    /// Permits a data directory that other users of the machine own or could change.
+    pub insecure_data_dir: bool,
     /// Limits of functions whose owners do not ask for others.
     pub limits: LimitValues,
     /// The most that an owner may ask for.
@@ -67,6 +69,7 @@ impl Default for Config {
             admin_listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9090),
             public_url: String::new(),
             insecure_admin: false,
+            insecure_data_dir: false,
             limits: LimitValues::of(|row| row.default),
             ceilings: LimitValues::of(|row| row.ceiling),
             guests: GuestLimits::default(),

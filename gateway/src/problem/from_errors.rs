@@ -175,6 +175,7 @@ impl From<store::Error> for Problem {
                 Self::new(&table::STORE_BUSY).hint("Try again later.").retry_after(BUSY_S)
             }
             store::Error::Locked { .. }
+            | store::Error::Exposed { .. }
             | store::Error::NewerSchema { .. }
             | store::Error::Io { .. }
             | store::Error::Database { .. }

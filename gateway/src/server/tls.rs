@@ -1,14 +1,16 @@
 //! TLS of a listener: its certificate and key come from files, and can be replaced at run time.
 
 use std::{
-    fs,
-    path::Path,
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
+use rustix::process::geteuid;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -37,6 +39,38 @@ pub(crate) struct Tls {
 /// file is replaced.
 type FileStamp = Option<(SystemTime, u64)>;
 
+/// A private key that other users of the machine could read or change.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "other users can read or change the private key {path} (owner {owner}, mode {mode:04o}): \
+     chown {us} {path}; chmod u=rw,g=r,o= {path}",
+    path = path.display()
+)]
+pub(crate) struct ExposedKey {
+    path: PathBuf,
+    owner: u32,
+    mode: u32,
+    us: u32,
+}
+
+impl ExposedKey {
+    /// Members of its group may read a key: packages keep such a group, and an orchestrator gives
+    /// a process its files through one.
+    fn check(path: &Path) -> anyhow::Result<()> {
+        let us = geteuid().as_raw();
+        let exposed =
+            |key: &Metadata| key.mode() & 0o027 != 0 || (key.uid() != 0 && key.uid() != us);
+        match fs::metadata(path) {
+            Ok(key) if exposed(&key) => {
+                let (owner, mode) = (key.uid(), key.mode() & 0o7777);
+                Err(Self { path: path.to_owned(), owner, mode, us }.into())
+            }
+            // A missing file is reported by its reader.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
 impl TlsFiles {
     fn stamps(&self) -> [FileStamp; 2] {
         let stamp = |path: &Path| {
@@ -52,6 +86,7 @@ impl TlsFiles {
             .and_then(Iterator::collect)
             .with_context(|| format!("reading the certificate {}", name(&self.cert)))?;
         ensure!(!chain.is_empty(), "there is no certificate in {}", name(&self.cert));
+        ExposedKey::check(&self.key)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .with_context(|| format!("reading the private key {}", name(&self.key)))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -35,6 +35,7 @@ mod model;
 mod openapi;
 mod outbound;
 mod overload;
+mod ownership;
 mod shutdown;
 mod snapshot;
 mod soak;

@@ -1,6 +1,8 @@
 //! TLS on the listeners.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
+};
 
 use http::{Request, Version};
 use http_body_util::{BodyExt as _, Empty};
@@ -50,12 +52,17 @@ impl CertificateAuthority {
         self.files.path().join(name).to_str().unwrap().to_owned()
     }
 
+    fn set_key_mode(&self, mode: u32) {
+        fs::set_permissions(self.path("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     /// Replaces the certificate by one for `host`.
     fn write(&self, host: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+        self.set_key_mode(0o600);
         fs::write(self.path("cert.pem"), cert.pem()).unwrap();
     }
 

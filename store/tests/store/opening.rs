@@ -27,7 +27,7 @@ async fn a_missing_directory_is_created_for_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let below = dir.path().join("a/b");
 
-    Store::open(&StoreConfig { dir: below.clone(), readers: 0 })
+    Store::open(&StoreConfig { readers: 0, ..StoreConfig::new(&below) })
         .await
         .unwrap()
         .tokens(&ours())

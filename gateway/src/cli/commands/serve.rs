@@ -33,6 +33,9 @@ impl Serve {
         runtimes.stop();
         match outcome {
             Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) if crate::app::is_exposed(&error) => {
+                Err(Failure::usage(format!("{error:#}")))
+            }
             Err(error) => Err(Failure::failed(format!("{error:#}"))),
         }
     }
