@@ -231,7 +231,9 @@ impl Gateway {
     /// # Errors
     /// When the metrics cannot be read.
     pub fn metric(&self, series: &str, label: &str) -> anyhow::Result<f64> {
-        let answer = Client::connect(self.control)?.get("/metrics")?;
+        let authorization = self.authorization()?;
+        let answer = Client::connect(self.control)?.send("GET", "/metrics", &authorization, b"")?;
+        ensure!(answer.status == 200, "/metrics: {}", answer.status);
         let text = answer.text();
         let of_series =
             text.lines().filter(|line| line.starts_with(series) && line.contains(label));

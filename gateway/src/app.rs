@@ -44,7 +44,9 @@ use crate::{
     },
     clock::now_ms,
     config::Config,
-    control::{auth::Tokens, layers::ControlConnection, router, state::ControlState},
+    control::{
+        auth::Tokens, layers::ControlPlane, resources::probes::Probes, router, state::ControlState,
+    },
     edge::{
         Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
     },
@@ -126,13 +128,14 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
-    let control_plane = router::control_plane(state, tokens, registry, readiness)?;
+    let probes = Probes::new(registry, readiness, config.server.control.open_metrics);
+    let router = router::control_plane(state, tokens, &probes)?;
+    let control_plane = ControlPlane::new(router, &config.server, control_server.addr());
 
     // Serve.
     let connection = move |peer| data_plane.connection(peer);
     let data_task = data.spawn(data_server.run(connection, data_commands));
-    let server = config.server.clone();
-    let connection = move |peer| ControlConnection::new(&control_plane, &server, peer);
+    let connection = move |peer| control_plane.connection(peer);
     let control_task = control.spawn(control_server.run(connection, control_commands));
     let log_task = control.spawn(store_lines(&store, lines_to_store, &config));
     let unready = config.server.unready;

@@ -26,8 +26,9 @@ pub use self::{
     flags::Flags,
     root::{Config, Numbers},
     sections::{
-        AdmissionSettings, CompileSection, EdgeSettings, HttpLimits, ListenerSettings, LogFormat,
-        LogsSection, MetricsSection, MinRate, PoolSection, ProxySettings, QuotasSection,
-        ServerSection, Timeouts, TlsFiles, TlsSettings, TrustedProxies, UploadsSection,
+        AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, HttpLimits,
+        ListenerSettings, LogFormat, LogsSection, MetricsSection, MinRate, PoolSection,
+        ProxySettings, QuotasSection, ServerSection, Timeouts, TlsFiles, TlsSettings,
+        TrustedProxies, UploadsSection,
     },
 };

@@ -125,6 +125,7 @@ pub(super) fn check(settings: &LayeredSettings) -> Result<(), ConfigError> {
     chunk(settings)?;
     addresses(settings)?;
     proxies(settings)?;
+    admin_hosts(settings)?;
     tls(settings, "server.tls_cert", "server.tls_key")?;
     tls(settings, "server.admin_tls_cert", "server.admin_tls_key")?;
     if text(settings, "data_dir").is_empty() {
@@ -224,6 +225,19 @@ fn proxies(settings: &LayeredSettings) -> Result<(), ConfigError> {
         return Err(wrong(settings, "server.proxy_protocol", reason));
     }
     Ok(())
+}
+
+fn admin_hosts(settings: &LayeredSettings) -> Result<(), ConfigError> {
+    let hosts = settings.get("server.admin_hosts").value.as_array();
+    let is_host = |host: &str| {
+        let part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !host.is_empty() && host.chars().all(part)
+    };
+    if hosts.into_iter().flatten().filter_map(Value::as_str).all(is_host) {
+        return Ok(());
+    }
+    let reason = "expected names of hosts without scheme and port, such as gateway.example";
+    Err(wrong(settings, "server.admin_hosts", reason))
 }
 
 fn tls(settings: &LayeredSettings, cert: &str, key: &str) -> Result<(), ConfigError> {
@@ -405,6 +419,15 @@ mod tests {
         assert_eq!(problem(&["server.trusted_proxies=10.0.0.0/8, ::1"]), "none");
         assert!(problem(&["server.trusted_proxies=proxy"]).contains("10.0.0.0/8"));
         assert!(problem(&["server.proxy_protocol=true"]).contains("server.trusted_proxies"));
+    }
+
+    #[test]
+    fn hosts_of_the_control_plane_are_bare_names() {
+        assert_eq!(problem(&["server.admin_hosts=gateway.example, mayfly"]), "none");
+        for host in ["https://gateway.example", "gateway.example:9090", "*", "a b"] {
+            let problem = problem(&[&format!("server.admin_hosts={host}")]);
+            assert!(problem.contains("such as gateway.example"), "{host}: {problem}");
+        }
     }
 
     #[test]

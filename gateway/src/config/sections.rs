@@ -14,8 +14,8 @@ pub use self::{
     deploys::{QuotasSection, UploadsSection},
     pool::{CompileSection, PoolSection},
     server::{
-        AdmissionSettings, EdgeSettings, HttpLimits, ListenerSettings, MinRate, ProxySettings,
-        ServerSection, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
+        AdmissionSettings, ControlSettings, EdgeSettings, HttpLimits, ListenerSettings, MinRate,
+        ProxySettings, ServerSection, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
     },
     telemetry::{LogFormat, LogsSection, MetricsSection},
 };

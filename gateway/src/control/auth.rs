@@ -1,5 +1,6 @@
 //! Which requests may use the control plane?
 
+pub(crate) mod own_hosts;
 pub(crate) mod throttle;
 pub(crate) mod tokens;
 

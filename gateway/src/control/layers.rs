@@ -1,9 +1,9 @@
 //! The layers around the control plane, in the order a request meets them.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{Router, error_handling::HandleErrorLayer, middleware::from_fn_with_state};
-use http::Request;
+use http::{Request, request::Parts};
 use http_body::Body as _;
 use hyper::service::Service;
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     config::{MinRate, ServerSection},
-    control::request_log,
+    control::{auth::own_hosts::OwnHosts, request_log, resources::probes},
     problem::Problem,
     request::{
         limited_body::{BodyFaults, LimitedBody},
@@ -24,18 +24,50 @@ use crate::{
 /// The concurrency limit of the control plane. Arbitrary, large enough for many deploys.
 const CONTROL_IN_FLIGHT: usize = 256;
 
+/// The control plane, ready for connections.
+pub(crate) struct ControlPlane {
+    router: Router,
+    checks: Arc<RequestChecks>,
+}
+
+/// What every request must be, whatever it asks for.
+struct RequestChecks {
+    target_bytes: usize,
+    min_rate: MinRate,
+    hosts: OwnHosts,
+}
+
+impl ControlPlane {
+    /// `listener` is where it listens.
+    pub(crate) fn new(router: Router, config: &ServerSection, listener: SocketAddr) -> Self {
+        let hosts = OwnHosts::new(&config.control.admin_hosts, listener);
+        let (target_bytes, min_rate) = (config.listener.http.uri_bytes, config.min_rate);
+        Self { router, checks: Arc::new(RequestChecks { target_bytes, min_rate, hosts }) }
+    }
+
+    pub(crate) fn connection(&self, peer: Peer) -> ControlConnection {
+        let (router, checks) = (self.router.clone(), Arc::clone(&self.checks));
+        ControlConnection { router, checks, peer }
+    }
+}
+
 /// Serves one connection of the control plane. Routes that need a token have layers of their own.
 pub(crate) struct ControlConnection {
     router: Router,
-    target_bytes: usize,
-    min_rate: MinRate,
+    checks: Arc<RequestChecks>,
     peer: Peer,
 }
 
-impl ControlConnection {
-    pub(crate) fn new(router: &Router, config: &ServerSection, peer: Peer) -> Self {
-        let (router, min_rate) = (router.clone(), config.min_rate);
-        Self { router, target_bytes: config.listener.http.uri_bytes, min_rate, peer }
+impl RequestChecks {
+    /// Before routing, so that routes and permissions see the same path.
+    fn check(&self, parts: &mut Parts, peer: &Peer) -> Result<(), Problem> {
+        validate::check(parts, self.target_bytes)?;
+        let host = validate::host(&parts.uri, &parts.headers)?;
+        // A load balancer's checks name whatever they like, and probes tell nothing.
+        if probes::PATHS.contains(&parts.uri.path()) {
+            return Ok(());
+        }
+        self.hosts.check(&host, &parts.headers, peer.tls)
     }
 }
 
@@ -47,10 +79,7 @@ impl Service<Request<IncomingBody>> for ControlConnection {
     fn call(&self, request: Request<IncomingBody>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(self.peer);
-        // Before routing, so that routes and permissions see the same path.
-        let checked = validate::check(&mut parts, self.target_bytes)
-            .and_then(|()| validate::host(&parts.uri, &parts.headers).map(drop));
-        if let Err(problem) = checked {
+        if let Err(problem) = self.checks.check(&mut parts, &self.peer) {
             parts.extensions.insert(problem);
         }
         let body = if body.is_end_stream() {
@@ -59,7 +88,7 @@ impl Service<Request<IncomingBody>> for ControlConnection {
             let faults = BodyFaults::default();
             parts.extensions.insert(faults.clone());
             // Each route has its own limit of the size.
-            axum::body::Body::new(LimitedBody::new(body, u64::MAX, self.min_rate, faults))
+            axum::body::Body::new(LimitedBody::new(body, u64::MAX, self.checks.min_rate, faults))
         };
         let request = Request::from_parts(parts, body);
         tower::Service::call(&mut self.router.clone(), request)
@@ -87,8 +116,8 @@ pub(crate) fn control_plane(router: Router, problems: IntCounterVec) -> Router {
     )
 }
 
-/// Limits the concurrency of the control plane. Probes bypass this limit: a busy node must still
-/// report healthy, and its metrics matter most when it is busy.
+/// Limits the concurrency of these routes. Probes bypass this limit: a busy node must still report
+/// healthy.
 pub(crate) fn bounded(router: OpenApiRouter) -> OpenApiRouter {
     router.layer(
         ServiceBuilder::new()

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit};
-use prometheus::Registry;
-use tokio::sync::watch;
 use utoipa::{
     OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -16,7 +14,11 @@ use crate::{
         auth::{self, Tokens, tokens::Scope},
         extract::JSON_BYTES,
         layers,
-        resources::{functions, limits, logs, probes, revisions, secrets, tokens as api_tokens},
+        resources::{
+            functions, limits, logs,
+            probes::{self, Probes},
+            revisions, secrets, tokens as api_tokens,
+        },
         state::ControlState,
     },
     problem::Problem,
@@ -42,10 +44,9 @@ struct Api;
 pub(crate) fn control_plane(
     state: ControlState,
     tokens: Tokens,
-    registry: Registry,
-    ready: watch::Receiver<bool>,
+    probes: &Probes,
 ) -> prometheus::Result<Router> {
-    let problems = layers::control_problems(&registry)?;
+    let problems = layers::control_problems(probes.registry())?;
     let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
         .routes(routes!(functions::show))
@@ -72,21 +73,30 @@ pub(crate) fn control_plane(
         .layer(DefaultBodyLimit::max(JSON_BYTES));
     // Outside of the check of tokens, which reads the database.
     let guarded = layers::bounded(guarded);
+    let about = OpenApiRouter::new()
+        .routes(routes!(probes::metrics))
+        .routes(routes!(probes::openapi))
+        .with_state(probes.clone());
+    // A bound of their own: metrics matter most when the API is busy.
+    let about =
+        if probes.are_open() { about } else { layers::bounded(needing(Scope::Read, about)) };
     let open = OpenApiRouter::new()
         .routes(routes!(probes::healthz))
         .routes(routes!(probes::readyz))
-        .routes(routes!(probes::metrics))
-        .with_state(probes::Probes { registry, ready });
+        .with_state(probes.clone());
 
-    let (router, mut api) =
-        OpenApiRouter::with_openapi(Api::openapi()).merge(guarded).merge(open).split_for_parts();
+    let (router, mut api) = OpenApiRouter::with_openapi(Api::openapi())
+        .merge(guarded)
+        .merge(about)
+        .merge(open)
+        .split_for_parts();
     api.info.version = env!("CARGO_PKG_VERSION").to_owned();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     api.components
         .get_or_insert_default()
         .add_security_scheme(auth::SECURITY_SCHEME, SecurityScheme::Http(bearer));
+    probes.describe(&api);
     let router = router
-        .merge(probes::openapi(&api))
         .fallback(async || Problem::resource_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     Ok(layers::control_plane(router, problems))

@@ -145,6 +145,8 @@ problem_types! {
     COMPILER_BUSY_AT_DEPLOY: "compiler-busy", 503, Compile, Platform, "Compilation queue is full";
 
     // The rest of the control plane.
+    FOREIGN_ORIGIN: "foreign-origin", 403, Request, Caller, "Request comes from another host's page";
+    FOREIGN_HOST: "foreign-host", 421, Request, Caller, "Host is not one of the control plane";
     BAD_QUERY: "bad-query", 400, Request, Caller, "Invalid query or path parameter";
     BAD_JSON: "bad-json", 400, Request, Caller, "Invalid JSON document";
     UNKNOWN_SCOPE: "unknown-scope", 400, Request, Caller, "Unknown token scope";

@@ -154,6 +154,46 @@ async fn a_token_with_invalid_fields_is_not_created() {
     }
 }
 
+/// Case A10.
+#[tokio::test]
+async fn requests_for_another_host_or_of_another_hosts_page_are_refused() {
+    let gateway = TestGateway::with(&["server.admin_hosts=admin.example"]).await;
+    let ask = async |target: &str, fields: &[(&str, &str)]| {
+        let call = gateway.control(Method::GET, target);
+        let call = fields.iter().fold(call, |call, (name, value)| call.header(name, value));
+        call.send().await
+    };
+    let own = gateway.control_address().to_string();
+    let page = format!("http://{own}");
+    for fields in [
+        &[("host", "localhost")][..],
+        &[("host", "127.0.0.1:1")],
+        &[("host", "admin.example")],
+        &[("host", "admin.example"), ("origin", "https://admin.example")],
+        &[("origin", &page)],
+    ] {
+        for target in ["/v1/functions", "/metrics"] {
+            assert_eq!(ask(target, fields).await.status(), 200, "{target} {fields:?}");
+        }
+    }
+    let functions_page = format!("http://{}", gateway.data());
+    let (host, origin) = ((421, "foreign-host"), (403, "foreign-origin"));
+    for (fields, problem) in [
+        (&[("host", "rebind.evil.example")][..], host),
+        (&[("host", "192.0.2.1")], host),
+        (&[("host", "evil.example"), ("origin", "http://evil.example")], host),
+        (&[("origin", "http://evil.example")], origin),
+        (&[("origin", "null")], origin),
+        (&[("origin", &functions_page)], origin),
+    ] {
+        for target in ["/v1/functions", "/metrics", "/openapi.json", "/nowhere"] {
+            assert_eq!(ask(target, fields).await.problem(), problem, "{target} {fields:?}");
+        }
+        // Probes tell nothing, and load balancers name any host.
+        assert_eq!(ask("/healthz", fields).await.status(), 200, "{fields:?}");
+    }
+}
+
 /// Lists the functions from another address of this machine.
 async fn list_from(gateway: &TestGateway, address: IpAddr, token: &str) -> FullResponse {
     let call =
@@ -190,7 +230,7 @@ async fn after_ten_invalid_tokens_an_address_is_throttled() {
     assert_eq!(list_from(&gateway, here, &gateway.token()).await.status(), 200);
     assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
 
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     for line in ["unauthorized\"} 10", "too-many-attempts\"} 6"] {
         let line = format!("mayfly_unauthorized_total{{type=\"{line}\n");
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());

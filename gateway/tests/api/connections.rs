@@ -144,7 +144,7 @@ async fn a_busy_control_plane_refuses_and_the_data_plane_goes_on() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
     for probe in ["/healthz", "/readyz", "/metrics"] {
-        assert_eq!(gateway.anonymous(Method::GET, probe).send().await.status(), 200, "{probe}");
+        assert_eq!(gateway.api(probe).await.status(), 200, "{probe}");
     }
 
     for (pieces, upload) in uploads {

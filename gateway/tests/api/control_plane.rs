@@ -141,7 +141,7 @@ async fn invalid_settings_are_refused_by_name() {
         assert_eq!(refused.problem(), (422, "bad-settings"), "{says}: {refused:?}");
         assert!(refused.detail().contains(says), "{says}: {refused:?}");
     }
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let counted = "mayfly_control_problems_total{type=\"bad-settings\"} 16";
     assert!(metrics.text().contains(counted), "{counted}");
     for body in [json!({"colour": "red"}), json!({"description": 5}), json!("x")] {
@@ -236,7 +236,7 @@ async fn function_labels_in_metrics_are_bounded() {
     }
     // A request for a function that does not exist adds no series.
     gateway.get("/f/missing/").await;
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let mut labels: Vec<&str> = metrics
         .text()
         .lines()

@@ -56,7 +56,7 @@ async fn functions_of_three_times_the_budget_are_served_without_a_failure() {
     let evicted = gateway.metric("mayfly_evictions_total").await;
     assert!(evicted >= f64::from(count), "{evicted} evictions of {count} functions");
     assert_eq!(gateway.metric("mayfly_compilations_total").await, f64::from(count));
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     assert!(metrics.text().contains(r#"mayfly_evictions_total{cause="capacity"}"#));
     crate::client::eventually("the resident code fits into the budget", async || {
         (resident_bytes(&gateway).await <= BUDGET as f64).then_some(())

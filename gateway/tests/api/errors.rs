@@ -79,7 +79,7 @@ async fn an_endless_loop_ends_at_its_cpu_limit() {
     assert!(failed.detail().contains("100 ms"), "{failed:?}");
     nothing_runs(&gateway).await;
     assert!(gateway.metric("mayfly_cpu_seconds_total").await >= 0.1);
-    let limits = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let limits = gateway.api("/metrics").await;
     assert!(limits.text().contains(r#"mayfly_limit_hits_total{limit="cpu"} 1"#));
 }
 

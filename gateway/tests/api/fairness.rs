@@ -8,7 +8,7 @@ use crate::{client::Http1, test_gateway::TestGateway};
 
 /// A metric's value for one function.
 async fn of_function(gateway: &TestGateway, metric: &str, function: &str) -> f64 {
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let start = format!("{metric}{{function=\"{function}\"");
     let lines = metrics.text().lines().filter(|line| line.starts_with(&start));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()

@@ -30,7 +30,7 @@ async fn every_call_is_the_first(gateway: &TestGateway, name: &str, calls: u32) 
         caller.await.unwrap();
     }
     let ok = format!(r#"mayfly_requests_total{{function="{name}",outcome="ok","#);
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let counted: u32 = metrics
         .text()
         .lines()
@@ -165,7 +165,7 @@ async fn failure_reports_hold_no_secret() {
     }
     gateway.deploy("c-hello").await;
     let gateway_says = [
-        gateway.anonymous(http::Method::GET, "/metrics").send().await.text().to_owned(),
+        gateway.api("/metrics").await.text().to_owned(),
         gateway.api("/v1/functions/c-hello/logs").await.text().to_owned(),
         gateway.api("/v1/limits").await.text().to_owned(),
         gateway.log(),

@@ -28,11 +28,22 @@ async fn the_first_start_writes_a_token_that_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn probes_and_the_api_document_need_no_token() {
-    let gateway = TestGateway::start().await;
-    let get = |target: &'static str| gateway.anonymous(Method::GET, target).send();
-    assert_eq!(get("/healthz").await.plain(), (200, "ok\n"));
-    assert_eq!(get("/readyz").await.plain(), (200, "ready\n"));
+async fn probes_need_no_token_and_metrics_only_if_the_operator_says_so() {
+    let mut gateway = TestGateway::start().await;
+    let asked = async |gateway: &TestGateway, target: &str| {
+        gateway.anonymous(Method::GET, target).send().await
+    };
+    assert_eq!(asked(&gateway, "/healthz").await.plain(), (200, "ok\n"));
+    assert_eq!(asked(&gateway, "/readyz").await.plain(), (200, "ready\n"));
+    for target in ["/metrics", "/openapi.json"] {
+        assert_eq!(asked(&gateway, target).await.problem(), (401, "unauthorized"), "{target}");
+        assert_eq!(gateway.api(target).await.status(), 200, "{target}");
+    }
+
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    gateway.start_with(&["server.open_metrics=true"]).await;
+    let get = |target: &'static str| asked(&gateway, target);
     let metrics = get("/metrics").await;
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     assert!(metrics.text().contains("mayfly_build_info{version="));
@@ -168,7 +179,7 @@ async fn an_idle_function_is_evicted_and_loaded_again_when_it_is_called() {
     gateway.metric_becomes("mayfly_resident_code_bytes", 0.0).await;
 
     assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
-    let started = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let started = gateway.api("/metrics").await;
     let cold_start = r#"mayfly_requests_total{function="c-hello",outcome="ok",start="cold"} 1"#;
     assert!(started.text().contains(cold_start), "{}", started.text());
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);

@@ -37,7 +37,7 @@ async fn the_api_the_log_and_the_metrics_agree_about_the_machine() {
         machine["sandbox"].is_object().then_some(machine)
     });
     let machine = machine.await;
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     for (kind, is_active) in machine["sandbox"].as_object().unwrap() {
         let is_active = u8::from(is_active.as_bool().unwrap());
         let line = format!("mayfly_compile_sandbox{{kind=\"{kind}\"}} {is_active}");

@@ -364,7 +364,7 @@ impl TestGateway {
 
     /// The sum of a metric over all its series.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = self.anonymous(Method::GET, "/metrics").send().await;
+        let text = self.api("/metrics").await;
         let series = text.text().lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
         });
@@ -373,7 +373,7 @@ impl TestGateway {
 
     /// The same over the series with these labels.
     pub(crate) async fn metric_with(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let text = self.anonymous(Method::GET, "/metrics").send().await;
+        let text = self.api("/metrics").await;
         let labels: Vec<String> =
             labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
         let series = text.text().lines().filter(|line| {

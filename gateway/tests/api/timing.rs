@@ -41,7 +41,7 @@ async fn each_response_names_its_tier_and_phases() {
     assert_eq!(tier, "frozen");
     assert!(phases.join(" ").ends_with("compile load link instantiate guest total"), "{phases:?}");
 
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     for phase in phases {
         let count = format!(r#"mayfly_phase_seconds_count{{phase="{phase}",start="frozen"}} 1"#);
         assert!(metrics.text().contains(&count), "{}", metrics.text());

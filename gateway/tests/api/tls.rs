@@ -120,7 +120,7 @@ async fn both_planes_speak_tls_and_the_client_chooses_the_protocol() {
     let body = crate::guests::guest("t-headers");
     let mut control = authority.connect(gateway.control_address(), "one.test", &[]).await.unwrap();
     let put = format!(
-        "PUT /v1/functions/t-headers HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
+        "PUT /v1/functions/t-headers HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
          content-type: application/wasm\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
@@ -182,7 +182,7 @@ async fn unfinished_handshakes_time_out() {
         .expect("the connection stays open");
     assert_eq!(rest, b"");
     gateway.metric_becomes("mayfly_connections_ended_total", 5.0).await;
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     for counted in [r#"reason="tls-timeout"} 4"#, r#"reason="header-timeout"} 1"#] {
         let line = format!(r#"mayfly_connections_ended_total{{plane="data",{counted}"#);
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
@@ -202,7 +202,7 @@ async fn concurrent_handshakes_are_limited() {
     }
     gateway.metric_becomes("mayfly_connections", 257.0).await;
     assert!(authority.connect(gateway.data(), "one.test", &[]).await.is_err());
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let counted = r#"mayfly_connections_ended_total{plane="data",reason="tls-handshakes"} 1"#;
     assert!(metrics.text().contains(counted));
     drop(pending);
@@ -265,7 +265,7 @@ async fn a_certificate_is_replaced_while_connections_stay_open() {
     })
     .await;
     assert!(gateway.log().contains(&authority.path("cert.pem")));
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     assert!(!metrics.text().contains(r#"mayfly_reloads_total{outcome="failed"} 0"#));
     becomes("three.test").await;
     gateway.expect_errors();

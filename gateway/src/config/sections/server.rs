@@ -36,6 +36,9 @@ pub struct ServerSection {
     /// Pause between the answer "not ready" and closing the listeners, for load balancers.
     #[serde(rename = "unready_ms", with = "milliseconds")]
     pub unready: Duration,
+    /// Who may ask the control plane, and as what.
+    #[serde(flatten)]
+    pub control: ControlSettings,
     /// Invalid tokens from one address in a minute before the control plane answers 429; 0: any
     /// number.
     pub auth_failures_per_minute: u32,
@@ -51,6 +54,7 @@ impl Default for ServerSection {
             admission: AdmissionSettings::default(),
             edge: EdgeSettings::default(),
             unready: Duration::from_secs(5),
+            control: ControlSettings::default(),
             auth_failures_per_minute: 10,
         }
     }
@@ -192,6 +196,16 @@ pub struct ProxySettings {
     pub trusted: TrustedProxies,
     /// Whether those begin each connection with a header of the PROXY protocol, version 2.
     pub proxy_protocol: bool,
+}
+
+/// Who may ask the control plane, and as what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ControlSettings {
+    /// Names by which clients reach the control plane, besides `localhost` and addresses.
+    pub admin_hosts: Vec<String>,
+    /// Whether the metrics and the API's description need no token.
+    pub open_metrics: bool,
 }
 
 /// Addresses and ranges of the proxies that are believed.

@@ -1,19 +1,51 @@
-//! The state of the gateway. These routes need no token: probes and scrapers have none.
+//! The state of the gateway, and the API's description.
 
-use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use std::sync::{Arc, OnceLock};
+
+use axum::{extract::State, response::IntoResponse};
 use http::{StatusCode, header};
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::watch;
-use utoipa::openapi::OpenApi;
 
 use crate::problem::Problem;
+
+/// The routes that need no token, because probes have none.
+pub(crate) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The state that probes read.
 #[derive(Clone)]
 pub(crate) struct Probes {
-    pub(crate) registry: Registry,
+    registry: Registry,
     /// Whether the gateway takes requests.
-    pub(crate) ready: watch::Receiver<bool>,
+    ready: watch::Receiver<bool>,
+    /// The API's description, which is made of all routes.
+    document: Arc<OnceLock<String>>,
+    open_metrics: bool,
+}
+
+impl Probes {
+    pub(crate) fn new(
+        registry: Registry,
+        ready: watch::Receiver<bool>,
+        open_metrics: bool,
+    ) -> Self {
+        Self { registry, ready, document: Arc::default(), open_metrics }
+    }
+
+    /// Whether the metrics and the API's description need no token.
+    pub(crate) fn are_open(&self) -> bool {
+        self.open_metrics
+    }
+
+    /// The registry for metrics of the control plane.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Sets the API's description. To be called once.
+    pub(crate) fn describe(&self, api: &utoipa::openapi::OpenApi) {
+        let _ = self.document.set(api.to_pretty_json().unwrap_or_default());
+    }
 }
 
 /// Tells whether the process is alive.
@@ -53,9 +85,13 @@ pub(crate) async fn metrics(State(probes): State<Probes>) -> Result<impl IntoRes
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
-/// The API's description.
-pub(crate) fn openapi(api: &OpenApi) -> Router {
-    let document = api.to_pretty_json().unwrap_or_default();
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    Router::new().route("/openapi.json", get(async move || (json, document.clone())))
+/// Shows this description of the API.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "probes",
+    operation_id = "describeApi",
+    responses((status = 200, description = "An OpenAPI document", body = Object, content_type = "application/json")),
+)]
+pub(crate) async fn openapi(State(probes): State<Probes>) -> impl IntoResponse {
+    let document = probes.document.get().cloned().unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], document)
 }

@@ -69,7 +69,7 @@ async fn idle_connections_cost_little_and_those_beyond_the_cap_are_refused() {
 
     let mut refused = TcpStream::connect(gateway.data()).await.unwrap();
     assert_eq!(until_closed(&mut refused).await, "");
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let counted = r#"mayfly_connections_ended_total{plane="data",reason="connections"} 1"#;
     assert!(metrics.text().contains(counted));
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);

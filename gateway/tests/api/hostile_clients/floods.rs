@@ -135,7 +135,7 @@ async fn control_frames_are_limited_per_second() {
     let end = raw.find(|frame| frame.kind == GOAWAY).await.unwrap();
     assert_eq!(end.code(), ENHANCE_YOUR_CALM);
     gateway.metric_becomes("mayfly_connections_ended_total", 1.0).await;
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let counted = r#"mayfly_connections_ended_total{plane="data",reason="control-frames"} 1"#;
     assert!(metrics.text().contains(counted));
 }

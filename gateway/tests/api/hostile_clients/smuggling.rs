@@ -156,7 +156,7 @@ async fn every_ambiguous_request_is_refused_and_none_reaches_a_guest() {
     assert_eq!(gateway.metric("mayfly_requests_total").await, 0.0);
     assert_eq!(gateway.metric("mayfly_problems_total").await, AMBIGUOUS.len() as f64);
     let ended = r#"mayfly_connections_ended_total{plane="data",reason="malformed-request"}"#;
-    let metrics = gateway.anonymous(http::Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     assert!(metrics.text().contains(&format!("{ended} {}\n", AMBIGUOUS.len())));
 }
 

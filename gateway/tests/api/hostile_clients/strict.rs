@@ -74,7 +74,7 @@ async fn heads_and_targets_have_limits() {
     }
     let ended = r#"mayfly_connections_ended_total{plane="data",reason="malformed-request"} 4"#;
     let counted = async || {
-        let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+        let metrics = gateway.api("/metrics").await;
         metrics.text().contains(ended).then_some(())
     };
     eventually("all four must be counted", counted).await;

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Method;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -95,7 +94,7 @@ async fn a_guest_that_runs_on_after_its_response_is_aborted() {
     let used = gateway.metric("mayfly_cpu_seconds_total").await;
     assert!(used < 15.0, "close to their CPU limit: {used}");
     watch.end(&[("ok", 2)]).await;
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="after_response"} 2"#));
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use serde_json::json;
 
 use super::{GuestWatch, times};
@@ -37,7 +36,7 @@ async fn fails_by_a_limit(
     let calls = targets.len() * calls;
     assert!(watch.grown_bytes() <= grown, "{}", watch.grown_bytes());
     watch.end(&[(slug, calls)]).await;
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let hits = |limit: &str| {
         let start = format!("mayfly_limit_hits_total{{limit=\"{limit}\"}} ");
         let count = metrics.text().lines().find_map(|line| line.strip_prefix(&start));

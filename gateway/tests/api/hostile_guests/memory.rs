@@ -106,7 +106,7 @@ async fn tables_grow_to_their_limit_and_no_further() {
         assert_eq!(gateway.get(&format!("/f/{name}/")).await.plain(), (200, "refused"), "{name}");
     }
     watch.end(&[("ok", 2)]).await;
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="table_elements"} 1"#));
 
     // A module with a larger initial table is refused at the deploy.

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Method;
 use tokio::task::JoinHandle;
 
 use crate::{client::Http1, test_gateway::TestGateway};
@@ -163,7 +162,7 @@ async fn call_canary(
 
 /// The number of requests with each outcome, without the canary's.
 async fn outcomes(gateway: &TestGateway) -> BTreeMap<String, u64> {
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let mut outcomes = BTreeMap::new();
     for line in metrics.text().lines() {
         let Some(labels) = line.strip_prefix("mayfly_requests_total{") else { continue };

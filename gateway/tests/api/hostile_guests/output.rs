@@ -107,7 +107,7 @@ async fn a_functions_log_rate_is_limited_across_its_invocations() {
     let kept = calls * 60_000 - dropped;
     assert!(kept <= (seconds + 1) * PER_SECOND, "{kept} bytes in {seconds} s");
     assert!(kept >= PER_SECOND / 2, "{kept}");
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     let hit = r#"mayfly_limit_hits_total{limit="log_bytes_per_second"}"#;
     let hits = metrics.text().lines().find_map(|line| line.strip_prefix(hit)).unwrap();
     assert_ne!(hits.trim(), "0");

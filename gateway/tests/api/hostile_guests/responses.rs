@@ -87,7 +87,7 @@ async fn endless_empty_writes_end_a_guest() {
     let grown = watch.grown_bytes();
     assert!(grown < 8 * MIB, "{grown}");
     watch.end(&[("ok", 2)]).await;
-    let metrics = gateway.anonymous(Method::GET, "/metrics").send().await;
+    let metrics = gateway.api("/metrics").await;
     assert!(metrics.text().contains(r#"mayfly_limit_hits_total{limit="empty_writes"} 4"#));
 }
 
