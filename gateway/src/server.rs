@@ -24,7 +24,7 @@ pub(crate) use crate::server::{
     listener_config::ListenerConfig,
     listener_control::ListenerControl,
     metrics::ConnectionMetrics,
-    peer::Peer,
+    peer::{Peer, client_of},
     tls::{CERTIFICATE_CHECK_INTERVAL, ExposedKey, Tls},
     tracking::IncomingBody,
 };

@@ -19,7 +19,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{self, Instant},
 };
 use tokio_rustls::server::TlsStream;
@@ -33,10 +33,10 @@ use crate::{
         listener_config::ListenerConfig,
         listener_control::ListenerControl,
         metrics::{CloseReason, ListenerMetrics},
-        peer::Peer,
+        peer::{Peer, client_of},
         permits::{ConnectionPermit, ConnectionPermits},
         proxy_header,
-        tls::{self, Tls},
+        tls::{self, Tls, handshakes::Handshakes},
         tracking::{IncomingBody, TrackedService},
     },
 };
@@ -79,7 +79,7 @@ pub(crate) struct Connections<M> {
     http2: http2::Builder<TokioExecutor>,
     timeouts: Timeouts,
     head: HeadLimits,
-    handshakes: Semaphore,
+    handshakes: Handshakes,
     control: watch::Receiver<ListenerControl>,
 }
 
@@ -116,7 +116,7 @@ where
                 fields: settings.http.headers,
                 target_bytes: settings.http.uri_bytes,
             },
-            handshakes: Semaphore::new(settings.tls_handshakes),
+            handshakes: Handshakes::new(settings.tls_handshakes),
             service,
             config,
             control,
@@ -200,6 +200,7 @@ where
                 stream = self.handshake(tls, stream, peer, at) => stream?,
                 () = stopped => return Ok(()),
             };
+            let Some(stream) = stream else { return Ok(()) };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
             self.http(stream, protocol, peer, at).await
@@ -207,17 +208,29 @@ where
         .await
     }
 
+    /// Makes the handshake. `None` if the client leaves before it.
     async fn handshake(
         &self,
         tls: &Tls,
         stream: TcpStream,
         peer: Peer,
         at: Instant,
-    ) -> Result<TlsStream<TcpStream>, CloseReason> {
-        let _handshake = self.handshakes.try_acquire().map_err(|_| CloseReason::TlsHandshakes)?;
-        let timeout = self.config.settings.tls_handshake_timeout;
-        let stream = time::timeout_at(at + timeout, tls.acceptor().accept(stream)).await;
-        stream.map_err(|_| CloseReason::TlsTimeout)?.map_err(|error| {
+    ) -> Result<Option<TlsStream<TcpStream>>, CloseReason> {
+        // A client that says nothing takes no place from others.
+        let first = time::timeout_at(at + self.timeouts.head, stream.peek(&mut [0])).await;
+        if !matches!(first.map_err(|_| CloseReason::Head)?, Ok(1..)) {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + self.config.settings.tls_handshake_timeout;
+        let client = client_of(peer.addr.ip());
+        let place = self.handshakes.enter(client, peer.trusted, deadline).await;
+        let mut place = place.ok_or(CloseReason::TlsHandshakes)?;
+        let stream = tokio::select! {
+            biased;
+            stream = time::timeout_at(deadline, tls.acceptor().accept(stream)) => stream,
+            () = place.ended() => return Err(CloseReason::TlsHandshakes),
+        };
+        stream.map_err(|_| CloseReason::TlsTimeout)?.map(Some).map_err(|error| {
             tracing::debug!(peer = %peer.addr, %error, "a TLS handshake failed");
             CloseReason::TlsFailed
         })

@@ -19,7 +19,7 @@ pub(crate) enum CloseReason {
     ControlFrames,
     /// The client sent bytes that are no request, or that could be read in two ways.
     Malformed,
-    /// Too many TLS handshakes were in progress.
+    /// The TLS handshake got no place among those in progress, or had to leave it to another one.
     TlsHandshakes,
     /// The TLS handshake failed.
     TlsFailed,

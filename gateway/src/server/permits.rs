@@ -1,4 +1,4 @@
-//! Permits for connections: at most so many in all, and for each address.
+//! Permits for connections: at most so many in all, and for each client address.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
-use crate::server::metrics::CloseReason;
+use crate::server::{metrics::CloseReason, peer::client_of};
 
 /// Counts the connections of one listener.
 pub(crate) struct ConnectionPermits {
@@ -70,6 +70,7 @@ pub(crate) struct ConnectionPermit {
 impl ConnectionPermit {
     /// Counts the connection for `address`, unless that has too many. To be called once.
     pub(crate) fn count_for(&mut self, address: IpAddr) -> Result<(), CloseReason> {
+        let address = client_of(address);
         let mut open = self.permits.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.by_address.get(&address).copied().unwrap_or_default();
         if count >= self.permits.address_max {
@@ -120,5 +121,17 @@ mod tests {
         drop(first);
         assert!(acquire(b).is_ok());
         assert_eq!(permits.taken(), 2);
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_share_a_limit() {
+        let permits = ConnectionPermits::new(100, 2, IntGauge::new("a", "b").unwrap());
+        let acquire = |address: &str| {
+            let mut permit = permits.acquire()?;
+            permit.count_for(address.parse().unwrap()).map(|()| permit)
+        };
+        let _open = [acquire("2001:db8::1").unwrap(), acquire("2001:db8::2").unwrap()];
+        assert_eq!(acquire("2001:db8::3").err(), Some(CloseReason::Address));
+        assert!(acquire("2001:db8:0:1::1").is_ok(), "another network");
     }
 }

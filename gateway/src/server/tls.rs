@@ -1,5 +1,7 @@
 //! TLS of a listener: its certificate and key come from files, and can be replaced at run time.
 
+pub(crate) mod handshakes;
+
 use std::{
     fs::{self, Metadata},
     os::unix::fs::MetadataExt as _,

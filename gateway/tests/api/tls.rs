@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time,
 };
 use tokio_rustls::{
@@ -86,16 +86,46 @@ impl CertificateAuthority {
         host: &str,
         protocols: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_from(1, address, host, protocols).await
+    }
+
+    /// Connects from the address `127.0.0.from`.
+    async fn connect_from(
+        &self,
+        from: u8,
+        address: SocketAddr,
+        host: &str,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let socket = TcpStream::connect(address).await?;
+        let socket = socket_from(from).connect(address).await?;
         let name = ServerName::try_from(host.to_owned()).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
     }
+}
+
+/// A socket of the client `127.0.0.from`.
+fn socket_from(from: u8) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, from], 0))).unwrap();
+    socket
+}
+
+/// A record that announces 512 bytes of ClientHello, and the first bytes of it.
+const HALF_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+
+/// Waits until the data plane has so many connections.
+async fn connections_become(gateway: &TestGateway, count: u32) {
+    eventually("the data plane has so many connections", async || {
+        let open = gateway.metric_with("mayfly_connections", &[("plane", "data")]).await;
+        (open == f64::from(count)).then_some(())
+    })
+    .await;
 }
 
 async fn get(stream: &mut TlsStream<TcpStream>, path: &str) -> String {
@@ -154,10 +184,8 @@ async fn unfinished_handshakes_time_out() {
     let authority = CertificateAuthority::new();
     let settings = ["server.tls_handshake_timeout_ms=1000", "server.header_timeout_ms=1000"];
     let gateway = authority.gateway(&settings).await;
-    // A record that announces 512 bytes of ClientHello, and the first bytes of it.
-    let half = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     let mut sockets = Vec::new();
-    for said in [b"".as_slice(), b"\x16", half] {
+    for said in [b"".as_slice(), b"\x16", HALF_HELLO] {
         let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
         socket.write_all(said).await.unwrap();
         sockets.push(socket);
@@ -167,7 +195,7 @@ async fn unfinished_handshakes_time_out() {
     }
     // Single bytes do not extend the timeout.
     let mut slow = TcpStream::connect(gateway.data()).await.unwrap();
-    slow.write_all(half).await.unwrap();
+    slow.write_all(HALF_HELLO).await.unwrap();
     let drip = async {
         while slow.write_all(b"x").await.is_ok() {
             time::sleep(Duration::from_millis(100)).await;
@@ -183,7 +211,7 @@ async fn unfinished_handshakes_time_out() {
     assert_eq!(rest, b"");
     gateway.metric_becomes("mayfly_connections_ended_total", 5.0).await;
     let metrics = gateway.api("/metrics").await;
-    for counted in [r#"reason="tls-timeout"} 4"#, r#"reason="header-timeout"} 1"#] {
+    for counted in [r#"reason="tls-timeout"} 3"#, r#"reason="header-timeout"} 2"#] {
         let line = format!(r#"mayfly_connections_ended_total{{plane="data",{counted}"#);
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
     }
@@ -191,25 +219,69 @@ async fn unfinished_handshakes_time_out() {
 
 /// Case H18.
 #[tokio::test]
-async fn concurrent_handshakes_are_limited() {
+async fn unfinished_handshakes_of_one_client_keep_no_other_client_out() {
     let authority = CertificateAuthority::new();
-    let settings = ["server.connections_per_address=0"];
-    let gateway = authority.gateway(&settings).await;
+    let gateway = authority.gateway(&[]).await;
+    gateway.deploy("c-hello").await;
+    // As many as one client may open, without a byte, and then with the first bytes of a handshake.
+    for said in [b"".as_slice(), HALF_HELLO] {
+        let mut pending = Vec::new();
+        for _ in 0..256 {
+            let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+            socket.write_all(said).await.unwrap();
+            pending.push(socket);
+        }
+        connections_become(&gateway, 256).await;
+        for _ in 0..5 {
+            let stream = authority.connect_from(2, gateway.data(), "one.test", &[]).await;
+            let answer = get(&mut stream.unwrap(), "/f/c-hello/").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+        drop(pending);
+        connections_become(&gateway, 0).await;
+    }
+}
+
+/// Case H18.
+#[tokio::test]
+async fn a_handshake_without_a_place_ends_the_one_that_has_waited_longest() {
+    let authority = CertificateAuthority::new();
+    let gateway = authority.gateway(&["server.tls_handshakes=4"]).await;
     gateway.deploy("c-hello").await;
     let mut pending = Vec::new();
-    for _ in 0..256 {
-        pending.push(TcpStream::connect(gateway.data()).await.unwrap());
+    for from in 1..=4 {
+        let mut socket = socket_from(from).connect(gateway.data()).await.unwrap();
+        socket.write_all(HALF_HELLO).await.unwrap();
+        connections_become(&gateway, from.into()).await;
+        pending.push(socket);
     }
-    gateway.metric_becomes("mayfly_connections", 257.0).await;
-    assert!(authority.connect(gateway.data(), "one.test", &[]).await.is_err());
+    let stream = authority.connect_from(5, gateway.data(), "one.test", &[]).await;
+    assert!(get(&mut stream.unwrap(), "/f/c-hello/").await.starts_with("HTTP/1.1 200 OK\r\n"));
     let metrics = gateway.api("/metrics").await;
     let counted = r#"mayfly_connections_ended_total{plane="data",reason="tls-handshakes"} 1"#;
     assert!(metrics.text().contains(counted));
-    drop(pending);
-    let stream = eventually("another handshake is accepted", async || {
-        authority.connect(gateway.data(), "one.test", &[]).await.ok()
-    });
-    assert!(get(&mut stream.await, "/f/c-hello/").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(crate::hostile_clients::until_closed(&mut pending[0]).await, "");
+}
+
+/// Case H18.
+#[tokio::test]
+async fn a_burst_of_handshakes_of_one_client_is_served() {
+    let authority = Arc::new(CertificateAuthority::new());
+    // Two handshakes at once for one client.
+    let gateway = authority.gateway(&["server.tls_handshakes=16"]).await;
+    gateway.deploy("c-hello").await;
+    let address = gateway.data();
+    let mut burst = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let authority = Arc::clone(&authority);
+        burst.spawn(async move {
+            let mut stream = authority.connect(address, "one.test", &[]).await.unwrap();
+            get(&mut stream, "/f/c-hello/").await
+        });
+    }
+    for answer in burst.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
 }
 
 /// Case H18.

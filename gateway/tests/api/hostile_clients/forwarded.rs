@@ -127,3 +127,34 @@ async fn a_trusted_proxy_is_exempt_from_the_connection_limit_per_address() {
         kept.push(socket);
     }
 }
+
+/// Case H04.
+#[tokio::test]
+async fn the_addresses_of_one_ipv6_network_share_the_connection_limit() {
+    let settings = [
+        "server.trusted_proxies=127.0.0.1",
+        "server.proxy_protocol=true",
+        "server.connections_per_address=8",
+    ];
+    let gateway = TestGateway::with(&settings).await;
+    gateway.deploy("c-hello").await;
+    let connect = async |network: u8, host: u8| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
+        header.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, network, 0, 0, 0, 0, 0, 0, 0, host]);
+        header.extend([0; 16]);
+        header.extend([0x12, 0x34, 0, 80]);
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        header.extend(b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n");
+        socket.write_all(&header).await.unwrap();
+        let mut start = [0; 12];
+        socket.read_exact(&mut start).await.is_ok().then_some(socket)
+    };
+    let mut kept = Vec::new();
+    for host in 0..8 {
+        kept.push(connect(1, host).await.expect("below the limit"));
+    }
+    for host in 8..12 {
+        assert!(connect(1, host).await.is_none(), "{host}");
+    }
+    assert!(connect(2, 0).await.is_some(), "another network");
+}
