@@ -20,7 +20,7 @@ mod tracking;
 
 pub(crate) use crate::server::{
     h1::framing::RequestRejection,
-    listener::Server,
+    listener::{Server, local::LocalSocket},
     listener_config::ListenerConfig,
     listener_control::ListenerControl,
     metrics::ConnectionMetrics,

@@ -150,7 +150,8 @@ mod tests {
     fn rewritten(headers: &mut HeaderMap, peer: &str) -> String {
         let proxies = TrustedProxies::parse(&["10.0.0.0/8", "192.0.2.9"]).unwrap();
         let addr = SocketAddr::new(peer.parse().unwrap(), 5);
-        let peer = Peer { addr, trusted: proxies.contains(addr.ip()), tls: false };
+        let peer =
+            Peer { addr, trusted: proxies.contains(addr.ip()), tls: false, local_user: None };
         ConnectionOrigin::new(peer).rewrite(headers, &proxies).ip().to_string()
     }
 

@@ -1,6 +1,7 @@
 //! One connection, from the accept to its end.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -18,7 +19,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::watch,
     time::{self, Instant},
 };
@@ -139,6 +140,29 @@ where
         });
     }
 
+    /// Serves a connection of a Unix socket, whose clients speak HTTP/1.
+    pub(crate) fn serve_local(self: &Arc<Self>, stream: UnixStream, user: u32, at: Instant) {
+        let permit = match self.permits.acquire() {
+            Ok(permit) => permit,
+            Err(reason) => return self.metrics.closed(reason),
+        };
+        let connections = Arc::clone(self);
+        // The task ends with the connection; the drain waits for its permit.
+        tokio::spawn(async move {
+            let _permit = permit;
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let peer = Peer { addr, trusted: false, tls: false, local_user: Some(user) };
+            if let Err(reason) = connections.http(stream, Protocol::Http1, peer, at).await {
+                connections.metrics.closed(reason);
+            }
+        });
+    }
+
+    /// Counts a connection of a user who may not use the Unix socket.
+    pub(crate) fn refuse_user(&self) {
+        self.metrics.closed(CloseReason::User);
+    }
+
     /// Counts an accept that failed.
     pub(crate) fn accept_failed(&self) {
         self.metrics.accept_failed();
@@ -180,7 +204,7 @@ where
         if !trusted {
             permit.count_for(addr.ip())?;
         }
-        let peer = Peer { addr, trusted, tls: self.config.tls.is_some() };
+        let peer = Peer { addr, trusted, tls: self.config.tls.is_some(), local_user: None };
         let mut control = self.control.clone();
         let stopped = async move {
             ListenerControl::stopped(&mut control).await;

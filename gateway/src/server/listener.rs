@@ -1,6 +1,9 @@
 //! A listener: accepts connections until it is told to stop, then drains them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod accept_failures;
+pub(crate) mod local;
+
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
@@ -15,21 +18,18 @@ use tokio::{
 
 use crate::server::{
     connection::{Accepted, Connections},
+    listener::{accept_failures::AcceptFailures, local::LocalSocket},
     listener_config::ListenerConfig,
     listener_control::ListenerControl,
     peer::Peer,
     tracking::IncomingBody,
 };
 
-/// Pause after an accept that failed: without file descriptors the next one fails, too.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Pause between two log lines about failed accepts.
-const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
-
 /// A bound listener.
 pub(crate) struct Server {
     listener: TcpListener,
     addr: SocketAddr,
+    local: Option<LocalSocket>,
     config: ListenerConfig,
 }
 
@@ -51,7 +51,12 @@ impl Server {
 
     fn new(listener: TcpListener, config: ListenerConfig) -> anyhow::Result<Self> {
         let addr = listener.local_addr().context("asking for the listener's address")?;
-        Ok(Self { listener, addr, config })
+        Ok(Self { listener, addr, local: None, config })
+    }
+
+    /// Serves the connections of a Unix socket, too.
+    pub(crate) fn with_local(self, local: Option<LocalSocket>) -> Self {
+        Self { local, ..self }
     }
 
     /// The bound address, with the port that the system chose if none was asked for.
@@ -83,6 +88,9 @@ impl Server {
     {
         let drain = self.config.settings.drain;
         let connections = Arc::new(Connections::new(self.config, service, control.clone()));
+        let local = self
+            .local
+            .map(|local| tokio::spawn(local.run(Arc::clone(&connections), control.clone())));
         let mut failures = AcceptFailures::default();
         loop {
             let accepted = tokio::select! {
@@ -95,8 +103,7 @@ impl Server {
                 }
                 Err(error) => {
                     connections.accept_failed();
-                    failures.log(&error);
-                    time::sleep(ACCEPT_PAUSE).await;
+                    failures.pause(&error).await;
                 }
             }
         }
@@ -105,24 +112,13 @@ impl Server {
             connections.serve(Accepted { stream, peer, at: Instant::now() });
         }
         drop(self.listener);
+        if let Some(local) = local {
+            // A panic in it has been logged.
+            let _ = local.await;
+        }
         if time::timeout(drain, connections.all_ended()).await.is_err() {
             let aborted = connections.count_aborted();
             tracing::warn!(?drain, aborted, "connections were aborted at the end of the drain");
-        }
-    }
-}
-
-/// Logs failed accepts rarely: while they fail, they fail many times a second.
-#[derive(Default)]
-struct AcceptFailures {
-    logged: Option<Instant>,
-}
-
-impl AcceptFailures {
-    fn log(&mut self, error: &std::io::Error) {
-        if self.logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_PAUSE) {
-            self.logged = Some(Instant::now());
-            tracing::warn!(%error, "accepting a connection failed");
         }
     }
 }

@@ -27,12 +27,14 @@ pub(crate) enum CloseReason {
     TlsTimeout,
     /// A trusted proxy sent no valid header of the PROXY protocol.
     ProxyHeader,
+    /// The user may not use the Unix socket.
+    User,
     /// It was still open at the end of the drain.
     Drain,
 }
 
 impl CloseReason {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Connections,
         Self::Address,
         Self::Head,
@@ -44,6 +46,7 @@ impl CloseReason {
         Self::TlsFailed,
         Self::TlsTimeout,
         Self::ProxyHeader,
+        Self::User,
         Self::Drain,
     ];
 
@@ -60,6 +63,7 @@ impl CloseReason {
             Self::TlsFailed => "tls-failed",
             Self::TlsTimeout => "tls-timeout",
             Self::ProxyHeader => "proxy-header",
+            Self::User => "user",
             Self::Drain => "drain",
         }
     }

@@ -12,6 +12,8 @@ pub(crate) struct Peer {
     pub(crate) trusted: bool,
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
+    /// The user of this machine who has connected by the plane's Unix socket.
+    pub(crate) local_user: Option<u32>,
 }
 
 /// The address that limits for each client count by: an IPv4 address, or the /64 network of an IPv6
