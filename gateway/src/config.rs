@@ -24,7 +24,7 @@ pub(crate) use self::layers::LayeredSettings;
 pub use self::{
     error::{ConfigError, SettingOrigin},
     flags::Flags,
-    root::{Config, Numbers},
+    root::{CONTROL_SOCKET, Config, Numbers},
     sections::{
         AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, HttpLimits,
         ListenerSettings, LogFormat, LogsSection, MetricsSection, MinRate, PoolSection,

@@ -15,7 +15,7 @@
 //! In a `text` block, `…` stands for any text within a line, and alone on a line for any lines.
 //!
 //! The commands run unchanged although the page has fixed ports: the environment gives the gateway
-//! free ones, `MAYFLY_SERVER` and a `.curlrc` lead the clients there, and the output is compared
+//! free ones, a `.curlrc` leads curl there, and the output is compared
 //! with the page's ports put back.
 //!
 //! Everything, and with every compiler installed by the page's own commands (some 600 MB):
@@ -288,9 +288,8 @@ impl Walk {
     fn run(&mut self, block: &Block<'_>, commands: &str) {
         let [directory, variables, output] =
             ["directory", "variables", "output"].map(|name| self.path(name));
-        let server = self.gateway.as_ref().map_or("", |gateway| &gateway.control);
         let script = format!(
-            ". {variables:?}\nexport MAYFLY_SERVER={server}\n{commands}\n\
+            ". {variables:?}\n{commands}\n\
              export -p >{variables:?}\npwd >{directory:?}\n"
         );
         let mut timeout = Command::new("timeout");

@@ -1,6 +1,6 @@
-//! Prints where the gateway listens and, once, the administrator's token.
+//! Prints where the gateway listens and, once and to a terminal, the administrator's token.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 use store::{Store, Tenant};
@@ -31,7 +31,8 @@ pub(crate) async fn announce(
     writeln!(out, "functions answer at   {}/f/NAME/", data.url())?;
     writeln!(out, "control plane at      {}/", control.url())?;
     writeln!(out, "admin token in        {}", file.display())?;
-    if let Some(token) = fresh {
+    // Not into a journal or a container's log, which others may read.
+    if let Some(token) = fresh.filter(|_| out.is_terminal()) {
         writeln!(out, "admin token           {token}   (shown this once)")?;
     }
     Ok(())

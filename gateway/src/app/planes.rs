@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     app::{descriptors, runtimes::Runtimes, systemd::Sockets},
-    config::{Config, TlsFiles, TrustedProxies},
-    server::{ConnectionMetrics, ListenerConfig, ListenerControl, Server, Tls},
+    config::{CONTROL_SOCKET, Config, TlsFiles, TrustedProxies},
+    server::{ConnectionMetrics, ListenerConfig, ListenerControl, LocalSocket, Server, Tls},
 };
 
 /// The running planes: for each, the control of its listener, and the task that ends with it.
@@ -119,6 +119,17 @@ impl PlaneListeners {
             .data()
             .spawn(async move { bind(data, sockets.data, self.data).await })
             .await??;
-        Ok((data, bind(config.admin_listen, sockets.control, self.control).await?))
+        let control = bind(config.admin_listen, sockets.control, self.control).await?;
+        Ok((data, control.with_local(local_socket(config))))
     }
+}
+
+/// The control plane's Unix socket. Where it cannot be had, the command line needs the token.
+fn local_socket(config: &Config) -> Option<LocalSocket> {
+    let path = config.data_dir.join(CONTROL_SOCKET);
+    let socket = LocalSocket::bind(&path);
+    if let Err(error) = &socket {
+        tracing::warn!(path = %path.display(), %error, "there is no socket for the command line");
+    }
+    socket.ok()
 }

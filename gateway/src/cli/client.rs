@@ -4,7 +4,12 @@ pub(crate) mod body;
 pub(crate) mod tls;
 pub(crate) mod transport;
 
-use std::{fmt, fs, io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use gateway_api::{NextCursor, ProblemView};
@@ -12,15 +17,21 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::cli::{
-    client::{
-        tls::Trust,
-        transport::{Body, Plane},
+use crate::{
+    cli::{
+        client::{
+            tls::Trust,
+            transport::{Body, Plane},
+        },
+        failure::Failure,
+        output::{self, Output, plain, print_line},
+        printable::printable,
     },
-    failure::Failure,
-    output::{self, Output, plain, print_line},
-    printable::printable,
+    config::CONTROL_SOCKET,
 };
+
+/// The control plane's URL for those who name a token and no URL.
+const LOCAL_SERVER: &str = "http://127.0.0.1:9090";
 
 /// The time for requests without an upload.
 const QUICK: Duration = Duration::from_secs(30);
@@ -33,14 +44,17 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Client options")]
 pub(crate) struct Remote {
-    /// URL of the gateway's control plane
+    /// URL of the gateway's control plane [default: the socket in the data directory, which needs
+    /// no token; with a token, http://127.0.0.1:9090]
     #[arg(long, value_name = "URL", env = "MAYFLY_SERVER")]
-    #[arg(default_value = "http://127.0.0.1:9090")]
-    server: String,
+    server: Option<String>,
     /// File that holds the token [default: MAYFLY_TOKEN, MAYFLY_TOKEN_FILE, or admin.token in
     /// the gateway's data directory]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Send the token to another machine over http://, where others may read it on its way
+    #[arg(long)]
+    insecure: bool,
     /// PEM file with the certificate authorities to trust for an https:// gateway [default: those
     /// that this machine trusts]
     #[arg(long, value_name = "FILE", env = "MAYFLY_CA_FILE")]
@@ -71,16 +85,24 @@ impl TokenSources {
         }
     }
 
+    /// Whether the user has named a token.
+    fn are_named(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some()
+    }
+
+    fn data_dir(&self) -> &Path {
+        self.data_dir.as_deref().unwrap_or(Path::new("data"))
+    }
+
     /// Takes the first of: the file of the flag, MAYFLY_TOKEN, the file of MAYFLY_TOKEN_FILE, the
     /// gateway's own file.
-    fn find(self, flag: Option<PathBuf>) -> Result<Token, Failure> {
-        let named = flag.or_else(|| self.token_file.filter(|_| self.token.is_none()));
-        if let (None, Some(token)) = (&named, self.token) {
-            return Token::new(&token);
+    fn find(&self, flag: Option<PathBuf>) -> Result<Token, Failure> {
+        let file = || self.token_file.clone().filter(|_| self.token.is_none());
+        let named = flag.or_else(file);
+        if let (None, Some(token)) = (&named, &self.token) {
+            return Token::new(token);
         }
-        let path = named.unwrap_or_else(|| {
-            self.data_dir.unwrap_or_else(|| PathBuf::from("data")).join("admin.token")
-        });
+        let path = named.unwrap_or_else(|| self.data_dir().join("admin.token"));
         match fs::read_to_string(&path) {
             Ok(text) => Token::new(&text),
             Err(error) => Err(Failure::failed(format!(
@@ -126,9 +148,28 @@ impl fmt::Debug for Token {
 /// A client of one control plane.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Its URL, also where requests take the socket.
     server: Uri,
-    token: Token,
+    access: Access,
     pub(crate) trust: Trust,
+}
+
+/// How a client reaches a control plane, and as whom.
+#[derive(Debug)]
+enum Access {
+    /// By the socket, as the user who runs this command.
+    Socket(PathBuf),
+    /// By the network, as the holder of a token.
+    Token { token: Token, insecure: bool },
+}
+
+impl Access {
+    fn plane(&self) -> Plane<'_> {
+        match self {
+            Self::Socket(path) => Plane::Socket(path),
+            &Self::Token { insecure, .. } => Plane::Control { insecure },
+        }
+    }
 }
 
 /// A successful answer of the control plane.
@@ -167,10 +208,26 @@ impl Answer {
 
 impl Client {
     pub(crate) fn new(remote: &Remote) -> Result<Self, Failure> {
-        let server = transport::parse_url(&remote.server)?;
-        let token = TokenSources::from_environment().find(remote.token_file.clone())?;
+        Self::with(remote, &TokenSources::from_environment())
+    }
+
+    fn with(remote: &Remote, sources: &TokenSources) -> Result<Self, Failure> {
+        // An empty variable counts as unset, as those of tokens do.
+        let url = remote.server.as_deref().filter(|url| !url.is_empty());
+        let access = if url.is_none() && remote.token_file.is_none() && !sources.are_named() {
+            // Whoever listens on a port of this machine could be anybody, so the administrator's
+            // token is only sent there when the user names the port or the token.
+            Access::Socket(sources.data_dir().join(CONTROL_SOCKET))
+        } else {
+            let token = sources.find(remote.token_file.clone())?;
+            Access::Token { token, insecure: remote.insecure }
+        };
+        let server = transport::parse_url(url.unwrap_or(match access {
+            Access::Socket(_) => "http://localhost",
+            Access::Token { .. } => LOCAL_SERVER,
+        }))?;
         let trust = remote.ca_file.clone().map_or(Trust::System, Trust::File);
-        Ok(Self { server, token, trust })
+        Ok(Self { server, access, trust })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, Failure> {
@@ -241,16 +298,19 @@ impl Client {
         }
     }
 
-    /// A request with the token, without its body.
+    /// A request with the token, if one is needed, and without its body.
     pub(crate) fn request(&self, method: Method, path: &str) -> Result<request::Builder, Failure> {
         let base = self.server.to_string();
         let uri = format!("{}{path}", base.trim_end_matches('/'));
         let uri: Uri = uri.parse().map_err(|_| Failure::usage(format!("`{uri}` is not a URL")))?;
-        Ok(Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(uri)
-            .header(header::ACCEPT, "application/json, application/problem+json")
-            .header(header::AUTHORIZATION, self.token.0.clone()))
+            .header(header::ACCEPT, "application/json, application/problem+json");
+        Ok(match &self.access {
+            Access::Socket(_) => request,
+            Access::Token { token, .. } => request.header(header::AUTHORIZATION, token.0.clone()),
+        })
     }
 
     /// Sends a request and reads the whole answer.
@@ -259,7 +319,8 @@ impl Client {
         request: Request<Body>,
         head_deadline: Duration,
     ) -> Result<Answer, Failure> {
-        let response = transport::send(request, Plane::Control, &self.trust, head_deadline).await?;
+        let plane = self.access.plane();
+        let response = transport::send(request, plane, &self.trust, head_deadline).await?;
         let (head, body) = response.into_parts();
         let reading = Limited::new(body, ANSWER_BYTES_MAX).collect();
         let body = tokio::time::timeout(QUICK, reading)
@@ -305,7 +366,7 @@ pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
 }
 
 /// A file on the command line that cannot be read.
-pub(crate) fn unreadable(path: &std::path::Path, error: &io::Error) -> Failure {
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!("reading {}: {error}", path.display()))
 }
 

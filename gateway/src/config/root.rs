@@ -16,6 +16,9 @@ use super::sections::{
     UploadsSection, address::deserialize_address,
 };
 
+/// The control plane's Unix socket, in the data directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
 /// Settings that are numbers, by section and key.
 pub type Numbers = BTreeMap<String, BTreeMap<String, u64>>;
 

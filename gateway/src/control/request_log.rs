@@ -11,6 +11,7 @@ use prometheus::IntCounterVec;
 use crate::{
     problem::{Problem, REQUEST_ID},
     request::limited_body::{BodyFault, BodyFaults},
+    server::Peer,
 };
 
 /// Adds a request id to the answer, to a problem's body and to the log, and counts problems. A
@@ -22,6 +23,7 @@ pub(crate) async fn name(
 ) -> Response {
     let id = random_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let local_user = request.extensions().get::<Peer>().and_then(|peer| peer.local_user);
     let faults = request.extensions().get::<BodyFaults>().cloned();
     let response = match request.extensions().get::<Problem>() {
         Some(refused) => refused.clone().into_response(),
@@ -32,7 +34,8 @@ pub(crate) async fn name(
         // The handlers answer these with problems of their own.
         Some(BodyFault::TooLarge(_) | BodyFault::Broken) | None => response,
     };
-    tracing::info!(request = id, %method, path, status = response.status().as_u16(), "control");
+    let status = response.status().as_u16();
+    tracing::info!(request = id, %method, path, status, local_user, "control");
     let mut response = match response.extensions().get::<Problem>().cloned() {
         Some(problem) => {
             problems.with_label_values(&[problem.slug()]).inc();

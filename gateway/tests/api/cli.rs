@@ -1,10 +1,15 @@
 //! The command line against a running gateway: JSON for scripts and text for people.
 
-use std::process::Output;
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
+    client::eventually,
     guests::path,
     test_gateway::{TestGateway, mayfly, run},
 };
@@ -157,6 +162,67 @@ async fn tokens_are_created_listed_and_revoked() {
     assert!(stdout(&piped).starts_with("mfy_") && stdout(&piped).lines().count() == 1);
 }
 
+/// Case A11.
+#[tokio::test]
+async fn the_socket_needs_no_token_and_is_for_its_owner_alone() {
+    let mut gateway = TestGateway::start().await;
+    let socket = gateway.data_dir().join("control.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_file(gateway.data_dir().join("admin.token")).unwrap();
+    // An operation for administrators.
+    let made = gateway.cli(&["token", "create", "ci", "--scope", "read"]).await;
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    let said = format!("\"local_user\":{}", rustix::process::geteuid().as_raw());
+    eventually("the log names the user", async || gateway.log().contains(&said).then_some(()))
+        .await;
+
+    // A token that is sent along counts: this one may only read.
+    let curl = |more: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "60", "--unix-socket"]).arg(&socket);
+        curl.args(more).stdin(Stdio::null());
+        run(curl)
+    };
+    let header = format!("authorization: Bearer {}", stdout(&made).trim());
+    let tokens = "http://localhost/v1/tokens";
+    assert!(stdout(&curl(&["-H", &header, tokens]).await).contains("urn:mayfly:problem:forbidden"));
+    assert!(stdout(&curl(&[tokens]).await).contains("\"ci\""));
+    assert!(stdout(&curl(&["http://evil.example/v1/tokens"]).await).contains("foreign-host"));
+
+    // Another user is refused even where the modes would let it in.
+    if rustix::process::geteuid().is_root() {
+        let data = gateway.data_dir();
+        let allow = |modes: [u32; 3]| {
+            for (path, mode) in
+                [socket.as_path(), &data, data.parent().unwrap()].into_iter().zip(modes)
+            {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        allow([0o777; 3]);
+        let mut other = Command::new("curl");
+        other.args(["--silent", "--max-time", "60", "--unix-socket"]).arg(&socket).arg(tokens);
+        other.current_dir("/").env_clear().uid(65_534).gid(65_534).stdin(Stdio::null());
+        let refused = run(other).await;
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+        let closed = [("plane", "control"), ("reason", "user")];
+        let text = stdout(&curl(&["http://localhost/metrics"]).await).to_owned();
+        let line = text.lines().find(|line| {
+            closed.iter().all(|(name, value)| line.contains(&format!("{name}=\"{value}\"")))
+        });
+        assert!(line.unwrap().ends_with(" 1"), "{line:?}");
+        allow([0o600, 0o700, 0o700]);
+    }
+
+    // After a crash, a command says that the gateway is not running, and sends nothing elsewhere.
+    gateway.kill();
+    let output = gateway.cli(&["list"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("mayfly serve"), "{output:?}");
+    gateway.start_again().await;
+    assert_eq!(gateway.cli(&["list"]).await.status.code(), Some(0));
+}
+
 #[tokio::test]
 async fn an_error_names_the_problem_and_the_remedy() {
     let gateway = TestGateway::start().await;
@@ -179,6 +245,7 @@ async fn an_error_names_the_problem_and_the_remedy() {
         (&["no-such-command"], 2, &["no-such-command"]),
         (&["show", "x", "--token-file", "/nowhere"], 1, &["/nowhere", "admin.token"]),
         (&["list", "--server", "http://127.0.0.1:1"], 1, &["127.0.0.1:1", "hint:"]),
+        (&["list", "--server", "http://192.0.2.1:9090"], 2, &["192.0.2.1", "--insecure"]),
         (&["list", "--server", "ftp://127.0.0.1:1"], 2, &["https"]),
     ] {
         let (found, said) = failure(&gateway, arguments).await;

@@ -6,7 +6,8 @@ use http::Method;
 
 use crate::{
     client::eventually,
-    test_gateway::{TestGateway, mayfly, run},
+    terminal::in_a_terminal,
+    test_gateway::{MAYFLY, TestGateway, mayfly, run},
 };
 
 #[tokio::test]
@@ -15,16 +16,27 @@ async fn the_first_start_writes_a_token_that_only_its_owner_can_read() {
     let file = gateway.data_dir().join("admin.token");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let token = gateway.token();
-    let shown = format!("admin token           {token}   (shown this once)\n");
-    eventually("the token is printed", async || gateway.stdout().contains(&shown).then_some(()))
-        .await;
+    let file = format!("admin token in        {}\n", file.display());
+    assert!(gateway.stdout().contains(&file), "{}", gateway.stdout());
     assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
     assert!(!gateway.log().contains(&token), "a token must not be in the log");
 
     gateway.restart().await;
     assert_eq!(gateway.token(), token);
     assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
-    assert!(!gateway.stdout().contains("shown this once"), "only the first start shows it");
+}
+
+/// Case A11.
+#[tokio::test]
+async fn the_token_is_printed_once_and_to_a_terminal_only() {
+    let gateway = TestGateway::start().await;
+    assert!(!gateway.stdout().contains("mfy_"), "{}", gateway.stdout());
+
+    let mut gateway = TestGateway::by(in_a_terminal(MAYFLY, ""), &[]).await;
+    let shown = format!("admin token           {}   (shown this once)", gateway.token());
+    eventually("the token is printed", async || gateway.stdout().contains(&shown).then_some(()))
+        .await;
+    gateway.kill();
 }
 
 #[tokio::test]

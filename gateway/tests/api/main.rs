@@ -7,6 +7,7 @@
 
 mod client;
 mod guests;
+mod terminal;
 mod test_gateway;
 
 mod auth;

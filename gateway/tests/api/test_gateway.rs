@@ -272,7 +272,11 @@ impl TestGateway {
         while let Some(directory) = directories.pop() {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { directories.push(path) } else { files.push(path) }
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.is_file() {
+                    files.push(path);
+                }
             }
         }
         files
@@ -394,9 +398,7 @@ impl TestGateway {
     /// Runs a client command of the same binary against this gateway.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = mayfly(arguments);
-        command
-            .env("MAYFLY_DATA_DIR", self.data_dir())
-            .env("MAYFLY_SERVER", format!("http://{}", self.control));
+        command.env("MAYFLY_DATA_DIR", self.data_dir());
         run(command).await
     }
 }

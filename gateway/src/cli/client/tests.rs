@@ -39,7 +39,8 @@ fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Vec<String>>)
 
 fn client(url: &str) -> Client {
     let token = Token::new("secret").unwrap();
-    Client { server: url.parse().unwrap(), token, trust: Trust::System }
+    let access = Access::Token { token, insecure: false };
+    Client { server: url.parse().unwrap(), access, trust: Trust::System }
 }
 
 #[tokio::test]
@@ -201,6 +202,66 @@ fn the_token_of_the_flag_wins_over_the_variable_and_that_over_its_file() {
     assert_eq!(found(sources(Some("from-variable"), Some(&file)), None), "Bearer from-variable");
     assert_eq!(found(sources(None, Some(&file)), None), "Bearer from-file");
     assert_eq!(found(sources(None, None), None), "Bearer from-data");
+}
+
+fn client_of(server: Option<&str>, sources: &TokenSources) -> Result<Client, Failure> {
+    let remote = Remote {
+        server: server.map(str::to_owned),
+        token_file: None,
+        insecure: false,
+        ca_file: None,
+        output: Output::Text,
+    };
+    Client::with(&remote, sources)
+}
+
+/// Case A11.
+#[test]
+fn the_socket_is_used_unless_a_server_or_a_token_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("admin.token"), "from-data\n").unwrap();
+    let data_dir = Some(dir.path().to_owned());
+    let nothing = TokenSources { data_dir: data_dir.clone(), ..TokenSources::default() };
+    let token = TokenSources { token: Some("t".to_owned()), data_dir, ..TokenSources::default() };
+    for server in [None, Some("")] {
+        let client = client_of(server, &nothing).unwrap();
+        let expected = dir.path().join("control.sock");
+        assert!(matches!(&client.access, Access::Socket(path) if *path == expected), "{client:?}");
+        let client = client_of(server, &token).unwrap();
+        assert_eq!(client.server, "http://127.0.0.1:9090/");
+        assert!(matches!(client.access, Access::Token { .. }), "{client:?}");
+    }
+    let client = client_of(Some("http://127.0.0.1:1"), &nothing).unwrap();
+    assert!(matches!(client.access, Access::Token { .. }), "{client:?}");
+}
+
+/// Case A11.
+#[tokio::test]
+async fn a_gateway_without_its_socket_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = Some(dir.path().to_owned());
+    let sources = TokenSources { data_dir, ..TokenSources::default() };
+    let client = client_of(None, &sources).unwrap();
+    let text = client.get("/v1/functions").await.unwrap_err().text();
+    for part in ["control.sock", "mayfly serve", "MAYFLY_DATA_DIR", "--server"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// Case A11.
+#[tokio::test]
+async fn a_token_leaves_this_machine_over_tls_alone() {
+    // Nothing is sent to these addresses, which are reserved for documentation.
+    for url in ["http://192.0.2.1:9090", "http://[2001:db8::1]:9090"] {
+        let failure = client(url).get("/v1/functions").await.unwrap_err();
+        assert!(matches!(failure, Failure::Usage(_)), "{failure:?}");
+        let text = failure.text();
+        assert!(text.contains(url) && text.contains("--insecure"), "{text}");
+    }
+    let (url, serving) = server(&["HTTP/1.1 204 No Content\r\n\r\n"]);
+    let url = url.replace("127.0.0.1", "localhost");
+    client(&url).get("/v1/functions").await.unwrap();
+    assert!(serving.join().unwrap()[0].contains("authorization: Bearer secret"));
 }
 
 #[test]

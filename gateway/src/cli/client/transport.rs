@@ -1,15 +1,16 @@
 //! One HTTP request on a connection of its own.
 
-use std::{io, time::Duration};
+use std::{fmt::Display, io, net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use rustix::process::geteuid;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::client::TlsStream;
@@ -32,8 +33,13 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// The listener that a request goes to. It decides the hints of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plane {
-    Control,
+pub(crate) enum Plane<'a> {
+    /// The control plane's Unix socket.
+    Socket(&'a Path),
+    /// The control plane, which gets the token; `insecure` lets that leave this machine unencrypted.
+    Control {
+        insecure: bool,
+    },
     Data,
 }
 
@@ -54,13 +60,12 @@ pub(crate) fn parse_url(url: &str) -> Result<Uri, Failure> {
 /// URL, as [`parse_url`] returns it.
 pub(crate) async fn send(
     mut request: Request<Body>,
-    plane: Plane,
+    plane: Plane<'_>,
     trust: &Trust,
     head_deadline: Duration,
 ) -> Result<Response<Incoming>, Failure> {
     let uri = std::mem::take(request.uri_mut());
     let authority = uri.authority().ok_or_else(|| Failure::usage("the URL names no host"))?;
-    let stream = connect(&uri, plane).await?;
     let host = HeaderValue::from_str(authority.as_str())
         .map_err(|_| Failure::usage("the URL's host cannot be sent"))?;
     request.headers_mut().entry(header::HOST).or_insert(host);
@@ -72,22 +77,26 @@ pub(crate) async fn send(
         || Uri::from_static("/"),
         |path| path.as_str().parse().expect("a URL's path is a target"),
     );
+    let at = at(&uri);
+    if let Plane::Socket(path) = plane {
+        return exchange(socket(path).await?, request, &path.display(), head_deadline).await;
+    }
+    let stream = connect(&uri, plane).await?;
     if is_tls(&uri) {
-        exchange(secure(&uri, stream, trust).await?, request, &uri, head_deadline).await
+        exchange(secure(&uri, stream, trust).await?, request, &at, head_deadline).await
     } else {
-        exchange(stream, request, &uri, head_deadline).await
+        exchange(stream, request, &at, head_deadline).await
     }
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Body>,
-    uri: &Uri,
+    at: &dyn Display,
     head_deadline: Duration,
 ) -> Result<Response<Incoming>, Failure> {
-    let lost = |error: &hyper::Error| {
-        Failure::failed(format!("talking to {}: {}", at(uri), causes(error)))
-    };
+    let lost =
+        |error: &hyper::Error| Failure::failed(format!("talking to {at}: {}", causes(error)));
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
     // Owned by the runtime: it ends with the response's body, or when the command ends. `sender`
@@ -99,32 +108,68 @@ async fn exchange(
         .await
         .map_err(|_| {
             let seconds = head_deadline.as_secs();
-            Failure::failed(format!("{} did not answer within {seconds} seconds", at(uri)))
+            Failure::failed(format!("{at} did not answer within {seconds} seconds"))
         })?
         .map_err(|error| lost(&error))
 }
 
-async fn connect(uri: &Uri, plane: Plane) -> Result<TcpStream, Failure> {
+async fn connect(uri: &Uri, plane: Plane<'_>) -> Result<TcpStream, Failure> {
     let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
-    in_time(TcpStream::connect((host(uri), port))).await.map_err(|error| {
-        let what = match plane {
-            Plane::Control => "the gateway's control plane",
-            Plane::Data => "the gateway's data plane",
-        };
-        let failure = Failure::failed(format!("cannot connect to {what} at {}: {error}", at(uri)));
-        match (error.kind(), plane) {
-            (io::ErrorKind::ConnectionRefused, Plane::Control) => failure.note(
-                "hint: start it with `mayfly serve`, or set its address with --server URL \
-                       or MAYFLY_SERVER",
-            ),
-            (_, Plane::Control) => {
-                failure.note("hint: set its address with --server URL or MAYFLY_SERVER")
-            }
-            (_, Plane::Data) => {
-                failure.note("hint: the gateway's setting public_url has the address for callers")
-            }
+    let failed = |error| unreachable(&at(uri), plane, &error);
+    // The addresses that are checked are those that are connected to.
+    let found = in_time(lookup_host((host(uri), port))).await.map_err(failed)?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    let is_near = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    if plane == (Plane::Control { insecure: false }) && !is_tls(uri) && !is_near {
+        let text = format!("the token is not sent to {}: others can read it on its way", at(uri));
+        return Err(Failure::usage(text).note(
+            "hint: use an https:// URL, or a tunnel to an address of this machine; or, if the \
+             network itself is trusted, --insecure",
+        ));
+    }
+    in_time(TcpStream::connect(addresses.as_slice())).await.map_err(failed)
+}
+
+fn unreachable(at: &str, plane: Plane<'_>, error: &io::Error) -> Failure {
+    let what = if plane == Plane::Data { "data" } else { "control" };
+    let failure =
+        Failure::failed(format!("cannot connect to the gateway's {what} plane at {at}: {error}"));
+    match (error.kind(), plane) {
+        (io::ErrorKind::ConnectionRefused, Plane::Control { .. }) => failure.note(
+            "hint: start it with `mayfly serve`, or set its address with --server URL or \
+             MAYFLY_SERVER",
+        ),
+        (_, Plane::Control { .. }) => {
+            failure.note("hint: set its address with --server URL or MAYFLY_SERVER")
         }
-    })
+        (_, Plane::Data) => {
+            failure.note("hint: the gateway's setting public_url has the address for callers")
+        }
+        (io::ErrorKind::PermissionDenied, Plane::Socket(_)) => failure.note(
+            "hint: the socket is for the gateway's own user and root; others need a token \
+             (--token-file, MAYFLY_TOKEN_FILE)",
+        ),
+        (_, Plane::Socket(_)) => failure
+            .note("hint: start the gateway with `mayfly serve`")
+            .note("hint: name its data directory with MAYFLY_DATA_DIR")
+            .note(
+                "hint: name a gateway elsewhere with --server URL or MAYFLY_SERVER, and its token \
+                 with --token-file or MAYFLY_TOKEN_FILE",
+            ),
+    }
+}
+
+/// Connects to the control plane's socket, if the gateway behind it is this user's or root's.
+async fn socket(path: &Path) -> Result<UnixStream, Failure> {
+    let at = path.display().to_string();
+    let connecting = async {
+        let stream = UnixStream::connect(path).await?;
+        let (owner, user) = (stream.peer_cred()?.uid(), geteuid().as_raw());
+        Ok((owner == user || owner == 0 || user == 0).then_some(stream))
+    };
+    let stream = in_time(connecting).await;
+    let stream = stream.map_err(|error| unreachable(&at, Plane::Socket(path), &error))?;
+    stream.ok_or_else(|| Failure::failed(format!("{at} belongs to another user's program")))
 }
 
 async fn secure(
