@@ -61,8 +61,8 @@ impl Tokens {
         Ok(Self { store: store.clone(), tenant: tenant.clone(), throttle, refused })
     }
 
-    /// Refuses a request unless the scope of its token covers `needed`.
-    async fn check(&self, request: &Parts, needed: Scope) -> Result<(), Problem> {
+    /// The scope of a request's token. Refuses a request unless that covers `needed`.
+    async fn check(&self, request: &Parts, needed: Scope) -> Result<Scope, Problem> {
         if has_token(request.uri.query().unwrap_or_default()) {
             return Err(Problem::token_in_query());
         }
@@ -70,7 +70,7 @@ impl Tokens {
         let Some(header) = request.headers.get(header::AUTHORIZATION) else {
             // Who may connect there can read the administrator's token.
             return match peer.local_user {
-                Some(_) => Ok(()),
+                Some(_) => Ok(Scope::Admin),
                 None => Err(Problem::unauthorized("the request has no authorization header")),
             };
         };
@@ -79,21 +79,23 @@ impl Tokens {
         })?;
         let peer = peer.addr;
         let too_many = |TooMany(wait)| Problem::too_many_attempts(wait);
-        self.throttle.admit(peer.ip(), text, Instant::now()).map_err(too_many)?;
+        self.throttle.admit(peer.ip(), tokens::id(text), text, Instant::now()).map_err(too_many)?;
         let outcome = tokens::check(&self.store, &self.tenant, text, needed).await?;
         let now = Instant::now();
+        let failed = |id| {
+            self.throttle.note_failure(peer.ip(), id, now).map_err(too_many)?;
+            Err(Problem::unauthorized("the token is not valid"))
+        };
         match outcome {
-            TokenCheck::Unknown => {
-                self.throttle.note_failure(peer.ip(), now).map_err(too_many)?;
-                Err(Problem::unauthorized("the token is not valid"))
-            }
+            TokenCheck::UnknownId => failed(None),
+            TokenCheck::Wrong => failed(tokens::id(text)),
             TokenCheck::Insufficient => {
                 self.throttle.note_success(peer.ip(), text, now);
                 Err(Problem::forbidden(needed.as_str()))
             }
-            TokenCheck::Allowed => {
+            TokenCheck::Allowed(scope) => {
                 self.throttle.note_success(peer.ip(), text, now);
-                Ok(())
+                Ok(scope)
             }
         }
     }
@@ -147,11 +149,11 @@ async fn require_token(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    if let Err(problem) = tokens.check(&parts, needed).await {
+    let (mut parts, body) = request.into_parts();
+    let scope = tokens.check(&parts, needed).await.inspect_err(|problem| {
         tokens.refused.with_label_values(&[problem.slug()]).inc();
-        return Err(problem);
-    }
+    })?;
+    parts.extensions.insert(scope);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 

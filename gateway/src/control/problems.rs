@@ -67,7 +67,7 @@ impl Problem {
 
     pub(crate) fn too_many_attempts(wait: Duration) -> Self {
         Self::new(&table::TOO_MANY_ATTEMPTS)
-            .detail("tokens that were valid from this address before still work; others must wait")
+            .detail("failures count for each token: others from this address still work")
             .hint(operator_setting("server.auth_failures_per_minute"))
             .retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1))
     }

@@ -205,33 +205,48 @@ const THROTTLED: (u16, &str) = (429, "too-many-attempts");
 
 /// Case A06.
 #[tokio::test]
-async fn after_ten_invalid_tokens_an_address_is_throttled() {
+async fn after_ten_failures_a_token_waits_and_no_other() {
     let gateway = TestGateway::start().await;
-    let (new, id) = token(&gateway, &json!({"name": "new", "scopes": ["read"]})).await;
     let (here, elsewhere) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
-    // A guess can name an existing id, an unknown id, or nonsense.
+    let wanted = json!({"name": "t", "scopes": ["read"]});
     let zeros = "0".repeat(64);
-    let guesses =
-        [format!("mfy_{id}_{zeros}"), format!("mfy_0123456789abcdef_{zeros}"), "x".into()];
+    let is_throttled = |refused: &FullResponse| {
+        assert_eq!(refused.problem(), THROTTLED);
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    };
+
+    // Ids that no token has, and nonsense, count together, and for no token.
+    let guesses = [format!("mfy_0123456789abcdef_{zeros}"), "x".into(), format!("mfy_1_{zeros}")];
     for guess in guesses.iter().cycle().take(10) {
         let refused = list_from(&gateway, here, guess).await;
         assert_eq!(refused.problem(), (401, "unauthorized"));
     }
     for guess in guesses.iter().cycle().take(5) {
-        let refused = list_from(&gateway, here, guess).await;
-        assert_eq!(refused.problem(), THROTTLED);
-        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-        assert!((1..=60).contains(&wait), "{wait}");
+        is_throttled(&list_from(&gateway, here, guess).await);
     }
-    // A correct guess is throttled, too: otherwise the response would reveal that it is correct.
-    assert_eq!(list_from(&gateway, here, &new).await.problem(), THROTTLED);
-    // Other addresses are served, and so are tokens that were valid from this address before.
-    assert_eq!(list_from(&gateway, elsewhere, &new).await.status(), 200);
-    assert_eq!(list_from(&gateway, here, &gateway.token()).await.status(), 200);
-    assert_eq!(gateway.api("/v1/tokens").await.status(), 200);
+    let (locked, id) = token(&gateway, &wanted).await;
+    let (used, used_id) = token(&gateway, &wanted).await;
+    assert_eq!(list_from(&gateway, here, &used).await.status(), 200, "it was never used before");
+
+    // An id that exists is locked by failures against itself.
+    for id in [&id, &used_id] {
+        let guess = format!("mfy_{id}_{zeros}");
+        for _ in 0..10 {
+            let refused = list_from(&gateway, here, &guess).await;
+            assert_eq!(refused.problem(), (401, "unauthorized"));
+        }
+        is_throttled(&list_from(&gateway, here, &guess).await);
+    }
+    is_throttled(&list_from(&gateway, here, &locked).await);
+    // At other addresses it is served, and so is a token that was valid at this one before.
+    assert_eq!(list_from(&gateway, elsewhere, &locked).await.status(), 200);
+    assert_eq!(list_from(&gateway, here, &used).await.status(), 200);
+    let (new, _) = token(&gateway, &wanted).await;
+    assert_eq!(list_from(&gateway, here, &new).await.status(), 200);
 
     let metrics = gateway.api("/metrics").await;
-    for line in ["unauthorized\"} 10", "too-many-attempts\"} 6"] {
+    for line in ["unauthorized\"} 30", "too-many-attempts\"} 8"] {
         let line = format!("mayfly_unauthorized_total{{type=\"{line}\n");
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
     }

@@ -39,8 +39,8 @@ pub struct ServerSection {
     /// Who may ask the control plane, and as what.
     #[serde(flatten)]
     pub control: ControlSettings,
-    /// Invalid tokens from one address in a minute before the control plane answers 429; 0: any
-    /// number.
+    /// Failures with one token's id from one address in a minute before the control plane answers
+    /// 429; 0: any number.
     pub auth_failures_per_minute: u32,
 }
 

@@ -1,9 +1,11 @@
-//! Throttles addresses that send many tokens that are not valid.
+//! Throttles clients that send many tokens that are not valid.
 //!
-//! No attacker can guess 256 random bits. The throttle limits the work and the log lines that
-//! attempts cause, and stops a client that keeps using a token that was revoked. Many clients can
-//! share an address (a proxy, an office), and one of them must not lock out the others: a token
-//! that was valid from the same address before keeps working, all others wait.
+//! No attacker can guess 256 random bits. The throttle limits the work that attempts cause, and
+//! stops a client that keeps using a token that was revoked. Many clients can share an address (a
+//! proxy, an office, the users of one machine), and one of them must not lock out the others:
+//! failures are counted by address and token. Ids that no token has count as one; failures with
+//! them concern no token. A client that knows the id of a token can lock it at its own address,
+//! unless it was valid there before.
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},
@@ -22,15 +24,15 @@ const TRUST: Duration = Duration::from_hours(1);
 const SETS: usize = 1_024;
 const WAYS: usize = 4;
 
-/// Failures by address, and successes by address and token.
+/// Failures by address and id of a token, and successes by address and token.
 pub(crate) struct AuthThrottle {
-    /// Failures in [`WINDOW`] after which an address must wait; 0 turns the throttle off.
+    /// Failures in [`WINDOW`] after which a client must wait; 0 turns the throttle off.
     allowed: u32,
     failed: Recent,
     valid: Recent,
 }
 
-/// The address has had too many failures. It may try again after this time.
+/// There were too many failures. The client may try again after this time.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooMany(pub(crate) Duration);
 
@@ -39,10 +41,16 @@ impl AuthThrottle {
         Self { allowed, failed: Recent::new(WINDOW), valid: Recent::new(TRUST) }
     }
 
-    /// Whether a token from `peer` may be checked.
-    pub(crate) fn admit(&self, peer: IpAddr, token: &str, now: Instant) -> Result<(), TooMany> {
+    /// Whether a token from `peer` may be checked. Its `id` is that in its text, and may not exist.
+    pub(crate) fn admit(
+        &self,
+        peer: IpAddr,
+        id: Option<&str>,
+        token: &str,
+        now: Instant,
+    ) -> Result<(), TooMany> {
         let peer = client_of(peer);
-        match self.failed.get(&peer, now) {
+        match self.failed.get(&(peer, id), now) {
             Some(failed) if self.is_over(failed.count, 0) => {
                 let trusted = self.valid.get(&(peer, token), now).is_some();
                 if trusted { Ok(()) } else { Err(failed.wait(now)) }
@@ -51,10 +59,16 @@ impl AuthThrottle {
         }
     }
 
-    /// Records that a token was not valid. Returns an error if that was one failure too many: of
-    /// several attempts at the same time, `admit` may have admitted all.
-    pub(crate) fn note_failure(&self, peer: IpAddr, now: Instant) -> Result<(), TooMany> {
-        let failed = self.failed.add(&client_of(peer), now);
+    /// Records that a token was not valid; `id` is that of the token that it claims to be, if there
+    /// is one. Returns an error if that was one failure too many: of several attempts at the same
+    /// time, `admit` may have admitted all, and it admits every id that was not found.
+    pub(crate) fn note_failure(
+        &self,
+        peer: IpAddr,
+        id: Option<&str>,
+        now: Instant,
+    ) -> Result<(), TooMany> {
+        let failed = self.failed.add(&(client_of(peer), id), now);
         if self.is_over(failed.count, 1) { Err(failed.wait(now)) } else { Ok(()) }
     }
 
@@ -161,21 +175,24 @@ mod tests {
 
     /// Case A06.
     #[test]
-    fn an_address_that_has_failed_too_often_waits_and_others_do_not() {
+    fn a_token_that_has_failed_too_often_waits_and_others_do_not() {
         let attempts = AuthThrottle::new(3);
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         let start = Instant::now();
-        for _ in 0..3 {
-            assert_eq!(attempts.admit(bad, "x", start), Ok(()));
-            assert_eq!(attempts.note_failure(bad, start), Ok(()));
+        for id in [Some("a"), None] {
+            for _ in 0..3 {
+                assert_eq!(attempts.admit(bad, id, "x", start), Ok(()));
+                assert_eq!(attempts.note_failure(bad, id, start), Ok(()));
+            }
+            let later = start + Duration::from_secs(20);
+            let wait = Err(TooMany(Duration::from_secs(40)));
+            assert_eq!(attempts.admit(bad, id, "x", later), wait);
+            assert_eq!(attempts.note_failure(bad, id, later), wait, "it came at the same time");
+            assert_eq!(attempts.admit(bad, Some("b"), "y", later), Ok(()), "another token");
+            assert_eq!(attempts.admit(good, id, "x", later), Ok(()), "another address");
+            assert_eq!(attempts.admit(bad, id, "x", start + WINDOW), Ok(()), "its minute is over");
+            assert_eq!(attempts.note_failure(bad, id, start + WINDOW), Ok(()));
         }
-        let later = start + Duration::from_secs(20);
-        let wait = Err(TooMany(Duration::from_secs(40)));
-        assert_eq!(attempts.admit(bad, "x", later), wait);
-        assert_eq!(attempts.note_failure(bad, later), wait, "it came at the same time");
-        assert_eq!(attempts.admit(good, "x", later), Ok(()));
-        assert_eq!(attempts.admit(bad, "x", start + WINDOW), Ok(()), "its minute is over");
-        assert_eq!(attempts.note_failure(bad, start + WINDOW), Ok(()));
     }
 
     /// Case A06.
@@ -183,16 +200,16 @@ mod tests {
     fn a_token_that_was_valid_there_is_not_locked_out() {
         let attempts = AuthThrottle::new(1);
         let (shared, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let start = Instant::now();
+        let (id, start) = (Some("a"), Instant::now());
         attempts.note_success(shared, "good", start);
-        attempts.note_failure(shared, start).unwrap();
-        attempts.note_failure(other, start).unwrap();
-        assert_eq!(attempts.admit(shared, "good", start), Ok(()));
-        assert!(attempts.admit(shared, "guess", start).is_err());
-        assert!(attempts.admit(other, "good", start).is_err(), "it was valid elsewhere");
+        attempts.note_failure(shared, id, start).unwrap();
+        attempts.note_failure(other, id, start).unwrap();
+        assert_eq!(attempts.admit(shared, id, "good", start), Ok(()));
+        assert!(attempts.admit(shared, id, "guess", start).is_err());
+        assert!(attempts.admit(other, id, "good", start).is_err(), "it was valid elsewhere");
         let much_later = start + TRUST;
-        attempts.note_failure(shared, much_later).unwrap();
-        assert!(attempts.admit(shared, "good", much_later).is_err(), "that is long ago");
+        attempts.note_failure(shared, id, much_later).unwrap();
+        assert!(attempts.admit(shared, id, "good", much_later).is_err(), "that is long ago");
     }
 
     /// Case A06.
@@ -201,9 +218,9 @@ mod tests {
         let attempts = AuthThrottle::new(0);
         let now = Instant::now();
         for _ in 0..100 {
-            attempts.note_failure(address("192.0.2.1"), now).unwrap();
+            attempts.note_failure(address("192.0.2.1"), None, now).unwrap();
         }
-        assert_eq!(attempts.admit(address("192.0.2.1"), "x", now), Ok(()));
+        assert_eq!(attempts.admit(address("192.0.2.1"), None, "x", now), Ok(()));
     }
 
     /// Case A06.
@@ -211,9 +228,9 @@ mod tests {
     fn all_addresses_of_a_network_count_as_one() {
         let attempts = AuthThrottle::new(1);
         let now = Instant::now();
-        attempts.note_failure(address("2001:db8::1"), now).unwrap();
-        assert!(attempts.admit(address("2001:db8::ffff:0:0:2"), "x", now).is_err());
-        assert_eq!(attempts.admit(address("2001:db8:0:1::1"), "x", now), Ok(()));
+        attempts.note_failure(address("2001:db8::1"), None, now).unwrap();
+        assert!(attempts.admit(address("2001:db8::ffff:0:0:2"), None, "x", now).is_err());
+        assert_eq!(attempts.admit(address("2001:db8:0:1::1"), None, "x", now), Ok(()));
     }
 
     /// Case A06.
@@ -222,13 +239,13 @@ mod tests {
         let attempts = AuthThrottle::new(10);
         let (bad, now) = (address("192.0.2.1"), Instant::now());
         for _ in 0..10 {
-            attempts.note_failure(bad, now).unwrap();
+            attempts.note_failure(bad, Some("a"), now).unwrap();
         }
         for other in 0..100_000_u32 {
             let other = IpAddr::from((0x0a00_0000 + other).to_be_bytes());
-            let _ = attempts.note_failure(other, now);
+            let _ = attempts.note_failure(other, None, now);
         }
         assert_eq!(attempts.failed.lock().len() * WAYS, 4_096);
-        assert!(attempts.admit(bad, "x", now).is_err());
+        assert!(attempts.admit(bad, Some("a"), "x", now).is_err());
     }
 }

@@ -18,11 +18,11 @@ const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
 
 /// A permission of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
-    /// Read everything except tokens and secrets.
+    /// Read everything except tokens, secrets, artifacts and the values of environments.
     Read,
-    /// Read, and change functions.
+    /// Read all of a function, and change functions.
     Deploy,
     /// Everything.
     Admin,
@@ -42,7 +42,7 @@ impl Scope {
     }
 
     /// Whether this scope includes `needed`.
-    fn covers(self, needed: Self) -> bool {
+    pub(crate) fn covers(self, needed: Self) -> bool {
         match self {
             Self::Admin => true,
             Self::Deploy => matches!(needed, Self::Deploy | Self::Read),
@@ -81,11 +81,23 @@ pub(crate) fn create(
 /// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TokenCheck {
-    Allowed,
-    /// There is no such token, or it was revoked, or it has expired.
-    Unknown,
+    /// The widest scope of the token, which covers what is needed.
+    Allowed(Scope),
+    /// It is no token, or no token has its id.
+    UnknownId,
+    /// There is a token with this id, and it is another one, was revoked, or has expired.
+    Wrong,
     /// The token is valid, but its scopes do not permit this.
     Insufficient,
+}
+
+/// The id in the text of a token.
+pub(crate) fn id(text: &str) -> Option<&str> {
+    parts(text).map(|(id, _)| id)
+}
+
+fn parts(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix(PREFIX)?.split_once('_')
 }
 
 /// Checks a token against the store.
@@ -95,26 +107,22 @@ pub(crate) async fn check(
     text: &str,
     needed: Scope,
 ) -> Result<TokenCheck, store::Error> {
-    let Some((id, secret)) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')) else {
-        return Ok(TokenCheck::Unknown);
-    };
+    let Some((id, secret)) = parts(text) else { return Ok(TokenCheck::UnknownId) };
     let found = store.token(id).await?;
     let equal = proves(secret, found.as_ref().map(|token| &token.hash));
-    let Some(token) = found.filter(|_| equal) else { return Ok(TokenCheck::Unknown) };
-    // This control plane manages one tenant: the token of another one opens nothing here.
-    if token.tenant != *tenant {
-        return Ok(TokenCheck::Unknown);
-    }
+    // This control plane manages one tenant: the token of another one is none here.
+    let Some(token) = found.filter(|token| token.tenant == *tenant) else {
+        return Ok(TokenCheck::UnknownId);
+    };
     let expired = token.expires_ms.is_some_and(|at| at <= now_ms());
-    if token.revoked_ms.is_some() || expired {
-        return Ok(TokenCheck::Unknown);
+    if !equal || token.revoked_ms.is_some() || expired {
+        return Ok(TokenCheck::Wrong);
     }
-    let allowed = token
-        .scopes
-        .iter()
-        .filter_map(|scope| Scope::parse(scope))
-        .any(|scope| scope.covers(needed));
-    Ok(if allowed { TokenCheck::Allowed } else { TokenCheck::Insufficient })
+    let widest = token.scopes.iter().filter_map(|scope| Scope::parse(scope)).max();
+    Ok(match widest.filter(|scope| scope.covers(needed)) {
+        Some(scope) => TokenCheck::Allowed(scope),
+        None => TokenCheck::Insufficient,
+    })
 }
 
 /// Whether `found` is the hash of `secret`. Does the same work if no hash was found, so that the
@@ -133,7 +141,8 @@ pub(crate) async fn ensure_admin(
     file: &Path,
 ) -> anyhow::Result<Option<String>> {
     if let Ok(text) = fs::read_to_string(file)
-        && check(store, tenant, text.trim(), Scope::Admin).await? == TokenCheck::Allowed
+        && check(store, tenant, text.trim(), Scope::Admin).await?
+            == TokenCheck::Allowed(Scope::Admin)
     {
         return Ok(None);
     }
@@ -181,8 +190,8 @@ mod tests {
         let fresh = create(&Tenant::default(), "ci", &[Scope::Deploy], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
         for (needed, outcome) in [
-            (Scope::Read, TokenCheck::Allowed),
-            (Scope::Deploy, TokenCheck::Allowed),
+            (Scope::Read, TokenCheck::Allowed(Scope::Deploy)),
+            (Scope::Deploy, TokenCheck::Allowed(Scope::Deploy)),
             (Scope::Admin, TokenCheck::Insufficient),
         ] {
             assert_eq!(
@@ -218,29 +227,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_revoked_and_expired_tokens_are_unknown() {
+    async fn wrong_revoked_and_expired_tokens_are_told_from_ids_that_do_not_exist() {
         let (_dir, store) = open().await;
+        let outcome =
+            async |text: &str| check(&store, &Tenant::default(), text, Scope::Read).await.unwrap();
         let fresh = create(&Tenant::default(), "a", &[Scope::Admin], None).unwrap();
         let id = fresh.row.id.clone();
         store.add_token(fresh.row).await.unwrap();
-        for wrong in ["", "x", "mfy_", "mfy_x_y", &format!("mfy_{id}_x"), &fresh.text[1..]] {
-            assert_eq!(
-                check(&store, &Tenant::default(), wrong, Scope::Read).await.unwrap(),
-                TokenCheck::Unknown
-            );
+        for wrong in ["", "x", "mfy_", "mfy_x_y", &fresh.text[1..]] {
+            assert_eq!(outcome(wrong).await, TokenCheck::UnknownId, "{wrong}");
         }
+        assert_eq!(outcome(&format!("mfy_{id}_x")).await, TokenCheck::Wrong);
+        assert_eq!(outcome(&fresh.text).await, TokenCheck::Allowed(Scope::Admin));
         store.revoke_token(&Tenant::default(), &id, 1).await.unwrap();
-        assert_eq!(
-            check(&store, &Tenant::default(), &fresh.text, Scope::Read).await.unwrap(),
-            TokenCheck::Unknown
-        );
+        assert_eq!(outcome(&fresh.text).await, TokenCheck::Wrong);
 
         let expired = create(&Tenant::default(), "b", &[Scope::Admin], Some(1)).unwrap();
         store.add_token(expired.row).await.unwrap();
-        assert_eq!(
-            check(&store, &Tenant::default(), &expired.text, Scope::Read).await.unwrap(),
-            TokenCheck::Unknown
-        );
+        assert_eq!(outcome(&expired.text).await, TokenCheck::Wrong);
     }
 
     #[tokio::test]
@@ -250,8 +254,8 @@ mod tests {
         let fresh = create(&other, "a", &[Scope::Admin], None).unwrap();
         store.add_token(fresh.row).await.unwrap();
         let outcome = async |tenant| check(&store, tenant, &fresh.text, Scope::Read).await.unwrap();
-        assert_eq!(outcome(&tenant).await, TokenCheck::Unknown);
-        assert_eq!(outcome(&other).await, TokenCheck::Allowed);
+        assert_eq!(outcome(&tenant).await, TokenCheck::UnknownId);
+        assert_eq!(outcome(&other).await, TokenCheck::Allowed(Scope::Admin));
     }
 
     #[tokio::test]
