@@ -79,17 +79,23 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), UploadHeadError> {
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().map_err(|_| UploadHeadError::ContentType)?;
         let essence = kind.split(';').next().unwrap_or_default().trim();
-        // The first of these is what curl sends by default.
-        let unspecific = ["application/x-www-form-urlencoded", "application/octet-stream"];
-        if essence != "application/wasm" && !unspecific.contains(&essence) {
+        // The last of these is what curl sends by default.
+        let accepted =
+            ["application/wasm", "application/octet-stream", "application/x-www-form-urlencoded"];
+        if !accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(essence)) {
             return Err(UploadHeadError::ContentType);
         }
     }
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|value| value != "identity") {
-        return Err(UploadHeadError::ContentEncoding);
-    }
-    Ok(())
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.all(is_identity) { Ok(()) } else { Err(UploadHeadError::ContentEncoding) }
+}
+
+/// Whether the codings in this line change nothing.
+fn is_identity(codings: &HeaderValue) -> bool {
+    codings.to_str().is_ok_and(|codings| {
+        let mut codings = codings.split(',').map(str::trim);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
+    })
 }
 
 fn idempotency_key(
@@ -152,11 +158,29 @@ mod tests {
         };
         assert!(head("application/wasm").is_ok());
         assert!(head("application/x-www-form-urlencoded").is_ok());
+        assert!(head("Application/WASM").is_ok());
+        assert!(head("APPLICATION/Octet-Stream ; x=Y").is_ok());
         assert!(matches!(
             head("multipart/form-data; boundary=x"),
             Err(UploadHeadError::ContentType)
         ));
         assert!(UploadHead::parse(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn an_upload_has_no_coding() {
+        let head = |codings: &[&'static str]| {
+            let codings = codings.iter().map(|coding| HeaderValue::from_static(coding));
+            let headers = codings.map(|coding| (header::CONTENT_ENCODING, coding));
+            UploadHead::parse(&headers.collect())
+        };
+        for none in [&["identity"][..], &["Identity"], &["IDENTITY, identity"], &[""], &[]] {
+            assert!(head(none).is_ok(), "{none:?}");
+        }
+        for coded in [&["gzip"][..], &["GZip"], &["identity, br"], &["identity", "gzip"]] {
+            let refused = head(coded);
+            assert!(matches!(refused, Err(UploadHeadError::ContentEncoding)), "{coded:?}");
+        }
     }
 
     /// Keys are remembered for a day: a fingerprint that changes with the version of the gateway
