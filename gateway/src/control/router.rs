@@ -50,13 +50,13 @@ pub(crate) fn control_plane(
     let read = OpenApiRouter::new()
         .routes(routes!(functions::list))
         .routes(routes!(functions::show))
-        .routes(routes!(functions::artifact))
         .routes(routes!(revisions::list))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
     let deploy = OpenApiRouter::new()
         .routes(routes!(functions::deploy, functions::change, functions::delete))
+        .routes(routes!(functions::artifact))
         .routes(routes!(revisions::activate))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()

@@ -12,12 +12,19 @@ use store::{
 };
 
 use crate::{
-    control::state::ControlState,
+    control::{auth::tokens::Scope, state::ControlState},
     functions::catalog::{OTHER, effective_isolation},
 };
 
+/// Stands for the value of an environment variable, for those who may only read.
+const HIDDEN: &str = "***";
+
 /// A function in a list: without the outcome of its snapshot.
-pub(crate) fn listed_function(active: ActiveFunction, state: &ControlState) -> FunctionView {
+pub(crate) fn listed_function(
+    active: ActiveFunction,
+    state: &ControlState,
+    reader: Scope,
+) -> FunctionView {
     let ActiveFunction { function, revision } = active;
     let limits = state.catalog.limits(&revision.settings);
     let isolation = effective_isolation(&revision.settings);
@@ -40,7 +47,7 @@ pub(crate) fn listed_function(active: ActiveFunction, state: &ControlState) -> F
         kind: revision.kind,
         bytes: revision.bytes,
         description: function.description,
-        settings: settings(revision.settings),
+        settings: settings(revision.settings, reader),
         limits,
         snapshot: None,
         created_at: rfc3339(function.created_ms),
@@ -49,23 +56,27 @@ pub(crate) fn listed_function(active: ActiveFunction, state: &ControlState) -> F
 }
 
 /// A function with the outcome of its snapshot, for which a file may have to be read.
-pub(crate) async fn function(active: ActiveFunction, state: &ControlState) -> FunctionView {
+pub(crate) async fn function(
+    active: ActiveFunction,
+    state: &ControlState,
+    reader: Scope,
+) -> FunctionView {
     let ActiveFunction { function, revision } = &active;
     let (label, asked) = (OTHER.into(), &revision.settings);
     let spec = state.catalog.spec(&function.tenant, label, revision.digest, asked);
     let snapshot = state.pool.snapshot(&spec).await.map(snapshot);
-    FunctionView { snapshot, ..listed_function(active, state) }
+    FunctionView { snapshot, ..listed_function(active, state, reader) }
 }
 
 /// A revision of a function whose revision `active` answers requests.
-pub(crate) fn revision(revision: Revision, active: u32) -> RevisionView {
+pub(crate) fn revision(revision: Revision, active: u32, reader: Scope) -> RevisionView {
     RevisionView {
         revision: revision.number,
         digest: format!("sha256:{}", revision.digest),
         kind: revision.kind,
         bytes: revision.bytes,
         active: revision.number == active,
-        settings: settings(revision.settings),
+        settings: settings(revision.settings, reader),
         created_at: rfc3339(revision.created_ms),
     }
 }
@@ -106,7 +117,11 @@ pub(crate) fn log_line(line: StoredLogLine) -> LineView {
     }
 }
 
-fn settings(settings: Settings) -> SettingsView {
+/// Environments often hold passwords, so their values are for those who may change them.
+fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
+    if !reader.covers(Scope::Deploy) {
+        settings.environment.values_mut().for_each(|value| *value = HIDDEN.to_owned());
+    }
     let limits = AskedLimits::of(|row| settings.limit(row.key));
     let others = OtherSettings {
         schedule: settings.schedule.into_iter().map(window).collect(),

@@ -90,6 +90,30 @@ async fn a_token_does_what_its_scopes_allow() {
     assert_eq!(as_token(&deploy, Method::DELETE, function).await.status(), 204);
 }
 
+/// Case A12.
+#[tokio::test]
+async fn who_may_only_read_sees_no_values_of_environments_and_no_artifacts() {
+    let gateway = TestGateway::start().await;
+    let settings = json!({"environment": {"PASSWORD": "s3cr3t"}, "cpu_ms": 100});
+    gateway.deploy_with("t-env", &settings).await;
+    let (read, _) = token(&gateway, &json!({"name": "r", "scopes": ["read"]})).await;
+    let (deploy, _) = token(&gateway, &json!({"name": "d", "scopes": ["deploy"]})).await;
+    let get = async |token: &str, target: &str| {
+        let call = gateway.anonymous(Method::GET, target);
+        call.header("authorization", &format!("Bearer {token}")).send().await
+    };
+    for target in ["/v1/functions", "/v1/functions/t-env", "/v1/functions/t-env/revisions"] {
+        let shown = get(&deploy, target).await;
+        assert!(shown.text().contains(r#""environment":{"PASSWORD":"s3cr3t"}"#), "{target}");
+        let masked = get(&read, target).await;
+        assert!(masked.text().contains(r#""environment":{"PASSWORD":"***"}"#), "{target}");
+        assert!(!masked.text().contains("s3cr3t"), "{target}");
+    }
+    let artifact = "/v1/functions/t-env/artifact";
+    assert_eq!(get(&read, artifact).await.problem(), (403, "forbidden"));
+    assert!(get(&deploy, artifact).await.bytes() == guest("t-env"));
+}
+
 #[tokio::test]
 async fn a_revoked_token_stops_working_at_once() {
     let mut gateway = TestGateway::start().await;

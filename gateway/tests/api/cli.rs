@@ -162,6 +162,25 @@ async fn tokens_are_created_listed_and_revoked() {
     assert!(stdout(&piped).starts_with("mfy_") && stdout(&piped).lines().count() == 1);
 }
 
+/// Case A12.
+#[tokio::test]
+async fn the_value_of_a_variable_is_read_from_a_file_or_standard_input() {
+    let gateway = TestGateway::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("value");
+    fs::write(&file, "s3cr3t\n").unwrap();
+    let env = path("t-env");
+    let from_file = format!("A=@{}", file.display());
+    let deploy = ["deploy", env.to_str().unwrap(), "--name", "greet", "--env", &from_file];
+    assert_eq!(json(&gateway, &deploy).await["settings"], json!({"environment": {"A": "s3cr3t"}}));
+
+    let mut set = mayfly(&["set", "greet", "environment.B=-"]);
+    set.env("MAYFLY_DATA_DIR", gateway.data_dir()).stdin(fs::File::open(&file).unwrap());
+    assert_eq!(run(set).await.status.code(), Some(0));
+    let output = gateway.cli(&["invoke", "greet"]).await;
+    assert_eq!(stdout(&output), "A=s3cr3t\nB=s3cr3t\n");
+}
+
 /// Case A11.
 #[tokio::test]
 async fn the_socket_needs_no_token_and_is_for_its_owner_alone() {

@@ -35,7 +35,8 @@ pub(crate) struct Deploy {
     /// Name of the function
     #[arg(long)]
     name: String,
-    /// A variable of the function's environment; may be repeated
+    /// A variable of the function's environment; may be repeated. A value that others must not see
+    /// in the list of processes: KEY=@FILE, or KEY=- for standard input
     #[arg(long, value_name = "KEY=VALUE")]
     env: Vec<String>,
     /// Memory of one instance, e.g. 64MiB

@@ -230,8 +230,8 @@ impl Activate {
 pub(crate) struct SetSettings {
     /// Name of the function
     name: String,
-    /// Settings, e.g. memory_bytes=64MiB, environment.LANG=de or outbound=a.example,b.example;
-    /// an empty value resets one
+    /// Settings, e.g. memory_bytes=64MiB, environment.LANG=de, environment.PASSWORD=@FILE (or `-`
+    /// for standard input) or outbound=a.example,b.example; an empty value resets one
     #[arg(required = true, value_name = "KEY=VALUE")]
     pairs: Vec<String>,
     #[command(flatten)]

@@ -1,5 +1,10 @@
 //! `KEY=VALUE` arguments to JSON merge patches (RFC 7396).
 
+use std::{
+    fs::File,
+    io::{self, Read as _},
+};
+
 use gateway_api::{ChangeFunction, LIMITS, LimitRow, OTHER_SETTINGS, Unit};
 use serde_json::{Map, Value, json};
 
@@ -7,6 +12,9 @@ use crate::{
     cli::failure::Failure,
     config::{nearest::nearest, sizes},
 };
+
+/// Far above the API's own limit; bounds the memory for wrong input.
+const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings whose values are given as JSON.
 const JSON: &[&str] = &["credentials", "isolation", "schedule"];
@@ -29,7 +37,7 @@ pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure
 
 fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(), Failure> {
     if let Some(name) = key.strip_prefix("environment.").filter(|name| !name.is_empty()) {
-        let value = if text.is_empty() { Value::Null } else { text.into() };
+        let value = if text.is_empty() { Value::Null } else { value(text)?.into() };
         match settings.entry("environment").or_insert_with(|| json!({})) {
             Value::Object(environment) => environment.insert(name.to_owned(), value),
             _ => {
@@ -110,10 +118,33 @@ pub(crate) fn hosts<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Value {
 pub(crate) fn environment(pairs: &[String]) -> Result<Value, Failure> {
     let mut environment = Map::new();
     for pair in pairs {
-        let (name, value) = split(pair)?;
-        environment.insert(name.to_owned(), value.into());
+        let (name, text) = split(pair)?;
+        environment.insert(name.to_owned(), value(text)?.into());
     }
     Ok(Value::Object(environment))
+}
+
+/// The value of a variable: the text itself, `@FILE`, or `-` for standard input; `@@` begins a text
+/// with one `@`. Other users of the machine see arguments, and shells record them.
+fn value(text: &str) -> Result<String, Failure> {
+    let failed = |name: &str, error: io::Error| Failure::failed(format!("reading {name}: {error}"));
+    let mut read = String::new();
+    match text.strip_prefix('@') {
+        _ if text == "-" || text == "@-" => {
+            let input = io::stdin().lock().take(VALUE_BYTES_MAX);
+            { input }.read_to_string(&mut read).map_err(|error| failed("standard input", error))?;
+        }
+        Some(text) if text.starts_with('@') => return Ok(text.to_owned()),
+        Some(file) => {
+            File::open(file)
+                .and_then(|file| file.take(VALUE_BYTES_MAX).read_to_string(&mut read))
+                .map_err(|error| failed(file, error))?;
+        }
+        None => return Ok(text.to_owned()),
+    }
+    // The line break that editors and `echo` add.
+    let value = read.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(value.unwrap_or(&read).to_owned())
 }
 
 fn split(pair: &str) -> Result<(&str, &str), Failure> {
@@ -214,6 +245,25 @@ mod tests {
         let pairs = ["A=".to_owned(), "B=1=2".to_owned()];
         assert_eq!(environment(&pairs).unwrap(), json!({"A": "", "B": "1=2"}));
         assert!(environment(&["A".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_value_of_a_variable_may_stand_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("value");
+        for (content, value) in
+            [("s3cr3t\n", "s3cr3t"), ("a\nb\r\n", "a\nb"), ("x\n\n", "x\n"), ("", "")]
+        {
+            std::fs::write(&file, content).unwrap();
+            let pair = |name: &str| format!("{name}=@{}", file.display());
+            assert_eq!(environment(&[pair("A")]).unwrap(), json!({ "A": value }));
+            let change = patch(&[&pair("environment.A")]).unwrap();
+            assert_eq!(change, json!({"settings": {"environment": {"A": value}}}));
+        }
+        assert_eq!(environment(&["A=@@a".to_owned()]).unwrap(), json!({"A": "@a"}));
+        assert_eq!(environment(&["A=a@b".to_owned()]).unwrap(), json!({"A": "a@b"}));
+        let text = environment(&["A=@/nowhere".to_owned()]).unwrap_err().text();
+        assert!(text.contains("reading /nowhere"), "{text}");
     }
 
     #[test]

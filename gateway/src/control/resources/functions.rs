@@ -1,7 +1,7 @@
 //! `/v1/functions`: the deployed functions.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::{Query, Request, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 use crate::{
     control::{
+        auth::tokens::Scope,
         extract::{Document, Path, deleted_or},
         page::{Page, next_cursor},
         preconditions::{self, entity_tag},
@@ -75,6 +76,7 @@ pub(crate) struct WhichRevision {
 )]
 pub(crate) async fn deploy(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -95,15 +97,15 @@ pub(crate) async fn deploy(
             return Err(problem);
         }
     };
-    Ok((status, shown(active, &state).await).into_response())
+    Ok((status, shown(active, &state, scope).await).into_response())
 }
 
 /// A function with its entity tag.
 pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
-pub(crate) async fn shown(active: ActiveFunction, state: &ControlState) -> Shown {
+pub(crate) async fn shown(active: ActiveFunction, state: &ControlState, reader: Scope) -> Shown {
     let tag = [(header::ETAG, entity_tag(StateTag::of(&active)))];
-    (tag, Json(views::function(active, state).await))
+    (tag, Json(views::function(active, state, reader).await))
 }
 
 /// Lists functions.
@@ -117,13 +119,14 @@ pub(crate) async fn shown(active: ActiveFunction, state: &ControlState) -> Shown
 )]
 pub(crate) async fn list(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<FunctionsView>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
     let limit = page.limit();
     let found = state.store.functions(&state.tenant, page.cursor.as_deref(), limit).await?;
     let next_cursor = next_cursor(&found, limit, |active| active.function.name.clone());
-    let found = found.into_iter().map(|active| views::listed_function(active, &state));
+    let found = found.into_iter().map(|active| views::listed_function(active, &state, scope));
     Ok(Json(FunctionsView { functions: found.collect(), next_cursor }))
 }
 
@@ -140,6 +143,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn show(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     Path(name): Path<String>,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
@@ -148,7 +152,7 @@ pub(crate) async fn show(
         .function(&state.tenant, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(shown(active, &state).await)
+    Ok(shown(active, &state, scope).await)
 }
 
 /// Changes a function's description or settings.
@@ -173,6 +177,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn change(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     Path(name): Path<String>,
     headers: HeaderMap,
     Document(body): Document,
@@ -204,7 +209,7 @@ pub(crate) async fn change(
             return Err(absent());
         }
     }
-    show(State(state), Path(name.to_string())).await
+    show(State(state), Extension(scope), Path(name.to_string())).await
 }
 
 /// Deletes a function and all its revisions.

@@ -1,7 +1,7 @@
 //! `/v1/functions/{name}/revisions`: all deployments of a function.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
 };
 use gateway_api::{FunctionView, RevisionsView};
@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use crate::{
     control::{
+        auth::tokens::Scope,
         extract::Path,
         page::{Page, next_cursor},
         preconditions,
@@ -32,6 +33,7 @@ use crate::{
 )]
 pub(crate) async fn list(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     Path(name): Path<String>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<RevisionsView>, Problem> {
@@ -52,7 +54,7 @@ pub(crate) async fn list(
     let limit = page.limit();
     let found = state.store.revisions(&state.tenant, name.as_str(), before, limit).await?;
     let next_cursor = next_cursor(&found, limit, |revision| revision.number.to_string());
-    let revisions = found.into_iter().map(|revision| views::revision(revision, active));
+    let revisions = found.into_iter().map(|revision| views::revision(revision, active, scope));
     Ok(Json(RevisionsView { revisions: revisions.collect(), next_cursor }))
 }
 
@@ -75,6 +77,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn activate(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     Path((name, revision)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Shown, Problem> {
@@ -91,5 +94,5 @@ pub(crate) async fn activate(
             false => Problem::function_not_found(name.as_str()),
         });
     };
-    Ok(shown(active, &state).await)
+    Ok(shown(active, &state, scope).await)
 }
