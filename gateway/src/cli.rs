@@ -12,6 +12,7 @@ pub(crate) mod commands;
 mod failure;
 mod output;
 mod printable;
+mod terminal;
 
 use std::{future::Future, process::ExitCode};
 

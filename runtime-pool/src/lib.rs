@@ -44,6 +44,7 @@ pub use crate::{
     metrics::{
         PoolMetrics,
         guest_log::{FunctionKey, LogLine, LogStream},
+        printable::{is_printable, printable},
         start::{Phase, Phases, Start, Tier},
     },
     outbound::{

@@ -5,6 +5,7 @@
 pub(crate) mod guest_log;
 mod outbound;
 mod phases;
+pub(crate) mod printable;
 pub(crate) mod start;
 
 use std::{ops::Deref, sync::Arc, time::Duration};

@@ -25,6 +25,6 @@ pub struct LineView {
     pub revision: u32,
     /// `stdout`, `stderr`, or `system` for messages of the platform.
     pub stream: String,
-    /// The text, with control characters escaped.
+    /// The text, with control characters and unseen ones escaped.
     pub line: String,
 }

@@ -5,7 +5,8 @@ pub(crate) mod tls;
 pub(crate) mod transport;
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -25,7 +26,7 @@ use crate::{
         },
         failure::Failure,
         output::{self, Output, plain, print_line},
-        printable::printable,
+        printable::{printable, printable_json},
     },
     config::CONTROL_SOCKET,
 };
@@ -196,9 +197,14 @@ impl Answer {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints the body unchanged.
+    /// Prints the body: unchanged, but for a terminal without what that would obey.
     pub(crate) fn print_json(&self) -> Result<(), Failure> {
-        output::print(&self.body)?;
+        match str::from_utf8(&self.body) {
+            Ok(json) if io::stdout().is_terminal() => {
+                output::print(printable_json(json).as_bytes())?;
+            }
+            Ok(_) | Err(_) => output::print(&self.body)?,
+        }
         if self.body.is_empty() || self.body.ends_with(b"\n") {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 use crate::{
     client::eventually,
     guests::path,
-    test_gateway::{TestGateway, mayfly, run},
+    terminal::in_a_terminal,
+    test_gateway::{MAYFLY, TestGateway, mayfly, run},
 };
 
 fn stdout(output: &Output) -> &str {
@@ -160,6 +162,44 @@ async fn tokens_are_created_listed_and_revoked() {
 
     let piped = gateway.cli(&["token", "create", "other"]).await;
     assert!(stdout(&piped).starts_with("mfy_") && stdout(&piped).lines().count() == 1);
+}
+
+#[tokio::test]
+async fn a_response_steers_no_terminal_and_bytes_are_printed_when_asked_for() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("echo").await;
+    let dir = tempfile::tempdir().unwrap();
+    let (text, bytes) = (dir.path().join("text"), dir.path().join("bytes"));
+    fs::write(&text, "\x1b]0;owned\x07 grüß \u{202e}\u{9b}2J\n").unwrap();
+    fs::write(&bytes, b"\x89PNG\0\x1b[2J").unwrap();
+    let invoke = |file: &Path, more: &[&str], typed: &str| {
+        let mut command = in_a_terminal(MAYFLY, typed);
+        command.args(["invoke", "echo", "-d", &format!("@{}", file.display())]).args(more);
+        command.env("MAYFLY_DATA_DIR", gateway.data_dir()).stdin(Stdio::null());
+        run(command)
+    };
+    let shown = invoke(&text, &["-i"], "").await;
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let escaped = "\\u{1b}]0;owned\\u{7} grüß \\u{202e}\\u{9b}2J";
+    assert!(stdout(&shown).contains(escaped), "{shown:?}");
+    assert!(!stdout(&shown).contains('\x1b') && stdout(&shown).contains("HTTP/1.1 200"));
+
+    let asks = "not text. Write its bytes to the terminal? [y/N]";
+    let no = invoke(&bytes, &[], "n\n").await;
+    assert_eq!(no.status.code(), Some(1), "{no:?}");
+    assert!(stdout(&no).contains(asks) && stdout(&no).contains("--raw"), "{no:?}");
+    assert!(!stdout(&no).contains('\x1b'), "{no:?}");
+    let contains = |output: &Output| output.stdout.windows(5).any(|part| part == b"\x89PNG\0");
+    let yes = invoke(&bytes, &[], "y\n").await;
+    assert_eq!((yes.status.code(), contains(&yes)), (Some(0), true), "{yes:?}");
+    let raw = invoke(&bytes, &["--raw"], "").await;
+    assert_eq!((raw.status.code(), contains(&raw)), (Some(0), true), "{raw:?}");
+    assert!(!String::from_utf8_lossy(&raw.stdout).contains(asks), "{raw:?}");
+
+    // Elsewhere, the bytes are those of the response.
+    let data = format!("@{}", bytes.display());
+    let piped = gateway.cli(&["invoke", "echo", "-d", &data]).await;
+    assert_eq!(piped.stdout, fs::read(&bytes).unwrap());
 }
 
 /// Case A12.

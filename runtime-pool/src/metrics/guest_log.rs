@@ -5,6 +5,7 @@
 //! delays the gateway.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,7 +15,11 @@ use std::{
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use crate::{error::Limit, limits::GuestLimits, metrics::PoolMetrics};
+use crate::{
+    error::Limit,
+    limits::GuestLimits,
+    metrics::{PoolMetrics, printable::printable},
+};
 
 /// Names a revision of a function under the limits in force. The pool only compares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +92,7 @@ impl FunctionLog {
     /// Writes lines of the platform's own.
     pub(crate) fn system(&self, invocation: u128, text: &str) {
         for line in text.lines().filter(|line| !line.is_empty()) {
-            self.send(invocation, LogStream::System, printable(line.as_bytes()));
+            self.send(invocation, LogStream::System, shown(line.as_bytes()));
         }
     }
 
@@ -215,7 +220,7 @@ impl InvocationLog {
             return;
         }
         buffers.left -= bytes;
-        if !self.function.send(buffers.invocation, stream, printable(&line)) {
+        if !self.function.send(buffers.invocation, stream, shown(&line)) {
             buffers.dropped_bytes += bytes as u64;
         }
     }
@@ -241,23 +246,14 @@ impl Drop for InvocationLog {
     }
 }
 
-/// Text without control characters, so that a line cannot move a terminal's cursor or imitate
-/// another line.
-fn printable(line: &[u8]) -> String {
+/// A line as text that a terminal shows without obeying it.
+fn shown(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = String::from_utf8_lossy(line);
-    if !text.contains(|c: char| c.is_control() && c != '\t') {
-        return text.into_owned();
+    match printable(&text) {
+        Cow::Borrowed(_) => text.into_owned(),
+        Cow::Owned(escaped) => escaped,
     }
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\t' {
-            clean.extend(c.escape_default());
-        } else {
-            clean.push(c);
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! The commands that read and change functions: list, show, delete, revisions, activate, set.
 
-use std::{
-    io::{self, BufRead as _, IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use gateway_api::{FunctionView, FunctionsView, RevisionsView};
 use serde::Serialize;
@@ -16,6 +13,7 @@ use crate::{
         failure::Failure,
         output::{Output, plain, print, print_line, snapshot_line, table},
         printable::printable,
+        terminal,
     },
     config::sizes,
 };
@@ -140,24 +138,11 @@ impl DeleteFunction {
 }
 
 fn confirmed(name: &str) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage(format!(
-            "cannot ask whether to delete {name} without a terminal"
-        ))
-        .note("hint: add --yes"));
-    }
-    let question = format!("Delete {} with all its revisions? [y/N] ", printable(name));
-    let mut stderr = io::stderr().lock();
-    stderr
-        .write_all(question.as_bytes())
-        .and_then(|()| stderr.flush())
-        .map_err(|error| Failure::output(&error))?;
-    let mut line = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?;
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    let question = format!("Delete {} with all its revisions?", printable(name));
+    terminal::ask(&question)?.ok_or_else(|| {
+        Failure::usage(format!("cannot ask whether to delete {name} without a terminal"))
+            .note("hint: add --yes")
+    })
 }
 
 #[derive(Debug, clap::Args)]

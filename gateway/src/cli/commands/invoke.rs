@@ -1,6 +1,11 @@
 //! `mayfly invoke`: calls a function at its URL on the data plane, as its callers do.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use gateway_api::FunctionView;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
@@ -16,6 +21,7 @@ use crate::cli::{
     },
     failure::Failure,
     output::print,
+    terminal::{self, NotText, TerminalText},
 };
 
 /// The time to wait for a response. Longer than the default ceiling of a function's timeout.
@@ -39,6 +45,9 @@ pub(crate) struct Invoke {
     /// Print the head of the response, too
     #[arg(long, short = 'i')]
     include: bool,
+    /// Write the response to a terminal as it is, with all that the terminal would obey
+    #[arg(long)]
+    raw: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -67,10 +76,15 @@ impl Invoke {
         request.headers_mut().extend(self.header);
         let response = transport::send(request, Plane::Data, &client.trust, HEAD).await?;
         let failed = response.status().as_u16() >= 400;
+        let shown = !self.raw && io::stdout().is_terminal();
         if self.include {
-            print(&head(&response))?;
+            let head = head(&response);
+            match shown {
+                true => print(TerminalText::of(&head).as_bytes())?,
+                false => print(&head)?,
+            }
         }
-        copy(response).await?;
+        copy(response, shown.then(TerminalText::default)).await?;
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
@@ -107,18 +121,41 @@ fn head(response: &Response<Incoming>) -> Vec<u8> {
     head
 }
 
-/// Prints the body while it arrives.
-async fn copy(response: Response<Incoming>) -> Result<(), Failure> {
+/// Prints the body while it arrives: with `text`, as text until the person at the terminal wants its
+/// bytes.
+async fn copy(response: Response<Incoming>, mut text: Option<TerminalText>) -> Result<(), Failure> {
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Failure::failed(format!("the response ended early: {}", causes(&error)))
         })?;
-        if let Ok(bytes) = frame.into_data() {
-            print(&bytes)?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        match text.as_mut().map(|text| text.next(&bytes)) {
+            Some(Ok(shown)) => print(shown.as_bytes())?,
+            Some(Err(NotText)) => {
+                let begun = text.take().map(TerminalText::begun).unwrap_or_default();
+                ask_for_bytes()?;
+                print(&begun)?;
+            }
+            None => print(&bytes)?,
         }
     }
-    Ok(())
+    match text.map(TerminalText::end) {
+        Some(Ok(shown)) => print(shown.as_bytes()),
+        // The beginning of a character.
+        Some(Err(NotText)) => print(char::REPLACEMENT_CHARACTER.to_string().as_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn ask_for_bytes() -> Result<(), Failure> {
+    match terminal::ask("The response is not text. Write its bytes to the terminal?")? {
+        Some(true) => Ok(()),
+        Some(false) | None => {
+            Err(Failure::failed("the response is not text, and was not written to the terminal")
+                .note("hint: redirect the output into a file, or write the bytes with --raw"))
+        }
+    }
 }
 
 #[cfg(test)]
