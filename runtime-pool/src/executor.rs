@@ -21,6 +21,15 @@ use crate::{
     host::instance::{AnyGuest, Instance},
 };
 
+/// How a guest ended that has not failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestEnd {
+    /// It has returned.
+    Returned,
+    /// It has exited after its response was whole. Its instance cannot be used again.
+    Exited,
+}
+
 /// Gives an instance of `template` a request, and waits until its guest has ended.
 pub(crate) async fn run(
     instance: &mut Instance,
@@ -28,15 +37,17 @@ pub(crate) async fn run(
     request: InvocationRequest,
     context: &InvocationContext,
     head: oneshot::Sender<ResponseHead>,
-) -> Result<(), InvokeError> {
+) -> Result<GuestEnd, InvokeError> {
     match &mut instance.guest {
         AnyGuest::Http(guest) => http::call(guest, request, head).await,
         AnyGuest::HttpAsync(guest) => http_async::call(guest, request, head).await,
         AnyGuest::Command(guest) => {
-            cgi::call_component(guest, template.cgi_input(request, context, head)).await
+            cgi::call_component(guest, template.cgi_input(request, context, head)).await?;
+            Ok(GuestEnd::Returned)
         }
         AnyGuest::Module(guest) => {
-            cgi::call_module(guest, template.cgi_input(request, context, head)).await
+            cgi::call_module(guest, template.cgi_input(request, context, head)).await?;
+            Ok(GuestEnd::Returned)
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     Function, InvokeError,
     executor::request::{InvocationContext, InvocationRequest},
     host::invocation_state::InvocationState,
-    invocation::{guard::InvocationGuard, response_body::Response},
+    invocation::{guard::InvocationGuard, respond::GuestRun, response_body::Response},
     metrics::start::Start,
 };
 
@@ -63,10 +63,12 @@ async fn admit_and_run(
     let state = Arc::new(InvocationState::default());
     let guard = InvocationGuard::new(slot, Arc::clone(&state));
     let (sender, head) = oneshot::channel();
+    let is_head = request.method() == http::Method::HEAD;
     let guest = Box::pin(run::run(Arc::clone(function), request, context, sender, state));
     let responding = Arc::clone(function);
     let response = async move {
-        respond::run_to_response(guest, head, guard, &responding, invocation, start).await
+        let run = GuestRun::new(guest, guard, &responding, invocation);
+        respond::run_to_response(run, head, is_head, start).await
     };
     function.admission.background.run(response).await
 }

@@ -28,7 +28,12 @@ pub(super) fn guest_error(
     failed(format!("{error:?}"), limit_of(error), limits)
 }
 
-/// A guest that exits has given no response, whatever its status.
+/// Whether the guest has exited with the status of success.
+pub(super) fn is_exit_without_error(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(I32Exit(0)))
+}
+
+/// A guest that exits before its response is whole has given none, whatever its status.
 pub(super) fn exited(status: i32, limits: &StoreLimits) -> InvokeError {
     let detail = format!("it exited with status {status}");
     match limits.refused_memory() {

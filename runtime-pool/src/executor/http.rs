@@ -1,15 +1,21 @@
 //! Guests that export `wasi:http/incoming-handler` 0.2.
 
 use tokio::sync::oneshot;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
     WasiHttpView as _,
-    p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
+    p2::{
+        bindings::{Proxy, ProxyPre, http::types::Scheme},
+        body::HostOutgoingBody,
+        types::HostResponseOutparam,
+    },
 };
 
 use crate::{
     InvokeError,
     executor::{
-        errors::{guest_error, start_error},
+        GuestEnd,
+        errors::{guest_error, is_exit_without_error, start_error},
         request::{InvocationRequest, ResponseHead},
     },
     host::{Host, component_store, instance::Guest},
@@ -27,12 +33,12 @@ pub(crate) async fn instantiate(
     }
 }
 
-/// Gives the guest a request, and waits until it returns.
+/// Gives the guest a request, and waits until it returns or exits.
 pub(crate) async fn call(
     guest: &mut Guest<Proxy, Host>,
     request: InvocationRequest,
     head: oneshot::Sender<ResponseHead>,
-) -> Result<(), InvokeError> {
+) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
     let mut http = store.data_mut().http();
     let request = http
@@ -44,9 +50,20 @@ pub(crate) async fn call(
             let _ = head.send(response.map_err(|code| format!("it answered with {code:?}")));
         })
         .map_err(|error| InvokeError::Start(error.to_string()))?;
-    exports
-        .wasi_http_incoming_handler()
-        .call_handle(&mut *store, request, outparam)
-        .await
-        .map_err(|error| guest_error(&error, store))
+    match exports.wasi_http_incoming_handler().call_handle(&mut *store, request, outparam).await {
+        Ok(()) => Ok(GuestEnd::Returned),
+        Err(error)
+            if is_exit_without_error(&error) && owes_nothing(store.data_mut().http().table) =>
+        {
+            Ok(GuestEnd::Exited)
+        }
+        Err(error) => Err(guest_error(&error, store)),
+    }
+}
+
+/// Whether the guest has given its response and finished all bodies: both take a resource of it.
+fn owes_nothing(table: &mut ResourceTable) -> bool {
+    !table
+        .iter_mut()
+        .any(|resource| resource.is::<HostResponseOutparam>() || resource.is::<HostOutgoingBody>())
 }

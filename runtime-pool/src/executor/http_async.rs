@@ -2,8 +2,8 @@
 
 use std::{future::poll_fn, pin::Pin};
 
-use tokio::sync::oneshot;
-use wasmtime::component::Accessor;
+use tokio::{sync::oneshot, task};
+use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::{
     Error as WasiError, WasiHttpView as _,
     p3::{
@@ -15,11 +15,16 @@ use wasmtime_wasi_http::{
 use crate::{
     InvokeError,
     executor::{
-        errors::{guest_error, start_error},
+        GuestEnd,
+        errors::{guest_error, is_exit_without_error, start_error},
         request::{InvocationRequest, ResponseHead},
     },
-    host::{Host, component_store, instance::Guest},
+    host::{HasStoreLimits as _, Host, component_store, instance::Guest},
 };
+
+/// Turns of the engine in which the end of a response may arrive after its guest has exited. A few
+/// are enough unless the client reads slowly.
+const TURNS_AFTER_EXIT: usize = 64;
 
 /// Makes an instance.
 pub(crate) async fn instantiate(
@@ -33,18 +38,39 @@ pub(crate) async fn instantiate(
     }
 }
 
-/// Gives the guest a request, and waits until all of its tasks have ended.
+/// Gives the guest a request, and waits until all of its tasks have ended, or it exits.
 pub(crate) async fn call(
     guest: &mut Guest<Service, Host>,
     request: InvocationRequest,
     head: oneshot::Sender<ResponseHead>,
-) -> Result<(), InvokeError> {
+) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
-    store
+    let served = store
         .run_concurrent(async |accessor| serve(accessor, exports, request, head).await)
         .await
-        .and_then(|served| served)
-        .map_err(|error| guest_error(&error, store))
+        .and_then(|served| served);
+    match served {
+        Ok(()) => Ok(GuestEnd::Returned),
+        Err(error) if is_exit_without_error(&error) && response_ends(store).await => {
+            Ok(GuestEnd::Exited)
+        }
+        Err(error) => Err(guest_error(&error, store)),
+    }
+}
+
+/// Whether the response of a guest that has exited is whole. The engine may not have passed on its
+/// end yet.
+async fn response_ends(store: &mut Store<Host>) -> bool {
+    for _ in 0..TURNS_AFTER_EXIT {
+        if store.data_mut().store_limits().has_responded() {
+            return true;
+        }
+        // An error of the engine leaves things as they are.
+        let _ = store.run_concurrent(async |_| task::yield_now().await).await;
+        // The task that runs the guest reads the body now.
+        task::yield_now().await;
+    }
+    false
 }
 
 async fn serve(

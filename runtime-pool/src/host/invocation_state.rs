@@ -100,18 +100,31 @@ impl Drop for FailOnDrop<'_> {
     }
 }
 
-/// Whether the guest has failed. Set before its store is dropped, because the end of the store also
-/// looks like the end of the body.
+/// How far the guest has come.
 #[derive(Debug, Default)]
-pub(crate) struct GuestOutcome(AtomicBool);
+pub(crate) struct GuestOutcome {
+    /// Whether it has failed. Set before its store is dropped, because the end of the store also
+    /// looks like the end of the body.
+    failed: AtomicBool,
+    /// Whether the body of its response has ended.
+    responded: AtomicBool,
+}
 
 impl GuestOutcome {
     pub(crate) fn fail(&self) {
-        self.0.store(true, Ordering::Release);
+        self.failed.store(true, Ordering::Release);
     }
 
     pub(crate) fn failed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn respond(&self) {
+        self.responded.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_responded(&self) -> bool {
+        self.responded.load(Relaxed)
     }
 }
 

@@ -39,6 +39,11 @@ impl StoreLimits {
         self.state.refused_memory()
     }
 
+    /// Whether the body of the guest's response has ended.
+    pub(crate) fn has_responded(&self) -> bool {
+        self.state.outcome.has_responded()
+    }
+
     /// The CPU time that the invocation may use.
     pub(crate) fn cpu_limit(&self) -> Duration {
         self.cpu

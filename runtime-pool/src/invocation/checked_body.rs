@@ -20,10 +20,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct CheckedBody {
     body: WasiBody,
-    /// Bytes that the limit still allows.
-    left: u64,
+    /// Bytes that the guest has written.
+    written: u64,
+    /// Bytes that it may write.
+    most: u64,
     /// Bytes that the `content-length` still promises.
     promised: Option<u64>,
+    /// Whether nothing of it leaves: a response to HEAD has no content, whatever the guest writes.
+    is_discarded: bool,
     /// Empty writes that the limit still allows.
     empty_writes: u32,
     state: Arc<InvocationState>,
@@ -38,11 +42,28 @@ impl CheckedBody {
     ) -> Self {
         Self {
             body,
-            left: limits.response_bytes,
+            written: 0,
+            most: limits.response_bytes,
             promised,
+            is_discarded: false,
             empty_writes: limits.guest.empty_writes,
             state,
         }
+    }
+
+    /// A body of which nothing leaves. It has no frames, but ends when the guest has ended it, and
+    /// the limits hold for it.
+    pub(crate) fn discarded(body: WasiBody, limits: &Limits, state: Arc<InvocationState>) -> Self {
+        Self { is_discarded: true, ..Self::new(body, None, limits, state) }
+    }
+
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.is_discarded
+    }
+
+    /// How many bytes the guest has written so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// The next frame that is not empty. The end of the body is an error if the guest has failed or
@@ -58,9 +79,15 @@ impl CheckedBody {
                         Ok(()) => continue,
                         Err(error) => Err(error),
                     },
-                    Some(len) => self.count(len as u64).map(|()| frame),
+                    Some(len) => match self.count(len as u64) {
+                        Ok(()) if self.is_discarded => continue,
+                        counted => counted.map(|()| frame),
+                    },
+                    None if self.is_discarded => continue,
                     None => self.check_trailers(&frame).map(|()| frame),
                 },
+                // Such as a `content-length` that differs from the body, which it may.
+                Some(Err(_)) if self.is_discarded => return Poll::Ready(None),
                 Some(Err(_)) => Err(BodyError::Function),
                 None => match self.check_end() {
                     Ok(()) => return Poll::Ready(None),
@@ -72,7 +99,10 @@ impl CheckedBody {
     }
 
     fn count(&mut self, len: u64) -> Result<(), BodyError> {
-        self.left = self.left.checked_sub(len).ok_or(BodyError::Limit(Limit::ResponseBytes))?;
+        self.written += len;
+        if self.written > self.most {
+            return Err(BodyError::Limit(Limit::ResponseBytes));
+        }
         if let Some(promised) = &mut self.promised {
             *promised = promised.checked_sub(len).ok_or(BodyError::Function)?;
         }
@@ -98,6 +128,7 @@ impl CheckedBody {
         if self.state.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
             Err(BodyError::Function)
         } else {
+            self.state.outcome.respond();
             Ok(())
         }
     }

@@ -13,10 +13,6 @@ pub(super) struct InlineBody {
 }
 
 impl InlineBody {
-    pub(super) fn len(&self) -> usize {
-        self.first.len() + self.more.len()
-    }
-
     pub(super) fn push(&mut self, data: Bytes) {
         if self.first.is_empty() && self.more.is_empty() {
             self.first = data;

@@ -8,8 +8,8 @@ use std::{
     time::Instant,
 };
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, header};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts};
 use tokio::{sync::oneshot, task::coop, time};
 use wasmtime_wasi_http::WasiBody;
 
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Bytes of a body that are collected before the guest gets a task of its own.
-const INLINE_BYTES: usize = 64 << 10;
+const INLINE_BYTES: u64 = 64 << 10;
 
 /// A guest in the caller's task, before its response leaves.
 pub(super) struct GuestRun<'a, G> {
@@ -42,29 +42,43 @@ pub(super) struct GuestRun<'a, G> {
     deadline: time::Instant,
 }
 
-/// Runs `guest` until there is a response. If guest or body have not ended by then, they go on in a
-/// task of their own.
+/// Runs a guest until there is a response to its request, which may be a HEAD. If guest or body have
+/// not ended by then, they go on in a task of their own.
 pub(super) async fn run_to_response<G>(
-    guest: Pin<Box<G>>,
+    mut run: GuestRun<'_, G>,
     head: oneshot::Receiver<ResponseHead>,
-    guard: InvocationGuard,
-    function: &Arc<Function>,
-    invocation: u128,
+    is_head: bool,
     mut start: Start,
 ) -> Result<(Response, Start), InvokeError>
 where
     G: Future<Output = Result<(), InvokeError>> + Send + 'static,
 {
     let started = Instant::now();
-    let mut run = GuestRun::new(guest, guard, function, invocation);
-    let (parts, body) = run.head(head).await?.into_parts();
-    check_head(&parts.headers)?;
+    let (mut parts, body) = run.head(head).await?.into_parts();
+    check_head(&parts)?;
     run.guard.state.add_phases(&mut start, started);
     let promised = content_length(&parts.headers)?;
+    let limits = run.function.limits();
     let state = Arc::clone(&run.guard.state);
-    let mut body = CheckedBody::new(body, promised, function.limits(), state);
+    let mut body = if has_content(is_head, parts.status) {
+        CheckedBody::new(body, promised, limits, state)
+    } else {
+        CheckedBody::discarded(body, limits, state)
+    };
     let mut inline = InlineBody::default();
     let ended = run.collect(&mut body, &mut inline).await?;
+    if let Some(trailers) = &inline.trailers {
+        announce(trailers, &mut parts.headers);
+    }
+    if body.is_discarded() {
+        if is_head && ended {
+            tell_length(&mut parts.headers, body.written());
+        }
+        if !(ended && run.finished) {
+            run.go_on((!ended).then_some(body), inline);
+        }
+        return Ok((http::Response::from_parts(parts, ResponseBody::full(Bytes::new())), start));
+    }
     let body = if ended && run.finished && inline.trailers.is_none() {
         inline.into_full()
     } else {
@@ -77,7 +91,7 @@ impl<'a, G> GuestRun<'a, G>
 where
     G: Future<Output = Result<(), InvokeError>> + Send + 'static,
 {
-    fn new(
+    pub(super) fn new(
         guest: Pin<Box<G>>,
         guard: InvocationGuard,
         function: &'a Arc<Function>,
@@ -134,7 +148,7 @@ where
         let mut ended = false;
         poll_fn(|cx| {
             loop {
-                let had = inline.len();
+                let had = body.written();
                 if !ended && collect_body(body, inline, cx)? {
                     ended = true;
                 }
@@ -145,7 +159,7 @@ where
                     Poll::Ready(Ok(())) => self.finished = true,
                     // Nothing has been sent, so the caller can be answered with the error.
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending if inline.len() > had && inline.len() < INLINE_BYTES => {}
+                    Poll::Pending if (had + 1..INLINE_BYTES).contains(&body.written()) => {}
                     Poll::Pending => return Poll::Ready(Ok(ended)),
                 }
             }
@@ -158,21 +172,23 @@ where
     fn go_on(self, body: Option<CheckedBody>, mut inline: InlineBody) -> ResponseBody {
         let Self { guest, finished, guard, function, invocation, deadline } = self;
         let trailers = inline.trailers.take();
-        // A complete body without trailers needs no pipe to the task.
-        let complete = body.is_none() && trailers.is_none();
+        // A complete body without trailers needs no pipe to the task, and nor does a body that the
+        // client does not get.
+        let complete = body.as_ref().map_or(trailers.is_none(), CheckedBody::is_discarded);
         let (full, begun) = if complete {
             (Some(inline.into_full()), BytesMut::new())
         } else {
             (None, inline.into_buffer())
         };
         let pipe = ResponsePipe::new(begun, &function.limits().guest);
-        if body.is_none() {
+        if complete || body.is_none() {
             pipe.end(BodyEnd::Complete(trailers));
         }
         let state = Arc::clone(&guard.state);
         let task = ResponseTask {
             guest: (!finished).then_some(guest),
             guard: (!finished).then_some(guard),
+            complete,
             body,
             pipe: Arc::clone(&pipe),
             deadline,
@@ -205,7 +221,7 @@ fn collect_body(
     inline: &mut InlineBody,
     cx: &mut Context<'_>,
 ) -> Result<bool, InvokeError> {
-    while inline.len() < INLINE_BYTES {
+    while body.written() < INLINE_BYTES {
         match body.poll_frame(cx) {
             Poll::Pending => break,
             Poll::Ready(None) => return Ok(true),
@@ -222,13 +238,41 @@ fn collect_body(
     Ok(false)
 }
 
-/// Refuses header fields about the connection, which belongs to the gateway. The engine refuses all
-/// of them but these.
-fn check_head(headers: &HeaderMap) -> Result<(), InvokeError> {
-    let ours = |name: &&HeaderName| **name == header::TE || **name == header::TRAILER;
-    headers.keys().find(ours).map_or(Ok(()), |name| {
-        Err(no_response(&format!("it sets the header `{name}`, which belongs to the gateway")))
-    })
+/// Refuses statuses that no final response has, and the header field about the connection, which
+/// belongs to the gateway, that the engine does not refuse.
+fn check_head(head: &Parts) -> Result<(), InvokeError> {
+    let status = head.status.as_u16();
+    if !(200..600).contains(&status) {
+        return Err(no_response(&format!("its status is {status}, and not one of 200 to 599")));
+    }
+    if head.headers.contains_key(header::TE) {
+        return Err(no_response("it sets the header `te`, which belongs to the gateway"));
+    }
+    Ok(())
+}
+
+/// Whether a response may have content (RFC 9110, section 6.4.1).
+fn has_content(is_head: bool, status: StatusCode) -> bool {
+    let never = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    !is_head && !never.contains(&status)
+}
+
+/// Tells the length of the content that a GET would get, unless the guest has told it or has left
+/// the content out.
+fn tell_length(headers: &mut HeaderMap, written: u64) {
+    if written > 0 && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::CONTENT_LENGTH, written.into());
+    }
+}
+
+/// Names the trailers in the head, unless the guest has: HTTP/1.1 sends no others.
+fn announce(trailers: &HeaderMap, head: &mut HeaderMap) {
+    if !head.contains_key(header::TRAILER) {
+        let names: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
+        if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+            head.insert(header::TRAILER, names);
+        }
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, InvokeError> {

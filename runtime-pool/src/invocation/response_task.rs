@@ -32,6 +32,8 @@ pub(super) struct ResponseTask<G> {
     pub(super) guest: Option<MeteredGuest<G>>,
     /// Held as long as the guest.
     pub(super) guard: Option<InvocationGuard>,
+    /// Whether the client gets nothing of what the guest still writes.
+    pub(super) complete: bool,
     /// The body of the response, until it has ended.
     pub(super) body: Option<CheckedBody>,
     pub(super) pipe: Arc<ResponsePipe>,
@@ -48,7 +50,8 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         let mut deadline = self.deadline;
         while self.guest.is_some() || self.body.is_some() {
             let was_open = self.body.is_some();
-            if !was_open {
+            let is_owed = was_open && !self.complete;
+            if !is_owed {
                 // The response is complete, and the guest has a little time to end by itself.
                 deadline = deadline.min(time::Instant::now() + after_response);
             }
@@ -56,7 +59,7 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
             match time::timeout_at(deadline, ended).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => self.fail(&error.to_string(), error.limit()),
-                Err(_) if was_open => {
+                Err(_) if is_owed => {
                     self.fail("the wall-clock limit has passed (timeout_ms)", Some(Limit::Timeout));
                     break;
                 }
@@ -79,7 +82,12 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         }
         self.state.outcome.fail();
         let log = self.function.template.log();
-        log.system(self.invocation, &format!("the response was aborted: {why}"));
+        let what = if self.complete || self.body.is_none() {
+            "the guest failed after its response"
+        } else {
+            "the response was aborted"
+        };
+        log.system(self.invocation, &format!("{what}: {why}"));
     }
 
     /// Polls the guest and its body until both have ended. If the body `was_open`, returns when it

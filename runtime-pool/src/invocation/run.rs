@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     Function, InvokeError,
     executor::{
-        self,
+        self, GuestEnd,
         request::{InvocationContext, InvocationRequest, ResponseHead},
     },
     host::invocation_state::{FailOnDrop, InvocationState},
@@ -29,8 +29,10 @@ pub(super) async fn run(
     // Declared after the instance, so that it is dropped before it: the end of the store looks like
     // the end of the body, and must not look like a good one.
     let fail_on_drop = FailOnDrop::new(&state.outcome);
-    executor::run(&mut instance, &function.template, request, &context, head).await?;
+    let end = executor::run(&mut instance, &function.template, request, &context, head).await?;
     fail_on_drop.disarm();
-    function.warm.keep(instance);
+    if end == GuestEnd::Returned {
+        function.warm.keep(instance);
+    }
     Ok(())
 }

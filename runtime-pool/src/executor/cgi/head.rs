@@ -8,13 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Fields about the connection, which belongs to the gateway.
-const CONNECTION_FIELDS: [&str; 8] = [
+const CONNECTION_FIELDS: [&str; 7] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
     "proxy-connection",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
 ];
