@@ -11,6 +11,7 @@ pub(crate) mod rejections;
 pub(crate) mod response_body;
 pub(crate) mod routes;
 pub(crate) mod server_timing;
+mod trailers;
 
 use std::sync::Arc;
 
@@ -23,11 +24,15 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     config::{MinRate, ServerSection, TrustedProxies},
-    edge::{rejections::Rejections, response_body::EdgeBody, server_timing::SERVER_TIMING},
+    edge::{
+        rejections::Rejections, response_body::EdgeBody, server_timing::SERVER_TIMING,
+        trailers::Trailers,
+    },
     functions::catalog::{Catalog, CatalogEntry},
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
+        cookies,
         forwarded::{self, ConnectionOrigin, OWN_PREFIX},
         limited_body::{self, BodyFaults, LimitedBody},
         validate,
@@ -121,7 +126,9 @@ impl Edge {
         };
         // Not `||`: the secret must be removed in any case.
         let timing = target.timing | self.take_timing_secret(&mut parts.headers);
+        let trailers = Trailers::of(&parts);
         let peer = origin.rewrite(&mut parts.headers, &self.proxies);
+        cookies::join(&mut parts.headers);
         parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let (body, faults) = self.limit(body, &parts.headers, &target)?;
         let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
@@ -136,6 +143,7 @@ impl Edge {
         let (mut parts, body) = response.into_parts();
         // Only the gateway may set its own header fields.
         forwarded::remove(&mut parts.headers, |name| name.as_str().starts_with(OWN_PREFIX));
+        trailers.announce(&mut parts);
         if timing {
             parts.headers.append(SERVER_TIMING, server_timing::value(&start));
         }

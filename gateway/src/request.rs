@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod canonical;
+pub(crate) mod cookies;
 pub(crate) mod forwarded;
 pub(crate) mod limited_body;
 pub(crate) mod validate;

@@ -15,20 +15,11 @@ use tokio::sync::oneshot;
 use crate::{
     InvokeError,
     executor::{
-        request::{InvocationContext, InvocationRequest, ResponseHead},
+        request::{GuestEnd, InvocationContext, InvocationRequest, ResponseHead},
         template::InstanceTemplate,
     },
     host::instance::{AnyGuest, Instance},
 };
-
-/// How a guest ended that has not failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GuestEnd {
-    /// It has returned.
-    Returned,
-    /// It has exited after its response was whole. Its instance cannot be used again.
-    Exited,
-}
 
 /// Gives an instance of `template` a request, and waits until its guest has ended.
 pub(crate) async fn run(

@@ -191,6 +191,27 @@ impl Http2 {
         read_to_end(response).await
     }
 
+    /// Sends a request and returns the head of the response.
+    pub(crate) async fn open_request(
+        &self,
+        request: request::Builder,
+        body: impl Into<Bytes>,
+    ) -> Response<Incoming> {
+        let request = request.body(full_body(body.into())).unwrap();
+        let mut sender = self.sender.clone();
+        within_deadline(sender.ready()).await.unwrap().unwrap();
+        within_deadline(sender.send_request(request)).await.unwrap().unwrap()
+    }
+
+    /// Sends a request and returns the whole response.
+    pub(crate) async fn send(
+        &self,
+        request: request::Builder,
+        body: impl Into<Bytes>,
+    ) -> FullResponse {
+        read_to_end(self.open_request(request, body).await).await
+    }
+
     pub(crate) async fn open_stream(&self, uri: &str) -> Response<Incoming> {
         self.try_open_stream(uri).await.unwrap()
     }

@@ -22,7 +22,7 @@ use tokio::{
 use crate::client::DEADLINE;
 
 /// Sends `bytes` on a new connection and reads until it is closed. A reset counts as a close.
-async fn said(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn said(address: SocketAddr, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     // The gateway may close the connection before everything is sent.
     let _ = socket.write_all(bytes).await;

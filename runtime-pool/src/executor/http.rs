@@ -14,9 +14,8 @@ use wasmtime_wasi_http::{
 use crate::{
     InvokeError,
     executor::{
-        GuestEnd,
         errors::{guest_error, is_exit_without_error, start_error},
-        request::{InvocationRequest, ResponseHead},
+        request::{GuestEnd, InvocationRequest, ResponseHead},
     },
     host::{Host, component_store, instance::Guest},
 };

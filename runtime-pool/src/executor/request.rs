@@ -21,6 +21,15 @@ pub(crate) type InvocationRequest = http::Request<RequestBody>;
 /// it; or the error that the guest has given instead.
 pub(crate) type ResponseHead = Result<http::Response<WasiBody>, String>;
 
+/// How a guest ended that has not failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestEnd {
+    /// It has returned.
+    Returned,
+    /// It has exited after its response was whole. Its instance cannot be used again.
+    Exited,
+}
+
 /// The caller, and the address that it used. CGI guests see both in their environment.
 #[derive(Clone, Debug)]
 pub struct InvocationContext {

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use crate::{
     Function, InvokeError,
     executor::{
-        self, GuestEnd,
-        request::{InvocationContext, InvocationRequest, ResponseHead},
+        self,
+        request::{GuestEnd, InvocationContext, InvocationRequest, ResponseHead},
     },
     host::invocation_state::{FailOnDrop, InvocationState},
     invocation::instance::take_or_make,

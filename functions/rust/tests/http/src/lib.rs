@@ -36,6 +36,12 @@ pub fn number(request: &IncomingRequest, key: &str) -> Option<u64> {
     value(request, key)?.parse().ok()
 }
 
+/// The values after each `key=` in the query, percent-decoded.
+pub fn all(request: &IncomingRequest, key: &str) -> Vec<Vec<u8>> {
+    let target = request.path_with_query().unwrap_or_default();
+    plan::values(&target, key).into_iter().map(String::into_bytes).collect()
+}
+
 /// The value after `key=` in the query, percent-decoded.
 pub fn decoded(request: &IncomingRequest, key: &str) -> Option<Vec<u8>> {
     let value = value(request, key)?;

@@ -49,6 +49,13 @@ impl Plan {
     }
 }
 
+/// The values after each `key=` in the query, percent-decoded.
+pub fn values(path_with_query: &str, key: &str) -> Vec<String> {
+    let (_, query) = path_with_query.split_once('?').unwrap_or_default();
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(name, _)| *name == key).map(|(_, value)| decode(value)).collect()
+}
+
 fn decode(text: &str) -> String {
     let mut decoded = Vec::new();
     let mut rest = text.as_bytes();
