@@ -48,7 +48,8 @@ pub use crate::{
         start::{Phase, Phases, Start, Tier},
     },
     outbound::{
-        AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, OutboundConfig,
+        AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, NotAGrant,
+        OutboundConfig, Secret, SecretHost,
     },
     pool::{
         Pool,

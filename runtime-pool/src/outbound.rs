@@ -34,10 +34,13 @@ pub use self::{
     address::Listeners,
     cdn_loop::CdnLoop,
     config::{AddressRange, OutboundConfig},
-    credential::{Credential, NotACredential},
-    grant::Grant,
+    credential::{Credential, NotACredential, Secret, SecretHost},
+    grant::{Grant, NotAGrant},
 };
-pub(crate) use self::{client::OutboundClient, policy::Policy};
+pub(crate) use self::{
+    client::OutboundClient,
+    policy::{Policy, PolicySettings},
+};
 use self::{exchange::Admitted, failure::OutboundFailure, report::OutboundReport, target::Target};
 use crate::{error::Limit, metrics::guest_log::InvocationLog};
 
@@ -64,8 +67,7 @@ impl Outbound {
     pub(crate) fn denied(log: Arc<InvocationLog>) -> Self {
         let client = OutboundClient::new(OutboundConfig::default(), log.metrics().clone())
             .expect("the default configuration has no file to read");
-        let (client, none) = (Arc::new(client), Arc::from(""));
-        let policy = Policy::new(client, Arc::clone(&none), none, Vec::new(), Vec::new());
+        let policy = Policy::new(Arc::new(client), PolicySettings::default());
         Self::new(Arc::new(policy), log)
     }
 
@@ -96,7 +98,7 @@ impl Outbound {
 
     fn report(&mut self) -> OutboundReport {
         let metrics = self.policy.client.metrics.clone();
-        let function = Arc::clone(&self.policy.function);
+        let function = Arc::clone(&self.policy.label);
         let lines = Arc::clone(self.lines.get_or_insert_default());
         OutboundReport::new(metrics, function, Arc::clone(&self.log), lines)
     }

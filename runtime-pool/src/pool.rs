@@ -17,11 +17,10 @@ use std::{
 };
 
 use moka::{Expiry, future::Cache, notification::RemovalCause, policy::EvictionPolicy};
-use secrecy::SecretString;
 use tokio::runtime::Handle;
 
 use crate::{
-    Function, Grant, InvokeError, Listeners, LogLine, PoolMetrics, StartError, State,
+    Function, InvokeError, Listeners, LogLine, PoolMetrics, Secret, StartError, State,
     admission::run_queue::RunQueue,
     code::{
         cache::CodeCache,
@@ -101,10 +100,9 @@ impl Pool {
         self.node.client.set_listeners(listeners);
     }
 
-    /// Adds or replaces a secret of a tenant. It is sent to `hosts` alone, or to any host if there
-    /// are none.
-    pub fn set_secret(&self, tenant: &str, name: &str, value: SecretString, hosts: Vec<Grant>) {
-        self.node.client.secrets.set(tenant, name, value, hosts);
+    /// Adds or replaces a secret of a tenant.
+    pub fn set_secret(&self, tenant: &str, name: &str, secret: Secret) {
+        self.node.client.secrets.set(tenant, name, secret);
     }
 
     /// Removes a secret of a tenant.

@@ -96,6 +96,7 @@ impl Candidate {
             let wasm = std::fs::read(&self.artifact).unwrap();
             FunctionSpec {
                 tenant: "default".into(),
+                name: self.name.into(),
                 digest: ArtifactDigest(Sha256::digest(wasm).into()),
                 artifact: self.artifact.clone(),
                 label: self.name.into(),

@@ -13,7 +13,11 @@ use store::{
 
 use crate::{
     control::{auth::tokens::Scope, state::ControlState},
-    functions::catalog::{OTHER, effective_isolation},
+    functions::{
+        catalog::{OTHER, effective_isolation},
+        qualified_name::BorrowedName,
+        secrets::EVERY,
+    },
 };
 
 /// Stands for the value of an environment variable, for those who may only read.
@@ -63,7 +67,8 @@ pub(crate) async fn function(
 ) -> FunctionView {
     let ActiveFunction { function, revision } = &active;
     let (label, asked) = (OTHER.into(), &revision.settings);
-    let spec = state.catalog.spec(&function.tenant, label, revision.digest, asked);
+    let name = BorrowedName { tenant: &function.tenant, name: &function.name };
+    let spec = state.catalog.spec(name, label, revision.digest, asked);
     let snapshot = state.pool.snapshot(&spec).await.map(snapshot);
     FunctionView { snapshot, ..listed_function(active, state, reader) }
 }
@@ -85,6 +90,7 @@ pub(crate) fn secret(secret: SecretRecord) -> SecretView {
     SecretView {
         name: secret.name,
         hosts: secret.hosts,
+        functions: secret.functions.unwrap_or_else(|| vec![EVERY.to_owned()]),
         created_at: rfc3339(secret.created_ms),
         updated_at: rfc3339(secret.updated_ms),
     }

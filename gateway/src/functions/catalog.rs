@@ -255,7 +255,8 @@ impl Catalog {
             revision: revision.number,
             generation: self.bounds().generation,
         };
-        let spec = self.spec(&name.tenant, self.label(name), revision.digest, &revision.settings);
+        let spec =
+            self.spec(name.borrowed(), self.label(name), revision.digest, &revision.settings);
         let limits = self.limits(&revision.settings);
         CatalogEntry {
             mount: format!("/f/{}", name.name).into(),
@@ -272,7 +273,7 @@ impl Catalog {
     /// The specification of a revision, from which the pool makes it resident.
     pub(crate) fn spec(
         &self,
-        tenant: &Tenant,
+        function: BorrowedName<'_>,
         label: Arc<str>,
         digest: store::Digest,
         settings: &Settings,
@@ -282,7 +283,8 @@ impl Catalog {
         let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
         let limits = self.limits(settings);
         FunctionSpec {
-            tenant: tenant.clone().into(),
+            tenant: function.tenant.clone().into(),
+            name: function.name.into(),
             digest: ArtifactDigest(*digest.as_bytes()),
             artifact: self.store.artifact_path(&digest),
             label,

@@ -210,8 +210,8 @@ impl DeployState {
         upload: &ReceivedUpload,
         settings: &Settings,
     ) -> Result<&'static str, DeployError> {
-        let (tenant, digest) = (&upload.function.tenant, upload.artifact.digest());
-        let mut spec = self.catalog.spec(tenant, OTHER.into(), digest, settings);
+        let (function, digest) = (upload.function.borrowed(), upload.artifact.digest());
+        let mut spec = self.catalog.spec(function, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
         Ok(self.pool.validate(spec).await?.kind.as_str())
     }

@@ -14,6 +14,12 @@ pub(crate) struct QualifiedName {
     pub(crate) name: FunctionName,
 }
 
+impl QualifiedName {
+    pub(crate) fn borrowed(&self) -> BorrowedName<'_> {
+        BorrowedName { tenant: &self.tenant, name: self.name.as_str() }
+    }
+}
+
 impl TryFrom<&FunctionRecord> for QualifiedName {
     type Error = InvalidFunctionName;
 

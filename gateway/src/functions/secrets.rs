@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use gateway_api::PutSecret;
 use http::HeaderValue;
-use runtime_pool::{Grant, Pool};
+use runtime_pool::{Pool, Secret, SecretHost};
 use secrecy::{ExposeSecret as _, SecretString};
 use store::{NewSecret, SecretRecord, Store, Tenant};
 use tokio::sync::Mutex;
@@ -15,8 +16,10 @@ use crate::{clock::now_ms, functions::name::is_name};
 
 /// Bytes of a value. It must fit into a header that common servers accept.
 const VALUE_BYTES: usize = 4 << 10;
-/// Hosts of a secret. Arbitrary, large enough.
-const HOSTS: usize = 64;
+/// Hosts of a secret, and functions that may use it. Arbitrary, large enough.
+const ENTRIES: usize = 64;
+/// An entry that stands for every host, or for every function.
+pub(crate) const EVERY: &str = "*";
 
 /// Why a secret was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +47,20 @@ struct SecretsState {
 impl Secrets {
     /// Opens all stored secrets for the pool.
     pub(crate) async fn load(store: &Store, pool: &Arc<Pool>) -> store::Result<Self> {
-        for (secret, value) in store.open_secrets().await? {
+        for (mut secret, value) in store.open_secrets().await? {
+            if secret.hosts.is_empty() {
+                tracing::warn!(
+                    name = secret.name,
+                    "a secret was stored without hosts, so functions' settings can send it to every \
+                     host over TLS; say where it may go: mayfly secret set {0} --host \
+                     https://HOST, or --host '*' for every host",
+                    secret.name
+                );
+                name_hosts(&mut secret);
+            }
             match value {
                 Some(value) => {
-                    pool.set_secret(
-                        secret.tenant.as_str(),
-                        &secret.name,
-                        value,
-                        grants(&secret.hosts),
-                    );
+                    pool.set_secret(secret.tenant.as_str(), &secret.name, of_pool(&secret, value));
                 }
                 None => tracing::error!(
                     name = secret.name,
@@ -66,18 +74,22 @@ impl Secrets {
 
     /// The secrets of a tenant, without their values.
     pub(crate) async fn list(&self, tenant: &Tenant) -> store::Result<Vec<SecretRecord>> {
-        self.state.store.secrets(tenant).await
+        let mut secrets = self.state.store.secrets(tenant).await?;
+        secrets.iter_mut().for_each(name_hosts);
+        Ok(secrets)
     }
 
-    /// Stores a secret, or replaces its value and hosts. Returns whether it is new.
+    /// Stores a secret, or replaces all of it. Returns whether it is new.
     pub(crate) async fn put(
         &self,
         tenant: Tenant,
         name: &str,
-        value: SecretString,
-        hosts: Vec<String>,
+        secret: PutSecret,
     ) -> Result<(SecretRecord, bool), SecretError> {
-        check(name, &value, &hosts).map_err(SecretError::Refused)?;
+        let PutSecret { value, hosts, functions } = secret;
+        let value = SecretString::from(value);
+        check(name, &value, &hosts, functions.as_deref()).map_err(SecretError::Refused)?;
+        let functions = functions.filter(|functions| !functions.iter().any(|one| one == EVERY));
         let state = Arc::clone(&self.state);
         let name = name.to_owned();
         // In a task of its own: it must reach the pool even if the client disconnects.
@@ -88,10 +100,11 @@ impl Secrets {
                 name: &name,
                 value: value.clone(),
                 hosts,
+                functions,
                 now_ms: now_ms(),
             };
             let (secret, is_new) = state.store.put_secret(new).await?;
-            state.pool.set_secret(tenant.as_str(), &name, value, grants(&secret.hosts));
+            state.pool.set_secret(tenant.as_str(), &name, of_pool(&secret, value));
             Ok((secret, is_new))
         });
         put.await.expect("the task does not panic and is not aborted")
@@ -111,14 +124,25 @@ impl Secrets {
     }
 }
 
-/// The hosts of a secret. Hosts are validated when they are stored. A host that this version cannot
-/// parse becomes a name that does not exist: a secret without hosts could be sent anywhere.
-fn grants(hosts: &[String]) -> Vec<Grant> {
-    let nowhere = || "https://invalid.".parse().expect("a valid name, reserved by RFC 6761");
-    hosts.iter().map(|host| host.parse().unwrap_or_else(|_| nowhere())).collect()
+/// A secret that was stored before hosts had to be named may go to every host, and says so.
+fn name_hosts(secret: &mut SecretRecord) {
+    if secret.hosts.is_empty() {
+        secret.hosts.push(EVERY.to_owned());
+    }
 }
 
-fn check(name: &str, value: &SecretString, hosts: &[String]) -> Result<(), String> {
+/// Hosts are validated when they are stored. One that this version cannot parse permits nothing.
+fn of_pool(secret: &SecretRecord, value: SecretString) -> Secret {
+    let hosts = secret.hosts.iter().filter_map(|host| host.parse().ok()).collect();
+    Secret { value, hosts, functions: secret.functions.clone() }
+}
+
+fn check(
+    name: &str,
+    value: &SecretString,
+    hosts: &[String],
+    functions: Option<&[String]>,
+) -> Result<(), String> {
     if !is_name(name) {
         return Err(format!(
             "{name:?} is not valid as the name of a secret: 1 to 63 of a-z, 0-9 and -, beginning \
@@ -136,11 +160,32 @@ fn check(name: &str, value: &SecretString, hosts: &[String]) -> Result<(), Strin
                 .into(),
         );
     }
-    if hosts.len() > HOSTS {
-        return Err(format!("hosts: the limit is {HOSTS}"));
+    if hosts.is_empty() {
+        return Err("hosts: name the hosts that it may be sent to, for example \
+                    [\"https://api.example.com\"]; [\"*\"] stands for every host that functions' \
+                    settings name, over TLS"
+            .into());
+    }
+    if hosts.len() > ENTRIES {
+        return Err(format!("hosts: the limit is {ENTRIES}"));
     }
     for host in hosts {
-        host.parse::<Grant>().map_err(|error| format!("hosts: {error}"))?;
+        host.parse::<SecretHost>().map_err(|error| format!("hosts: {error}"))?;
     }
-    Ok(())
+    functions.map_or(Ok(()), check_functions)
+}
+
+fn check_functions(functions: &[String]) -> Result<(), String> {
+    if functions.is_empty() {
+        return Err("functions: name the functions that may use it, or leave the field out for \
+                    every function"
+            .into());
+    }
+    if functions.len() > ENTRIES {
+        return Err(format!("functions: the limit is {ENTRIES}"));
+    }
+    match functions.iter().find(|name| *name != EVERY && !is_name(name)) {
+        Some(name) => Err(format!("functions: {name:?} is not the name of a function")),
+        None => Ok(()),
+    }
 }

@@ -48,7 +48,7 @@ fn action() -> impl Strategy<Value = Action> {
     let key = prop::option::weighted(0.3, 0..KEYS.len());
     let deployed = (name.clone(), 0..GUESTS.len(), prop::option::of(change()), key);
     let secret = 0..SECRETS.len();
-    let hosts = prop::collection::vec(Just("https://api.test".to_owned()), 0..2);
+    let hosts = prop::collection::vec(Just("https://api.test".to_owned()), 1..3);
     let used = (any::<prop::sample::Index>(), any::<bool>());
     let described = (name.clone(), "[a-z]{0,3}");
     prop_oneof![

@@ -1,6 +1,6 @@
 //! The specification of a function: what a revision asks for.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::{
     code::{
@@ -12,10 +12,12 @@ use crate::{
 };
 
 /// Everything that the pool needs to make a revision resident and to run it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FunctionSpec {
     /// The owner of the function, and of the secrets that its credentials name.
     pub tenant: Arc<str>,
+    /// The function's name, unique within its tenant.
+    pub name: Arc<str>,
     /// The digest of the artifact.
     pub digest: ArtifactDigest,
     /// Where the artifact is.
@@ -38,6 +40,26 @@ pub struct FunctionSpec {
     /// The export that is called once, at the deploy. Every instance then starts from the memory that
     /// it leaves.
     pub snapshot: Option<Arc<str>>,
+}
+
+/// Shows the names of the environment's variables without their values, which may be secret.
+impl fmt::Debug for FunctionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&str> = self.environment.iter().map(|(name, _)| &**name).collect();
+        f.debug_struct("FunctionSpec")
+            .field("tenant", &self.tenant)
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .field("artifact", &self.artifact)
+            .field("limits", &self.limits)
+            .field("environment", &variables)
+            .field("outbound", &self.outbound)
+            .field("credentials", &self.credentials)
+            .field("isolation", &self.isolation)
+            .field("max_warm", &self.max_warm)
+            .field("snapshot", &self.snapshot)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FunctionSpec {

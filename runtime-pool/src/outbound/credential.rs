@@ -4,14 +4,20 @@
 use std::{
     collections::HashMap,
     fmt,
+    str::FromStr,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::Scheme};
 use secrecy::{ExposeSecret as _, SecretString};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 
-use super::{cdn_loop, failure::OutboundFailure, grant::Grant, target::Target};
+use super::{
+    cdn_loop,
+    failure::OutboundFailure,
+    grant::{Grant, NotAGrant},
+    target::Target,
+};
 
 /// Names a secret, and the requests of a function to which it is added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,15 +71,55 @@ fn is_reserved(name: &HeaderName) -> bool {
         || [header::CONTENT_LENGTH, header::TE, header::TRAILER, header::EXPECT].contains(name)
 }
 
+/// A place that a secret may be sent to: written like a grant, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretHost {
+    /// `*`: every server, over TLS.
+    Any,
+    /// The servers that this grant names; without TLS only if it is written with `http://`.
+    Granted(Grant),
+}
+
+impl SecretHost {
+    fn allows(&self, method: &Method, target: &Target) -> bool {
+        match self {
+            Self::Any => target.scheme == Scheme::HTTPS,
+            Self::Granted(grant) => {
+                grant.allows(method, target) && grant.allows_plain_text_or_is_https(target)
+            }
+        }
+    }
+}
+
+impl FromStr for SecretHost {
+    type Err = NotAGrant;
+
+    fn from_str(text: &str) -> Result<Self, NotAGrant> {
+        if text == "*" { Ok(Self::Any) } else { text.parse().map(Self::Granted) }
+    }
+}
+
+/// A secret, and where it may go.
+#[derive(Debug)]
+pub struct Secret {
+    /// The value. `Debug` does not show it.
+    pub value: SecretString,
+    /// Where it may be sent. An empty list stands for nowhere.
+    pub hosts: Vec<SecretHost>,
+    /// The functions of its tenant that may use it. `None` stands for all of them.
+    pub functions: Option<Vec<String>>,
+}
+
+/// The function that makes a request.
+pub(super) struct Requester<'a> {
+    pub(super) tenant: &'a str,
+    /// Its name within the tenant.
+    pub(super) function: &'a str,
+}
+
 /// The secrets of the node, by tenant and name. They change while it runs.
 #[derive(Default)]
 pub(crate) struct NodeSecrets(RwLock<HashMap<String, HashMap<String, Arc<Secret>>>>);
-
-struct Secret {
-    value: SecretString,
-    /// Where it may be sent. An empty list stands for every host.
-    hosts: Vec<Grant>,
-}
 
 /// Prints only the tenants and the names.
 impl fmt::Debug for NodeSecrets {
@@ -86,10 +132,10 @@ impl fmt::Debug for NodeSecrets {
 }
 
 impl NodeSecrets {
-    pub(crate) fn set(&self, tenant: &str, name: &str, value: SecretString, hosts: Vec<Grant>) {
+    pub(crate) fn set(&self, tenant: &str, name: &str, secret: Secret) {
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let secrets = secrets.entry(tenant.to_owned()).or_default();
-        secrets.insert(name.to_owned(), Arc::new(Secret { value, hosts }));
+        secrets.insert(name.to_owned(), Arc::new(secret));
     }
 
     pub(crate) fn remove(&self, tenant: &str, name: &str) {
@@ -108,7 +154,7 @@ impl NodeSecrets {
     /// has set in the same fields.
     pub(super) fn add(
         &self,
-        tenant: &str,
+        requester: &Requester<'_>,
         credentials: &[Credential],
         method: &Method,
         target: &Target,
@@ -117,10 +163,15 @@ impl NodeSecrets {
         for credential in credentials.iter().filter(|one| one.is_for(method, target)) {
             let name = &credential.secret;
             let secret = self
-                .get(tenant, name)
+                .get(requester.tenant, name)
                 .ok_or_else(|| OutboundFailure::NoSecret(name.to_string()))?;
-            let any_host = secret.hosts.is_empty();
-            if !any_host && !secret.hosts.iter().any(|host| host.allows(method, target)) {
+            let may_use = |functions: &Vec<String>| {
+                functions.iter().any(|function| function == requester.function)
+            };
+            if !secret.functions.as_ref().is_none_or(may_use) {
+                return Err(OutboundFailure::SecretFunction(name.to_string()));
+            }
+            if !secret.hosts.iter().any(|host| host.allows(method, target)) {
                 return Err(OutboundFailure::SecretHost(name.to_string()));
             }
             let text = format!("{}{}", credential.prefix, secret.value.expose_secret());
@@ -137,19 +188,36 @@ impl NodeSecrets {
 mod tests {
     use super::*;
 
+    fn secret(value: &str, hosts: &[&str]) -> Secret {
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        Secret { value: value.into(), hosts, functions: None }
+    }
+
+    fn requester(tenant: &str) -> Requester<'_> {
+        Requester { tenant, function: "f" }
+    }
+
     fn added(
         credentials: &[Credential],
         hosts: &[&str],
         uri: &str,
     ) -> Result<HeaderMap, OutboundFailure> {
+        added_of(credentials, secret("hunter2", hosts), uri)
+    }
+
+    fn added_of(
+        credentials: &[Credential],
+        secret: Secret,
+        uri: &str,
+    ) -> Result<HeaderMap, OutboundFailure> {
         let secrets = NodeSecrets::default();
-        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        secrets.set("default", "token", "hunter2".into(), hosts);
+        secrets.set("default", "token", secret);
         let mut headers = HeaderMap::new();
         headers.append("x-key", HeaderValue::from_static("the guest's"));
         headers.append("x-key", HeaderValue::from_static("and another"));
         let target = Target::of(&uri.parse().unwrap()).unwrap();
-        let added = secrets.add("default", credentials, &Method::GET, &target, &mut headers);
+        let requester = requester("default");
+        let added = secrets.add(&requester, credentials, &Method::GET, &target, &mut headers);
         added.map(|()| headers)
     }
 
@@ -159,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_secret_takes_the_place_of_what_the_guest_has_set() {
-        let headers = added(&[credential("a.example")], &[], "https://a.example/").unwrap();
+        let headers = added(&[credential("a.example")], &["*"], "https://a.example/").unwrap();
         let values: Vec<_> = headers.get_all("x-key").iter().collect();
         assert_eq!(values, ["Bearer hunter2"]);
         assert!(values[0].is_sensitive());
@@ -172,31 +240,66 @@ mod tests {
             added(&[credential(host)], hosts, uri)
                 .map(|headers| headers["x-key"] == "Bearer hunter2")
         };
-        assert!(!values("a.example", &[], "https://b.example/").unwrap());
-        assert!(!values("a.example", &[], "http://a.example/").unwrap());
-        assert!(values("http://a.example", &[], "http://a.example/").unwrap());
-        assert!(!values("POST a.example", &[], "https://a.example/").unwrap());
+        assert!(!values("a.example", &["*"], "https://b.example/").unwrap());
+        assert!(!values("a.example", &["http://a.example"], "http://a.example/").unwrap());
+        assert!(!values("POST a.example", &["*"], "https://a.example/").unwrap());
+        assert!(values("a.example", &["*"], "https://a.example/").unwrap());
         assert!(values("*.example", &["a.example"], "https://a.example/").unwrap());
         let elsewhere = values("*.example", &["a.example"], "https://b.example/");
         assert!(matches!(elsewhere, Err(OutboundFailure::SecretHost(_))));
         let unknown = Credential::new("a.example", "x-key", "other", "").unwrap();
-        let unknown = added(&[unknown], &[], "https://a.example/");
+        let unknown = added(&[unknown], &["*"], "https://a.example/");
         assert!(matches!(unknown, Err(OutboundFailure::NoSecret(_))));
+    }
+
+    /// A function's owner chooses the credential's host, so that the secret's own hosts decide
+    /// whether the network may read it.
+    #[test]
+    fn a_secret_goes_over_plain_http_only_where_its_own_hosts_say_http() {
+        let credentials = [credential("http://a.example")];
+        for (hosts, sent) in [
+            (&["http://a.example"] as &[&str], true),
+            (&["a.example", "http://*.example"], true),
+            (&["a.example"], false),
+            (&["*"], false),
+            (&["https://a.example"], false),
+            (&["http://b.example", "a.example"], false),
+            (&[], false),
+        ] {
+            match added(&credentials, hosts, "http://a.example/") {
+                Ok(headers) => assert!(sent && headers["x-key"] == "Bearer hunter2", "{hosts:?}"),
+                Err(OutboundFailure::SecretHost(_)) => assert!(!sent, "{hosts:?}"),
+                Err(other) => panic!("{hosts:?}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_used_by_the_functions_that_it_names_alone() {
+        let of = |functions: &[&str]| {
+            let functions = functions.iter().map(|name| (*name).to_owned()).collect();
+            let secret = Secret { functions: Some(functions), ..secret("hunter2", &["*"]) };
+            added_of(&[credential("a.example")], secret, "https://a.example/")
+        };
+        assert_eq!(of(&["e", "f"]).unwrap()["x-key"], "Bearer hunter2");
+        for others in [&["e", "ff"] as &[&str], &[]] {
+            assert!(matches!(of(others), Err(OutboundFailure::SecretFunction(_))), "{others:?}");
+        }
     }
 
     #[test]
     fn a_function_gets_the_secrets_of_its_own_tenant_only() {
         let secrets = NodeSecrets::default();
-        secrets.set("first", "token", "of the first".into(), Vec::new());
+        secrets.set("first", "token", secret("of the first", &["*"]));
         let credentials = [credential("a.example")];
         let target = Target::of(&"https://a.example/".parse().unwrap()).unwrap();
         let added = |tenant: &str| {
             let mut headers = HeaderMap::new();
-            secrets.add(tenant, &credentials, &Method::GET, &target, &mut headers)?;
+            secrets.add(&requester(tenant), &credentials, &Method::GET, &target, &mut headers)?;
             Ok(headers["x-key"].clone())
         };
         assert!(matches!(added("second"), Err(OutboundFailure::NoSecret(_))));
-        secrets.set("second", "token", "of the second".into(), Vec::new());
+        secrets.set("second", "token", secret("of the second", &["*"]));
         assert_eq!(added("first").unwrap(), "Bearer of the first");
         assert_eq!(added("second").unwrap(), "Bearer of the second");
         secrets.remove("second", "token");

@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use super::{
     cdn_loop::{self, CdnLoop},
     connection::{StepTimeouts, UpstreamConnection},
+    credential::Requester,
     failure::OutboundFailure,
     policy::Policy,
     report::OutboundReport,
@@ -91,7 +92,8 @@ impl Policy {
         let host =
             HeaderValue::try_from(target.authority()).map_err(|_| OutboundFailure::Address)?;
         let secrets = &self.client.secrets;
-        secrets.add(&self.tenant, &self.credentials, &parts.method, target, &mut parts.headers)?;
+        let requester = Requester { tenant: &self.tenant, function: &self.name };
+        secrets.add(&requester, &self.credentials, &parts.method, target, &mut parts.headers)?;
         parts.headers.insert(header::HOST, host);
         parts.headers.insert(cdn_loop::HEADER, CdnLoop::extended(cdn_loop));
         Ok(http::Request::from_parts(parts, body))

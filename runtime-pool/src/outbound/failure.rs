@@ -35,8 +35,13 @@ pub(super) enum OutboundFailure {
          a header"
     )]
     NoSecret(String),
-    #[error("the secret {0:?} may not be sent to this host; it was stored with a list of hosts")]
+    #[error(
+        "the secret {0:?} may not be sent to this host: it was stored with a list of hosts, and \
+         goes over plain http only to one that is written with http://"
+    )]
     SecretHost(String),
+    #[error("the secret {0:?} may not be used by this function; it was stored with a list of them")]
+    SecretFunction(String),
     #[error("the name cannot be resolved: {0}")]
     Name(String),
     #[error("resolving the name took longer than {} ms (outbound.connect_ms)", .0.as_millis())]
@@ -79,7 +84,7 @@ impl OutboundFailure {
                 Error::DestinationIpProhibited
             }
             Self::NoSecret(_) => Error::ConfigurationError,
-            Self::SecretHost(_) => Error::HttpRequestDenied,
+            Self::SecretHost(_) | Self::SecretFunction(_) => Error::HttpRequestDenied,
             Self::Name(reason) => Error::DnsError { rcode: Some(reason.clone()), info_code: None },
             Self::NameTime(_) => Error::DnsTimeout,
             Self::Connect(error) => match error.kind() {
@@ -110,7 +115,7 @@ impl OutboundFailure {
             Self::NotPublic(_) => "not-public",
             Self::Denied(_) => "denied",
             Self::Gateway(_) => "gateway",
-            Self::NoSecret(_) | Self::SecretHost(_) => "secret",
+            Self::NoSecret(_) | Self::SecretHost(_) | Self::SecretFunction(_) => "secret",
             Self::Name(_) | Self::NameTime(_) => "name",
             Self::Connect(_) => "connect",
             Self::ConnectTime(_) => "connect-timeout",
@@ -145,6 +150,7 @@ impl OutboundFailure {
             | Self::Gateway(_)
             | Self::NoSecret(_)
             | Self::SecretHost(_)
+            | Self::SecretFunction(_)
             | Self::Name(_)
             | Self::Connect(_)
             | Self::Tls(_)

@@ -14,8 +14,10 @@ pub(crate) struct Policy {
     pub(super) client: Arc<OutboundClient>,
     /// The owner of the secrets that the credentials name.
     pub(super) tenant: Arc<str>,
+    /// The function's name within its tenant.
+    pub(super) name: Arc<str>,
     /// The function's label in metrics.
-    pub(super) function: Arc<str>,
+    pub(super) label: Arc<str>,
     pub(super) granted: Vec<Grant>,
     pub(super) credentials: Vec<Credential>,
     /// Shared with the task that closes old ones.
@@ -23,16 +25,22 @@ pub(crate) struct Policy {
     tls: OnceLock<TlsConnector>,
 }
 
+/// Whose requests a [`Policy`] is about, and what its settings allow them.
+#[derive(Default)]
+pub(crate) struct PolicySettings {
+    pub(crate) tenant: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) label: Arc<str>,
+    pub(crate) granted: Vec<Grant>,
+    pub(crate) credentials: Vec<Credential>,
+}
+
 impl Policy {
-    pub(crate) fn new(
-        client: Arc<OutboundClient>,
-        tenant: Arc<str>,
-        function: Arc<str>,
-        granted: Vec<Grant>,
-        credentials: Vec<Credential>,
-    ) -> Self {
+    pub(crate) fn new(client: Arc<OutboundClient>, settings: PolicySettings) -> Self {
         let idle = Arc::new(IdleConnections::new(&client.config, Arc::clone(&client.idle_permits)));
-        Self { client, tenant, function, granted, credentials, idle, tls: OnceLock::new() }
+        let PolicySettings { tenant, name, label, granted, credentials } = settings;
+        let tls = OnceLock::new();
+        Self { client, tenant, name, label, granted, credentials, idle, tls }
     }
 
     /// A connector with sessions of its own: a server cannot link two functions of one node, and a

@@ -21,7 +21,7 @@ use crate::{
         guest_log::{FunctionKey, FunctionLog},
         start::Tier,
     },
-    outbound::{OutboundClient, Policy},
+    outbound::{OutboundClient, Policy, PolicySettings},
     pool::{config::PoolConfig, function::Function, statistics::Statistics},
     warm::{WarmBudget, WarmSet},
 };
@@ -86,13 +86,14 @@ impl NodeShared {
             background: self.background.scheduler(),
         };
         let statistics = Statistics::new(self.metrics.clone(), &spec.label, code_bytes, origin);
-        let policy = Policy::new(
-            Arc::clone(&self.client),
-            Arc::clone(&spec.tenant),
-            Arc::clone(&spec.label),
-            spec.outbound.clone(),
-            spec.credentials.clone(),
-        );
+        let settings = PolicySettings {
+            tenant: Arc::clone(&spec.tenant),
+            name: Arc::clone(&spec.name),
+            label: Arc::clone(&spec.label),
+            granted: spec.outbound.clone(),
+            credentials: spec.credentials.clone(),
+        };
+        let policy = Policy::new(Arc::clone(&self.client), settings);
         let log = FunctionLog::new(key, self.logs.clone(), &self.guest, self.metrics.clone());
         let (memory, reaper) = (self.memory.clone(), self.reaper.clone());
         let template = Arc::new(InstanceTemplate::new(spec, code, policy, log, memory, reaper));

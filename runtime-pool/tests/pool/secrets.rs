@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use runtime_pool::{AddressRange, Credential, Function};
+use runtime_pool::{AddressRange, Credential, Function, Secret};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -47,7 +47,9 @@ async fn tenants_have_secrets_of_the_same_name_and_each_sends_its_own() {
         spec.tenant = tenant.into();
         functions.push(test.load(key(number as i64), &spec).await.0);
         let value = format!("the key of the {tenant}");
-        test.pool.set_secret(tenant, "api-key", value.into(), Vec::new());
+        let hosts = vec![host.parse().unwrap()];
+        let secret = Secret { value: value.into(), hosts, functions: None };
+        test.pool.set_secret(tenant, "api-key", secret);
     }
     let target = format!("/?to={server}");
     for (function, tenant) in functions.iter().zip(["first", "second"]) {

@@ -79,6 +79,7 @@ impl TestPool {
         fs::write(&artifact, wasm).unwrap();
         FunctionSpec {
             tenant: "default".into(),
+            name: "test".into(),
             digest,
             artifact,
             label: "test".into(),

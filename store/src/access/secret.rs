@@ -38,8 +38,10 @@ pub struct NewSecret<'a> {
     pub name: &'a str,
     /// The value. `Debug` does not show it.
     pub value: SecretString,
-    /// Hosts that it may be sent to. An empty list allows every host.
+    /// Hosts that it may be sent to, `*` for every host.
     pub hosts: Vec<String>,
+    /// Names of the functions that may use it. `None` stands for all functions of its tenant.
+    pub functions: Option<Vec<String>>,
     /// The current time, in Unix milliseconds.
     pub now_ms: i64,
 }
@@ -51,8 +53,11 @@ pub struct SecretRecord {
     pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: String,
-    /// Hosts that it may be sent to. An empty list allows every host.
+    /// Hosts that it may be sent to, `*` for every host. Empty if it was stored before hosts had to
+    /// be named.
     pub hosts: Vec<String>,
+    /// Names of the functions that may use it. `None` stands for all functions of its tenant.
+    pub functions: Option<Vec<String>>,
     /// When it was first stored, in Unix milliseconds.
     pub created_ms: i64,
     /// When its value was last replaced, in Unix milliseconds.
@@ -63,7 +68,7 @@ pub struct SecretRecord {
 struct SealingKey(SecretBox<[u8; KEY_BYTES]>);
 
 impl Store {
-    /// Stores a secret, or replaces its value and hosts, and returns whether it is new. When this
+    /// Stores a secret, or replaces all of it, and returns whether it is new. When this
     /// returns, the secret survives a power cut.
     ///
     /// # Errors
@@ -84,16 +89,18 @@ impl Store {
             .fetch_optional(&mut *tx)
             .await?;
         let row = sqlx::query(
-            "INSERT INTO secrets (tenant, name, sealed, hosts, created_ms, updated_ms)
-             VALUES ($1, $2, $3, $4, $5, $5)
+            "INSERT INTO secrets (tenant, name, sealed, hosts, functions, created_ms, updated_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $6)
              ON CONFLICT (tenant, name) DO UPDATE
-             SET sealed = excluded.sealed, hosts = excluded.hosts, updated_ms = $5
+             SET sealed = excluded.sealed, hosts = excluded.hosts,
+                 functions = excluded.functions, updated_ms = $6
              RETURNING *",
         )
         .bind(secret.tenant.as_str())
         .bind(secret.name)
         .bind(sealed)
         .bind(to_json(&secret.hosts))
+        .bind(to_json(&secret.functions))
         .bind(secret.now_ms)
         .fetch_one(&mut *tx)
         .await?;
@@ -233,6 +240,7 @@ fn read_secret(row: &SqliteRow) -> Result<SecretRecord> {
         tenant: read_tenant(row)?,
         name: row.try_get("name")?,
         hosts: json(row, "hosts")?,
+        functions: json(row, "functions")?,
         created_ms: row.try_get("created_ms")?,
         updated_ms: row.try_get("updated_ms")?,
     })
@@ -253,6 +261,7 @@ mod tests {
             name,
             value: value.into(),
             hosts: vec!["a.example".into()],
+            functions: Some(vec!["f".into()]),
             now_ms: 7,
         }
     }
@@ -290,10 +299,8 @@ mod tests {
         let value = Some("hunter3-hunter3".to_owned());
         assert_eq!(opened(&store).await, [("a".to_owned(), value)]);
         let listed = store.secrets(&tenant("t")).await.unwrap();
-        assert_eq!(
-            (listed[0].hosts.as_slice(), listed[0].created_ms),
-            (["a.example".to_owned()].as_slice(), 7)
-        );
+        assert_eq!((&*listed[0].hosts, listed[0].created_ms), (&["a.example".to_owned()][..], 7));
+        assert_eq!(listed[0].functions.as_deref(), Some(&["f".to_owned()][..]));
         assert!(store.secrets(&tenant("other")).await.unwrap().is_empty());
         assert!(store.delete_secret(&tenant("t"), "a").await.unwrap());
         assert!(!store.delete_secret(&tenant("t"), "a").await.unwrap());

@@ -49,7 +49,8 @@ async fn functions_of_the_same_name_are_not_seen_or_changed_by_the_other_tenant(
 
 async fn put_secret(store: &Store, tenant: Tenant, value: &str) -> SecretRecord {
     let name = "api-key";
-    let new = NewSecret { tenant, name, value: value.into(), hosts: Vec::new(), now_ms: 1 };
+    let value = value.into();
+    let new = NewSecret { tenant, name, value, hosts: Vec::new(), functions: None, now_ms: 1 };
     let (secret, is_new) = store.put_secret(new).await.unwrap();
     assert!(is_new);
     secret

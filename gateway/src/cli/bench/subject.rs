@@ -65,6 +65,7 @@ impl Subject {
         let wasm = fs::read(&artifact).map_err(|error| unreadable(&artifact, &error))?;
         let spec = FunctionSpec {
             tenant: "default".into(),
+            name: name.as_str().into(),
             digest: ArtifactDigest(Sha256::digest(&wasm).into()),
             artifact,
             label: name.as_str().into(),

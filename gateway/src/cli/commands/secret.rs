@@ -30,10 +30,13 @@ pub(crate) enum SecretCommand {
 pub(crate) struct SetSecret {
     /// Name of the secret, by which functions' settings refer to it
     name: String,
-    /// A host that it may be sent to, e.g. https://api.example.com; may be repeated [default: every
-    /// host in functions' settings]
-    #[arg(long = "host", value_name = "HOST")]
+    /// A host that it may be sent to, e.g. https://api.example.com, or '*' for every host in
+    /// functions' settings; may be repeated
+    #[arg(long = "host", value_name = "HOST", required = true)]
     hosts: Vec<String>,
+    /// A function that may use it; may be repeated [default: every function]
+    #[arg(long = "function", value_name = "NAME")]
+    functions: Vec<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -67,7 +70,8 @@ impl SetSecret {
         let client = Client::new(&self.remote)?;
         // Not an argument: other users of the machine see arguments, and shells record them.
         let value = read_value()?;
-        let secret = PutSecret { value, hosts: self.hosts };
+        let functions = (!self.functions.is_empty()).then_some(self.functions);
+        let secret = PutSecret { value, hosts: self.hosts, functions };
         let answer = client.put_json(&path(&self.name), &secret).await?;
         answer.done(self.remote.output, "stored", &self.name)
     }
@@ -82,12 +86,11 @@ impl ListSecrets {
         }
         let page: SecretsView = answer.parse()?;
         let rows = page.secrets.into_iter().map(|secret| {
-            let hosts = secret.hosts.join(",");
-            let hosts = if hosts.is_empty() { "any".to_owned() } else { hosts };
-            vec![secret.name, hosts, secret.created_at, secret.updated_at]
+            let (hosts, functions) = (secret.hosts.join(","), secret.functions.join(","));
+            vec![secret.name, hosts, functions, secret.created_at, secret.updated_at]
         });
         let rows: Vec<Vec<String>> = rows.collect();
-        print(table(&["NAME", "HOSTS", "CREATED", "UPDATED"], &rows).as_bytes())?;
+        print(table(&["NAME", "HOSTS", "FUNCTIONS", "CREATED", "UPDATED"], &rows).as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -3,7 +3,6 @@
 use axum::{Json, extract::State};
 use gateway_api::{PutSecret, SecretView, SecretsView};
 use http::StatusCode;
-use secrecy::SecretString;
 
 use crate::{
     control::{
@@ -27,7 +26,7 @@ use crate::{
         (status = 200, description = "The secret was replaced", body = SecretView),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The name, the value or a host is not valid", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The name, the value, a host or a function is not valid, or no host is named", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "There is no space left", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -36,10 +35,9 @@ pub(crate) async fn put(
     Path(name): Path<String>,
     Document(body): Document,
 ) -> Result<(StatusCode, Json<SecretView>), Problem> {
-    let PutSecret { value, hosts } =
+    let secret: PutSecret =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
-    let (secret, is_new) =
-        state.secrets.put(state.tenant.clone(), &name, SecretString::from(value), hosts).await?;
+    let (secret, is_new) = state.secrets.put(state.tenant.clone(), &name, secret).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(views::secret(secret))))
 }

@@ -37,7 +37,7 @@ impl Deployer {
         }
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
-        let spec = state.catalog.spec(&function.tenant, OTHER.into(), digest, &settings);
+        let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
         if let Err(error) = state.pool.validate(spec).await {
             state.quarantine.suspect(&error, digest);
             return Err(error.into());

@@ -1,6 +1,10 @@
 //! Secrets that the gateway puts into outbound requests.
 
-use std::{fs, io::Write as _, process::Stdio};
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -32,7 +36,8 @@ async fn a_credential_is_in_the_request_and_never_in_the_guest() {
     let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
     let upstream = Upstream::echo().await;
     let host = upstream.host();
-    assert_eq!(put(&gateway, "api-token", &json!({ "value": VALUE })).await.status(), 201);
+    let secret = |value: &str| json!({"value": value, "hosts": [format!("http://{host}")]});
+    assert_eq!(put(&gateway, "api-token", &secret(VALUE)).await.status(), 201);
     let credentials = json!([{
         "host": format!("http://{host}"), "header": "Authorization", "secret": "api-token",
         "prefix": "Bearer ",
@@ -47,7 +52,7 @@ async fn a_credential_is_in_the_request_and_never_in_the_guest() {
         assert_eq!(last(&upstream, "authorization"), Some(format!("bearer {VALUE}")), "{guest}");
     }
     // The next request carries the new value. Without a value no request is sent.
-    assert_eq!(put(&gateway, "api-token", &json!({"value": "new"})).await.status(), 200);
+    assert_eq!(put(&gateway, "api-token", &secret("new")).await.status(), 200);
     ask(&gateway, "t-outbound", &format!("to={host}")).await;
     assert_eq!(last(&upstream, "authorization").as_deref(), Some("bearer new"));
     let delete = async || gateway.control(Method::DELETE, "/v1/secrets/api-token").send().await;
@@ -74,8 +79,9 @@ async fn a_credential_is_sent_over_tls_unless_its_host_allows_http() {
     let settings = [names.setting(), ca_file, "outbound.permit=127.0.0.1".to_owned()];
     let settings = settings.each_ref().map(String::as_str);
     let gateway = TestGateway::with(&settings).await;
-    put(&gateway, "key", &json!({ "value": VALUE })).await;
     let (s, p) = (secure.port(), plain.port());
+    let hosts = [format!("*.test:{s}"), format!("http://*.test:{p}")];
+    put(&gateway, "key", &json!({"value": VALUE, "hosts": hosts})).await;
     let deploy = async |host: &str| {
         let granted = [s, p].map(|port| format!("*.test:{port}"));
         let credentials = json!([{"host": host, "header": "x-key", "secret": "key"}]);
@@ -117,6 +123,53 @@ async fn a_secret_is_sent_only_to_its_allowed_hosts() {
     assert!(wrong.heads().is_empty());
 }
 
+/// Whoever may deploy chooses a credential's host and scheme, and never gets a secret by that.
+#[tokio::test]
+async fn a_function_cannot_take_a_secret_elsewhere_or_over_plain_http() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    let upstream = Upstream::echo().await;
+    let host = upstream.host();
+    let credentials =
+        json!([{"host": format!("http://{host}"), "header": "x-key", "secret": "key"}]);
+    let settings = json!({"outbound": [host], "credentials": credentials});
+    gateway.deploy_with("t-outbound", &settings).await;
+    let plain = format!("http://{host}");
+    for secret in [
+        json!({"value": VALUE, "hosts": ["*"]}),
+        json!({"value": VALUE, "hosts": [host]}),
+        json!({"value": VALUE, "hosts": [plain], "functions": ["another"]}),
+    ] {
+        assert!(put(&gateway, "key", &secret).await.status() < 300, "{secret}");
+        let answer = ask(&gateway, "t-outbound", &format!("to={host}")).await;
+        assert_eq!(answer, "1 x HttpRequestDenied", "{secret}");
+    }
+    assert!(upstream.heads().is_empty());
+    let lines = gateway.log_lines("t-outbound", 3).await;
+    let line = |at: usize| lines[at]["line"].as_str().unwrap();
+    assert!(lines.iter().any(|line| line["line"].as_str().unwrap().contains("http://")));
+    assert!((0..3).any(|at| line(at).contains("by this function")), "{lines:?}");
+    let ours = json!({"value": VALUE, "hosts": [plain], "functions": ["t-outbound"]});
+    put(&gateway, "key", &ours).await;
+    assert!(ask(&gateway, "t-outbound", &format!("to={host}")).await.contains("203"));
+    assert_eq!(last(&upstream, "x-key").as_deref(), Some(VALUE));
+}
+
+/// A secret of a version that did not ask for hosts.
+#[tokio::test]
+async fn an_old_secret_without_hosts_goes_to_every_host_over_tls_and_says_so_at_the_start() {
+    let mut gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    put(&gateway, "old", &json!({"value": VALUE, "hosts": ["a.example"]})).await;
+    let change = "import sqlite3, sys; \
+                  db = sqlite3.connect(sys.argv[1]); \
+                  db.execute(\"UPDATE secrets SET hosts = '[]'\"); db.commit()";
+    let database = gateway.data_dir().join("mayfly.db");
+    let changed = Command::new("python3").args(["-c", change]).arg(database).status();
+    assert!(changed.expect("this test needs python3 with sqlite3").success());
+    gateway.restart().await;
+    assert_eq!(gateway.api("/v1/secrets").await.json()["secrets"][0]["hosts"], json!(["*"]));
+    assert!(gateway.log().contains("mayfly secret set old --host"), "{}", gateway.log());
+}
+
 #[tokio::test]
 async fn a_secret_is_sealed_on_disk_never_shown_and_survives_a_restart() {
     let mut gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
@@ -129,7 +182,9 @@ async fn a_secret_is_sealed_on_disk_never_shown_and_survives_a_restart() {
     }
     assert_eq!(listed.json()["secrets"], json!([stored.json()]));
     assert_eq!(stored.json()["hosts"], json!(["*.example"]));
-    put(&gateway, "key", &json!({ "value": VALUE })).await;
+    assert_eq!(stored.json()["functions"], json!(["*"]));
+    let here = json!({"value": VALUE, "hosts": [format!("http://{host}")]});
+    put(&gateway, "key", &here).await;
     let credentials =
         json!([{"host": format!("http://{host}"), "header": "x-key", "secret": "key"}]);
     let settings = json!({"outbound": [host], "credentials": credentials});
@@ -149,7 +204,7 @@ async fn a_secret_is_sealed_on_disk_never_shown_and_survives_a_restart() {
     gateway.restart().await;
     let answer = ask(&gateway, "t-outbound", &format!("to={host}")).await;
     assert_eq!(answer, "1 x ConfigurationError");
-    assert_eq!(put(&gateway, "key", &json!({ "value": VALUE })).await.status(), 200);
+    assert_eq!(put(&gateway, "key", &here).await.status(), 200);
     assert!(ask(&gateway, "t-outbound", &format!("to={host}")).await.contains("203"));
 }
 
@@ -158,14 +213,20 @@ async fn invalid_secrets_and_credentials_are_refused() {
     let gateway = TestGateway::start().await;
     let long = "x".repeat(5_000);
     for (name, secret) in [
-        ("key", json!({"value": ""})),
-        ("key", json!({"value": "two\nlines"})),
-        ("key", json!({"value": " blanks around "})),
-        ("key", json!({ "value": long })),
-        ("key", json!({"value": "ü\u{7f}"})),
+        ("key", json!({"value": "", "hosts": ["*"]})),
+        ("key", json!({"value": "two\nlines", "hosts": ["*"]})),
+        ("key", json!({"value": " blanks around ", "hosts": ["*"]})),
+        ("key", json!({"value": long, "hosts": ["*"]})),
+        ("key", json!({"value": "ü\u{7f}", "hosts": ["*"]})),
+        ("key", json!({"value": "x"})),
+        ("key", json!({"value": "x", "hosts": []})),
         ("key", json!({"value": "x", "hosts": ["no host"]})),
-        ("Key", json!({"value": "x"})),
-        ("a_b", json!({"value": "x"})),
+        ("key", json!({"value": "x", "hosts": vec!["a.example"; 65]})),
+        ("key", json!({"value": "x", "hosts": ["*"], "functions": []})),
+        ("key", json!({"value": "x", "hosts": ["*"], "functions": ["A b"]})),
+        ("key", json!({"value": "x", "hosts": ["*"], "functions": vec!["f"; 65]})),
+        ("Key", json!({"value": "x", "hosts": ["*"]})),
+        ("a_b", json!({"value": "x", "hosts": ["*"]})),
     ] {
         let refused = put(&gateway, name, &secret).await;
         assert_eq!(refused.problem(), (422, "bad-secret"), "{name} {secret}");
@@ -194,7 +255,8 @@ async fn the_command_line_reads_a_secret_from_standard_input() {
     let upstream = Upstream::echo().await;
     let host = upstream.host();
     let allowed = format!("http://{host}");
-    let mut command = mayfly(&["secret", "set", "key", "--host", &allowed]);
+    let set = ["secret", "set", "key", "--host", &allowed, "--function", "t-outbound"];
+    let mut command = mayfly(&set);
     command
         .env("MAYFLY_DATA_DIR", gateway.data_dir())
         .env("MAYFLY_SERVER", format!("http://{}", gateway.control_address()))
@@ -207,7 +269,11 @@ async fn the_command_line_reads_a_secret_from_standard_input() {
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "stored key\n");
     let listed = gateway.cli(&["secret", "list"]).await;
     let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.contains("key") && listed.contains(&allowed), "{listed}");
+    for shown in ["key", &allowed, "t-outbound"] {
+        assert!(listed.contains(shown), "{listed}");
+    }
+    let anywhere = gateway.cli(&["secret", "set", "key"]).await;
+    assert_eq!(anywhere.status.code(), Some(2), "hosts must be named: {anywhere:?}");
     assert!(!listed.contains(VALUE), "{listed}");
     gateway.deploy_with("t-outbound", &json!({"outbound": [host]})).await;
     let credentials =
