@@ -60,10 +60,11 @@ fn is_own(ip: IpAddr) -> bool {
 }
 
 /// Whether an address is globally reachable. The other ranges are those of the IANA registries of
-/// special-purpose addresses (RFC 6890 and its updates).
+/// special-purpose addresses (RFC 6890 and its updates), and those that a provider has registered
+/// for the Internet and uses inside a customer's network.
 fn is_public(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V4(address) => is_public_v4(address) && !is_providers_own(address),
         IpAddr::V6(address) => is_public_v6(address),
     }
 }
@@ -86,6 +87,21 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a == 198 && (b == 18 || b == 19))
         || (a == 198 && b == 51 && c == 100)
         || (a == 203 && b == 0 && c == 113))
+}
+
+/// Services of the machine's provider that listen on addresses which look public. Those of other
+/// providers are link-local (169.254.169.254 and its like), shared (100.100.100.200), assigned by
+/// IETF (192.0.0.192) or unique local (fd00:ec2::254, fd20:ce::254).
+fn is_providers_own(address: Ipv4Addr) -> bool {
+    match address.octets() {
+        // Azure's agent of the host: DNS, configuration, certificates of the machine.
+        // https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+        [168, 63, 129, 16] => true,
+        // The services of a cluster of GKE, its API server among them, as a rule.
+        // https://cloud.google.com/kubernetes-engine/docs/concepts/alias-ips
+        [34, 118, c, _] => (224..240).contains(&c),
+        _ => false,
+    }
 }
 
 /// Only 2000::/3 is assigned. Some ranges within it embed other addresses.
@@ -114,8 +130,10 @@ mod tests {
             "10.0.0.1",
             "100.64.0.1",
             "100.127.255.255",
+            "100.100.100.200",
             "127.0.0.1",
             "127.255.0.1",
+            "168.63.129.16",
             "169.254.169.254",
             "172.16.0.1",
             "172.31.255.255",
@@ -123,6 +141,8 @@ mod tests {
             "192.0.2.1",
             "192.88.99.1",
             "192.168.0.1",
+            "34.118.224.1",
+            "34.118.239.255",
             "198.18.0.1",
             "198.19.255.255",
             "198.51.100.1",
@@ -142,6 +162,8 @@ mod tests {
             "3fff::1",
             "fc00::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "::ffff:168.63.129.16",
             "fe80::1",
             "fec0::1",
             "ff02::1",
@@ -219,6 +241,9 @@ mod tests {
             "8.8.8.8",
             "100.63.255.255",
             "100.128.0.1",
+            "34.118.223.255",
+            "34.118.240.0",
+            "168.63.129.15",
             "172.15.0.1",
             "172.32.0.1",
             "192.0.1.1",
