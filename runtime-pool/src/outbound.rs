@@ -6,23 +6,20 @@
 //! checked, and one of these is dialled. A guest follows redirects itself, so each of them is
 //! checked as a request of its own.
 //!
-//! Read `target` (where a request goes), `grant` and `address` (what may be called), `client` (one
-//! for the node), `policy` (one for a revision), then `connection` and `exchange`.
+//! Read `rules` (where a request goes, what may be called), `client` (one for the node), `policy` (one
+//! for a revision), then `connection` and `exchange`.
 
-mod address;
 mod cdn_loop;
 mod client;
 mod config;
 mod connection;
-mod credential;
 mod exchange;
 mod failure;
-mod grant;
 mod idle;
 mod policy;
 mod report;
 mod resolve;
-mod target;
+mod rules;
 
 use std::sync::{Arc, atomic::AtomicU32};
 
@@ -31,17 +28,24 @@ use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 pub use self::{
-    address::Listeners,
     cdn_loop::CdnLoop,
     config::{AddressRange, OutboundConfig},
-    credential::{Credential, NotACredential, Secret, SecretHost},
-    grant::{Grant, NotAGrant},
+    rules::{
+        address::Listeners,
+        credential::{Credential, NotACredential, Secret, SecretHost},
+        grant::{Grant, NotAGrant},
+    },
 };
 pub(crate) use self::{
     client::OutboundClient,
     policy::{Policy, PolicySettings},
 };
-use self::{exchange::Admitted, failure::OutboundFailure, report::OutboundReport, target::Target};
+use self::{
+    exchange::Admitted,
+    failure::OutboundFailure,
+    report::OutboundReport,
+    rules::target::{self, Target},
+};
 use crate::{error::Limit, metrics::guest_log::InvocationLog};
 
 /// One invocation's requests.

@@ -21,14 +21,16 @@ use tokio_rustls::{
 use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, ForbiddenHeaderFilter};
 
 use super::{
-    address::{self, Listeners},
     cdn_loop,
     config::OutboundConfig,
     connection::{StepTimeouts, UpstreamConnection},
-    credential::NodeSecrets,
     failure::OutboundFailure,
     resolve::Resolver,
-    target::Target,
+    rules::{
+        address::{self, Listeners},
+        credential::NodeSecrets,
+        target::Target,
+    },
 };
 use crate::{error::StartError, metrics::PoolMetrics};
 

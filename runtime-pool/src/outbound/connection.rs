@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use url::Host;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
-use super::{config::OutboundConfig, failure::OutboundFailure, target::Target};
+use super::{config::OutboundConfig, failure::OutboundFailure, rules::target::Target};
 use crate::metrics::{GaugeGuard, PoolMetrics};
 
 /// The shortest timeout that a guest can set. With zero no attempt would be made.

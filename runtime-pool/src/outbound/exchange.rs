@@ -21,11 +21,10 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use super::{
     cdn_loop::{self, CdnLoop},
     connection::{StepTimeouts, UpstreamConnection},
-    credential::Requester,
     failure::OutboundFailure,
     policy::Policy,
     report::OutboundReport,
-    target::Target,
+    rules::{credential::Requester, target::Target},
 };
 
 /// A request that has passed the checks of `Outbound`.

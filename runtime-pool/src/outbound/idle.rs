@@ -14,7 +14,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{config::OutboundConfig, connection::UpstreamConnection, target::Target};
+use super::{config::OutboundConfig, connection::UpstreamConnection, rules::target::Target};
 
 /// How long a connection may take to become ready for its next request: its task must first notice
 /// the end of the last one.

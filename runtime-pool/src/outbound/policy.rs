@@ -4,7 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_rustls::{TlsConnector, rustls::client::Resumption};
 
-use super::{client::OutboundClient, credential::Credential, grant::Grant, idle::IdleConnections};
+use super::{
+    client::OutboundClient,
+    idle::IdleConnections,
+    rules::{credential::Credential, grant::Grant},
+};
 
 /// TLS sessions that a function may resume.
 const TLS_SESSIONS: usize = 16;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use url::Host;
 
-use super::{failure::OutboundFailure, target::Target};
+use super::{failure::OutboundFailure, rules::target::Target};
 
 /// Concurrent look-ups by the system's resolver. Each blocks a thread of the pool that also reads
 /// files.

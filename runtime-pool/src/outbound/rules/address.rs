@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{
+use crate::outbound::{
     config::{AddressRange, OutboundConfig},
     failure::OutboundFailure,
 };
@@ -17,7 +17,7 @@ pub struct Listeners {
 }
 
 /// Checks an address that a guest's grants have led to.
-pub(super) fn vet(
+pub(in crate::outbound) fn vet(
     config: &OutboundConfig,
     listeners: &Listeners,
     address: SocketAddr,
@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outbound::target::Target;
+    use crate::outbound::rules::target::Target;
 
     #[test]
     fn special_addresses_are_not_public() {

@@ -13,11 +13,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 
 use super::{
-    cdn_loop,
-    failure::OutboundFailure,
     grant::{Grant, NotAGrant},
     target::Target,
 };
+use crate::outbound::{cdn_loop, failure::OutboundFailure};
 
 /// Names a secret, and the requests of a function to which it is added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,10 +110,10 @@ pub struct Secret {
 }
 
 /// The function that makes a request.
-pub(super) struct Requester<'a> {
-    pub(super) tenant: &'a str,
+pub(in crate::outbound) struct Requester<'a> {
+    pub(in crate::outbound) tenant: &'a str,
     /// Its name within the tenant.
-    pub(super) function: &'a str,
+    pub(in crate::outbound) function: &'a str,
 }
 
 /// The secrets of the node, by tenant and name. They change while it runs.
@@ -152,7 +151,7 @@ impl NodeSecrets {
 
     /// Adds secrets to a request, as its function's credentials say. They replace what the guest
     /// has set in the same fields.
-    pub(super) fn add(
+    pub(in crate::outbound) fn add(
         &self,
         requester: &Requester<'_>,
         credentials: &[Credential],
