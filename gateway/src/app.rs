@@ -42,7 +42,6 @@ use crate::{
         shutdown::{StopSignals, drain_at_signal},
         systemd::Sockets,
     },
-    clock::now_ms,
     config::Config,
     control::{
         auth::Tokens, layers::ControlPlane, resources::probes::Probes, router, state::ControlState,
@@ -182,7 +181,7 @@ fn data_plane(
 ) -> anyhow::Result<Arc<DataPlane>> {
     let rejections = Arc::new(Rejections::new(registry)?);
     let edge = Edge::new(Arc::clone(catalog), invoker, Arc::clone(&rejections), &config.server);
-    let request_ids = RequestIdSource::new(now_ms().cast_unsigned());
+    let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let in_flight = config.server.admission.in_flight;
     Ok(Arc::new(DataPlane::new(edge, in_flight, load_shedder, rejections, request_ids)))
 }

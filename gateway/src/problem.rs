@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use self::table::{ProblemType, RequestPhase};
-use crate::telemetry::request_id::{INVOCATION_BITS, id_text};
+use crate::telemetry::request_id::id_text;
 
 pub(crate) use self::hints::{function_setting, operator_setting};
 
@@ -129,7 +129,7 @@ impl Problem {
 
     /// Adds the id of the invocation.
     pub(crate) fn for_invocation(mut self, invocation: u128) -> Self {
-        let apart = (invocation ^ (invocation >> INVOCATION_BITS)) % RETRY_SPREAD_S;
+        let apart = invocation % RETRY_SPREAD_S;
         self.retry_after_s = self.retry_after_s.map(|seconds| seconds + apart as u32);
         let text = id_text(invocation);
         self.for_request(String::from_utf8_lossy(&text).into_owned())
