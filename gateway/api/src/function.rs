@@ -83,7 +83,7 @@ pub struct FunctionsView {
 }
 
 /// A change to a function (RFC 7396): a member that is left out stays as it is, null resets it.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeFunction {
     /// The owner's description.

@@ -1,6 +1,6 @@
 //! The settings of a function.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{
@@ -35,7 +35,7 @@ pub struct SettingsView {
 
 /// The settings that a function's owner has chosen. The platform's default applies to a setting
 /// that is left out.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 pub struct OtherSettings {
     /// Times of the week when more than `min_warm` instances stay warm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,6 +59,21 @@ pub struct OtherSettings {
     /// Secrets that the gateway adds to the guest's requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialView>,
+}
+
+/// Shows the names of the environment variables without their values, which may be passwords.
+impl fmt::Debug for OtherSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtherSettings")
+            .field("schedule", &self.schedule)
+            .field("isolation", &self.isolation)
+            .field("server_timing", &self.server_timing)
+            .field("environment", &self.environment.keys())
+            .field("snapshot", &self.snapshot)
+            .field("outbound", &self.outbound)
+            .field("credentials", &self.credentials)
+            .finish()
+    }
 }
 
 /// One object with both parts and no other key.
@@ -146,4 +161,16 @@ pub enum SnapshotSetting {
     Switch(bool),
     /// Take a snapshot after a call of this export.
     After(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_names_the_environment_without_its_values() {
+        let environment = BTreeMap::from([("PASSWORD".to_owned(), "hunter2".to_owned())]);
+        let shown = format!("{:?}", OtherSettings { environment, ..OtherSettings::default() });
+        assert!(shown.contains("PASSWORD") && !shown.contains("hunter2"), "{shown}");
+    }
 }

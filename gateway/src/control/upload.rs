@@ -39,7 +39,6 @@ pub(crate) enum UploadHeadError {
 }
 
 /// The head of an upload.
-#[derive(Debug)]
 pub(crate) struct UploadHead {
     length: Option<u64>,
     digest: Option<Digest>,

@@ -4,6 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    client::eventually,
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
@@ -248,4 +249,36 @@ async fn function_labels_in_metrics_are_bounded() {
     labels.dedup();
     assert_eq!(labels, ["f-0", "f-1", "other"]);
     assert_eq!(gateway.metric("mayfly_requests_total").await, 4.0);
+}
+
+#[tokio::test]
+async fn a_token_in_a_path_is_not_in_the_log_and_a_long_path_is_cut() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    let secret = "0123456789abcdef".repeat(4);
+    let token = format!("mfy_0011223344556677_{secret}");
+    for target in [
+        format!("/v1/functions/{token}"),
+        format!("/{token}/x"),
+        format!("/v1/%6dfy_0011223344556677_{secret}"),
+        // Not valid, so that it is refused before it is decoded.
+        format!("/{token}/%zz"),
+    ] {
+        assert!(gateway.api(&target).await.status() >= 400, "{target}");
+    }
+    // The data plane logs no path.
+    for target in [format!("/f/c-hello/{token}"), format!("/f/{token}"), format!("/{token}")] {
+        gateway.get(&target).await;
+    }
+    let long = format!("/v1/{}", "a/".repeat(3_000));
+    assert_eq!(gateway.api(&long).await.status(), 404);
+    eventually("the last request is in the log", async || {
+        gateway.log().contains("/v1/a/a/").then_some(())
+    })
+    .await;
+    let log = gateway.log();
+    assert!(!log.contains(&secret), "{log}");
+    assert!(log.contains("/v1/functions/mfy_…"), "{log}");
+    let longest = log.lines().map(str::len).max().unwrap();
+    assert!(longest < 1_000, "a line of {longest} bytes");
 }

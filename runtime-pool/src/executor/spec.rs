@@ -71,3 +71,28 @@ impl FunctionSpec {
         CodeKey { digest: self.digest, start_up: self.snapshot.as_ref().map(start_up) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_names_the_environment_without_its_values() {
+        let spec = FunctionSpec {
+            tenant: "default".into(),
+            name: "f".into(),
+            digest: ArtifactDigest([0; 32]),
+            artifact: PathBuf::new(),
+            label: "f".into(),
+            limits: Limits::default(),
+            environment: vec![("PASSWORD".to_owned(), "hunter2".to_owned())],
+            outbound: Vec::new(),
+            credentials: Vec::new(),
+            isolation: Isolation::Request,
+            max_warm: 0,
+            snapshot: None,
+        };
+        let shown = format!("{spec:?}");
+        assert!(shown.contains("PASSWORD") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! The keys stand side by side in one table. In the program each user has a part of its own.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use runtime_pool::milliseconds;
@@ -322,7 +322,7 @@ impl AdmissionSettings {
 }
 
 /// How requests to functions are treated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EdgeSettings {
     /// Gateways like this one that a request may come through.
@@ -332,6 +332,17 @@ pub struct EdgeSettings {
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
     /// function's settings say. Empty: none do.
     pub timing_secret: String,
+}
+
+/// Shows whether there is a secret, and not which.
+impl fmt::Debug for EdgeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeSettings")
+            .field("hops", &self.hops)
+            .field("timing", &self.timing)
+            .field("timing_secret", &!self.timing_secret.is_empty())
+            .finish()
+    }
 }
 
 impl Default for EdgeSettings {

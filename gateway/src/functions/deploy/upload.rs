@@ -12,7 +12,6 @@ use crate::functions::{
 };
 
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
-#[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) function: QualifiedName,
     /// A JSON merge patch (RFC 7396) on the settings of the active revision.
@@ -28,7 +27,7 @@ pub(crate) struct Upload {
 
 /// The sender's name for an upload. A second upload with the same key is answered like the first
 /// one, and is refused if it is not the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct IdempotencyKey {
     pub(crate) text: String,
     /// All parameters of the upload except name and artifact, in one form. Two uploads are the same
