@@ -378,6 +378,18 @@ impl InvokeError {
     }
 }
 
+/// The error that ends a component which exits with an error: WASI passes no number with it.
+#[derive(Debug)]
+pub(crate) struct ExitedWithError;
+
+impl fmt::Display for ExitedWithError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it exited with an error, and without a number (wasi:cli/exit)")
+    }
+}
+
+impl std::error::Error for ExitedWithError {}
+
 /// The error an epoch callback raises when a guest holds too many header fields.
 #[derive(Debug)]
 pub(crate) struct HeadersExceeded;

@@ -106,6 +106,7 @@ impl Candidate {
                 credentials: Vec::new(),
                 isolation: Isolation::Request,
                 max_warm: 0,
+                arguments: Vec::new(),
                 snapshot: None,
             }
         })

@@ -16,6 +16,7 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "isolation",
     "server_timing",
     "environment",
+    "arguments",
     "outbound",
     "credentials",
     "snapshot",
@@ -49,6 +50,12 @@ pub struct OtherSettings {
     /// Environment variables of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// The arguments of a CGI program, its own name first. `${SCRIPT_NAME}` stands for the mount;
+    /// `${ARGS}` for the parameters of the query, without those that begin with `-`; and
+    /// `${ALL_ARGS}` for all of them. By default they are the path and `${ARGS}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["python", "/app.py", "${ARGS}"]))]
+    pub arguments: Vec<String>,
     /// Whether instances start from a snapshot that is taken at the deploy: true, false, or the
     /// name of the export to call before it is taken. With true that is `wizer-initialize`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -134,6 +134,7 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         isolation: settings.isolation.as_ref().map(isolation),
         server_timing: settings.server_timing,
         environment: settings.environment,
+        arguments: settings.arguments,
         snapshot: settings.snapshot.map(|snapshot| match snapshot {
             SnapshotMode::Switch(on) => SnapshotSetting::Switch(on),
             SnapshotMode::After(function) => SnapshotSetting::After(function),

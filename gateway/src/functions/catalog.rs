@@ -290,6 +290,7 @@ impl Catalog {
             label,
             limits: pool_limits(&limits, self.guest),
             environment: settings.environment.clone().into_iter().collect(),
+            arguments: settings.arguments.clone(),
             outbound: outbound.collect::<Vec<Grant>>(),
             credentials: settings
                 .credentials

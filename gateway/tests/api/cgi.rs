@@ -138,3 +138,154 @@ async fn a_request_by_host_name_has_an_empty_script_name() {
         assert!(answer.text().lines().any(|line| line == expected), "{}", answer.text());
     }
 }
+
+/// A program of preview 1 with a `_start` of `body`. `put` writes the first bytes of the memory.
+fn program(body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write"
+                (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "args_sizes_get"
+                (func $args_sizes (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "args_get"
+                (func $args (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 2)
+            (data (i32.const 0) "Content-Type: text/plain\n\n")
+            (func $put (param $from i32) (param $length i32)
+                (i32.store (i32.const 64) (local.get $from))
+                (i32.store (i32.const 68) (local.get $length))
+                (drop (call $write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 72))))
+            (func (export "_start") {body}))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// A component whose `run` calls one function of `wasi:cli/exit` with `status`.
+fn component_that_exits(function: &str, parameter: &str, status: u32) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (import "wasi:cli/exit@0.2.12" (instance $exit
+                (export "{function}" (func (param {parameter})))))
+            (core func $exit (canon lower (func $exit "{function}")))
+            (core module $m
+                (import "" "exit" (func $exit (param i32)))
+                (func (export "run") (result i32)
+                    (call $exit (i32.const {status})) (unreachable)))
+            (core instance $i (instantiate $m
+                (with "" (instance (export "exit" (func $exit))))))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $cli (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.12" (instance $cli)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+async fn says(gateway: &TestGateway, name: &str, text: &str) {
+    crate::client::eventually(&format!("the log of {name} says {text:?}"), async || {
+        let log = gateway.api(&format!("/v1/functions/{name}/logs")).await;
+        log.text().contains(text).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_exit_status_is_what_the_program_gave() {
+    let gateway = TestGateway::start().await;
+    for (name, wasm, text) in [
+        ("below", program("(call $exit (i32.const 125))"), "exited with status 125\""),
+        ("shell", program("(call $exit (i32.const 126))"), "exited with status 126\""),
+        ("minus", program("(call $exit (i32.const 255))"), "exited with status 255\""),
+        ("most", program("(call $exit (i32.const -1))"), "exited with status 4294967295\""),
+        (
+            "number",
+            component_that_exits("exit-with-code", "\"status-code\" u8", 200),
+            "exited with status 200\"",
+        ),
+        (
+            "error",
+            component_that_exits("exit", "\"status\" (result)", 1),
+            "exited with an error, and without a number",
+        ),
+    ] {
+        assert_eq!(gateway.put(name, wasm).send().await.status(), 201, "{name}");
+        let failed = gateway.get(&format!("/f/{name}/")).await;
+        assert_eq!(failed.problem(), (502, "no-response"), "{name}");
+        says(&gateway, name, text).await;
+    }
+    let zero = program("(call $put (i32.const 0) (i32.const 26)) (call $exit (i32.const 0))");
+    assert_eq!(gateway.put("zero", zero).send().await.status(), 201);
+    assert_eq!(gateway.get("/f/zero/").await.plain(), (200, ""));
+}
+
+#[tokio::test]
+async fn output_that_never_becomes_a_head_ends_at_its_limit() {
+    let gateway = TestGateway::start().await;
+    // The memory is full of zeros from 1,024 on: one line that never ends.
+    for (name, bytes) in [("headless", 1_000), ("piecemeal", 1)] {
+        let endless =
+            format!("(loop $on (call $put (i32.const 1024) (i32.const {bytes})) (br $on))");
+        let deployed = gateway.put(name, program(&endless));
+        let deployed = deployed.header("mayfly-settings", r#"{"cpu_ms": 30000}"#);
+        assert_eq!(deployed.send().await.status(), 201, "{name}");
+        let failed = gateway.get(&format!("/f/{name}/")).await;
+        assert_eq!(failed.problem(), (502, "no-response"), "{name}: {failed:?}");
+        says(&gateway, name, "its header is longer than 65536 bytes").await;
+    }
+    // A head that does end, but later.
+    let late = program(
+        "(call $put (i32.const 1024) (i32.const 65536)) (call $put (i32.const 0) (i32.const 26))",
+    );
+    assert_eq!(gateway.put("late", late).send().await.status(), 201);
+    assert_eq!(gateway.get("/f/late/").await.problem(), (502, "no-response"));
+    assert!(gateway.metric("mayfly_cpu_seconds_total").await < 30.0);
+}
+
+/// Answers with its arguments, each with a zero byte at its end.
+fn shows_its_arguments() -> Vec<u8> {
+    program(
+        "(drop (call $args_sizes (i32.const 80) (i32.const 84)))
+         (drop (call $args (i32.const 1024) (i32.const 4096)))
+         (call $put (i32.const 0) (i32.const 26))
+         (call $put (i32.const 4096) (i32.load (i32.const 84)))",
+    )
+}
+
+#[tokio::test]
+async fn a_query_gives_words_and_no_options() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("words", shows_its_arguments()).send().await.status(), 201);
+    for (target, arguments) in [
+        ("/f/words", "/\0"),
+        ("/f/words/a/b?x=1&two%20words&&", "/a/b\0x=1\0two words\0"),
+        ("/f/words/?-s", "/\0"),
+        ("/f/words/?%2Ds&x&--help&%2d%2dx=1&-&a-b", "/\0x\0a-b\0"),
+    ] {
+        assert_eq!(gateway.get(target).await.plain(), (200, arguments), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn the_owner_chooses_a_programs_arguments() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("words", shows_its_arguments()).send().await.status(), 201);
+    for (arguments, shown) in [
+        (json!(["python", "/app.py"]), "python\0/app.py\0"),
+        (json!(["sh", "-c", "echo ${X}", "${ARGS}"]), "sh\0-c\0echo ${X}\0x\0y=1\0"),
+        (json!(["${SCRIPT_NAME}", "${ARGS}", "--"]), "/f/words\0x\0y=1\0--\0"),
+        (json!(["ls", "${ALL_ARGS}"]), "ls\0-l\0x\0y=1\0"),
+        (json!(["find", "at ${SCRIPT_NAME}: ${ARGS}"]), "find\0at /f/words: x y=1\0"),
+    ] {
+        let changed = gateway.patch("words", &json!({"settings": {"arguments": arguments}})).await;
+        assert_eq!(changed.status(), 200, "{changed:?}");
+        assert_eq!(changed.json()["settings"]["arguments"], arguments);
+        let answer = gateway.get("/f/words/p?-l&x&y=1").await;
+        assert_eq!(answer.plain(), (200, shown), "{arguments}");
+    }
+    let zero = gateway.patch("words", &json!({"settings": {"arguments": ["a\u{0}b"]}})).await;
+    assert_eq!(zero.problem(), (422, "bad-settings"));
+    let many = vec!["a"; 65];
+    let many = gateway.patch("words", &json!({"settings": {"arguments": many}})).await;
+    assert_eq!(many.problem(), (422, "bad-settings"));
+    assert!(many.detail().contains("at most 64"), "{many:?}");
+}

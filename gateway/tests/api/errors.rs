@@ -189,7 +189,7 @@ async fn a_function_that_returns_without_a_response_or_exits_is_a_bad_gateway() 
     let gateway = TestGateway::start().await;
     for (name, slug, says) in [
         ("t-no-response", "no-response", "without"),
-        ("t-exit", "no-response", "status 1"),
+        ("t-exit", "no-response", "exited with an error"),
         ("t-exit-cgi", "no-response", "status 7"),
     ] {
         gateway.deploy(name).await;

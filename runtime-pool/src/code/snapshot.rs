@@ -33,6 +33,7 @@ use self::{
 use crate::{
     code::{artifact::Kind, key::StartUp},
     engine::{cpu_meter::thread_cpu_ns, initialising_engine},
+    error::ExitedWithError,
     host::{
         self, HasStoreLimits, Host, ModuleHost, StoreLimits, component_store, interfaces,
         module_store,
@@ -233,9 +234,10 @@ fn explain<T: HasStoreLimits>(
     if let Some(call) = error.downcast_ref::<ForbiddenCall>() {
         return SnapshotFailure::Unfit(call.to_string());
     }
-    let is_guests = error.is::<wasmtime::Trap>() || error.is::<I32Exit>();
+    let is_guests =
+        error.is::<wasmtime::Trap>() || error.is::<I32Exit>() || error.is::<ExitedWithError>();
     let mut text = match error.downcast_ref::<I32Exit>() {
-        Some(I32Exit(status)) => format!("it exited with status {status}"),
+        Some(I32Exit(status)) => format!("it exited with status {}", status.cast_unsigned()),
         None => error.root_cause().to_string(),
     };
     if memory_was_refused {

@@ -17,7 +17,10 @@ use wasmtime_wasi::{
 use crate::{
     InvokeError,
     executor::{
-        cgi::{stdin::Stdin, stdout::Stdout},
+        cgi::{
+            stdin::Stdin,
+            stdout::{InvalidOutput, Stdout},
+        },
         errors::{exited, guest_error, start_error},
         request::{RequestBody, ResponseHead},
     },
@@ -69,7 +72,8 @@ pub(crate) async fn call_component(
     match exports.wasi_cli_run().call_run(&mut *store).await {
         Ok(Ok(())) => {}
         Ok(Err(())) => {
-            return Err(exited(1, store.data_mut().store_limits()));
+            let detail = "its `run` returned an error".to_owned();
+            return Err(exited(detail, store.data_mut().store_limits()));
         }
         Err(error) => end_of_command(&error, store)?,
     }
@@ -95,13 +99,15 @@ pub(crate) async fn call_module(
     stdout.close()
 }
 
-/// A command may return or exit. Only the exit status 0 is a success.
+/// A command may return or exit, and only the exit status 0 is a success. One that was ended for its
+/// output has nothing more to say than that output.
 fn end_of_command(
     error: &wasmtime::Error,
     store: &mut wasmtime::Store<impl HasStoreLimits>,
 ) -> Result<(), InvokeError> {
     match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(0)) => Ok(()),
+        None if error.is::<InvalidOutput>() => Ok(()),
         Some(_) | None => Err(guest_error(error, store)),
     }
 }

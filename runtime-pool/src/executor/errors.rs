@@ -5,7 +5,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
 use crate::{
-    error::{CpuExceeded, HeadersExceeded, InvokeError, Limit},
+    error::{CpuExceeded, ExitedWithError, HeadersExceeded, InvokeError, Limit},
     host::{HasStoreLimits, StoreLimits},
 };
 
@@ -19,7 +19,11 @@ pub(super) fn guest_error(
         return InvokeError::Cpu(limits.cpu_limit());
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return exited(*status, limits);
+        // The statuses of preview1 are unsigned.
+        return exited(format!("it exited with status {}", status.cast_unsigned()), limits);
+    }
+    if error.is::<ExitedWithError>() {
+        return exited(ExitedWithError.to_string(), limits);
     }
     // A guest also needs a stack to run on, and the engine has as many as instances.
     if error.is::<PoolConcurrencyLimitError>() {
@@ -34,8 +38,7 @@ pub(super) fn is_exit_without_error(error: &wasmtime::Error) -> bool {
 }
 
 /// A guest that exits before its response is whole has given none, whatever its status.
-pub(super) fn exited(status: i32, limits: &StoreLimits) -> InvokeError {
-    let detail = format!("it exited with status {status}");
+pub(super) fn exited(detail: String, limits: &StoreLimits) -> InvokeError {
     match limits.refused_memory() {
         None => InvokeError::NoResponse(detail),
         Some(_) => failed(detail, None, limits),

@@ -29,6 +29,9 @@ pub struct FunctionSpec {
     pub limits: Limits,
     /// Environment variables of its guests.
     pub environment: Vec<(String, String)>,
+    /// The arguments of its guests, if they are programs. An empty list stands for those of the
+    /// convention.
+    pub arguments: Vec<String>,
     /// The servers that its guests may call.
     pub outbound: Vec<Grant>,
     /// Secrets that the gateway adds to their requests.
@@ -86,6 +89,7 @@ mod tests {
             label: "f".into(),
             limits: Limits::default(),
             environment: vec![("PASSWORD".to_owned(), "hunter2".to_owned())],
+            arguments: Vec::new(),
             outbound: Vec::new(),
             credentials: Vec::new(),
             isolation: Isolation::Request,

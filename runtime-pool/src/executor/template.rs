@@ -131,7 +131,7 @@ impl InstanceTemplate {
         let bytes = self.spec.limits.log_bytes;
         let log = InvocationLog::new(Arc::clone(&self.log), context.invocation, bytes);
         let mut wasi = self.wasi(&environment, &log);
-        wasi.args(&environment::arguments(&parts));
+        wasi.args(&environment::arguments(&self.spec.arguments, &parts, &context.mount));
         CgiInput { wasi, body, head }
     }
 

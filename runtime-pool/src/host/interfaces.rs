@@ -1,8 +1,15 @@
 //! The interfaces that guests may import.
 
-use wasmtime::{Engine, Linker, component};
+use wasmtime::{
+    Engine, Linker,
+    component::{self, HasData},
+};
+use wasmtime_wasi::{I32Exit, p2, p3};
 
-use crate::host::{Host, ModuleHost};
+use crate::{
+    error::ExitedWithError,
+    host::{Host, ModuleHost},
+};
 
 /// A linker with all of WASI 0.2. Guests are denied access by an empty context (no files, no sockets),
 /// not by missing imports: ordinary toolchains import interfaces that they never call.
@@ -10,6 +17,9 @@ pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     let mut linker = component::Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    linker.allow_shadowing(true);
+    p2::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }
 
@@ -18,10 +28,56 @@ pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     let mut linker = wasi_02(engine)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(true);
+    p3::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }
 
 /// Adds what core modules may import.
 pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)
+    wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)?;
+    // The library's own traps at the statuses from 126 on, which shells and programs use.
+    linker.allow_shadowing(true);
+    linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| {
+        Err::<(), _>(wasmtime::Error::from(I32Exit(status)))
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The exits of components. The library's own report a status of 1 for a program that has given no
+/// number.
+struct ExitStatuses;
+
+impl HasData for ExitStatuses {
+    type Data<'a> = Self;
+}
+
+fn exit(status: Result<(), ()>) -> wasmtime::Result<()> {
+    Err(status.map_or_else(|()| ExitedWithError.into(), |()| I32Exit(0).into()))
+}
+
+fn exit_with_code(status: u8) -> wasmtime::Result<()> {
+    Err(I32Exit(status.into()).into())
+}
+
+impl p2::bindings::cli::exit::Host for ExitStatuses {
+    fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
+        exit(status)
+    }
+
+    fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
+        exit_with_code(status)
+    }
+}
+
+impl p3::bindings::cli::exit::Host for ExitStatuses {
+    fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
+        exit(status)
+    }
+
+    fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
+        exit_with_code(status)
+    }
 }

@@ -89,6 +89,7 @@ impl TestPool {
             credentials: Vec::new(),
             isolation: Isolation::Request,
             max_warm: 0,
+            arguments: Vec::new(),
             snapshot: None,
         }
     }

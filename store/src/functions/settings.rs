@@ -29,6 +29,9 @@ pub struct Settings {
     /// Environment variables of the guest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
+    /// The arguments of a CGI program. An empty list stands for those of the convention.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
     /// Whether instances start from a snapshot that the deploy takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotMode>,
@@ -139,6 +142,7 @@ impl fmt::Debug for Settings {
             .field("isolation", &self.isolation)
             .field("server_timing", &self.server_timing)
             .field("environment", &self.environment.keys())
+            .field("arguments", &self.arguments)
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)

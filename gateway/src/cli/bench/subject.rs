@@ -75,6 +75,7 @@ impl Subject {
             credentials: Vec::new(),
             isolation: Isolation::Request,
             max_warm: 0,
+            arguments: Vec::new(),
             snapshot: None,
         };
         Ok(Self { name, key: FunctionKey { function: 0, revision: 1, generation: 0 }, spec })

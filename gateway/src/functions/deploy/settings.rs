@@ -16,6 +16,9 @@ use crate::{
 
 /// Credentials of one function. Arbitrary, large enough.
 const CREDENTIALS: usize = 64;
+/// Fixed arguments of one program, and their bytes together. Arbitrary, large enough.
+const ARGUMENTS: usize = 64;
+const ARGUMENTS_BYTES: usize = 16 << 10;
 /// Bytes of the name of the export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
@@ -53,6 +56,7 @@ impl DeployState {
         }
         self.check_warm(settings)?;
         self.check_environment(settings)?;
+        check_arguments(settings)?;
         check_snapshot(settings)?;
         for host in &settings.outbound {
             host.parse::<Grant>()
@@ -135,6 +139,21 @@ fn check_names(settings: &Value) -> Result<(), DeployError> {
         }
     }
     Ok(())
+}
+
+fn check_arguments(settings: &Settings) -> Result<(), DeployError> {
+    let arguments = &settings.arguments;
+    let bytes: usize = arguments.iter().map(String::len).sum();
+    let wrong = if arguments.len() > ARGUMENTS {
+        format!("at most {ARGUMENTS} are allowed")
+    } else if bytes > ARGUMENTS_BYTES {
+        format!("they have {bytes} bytes, at most {ARGUMENTS_BYTES} are allowed")
+    } else if arguments.iter().any(|argument| argument.contains('\0')) {
+        "an argument cannot contain a zero byte".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(DeployError::Settings(format!("arguments: {wrong}")))
 }
 
 /// Restricts the name of the export: the compile worker gets it on its command line.

@@ -171,7 +171,7 @@ async fn an_upload_over_a_static_limit_is_refused_before_it_is_compiled() {
     let canary = Canary::start(&gateway);
     for (setting, bomb, says) in [
         ("functions", functions(200_000), "200001 functions; at most 100000"),
-        ("data_segments", data_segments(60_000), "60000 data segments; at most 50000"),
+        ("data_segments", data_segments(100_001), "100001 data segments; at most 100000"),
         ("memories", memories(100), "100 linear memories; at most 4"),
         ("tables", tables(1_000), "1000 tables; at most 16"),
         ("core_instances", core_instances(1_000), "1000 core instances; at most 64"),

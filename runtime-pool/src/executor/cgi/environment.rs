@@ -1,7 +1,7 @@
 //! The environment variables of a CGI guest (RFC 3875, section 4.1, and those that Wagi adds), and its
 //! arguments.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use http::{HeaderMap, header, request::Parts};
 
@@ -24,12 +24,61 @@ pub(crate) fn environment(
     variables.into_iter().collect()
 }
 
-/// The arguments of one invocation: the path, then each parameter of the query.
-pub(crate) fn arguments(request: &Parts) -> Vec<String> {
-    let mut arguments = vec![request.uri.path().to_owned()];
+/// In a setting, the mount.
+const SCRIPT_NAME: &str = "${SCRIPT_NAME}";
+/// In a setting, the parameters of the query that cannot be taken for options.
+const ARGS: &str = "${ARGS}";
+/// In a setting, all parameters of the query.
+const ALL_ARGS: &str = "${ALL_ARGS}";
+
+/// The arguments of one invocation: those of the function's settings, or the path and then each
+/// parameter of the query.
+///
+/// The caller writes the query, and options are the owner's to choose: a program must not show its
+/// source because the query is `-s`. So a parameter that begins with `-` is left out, unless the
+/// owner asks for all.
+pub(crate) fn arguments(settings: &[String], request: &Parts, mount: &str) -> Vec<String> {
     let query = request.uri.query().unwrap_or_default();
-    arguments.extend(query.split('&').filter(|part| !part.is_empty()).map(percent_decoded));
+    let all = || query.split('&').filter(|part| !part.is_empty()).map(percent_decoded);
+    let harmless = || all().filter(|word| !word.starts_with('-'));
+    if settings.is_empty() {
+        return iter::once(request.uri.path().to_owned()).chain(harmless()).collect();
+    }
+    let mut arguments = Vec::with_capacity(settings.len());
+    for setting in settings {
+        match setting.as_str() {
+            ARGS => arguments.extend(harmless()),
+            ALL_ARGS => arguments.extend(all()),
+            text => arguments.push(expanded(text, |name| match name {
+                SCRIPT_NAME => mount.to_owned(),
+                ARGS => harmless().collect::<Vec<_>>().join(" "),
+                _ => all().collect::<Vec<_>>().join(" "),
+            })),
+        }
+    }
     arguments
+}
+
+/// Replaces each of the three names in `text`, and nothing in what replaces them.
+fn expanded(text: &str, value: impl Fn(&str) -> String) -> String {
+    let (mut done, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find("${") {
+        let (before, from) = rest.split_at(start);
+        done.push_str(before);
+        let name = [SCRIPT_NAME, ARGS, ALL_ARGS].into_iter().find(|name| from.starts_with(name));
+        let length = match name {
+            Some(name) => {
+                done.push_str(&value(name));
+                name.len()
+            }
+            None => {
+                done.push_str("${");
+                2
+            }
+        };
+        rest = &from[length..];
+    }
+    done + rest
 }
 
 fn add_headers(variables: &mut BTreeMap<String, String>, headers: &HeaderMap) {
@@ -184,10 +233,39 @@ mod tests {
         assert!(!variables.contains_key("HTTP_PROXY"));
     }
 
+    fn arguments_of(settings: &[&str], target: &str) -> Vec<String> {
+        let (parts, ()) = http::Request::get(target).body(()).unwrap().into_parts();
+        let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
+        arguments(&settings, &parts, "/f/hello")
+    }
+
     #[test]
     fn arguments_are_the_path_and_the_parameters() {
-        let (parts, ()) = http::Request::get("/p?a=1&b%20c&&").body(()).unwrap().into_parts();
-        assert_eq!(arguments(&parts), ["/p", "a=1", "b c"]);
+        assert_eq!(arguments_of(&[], "/p?a=1&b%20c&&"), ["/p", "a=1", "b c"]);
+    }
+
+    #[test]
+    fn no_parameter_becomes_an_option() {
+        let target = "/p?-s&a&%2ds&--%20x&b=-1&-";
+        assert_eq!(arguments_of(&[], target), ["/p", "a", "b=-1"]);
+        assert_eq!(arguments_of(&["php", "${ARGS}"], target), ["php", "a", "b=-1"]);
+        assert_eq!(arguments_of(&["php", "x ${ARGS}"], target), ["php", "x a b=-1"]);
+    }
+
+    #[test]
+    fn a_function_may_ask_for_options_of_the_caller() {
+        assert_eq!(arguments_of(&["ls", "${ALL_ARGS}"], "/?-l&x"), ["ls", "-l", "x"]);
+    }
+
+    #[test]
+    fn settings_replace_the_arguments_and_name_two_facts_of_the_request() {
+        let settings = ["python", "-c", "s = '${SCRIPT_NAME}'; ${x}", "${SCRIPT_NAME}", "${ARGS}"];
+        assert_eq!(
+            arguments_of(&settings, "/p?a&${SCRIPT_NAME}"),
+            ["python", "-c", "s = '/f/hello'; ${x}", "/f/hello", "a", "${SCRIPT_NAME}"]
+        );
+        assert_eq!(arguments_of(&["a", "${ARGS}", "b"], "/p"), ["a", "b"]);
+        assert_eq!(arguments_of(&["${ARGS}|$${ALL_ARGS}$"], "/?x&-y"), ["x|$x -y$"]);
     }
 
     #[test]

@@ -25,18 +25,31 @@ pub(crate) struct CgiHead {
     pub(crate) headers: HeaderMap,
 }
 
-/// The length of the head in `bytes`, and of the empty line after it. `None` if there is no empty
-/// line yet.
-pub(crate) fn end_of_head(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut start = 0;
-    while let Some(length) = bytes[start..].iter().position(|byte| *byte == b'\n') {
-        let line = &bytes[start..start + length];
-        if line.is_empty() || line == b"\r" {
-            return Some((start, length + 1));
+/// The search for the empty line that ends a head. It looks at each byte once, however small the
+/// pieces are in which the head arrives.
+#[derive(Debug, Default)]
+pub(crate) struct HeadEnd {
+    /// Where the last line begins.
+    line: usize,
+    /// Bytes that were looked at.
+    seen: usize,
+}
+
+impl HeadEnd {
+    /// The length of the head, and of the empty line after it, in all `bytes` so far. `None` if
+    /// there is no empty line yet.
+    pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+        while let Some(more) = bytes[self.seen..].iter().position(|byte| *byte == b'\n') {
+            let (start, end) = (self.line, self.seen + more);
+            let line = &bytes[start..end];
+            if line.is_empty() || line == b"\r" {
+                return Some((start, end + 1 - start));
+            }
+            (self.line, self.seen) = (end + 1, end + 1);
         }
-        start += length + 1;
+        self.seen = bytes.len();
+        None
     }
-    None
 }
 
 /// Parses the lines before the empty one.
@@ -95,6 +108,10 @@ mod tests {
 
     use super::*;
 
+    fn end_of_head(bytes: &[u8]) -> Option<(usize, usize)> {
+        HeadEnd::default().find(bytes)
+    }
+
     #[test]
     fn a_content_type_alone_is_an_answer() {
         let head = parse(b"Content-Type: text/plain\r\nX-A:  b \r\n").unwrap();
@@ -138,6 +155,15 @@ mod tests {
         assert_eq!(end_of_head(b"A: b\r\n\r\nbody"), Some((6, 2)));
         assert_eq!(end_of_head(b"\nbody"), Some((0, 1)));
         assert_eq!(end_of_head(b"A: b\n"), None);
+    }
+
+    #[test]
+    fn a_head_in_pieces_ends_where_it_ends_as_a_whole() {
+        for head in [b"A: b\n\nbody\n\n".as_slice(), b"A: b\r\n\r\nbody", b"\nbody", b"\r\n"] {
+            let mut end = HeadEnd::default();
+            let found = (0..=head.len()).find_map(|length| end.find(&head[..length]));
+            assert_eq!(found, end_of_head(head));
+        }
     }
 
     proptest! {

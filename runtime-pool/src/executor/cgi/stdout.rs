@@ -20,7 +20,10 @@ use wasmtime_wasi_http::Error as WasiError;
 
 use crate::{
     InvokeError,
-    executor::{cgi::head, request::ResponseHead},
+    executor::{
+        cgi::head::{self, HeadEnd},
+        request::ResponseHead,
+    },
 };
 
 /// Standard output. All streams that a guest opens write to the same one.
@@ -30,9 +33,14 @@ pub(super) struct Stdout {
     chunk_bytes: usize,
 }
 
+/// The error that ends a command which writes on after a head that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("the output is no response")]
+pub(super) struct InvalidOutput;
+
 enum CgiResponse {
     /// The head is not complete yet.
-    Head { bytes: BytesMut, head: oneshot::Sender<ResponseHead> },
+    Head { bytes: BytesMut, end: HeadEnd, head: oneshot::Sender<ResponseHead> },
     /// The head was sent, and what the command writes is the body.
     Body(PipeWriter),
     /// The command's output is no response.
@@ -43,7 +51,8 @@ enum CgiResponse {
 
 impl Stdout {
     pub(super) fn new(head: oneshot::Sender<ResponseHead>, chunk_bytes: usize) -> Self {
-        let response = CgiResponse::Head { bytes: BytesMut::new(), head };
+        let (bytes, end) = (BytesMut::new(), HeadEnd::default());
+        let response = CgiResponse::Head { bytes, end, head };
         Self { response: Arc::new(Mutex::new(response)), chunk_bytes }
     }
 
@@ -65,13 +74,18 @@ impl Stdout {
         }
     }
 
-    /// Takes the command's output. Drops all bytes after an invalid head.
+    /// Whether the command's output is no response, so that nothing it writes matters.
+    fn is_invalid(&self) -> bool {
+        matches!(*self.lock(), CgiResponse::Invalid(_))
+    }
+
+    /// Takes the command's output.
     fn accept(&self, data: &[u8]) {
         let mut response = self.lock();
         *response = match std::mem::replace(&mut *response, CgiResponse::Closed) {
-            CgiResponse::Head { mut bytes, head } => {
+            CgiResponse::Head { mut bytes, end, head } => {
                 bytes.extend_from_slice(data);
-                after_head(bytes, head, self.chunk_bytes)
+                after_head(bytes, end, head, self.chunk_bytes)
             }
             CgiResponse::Body(writer) => {
                 writer.write(data);
@@ -93,16 +107,20 @@ impl Stdout {
 
 fn after_head(
     bytes: BytesMut,
+    mut end: HeadEnd,
     head: oneshot::Sender<ResponseHead>,
     chunk_bytes: usize,
 ) -> CgiResponse {
-    let Some((length, empty_line)) = head::end_of_head(&bytes) else {
+    let Some((length, empty_line)) = end.find(&bytes) else {
         return if bytes.len() > head::HEAD_BYTES {
-            CgiResponse::Invalid(format!("its header is longer than {} bytes", head::HEAD_BYTES))
+            too_long()
         } else {
-            CgiResponse::Head { bytes, head }
+            CgiResponse::Head { bytes, end, head }
         };
     };
+    if length > head::HEAD_BYTES {
+        return too_long();
+    }
     let parsed = match head::parse(&bytes[..length]) {
         Ok(parsed) => parsed,
         Err(why) => return CgiResponse::Invalid(why),
@@ -116,6 +134,10 @@ fn after_head(
     // There is no receiver if the client has left.
     let _ = head.send(Ok(response));
     CgiResponse::Body(writer)
+}
+
+fn too_long() -> CgiResponse {
+    CgiResponse::Invalid(format!("its header is longer than {} bytes", head::HEAD_BYTES))
 }
 
 impl IsTerminal for Stdout {
@@ -153,12 +175,11 @@ impl OutputStream for Stdout {
     }
 
     fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(match &*self.lock() {
-            CgiResponse::Body(writer) => writer.space(),
-            CgiResponse::Head { .. } | CgiResponse::Invalid(_) | CgiResponse::Closed => {
-                self.chunk_bytes
-            }
-        })
+        match &*self.lock() {
+            CgiResponse::Body(writer) => Ok(writer.space()),
+            CgiResponse::Head { .. } | CgiResponse::Closed => Ok(self.chunk_bytes),
+            CgiResponse::Invalid(_) => Err(StreamError::Trap(InvalidOutput.into())),
+        }
     }
 }
 
@@ -168,6 +189,9 @@ impl AsyncWrite for Stdout {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_invalid() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         self.poll_space(cx).map(|space| {
             let taken = bytes.len().min(space);
             self.accept(&bytes[..taken]);
