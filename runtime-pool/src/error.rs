@@ -55,6 +55,8 @@ pub enum Limit {
     TableElements,
     /// `guests.host_resources`.
     HostResources,
+    /// `guests.host_bytes`.
+    HostBytes,
     /// `guests.component_handles`.
     ComponentHandles,
     /// `guests.hostcall_bytes`, `guests.preview1_hostcall_bytes`.
@@ -71,7 +73,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Memory,
         Self::NodeMemory,
         Self::Cpu,
@@ -90,6 +92,7 @@ impl Limit {
         Self::Stack,
         Self::TableElements,
         Self::HostResources,
+        Self::HostBytes,
         Self::ComponentHandles,
         Self::HostcallBytes,
         Self::FieldBytes,
@@ -119,6 +122,7 @@ impl Limit {
             Self::Stack => "stack_bytes",
             Self::TableElements => "table_elements",
             Self::HostResources => "host_resources",
+            Self::HostBytes => "host_bytes",
             Self::ComponentHandles => "component_handles",
             Self::HostcallBytes => "hostcall_bytes",
             Self::FieldBytes => "field_bytes",
@@ -138,7 +142,7 @@ impl Limit {
             Self::ResponseBytes => "response-too-large",
             Self::EmptyWrites => "empty-writes",
             Self::Stack => "stack-overflow",
-            Self::HostResources | Self::ComponentHandles => "resource-limit",
+            Self::HostResources | Self::HostBytes | Self::ComponentHandles => "resource-limit",
             Self::HostcallBytes | Self::RandomBytes => "hostcall-limit",
             Self::FieldBytes => "header-limit",
             Self::Concurrency => "concurrency-limit",
@@ -389,18 +393,6 @@ impl fmt::Display for ExitedWithError {
 }
 
 impl std::error::Error for ExitedWithError {}
-
-/// The error an epoch callback raises when a guest holds too many header fields.
-#[derive(Debug)]
-pub(crate) struct HeadersExceeded;
-
-impl fmt::Display for HeadersExceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the guest holds too many header fields at once")
-    }
-}
-
-impl std::error::Error for HeadersExceeded {}
 
 /// The error an epoch callback raises when the CPU time is used up.
 #[derive(Debug)]

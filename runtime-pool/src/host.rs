@@ -4,22 +4,27 @@
 //! and nothing else.
 
 pub(crate) mod clock;
+mod denied_sockets;
+pub(crate) mod guarded_call;
 pub(crate) mod instance;
 pub(crate) mod interfaces;
 pub(crate) mod invocation_state;
+mod kept_memory;
 mod output;
+mod requests;
+mod short_texts;
 mod store_limits;
 
 use std::{sync::Arc, time::Instant};
 
-use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
-use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    error::HeadersExceeded,
     host::{
         clock::{GuestMonotonicClock, GuestWallClock},
+        kept_memory::KeptMemory,
         output::GuestOutput,
     },
     limits::GuestLimits,
@@ -29,17 +34,13 @@ use crate::{
 
 pub(crate) use self::store_limits::StoreLimits;
 
-/// A guest may hold as many header fields as this many full `fields` resources.
-const FIELDS_FULL: usize = 64;
-/// Memory of one header field in the host besides its name and value, which its copies share.
-const FIELD_OVERHEAD_BYTES: usize = 128;
-
 /// The host of a component.
 pub(crate) struct Host {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
     table: ResourceTable,
+    kept: KeptMemory,
     limits: StoreLimits,
 }
 
@@ -52,25 +53,11 @@ pub(crate) struct ModuleHost {
 /// The data of a store, with the limits of that store.
 pub(crate) trait HasStoreLimits: Send + 'static {
     fn store_limits(&mut self) -> &mut StoreLimits;
-
-    /// Called at every epoch tick while guest code runs.
-    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        self.store_limits().tick()
-    }
 }
 
 impl HasStoreLimits for Host {
     fn store_limits(&mut self) -> &mut StoreLimits {
         &mut self.limits
-    }
-
-    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        // Each `fields` resource is limited, and so is their number, but all that are allowed, each
-        // of them full, would take a gigabyte.
-        if self.header_bytes() > FIELDS_FULL * self.limits.guest.field_bytes {
-            return Err(HeadersExceeded.into());
-        }
-        self.limits.tick()
     }
 }
 
@@ -86,7 +73,8 @@ impl Host {
         http.set_field_size_limit(limits.guest.field_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.guest.host_resources);
-        Self { wasi, http, outbound, table, limits }
+        let kept = KeptMemory::new(&limits.guest);
+        Self { wasi, http, outbound, table, kept, limits }
     }
 
     /// Replaces the environment and the streams by those of one invocation.
@@ -102,12 +90,6 @@ impl Host {
     /// The outbound side of the invocation.
     pub(crate) fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
-    }
-
-    /// Approximately the memory that all header fields of the guest take in the host.
-    fn header_bytes(&mut self) -> usize {
-        let fields = self.table.iter_mut().filter_map(|entry| entry.downcast_ref::<FieldMap>());
-        fields.map(|fields| fields.len() * FIELD_OVERHEAD_BYTES).sum()
     }
 
     /// Whether the guest holds any resource of the host: a stream, a request, a body.
@@ -142,7 +124,10 @@ impl WasiView for Host {
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+        // This is asked for at each call of the host's HTTP functions. They alone take over data that
+        // the host then keeps.
+        let table = self.kept.table_for_call(&mut self.table, &mut self.limits);
+        WasiHttpCtxView { ctx: &mut self.http, table, hooks: &mut self.outbound }
     }
 }
 
@@ -156,8 +141,8 @@ pub(crate) fn wasi(
 ) -> WasiCtxBuilder {
     let mut wasi = WasiCtxBuilder::new();
     wasi.envs(environment)
-        .stdout(GuestOutput::new(log, LogStream::Stdout))
-        .stderr(GuestOutput::new(log, LogStream::Stderr))
+        .stdout(GuestOutput::new(log, LogStream::Stdout, limits))
+        .stderr(GuestOutput::new(log, LogStream::Stderr, limits))
         .allow_blocking_current_thread(false)
         .allow_tcp(false)
         .allow_udp(false)
@@ -187,7 +172,7 @@ pub(crate) fn module_store(engine: &Engine, host: ModuleHost) -> Store<ModuleHos
 fn new_store<T: HasStoreLimits>(engine: &Engine, data: T) -> Store<T> {
     let mut store = Store::new(engine, data);
     store.limiter(|data| data.store_limits());
-    store.epoch_deadline_callback(|mut store| store.data_mut().tick());
+    store.epoch_deadline_callback(|mut store| store.data_mut().store_limits().tick());
     store.set_epoch_deadline(1);
     store
 }

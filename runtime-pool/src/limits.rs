@@ -2,6 +2,7 @@
 
 mod artifact;
 mod growth;
+pub(crate) mod holders;
 pub mod milliseconds;
 
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct GuestLimits {
     pub table_elements: usize,
     /// Live resources (streams, pollables, fields, …) that one invocation may hold in the host.
     pub host_resources: usize,
+    /// Bytes that the host keeps for one invocation: header fields, requests, chunks of bodies.
+    pub host_bytes: usize,
     /// Live component handles that one invocation may hold.
     pub component_handles: usize,
     /// Bytes that one host call may take over from a component. Bodies and log lines are far below.
@@ -59,6 +62,8 @@ impl Default for GuestLimits {
             // Each takes about 100 bytes. StarlingMonkey, which runs JavaScript, keeps a pollable
             // for each chunk that it reads: this many let it take in the largest request body.
             host_resources: 16_384,
+            // Of 64 full `fields`, or 64 open bodies.
+            host_bytes: 16 << 20,
             component_handles: 16_384,
             hostcall_bytes: 1 << 20,
             // Go writes megabytes at once.

@@ -27,6 +27,9 @@ const PHASE_BUCKETS: &[f64] = &[
     2e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 0.2,
     1.0, 5.0, 30.0,
 ];
+/// Upper bounds of the histogram of long polls, in seconds. It counts those that are longer than the
+/// first.
+const POLL_BUCKETS: &[f64] = &[5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0];
 const COMPILE_BUCKETS: &[f64] = &[5e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
 
 /// The pool's metric families. Cheap to clone: each invocation holds them.
@@ -47,7 +50,7 @@ pub struct Families {
     /// Instances that serve an invocation now.
     pub(crate) live_instances: IntGauge,
     pub(crate) instance_slots: IntGauge,
-    /// Linear memory of all instances.
+    /// Memory of all instances: linear, and what the host keeps for them.
     pub(crate) memory_bytes: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
     /// How long a guest waits in the run queue for a processor.
@@ -62,6 +65,7 @@ pub struct Families {
     pub(crate) responses_aborted: IntCounter,
     pub(crate) load_seconds: HistogramVec,
     pub(crate) cpu_seconds: CounterVec,
+    poll_seconds: Histogram,
     pub(crate) outbound: OutboundMetrics,
     /// Which barriers stand around the compile worker.
     pub(crate) sandbox: IntGaugeVec,
@@ -87,7 +91,7 @@ impl PoolMetrics {
                 "mayfly_instance_slots",
                 "Instances that may exist at once in each engine",
             )?,
-            memory_bytes: gauge("mayfly_instance_memory_bytes", "Linear memory of all instances")?,
+            memory_bytes: gauge("mayfly_instance_memory_bytes", "Memory of all instances")?,
             waiting_invocations: gauge(
                 "mayfly_waiting_invocations",
                 "Invocations that wait for a slot of their function",
@@ -123,6 +127,7 @@ impl PoolMetrics {
                 &["tier"],
             )?,
             cpu_seconds: cpu_seconds()?,
+            poll_seconds: poll_seconds()?,
             outbound: OutboundMetrics::register(registry)?,
             sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
@@ -155,6 +160,12 @@ fn cpu_seconds() -> prometheus::Result<CounterVec> {
     CounterVec::new(opts, &["function"])
 }
 
+fn poll_seconds() -> prometheus::Result<Histogram> {
+    let help = "CPU time for which a guest kept its thread at most, where that is more than 5 ms";
+    let opts = HistogramOpts::new("mayfly_guest_poll_seconds", help);
+    Histogram::with_opts(opts.buckets(POLL_BUCKETS.to_vec()))
+}
+
 fn compile_seconds() -> prometheus::Result<Histogram> {
     let opts = HistogramOpts::new("mayfly_compile_seconds", "Compiling one artifact");
     Histogram::with_opts(opts.buckets(COMPILE_BUCKETS.to_vec()))
@@ -183,6 +194,7 @@ impl Families {
             Box::new(self.phases.clone()),
             Box::new(self.warm_instances.clone()),
             Box::new(self.cpu_seconds.clone()),
+            Box::new(self.poll_seconds.clone()),
             Box::new(self.limit_hits.clone()),
             Box::new(self.sandbox.clone()),
             Box::new(self.compile_seconds.clone()),
@@ -200,6 +212,13 @@ impl Families {
     pub(crate) fn limit_ended(&self, limit: Limit) {
         if !limit.is_refused_growth() {
             self.limit_hit(limit);
+        }
+    }
+
+    /// Counts the longest poll of an invocation's guest, if it is a long one.
+    pub(crate) fn polled(&self, longest: Duration) {
+        if longest.as_secs_f64() > POLL_BUCKETS[0] {
+            self.poll_seconds.observe(longest.as_secs_f64());
         }
     }
 

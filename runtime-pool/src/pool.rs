@@ -205,6 +205,12 @@ impl Pool {
         self.node.warm.release_all();
     }
 
+    /// Ends the invocations for which the host keeps most memory besides their linear one, until
+    /// `bytes` are free. Returns how many it has ended, and what the host keeps for them.
+    pub fn end_largest_holders(&self, bytes: u64) -> (usize, u64) {
+        self.node.memory.holders.end_largest(bytes)
+    }
+
     /// Evicts functions and drops warm instances that have been idle for too long. Must be called
     /// regularly: the cache has no thread of its own.
     pub async fn tidy(&self) {

@@ -12,7 +12,8 @@ use crate::{edge::admission::load_shed::LoadShedder, server::ListenerControl};
 const EVERY: Duration = Duration::from_millis(250);
 /// The share of the limit from which warm instances are dropped and connections recycled.
 const HIGH: f64 = 0.92;
-/// The share of the limit from which requests are refused.
+/// The share of the limit from which requests are refused, and from which the invocations are ended
+/// for which the host keeps most memory.
 const FULL: f64 = 0.95;
 
 /// The origin of the limit. It decides which memory counts.
@@ -36,6 +37,11 @@ struct Usage {
 impl Usage {
     fn share(self) -> f64 {
         self.used as f64 / self.limit.max(1) as f64
+    }
+
+    /// The bytes in use above a share of the limit.
+    fn above(self, share: f64) -> u64 {
+        self.used.saturating_sub((self.limit as f64 * share) as u64)
     }
 }
 
@@ -147,6 +153,12 @@ pub(crate) async fn watch(own: u64, relief: ReliefAction, metrics: MemoryMetrics
             tracing::warn!(full, used = usage.used, limit = usage.limit, "memory");
         }
         relief.load_shedder.set_out_of_memory(full);
+        if full && usage.share() >= FULL {
+            let (ended, bytes) = relief.pool.end_largest_holders(usage.above(HIGH));
+            if ended > 0 {
+                tracing::warn!(ended, bytes, "ended the invocations that held most host memory");
+            }
+        }
     }
 }
 

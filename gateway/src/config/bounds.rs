@@ -21,6 +21,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     // The tables of Go programs have some thousands of elements.
     ("guests.table_elements", 100, 10_000_000),
     ("guests.host_resources", 16, 1_000_000),
+    // The head of a large request must fit.
+    ("guests.host_bytes", MIB, GIB),
     ("guests.component_handles", 16, 1_000_000),
     // A chunk of a body must fit: see `chunk`.
     ("guests.hostcall_bytes", 128 * KIB, GIB),

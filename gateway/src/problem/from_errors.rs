@@ -130,6 +130,9 @@ fn limit_reached(limit: Limit) -> Problem {
                 "The operator can raise the settings `guests.host_resources` and \
                  `guests.component_handles`.",
             ),
+        Limit::HostBytes => {
+            Problem::new(&table::RESOURCE_LIMIT).hint(operator_setting("guests.host_bytes"))
+        }
         Limit::HostcallBytes | Limit::RandomBytes => Problem::new(&table::HOSTCALL_LIMIT).hint(
             "The operator can raise the settings `guests.hostcall_bytes`, \
              `guests.preview1_hostcall_bytes` and `guests.random_bytes`.",

@@ -5,7 +5,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
 use crate::{
-    error::{CpuExceeded, ExitedWithError, HeadersExceeded, InvokeError, Limit},
+    error::{CpuExceeded, ExitedWithError, InvokeError, Limit},
     host::{HasStoreLimits, StoreLimits},
 };
 
@@ -28,6 +28,13 @@ pub(super) fn guest_error(
     // A guest also needs a stack to run on, and the engine has as many as instances.
     if error.is::<PoolConcurrencyLimitError>() {
         return InvokeError::Instances;
+    }
+    if let Some((limit, bytes)) = limits.kept_too_much() {
+        let detail = format!(
+            "the host kept {bytes} bytes for it (guests.host_bytes), and it asked for more: drop \
+             fields, requests and bodies as soon as they are used, or hold fewer at once\n{error:?}"
+        );
+        return failed(detail, Some(limit), limits);
     }
     failed(format!("{error:?}"), limit_of(error), limits)
 }
@@ -60,9 +67,6 @@ fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
     }
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
         return Some(Limit::HostResources);
-    }
-    if error.is::<HeadersExceeded>() {
-        return Some(Limit::FieldBytes);
     }
     if matches!(
         error.downcast_ref(),

@@ -8,7 +8,12 @@ use wasmtime_wasi::{I32Exit, p2, p3};
 
 use crate::{
     error::ExitedWithError,
-    host::{Host, ModuleHost},
+    host::{
+        Host, ModuleHost,
+        denied_sockets::deny_sockets,
+        requests::refuse_requests_without_a_path,
+        short_texts::{shorten_02, shorten_03},
+    },
 };
 
 /// A linker with all of WASI 0.2. Guests are denied access by an empty context (no files, no sockets),
@@ -20,6 +25,8 @@ pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     linker.allow_shadowing(true);
     p2::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
     linker.allow_shadowing(false);
+    shorten_02(&mut linker)?;
+    refuse_requests_without_a_path(&mut linker)?;
     Ok(linker)
 }
 
@@ -31,6 +38,7 @@ pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     linker.allow_shadowing(true);
     p3::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
     linker.allow_shadowing(false);
+    shorten_03(&mut linker)?;
     Ok(linker)
 }
 
@@ -43,7 +51,7 @@ pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> 
         Err::<(), _>(wasmtime::Error::from(I32Exit(status)))
     })?;
     linker.allow_shadowing(false);
-    Ok(())
+    deny_sockets(linker)
 }
 
 /// The exits of components. The library's own report a status of 1 for a program that has given no

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -14,6 +14,7 @@ use crate::{
     engine::cpu_meter::CpuMeter,
     error::Limit,
     host::clock::GuestTime,
+    limits::holders::Holder,
     metrics::start::{Phase, Start, Tier},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct InvocationState {
     interrupted: AtomicBool,
     /// The limits by which the guest was refused a resource, one bit each.
     refused: AtomicU32,
+    /// Set if the host keeps much for the guest.
+    holder: OnceLock<Arc<Holder>>,
 }
 
 impl InvocationState {
@@ -44,6 +47,16 @@ impl InvocationState {
     /// Whether a tick has interrupted the guest in its last poll.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.interrupted.load(Relaxed)
+    }
+
+    /// Records that the host keeps much for the guest.
+    pub(crate) fn set_holder(&self, holder: &Arc<Holder>) {
+        self.holder.get_or_init(|| Arc::clone(holder));
+    }
+
+    /// Ready once the node ends the guest because the host keeps much for it.
+    pub(crate) fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        self.holder.get().map_or(Poll::Pending, |holder| holder.poll_ended(cx))
     }
 
     /// Records that the guest was refused a resource.
@@ -161,6 +174,7 @@ impl<F: Future> Future for MeteredGuest<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::cpu_meter::thread_cpu_ns;
 
     const EPOCH: Duration = Duration::from_millis(5);
 
@@ -186,11 +200,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn time_in_the_host_before_the_first_tick_counts() {
+        let long = 10 * EPOCH;
+        let state = Arc::new(InvocationState::default());
+        let inner = Arc::clone(&state);
+        let busy = Box::pin(async move {
+            let begun = thread_cpu_ns();
+            while thread_cpu_ns() - begun < long.as_nanos() as u64 {}
+            inner.meter.tick(EPOCH);
+        });
+        MeteredGuest::new(busy, Arc::clone(&state)).await;
+        assert!(state.meter.used() >= long, "{:?}", state.meter.used());
+        assert!(state.meter.longest_poll() >= long);
+    }
+
+    #[tokio::test]
     async fn a_poll_longer_than_a_tick_is_measured_by_the_cpu_clock() {
         let state = Arc::new(InvocationState::default());
         let inner = Arc::clone(&state);
         let busy = Box::pin(async move {
-            std::thread::sleep(EPOCH);
+            let begun = thread_cpu_ns();
+            while thread_cpu_ns() - begun < EPOCH.as_nanos() as u64 {}
             inner.meter.tick(EPOCH);
             // Off the CPU: the monotonic clock runs on, the thread's own does not.
             std::thread::sleep(Duration::from_millis(200));

@@ -15,18 +15,49 @@ pub(crate) struct StoreLimits {
     limiter: GrowthLimiter,
     state: Arc<InvocationState>,
     cpu: Duration,
+    /// The limit by which the host keeps nothing more for the guest, once it was exceeded.
+    kept_too_much: Option<Limit>,
     pub(super) guest: GuestLimits,
 }
 
 impl StoreLimits {
     pub(crate) fn new(limits: &Limits, node: NodeMemory, state: Arc<InvocationState>) -> Self {
-        let limiter = GrowthLimiter::new(limits.memory_bytes, limits.guest.table_elements, node);
-        Self { limiter, state, cpu: limits.cpu, guest: limits.guest }
+        let limiter = GrowthLimiter::new(limits, node);
+        Self { limiter, state, cpu: limits.cpu, kept_too_much: None, guest: limits.guest }
     }
 
     /// Assigns the store to an invocation.
     pub(crate) fn begin_invocation(&mut self, state: Arc<InvocationState>) {
         self.state = state;
+        self.note_holder();
+    }
+
+    /// Lets the host keep `bytes` for the guest. Once that is refused, nothing more is allowed.
+    pub(super) fn keep_in_host(&mut self, bytes: usize) -> Result<(), Limit> {
+        if let Some(limit) = self.kept_too_much {
+            return Err(limit);
+        }
+        let kept = self.limiter.keep_in_host(bytes);
+        self.note_holder();
+        if let Err(limit) = kept {
+            self.kept_too_much = Some(limit);
+            if limit.is_refused_growth() {
+                self.state.refuse(limit);
+            }
+        }
+        kept
+    }
+
+    /// The limit by which the host keeps nothing more for the guest, and what it may keep.
+    pub(crate) fn kept_too_much(&self) -> Option<(Limit, usize)> {
+        self.kept_too_much.map(|limit| (limit, self.limiter.host_max()))
+    }
+
+    /// Lets the node end the invocation if the host keeps much for it.
+    fn note_holder(&self) {
+        if let Some(holder) = self.limiter.holder() {
+            self.state.set_holder(holder);
+        }
     }
 
     /// The linear memory of the store, in bytes.

@@ -10,7 +10,10 @@ use crate::{
         self,
         request::{GuestEnd, InvocationContext, InvocationRequest, ResponseHead},
     },
-    host::invocation_state::{FailOnDrop, InvocationState},
+    host::{
+        guarded_call::guarded,
+        invocation_state::{FailOnDrop, InvocationState},
+    },
     invocation::instance::take_or_make,
 };
 
@@ -29,7 +32,8 @@ pub(super) async fn run(
     // Declared after the instance, so that it is dropped before it: the end of the store looks like
     // the end of the body, and must not look like a good one.
     let fail_on_drop = FailOnDrop::new(&state.outcome);
-    let end = executor::run(&mut instance, &function.template, request, &context, head).await?;
+    let call = executor::run(&mut instance, &function.template, request, &context, head);
+    let end = guarded(call, &state, function.limits().cpu).await?;
     fail_on_drop.disarm();
     if end == GuestEnd::Returned {
         function.warm.keep(instance);

@@ -1,26 +1,41 @@
 //! Counts the memory and the tables of stores, and refuses growth at the limits.
 
+use std::sync::Arc;
+
 use prometheus::IntGauge;
 
-use crate::error::Limit;
+use crate::{
+    error::Limit,
+    limits::{
+        Limits,
+        holders::{Holder, Holders},
+    },
+};
 
-/// Linear memory of all instances of the node together, with its limit.
+/// What the host keeps for a store is counted in steps of this size: the node's counter is shared by
+/// all threads, and most stores never reach the first step.
+const HOST_STEP_BYTES: usize = 256 << 10;
+
+/// Memory of all instances of the node together, with its limit: their linear memory, and what the
+/// host keeps for them.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeMemory {
     max: u64,
     /// The memory that is taken. This is also the gauge of the metrics.
     used: IntGauge,
+    /// The stores for which the host keeps much.
+    pub(crate) holders: Holders,
 }
 
 impl NodeMemory {
     pub(crate) fn new(max: u64, used: IntGauge) -> Self {
-        Self { max, used }
+        Self { max, used, holders: Holders::default() }
     }
 
     /// Memory without a limit, outside of the metrics.
     pub(crate) fn unlimited() -> Self {
         let used = IntGauge::new("memory_bytes", "not shown").expect("the name is a valid one");
-        Self { max: u64::MAX, used }
+        Self::new(u64::MAX, used)
     }
 
     /// Takes the first bytes of a new memory.
@@ -46,7 +61,9 @@ impl NodeMemory {
     }
 
     fn give_back(&self, bytes: usize) {
-        self.used.sub(bytes as i64);
+        if bytes > 0 {
+            self.used.sub(bytes as i64);
+        }
     }
 }
 
@@ -56,13 +73,27 @@ pub(crate) struct GrowthLimiter {
     memory_max: usize,
     memory_left: usize,
     table_elements: usize,
+    /// What the host may keep for the store.
+    host_max: usize,
+    /// The part of it that the node has counted, in whole steps.
+    host_counted: usize,
+    holder: Option<Arc<Holder>>,
     node: NodeMemory,
 }
 
 impl GrowthLimiter {
-    /// A limiter of `memory_bytes` in all memories of a store, and of `table_elements` in each table.
-    pub(crate) fn new(memory_bytes: usize, table_elements: usize, node: NodeMemory) -> Self {
-        Self { memory_max: memory_bytes, memory_left: memory_bytes, table_elements, node }
+    /// A limiter of `memory_bytes` in all memories of a store, of `table_elements` in each table, and
+    /// of `host_bytes` that the host keeps for it.
+    pub(crate) fn new(limits: &Limits, node: NodeMemory) -> Self {
+        Self {
+            memory_max: limits.memory_bytes,
+            memory_left: limits.memory_bytes,
+            table_elements: limits.guest.table_elements,
+            host_max: limits.guest.host_bytes,
+            host_counted: 0,
+            holder: None,
+            node,
+        }
     }
 
     /// Linear memory of the store.
@@ -86,21 +117,54 @@ impl GrowthLimiter {
     pub(crate) fn grow_table(&self, desired: usize) -> Result<(), Limit> {
         if desired <= self.table_elements { Ok(()) } else { Err(Limit::TableElements) }
     }
+
+    /// Lets the host keep `bytes` for the store, or returns the limit that forbids it.
+    pub(crate) fn keep_in_host(&mut self, bytes: usize) -> Result<(), Limit> {
+        if bytes > self.host_max {
+            return Err(Limit::HostBytes);
+        }
+        let (before, counted) = (self.host_counted, bytes - bytes % HOST_STEP_BYTES);
+        if counted > before && !self.node.grow(counted - before) {
+            return Err(Limit::NodeMemory);
+        }
+        self.node.give_back(before.saturating_sub(counted));
+        self.host_counted = counted;
+        if counted > 0 || self.holder.is_some() {
+            self.holder.get_or_insert_with(|| self.node.holders.join()).set(counted);
+        }
+        Ok(())
+    }
+
+    /// What the host may keep for the store.
+    pub(crate) fn host_max(&self) -> usize {
+        self.host_max
+    }
+
+    /// The store among those for which the host keeps much, if it is one.
+    pub(crate) fn holder(&self) -> Option<&Arc<Holder>> {
+        self.holder.as_ref()
+    }
 }
 
 impl Drop for GrowthLimiter {
     fn drop(&mut self) {
-        self.node.give_back(self.memory_bytes());
+        self.node.give_back(self.memory_bytes() + self.host_counted);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::GuestLimits;
+
+    fn limiter(memory_bytes: usize, node: NodeMemory) -> GrowthLimiter {
+        let guest = GuestLimits { host_bytes: 4 * HOST_STEP_BYTES, ..GuestLimits::default() };
+        GrowthLimiter::new(&Limits { memory_bytes, guest, ..Limits::default() }, node)
+    }
 
     #[test]
     fn growth_is_counted_over_all_memories_and_refused_at_the_limit() {
-        let mut limiter = GrowthLimiter::new(100, 0, NodeMemory::unlimited());
+        let mut limiter = limiter(100, NodeMemory::unlimited());
         assert_eq!(limiter.grow_memory(0, 60), Ok(()));
         assert_eq!(limiter.grow_memory(0, 40), Ok(()));
         assert_eq!(limiter.grow_memory(40, 41), Err(Limit::Memory));
@@ -111,8 +175,8 @@ mod tests {
     fn all_stores_share_the_nodes_memory_and_give_it_back() {
         let used = IntGauge::new("memory_bytes", "not shown").unwrap();
         let node = NodeMemory::new(80, used.clone());
-        let mut first = GrowthLimiter::new(1_000, 0, node.clone());
-        let mut second = GrowthLimiter::new(1_000, 0, node);
+        let mut first = limiter(1_000, node.clone());
+        let mut second = limiter(1_000, node);
         assert_eq!(first.grow_memory(0, 10), Ok(()));
         assert_eq!(first.grow_memory(10, 70), Ok(()));
         // The rest is reserved for new memories.
@@ -128,8 +192,27 @@ mod tests {
 
     #[test]
     fn a_table_may_grow_to_its_limit_and_no_further() {
-        let limiter = GrowthLimiter::new(0, 20_000, NodeMemory::unlimited());
+        let limiter = limiter(0, NodeMemory::unlimited());
         assert_eq!(limiter.grow_table(20_000), Ok(()));
         assert_eq!(limiter.grow_table(20_001), Err(Limit::TableElements));
+    }
+
+    #[test]
+    fn what_the_host_keeps_counts_as_the_nodes_memory_in_steps_and_is_given_back() {
+        let used = IntGauge::new("memory_bytes", "not shown").unwrap();
+        let node = NodeMemory::new(4 * HOST_STEP_BYTES as u64, used.clone());
+        let mut store = limiter(0, node.clone());
+        assert_eq!(store.keep_in_host(HOST_STEP_BYTES - 1), Ok(()));
+        assert_eq!((used.get(), store.holder().is_some()), (0, false));
+        assert_eq!(store.keep_in_host(3 * HOST_STEP_BYTES + 1), Ok(()));
+        assert_eq!(used.get(), 3 * HOST_STEP_BYTES as i64);
+        assert_eq!(node.holders.end_largest(1), (1, 3 * HOST_STEP_BYTES as u64));
+        // Beyond the store's own limit, and beyond what the node leaves to those that grow.
+        assert_eq!(store.keep_in_host(4 * HOST_STEP_BYTES + 1), Err(Limit::HostBytes));
+        assert_eq!(store.keep_in_host(4 * HOST_STEP_BYTES), Err(Limit::NodeMemory));
+        assert_eq!(store.keep_in_host(HOST_STEP_BYTES), Ok(()));
+        assert_eq!(used.get(), HOST_STEP_BYTES as i64);
+        drop(store);
+        assert_eq!(used.get(), 0);
     }
 }

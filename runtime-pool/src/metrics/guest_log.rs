@@ -195,6 +195,11 @@ impl InvocationLog {
     /// Takes a write of the guest.
     pub(crate) fn write(&self, stream: LogStream, bytes: &[u8]) {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.left == 0 {
+            // Nothing more is kept, so nothing needs to be looked at.
+            buffers.dropped_bytes += bytes.len() as u64;
+            return;
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match part.split_last() {
                 Some((b'\n', text)) => (text, true),

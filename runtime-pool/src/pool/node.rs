@@ -34,7 +34,7 @@ pub(super) struct NodeShared {
     pub(super) warm: Arc<WarmBudget>,
     pub(super) metrics: PoolMetrics,
     queue: Arc<NodeQueue>,
-    memory: NodeMemory,
+    pub(super) memory: NodeMemory,
     guest: GuestLimits,
     logs: tokio::sync::mpsc::Sender<LogLine>,
     reaper: mpsc::Sender<PreInstance>,

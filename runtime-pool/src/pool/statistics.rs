@@ -35,6 +35,7 @@ impl Statistics {
     pub(crate) fn end_invocation(&self, state: &InvocationState) {
         self.cpu_seconds.inc_by(state.meter.used().as_secs_f64());
         state.refused().for_each(|limit| self.metrics.limit_hit(limit));
+        self.metrics.polled(state.meter.longest_poll());
         self.metrics.live_instances.dec();
     }
 }

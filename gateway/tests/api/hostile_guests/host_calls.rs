@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use http::Method;
 use serde_json::json;
 
 use super::{GuestWatch, times};
-use crate::test_gateway::TestGateway;
+use crate::{client::eventually, test_gateway::TestGateway};
 
 const MIB: u64 = 1 << 20;
 
@@ -99,9 +101,91 @@ async fn copies_of_large_headers_cannot_fill_the_hosts_memory() {
     gateway.deploy("t-hostile").await;
     let watch = GuestWatch::begin(&gateway).await;
     let answer = gateway.get("/f/t-hostile/resources?copies=1").await;
-    assert_eq!(answer.problem(), (502, "header-limit"));
-    assert!(watch.grown_bytes() < 16 * MIB, "{}", watch.grown_bytes());
-    watch.end(&[("header-limit", 1)]).await;
+    assert_eq!(answer.problem(), (502, "resource-limit"));
+    assert!(watch.grown_bytes() < 32 * MIB, "{}", watch.grown_bytes());
+    watch.end(&[("resource-limit", 1)]).await;
+}
+
+/// Each way in which a guest of WASI 0.2 can make the host keep data for it, with the largest content.
+const KEPT_02: [&str; 13] = [
+    "appended",
+    "set",
+    "listed",
+    "small",
+    "copied",
+    "later",
+    "paths",
+    "methods",
+    "requests",
+    "responses",
+    "trailers",
+    "headers",
+    "options",
+];
+/// The same for WASI 0.3.
+const KEPT_03: [&str; 9] =
+    ["fields", "copied", "paths", "methods", "requests", "responses", "options", "errors", "calls"];
+
+/// Case G18.
+#[tokio::test]
+async fn what_the_host_keeps_for_a_guest_is_limited_whatever_it_is() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let kinds = KEPT_02.map(|kind| ("t-hostile", kind)).into_iter();
+    let kinds = kinds.chain(KEPT_03.map(|kind| ("t-hostile-p3", kind)));
+    for name in ["t-hostile", "t-hostile-p3"] {
+        gateway.deploy_with(name, &json!({"cpu_ms": 30_000})).await;
+        gateway.get(&format!("/f/{name}/none")).await;
+    }
+    let watch = GuestWatch::begin(&gateway).await;
+    let mut calls = 0;
+    for (name, kind) in kinds {
+        let answer = gateway.get(&format!("/f/{name}/kept-{kind}")).await;
+        assert_eq!(answer.problem(), (502, "resource-limit"), "{name} {kind}");
+        let grown = watch.grown_bytes();
+        assert!(grown < 48 * MIB, "{name} {kind}: {grown}");
+        calls += 1;
+    }
+    watch.end(&[("resource-limit", calls)]).await;
+    // The log says what to change.
+    let said = async || {
+        let log = gateway.api("/v1/functions/t-hostile/logs?limit=1000").await;
+        log.text().contains("drop fields, requests and bodies").then_some(())
+    };
+    eventually("the log explains the limit", said).await;
+}
+
+/// Case G18.
+#[tokio::test]
+async fn when_memory_runs_out_those_guests_end_for_which_the_host_keeps_most() {
+    const GUESTS: u64 = 12;
+    // With a limit of its own, the gateway measures itself and not the machine.
+    let mut gateway = TestGateway::with(&["server.memory_bytes=1GiB"]).await;
+    gateway.deploy("hello").await;
+    gateway.deploy_with("t-hostile", &json!({"cpu_ms": 30_000, "timeout_ms": 300_000})).await;
+    gateway.get("/f/t-hostile/kept-appended?n=1").await;
+    let used = async || (gateway.metric("mayfly_memory_used_bytes").await > 0.0).then_some(());
+    eventually("memory is measured", used).await;
+    let room = gateway.metric("mayfly_memory_used_bytes").await as u64 + 64 * MIB;
+    gateway.kill();
+    // Requests are refused from 95 % of the limit on.
+    gateway.start_with(&[&format!("server.memory_bytes={}", room / 95 * 100)]).await;
+    let gateway = Arc::new(gateway);
+    let hold = "/f/t-hostile/kept-appended?n=200&ms=100000";
+    let guests = (0..GUESTS).map(|_| tokio::spawn(gateway.call(Method::GET, hold).send()));
+    let mut guests: FuturesUnordered<_> = guests.collect();
+    // They wait for much longer than this test may take.
+    let ended = loop {
+        let answer = guests.next().await.unwrap().unwrap();
+        match answer.problem() {
+            (503, "node-memory") => break answer,
+            // It came when memory was used up already.
+            (503, "memory-pressure") => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(ended.header("retry-after").is_some());
+    let served = async || (gateway.get("/f/hello/").await.status() == 200).then_some(());
+    eventually("others are served again", served).await;
 }
 
 /// Case G19.

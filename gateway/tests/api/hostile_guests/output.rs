@@ -112,3 +112,51 @@ async fn a_functions_log_rate_is_limited_across_its_invocations() {
     let hits = metrics.text().lines().find_map(|line| line.strip_prefix(hit)).unwrap();
     assert_ne!(hits.trim(), "0");
 }
+
+/// Calls each of preview1's functions for sockets a hundred times. The standard streams are no sockets,
+/// and other descriptors do not exist.
+const SOCKETS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "sock_accept"
+        (func $accept (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sock_recv"
+        (func $recv (param i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sock_send"
+        (func $send (param i32 i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "sock_shutdown" (func $shutdown (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write"
+        (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 16) "Content-Type: text/plain\n\nrefused")
+    (data (i32.const 0) "\10\00\00\00\21\00\00\00")
+    (func $all (param $fd i32) (param $errno i32)
+        (if (i32.ne (call $accept (local.get $fd) (i32.const 0) (i32.const 100)) (local.get $errno))
+            (then unreachable))
+        (if (i32.ne (call $recv (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 0)
+                (i32.const 100) (i32.const 104)) (local.get $errno))
+            (then unreachable))
+        (if (i32.ne (call $send (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 0)
+                (i32.const 100)) (local.get $errno))
+            (then unreachable))
+        (if (i32.ne (call $shutdown (local.get $fd) (i32.const 1)) (local.get $errno))
+            (then unreachable)))
+    (func (export "_start") (local $n i32)
+        (loop $again
+            (call $all (i32.const 1) (i32.const 57))
+            (call $all (i32.const 9) (i32.const 8))
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $n) (i32.const 100))))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+/// Case G21.
+#[tokio::test]
+async fn guests_write_nothing_into_the_gateways_own_log() {
+    let gateway = Arc::new(TestGateway::start().await);
+    assert_eq!(gateway.put("sockets", wat::parse_str(SOCKETS).unwrap()).send().await.status(), 201);
+    gateway.deploy("t-hostile").await;
+    let before = gateway.log().lines().count();
+    assert_eq!(gateway.get("/f/sockets/").await.plain(), (200, "refused"));
+    assert_eq!(gateway.get("/f/t-hostile/pathless?n=100").await.plain(), (200, "refused\n"));
+    let log = gateway.log();
+    let lines: Vec<_> = log.lines().skip(before).collect();
+    assert!(lines.len() < 10, "{lines:#?}");
+}

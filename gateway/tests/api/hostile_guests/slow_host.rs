@@ -69,6 +69,49 @@ async fn slow_host_calls_delay_only_the_guests_that_made_them() {
     watch.end(&[("ok", 64 + waits.len())]).await;
 }
 
+/// Case G27.
+#[tokio::test]
+async fn no_host_call_keeps_a_thread() {
+    let gateway = Arc::new(TestGateway::start().await);
+    for name in ["t-hostile", "t-hostile-p3", "t-hostile-cgi"] {
+        gateway.deploy_with(name, &json!({"cpu_ms": 5_000})).await;
+        gateway.get(&format!("/f/{name}/none")).await;
+    }
+    for target in [
+        "/f/t-hostile-cgi/ends?bytes=60000000",
+        "/f/t-hostile-p3/ends?n=60000000",
+        "/f/t-hostile/log?lines=200000",
+        "/f/t-hostile/random?bytes=65536",
+        "/f/t-hostile/list",
+        "/f/t-hostile/fields?list=500",
+        "/f/t-hostile/kept-appended",
+        "/f/t-hostile/kept-listed",
+        "/f/t-hostile/kept-requests",
+        "/f/t-hostile-p3/kept-fields",
+        "/f/t-hostile-p3/random",
+    ] {
+        // The machine can make one poll seem long, but not each of several.
+        let mut long = true;
+        for _ in 0..5 {
+            let before = long_polls(&gateway).await;
+            gateway.get(target).await;
+            gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+            long = long_polls(&gateway).await > before;
+            if !long {
+                break;
+            }
+        }
+        assert!(!long, "{target}");
+    }
+}
+
+/// Invocations of which one poll took more than 25 ms of CPU time.
+async fn long_polls(gateway: &TestGateway) -> f64 {
+    let name = "mayfly_guest_poll_seconds";
+    let all = gateway.metric(&format!("{name}_count")).await;
+    all - gateway.metric_with(&format!("{name}_bucket"), &[("le", "0.025")]).await
+}
+
 /// The duration of each call of another function during this time.
 async fn durations_of_others(gateway: &TestGateway, long: Duration) -> Vec<Duration> {
     let mut connection = Http1::open(gateway.data()).await;

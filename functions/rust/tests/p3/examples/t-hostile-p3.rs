@@ -13,11 +13,15 @@
 //!   `?first=` bytes, so that the head leaves;
 //! - `read`: reads the whole body of the request, and answers with its length;
 //! - `wait`: sleeps `?ms=` milliseconds, after an answer of `?first=` bytes;
+//! - `kept-…`: makes the host keep as much as it can, in resources of one kind;
+//! - `ends`: writes `?n=` line ends to standard error in one piece;
 //! - `log`: writes `?n=` lines of 100 bytes to standard output.
+
+use std::mem::forget;
 
 use wasip3::clocks::{monotonic_clock, system_clock};
 use wasip3::exports::http::handler::Guest;
-use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, RequestOptions, Response};
 use wasip3::wit_bindgen::{self, StreamResult};
 use wasip3::{wit_future, wit_stream};
 
@@ -64,6 +68,13 @@ impl Guest for Hostile {
                     ms
                 };
                 Ok(later(number("first"), wait).await)
+            }
+            "ends" => Ok(text(ends(n as usize).await)),
+            kept if kept.starts_with("kept-") => {
+                for n in 0_u64.. {
+                    keep(kept, n).await;
+                }
+                Ok(text("kept\n".to_owned()))
             }
             "log" => Ok(text(format!("{}", log(n).await))),
             _ => Ok(text("no such case\n".to_owned())),
@@ -141,6 +152,77 @@ async fn log(lines: u64) -> u64 {
     drop(output);
     let _ = written.await;
     lines
+}
+
+async fn ends(n: usize) -> String {
+    let (mut output, stream) = wit_stream::new();
+    let written = wasip3::cli::stderr::write_via_stream(stream);
+    // Filled in pieces, because one large fill is not interrupted.
+    let mut ends = Vec::with_capacity(n);
+    while ends.len() + 4096 <= n {
+        ends.extend_from_slice(std::hint::black_box(&[b'\n'; 4096]));
+    }
+    let rest = output.write_all(ends).await;
+    drop(output);
+    let _ = written.await;
+    format!("{} left", rest.len())
+}
+
+/// Makes the host keep one more resource of a kind, with the largest content.
+async fn keep(kind: &str, n: u64) {
+    let text = format!("{n}{}", "v".repeat(63_000));
+    let full = || Fields::from_list(&[("x".to_owned(), text.clone().into_bytes())]).unwrap();
+    let request = |headers| {
+        let (_, trailers) = wit_future::new(|| Ok(None));
+        Request::new(headers, None, trailers, None)
+    };
+    match kind {
+        "kept-fields" => forget(full()),
+        "kept-copied" => {
+            let copy = full().clone();
+            copy.append("y", b"").unwrap();
+            forget(copy);
+        }
+        "kept-paths" => {
+            let request = request(Fields::new());
+            request.0.set_path_with_query(Some(&format!("/{text}"))).unwrap();
+            request.0.set_authority(Some(&text)).unwrap();
+            forget(request);
+        }
+        "kept-methods" => {
+            let request = request(Fields::new());
+            // A method of this length is refused.
+            request.0.set_method(&Method::Other("M".repeat(1_000_000))).unwrap_err();
+            forget(request);
+        }
+        "kept-requests" => forget(request(full())),
+        "kept-responses" => {
+            let (_, trailers) = wit_future::new(|| Ok(None));
+            forget(Response::new(full(), None, trailers));
+        }
+        "kept-options" => forget(RequestOptions::new()),
+        // The error waits for the other end of the request, which nobody reads.
+        "kept-errors" => {
+            let (request, sent) = request(Fields::new());
+            let (result, read) = wit_future::new(|| Ok(()));
+            let body = Request::consume_body(request, read);
+            let error = ErrorCode::InternalError(Some("e".repeat(1_000_000)));
+            let _ = result.write(Err(error)).await;
+            drop(body);
+            forget(sent);
+        }
+        // Calls that have not returned.
+        "kept-calls" => {
+            let mut call = Box::pin(monotonic_clock::wait_for(100_000_000_000));
+            std::future::poll_fn(|cx| {
+                let _ = call.as_mut().poll(cx);
+                std::task::Poll::Ready(())
+            })
+            .await;
+            forget(call);
+        }
+        other => panic!("no kind {other}"),
+    }
 }
 
 /// Writes the same piece repeatedly, and then ends, or traps.

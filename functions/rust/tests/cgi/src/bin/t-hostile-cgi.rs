@@ -10,6 +10,7 @@
 //! - `/trap`: writes 200,000 bytes, and then traps;
 //! - `/exit`: writes nothing and exits with 0;
 //! - `/log`: writes 1 MB to standard error;
+//! - `/ends`: writes `?bytes=` line ends to standard error in one piece, and answers;
 //! - `/panic`: panics with its environment;
 //! - `/random`: requests `?bytes=` random bytes in one call, after an answer of `?first=`.
 
@@ -38,6 +39,15 @@ fn main() {
         }
         "/exit" => std::process::exit(0),
         "/log" => (0..10_000).for_each(|_| eprintln!("{:.<99}", "")),
+        "/ends" => {
+            // Filled in pieces, because one large fill is not interrupted.
+            let mut ends = Vec::with_capacity(number("bytes").unwrap_or(0) as usize);
+            while ends.len() + 4096 <= ends.capacity() {
+                ends.extend_from_slice(std::hint::black_box(&[b'\n'; 4096]));
+            }
+            let _ = io::stderr().write_all(&ends);
+            write(b"Content-Type: text/plain\n\nended\n");
+        }
         "/panic" => panic!("{:?}", std::env::vars().collect::<Vec<_>>()),
         "/random" => random(),
         _ => write(b"Content-Type: text/plain\n\nno such case\n"),

@@ -9,11 +9,13 @@ mod fields;
 mod fill;
 mod forbidden;
 mod hoard;
+mod kept;
 mod length;
 mod list;
 mod log;
 mod operations;
 mod panic;
+mod pathless;
 mod poll;
 mod random;
 mod resources;
@@ -35,11 +37,13 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         "fill" => fill::case,
         "forbidden" => forbidden::case,
         "hoard" => hoard::case,
+        kept if kept.starts_with("kept-") => kept::case,
         "length" => length::case,
         "list" => list::case,
         "log" => log::case,
         "operations" => operations::case,
         "panic" => panic::case,
+        "pathless" => pathless::case,
         "poll" => poll::case,
         "random" => random::case,
         "resources" => resources::case,
