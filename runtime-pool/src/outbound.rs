@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod exchange;
 mod failure;
+mod framing;
 mod idle;
 mod policy;
 mod report;

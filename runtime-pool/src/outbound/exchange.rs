@@ -22,6 +22,7 @@ use super::{
     cdn_loop::{self, CdnLoop},
     connection::{StepTimeouts, UpstreamConnection},
     failure::OutboundFailure,
+    framing::framed,
     policy::Policy,
     report::OutboundReport,
     rules::{credential::Requester, target::Target},
@@ -56,7 +57,12 @@ impl Policy {
         let times = StepTimeouts::of(&self.client.config, &options);
         let request = self.prepare(request, &target, cdn_loop.as_ref());
         let exchanged = async {
-            let (response, connection) = self.exchange(request?, &target, &times).await?;
+            let request = framed(request?).await?;
+            let (response, connection) = self.exchange(request, &target, &times).await?;
+            // No request asks for another protocol, and other 1xx are never the last.
+            if response.status().is_informational() {
+                return Err(OutboundFailure::Upgrade(response.status()));
+            }
             let max = self.client.config.response_bytes;
             if response.body().size_hint().lower() > max {
                 return Err(OutboundFailure::ResponseBytes(max));
@@ -210,6 +216,10 @@ impl Body for UpstreamBody {
                     Err(this.fail(&OutboundFailure::ResponseBytes(this.max))),
                 ));
             }
+        }
+        // Trailers are the last frame, and a guest that has them may not ask for more.
+        if frame.is_trailers() {
+            this.release();
         }
         this.release_at_end();
         Poll::Ready(Some(Ok(frame)))

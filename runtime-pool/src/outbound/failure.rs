@@ -3,6 +3,7 @@
 
 use std::{io, net::IpAddr, time::Duration};
 
+use http::StatusCode;
 use wasmtime_wasi_http::Error;
 
 use crate::error::Limit;
@@ -62,6 +63,8 @@ pub(super) enum OutboundFailure {
     ResponseHead,
     #[error("the body of the response is larger than {0} bytes (outbound.response_bytes)")]
     ResponseBytes(u64),
+    #[error("the server answered {0}, which no request had asked for")]
+    Upgrade(StatusCode),
     #[error("the response is not valid HTTP: {0}")]
     Protocol(hyper::Error),
     #[error("the server closed the connection before its response was complete")]
@@ -99,7 +102,8 @@ impl OutboundFailure {
             Self::FirstByteTime(_) | Self::BetweenTime(_) => Error::ConnectionReadTimeout,
             Self::ResponseHead => Error::HttpResponseHeaderSectionSize(None),
             Self::ResponseBytes(max) => Error::HttpResponseBodySize(Some(*max)),
-            Self::Protocol(_) => Error::HttpProtocolError,
+            Self::Upgrade(StatusCode::SWITCHING_PROTOCOLS) => Error::HttpUpgradeFailed,
+            Self::Upgrade(_) | Self::Protocol(_) => Error::HttpProtocolError,
             Self::Broken => Error::HttpResponseIncomplete,
             Self::RequestBody => Error::ConnectionTerminated,
             Self::RequestLength(sent) => Error::HttpRequestBodySize(*sent),
@@ -125,7 +129,7 @@ impl OutboundFailure {
             Self::BetweenTime(_) => "between-bytes-timeout",
             Self::ResponseHead => "response-head",
             Self::ResponseBytes(_) => "response-bytes",
-            Self::Protocol(_) => "protocol",
+            Self::Upgrade(_) | Self::Protocol(_) => "protocol",
             Self::Broken | Self::RequestBody => "broken",
             Self::RequestLength(_) => "invalid",
         }
@@ -154,6 +158,7 @@ impl OutboundFailure {
             | Self::Name(_)
             | Self::Connect(_)
             | Self::Tls(_)
+            | Self::Upgrade(_)
             | Self::Protocol(_)
             | Self::Broken
             | Self::RequestBody

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{GUESTS, NameServer, Upstream, ask, fetch};
+use super::{GUESTS, NameServer, Upstream, ask, fetch, outcomes};
 use crate::test_gateway::TestGateway;
 
 /// Case S04.
@@ -143,4 +143,96 @@ async fn a_grant_may_name_methods_and_a_scheme() {
         let expected = if called { "1 x 203 " } else { "1 x HttpRequestDenied" };
         assert!(answer.starts_with(expected), "{query}: {answer}");
     }
+}
+
+/// What a request says about the length of its body, and the body as it is sent.
+fn sent(head: &str) -> &str {
+    let framing = ["content-length: 0", "transfer-encoding: chunked"];
+    framing.into_iter().find(|framing| head.contains(framing)).unwrap_or("nothing")
+}
+
+#[tokio::test]
+async fn a_body_is_sent_with_every_method_and_an_empty_one_needs_no_framing() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    // Answers with the body, after which a chunked one ends.
+    let upstream = Upstream::serving(|mut served| async move {
+        while let Some(head) = served.head().await {
+            let body = match sent(&head) {
+                "transfer-encoding: chunked" => served.chunks().await,
+                _ => String::new(),
+            };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            served.write(answer.as_bytes()).await;
+        }
+    })
+    .await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({ "outbound": [host] })).await;
+        for (query, framing, answer) in [
+            ("method=GET", "nothing", "200 0"),
+            ("method=GET&body=", "nothing", "200 0"),
+            ("method=GET&body=hello", "transfer-encoding: chunked", "200 5"),
+            ("method=DELETE", "nothing", "200 0"),
+            ("method=DELETE&body=", "nothing", "200 0"),
+            ("method=DELETE&body=hello", "transfer-encoding: chunked", "200 5"),
+            ("method=POST", "content-length: 0", "200 0"),
+            ("method=POST&body=", "content-length: 0", "200 0"),
+            ("method=POST&body=hello", "transfer-encoding: chunked", "200 5"),
+        ] {
+            let told = ask(&gateway, guest, &format!("to={host}&{query}")).await;
+            assert_eq!(told, format!("1 x {answer}"), "{guest}: {query}");
+            let head = upstream.heads().pop().unwrap();
+            assert_eq!(sent(&head), framing, "{guest}: {query}: {head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_server_reach_the_guest_whether_they_are_announced_or_not() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    let upstream = Upstream::answering(|head| {
+        let announced = if head.contains("/announced ") { "trailer: x-sum\r\n" } else { "" };
+        format!(
+            "HTTP/1.1 200 OK\r\n{announced}transfer-encoding: chunked\r\n\r\n\
+             5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n"
+        )
+    })
+    .await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({ "outbound": [host] })).await;
+        for path in ["/announced", "/silent"] {
+            let told = ask(&gateway, guest, &format!("to={host}&path={path}")).await;
+            assert_eq!(told, "1 x 200 5 x-sum: 7", "{guest}: {path}");
+        }
+    }
+    // The end of the trailers is the end of the response: the connection serves the next request.
+    assert_eq!(upstream.connections(), GUESTS.len() as u32);
+}
+
+#[tokio::test]
+async fn another_protocol_that_nobody_asked_for_is_an_error_and_other_1xx_are_passed_over() {
+    let gateway = TestGateway::with(&["outbound.permit=127.0.0.1"]).await;
+    let upstream = Upstream::answering(|head| match head.contains("/switch ") {
+        true => {
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello"
+                .to_owned()
+        }
+        false => "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n\
+                  HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+            .to_owned(),
+    })
+    .await;
+    let host = upstream.host();
+    for guest in GUESTS {
+        gateway.deploy_with(guest, &json!({ "outbound": [host] })).await;
+        let told = ask(&gateway, guest, &format!("to={host}&path=/switch")).await;
+        let switched = ["1 x HttpUpgradeFailed", "1 x HTTPUpgradeFailed"];
+        assert!(switched.contains(&&*told), "{guest}: {told}");
+        let told = ask(&gateway, guest, &format!("to={host}&path=/early")).await;
+        assert_eq!(told, "1 x 200 2", "{guest}");
+    }
+    assert_eq!(outcomes(&gateway, "t-outbound", "protocol").await, 1.0);
 }

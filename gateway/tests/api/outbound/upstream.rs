@@ -172,6 +172,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> UpstreamConnection<S> {
         Some(head)
     }
 
+    /// The rest of a chunked body that has no trailers, without its framing.
+    pub(crate) async fn chunks(&mut self) -> String {
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"0\r\n\r\n") {
+            rest.push(self.socket.read_u8().await.unwrap());
+        }
+        let rest = String::from_utf8(rest).unwrap();
+        rest.lines().skip(1).step_by(2).collect()
+    }
+
     /// The client may have closed the connection.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes).await;

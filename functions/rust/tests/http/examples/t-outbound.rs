@@ -1,11 +1,12 @@
 //! Makes the requests that its caller describes (see `plan`), and answers with the outcome of each:
 //! status and length of the body, the error's name, or the part that the host refused.
 
-use tests_http::plan::{Outcomes, Plan, name};
+use tests_http::plan::{Outcomes, Plan, name, trailers};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method,
-    OutgoingRequest, RequestOptions, ResponseOutparam, Scheme, http_error_code,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingRequest, IncomingResponse,
+    Method, OutgoingBody, OutgoingRequest, RequestOptions, ResponseOutparam, Scheme,
+    http_error_code,
 };
 use wasip2::io::streams::StreamError;
 
@@ -51,7 +52,16 @@ fn send(plan: &Plan) -> Result<FutureIncomingResponse, String> {
     options.set_connect_timeout(plan.connect).map_err(|()| "no connect")?;
     options.set_first_byte_timeout(plan.first).map_err(|()| "no first")?;
     options.set_between_bytes_timeout(plan.between).map_err(|()| "no between")?;
-    outgoing_handler::handle(request, Some(options)).map_err(|code| name(&code))
+    let body = plan.body.as_ref().map(|_| request.body().unwrap());
+    let sent = outgoing_handler::handle(request, Some(options)).map_err(|code| name(&code))?;
+    if let (Some(body), Some(text)) = (body, &plan.body) {
+        if !text.is_empty() {
+            let stream = body.write().unwrap();
+            stream.blocking_write_and_flush(text.as_bytes()).map_err(|_| "no write")?;
+        }
+        OutgoingBody::finish(body, None).map_err(|code| name(&code))?;
+    }
+    Ok(sent)
 }
 
 fn receive(sent: FutureIncomingResponse) -> Result<String, String> {
@@ -66,7 +76,7 @@ fn receive(sent: FutureIncomingResponse) -> Result<String, String> {
     loop {
         match stream.blocking_read(64 * 1024) {
             Ok(bytes) => length += bytes.len(),
-            Err(StreamError::Closed) => return Ok(format!("{status} {length}")),
+            Err(StreamError::Closed) => break,
             Err(StreamError::LastOperationFailed(error)) => {
                 let code = http_error_code(&error);
                 let code = code.map_or_else(|| error.to_debug_string(), |code| name(&code));
@@ -74,4 +84,10 @@ fn receive(sent: FutureIncomingResponse) -> Result<String, String> {
             }
         }
     }
+    drop(stream);
+    let end = IncomingBody::finish(body);
+    end.subscribe().block();
+    let fields = end.get().unwrap().unwrap().map_err(|code| format!("{status} {}", name(&code)))?;
+    let shown = fields.map(|fields| trailers(fields.entries())).unwrap_or_default();
+    Ok(format!("{status} {length}{shown}"))
 }

@@ -2,6 +2,7 @@
 //! own request, percent-encoded:
 //!
 //! - `to`: the authority; `scheme` (default `http`), `path`, `method`, `header=name:value`
+//! - `body`: what to write as the request's body; with an empty value a body without a byte
 //! - `connect`, `first`, `between`: timeouts in nanoseconds
 //! - `times`: the number of requests; `at_once`: how many to send before reading an answer
 //! - `again`: the path is `/f/{again}` and the guest's own path, so that each guest calls the next
@@ -12,6 +13,7 @@ pub struct Plan {
     pub path: String,
     pub method: String,
     pub headers: Vec<(String, Vec<u8>)>,
+    pub body: Option<String>,
     pub connect: Option<u64>,
     pub first: Option<u64>,
     pub between: Option<u64>,
@@ -40,6 +42,7 @@ impl Plan {
             path: again.or_else(|| text("path")).unwrap_or("/".to_owned()),
             method: text("method").unwrap_or("GET".to_owned()),
             headers: pairs.iter().filter(|pair| pair.0 == "header").map(|pair| header(&pair.1)).collect(),
+            body: text("body"),
             connect: number("connect"),
             first: number("first"),
             between: number("between"),
@@ -91,6 +94,14 @@ impl Outcomes {
     pub fn text(&self) -> String {
         self.0.iter().map(|(outcome, count)| format!("{count} x {outcome}\n")).collect()
     }
+}
+
+/// The trailers of an answer, behind its outcome.
+pub fn trailers(fields: Vec<(String, Vec<u8>)>) -> String {
+    let shown = |(name, value): (String, Vec<u8>)| {
+        format!(" {name}: {}", String::from_utf8_lossy(&value))
+    };
+    fields.into_iter().map(shown).collect()
 }
 
 /// `ErrorCode::InternalError(Some("..."))` becomes `InternalError`.

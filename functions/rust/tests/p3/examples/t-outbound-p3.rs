@@ -1,6 +1,6 @@
 //! The same as `t-outbound`, for `wasi:http` 0.3.
 
-use tests_p3::plan::{Outcomes, Plan, name};
+use tests_p3::plan::{Outcomes, Plan, name, trailers as shown};
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, RequestOptions, Response, Scheme};
@@ -41,7 +41,14 @@ async fn exchange(plan: &Plan) -> Result<String, String> {
     options.set_first_byte_timeout(plan.first).map_err(|_| "no first")?;
     options.set_between_bytes_timeout(plan.between).map_err(|_| "no between")?;
     let (_, trailers) = wit_future::new(|| Ok(None));
-    let (request, _sent) = Request::new(headers, None, trailers, Some(options));
+    let contents = plan.body.clone().map(|text| {
+        let (mut body, contents) = wit_stream::new();
+        wit_bindgen::spawn_local(async move {
+            body.write_all(text.into_bytes()).await;
+        });
+        contents
+    });
+    let (request, _sent) = Request::new(headers, contents, trailers, Some(options));
     let method = match plan.method.as_str() {
         "GET" => Method::Get,
         "POST" => Method::Post,
@@ -73,7 +80,10 @@ async fn exchange(plan: &Plan) -> Result<String, String> {
     }
     drop(stream);
     match trailers.await {
-        Ok(_) => Ok(format!("{status} {length}")),
+        Ok(fields) => {
+            let fields = fields.map(|fields| shown(fields.copy_all())).unwrap_or_default();
+            Ok(format!("{status} {length}{fields}"))
+        }
         Err(code) => Err(format!("{status} {}", name(&code))),
     }
 }
