@@ -42,6 +42,8 @@ pub enum Limit {
     OutboundRequests,
     /// `outbound.at_once`. A request that hits it waits.
     OutboundAtOnce,
+    /// `outbound.lookups`, `outbound.lookups_per_function`. The request waited.
+    OutboundLookups,
     /// `outbound.connect_ms`, `outbound.tls_ms`, `outbound.first_byte_ms` or
     /// `outbound.between_bytes_ms`; or the guest's own timeout, where that is shorter.
     OutboundTime,
@@ -73,7 +75,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Memory,
         Self::NodeMemory,
         Self::Cpu,
@@ -86,6 +88,7 @@ impl Limit {
         Self::Queue,
         Self::OutboundRequests,
         Self::OutboundAtOnce,
+        Self::OutboundLookups,
         Self::OutboundTime,
         Self::OutboundResponseHead,
         Self::OutboundResponseBytes,
@@ -116,6 +119,7 @@ impl Limit {
             Self::Queue => "queue",
             Self::OutboundRequests => "outbound_requests",
             Self::OutboundAtOnce => "outbound_at_once",
+            Self::OutboundLookups => "outbound_lookups",
             Self::OutboundTime => "outbound_time",
             Self::OutboundResponseHead => "outbound_response_head",
             Self::OutboundResponseBytes => "outbound_response_bytes",
@@ -155,6 +159,7 @@ impl Limit {
             | Self::AfterResponse
             | Self::OutboundRequests
             | Self::OutboundAtOnce
+            | Self::OutboundLookups
             | Self::OutboundTime
             | Self::OutboundResponseHead
             | Self::OutboundResponseBytes => "function-failed",

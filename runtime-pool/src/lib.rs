@@ -48,8 +48,8 @@ pub use crate::{
         start::{Phase, Phases, Start, Tier},
     },
     outbound::{
-        AddressRange, CdnLoop, Credential, Grant, Listeners, NotACredential, NotAGrant,
-        OutboundConfig, Secret, SecretHost,
+        AddressRange, CdnLoop, Credential, Grant, Listeners, NameSource, NotACredential, NotAGrant,
+        NotANameSource, OutboundConfig, Secret, SecretHost,
     },
     pool::{
         Pool,

@@ -30,7 +30,7 @@ use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
 
 pub use self::{
     cdn_loop::CdnLoop,
-    config::{AddressRange, OutboundConfig},
+    config::{AddressRange, NameSource, NotANameSource, OutboundConfig},
     rules::{
         address::Listeners,
         credential::{Credential, NotACredential, Secret, SecretHost},

@@ -1,9 +1,7 @@
 //! The permitted range of every setting, and the checks that involve two of them.
 
-use std::net::SocketAddr;
-
 use gateway_api::LIMITS;
-use runtime_pool::AddressRange;
+use runtime_pool::{AddressRange, NameSource};
 use toml::Value;
 
 use super::{
@@ -101,6 +99,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("outbound.first_byte_ms", 1, HOUR_MS),
     ("outbound.between_bytes_ms", 1, HOUR_MS),
     ("outbound.response_bytes", 0, 16 * TIB),
+    ("outbound.lookups", 2, 10_000),
+    ("outbound.lookups_per_function", 1, 10_000),
     ("outbound.per_invocation", 0, 1_000_000),
     ("outbound.at_once", 1, 10_000),
     // The ranges of `server.header_bytes` and `server.headers`.
@@ -278,11 +278,9 @@ fn outbound(settings: &LayeredSettings) -> Result<(), ConfigError> {
                 .map_err(|error| wrong(settings, key, error.to_string()))?;
         }
     }
-    let resolver = text(settings, "outbound.resolver");
-    if resolver.is_empty() || resolver.parse::<SocketAddr>().is_ok() {
-        return Ok(());
-    }
-    Err(wrong(settings, "outbound.resolver", "expected IP:PORT or [IPv6]:PORT of a name server"))
+    let key = "outbound.resolver";
+    let resolver = text(settings, key).parse::<NameSource>();
+    resolver.map(drop).map_err(|error| wrong(settings, key, error.to_string()))
 }
 
 fn logs(settings: &LayeredSettings) -> Result<(), ConfigError> {

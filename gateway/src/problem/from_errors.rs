@@ -156,6 +156,7 @@ fn limit_reached(limit: Limit) -> Problem {
         | Limit::Queue
         | Limit::OutboundRequests
         | Limit::OutboundAtOnce
+        | Limit::OutboundLookups
         | Limit::OutboundTime
         | Limit::OutboundResponseHead
         | Limit::OutboundResponseBytes

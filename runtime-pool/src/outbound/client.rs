@@ -25,7 +25,7 @@ use super::{
     config::OutboundConfig,
     connection::{StepTimeouts, UpstreamConnection},
     failure::OutboundFailure,
-    resolve::Resolver,
+    resolve::{LookupShare, Resolver},
     rules::{
         address::{self, Listeners},
         credential::NodeSecrets,
@@ -68,7 +68,7 @@ impl OutboundClient {
                 .with_root_certificates(roots)
                 .with_no_client_auth();
         Ok(Self {
-            resolver: Resolver::new(config.resolver),
+            resolver: Resolver::new(&config, metrics.clone()),
             idle_permits: Arc::new(Semaphore::new(config.idle_connections)),
             config,
             tls,
@@ -91,18 +91,24 @@ impl OutboundClient {
     pub(super) async fn connect(
         &self,
         target: &Target,
+        lookups: &LookupShare,
         tls: impl FnOnce() -> TlsConnector,
         times: &StepTimeouts,
     ) -> Result<UpstreamConnection, OutboundFailure> {
-        let stream = self.dial(target, times.connect).await?;
+        let stream = self.dial(target, lookups, times.connect).await?;
         UpstreamConnection::open(stream, target, tls, times.tls, &self.config, &self.metrics).await
     }
 
     /// Resolves once and dials an address that was checked, so that a second answer of the name
     /// server cannot change it.
-    async fn dial(&self, target: &Target, within: Duration) -> Result<TcpStream, OutboundFailure> {
+    async fn dial(
+        &self,
+        target: &Target,
+        lookups: &LookupShare,
+        within: Duration,
+    ) -> Result<TcpStream, OutboundFailure> {
         let deadline = Instant::now() + within;
-        let addresses = time::timeout_at(deadline, self.resolver.resolve(target))
+        let addresses = time::timeout_at(deadline, self.resolver.resolve(target, lookups))
             .await
             .map_err(|_| OutboundFailure::NameTime(within))??;
         // One address that may not be called makes the whole name fail. Otherwise a retry could

@@ -25,9 +25,12 @@ pub struct OutboundConfig {
     pub deny: Vec<AddressRange>,
     /// Permits calls of this gateway's functions by its own address.
     pub allow_data_plane: bool,
-    /// The name server to ask, in place of the operating system.
-    #[serde(with = "empty_is_none")]
-    pub resolver: Option<SocketAddr>,
+    /// Who resolves names.
+    pub resolver: NameSource,
+    /// Names that are resolved at once.
+    pub lookups: usize,
+    /// Names that are resolved at once for one function.
+    pub lookups_per_function: usize,
     /// A file of certificates (PEM) of authorities that are trusted besides those that browsers
     /// trust. Empty: none.
     pub ca_file: String,
@@ -69,7 +72,9 @@ impl Default for OutboundConfig {
             permit: Vec::new(),
             deny: Vec::new(),
             allow_data_plane: false,
-            resolver: None,
+            resolver: NameSource::default(),
+            lookups: 512,
+            lookups_per_function: 16,
             ca_file: String::new(),
             connect: Duration::from_secs(5),
             tls: Duration::from_secs(5),
@@ -101,28 +106,50 @@ impl OutboundConfig {
     }
 }
 
-/// An address that may be missing: the settings have no null, so an empty string stands for none.
-mod empty_is_none {
-    use std::net::SocketAddr;
+/// Who resolves names. In the settings an empty text, `system`, or `IP:PORT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NameSource {
+    /// The gateway itself, by this machine's hosts file and name servers.
+    #[default]
+    Machine,
+    /// The operating system, which blocks a thread for each name.
+    System,
+    /// This name server, and no other.
+    Server(SocketAddr),
+}
 
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+/// Why a text is not a [`NameSource`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected IP:PORT or [IPv6]:PORT of a name server, or \"system\"")]
+pub struct NotANameSource;
 
-    pub(super) fn serialize<S: Serializer>(
-        address: &Option<SocketAddr>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match address {
-            Some(address) => serializer.collect_str(address),
-            None => serializer.serialize_str(""),
+impl FromStr for NameSource {
+    type Err = NotANameSource;
+
+    fn from_str(text: &str) -> Result<Self, NotANameSource> {
+        match text {
+            "" => Ok(Self::Machine),
+            "system" => Ok(Self::System),
+            address => address.parse().map(Self::Server).map_err(|_| NotANameSource),
         }
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<SocketAddr>, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "" => Ok(None),
-            address => address.parse().map(Some).map_err(D::Error::custom),
+impl TryFrom<String> for NameSource {
+    type Error = NotANameSource;
+
+    fn try_from(text: String) -> Result<Self, NotANameSource> {
+        text.parse()
+    }
+}
+
+impl From<NameSource> for String {
+    fn from(source: NameSource) -> Self {
+        match source {
+            NameSource::Machine => Self::new(),
+            NameSource::System => "system".to_owned(),
+            NameSource::Server(address) => address.to_string(),
         }
     }
 }
@@ -181,13 +208,15 @@ mod tests {
     fn a_configuration_survives_writing_and_reading() {
         let json = r#"{"permit":["10.1.0.0/16","fd00::7"],"resolver":"[::1]:53","connect_ms":7}"#;
         let config: OutboundConfig = serde_json::from_str(json).unwrap();
-        assert_eq!(config.resolver, Some("[::1]:53".parse().unwrap()));
+        assert_eq!(config.resolver, NameSource::Server("[::1]:53".parse().unwrap()));
         assert_eq!(config.connect, Duration::from_millis(7));
         assert_eq!(config.tls, OutboundConfig::default().tls);
         let written = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<OutboundConfig>(&written).unwrap(), config);
         let default = serde_json::to_value(OutboundConfig::default()).unwrap();
         assert_eq!(default["resolver"], "");
+        assert_eq!(String::from("system".parse::<NameSource>().unwrap()), "system");
+        assert!("ns.example".parse::<NameSource>().is_err());
         assert!(serde_json::from_str::<OutboundConfig>(r#"{"connect":7}"#).is_err());
     }
 }

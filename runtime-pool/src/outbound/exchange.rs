@@ -116,7 +116,7 @@ impl Policy {
             let was_used = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => self.client.connect(target, || self.tls(), times).await?,
+                None => self.client.connect(target, &self.lookups, || self.tls(), times).await?,
             };
             let sent = connection.sender.try_send_request(request);
             let mut error = match time::timeout(times.first_byte, sent).await {

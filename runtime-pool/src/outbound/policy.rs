@@ -7,6 +7,7 @@ use tokio_rustls::{TlsConnector, rustls::client::Resumption};
 use super::{
     client::OutboundClient,
     idle::IdleConnections,
+    resolve::LookupShare,
     rules::{credential::Credential, grant::Grant},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Policy {
     pub(super) credentials: Vec<Credential>,
     /// Shared with the task that closes old ones.
     pub(super) idle: Arc<IdleConnections>,
+    /// Its part of the node's look-ups.
+    pub(super) lookups: LookupShare,
     tls: OnceLock<TlsConnector>,
 }
 
@@ -43,8 +46,8 @@ impl Policy {
     pub(crate) fn new(client: Arc<OutboundClient>, settings: PolicySettings) -> Self {
         let idle = Arc::new(IdleConnections::new(&client.config, Arc::clone(&client.idle_permits)));
         let PolicySettings { tenant, name, label, granted, credentials } = settings;
-        let tls = OnceLock::new();
-        Self { client, tenant, name, label, granted, credentials, idle, tls }
+        let (lookups, tls) = (LookupShare::new(&client.config), OnceLock::new());
+        Self { client, tenant, name, label, granted, credentials, idle, lookups, tls }
     }
 
     /// A connector with sessions of its own: a server cannot link two functions of one node, and a

@@ -5,14 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Method;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time,
 };
 
-use super::{GUESTS, Upstream, UpstreamConnection, ask, outcomes};
-use crate::{client::DEADLINE, test_gateway::TestGateway};
+use super::{GUESTS, NameServer, Upstream, UpstreamConnection, ask, outcomes};
+use crate::{
+    client::{DEADLINE, eventually},
+    test_gateway::TestGateway,
+};
 
 /// Settings with a short timeout for each step.
 const SHORT: [&str; 5] = [
@@ -250,4 +254,37 @@ async fn responses_have_limits_like_requests() {
     gateway.metric_becomes("mayfly_outbound_connections", 0.0).await;
     assert!(limit_hits(&gateway, "outbound_response_bytes").await >= 40.0);
     assert!(limit_hits(&gateway, "outbound_response_head").await >= 60.0);
+}
+
+#[tokio::test]
+async fn slow_names_of_one_function_delay_no_other() {
+    let upstream = Upstream::echo().await;
+    let names = NameServer::start_silent("slow.test", "127.0.0.1".parse().unwrap()).await;
+    let gateway = TestGateway::with(&[
+        &names.setting(),
+        "outbound.permit=127.0.0.1",
+        "outbound.connect_ms=60000",
+        "outbound.lookups=4",
+        "outbound.lookups_per_function=2",
+    ])
+    .await;
+    let port = upstream.port();
+    let named = json!({"outbound": [format!("slow.test:{port}"), format!("quick.test:{port}")]});
+    gateway.deploy_with("t-outbound", &named).await;
+    gateway.deploy_with("t-outbound-p3", &named).await;
+    let slow = format!("/f/t-outbound/?to=slow.test:{port}");
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let request = gateway.call(Method::GET, &slow);
+            tokio::spawn(async move { request.send().await })
+        })
+        .collect();
+    eventually("the share is used up", async || {
+        (limit_hits(&gateway, "outbound_lookups").await >= 6.0).then_some(())
+    })
+    .await;
+    let answer = ask(&gateway, "t-outbound-p3", &format!("to=quick.test:{port}")).await;
+    assert!(answer.starts_with("1 x 203 "), "{answer}");
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
