@@ -7,10 +7,12 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../src/request/canonical.rs"]
 mod canonical;
 
-use canonical::{canonical_host, canonical_path};
+use canonical::{canonical_host, canonical_path, encoded_target};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    let encoded = encoded_target(text);
+    assert!(encoded.as_deref().unwrap_or(text).is_ascii());
     if let Ok(path) = canonical_path(text) {
         assert!(path.starts_with('/') && !path.contains('\\'));
         assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")));

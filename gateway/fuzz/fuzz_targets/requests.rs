@@ -12,7 +12,7 @@ mod framing;
 #[allow(dead_code, reason = "some methods are for connections only")]
 mod requests;
 
-use framing::HeadLimits;
+use framing::{HeadLimits, head as head_of, with_encoded_target};
 use requests::{Remainder, RequestTracker};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 256, fields: 8, target_bytes: 64 };
@@ -23,13 +23,22 @@ fn passed(bytes: &[u8], cuts: &[usize]) -> (usize, bool) {
     let mut requests = RequestTracker::new(LIMITS);
     let mut begin = 0;
     for &end in cuts.iter().chain([&bytes.len()]) {
-        let inspected = requests.inspect(&bytes[begin..end]);
-        assert!(inspected.pass <= end - begin);
-        begin += inspected.pass;
-        match inspected.remainder {
-            // An incomplete head is inspected again, with the bytes that follow.
-            Remainder::Incomplete => {}
-            Remainder::Rejected(_) | Remainder::Broken(_) => return (begin, true),
+        loop {
+            let inspected = requests.inspect(&bytes[begin..end]);
+            assert!(inspected.pass <= end - begin);
+            begin += inspected.pass;
+            match inspected.remainder {
+                // An incomplete head is inspected again, with the bytes that follow.
+                Remainder::Incomplete => break,
+                // Inspected as it was, and passed on in another form.
+                Remainder::Unencoded(head) => {
+                    let encoded = with_encoded_target(&bytes[begin..begin + head]);
+                    let again = head_of(&encoded, &LIMITS).expect("it is valid").expect("it is whole");
+                    assert_eq!((again.bytes, again.unencoded), (encoded.len(), 0));
+                    begin += head;
+                }
+                Remainder::Rejected(_) | Remainder::Broken(_) => return (begin, true),
+            }
         }
     }
     (begin, false)

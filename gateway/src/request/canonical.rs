@@ -58,6 +58,23 @@ pub fn canonical_host(authority: &str) -> Result<CanonicalHost<'_>, &'static str
     Ok(CanonicalHost { name, port })
 }
 
+/// A path and a query in ASCII, with other bytes percent-encoded, if there are any.
+pub fn encoded_target(target: &str) -> Option<String> {
+    if target.is_ascii() {
+        return None;
+    }
+    let mut encoded = String::with_capacity(3 * target.len());
+    for byte in target.bytes() {
+        if byte.is_ascii() {
+            encoded.push(char::from(byte));
+        } else {
+            let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value)]);
+            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    Some(encoded)
+}
+
 /// The canonical form of a path (RFC 3986, section 6.2.2): characters that need no encoding are
 /// decoded, other encodings are in capitals, and dot segments are resolved. Encoded slashes and
 /// empty segments stay, because they mean something to some functions.

@@ -13,6 +13,8 @@ const CHUNK_DIGITS: u8 = 15;
 const CHUNK_EXTENSION_BYTES: usize = 256;
 /// Bytes after the last chunk.
 const TRAILER_BYTES: usize = 16 << 10;
+/// Bytes by which a byte grows when it is percent-encoded.
+const ESCAPE_BYTES: usize = 2;
 /// Digits of a length: the most that always fit into 64 bits.
 const LENGTH_DIGITS: usize = 18;
 
@@ -61,6 +63,9 @@ pub struct RequestHead {
     pub bytes: usize,
     /// The body after it.
     pub framing: Framing,
+    /// How many bytes of its target must be percent-encoded before it is passed on, because the
+    /// protocol library refuses them. Other servers do not, and programs do send them.
+    pub unencoded: usize,
 }
 
 /// Parses the head at the start of `bytes`. `None` if it is incomplete.
@@ -77,18 +82,44 @@ pub fn head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<RequestHead>, Re
             Some(line) => break line,
         }
     };
-    let is_http10 = request_line(request, limits)?;
+    let RequestLine { is_http10, unencoded } = request_line(request, limits)?;
     let mut fields = FramingFields::default();
     loop {
         let Some(line) = lines.next()? else { return Ok(None) };
-        if lines.at > limits.bytes {
+        if lines.at + ESCAPE_BYTES * unencoded > limits.bytes {
             return Err(RequestRejection::HeadBytes(limits.bytes));
         }
         if line.is_empty() {
-            return Ok(Some(RequestHead { bytes: lines.at, framing: fields.framing(is_http10)? }));
+            let framing = fields.framing(is_http10)?;
+            return Ok(Some(RequestHead { bytes: lines.at, framing, unencoded }));
         }
         fields.read(line, limits)?;
     }
+}
+
+/// A head with its target percent-encoded. It must be one that [`head`] accepts.
+pub fn with_encoded_target(head: &[u8]) -> Vec<u8> {
+    let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let target = memchr(b' ', &head[begin..]).map_or(begin, |space| begin + space + 1);
+    let end = memchr(b' ', &head[target..]).map_or(target, |space| target + space);
+    let mut encoded = Vec::with_capacity(head.len() + ESCAPE_BYTES * (end - target));
+    encoded.extend_from_slice(&head[..target]);
+    for &byte in &head[target..end] {
+        if must_be_encoded(byte) {
+            let digit = |value: u8| b"0123456789ABCDEF"[usize::from(value)];
+            encoded.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+        } else {
+            encoded.push(byte);
+        }
+    }
+    encoded.extend_from_slice(&head[end..]);
+    encoded
+}
+
+/// Whether browsers encode a byte wherever it stands in a target, and not all programs do. They
+/// leave `|`, `{` and `}`.
+fn must_be_encoded(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)
 }
 
 /// Whether the head at the start of `bytes` is complete, however malformed it is. `from` is how
@@ -131,8 +162,13 @@ fn has_control_byte(line: &[u8]) -> bool {
     line.iter().fold(false, |found, &byte| found | (byte < b' ' && byte != b'\t') | (byte == 0x7f))
 }
 
-/// Checks the request line. Whether its version is HTTP/1.0.
-fn request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, RequestRejection> {
+/// What the request line says about the rest.
+struct RequestLine {
+    is_http10: bool,
+    unencoded: usize,
+}
+
+fn request_line(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, RequestRejection> {
     const UNCLEAR: RequestRejection =
         RequestRejection::Malformed("the request line is not METHOD TARGET VERSION");
     let method = line.iter().position(|&byte| !is_token(byte)).ok_or(UNCLEAR)?;
@@ -154,13 +190,14 @@ fn request_line(line: &[u8], limits: &HeadLimits) -> Result<bool, RequestRejecti
     if target.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'#')) {
         return Err(UNCLEAR);
     }
-    if target.len() > limits.target_bytes {
+    let unencoded = target.iter().filter(|byte| must_be_encoded(**byte)).count();
+    if target.len() + ESCAPE_BYTES * unencoded > limits.target_bytes {
         return Err(RequestRejection::TargetBytes(limits.target_bytes));
     }
     if matches!(&line[..method], b"CONNECT" | b"TRACE") {
         return Err(RequestRejection::Method);
     }
-    Ok(is_http10)
+    Ok(RequestLine { is_http10, unencoded })
 }
 
 /// The framing of the request according to the header fields read so far.

@@ -17,7 +17,7 @@ use tokio::{
 use crate::server::{
     activity::Activity,
     h1::{
-        framing::HeadLimits,
+        framing::{HeadLimits, with_encoded_target},
         requests::{Remainder, RequestTracker},
     },
     h2::control_frames::{ControlFrames, ENHANCE_YOUR_CALM},
@@ -107,7 +107,8 @@ impl<T> InspectingIo<T> {
                 let had = head.len();
                 let inspected = if had == 0 {
                     let inspected = requests.inspect(&buf.filled()[before..]);
-                    if inspected.remainder == Remainder::Incomplete {
+                    let is_incomplete = inspected.remainder == Remainder::Incomplete;
+                    if is_incomplete || matches!(inspected.remainder, Remainder::Unencoded(_)) {
                         head.extend_from_slice(&buf.filled()[before + inspected.pass..]);
                     }
                     buf.set_filled(before + inspected.pass);
@@ -122,7 +123,17 @@ impl<T> InspectingIo<T> {
                     self.ahead.extend(head.drain(..inspected.pass));
                     inspected
                 };
-                match inspected.remainder {
+                let mut remainder = inspected.remainder;
+                while let Remainder::Unencoded(bytes) = remainder {
+                    self.ahead.extend(with_encoded_target(&head[..bytes]));
+                    head.drain(..bytes);
+                    let inspected = requests.inspect(head);
+                    self.ahead.extend(head.drain(..inspected.pass));
+                    remainder = inspected.remainder;
+                }
+                match remainder {
+                    // Its loop has just ended.
+                    Remainder::Unencoded(_) => {}
                     Remainder::Incomplete => self.activity.head_is_incomplete(!head.is_empty()),
                     Remainder::Rejected(rejection) => {
                         self.ahead.extend_from_slice(REJECTED);

@@ -35,6 +35,8 @@ pub(crate) struct Inspected {
 pub(crate) enum Remainder {
     /// An incomplete head: inspect it again when more bytes have arrived.
     Incomplete,
+    /// A head of so many bytes, to be passed on by `with_encoded_target`. Inspect what follows it.
+    Unencoded(usize),
     /// A rejected request, the connection's last.
     Rejected(RequestRejection),
     /// Part of a body whose end cannot be found.
@@ -65,14 +67,18 @@ impl RequestTracker {
         while at < bytes.len() {
             match &mut self.expected {
                 Expected::Head => match head(&bytes[at..], &self.limits) {
-                    Ok(Some(RequestHead { bytes, framing })) => {
+                    Ok(Some(RequestHead { bytes: head, framing, unencoded })) => {
                         begin = Some(at);
-                        at += bytes;
+                        at += head;
                         self.expected = match framing {
                             Framing::Length(0) => Expected::Head,
                             Framing::Length(left) => Expected::Body(left),
                             Framing::Chunked => Expected::Chunks(ChunkState::BEGIN),
                         };
+                        if unencoded > 0 {
+                            let remainder = Remainder::Unencoded(head);
+                            return Inspected { pass: at - head, remainder };
+                        }
                     }
                     Ok(None) if bytes.len() - at > self.limits.bytes => {
                         let rejection = RequestRejection::HeadBytes(self.limits.bytes);
@@ -142,6 +148,18 @@ mod tests {
         assert_eq!(inspect(&mut requests, body), (body.len(), Remainder::Incomplete));
         assert!(!requests.is_between_requests());
         assert_eq!(inspect(&mut requests, "defghijGET"), (7, Remainder::Incomplete));
+    }
+
+    #[test]
+    fn a_head_that_must_be_encoded_is_handed_over_on_its_own() {
+        let mut requests = RequestTracker::new(LIMITS);
+        let (before, head) =
+            ("GET / HTTP/1.1\r\n\r\n", "POST /?\" HTTP/1.1\r\ncontent-length: 3\r\n\r\n");
+        let text = format!("{before}{head}abcGET");
+        let expected = (before.len(), Remainder::Unencoded(head.len()));
+        assert_eq!(inspect(&mut requests, &text), expected);
+        assert_eq!(inspect(&mut requests, "abcGET"), (3, Remainder::Incomplete));
+        assert!(requests.is_between_requests());
     }
 
     #[test]

@@ -35,6 +35,21 @@ fn a_head_ends_at_its_empty_line() {
 }
 
 #[test]
+fn a_target_is_encoded_where_the_library_would_refuse_it() {
+    let text = "\r\nGET /a\"b?c=<d>&`|{e}\u{e9} HTTP/1.1\r\nhost: \"<\u{e9}\r\n\r\n";
+    let found = head(text.as_bytes(), &LIMITS).unwrap().unwrap();
+    assert_eq!(found.unencoded, 6);
+    let encoded = with_encoded_target(text.as_bytes());
+    let expected = "\r\nGET /a%22b?c=%3Cd%3E&%60|{e}%C3%A9 HTTP/1.1\r\nhost: \"<\u{e9}\r\n\r\n";
+    assert_eq!(String::from_utf8(encoded.clone()).unwrap(), expected);
+    let again = head(&encoded, &LIMITS).unwrap().unwrap();
+    assert_eq!((again.unencoded, again.bytes), (0, encoded.len()));
+    // It counts as it is passed on.
+    let long = format!("GET /{:<<34} HTTP/1.1\r\n\r\n", "");
+    assert_eq!(head(long.as_bytes(), &LIMITS), Err(RequestRejection::TargetBytes(100)));
+}
+
+#[test]
 fn limits_are_kept() {
     let long = format!("GET /{:a<100} HTTP/1.1\r\n\r\n", "");
     assert_eq!(head(long.as_bytes(), &LIMITS), Err(RequestRejection::TargetBytes(100)));
@@ -77,6 +92,9 @@ proptest! {
         if let Ok(Some(found)) = head(&bytes, &LIMITS) {
             prop_assert!(found.bytes <= bytes.len());
             prop_assert!(has_end(&bytes, 0));
+            let encoded = with_encoded_target(&bytes[..found.bytes]);
+            let again = head(&encoded, &LIMITS).unwrap().unwrap();
+            prop_assert_eq!((again.unencoded, again.framing), (0, found.framing));
         }
     }
 
