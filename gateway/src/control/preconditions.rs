@@ -12,13 +12,17 @@ pub(crate) fn entity_tag(state: StateTag) -> String {
 /// The precondition that `if-match` and `if-none-match` express.
 pub(crate) fn parse(headers: &HeaderMap) -> ChangeCondition {
     ChangeCondition {
-        required: states(headers, &header::IF_MATCH),
-        excluded: states(headers, &header::IF_NONE_MATCH),
+        required: states(headers, &header::IF_MATCH, state),
+        excluded: states(headers, &header::IF_NONE_MATCH, weak_state),
     }
 }
 
-/// The states that a header lists. A tag that no state has, such as a weak one, is left out.
-fn states(headers: &HeaderMap, name: &HeaderName) -> Option<States> {
+/// The states that a header lists. A tag that no state has is left out.
+fn states(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    state: impl Fn(&str) -> Option<StateTag>,
+) -> Option<States> {
     headers.contains_key(name).then(|| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         let tags: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
@@ -28,6 +32,12 @@ fn states(headers: &HeaderMap, name: &HeaderName) -> Option<States> {
             States::Listed(tags.into_iter().filter_map(state).collect())
         }
     })
+}
+
+/// The state of a tag, weak or strong: `if-none-match` compares them alike, and `if-match` does not
+/// (RFC 9110, section 8.8.3.2).
+fn weak_state(tag: &str) -> Option<StateTag> {
+    state(tag.strip_prefix("W/").unwrap_or(tag))
 }
 
 fn state(tag: &str) -> Option<StateTag> {
@@ -73,5 +83,13 @@ mod tests {
             assert_eq!(state(tag), None, "{tag}");
         }
         assert_eq!(if_match(&["W/\"1.2\""]), Some(States::Listed(Vec::new())));
+    }
+
+    #[test]
+    fn if_none_match_compares_weak_tags_too() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("W/\"1.2\", w/\"3.4\""));
+        let one = StateTag { function: 1, revision: 2 };
+        assert_eq!(parse(&headers).excluded, Some(States::Listed(vec![one])));
     }
 }
