@@ -26,8 +26,8 @@ pub use self::{
     flags::Flags,
     root::{CONTROL_SOCKET, Config, Numbers},
     sections::{
-        AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, HttpLimits,
-        ListenerSettings, LogFormat, LogsSection, MetricsSection, MinRate, PoolSection,
+        AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, HostRoutes,
+        HttpLimits, ListenerSettings, LogFormat, LogsSection, MetricsSection, MinRate, PoolSection,
         ProxySettings, QuotasSection, ServerSection, Timeouts, TlsFiles, TlsSettings,
         TrustedProxies, UploadsSection,
     },

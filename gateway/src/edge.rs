@@ -15,7 +15,9 @@ mod trailers;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
+};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use runtime_pool::{CdnLoop, InvocationContext, RequestBody};
@@ -23,19 +25,19 @@ use store::Tenant;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    config::{MinRate, ServerSection, TrustedProxies},
+    config::{FieldNames, HostRoutes, MinRate, ServerSection, TrustedProxies},
     edge::{
-        rejections::Rejections, response_body::EdgeBody, server_timing::SERVER_TIMING,
-        trailers::Trailers,
+        rejections::Rejections, response_body::EdgeBody, routes::Route,
+        server_timing::SERVER_TIMING, trailers::Trailers,
     },
     functions::catalog::{Catalog, CatalogEntry},
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
         cookies,
-        forwarded::{self, ConnectionOrigin, OWN_PREFIX},
+        forwarded::{self, ConnectionOrigin, OWN_PREFIX, RequestClient},
         limited_body::{self, BodyFaults, LimitedBody},
-        validate,
+        server_options, validate,
     },
     server::IncomingBody,
     telemetry::request_id::id_header,
@@ -57,6 +59,8 @@ pub(crate) struct Edge {
     hops: usize,
     min_rate: MinRate,
     proxies: TrustedProxies,
+    unwanted: FieldNames,
+    host_routes: HostRoutes,
     no_mount: Arc<str>,
     timing_secret: String,
 }
@@ -77,6 +81,8 @@ impl Edge {
             hops: config.edge.hops,
             min_rate: config.min_rate,
             proxies: config.proxies.trusted.clone(),
+            unwanted: config.proxies.strip_headers.clone(),
+            host_routes: config.edge.host_routes,
             no_mount: "".into(),
             timing_secret: config.edge.timing_secret.clone(),
         }
@@ -115,24 +121,46 @@ impl Edge {
         if cdn_loop.as_ref().is_some_and(|cdn_loop| cdn_loop.hops() >= self.hops) {
             return Err(Problem::loop_detected(self.hops));
         }
+        // Not `||`: the secret must be removed in any case.
+        let shown = self.take_timing_secret(&mut parts.headers);
+        let trailers = Trailers::of(&parts);
+        let client = origin.rewrite(&mut parts.headers, &self.proxies, &self.unwanted);
         let (target, mount) = {
             let host = validate::host(&parts.uri, &parts.headers)?;
-            let route = routes::find(&host.name, parts.uri.path()).ok_or_else(Problem::no_route)?;
+            let Some(route) = self.route(&host.name, &parts, &client) else {
+                return if server_options::is_asked(&parts.method, parts.uri.path()) {
+                    let mut response = server_options::answer();
+                    response.headers_mut().insert(REQUEST_ID, id_header(invocation));
+                    Ok(response)
+                } else if routes::is_function_host(&host.name) {
+                    Err(Problem::host_without_route())
+                } else {
+                    Err(Problem::no_route())
+                };
+            };
             let target = self
                 .catalog
                 .get(&self.tenant, route.function)
                 .ok_or_else(|| Problem::function_not_found(route.function))?;
             (target, route.mount)
         };
-        // Not `||`: the secret must be removed in any case.
-        let timing = target.timing | self.take_timing_secret(&mut parts.headers);
-        let trailers = Trailers::of(&parts);
-        let peer = origin.rewrite(&mut parts.headers, &self.proxies);
+        let timing = target.timing || shown;
         cookies::join(&mut parts.headers);
         parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
         let (body, faults) = self.limit(body, &parts.headers, &target)?;
-        let mount = if mount == 0 { Arc::clone(&self.no_mount) } else { Arc::clone(&target.mount) };
-        let context = InvocationContext { invocation, peer, mount, cdn_loop };
+        let mount = if mount == 0 {
+            Arc::clone(&self.no_mount)
+        } else {
+            forwarded::tell_mount(&mut parts.headers, &target.mount_field);
+            Arc::clone(&target.mount)
+        };
+        let context = InvocationContext {
+            invocation,
+            peer: client.addr,
+            https: client.https,
+            mount,
+            cdn_loop,
+        };
         let request = Request::from_parts(parts, body);
         let result = self.invoker.invoke(&target, request, context).await;
         // The client learns what is wrong with its body, not what the function makes of half of it.
@@ -150,6 +178,24 @@ impl Edge {
         parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
         parts.headers.insert(REQUEST_ID, id_header(invocation));
         Ok(Response::from_parts(parts, body.into()))
+    }
+
+    /// The route of a request, if its host or its path names a function.
+    fn route<'a>(
+        &self,
+        host: &'a str,
+        parts: &'a Parts,
+        client: &RequestClient,
+    ) -> Option<Route<'a>> {
+        let may_name_hosts = match self.host_routes {
+            HostRoutes::Local => client.local,
+            HostRoutes::All => true,
+            HostRoutes::Off => false,
+        };
+        match parts.uri.path() {
+            "*" => None,
+            path => routes::find(host, path, may_name_hosts),
+        }
     }
 
     /// The body as the guest will read it, and where its faults will be noted. A body whose

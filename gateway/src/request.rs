@@ -5,4 +5,6 @@ pub mod canonical;
 pub(crate) mod cookies;
 pub(crate) mod forwarded;
 pub(crate) mod limited_body;
+pub(crate) mod server_options;
+mod strict;
 pub(crate) mod validate;

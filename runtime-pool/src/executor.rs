@@ -30,8 +30,8 @@ pub(crate) async fn run(
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     match &mut instance.guest {
-        AnyGuest::Http(guest) => http::call(guest, request, head).await,
-        AnyGuest::HttpAsync(guest) => http_async::call(guest, request, head).await,
+        AnyGuest::Http(guest) => http::call(guest, request, context.https, head).await,
+        AnyGuest::HttpAsync(guest) => http_async::call(guest, request, context.https, head).await,
         AnyGuest::Command(guest) => {
             cgi::call_component(guest, template.cgi_input(request, context, head)).await?;
             Ok(GuestEnd::Returned)

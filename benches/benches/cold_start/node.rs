@@ -240,6 +240,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
     let caller = InvocationContext {
         invocation: 1,
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        https: false,
         mount: "".into(),
         cdn_loop: None,
     };

@@ -33,7 +33,8 @@ fn passed(bytes: &[u8], cuts: &[usize]) -> (usize, bool) {
                 // Inspected as it was, and passed on in another form.
                 Remainder::Unencoded(head) => {
                     let encoded = with_encoded_target(&bytes[begin..begin + head]);
-                    let again = head_of(&encoded, &LIMITS).expect("it is valid").expect("it is whole");
+                    let again =
+                        head_of(&encoded, &LIMITS).expect("it is valid").expect("it is whole");
                     assert_eq!((again.bytes, again.unencoded), (encoded.len(), 0));
                     begin += head;
                 }

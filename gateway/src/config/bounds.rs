@@ -5,7 +5,7 @@ use runtime_pool::{AddressRange, NameSource};
 use toml::Value;
 
 use super::{
-    ConfigError, LayeredSettings, SettingOrigin, TrustedProxies,
+    ConfigError, FieldNames, LayeredSettings, SettingOrigin, TrustedProxies,
     sections::address::parse_address,
     sizes::{self, GIB, KIB, MIB, TIB},
 };
@@ -221,6 +221,14 @@ fn proxies(settings: &LayeredSettings) -> Result<(), ConfigError> {
         let reason = "expected addresses and ranges, such as 10.0.0.0/8 or 2001:db8::1";
         return Err(wrong(settings, "server.trusted_proxies", reason));
     }
+    let names = settings.get("server.strip_headers").value.as_array();
+    let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+    if FieldNames::parse(&names).is_none() {
+        return Err(wrong(settings, "server.strip_headers", "expected names of header fields"));
+    }
+    if !matches!(text(settings, "server.host_routes"), "local" | "all" | "off") {
+        return Err(wrong(settings, "server.host_routes", "expected local, all or off"));
+    }
     let speaks = settings.get("server.proxy_protocol").value.as_bool().unwrap_or(false);
     if speaks && entries.is_empty() {
         let reason = "needs the proxies' addresses in server.trusted_proxies";
@@ -419,6 +427,10 @@ mod tests {
         assert_eq!(problem(&["server.trusted_proxies=10.0.0.0/8, ::1"]), "none");
         assert!(problem(&["server.trusted_proxies=proxy"]).contains("10.0.0.0/8"));
         assert!(problem(&["server.proxy_protocol=true"]).contains("server.trusted_proxies"));
+        assert_eq!(problem(&["server.strip_headers=x-a, X_B"]), "none");
+        assert!(problem(&["server.strip_headers=x a"]).contains("names of header fields"));
+        assert_eq!(problem(&["server.host_routes=all"]), "none");
+        assert!(problem(&["server.host_routes=some"]).ends_with("local, all or off"));
     }
 
     #[test]

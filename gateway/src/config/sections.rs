@@ -14,8 +14,9 @@ pub use self::{
     deploys::{QuotasSection, UploadsSection},
     pool::{CompileSection, PoolSection},
     server::{
-        AdmissionSettings, ControlSettings, EdgeSettings, HttpLimits, ListenerSettings, MinRate,
-        ProxySettings, ServerSection, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
+        AdmissionSettings, ControlSettings, EdgeSettings, FieldNames, HostRoutes, HttpLimits,
+        ListenerSettings, MinRate, ProxySettings, ServerSection, Timeouts, TlsFiles, TlsSettings,
+        TrustedProxies,
     },
     telemetry::{LogFormat, LogsSection, MetricsSection},
 };

@@ -16,7 +16,7 @@ use crate::{
     problem::Problem,
     request::{
         limited_body::{BodyFaults, LimitedBody},
-        validate,
+        server_options, validate,
     },
     server::{IncomingBody, Peer},
 };
@@ -64,7 +64,8 @@ impl RequestChecks {
         validate::check(parts, self.target_bytes)?;
         let host = validate::host(&parts.uri, &parts.headers)?;
         // A load balancer's checks name whatever they like, and probes tell nothing.
-        if probes::PATHS.contains(&parts.uri.path()) {
+        let path = parts.uri.path();
+        if probes::PATHS.contains(&path) || server_options::is_asked(&parts.method, path) {
             return Ok(());
         }
         self.hosts.check(&host, &parts.headers, peer.tls)

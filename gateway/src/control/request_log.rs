@@ -12,7 +12,10 @@ use prometheus::IntCounterVec;
 
 use crate::{
     problem::{Problem, REQUEST_ID},
-    request::limited_body::{BodyFault, BodyFaults},
+    request::{
+        limited_body::{BodyFault, BodyFaults},
+        server_options,
+    },
     server::Peer,
 };
 
@@ -36,6 +39,7 @@ pub(crate) async fn name(
     let faults = request.extensions().get::<BodyFaults>().cloned();
     let response = match request.extensions().get::<Problem>() {
         Some(refused) => refused.clone().into_response(),
+        None if server_options::is_asked(&method, &path) => server_options::answer(),
         None => next.run(request).await,
     };
     let response = match faults.and_then(|faults| faults.first()) {

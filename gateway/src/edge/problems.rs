@@ -20,6 +20,14 @@ impl Problem {
             .hint("Call `/f/{name}/` on any host, or the host `{name}.localhost`.")
     }
 
+    pub(crate) fn host_without_route() -> Self {
+        Self::new(&table::NO_ROUTE)
+            .detail("hosts like `{name}.localhost` name functions only for clients on this machine")
+            .hint(
+                "Call `/f/{name}/` on any host. The operator can set `server.host_routes` to `all`.",
+            )
+    }
+
     pub(crate) fn overloaded() -> Self {
         Self::new(&table::OVERLOADED)
             .hint("Try again later. The operator can raise the setting `server.in_flight`.")

@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
 use gateway_api::{FunctionLimit, LimitValues};
+use http::HeaderValue;
 use runtime_pool::{
     ArtifactDigest, Credential, Function, FunctionKey, FunctionSpec, Grant, GuestLimits, Isolation,
     Limits, NotACredential,
@@ -57,6 +58,8 @@ pub(crate) struct CatalogEntry {
     pub(crate) key: FunctionKey,
     /// `/f/{name}`: where the function is mounted when it is called by path.
     pub(crate) mount: Arc<str>,
+    /// The same as the value of a header field.
+    pub(crate) mount_field: HeaderValue,
     pub(crate) spec: FunctionSpec,
     /// The limit of a request's body, in bytes.
     pub(crate) request_bytes: u64,
@@ -258,8 +261,12 @@ impl Catalog {
         let spec =
             self.spec(name.borrowed(), self.label(name), revision.digest, &revision.settings);
         let limits = self.limits(&revision.settings);
+        let mount = format!("/f/{}", name.name);
         CatalogEntry {
-            mount: format!("/f/{}", name.name).into(),
+            // Names of functions are ASCII.
+            mount_field: HeaderValue::try_from(&mount)
+                .unwrap_or_else(|_| HeaderValue::from_static("/")),
+            mount: mount.into(),
             key,
             spec,
             request_bytes: limits[FunctionLimit::RequestBytes],

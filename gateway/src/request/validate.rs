@@ -3,13 +3,23 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Method, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Method, Uri, Version, header,
+    request::Parts,
+    uri::{PathAndQuery, Scheme},
+};
 
 use crate::{
     problem::{Problem, operator_setting, table},
-    request::canonical::{CanonicalHost, canonical_host, canonical_path},
+    request::{
+        canonical::{CanonicalHost, canonical_host, canonical_path, encoded_target},
+        strict,
+    },
     server::RequestRejection,
 };
+
+/// The host that a client of HTTP/1.0 means that names none: such as a load balancer's check.
+const UNNAMED_HOST: HeaderValue = HeaderValue::from_static("localhost");
 
 /// Checks a request, and replaces its path by the canonical form.
 pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Problem> {
@@ -19,13 +29,34 @@ pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Proble
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(RequestRejection::Method.into());
     }
+    if parts.version == Version::HTTP_2 {
+        strict::check(&parts.headers)?;
+    }
+    let scheme = parts.uri.scheme();
+    if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(Problem::bad_target().detail("the scheme is neither http nor https"));
+    }
+    if parts.version == Version::HTTP_10
+        && parts.uri.authority().is_none()
+        && !parts.headers.contains_key(header::HOST)
+    {
+        parts.headers.insert(header::HOST, UNNAMED_HOST);
+    }
     let target = parts.uri.path_and_query().ok_or_else(Problem::bad_target)?;
     if target.as_str().len() > target_bytes {
         return Err(RequestRejection::TargetBytes(target_bytes).into());
     }
     expectation(&parts.headers)?;
+    // Only of OPTIONS it is valid (RFC 9112, section 3.2.4).
+    if target.as_str() == "*" && parts.method == Method::OPTIONS {
+        return Ok(());
+    }
+    // HTTP/1 never brings such bytes here, because `server/h1/framing` encodes them.
+    if let Some(encoded) = encoded_target(target.as_str()) {
+        parts.uri = with_target(&parts.uri, encoded).ok_or_else(Problem::bad_target)?;
+    }
     let path =
-        canonical_path(target.path()).map_err(|wrong| Problem::bad_target().detail(wrong))?;
+        canonical_path(parts.uri.path()).map_err(|wrong| Problem::bad_target().detail(wrong))?;
     if let Cow::Owned(path) = path {
         parts.uri = with_path(&parts.uri, path).ok_or_else(Problem::bad_target)?;
     }
@@ -100,8 +131,12 @@ fn with_path(uri: &Uri, mut path: String) -> Option<Uri> {
         path.push('?');
         path.push_str(query);
     }
+    with_target(uri, path)
+}
+
+fn with_target(uri: &Uri, target: String) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
     Uri::from_parts(parts).ok()
 }
 
@@ -124,6 +159,23 @@ mod tests {
         assert_eq!(checked("/%zz").unwrap_err().slug(), "bad-target");
         assert_eq!(checked(&format!("/{:a<100}", "")).unwrap_err().slug(), "target-too-long");
         assert_eq!(checked("*").unwrap_err().slug(), "bad-target");
+        assert_eq!(checked("ftp://x/").unwrap_err().slug(), "bad-target");
+        assert_eq!(checked("/\u{e9}?\u{e9}").unwrap(), "/%C3%A9?%C3%A9");
+    }
+
+    #[test]
+    fn a_client_of_http_1_0_need_not_name_a_host_and_others_must() {
+        for (version, named) in
+            [(Version::HTTP_10, true), (Version::HTTP_11, false), (Version::HTTP_2, false)]
+        {
+            let mut parts = Request::get("/").version(version).body(()).unwrap().into_parts().0;
+            check(&mut parts, 100).unwrap();
+            assert_eq!(host(&parts.uri, &parts.headers).is_ok(), named, "{version:?}");
+        }
+        let named = Request::get("/").version(Version::HTTP_10).header("host", "a").body(());
+        let mut parts = named.unwrap().into_parts().0;
+        check(&mut parts, 100).unwrap();
+        assert_eq!(parts.headers["host"], "a");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) async fn until_closed(socket: &mut TcpStream) -> String {
 
 /// Asserts that the response is one problem with this status and slug.
 #[track_caller]
-fn assert_problem(said: &str, status: u16, slug: &str, case: &str) {
+pub(crate) fn assert_problem(said: &str, status: u16, slug: &str, case: &str) {
     assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {said}");
     assert!(said.contains("\r\ncontent-type: application/problem+json\r\n"), "{case}: {said}");
     assert!(said.contains(&format!("urn:mayfly:problem:{slug}\"")), "{case}: {said}");

@@ -1,5 +1,6 @@
 //! HTTP as clients and functions of all kinds see it, over HTTP/1.1 and HTTP/2.
 
+mod addresses;
 mod content;
 mod fields;
 mod trailers;

@@ -36,12 +36,13 @@ pub(crate) async fn instantiate(
 pub(crate) async fn call(
     guest: &mut Guest<Proxy, Host>,
     request: InvocationRequest,
+    https: bool,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
     let mut http = store.data_mut().http();
     let request = http
-        .new_incoming_request(Scheme::Http, request)
+        .new_incoming_request(if https { Scheme::Https } else { Scheme::Http }, request)
         .map_err(|error| InvokeError::Request(error.to_string()))?;
     let outparam = http
         .new_response_outparam_from_callback(move |response| {

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, pin::Pin};
 
+use http::uri::{Authority, Scheme};
 use tokio::{sync::oneshot, task};
 use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::{
@@ -41,9 +42,11 @@ pub(crate) async fn instantiate(
 pub(crate) async fn call(
     guest: &mut Guest<Service, Host>,
     request: InvocationRequest,
+    https: bool,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
+    let request = with_address(request, https);
     let served = store
         .run_concurrent(async |accessor| serve(accessor, exports, request, head).await)
         .await
@@ -80,7 +83,7 @@ async fn serve(
 ) -> wasmtime::Result<()> {
     let (request, request_io) = accessor.with(|mut access| {
         let hooks = access.get().http().hooks;
-        let (request, io) = GuestRequest::from_http(hooks, with_authority(request));
+        let (request, io) = GuestRequest::from_http(hooks, request);
         let io: Pin<Box<dyn Future<Output = Result<(), WasiError>> + Send>> = Box::pin(io);
         (request, io)
     });
@@ -95,19 +98,19 @@ async fn serve(
     Ok(())
 }
 
-/// Copies the authority from `host`, where HTTP/1.1 has it, to the URI, where WASI 0.3 expects it.
-fn with_authority(request: InvocationRequest) -> InvocationRequest {
+/// Completes the URI, where WASI 0.3 expects the scheme and the authority: HTTP/1.1 has the one
+/// nowhere and the other in `host`, and what HTTP/2 says about the scheme is only a claim.
+fn with_address(request: InvocationRequest, https: bool) -> InvocationRequest {
     let (mut parts, body) = request.into_parts();
-    if parts.uri.authority().is_none()
+    let mut uri = parts.uri.clone().into_parts();
+    uri.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
+    if uri.authority.is_none()
         && let Some(host) = parts.headers.get(http::header::HOST)
-        && let Ok(authority) = http::uri::Authority::try_from(host.as_bytes())
     {
-        let mut uri = parts.uri.clone().into_parts();
-        uri.scheme = Some(http::uri::Scheme::HTTP);
-        uri.authority = Some(authority);
-        if let Ok(uri) = http::Uri::from_parts(uri) {
-            parts.uri = uri;
-        }
+        uri.authority = Authority::try_from(host.as_bytes()).ok();
+    }
+    if let Ok(uri) = http::Uri::from_parts(uri) {
+        parts.uri = uri;
     }
     http::Request::from_parts(parts, body)
 }

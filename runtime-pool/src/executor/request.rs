@@ -37,6 +37,8 @@ pub struct InvocationContext {
     pub invocation: u128,
     /// The client's end of the connection.
     pub peer: SocketAddr,
+    /// Whether the client speaks HTTPS: with the gateway, or with a trusted proxy that says so.
+    pub https: bool,
     /// The part of the path that selected the function, without a slash at its end. May be empty.
     pub mount: Arc<str>,
     /// The gateways that the request has already passed, if any.

@@ -228,7 +228,8 @@ pub(crate) async fn invoke(
         .body(body)
         .unwrap();
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let context = InvocationContext { invocation: 1, peer, mount: "".into(), cdn_loop: None };
+    let context =
+        InvocationContext { invocation: 1, peer, https: false, mount: "".into(), cdn_loop: None };
     function.invoke(request, context, Start::resident(), Instant::now()).await
 }
 

@@ -196,6 +196,45 @@ pub struct ProxySettings {
     pub trusted: TrustedProxies,
     /// Whether those begin each connection with a header of the PROXY protocol, version 2.
     pub proxy_protocol: bool,
+    /// Header fields of requests that functions never get.
+    pub strip_headers: FieldNames,
+}
+
+/// Names of header fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct FieldNames(Vec<String>);
+
+impl FieldNames {
+    /// `None` if an entry is no name of a header field.
+    pub fn parse<T: AsRef<str>>(entries: &[T]) -> Option<Self> {
+        let name = |entry: &T| {
+            let name = http::HeaderName::try_from(entry.as_ref()).ok()?;
+            Some(name.as_str().replace('_', "-"))
+        };
+        entries.iter().map(name).collect::<Option<_>>().map(Self)
+    }
+
+    /// Whether this is one of them. `_` counts as `-`, because CGI programs cannot tell them apart.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        let normalized = || name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        self.0.iter().any(|entry| entry.len() == name.len() && entry.bytes().eq(normalized()))
+    }
+}
+
+impl TryFrom<Vec<String>> for FieldNames {
+    type Error = &'static str;
+
+    fn try_from(entries: Vec<String>) -> Result<Self, &'static str> {
+        Self::parse(&entries).ok_or("not names of header fields")
+    }
+}
+
+impl From<FieldNames> for Vec<String> {
+    fn from(names: FieldNames) -> Self {
+        names.0
+    }
 }
 
 /// Who may ask the control plane, and as what.
@@ -327,6 +366,8 @@ impl AdmissionSettings {
 pub struct EdgeSettings {
     /// Gateways like this one that a request may come through.
     pub hops: usize,
+    /// Whose requests to the host `{name}.localhost` call the function of that name.
+    pub host_routes: HostRoutes,
     /// Whether responses carry `Server-Timing`, unless the function's settings say otherwise.
     pub timing: bool,
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
@@ -348,6 +389,19 @@ impl fmt::Debug for EdgeSettings {
 impl Default for EdgeSettings {
     fn default() -> Self {
         // Chains of functions that call functions rarely have more than three links.
-        Self { hops: 8, timing: true, timing_secret: String::new() }
+        Self { hops: 8, host_routes: HostRoutes::Local, timing: true, timing_secret: String::new() }
     }
+}
+
+/// Whose requests to the host `{name}.localhost` call the function of that name. A proxy that filters
+/// paths does not know that a host can name a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostRoutes {
+    /// Those of clients on this machine.
+    Local,
+    /// Those of all clients.
+    All,
+    /// Those of no client.
+    Off,
 }

@@ -429,6 +429,17 @@ fn requests() -> Vec<FrameCase> {
         ("a length that is no number", length("x", b"ab"), Expected::ResetOrStatus(400)),
         ("a length with a sign", length("+2", b"ab"), Expected::ResetOrStatus(400)),
         ("the right length", length("2", b"ab"), Status(200)),
+        (
+            "two equal lengths",
+            with(&[("content-length", "0"), ("content-length", "0")]),
+            Expected::ResetOrStatus(400),
+        ),
+        ("a blank before a value", with(&[("x-a", " b")]), Status(400)),
+        ("a blank after a value", with(&[("x-a", "b ")]), Status(400)),
+        ("a tab before a value", with(&[("x-a", "\tb")]), Status(400)),
+        ("a blank in a value", with(&[("x-a", "b c")]), Status(200)),
+        ("a scheme that is not HTTP", replaced(":scheme", "ftp"), Status(400)),
+        ("a scheme that a proxy has seen", replaced(":scheme", "https"), Status(200)),
     ]
 }
 

@@ -95,10 +95,15 @@ impl ReverseProxy {
     }
 
     async fn haproxy(gateway: u16, sink: u16) -> Self {
+        // The gateway is checked as haproxy does by itself. One check that fails takes it out.
         let server = |name: &str, port: u16| {
+            let (check, how) = match name {
+                "gateway" => (" option httpchk\n", " check inter 100ms fall 1"),
+                _ => ("", ""),
+            };
             format!(
                 "frontend {name}\n bind unix@DIR/{name}\n default_backend {name}\n\
-                backend {name}\n http-reuse always\n server one 127.0.0.1:{port}\n"
+                backend {name}\n http-reuse always\n{check} server one 127.0.0.1:{port}{how}\n"
             )
         };
         let settings = format!(

@@ -117,12 +117,13 @@ fn add_facts(
         .map(ToString::to_string)
         .or_else(|| text(header::HOST))
         .unwrap_or_default();
-    let (name, port) = split_port(&authority);
+    let (scheme, default_port) = if context.https { ("https", "443") } else { ("http", "80") };
+    let (name, port) = split_port(&authority, default_port);
     let path = request.uri.path();
     let decoded = percent_decoded(path);
     let query = request.uri.query().unwrap_or_default();
     let separator = if query.is_empty() { "" } else { "?" };
-    let full_url = format!("http://{authority}{}{path}{separator}{query}", context.mount);
+    let full_url = format!("{scheme}://{authority}{}{path}{separator}{query}", context.mount);
     let address = context.peer.ip().to_string();
     let facts = [
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
@@ -147,13 +148,22 @@ fn add_facts(
         ("REMOTE_USER", String::new()),
     ];
     variables.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+    // A convention of servers before CGI was written down: programs look at whether it is there.
+    if context.https {
+        variables.insert("HTTPS".to_owned(), "on".to_owned());
+    } else {
+        variables.remove("HTTPS");
+    }
+    // HTTP/2 has it in the address alone.
+    variables.entry("HTTP_HOST".to_owned()).or_insert(authority);
 }
 
 /// `[::1]:80` → `[::1]` and `80`.
-fn split_port(authority: &str) -> (&str, &str) {
+fn split_port<'a>(authority: &'a str, default: &'a str) -> (&'a str, &'a str) {
     match authority.rsplit_once(':') {
+        Some((name, "")) => (name, default),
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port),
-        _ => (authority, "80"),
+        _ => (authority, default),
     }
 }
 
@@ -191,6 +201,7 @@ mod tests {
         let context = InvocationContext {
             invocation: 1,
             peer: ([192, 0, 2, 1], 5).into(),
+            https: false,
             mount: "/f/hello".into(),
             cdn_loop: None,
         };
