@@ -215,7 +215,8 @@ async fn routing_functions_permissions_and_logs_use_one_canonical_address() {
     // A token with a smaller scope would be enough for the path as it is written, but not for the
     // canonical path.
     for target in ["/v1/functions/../tokens", "/v1/functions/%2e%2e/tokens", "/v1/./tokens"] {
-        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let said = said(gateway.control_address(), request.as_bytes()).await;
         assert_problem(&said, 401, "unauthorized", target);
     }
