@@ -151,8 +151,6 @@ fn add_facts(
     // A convention of servers before CGI was written down: programs look at whether it is there.
     if context.https {
         variables.insert("HTTPS".to_owned(), "on".to_owned());
-    } else {
-        variables.remove("HTTPS");
     }
     // HTTP/2 has it in the address alone.
     variables.entry("HTTP_HOST".to_owned()).or_insert(authority);
