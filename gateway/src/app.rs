@@ -47,7 +47,10 @@ use crate::{
         auth::Tokens, layers::ControlPlane, resources::probes::Probes, router, state::ControlState,
     },
     edge::{
-        Edge, admission::load_shed::LoadShedder, data_plane::DataPlane, rejections::Rejections,
+        Edge,
+        admission::{clients::Clients, in_flight::InFlight, load_shed::LoadShedder},
+        data_plane::DataPlane,
+        rejections::Rejections,
     },
     functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
     invoker::Invoker,
@@ -182,8 +185,10 @@ fn data_plane(
     let rejections = Arc::new(Rejections::new(registry)?);
     let edge = Edge::new(Arc::clone(catalog), invoker, Arc::clone(&rejections), &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
-    let in_flight = config.server.admission.in_flight;
-    Ok(Arc::new(DataPlane::new(edge, in_flight, load_shedder, rejections, request_ids)))
+    let in_flight = InFlight::new(config.server.admission.in_flight);
+    let clients = Clients::new(config.in_flight_per_address());
+    let plane = DataPlane::new(edge, in_flight, clients, load_shedder, rejections, request_ids);
+    Ok(Arc::new(plane))
 }
 
 /// Whether a start failed because other users could change or read its files, which only the

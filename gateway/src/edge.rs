@@ -13,7 +13,7 @@ pub(crate) mod routes;
 pub(crate) mod server_timing;
 mod trailers;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{
     HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
@@ -88,17 +88,27 @@ impl Edge {
         }
     }
 
-    /// Answers one request, which came from `origin`.
+    /// Answers one request, which came from `origin`, while its client has `others` in flight.
     pub(crate) async fn answer(
         &self,
         request: Request<IncomingBody>,
         origin: &ConnectionOrigin,
         invocation: u128,
+        others: usize,
     ) -> Response<EdgeBody> {
-        match self.serve(request, origin, invocation).await {
+        match self.serve(request, origin, invocation, others).await {
             Ok(response) => response,
             Err(problem) => self.rejections.answer(problem, invocation),
         }
+    }
+
+    /// The client that a trusted proxy names for a request with these header fields.
+    pub(crate) fn named_client(
+        &self,
+        origin: &ConnectionOrigin,
+        headers: &HeaderMap,
+    ) -> Option<IpAddr> {
+        origin.named_client(headers, &self.proxies)
     }
 
     /// Whether a request may see the timing of its invocation. Removes the secret, so that the
@@ -114,6 +124,7 @@ impl Edge {
         request: Request<IncomingBody>,
         origin: &ConnectionOrigin,
         invocation: u128,
+        others: usize,
     ) -> Result<Response<EdgeBody>, Problem> {
         let (mut parts, body) = request.into_parts();
         validate::check(&mut parts, self.target_bytes)?;
@@ -160,6 +171,7 @@ impl Edge {
             https: client.https,
             mount,
             cdn_loop,
+            others,
         };
         let request = Request::from_parts(parts, body);
         let result = self.invoker.invoke(&target, request, context).await;

@@ -145,17 +145,41 @@ pub(crate) fn pooled_engine(
     Ok(engine)
 }
 
+/// How many of each kind a pooled engine has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineSlots {
+    /// Component instances, and stacks.
+    pub(crate) instances: u32,
+    pub(crate) core_instances: u32,
+    pub(crate) memories: u32,
+    pub(crate) tables: u32,
+}
+
+impl EngineSlots {
+    pub(crate) fn new(config: &EngineConfig) -> Self {
+        let ArtifactLimits { core_instances, memories, tables, .. } = config.artifact;
+        let instances = config.instances;
+        // Few artifacts reach these limits, so a quarter of them is reserved for each instance.
+        let reserved = |each: u32| instances.saturating_mul(each.div_ceil(4)).max(each);
+        Self {
+            instances,
+            core_instances: reserved(core_instances),
+            memories: reserved(memories),
+            tables: reserved(tables),
+        }
+    }
+}
+
 /// The reservations of a pooled engine, and the limits that it enforces on artifacts.
 fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
     let ArtifactLimits { core_instances, memories, tables, .. } = config.artifact;
-    // Few artifacts reach these limits, so a quarter of them is reserved for each instance.
-    let reserved = |each: u32| config.instances.saturating_mul(each.div_ceil(4)).max(each);
+    let slots = EngineSlots::new(config);
     let mut pooling = PoolingAllocationConfig::default();
     pooling
         .total_component_instances(config.instances)
-        .total_core_instances(reserved(core_instances))
-        .total_memories(reserved(memories))
-        .total_tables(reserved(tables))
+        .total_core_instances(slots.core_instances)
+        .total_memories(slots.memories)
+        .total_tables(slots.tables)
         .total_stacks(config.instances)
         .max_core_instances_per_component(core_instances)
         .max_memories_per_component(memories)

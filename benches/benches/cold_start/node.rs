@@ -243,6 +243,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         https: false,
         mount: "".into(),
         cdn_loop: None,
+        others: 0,
     };
     let (response, start) = match function.invoke(request, caller, start, Instant::now()).await {
         Ok(answered) => answered,

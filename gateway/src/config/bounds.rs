@@ -71,6 +71,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.connections", 1, 1_000_000),
     ("server.connections_per_address", 0, 1_000_000),
     ("server.in_flight", 1, 1_000_000),
+    ("server.in_flight_per_address", 0, 1_000_000),
     ("server.max_lag_ms", 0, HOUR_MS),
     ("server.memory_bytes", 0, 16 * TIB),
     ("server.header_timeout_ms", 100, HOUR_MS),

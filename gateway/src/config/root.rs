@@ -12,12 +12,15 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::sections::{
-    CompileSection, LogsSection, MetricsSection, PoolSection, QuotasSection, ServerSection,
-    UploadsSection, address::deserialize_address,
+    AdmissionSettings, CompileSection, LogsSection, MetricsSection, PoolSection, QuotasSection,
+    ServerSection, UploadsSection, address::deserialize_address,
 };
 
 /// The control plane's Unix socket, in the data directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
+
+/// Requests that each client address may have in flight on the smallest node: a function's slots.
+const CLIENT_MIN: usize = 64;
 
 /// Settings that are numbers, by section and key.
 pub type Numbers = BTreeMap<String, BTreeMap<String, u64>>;
@@ -98,6 +101,7 @@ impl Config {
         held.pool.loads = self.pool.load_count();
         held.compile.jobs = self.compile.job_count();
         held.server.admission.workers = self.server.admission.worker_count();
+        held.server.admission.in_flight_per_address = self.in_flight_per_address();
         let listener = &self.server.listener;
         held.server.listener.connections_per_address = listener.connections_per_address_max();
         let sections = Table::try_from(&held).unwrap_or_default();
@@ -110,6 +114,18 @@ impl Config {
             .filter_map(|(name, section)| Some((name.clone(), numbers(section.as_table()?))))
             .filter(|(_, numbers)| !numbers.is_empty())
             .collect()
+    }
+
+    /// Requests of one client address that may be in flight. By default a quarter of what the node
+    /// can serve at once, and as many as one function serves by default.
+    #[must_use]
+    pub fn in_flight_per_address(&self) -> usize {
+        let AdmissionSettings { in_flight, in_flight_per_address, .. } = self.server.admission;
+        let most = match in_flight_per_address {
+            0 => (in_flight.min(self.pool.instances) / 4).max(CLIENT_MIN),
+            some => some,
+        };
+        most.min(in_flight)
     }
 
     /// The base of the URLs in answers, without a slash at its end.

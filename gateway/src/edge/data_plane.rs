@@ -2,13 +2,18 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::service::{Service, service_fn};
 
 use crate::{
     edge::{
         Edge,
-        admission::{in_flight::InFlight, load_shed::LoadShedder},
+        admission::{
+            CallPermit,
+            clients::{Client, Clients},
+            in_flight::InFlight,
+            load_shed::LoadShedder,
+        },
         panics,
         rejections::Rejections,
         response_body::EdgeBody,
@@ -23,6 +28,7 @@ use crate::{
 pub(crate) struct DataPlane {
     edge: Edge,
     in_flight: Arc<InFlight>,
+    clients: Arc<Clients>,
     load_shedder: Arc<LoadShedder>,
     rejections: Arc<Rejections>,
     request_ids: RequestIdSource,
@@ -31,13 +37,14 @@ pub(crate) struct DataPlane {
 impl DataPlane {
     pub(crate) fn new(
         edge: Edge,
-        in_flight: usize,
+        in_flight: InFlight,
+        clients: Clients,
         load_shedder: Arc<LoadShedder>,
         rejections: Arc<Rejections>,
         request_ids: RequestIdSource,
     ) -> Self {
-        let in_flight = Arc::new(InFlight::new(in_flight));
-        Self { edge, in_flight, load_shedder, rejections, request_ids }
+        let (in_flight, clients) = (Arc::new(in_flight), Arc::new(clients));
+        Self { edge, in_flight, clients, load_shedder, rejections, request_ids }
     }
 
     /// The service of the connection from `peer`.
@@ -51,9 +58,11 @@ impl DataPlane {
         Future: Send,
     > + use<> {
         let request_ids = self.request_ids.for_connection();
+        // The connections of a trusted proxy belong to many clients.
+        let client = (!peer.trusted).then(|| self.clients.at(peer.addr.ip()));
         let origin = ConnectionOrigin::new(peer);
-        let connection =
-            Arc::new(DataPlaneConnection { plane: Arc::clone(self), origin, request_ids });
+        let plane = Arc::clone(self);
+        let connection = Arc::new(DataPlaneConnection { plane, origin, client, request_ids });
         service_fn(move |request| Arc::clone(&connection).answer(request))
     }
 }
@@ -63,6 +72,8 @@ impl DataPlane {
 struct DataPlaneConnection {
     plane: Arc<DataPlane>,
     origin: ConnectionOrigin,
+    /// Its client, unless it comes from a trusted proxy.
+    client: Option<Arc<Client>>,
     request_ids: RequestIds,
 }
 
@@ -72,7 +83,7 @@ impl DataPlaneConnection {
         self: Arc<Self>,
         request: Request<IncomingBody>,
     ) -> Result<Response<EdgeBody>, Infallible> {
-        let DataPlane { edge, in_flight, load_shedder, rejections, .. } = &*self.plane;
+        let DataPlane { edge, load_shedder, rejections, .. } = &*self.plane;
         let invocation = self.request_ids.next();
         // Outermost: a request that could not be served in time costs as little as possible.
         if let Some(problem) = load_shedder.rejection() {
@@ -80,12 +91,23 @@ impl DataPlaneConnection {
         }
         // Next, for the same reason: a full gateway answers before it inspects the request. The
         // permit is held until the response's body has ended.
-        let Some(permit) = InFlight::acquire(in_flight) else {
-            return Ok(rejections.answer(Problem::overloaded(), invocation));
+        let permit = match self.admit(request.headers()) {
+            Ok(permit) => permit,
+            Err(problem) => return Ok(rejections.answer(problem, invocation)),
         };
         // Around all other code of the gateway, so that a panic costs one request.
-        let call = edge.answer(request, &self.origin, invocation);
+        let call = edge.answer(request, &self.origin, invocation, permit.others);
         let response = panics::answer(call, rejections, invocation).await;
         Ok(response.map(|body| body.holding(permit)))
+    }
+
+    /// A permit for a request with these header fields.
+    fn admit(&self, headers: &HeaderMap) -> Result<CallPermit, Problem> {
+        let DataPlane { edge, in_flight, clients, .. } = &*self.plane;
+        let named = match &self.client {
+            Some(_) => None,
+            None => edge.named_client(&self.origin, headers).map(|address| clients.at(address)),
+        };
+        CallPermit::acquire(in_flight, self.client.as_ref().or(named.as_ref()), clients.max())
     }
 }

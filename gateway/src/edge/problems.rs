@@ -28,6 +28,16 @@ impl Problem {
             )
     }
 
+    pub(crate) fn address_limit(max: usize) -> Self {
+        Self::new(&table::ADDRESS_LIMIT)
+            .detail(format!("one client address may have {max} requests in flight"))
+            .hint(
+                "Wait for answers before you send more. The operator can raise the setting \
+                 `server.in_flight_per_address`, and name proxies in `server.trusted_proxies`.",
+            )
+            .retry_after(1)
+    }
+
     pub(crate) fn overloaded() -> Self {
         Self::new(&table::OVERLOADED)
             .hint("Try again later. The operator can raise the setting `server.in_flight`.")

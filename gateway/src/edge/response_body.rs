@@ -9,18 +9,18 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use runtime_pool::{BodyError, ResponseBody};
 
-use crate::edge::admission::in_flight::RequestPermit;
+use crate::edge::admission::CallPermit;
 
 /// A response's body with the request's permit, which it holds until it has ended or was dropped.
 #[derive(Debug)]
 pub(crate) struct EdgeBody {
     body: ResponseBody,
-    permit: Option<RequestPermit>,
+    permit: Option<CallPermit>,
 }
 
 impl EdgeBody {
     /// Holds `permit` until the body has ended.
-    pub(crate) fn holding(mut self, permit: RequestPermit) -> Self {
+    pub(crate) fn holding(mut self, permit: CallPermit) -> Self {
         self.permit = Some(permit);
         self
     }

@@ -91,6 +91,7 @@ problem_types! {
 
     // Admitting a call.
     CONCURRENCY_LIMIT: "concurrency-limit", 429, Admit, Platform, "Function concurrency limit reached";
+    ADDRESS_LIMIT: "address-limit", 429, Admit, Caller, "Too many requests in flight from one address";
     OVERLOADED: "overloaded", 503, Admit, Platform, "Gateway request limit reached";
     CPU_PRESSURE: "cpu-pressure", 503, Admit, Platform, "Gateway is short of CPU time";
     MEMORY_PRESSURE: "memory-pressure", 503, Admit, Platform, "Gateway is short of memory";

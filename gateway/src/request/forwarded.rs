@@ -102,6 +102,16 @@ impl ConnectionOrigin {
         RequestClient { addr, https, local }
     }
 
+    /// The client that trusted proxies name.
+    pub(crate) fn named_client(
+        &self,
+        headers: &HeaderMap,
+        proxies: &TrustedProxies,
+    ) -> Option<IpAddr> {
+        let named = self.peer.trusted.then(|| self.forwarded(headers, proxies)).flatten();
+        named.map(|(client, _)| client.ip())
+    }
+
     /// The client that trusted proxies name, and the chain of addresses from there to here.
     fn forwarded(
         &self,

@@ -11,7 +11,7 @@ fn at_once(threads: usize, max: usize) {
     let in_flight = Arc::new(InFlight::new(max));
     let inside = std::sync::Arc::new(Inside::new(max));
     let enter = |in_flight: &Arc<InFlight>, inside: &Inside| {
-        let place = InFlight::acquire(in_flight);
+        let place = InFlight::acquire(in_flight, 0);
         if place.is_some() {
             inside.stay(1);
         }
@@ -24,7 +24,7 @@ fn at_once(threads: usize, max: usize) {
         .collect();
     enter(&in_flight, &inside);
     others.into_iter().for_each(|other| other.join().unwrap());
-    let places: Vec<_> = (0..=max).filter_map(|_| InFlight::acquire(&in_flight)).collect();
+    let places: Vec<_> = (0..=max).filter_map(|_| InFlight::acquire(&in_flight, 0)).collect();
     assert_eq!(places.len(), max, "a place was lost or made");
 }
 

@@ -43,6 +43,8 @@ pub struct InvocationContext {
     pub mount: Arc<str>,
     /// The gateways that the request has already passed, if any.
     pub cdn_loop: Option<CdnLoop>,
+    /// The other calls of the same client that are in flight.
+    pub others: usize,
 }
 
 /// Why a body ended early.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use wasmtime::{InstancePre, Store};
+use wasmtime::{Engine, InstancePre, Store};
 use wasmtime_wasi::p2::bindings::{Command, CommandPre};
 use wasmtime_wasi_http::{
     p2::bindings::{Proxy, ProxyPre},
@@ -21,6 +21,18 @@ pub(crate) enum PreInstance {
     HttpAsync(ServicePre<Host>),
     Command(CommandPre<Host>),
     Module(InstancePre<ModuleHost>),
+}
+
+impl PreInstance {
+    /// The engine that it runs in.
+    pub(crate) fn engine(&self) -> &Engine {
+        match self {
+            Self::Http(pre) => pre.engine(),
+            Self::HttpAsync(pre) => pre.engine(),
+            Self::Command(pre) => pre.engine(),
+            Self::Module(pre) => pre.module().engine(),
+        }
+    }
 }
 
 /// A guest that can be called.

@@ -25,7 +25,7 @@ pub(super) async fn run(
     head: oneshot::Sender<ResponseHead>,
     state: Arc<InvocationState>,
 ) -> Result<(), InvokeError> {
-    let mut instance = take_or_make(&function, &state, context.invocation).await?;
+    let mut instance = take_or_make(&function, &state, &context).await?;
     if let Some(cdn_loop) = &context.cdn_loop {
         instance.set_cdn_loop(cdn_loop.clone());
     }

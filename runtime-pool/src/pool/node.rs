@@ -10,10 +10,12 @@ use crate::{
     admission::{
         Admission,
         background::BackgroundRuntime,
+        instance_reserve::InstanceReserve,
         queue_estimate::QueueDelayEstimate,
         run_queue::RunQueue,
         slots::{NodeQueue, Slots},
     },
+    engine::EngineSlots,
     executor::{spec::FunctionSpec, template::InstanceTemplate},
     host::instance::PreInstance,
     limits::{GuestLimits, NodeMemory},
@@ -36,6 +38,7 @@ pub(super) struct NodeShared {
     queue: Arc<NodeQueue>,
     pub(super) memory: NodeMemory,
     guest: GuestLimits,
+    slots: EngineSlots,
     logs: tokio::sync::mpsc::Sender<LogLine>,
     reaper: mpsc::Sender<PreInstance>,
 }
@@ -58,6 +61,7 @@ impl NodeShared {
             queue: Arc::new(NodeQueue::new(config.queue)),
             memory: NodeMemory::new(config.memory_bytes, metrics.memory_bytes.clone()),
             guest: config.engine.guest,
+            slots: EngineSlots::new(&config.engine),
             logs,
             reaper: reaper()?,
             metrics,
@@ -84,6 +88,7 @@ impl NodeShared {
             queue_delay: QueueDelayEstimate::default(),
             run_queue: Arc::clone(&self.run_queue),
             background: self.background.scheduler(),
+            reserve: InstanceReserve::new(code.engine(), self.slots),
         };
         let statistics = Statistics::new(self.metrics.clone(), &spec.label, code_bytes, origin);
         let settings = PolicySettings {

@@ -228,8 +228,14 @@ pub(crate) async fn invoke(
         .body(body)
         .unwrap();
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let context =
-        InvocationContext { invocation: 1, peer, https: false, mount: "".into(), cdn_loop: None };
+    let context = InvocationContext {
+        invocation: 1,
+        peer,
+        https: false,
+        mount: "".into(),
+        cdn_loop: None,
+        others: 0,
+    };
     function.invoke(request, context, Start::resident(), Instant::now()).await
 }
 

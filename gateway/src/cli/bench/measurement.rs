@@ -247,7 +247,14 @@ impl Question {
 
 fn caller() -> InvocationContext {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    InvocationContext { invocation: 1, peer, https: false, mount: "".into(), cdn_loop: None }
+    InvocationContext {
+        invocation: 1,
+        peer,
+        https: false,
+        mount: "".into(),
+        cdn_loop: None,
+        others: 0,
+    }
 }
 
 /// The key of the resident function for starts from `tier`. Warm starts have a function of their own,

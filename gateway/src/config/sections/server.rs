@@ -335,6 +335,8 @@ impl TlsFiles {
 pub struct AdmissionSettings {
     /// Requests at once, bodies included.
     pub in_flight: usize,
+    /// The same for one client address; 0: see [`crate::config::Config::in_flight_per_address`].
+    pub in_flight_per_address: usize,
     /// Requests are refused while their guests would wait longer than this for a processor; 0:
     /// never.
     #[serde(rename = "max_lag_ms", with = "milliseconds")]
@@ -348,7 +350,13 @@ pub struct AdmissionSettings {
 
 impl Default for AdmissionSettings {
     fn default() -> Self {
-        Self { in_flight: 2_000, max_lag: Duration::from_millis(500), memory_bytes: 0, workers: 0 }
+        Self {
+            in_flight: 2_000,
+            in_flight_per_address: 0,
+            max_lag: Duration::from_millis(500),
+            memory_bytes: 0,
+            workers: 0,
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! Limits the requests in flight, their responses' bodies included.
 //!
+//! The last eighth of the permits goes to clients that have few: a client gets one of them only
+//! while it has fewer requests in flight than permits are left. So a few clients that take all they
+//! may do not keep the others out.
+//!
 //! `runtime-pool/models` tries this file with every order of events.
 
 use super::sync::{Arc, AtomicUsize, Ordering::Relaxed};
@@ -21,12 +25,14 @@ impl InFlight {
         Self { taken: AtomicUsize::new(0), max }
     }
 
-    /// A permit, or `None` at once. Hold it until the response's body has ended: a permit that is
-    /// released with the head would not count streams.
-    pub(crate) fn acquire(in_flight: &Arc<Self>) -> Option<RequestPermit> {
+    /// A permit, or `None` at once. `others` counts the other requests of the same client. Hold the
+    /// permit until the response's body has ended: one that is released with the head would not
+    /// count streams.
+    pub(crate) fn acquire(in_flight: &Arc<Self>, others: usize) -> Option<RequestPermit> {
         let permit = RequestPermit(Arc::clone(in_flight));
-        // Beyond the limit, dropping the permit takes this count back.
-        (in_flight.taken.fetch_add(1, Relaxed) < in_flight.max).then_some(permit)
+        let left = in_flight.max.saturating_sub(in_flight.taken.fetch_add(1, Relaxed));
+        // Without a permit, dropping it takes this count back.
+        (left > in_flight.max / 8 || left > others).then_some(permit)
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
             https: false,
             mount: "/f/hello".into(),
             cdn_loop: None,
+            others: 0,
         };
         let owner: Vec<_> =
             owner.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
