@@ -158,7 +158,7 @@ impl Edge {
         let timing = target.timing || shown;
         cookies::join(&mut parts.headers);
         parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
-        let (body, faults) = self.limit(body, &parts.headers, &target)?;
+        let (body, faults) = self.begin_body(body, &parts.headers, &target).await?;
         let mount = if mount == 0 {
             Arc::clone(&self.no_mount)
         } else {
@@ -212,7 +212,7 @@ impl Edge {
 
     /// The body as the guest will read it, and where its faults will be noted. A body whose
     /// `content-length` exceeds the limit is rejected before the function is called.
-    fn limit(
+    async fn begin_body(
         &self,
         body: IncomingBody,
         headers: &HeaderMap,
@@ -229,7 +229,14 @@ impl Edge {
             return Err(limited_body::too_large(max));
         }
         let faults = BodyFaults::default();
-        let body = LimitedBody::new(body, max, self.min_rate, faults.clone());
+        let mut body = LimitedBody::new(body, max, self.min_rate, faults.clone());
+        // With an expectation, the client sends nothing before the guest reads.
+        if !headers.contains_key(header::EXPECT) {
+            body.begin().await;
+        }
+        if let Some(fault) = faults.first() {
+            return Err(fault.into());
+        }
         Ok((RequestBody::Stream(body.boxed_unsync()), Some(faults)))
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 #[doc(hidden)]
 pub mod h1;
 pub(crate) mod h2;
+mod linger;
 mod listener;
 mod listener_config;
 mod listener_control;

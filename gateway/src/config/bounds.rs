@@ -79,6 +79,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.stall_timeout_ms", 100, DAY_MS),
     ("server.body_rate_bytes", 0, GIB),
     ("server.body_grace_ms", 0, DAY_MS),
+    ("server.linger_bytes", 0, 16 * TIB),
+    ("server.linger_ms", 0, HOUR_MS),
     ("server.drain_ms", 0, DAY_MS),
     ("server.unready_ms", 0, HOUR_MS),
     // The HTTP/1 parser's smallest buffer.

@@ -1,9 +1,10 @@
 //! Bodies of requests, which must not be too large or too slow.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,6 +19,10 @@ use crate::{
     problem::{Problem, function_setting, table},
     server::IncomingBody,
 };
+
+/// How long a call waits for the first bytes of a body whose length is not known: its client may be
+/// waiting for the function to speak first.
+const FIRST_BYTES: Duration = Duration::from_secs(1);
 
 /// A fault in the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +94,8 @@ pub(crate) struct LimitedBody {
     waited: Duration,
     wait: Option<BodyWait>,
     faults: BodyFaults,
+    /// What has arrived before the guest has asked for it.
+    first: Option<Result<Frame<Bytes>, BodyError>>,
 }
 
 /// A wait for bytes. A body that has arrived completely needs none.
@@ -100,7 +107,35 @@ struct BodyWait {
 
 impl LimitedBody {
     pub(crate) fn new(body: IncomingBody, max: u64, min_rate: MinRate, faults: BodyFaults) -> Self {
-        Self { body, max, left: max, min_rate, waited: Duration::ZERO, wait: None, faults }
+        let (left, waited) = (max, Duration::ZERO);
+        Self { body, max, left, min_rate, waited, wait: None, faults, first: None }
+    }
+
+    /// Waits until the body has begun to arrive, or has ended. A client that does not send it costs
+    /// no instance. One that may wait for the function to speak first does not wait for long.
+    pub(crate) async fn begin(&mut self) {
+        let knows_length = self.body.size_hint().exact().is_some();
+        let begun = poll_fn(|cx| {
+            self.first = ready!(self.poll_body(cx));
+            Poll::Ready(())
+        });
+        if knows_length {
+            begun.await;
+        } else {
+            let _ = time::timeout(FIRST_BYTES, begun).await;
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => self.poll_wait(cx).map(|error| Some(Err(error))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.count(frame))),
+            Poll::Ready(Some(Err(error))) => {
+                self.faults.note(BodyFault::Broken);
+                Poll::Ready(Some(Err(BodyError::Client(error.into()))))
+            }
+        }
     }
 
     /// Nothing has arrived: waits, unless the waits have already taken too long.
@@ -114,6 +149,7 @@ impl LimitedBody {
             BodyWait { since, timeout: Box::pin(time::sleep_until(since + left)) }
         });
         wait.timeout.as_mut().poll(cx).map(|()| {
+            self.body.give_up();
             self.faults.note(BodyFault::TooSlow(self.min_rate.bytes_per_s));
             BodyError::Client("the client sent it too slowly".into())
         })
@@ -142,22 +178,25 @@ impl Body for LimitedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending => this.poll_wait(cx).map(|error| Some(Err(error))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(this.count(frame))),
-            Poll::Ready(Some(Err(error))) => {
-                this.faults.note(BodyFault::Broken);
-                Poll::Ready(Some(Err(BodyError::Client(error.into()))))
-            }
+        match this.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => this.poll_body(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let Some(Ok(first)) = &self.first else { return self.body.size_hint() };
+        let here = first.data_ref().map_or(0, Bytes::len) as u64;
+        let rest = self.body.size_hint();
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower() + here);
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper + here);
+        }
+        whole
     }
 }

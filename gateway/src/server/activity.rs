@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Activity {
     /// Bodies that wait for their client to read, by the generation in which they began to wait.
     waiting: [AtomicU32; GENERATIONS],
     generation: AtomicU32,
+    /// Whether a response is on its way whose end is the end of the connection.
+    open_ended: AtomicBool,
     rejection: OnceLock<RequestRejection>,
     close_reason: OnceLock<CloseReason>,
 }
@@ -60,6 +62,7 @@ impl Activity {
             blocked_since: AtomicU64::new(0),
             waiting: Default::default(),
             generation: AtomicU32::new(0),
+            open_ended: AtomicBool::new(false),
             rejection: OnceLock::new(),
             close_reason: OnceLock::new(),
         })
@@ -88,6 +91,15 @@ impl Activity {
         } else if !accepted && !blocked {
             self.blocked_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// Notes whether a response is on its way whose end is the end of the connection.
+    pub(crate) fn set_open_ended(&self, open_ended: bool) {
+        self.open_ended.store(open_ended, Relaxed);
+    }
+
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.open_ended.load(Relaxed)
     }
 
     /// Notes why the client's bytes are rejected.
@@ -200,6 +212,10 @@ impl Activity {
 pub(crate) struct ActiveRequest(Arc<Activity>);
 
 impl ActiveRequest {
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.0
+    }
+
     /// Notes that a body has handed over a chunk and waits for its client to read. Returns the
     /// argument of [`Self::resumed`].
     pub(crate) fn waits(&self) -> usize {

@@ -29,7 +29,10 @@ use crate::{
     config::{HttpLimits, Timeouts},
     server::{
         activity::{Activity, Protocol},
-        h1::{framing::HeadLimits, inspecting_io::InspectingIo},
+        h1::{
+            framing::HeadLimits,
+            inspecting_io::{InspectingIo, Reset},
+        },
         h2::control_frames::PREFACE,
         listener_config::ListenerConfig,
         listener_control::ListenerControl,
@@ -62,6 +65,10 @@ const IDLE_AFTER: Duration = Duration::from_secs(2);
 /// Bytes beyond the longest allowed head, so that the protocol library never rejects a head that
 /// passed our own check.
 const HEAD_MARGIN: usize = 1 << 10;
+
+/// How many times the longest allowed head the protocol library reads of HTTP/2. Up to there the
+/// gateway refuses a request; beyond, the library ends the connection.
+const HEAD_HEADROOM: u32 = 4;
 
 /// A connection that was accepted.
 pub(crate) struct Accepted {
@@ -269,13 +276,15 @@ where
         at: Instant,
     ) -> Result<(), CloseReason>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let activity = Activity::new(at);
         let service = TrackedService {
             inner: (self.service)(peer),
             activity: Arc::clone(&activity),
             draining: Arc::clone(&self.config.draining),
+            linger: self.config.settings.linger,
+            http2_header_bytes: self.config.settings.http.http2_header_bytes,
         };
         // Boxed: a silent connection then holds no state of a protocol, and every other one only
         // that of its own.
@@ -297,9 +306,9 @@ where
         activity: &Arc<Activity>,
     ) -> hyper::Result<()>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
-        let mut io = InspectingIo::http1(stream, Arc::clone(activity), self.head);
+        let mut io = InspectingIo::http1(stream, Arc::clone(activity), self.head, T::reset);
         loop {
             let mut connection = self.http1.serve_connection(TokioIo::new(io), service);
             let driven =
@@ -347,7 +356,7 @@ where
         activity: &Arc<Activity>,
     ) -> hyper::Result<()>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let frames = self.config.settings.http.control_frames_per_s;
         let io = TokioIo::new(InspectingIo::http2(stream, Arc::clone(activity), frames));
@@ -421,7 +430,11 @@ fn http2(config: &HttpLimits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(config.http2_streams)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(config.http2_header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(
+            u32::try_from(config.http2_header_bytes)
+                .unwrap_or(u32::MAX)
+                .saturating_mul(HEAD_HEADROOM),
+        )
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);

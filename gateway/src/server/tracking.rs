@@ -15,10 +15,15 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
 use pin_project_lite::pin_project;
+use tokio::sync::oneshot;
 
-use crate::server::{
-    activity::{ActiveRequest, Activity},
-    h1::inspecting_io::REJECTED_METHOD,
+use crate::{
+    config::LingerLimits,
+    server::{
+        activity::{ActiveRequest, Activity},
+        h1::{framing::RequestRejection, inspecting_io::REJECTED_METHOD},
+        linger::Linger,
+    },
 };
 
 pub(crate) struct TrackedService<S> {
@@ -26,6 +31,9 @@ pub(crate) struct TrackedService<S> {
     pub(crate) activity: Arc<Activity>,
     /// Whether responses ask clients to close the connection, and so to use another gateway.
     pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) linger: LingerLimits,
+    /// The longest head of an HTTP/2 request.
+    pub(crate) http2_header_bytes: usize,
 }
 
 impl<S, B> Service<Request<Incoming>> for TrackedService<S>
@@ -39,29 +47,72 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let active = self.activity.begin();
-        if let Some(rejection) = self.activity.rejection()
-            && request.method().as_str() == REJECTED_METHOD
-        {
+        if let Some(rejection) = self.rejection(&request) {
             request.extensions_mut().insert(rejection);
         }
+        let version = request.version();
         // HTTP/2 has a GOAWAY frame for this, which is sent when the drain begins.
-        let draining = (request.version() < Version::HTTP_2).then(|| Arc::clone(&self.draining));
-        let active = Some(active);
-        let (is_head, version) = (request.method() == Method::HEAD, request.version());
-        let request = request.map(|body| {
-            let reading = (!body.is_end_stream()).then(|| self.activity.begin());
-            IncomingBody { body, _reading: reading }
-        });
-        TrackedFuture { response: self.inner.call(request), active, draining, is_head, version }
+        let draining = (version < Version::HTTP_2).then(|| Arc::clone(&self.draining));
+        let is_head = request.method() == Method::HEAD;
+        let (answer, linger) = if request.body().is_end_stream() {
+            (None, None)
+        } else {
+            let expects = request.headers().contains_key(header::EXPECT);
+            let (answer, linger) = Linger::new(self.activity.begin(), self.linger, expects);
+            (Some(answer), Some(linger))
+        };
+        let request = request.map(|body| IncomingBody { body: Some(body), linger });
+        let (response, active) = (self.inner.call(request), Some(active));
+        TrackedFuture { response, active, draining, is_head, version, answer }
     }
 }
 
-/// The body of a request. The connection counts as active until it is dropped, even after the
-/// response.
+impl<S> TrackedService<S> {
+    /// Why a request must be refused, if that shows before it is read further.
+    fn rejection(&self, request: &Request<Incoming>) -> Option<RequestRejection> {
+        if request.version() == Version::HTTP_2 {
+            let max = self.http2_header_bytes;
+            return (head_bytes(request) > max).then_some(RequestRejection::HeadBytes(max));
+        }
+        let rejection = self.activity.rejection()?;
+        (request.method().as_str() == REJECTED_METHOD).then_some(rejection)
+    }
+}
+
+/// The size that the head of an HTTP/2 request would have in HTTP/1.1.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    const PUNCTUATION: usize = ": \r\n".len();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + PUNCTUATION);
+    target + authority + fields.sum::<usize>()
+}
+
+/// The body of a request. If it is dropped before its end, the rest is read and discarded. The
+/// connection counts as active until then, even after the response.
 #[derive(Debug)]
 pub(crate) struct IncomingBody {
-    body: Incoming,
-    _reading: Option<ActiveRequest>,
+    /// `None` only while it is dropped.
+    body: Option<Incoming>,
+    /// `None` if the head of the request is its end.
+    linger: Option<Linger>,
+}
+
+impl IncomingBody {
+    /// Ends the connection or the stream with the response: the client does not send the body as it
+    /// must.
+    pub(crate) fn give_up(&mut self) {
+        self.linger = None;
+    }
+}
+
+impl Drop for IncomingBody {
+    fn drop(&mut self) {
+        if let (Some(body), Some(linger)) = (self.body.take(), self.linger.take()) {
+            linger.discard(body);
+        }
+    }
 }
 
 impl Body for IncomingBody {
@@ -72,15 +123,21 @@ impl Body for IncomingBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(linger) = &mut self.linger {
+            linger.was_asked_for();
+        }
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -93,6 +150,7 @@ pin_project! {
         draining: Option<Arc<AtomicBool>>,
         is_head: bool,
         version: Version,
+        answer: Option<oneshot::Sender<()>>,
     }
 }
 
@@ -105,7 +163,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (active, draining) = (this.active, this.draining);
+        let (active, draining, answer) = (this.active, this.draining, this.answer);
         let (is_head, version) = (*this.is_head, *this.version);
         this.response.poll(cx).map_ok(|mut response| {
             if draining.as_ref().is_some_and(|draining| draining.load(Relaxed)) {
@@ -113,8 +171,12 @@ where
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             let content = Content::of(&mut response, is_head, version);
-            let pending = active.take().map(PendingChunk::new);
-            response.map(|body| TrackedBody { body, content, pending })
+            let open_ended = content == Content::Body && is_open_ended(&response, version);
+            if let Some(active) = active.as_ref().filter(|_| open_ended) {
+                active.activity().set_open_ended(true);
+            }
+            let (pending, answer) = (active.take().map(PendingChunk::new), answer.take());
+            response.map(|body| TrackedBody { body, content, pending, open_ended, _answer: answer })
         })
     }
 }
@@ -162,6 +224,13 @@ impl Content {
     }
 }
 
+/// Whether only the end of the connection says where the body of this response ends.
+fn is_open_ended<B: Body>(response: &Response<B>, version: Version) -> bool {
+    version == Version::HTTP_10
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+        && response.body().size_hint().exact().is_none()
+}
+
 pin_project! {
     /// The body of a response. Its request is active until the body has ended or was dropped.
     pub(crate) struct TrackedBody<B> {
@@ -169,6 +238,9 @@ pin_project! {
         body: B,
         content: Content,
         pending: Option<PendingChunk>,
+        open_ended: bool,
+        // Dropped with the body: then the answer has left.
+        _answer: Option<oneshot::Sender<()>>,
     }
 }
 
@@ -214,6 +286,11 @@ impl<B: Body> Body for TrackedBody<B> {
             pending.was_read();
             if matches!(frame, Poll::Ready(Some(Ok(_)))) && !this.body.is_end_stream() {
                 pending.since = Some(pending.active.waits());
+            }
+            let ended = matches!(frame, Poll::Ready(None)) || this.body.is_end_stream();
+            if *this.open_ended && ended {
+                *this.open_ended = false;
+                pending.active.activity().set_open_ended(false);
             }
         }
         frame

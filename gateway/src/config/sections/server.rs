@@ -9,7 +9,7 @@ use runtime_pool::milliseconds;
 use serde::{Deserialize, Serialize};
 
 use super::machine::cores;
-use crate::config::sizes::KIB;
+use crate::config::sizes::{KIB, MIB};
 
 /// Both listeners, the data plane's and the control plane's, and what answers behind them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,9 @@ pub struct ListenerSettings {
     /// How long a connection may be idle or slow.
     #[serde(flatten)]
     pub timeouts: Timeouts,
+    /// What is read of a body after its answer.
+    #[serde(flatten)]
+    pub linger: LingerLimits,
     /// Limits of the protocols.
     #[serde(flatten)]
     pub http: HttpLimits,
@@ -95,6 +98,7 @@ impl Default for ListenerSettings {
             tls_handshake_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(30),
             timeouts: Timeouts::default(),
+            linger: LingerLimits::default(),
             http: HttpLimits::default(),
         }
     }
@@ -138,6 +142,24 @@ impl Default for Timeouts {
     }
 }
 
+/// How much of a request's body is read and discarded when its answer comes before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LingerLimits {
+    /// Bytes; 0: the connection or the stream ends at once.
+    #[serde(rename = "linger_bytes")]
+    pub bytes: u64,
+    /// Time after the answer.
+    #[serde(rename = "linger_ms", with = "milliseconds")]
+    pub time: Duration,
+}
+
+impl Default for LingerLimits {
+    fn default() -> Self {
+        Self { bytes: 64 * MIB, time: Duration::from_secs(10) }
+    }
+}
+
 /// Limits of HTTP/1.1 and HTTP/2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -150,7 +172,7 @@ pub struct HttpLimits {
     pub uri_bytes: usize,
     /// Streams that one HTTP/2 connection may have open.
     pub http2_streams: u32,
-    /// Size of the header fields of one HTTP/2 request.
+    /// Size of the head of an HTTP/2 request, counted as in HTTP/1.1.
     pub http2_header_bytes: usize,
     /// HTTP/2 frames a second that only ask for work: PING, SETTINGS and the like.
     pub control_frames_per_s: u64,
@@ -163,7 +185,7 @@ impl Default for HttpLimits {
             headers: 100,
             uri_bytes: 8 * KIB as usize,
             http2_streams: 100,
-            http2_header_bytes: 16 * KIB as usize,
+            http2_header_bytes: 64 * KIB as usize,
             control_frames_per_s: 1_000,
         }
     }

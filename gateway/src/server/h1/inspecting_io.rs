@@ -11,8 +11,11 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{self, Sleep},
 };
+
+use tokio_rustls::server::TlsStream;
 
 use crate::server::{
     activity::Activity,
@@ -51,6 +54,36 @@ pub(crate) struct InspectingIo<T> {
     /// Why the end of the current body cannot be found, if so.
     broken: Option<&'static str>,
     linger: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Resets the connection when it is closed.
+    reset: fn(&T),
+}
+
+/// A connection that can be ended so that the client sees an error.
+pub(crate) trait Reset {
+    /// Makes the system send a reset when the connection is closed, and not a regular end.
+    fn reset(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        // Where that fails, the client sees a regular end: there is nothing else to try.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Reset for TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+impl<T> Drop for InspectingIo<T> {
+    fn drop(&mut self) {
+        // Nothing else would tell the client that the response has broken off.
+        if self.activity.is_open_ended() {
+            (self.reset)(&self.stream);
+        }
+    }
 }
 
 enum Inspector {
@@ -63,16 +96,22 @@ enum Inspector {
 }
 
 impl<T> InspectingIo<T> {
-    pub(crate) fn http1(stream: T, activity: Arc<Activity>, limits: HeadLimits) -> Self {
+    pub(crate) fn http1(
+        stream: T,
+        activity: Arc<Activity>,
+        limits: HeadLimits,
+        reset: fn(&T),
+    ) -> Self {
         let requests = RequestTracker::new(limits);
-        Self::new(stream, activity, Inspector::Http1 { requests, head: Vec::new() })
+        Self::new(stream, activity, Inspector::Http1 { requests, head: Vec::new() }, reset)
     }
 
     pub(crate) fn http2(stream: T, activity: Arc<Activity>, control_frames: u64) -> Self {
-        Self::new(stream, activity, Inspector::Http2(ControlFrames::new(control_frames)))
+        // A broken stream is reset by a frame.
+        Self::new(stream, activity, Inspector::Http2(ControlFrames::new(control_frames)), |_| {})
     }
 
-    fn new(stream: T, activity: Arc<Activity>, inspector: Inspector) -> Self {
+    fn new(stream: T, activity: Arc<Activity>, inspector: Inspector, reset: fn(&T)) -> Self {
         Self {
             stream,
             activity,
@@ -82,6 +121,7 @@ impl<T> InspectingIo<T> {
             discarding: false,
             broken: None,
             linger: None,
+            reset,
         }
     }
 
