@@ -116,6 +116,7 @@ pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Resul
     let mut gateway = gateway.clone();
     // All connections come from one address; the default limit might refuse some of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
+    gateway.settings.insert(0, "server.in_flight_per_address=10000".into());
     gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
     let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     let (short, looping) = (&guests[0], &guests[1]);

@@ -124,6 +124,7 @@ pub fn run(gateway: &GatewayOptions, options: &OverloadOptions) -> anyhow::Resul
     let mut gateway = gateway.clone();
     // All connections come from one address; the default limit would refuse most of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
+    gateway.settings.insert(0, "server.in_flight_per_address=10000".into());
     let mut rows = Vec::new();
     let mut capacities = Vec::new();
     let mut complaints = Vec::new();

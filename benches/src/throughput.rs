@@ -104,6 +104,7 @@ pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Res
     let mut gateway = gateway.clone();
     // All connections come from one address; the default limit would refuse some of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
+    gateway.settings.insert(0, "server.in_flight_per_address=10000".into());
     let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     for guest in &guests {
         mayfly.deploy(&guest.name, &guest.wasm, &json!({}))?;

@@ -195,6 +195,7 @@ fn mayfly(
     if connections > CONNECTIONS_PER_ADDRESS {
         // All connections come from one address.
         options.settings.push(format!("server.connections_per_address={connections}"));
+        options.settings.push(format!("server.in_flight_per_address={connections}"));
     }
     options.settings.extend(settings.into_iter().flat_map(|s| s.split(' ')).map(String::from));
     let gateway = Gateway::start(&options, &dir.join("data"))?;

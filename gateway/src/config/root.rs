@@ -121,11 +121,10 @@ impl Config {
     #[must_use]
     pub fn in_flight_per_address(&self) -> usize {
         let AdmissionSettings { in_flight, in_flight_per_address, .. } = self.server.admission;
-        let most = match in_flight_per_address {
+        match in_flight_per_address {
             0 => (in_flight.min(self.pool.instances) / 4).max(CLIENT_MIN),
             some => some,
-        };
-        most.min(in_flight)
+        }
     }
 
     /// The base of the URLs in answers, without a slash at its end.

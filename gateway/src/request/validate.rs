@@ -20,6 +20,8 @@ use crate::{
 
 /// The host that a client of HTTP/1.0 means that names none: such as a load balancer's check.
 const UNNAMED_HOST: HeaderValue = HeaderValue::from_static("localhost");
+const HEAD_SETTINGS: &str = "Send less. The operator can raise the setting `server.header_bytes`, and \
+                             `server.http2_header_bytes` for HTTP/2.";
 
 /// Checks a request, and replaces its path by the canonical form.
 pub(crate) fn check(parts: &mut Parts, target_bytes: usize) -> Result<(), Problem> {
@@ -117,7 +119,7 @@ impl From<RequestRejection> for Problem {
                 .hint(operator_setting("server.headers")),
             RequestRejection::HeadBytes(max) => Self::new(&table::HEAD_TOO_LARGE)
                 .detail(format!("the limit is {max} bytes"))
-                .hint(operator_setting("server.header_bytes")),
+                .hint(HEAD_SETTINGS),
             RequestRejection::TargetBytes(max) => Self::new(&table::TARGET_TOO_LONG)
                 .detail(format!("the limit is {max} bytes"))
                 .hint(operator_setting("server.uri_bytes")),

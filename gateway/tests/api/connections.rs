@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Request};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -83,6 +83,48 @@ async fn a_request_head_has_limits() {
         let answer = until_closed(&mut socket).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
+}
+
+/// Case G23.
+#[tokio::test]
+async fn a_broken_response_to_http_1_0_ends_with_a_reset() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-hostile").await;
+    gateway.deploy("t-big").await;
+    let answer = async |path: &str| {
+        let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
+        let get = format!("GET {path} HTTP/1.0\r\nhost: a\r\n\r\n");
+        socket.write_all(get.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        let end = tokio::time::timeout(DEADLINE, socket.read_to_end(&mut said)).await.unwrap();
+        assert!(said.starts_with(b"HTTP/1.0 200 OK\r\n"), "{end:?}");
+        end.map_err(|error| error.kind())
+    };
+    assert!(answer("/f/t-big/?bytes=300000").await.is_ok_and(|bytes| bytes > 300_000));
+    let broken = answer("/f/t-hostile/trap?bytes=200000").await;
+    assert_eq!(broken, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+/// Case H12.
+#[tokio::test]
+async fn a_head_has_the_same_limit_over_http2_and_ends_no_other_stream() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("sse").await;
+    gateway.deploy("c-hello").await;
+    let client = Http2::open(gateway.data()).await;
+    let url = |path: &str| format!("http://{}{path}", gateway.data());
+    let long = |bytes| Request::get(url("/f/c-hello/")).header("x-long", "x".repeat(bytes));
+    let kept = client.open_stream(&url("/f/sse/?n=2&ms=250000")).await;
+    assert_eq!(kept.status(), 200);
+    for (bytes, status) in [(40 << 10, 200), (70 << 10, 431), (150 << 10, 431)] {
+        let answer = client.send(long(bytes), "").await;
+        assert_eq!(answer.status(), status, "{bytes}");
+        if status == 431 {
+            assert_eq!(answer.problem(), (431, "head-too-large"));
+            assert!(answer.text().contains("server.http2_header_bytes"), "{}", answer.text());
+        }
+    }
+    assert!(!client.is_closed());
 }
 
 #[tokio::test]

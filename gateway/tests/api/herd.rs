@@ -21,6 +21,7 @@ async fn patient_gateway(settings: &[&str]) -> TestGateway {
         "ceilings.queue_wait_ms=300000",
         "limits.queue_wait_ms=300000",
         "limits.timeout_ms=300000",
+        "server.in_flight_per_address=2000",
     ];
     TestGateway::with(&[&patient, settings].concat()).await
 }

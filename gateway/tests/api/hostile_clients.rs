@@ -3,10 +3,12 @@
 mod bodies;
 mod conformance;
 mod crowds;
+mod early_answers;
 mod floods;
 mod forwarded;
 pub(crate) mod frames;
 mod reverse_proxies;
+mod shares;
 mod slow;
 mod smuggling;
 mod strict;

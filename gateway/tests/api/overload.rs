@@ -57,6 +57,7 @@ async fn calls_that_busy_processors_cannot_serve_in_time_are_refused_and_the_res
         "server.max_lag_ms=5",
         "server.workers=1",
         "server.connections_per_address=0",
+        "server.in_flight_per_address=2000",
     ])
     .await;
     // As many slots as callers, so that the processors are the only bottleneck.
@@ -91,7 +92,11 @@ async fn calls_that_busy_processors_cannot_serve_in_time_are_refused_and_the_res
 /// Case O01.
 #[tokio::test]
 async fn calls_beyond_slots_and_queue_are_refused_at_once_and_the_rest_answered() {
-    let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
+    let gateway = TestGateway::with(&[
+        "server.connections_per_address=0",
+        "server.in_flight_per_address=2000",
+    ])
+    .await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 4, "queue": 8})).await;
     let answers = crowd(&gateway, "/f/t-sleep/?ms=100", 60, Duration::from_secs(2)).await;
     let tally = tally(&answers);
@@ -162,7 +167,11 @@ impl RetryingCallers<'_> {
 /// Case O02.
 #[tokio::test]
 async fn immediate_retries_do_not_prevent_recovery() {
-    let gateway = TestGateway::with(&["server.connections_per_address=0"]).await;
+    let gateway = TestGateway::with(&[
+        "server.connections_per_address=0",
+        "server.in_flight_per_address=2000",
+    ])
+    .await;
     gateway.deploy_with("t-sleep", &json!({"concurrency": 8, "queue": 32})).await;
     let callers = RetryingCallers { gateway: &gateway, retries: 3, kept: Mutex::default() };
 

@@ -7,7 +7,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     program::{X_BYTES, open_steps, program},
-    support::{TestPool, answers, body, key, run, set_instances, spawn, until},
+    support::{
+        TestPool, answers, body, invoke_of_a_caller_with, key, run, set_instances, spawn, until,
+    },
 };
 
 /// The program, held to these limits.
@@ -245,4 +247,26 @@ async fn a_call_says_how_it_started() {
     assert!(start.phases.get(Phase::Instantiate).is_some());
     assert!(start.phases.get(Phase::Guest).is_some());
     assert!(start.phases.get(Phase::Queue).is_none());
+}
+
+/// Case O05.
+#[tokio::test]
+async fn the_last_instances_are_for_functions_and_callers_that_have_few() {
+    let test = TestPool::with(|config| set_instances(config, 16));
+    let busy = with_limits(&test, |limits| limits.queue = 0).await;
+    let other = test.load(key(2), &test.spec(&program())).await.0;
+    let mut calls = Vec::new();
+    for _ in 0..14 {
+        calls.push(occupy(&busy).await);
+    }
+    let refused = run(&busy, "hx").await.unwrap_err();
+    assert!(matches!(refused, InvokeError::Instances), "{refused:?}");
+    let refused = invoke_of_a_caller_with(2, &other).await.unwrap_err();
+    assert!(matches!(refused, InvokeError::Instances), "{refused:?}");
+    assert!(invoke_of_a_caller_with(1, &other).await.is_ok());
+    answers(&other).await;
+    // The function gets one again as soon as others could get as many as it has.
+    calls.clear();
+    test.all_is_given_back().await;
+    answers(&busy).await;
 }

@@ -223,6 +223,23 @@ pub(crate) async fn invoke(
     target: &str,
     body: RequestBody,
 ) -> Result<(Response, Start), InvokeError> {
+    invoke_beside(0, function, target, body).await
+}
+
+/// Starts a call of a caller that has `others` in flight.
+pub(crate) async fn invoke_of_a_caller_with(
+    others: usize,
+    function: &Arc<Function>,
+) -> Result<(Response, Start), InvokeError> {
+    invoke_beside(others, function, "/", steps("hx")).await
+}
+
+async fn invoke_beside(
+    others: usize,
+    function: &Arc<Function>,
+    target: &str,
+    body: RequestBody,
+) -> Result<(Response, Start), InvokeError> {
     let request = http::Request::post(format!("http://test.localhost{target}"))
         .header(http::header::HOST, "test.localhost")
         .body(body)
@@ -234,7 +251,7 @@ pub(crate) async fn invoke(
         https: false,
         mount: "".into(),
         cdn_loop: None,
-        others: 0,
+        others,
     };
     function.invoke(request, context, Start::resident(), Instant::now()).await
 }

@@ -78,6 +78,13 @@ impl ReverseProxy {
                 }}"
             )
         };
+        // As nginx does it by default: it reads the body first, and speaks HTTP/1.0.
+        let plain = format!(
+            "server {{
+                listen unix:DIR/plain;
+                location / {{ proxy_pass http://127.0.0.1:{gateway}; }}
+            }}"
+        );
         let settings = format!(
             "daemon off; master_process off; pid DIR/pid; error_log DIR/said crit;
             events {{ worker_connections 512; }}
@@ -85,8 +92,8 @@ impl ReverseProxy {
                 access_log off;
                 client_body_temp_path DIR/client; proxy_temp_path DIR/proxy;
                 fastcgi_temp_path DIR/fastcgi; uwsgi_temp_path DIR/uwsgi; scgi_temp_path DIR/scgi;
-                client_header_timeout 2s; client_body_timeout 2s; keepalive_timeout 2s;
-                {} {}
+                client_max_body_size 64m; client_header_timeout 2s; client_body_timeout 2s; keepalive_timeout 2s;
+                {} {} {plain}
             }}",
             server("gateway", gateway),
             server("sink", sink)
@@ -262,4 +269,37 @@ async fn the_gateway_frames_every_request_as_a_reverse_proxy_does() {
         let seen = gateway.metric("mayfly_requests_total").await - before.1;
         assert!(seen <= f64::from(passed_on), "{name}: {seen} of {passed_on}");
     }
+}
+
+/// Case H14.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_answer_reaches_a_client_behind_a_reverse_proxy() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("hello").await;
+    let proxy = ReverseProxy::nginx(gateway.data().port(), 9).await;
+    let bytes = 8 << 20;
+    let head = format!(
+        "POST /f/hello/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n"
+    );
+    let request = head + &"a".repeat(bytes);
+    for to in ["plain", "gateway"] {
+        for _ in 0..4 {
+            let answers = proxy.answers(to, &request).await;
+            assert_eq!(answers, [(200, b"hello from rust\n".to_vec())], "{to}");
+        }
+    }
+}
+
+/// Case G23.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reverse_proxy_that_speaks_http_1_0_does_not_take_a_broken_response_for_a_whole_one() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-hostile").await;
+    gateway.deploy("t-big").await;
+    let proxy = ReverseProxy::nginx(gateway.data().port(), 9).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let whole = proxy.answers("plain", &get("/f/t-big/?bytes=300000")).await;
+    assert_eq!(whole[0].0, 200);
+    let broken = proxy.answers("plain", &get("/f/t-hostile/trap?bytes=200000")).await;
+    assert_eq!(broken, [], "the response looks complete");
 }
