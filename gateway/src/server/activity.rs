@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 use crate::{
     config::Timeouts,
@@ -36,6 +39,8 @@ pub(crate) enum Protocol {
 pub(crate) struct Activity {
     accepted: Instant,
     in_flight: AtomicU64,
+    /// Those of them that are answered, and of whose body the rest is read.
+    lingering: AtomicU64,
     /// When the last request ended.
     quiet_since: AtomicU64,
     /// Since when there is an incomplete head.
@@ -49,6 +54,8 @@ pub(crate) struct Activity {
     open_ended: AtomicBool,
     rejection: OnceLock<RequestRejection>,
     close_reason: OnceLock<CloseReason>,
+    /// Notified when the connection must make room for another one.
+    end: Notify,
 }
 
 impl Activity {
@@ -57,6 +64,7 @@ impl Activity {
         Arc::new(Self {
             accepted,
             in_flight: AtomicU64::new(0),
+            lingering: AtomicU64::new(0),
             quiet_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -65,6 +73,7 @@ impl Activity {
             open_ended: AtomicBool::new(false),
             rejection: OnceLock::new(),
             close_reason: OnceLock::new(),
+            end: Notify::new(),
         })
     }
 
@@ -91,6 +100,21 @@ impl Activity {
         } else if !accepted && !blocked {
             self.blocked_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// Whether a request is in progress. One that is answered is not, whatever comes of its body.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.in_flight.load(Relaxed) > self.lingering.load(Relaxed)
+    }
+
+    /// Ends the connection, to make room for another one.
+    pub(crate) fn make_room(&self) {
+        self.end.notify_one();
+    }
+
+    /// Returns when the connection must make room for another one.
+    pub(crate) async fn must_end(&self) {
+        self.end.notified().await;
     }
 
     /// Notes whether a response is on its way whose end is the end of the connection.
@@ -211,7 +235,23 @@ impl Activity {
 #[derive(Debug)]
 pub(crate) struct ActiveRequest(Arc<Activity>);
 
+/// A request that is answered, and of whose body the rest is read.
+#[derive(Debug)]
+pub(crate) struct LingeringRequest(ActiveRequest);
+
+impl Drop for LingeringRequest {
+    fn drop(&mut self) {
+        self.0.0.lingering.fetch_sub(1, Relaxed);
+    }
+}
+
 impl ActiveRequest {
+    /// Notes that the request is answered, and only the rest of its body is read.
+    pub(crate) fn linger(self) -> LingeringRequest {
+        self.0.lingering.fetch_add(1, Relaxed);
+        LingeringRequest(self)
+    }
+
     pub(crate) fn activity(&self) -> &Activity {
         &self.0
     }

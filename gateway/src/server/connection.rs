@@ -133,7 +133,8 @@ where
 
     /// Serves a connection, if there is a permit for it.
     pub(crate) fn serve(self: &Arc<Self>, accepted: Accepted) {
-        let permit = match self.permits.acquire() {
+        let activity = Activity::new(accepted.at);
+        let permit = match self.permits.acquire(&activity) {
             Ok(permit) => permit,
             Err(reason) => return self.metrics.closed(reason),
         };
@@ -141,7 +142,12 @@ where
         // The task ends with the connection; the drain waits for its permit.
         tokio::spawn(async move {
             let mut permit = permit;
-            if let Err(reason) = connections.run(accepted, &mut permit).await {
+            let ended = tokio::select! {
+                biased;
+                ended = connections.run(accepted, &mut permit, &activity) => ended,
+                () = activity.must_end() => Err(CloseReason::Address),
+            };
+            if let Err(reason) = ended {
                 connections.metrics.closed(reason);
             }
         });
@@ -149,7 +155,8 @@ where
 
     /// Serves a connection of a Unix socket, whose clients speak HTTP/1.
     pub(crate) fn serve_local(self: &Arc<Self>, stream: UnixStream, user: u32, at: Instant) {
-        let permit = match self.permits.acquire() {
+        let activity = Activity::new(at);
+        let permit = match self.permits.acquire(&activity) {
             Ok(permit) => permit,
             Err(reason) => return self.metrics.closed(reason),
         };
@@ -159,7 +166,7 @@ where
             let _permit = permit;
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let peer = Peer { addr, trusted: false, tls: false, local_user: Some(user) };
-            if let Err(reason) = connections.http(stream, Protocol::Http1, peer, at).await {
+            if let Err(reason) = connections.http(stream, Protocol::Http1, peer, &activity).await {
                 connections.metrics.closed(reason);
             }
         });
@@ -192,6 +199,7 @@ where
         &self,
         accepted: Accepted,
         permit: &mut ConnectionPermit,
+        activity: &Arc<Activity>,
     ) -> Result<(), CloseReason> {
         let Accepted { mut stream, peer: mut addr, at } = accepted;
         // Responses are written whole: waiting for more data would only delay them.
@@ -223,7 +231,7 @@ where
                 () = stopped => return Ok(()),
             };
             let Some(protocol) = protocol else { return Ok(()) };
-            return self.http(stream, protocol, peer, at).await;
+            return self.http(stream, protocol, peer, activity).await;
         };
         // Boxed: otherwise the task of a connection without TLS would have the size of one with it.
         Box::pin(async {
@@ -234,7 +242,7 @@ where
             let Some(stream) = stream else { return Ok(()) };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-            self.http(stream, protocol, peer, at).await
+            self.http(stream, protocol, peer, activity).await
         })
         .await
     }
@@ -273,15 +281,14 @@ where
         stream: T,
         protocol: Protocol,
         peer: Peer,
-        at: Instant,
+        activity: &Arc<Activity>,
     ) -> Result<(), CloseReason>
     where
         T: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
-        let activity = Activity::new(at);
         let service = TrackedService {
             inner: (self.service)(peer),
-            activity: Arc::clone(&activity),
+            activity: Arc::clone(activity),
             draining: Arc::clone(&self.config.draining),
             linger: self.config.settings.linger,
             http2_header_bytes: self.config.settings.http.http2_header_bytes,
@@ -289,8 +296,8 @@ where
         // Boxed: a silent connection then holds no state of a protocol, and every other one only
         // that of its own.
         let result = match protocol {
-            Protocol::Http1 => Box::pin(self.http1(stream, service, &activity)).await,
-            Protocol::Http2 => Box::pin(self.http2(stream, service, &activity)).await,
+            Protocol::Http1 => Box::pin(self.http1(stream, service, activity)).await,
+            Protocol::Http2 => Box::pin(self.http2(stream, service, activity)).await,
         };
         // Clients may break their connections: that is no error of the gateway.
         if let Err(error) = result {

@@ -53,7 +53,7 @@ impl Linger {
     }
 
     async fn discard_rest(self, mut body: Incoming) {
-        let Self { active: _active, limits, mut answered, .. } = self;
+        let Self { active, limits, mut answered, .. } = self;
         let mut rest = pin!(discard(&mut body, limits.bytes));
         tokio::select! {
             biased;
@@ -64,6 +64,7 @@ impl Linger {
                 }
             }
             _ = &mut answered => {
+                let _lingering = active.linger();
                 let _ = time::timeout(limits.time, rest).await;
             }
         }

@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 pub(crate) enum CloseReason {
     /// Too many connections were open.
     Connections,
-    /// Too many connections from its address were open.
+    /// Too many connections from its address were open: it was the newest, or made room for that.
     Address,
     /// The first request, or the head of a later one, took too long.
     Head,

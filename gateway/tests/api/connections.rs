@@ -53,16 +53,23 @@ async fn a_slow_response_does_not_count_as_idle() {
 async fn connections_of_one_address_are_limited() {
     let gateway = TestGateway::with(&["server.connections_per_address=2"]).await;
     gateway.deploy("c-hello").await;
+    gateway.deploy("sse").await;
     let mut first = Http1::open(gateway.data()).await;
-    let mut second = Http1::open(gateway.data()).await;
-    for connection in [&mut first, &mut second] {
-        assert_eq!(connection.get("/f/c-hello/").await.status(), 200);
-    }
-    let mut third = TcpStream::connect(gateway.data()).await.unwrap();
-    assert_eq!(until_closed(&mut third).await, "");
     assert_eq!(first.get("/f/c-hello/").await.status(), 200);
+    let mut second = Http1::open(gateway.data()).await;
+    assert_eq!(second.get("/f/c-hello/").await.status(), 200);
+    // The oldest one without a request makes room.
+    let mut third = Http1::open(gateway.data()).await;
+    assert_eq!(third.get("/f/c-hello/").await.status(), 200);
+    eventually("the first is closed", async || first.is_closed().then_some(())).await;
+    assert_eq!(second.get("/f/c-hello/").await.status(), 200);
 
-    drop(second);
+    let stream = || gateway.call(Method::GET, "/f/sse/?n=2&ms=250000");
+    let streams = [stream().open().await, stream().open().await];
+    let mut refused = TcpStream::connect(gateway.data()).await.unwrap();
+    assert_eq!(until_closed(&mut refused).await, "");
+
+    drop(streams);
     eventually("another connection is accepted", async || {
         let answer = gateway.call(Method::GET, "/f/c-hello/").try_send().await;
         answer.is_ok_and(|answer| answer.status() == 200).then_some(())

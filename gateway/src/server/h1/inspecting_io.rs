@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::{self, Sleep},
 };
 
@@ -68,6 +68,13 @@ impl Reset for TcpStream {
     fn reset(&self) {
         // Where that fails, the client sees a regular end: there is nothing else to try.
         let _ = self.set_zero_linger();
+    }
+}
+
+impl Reset for UnixStream {
+    fn reset(&self) {
+        // Sockets of this kind have no reset. Only the control plane has one, and its answers tell
+        // their length.
     }
 }
 

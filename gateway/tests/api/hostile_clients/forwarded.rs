@@ -142,14 +142,15 @@ async fn the_addresses_of_one_ipv6_network_share_the_connection_limit() {
         "server.connections_per_address=8",
     ];
     let gateway = TestGateway::with(&settings).await;
-    gateway.deploy("c-hello").await;
+    gateway.deploy("sse").await;
+    // Requests in progress: other connections would make room.
     let connect = async |network: u8, host: u8| {
         let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24".to_vec();
         header.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, network, 0, 0, 0, 0, 0, 0, 0, host]);
         header.extend([0; 16]);
         header.extend([0x12, 0x34, 0, 80]);
         let mut socket = TcpStream::connect(gateway.data()).await.unwrap();
-        header.extend(b"GET /f/c-hello/ HTTP/1.1\r\nhost: a\r\n\r\n");
+        header.extend(b"GET /f/sse/?n=2&ms=250000 HTTP/1.1\r\nhost: a\r\n\r\n");
         socket.write_all(&header).await.unwrap();
         let mut start = [0; 12];
         socket.read_exact(&mut start).await.is_ok().then_some(socket)

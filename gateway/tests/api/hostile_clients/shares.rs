@@ -138,3 +138,24 @@ async fn a_request_without_a_byte_of_its_body_takes_no_slot_and_no_instance() {
     chunked.write_all(head.as_bytes()).await.unwrap();
     gateway.metric_becomes("mayfly_live_instances", 1.0).await;
 }
+
+/// Case H04.
+#[tokio::test]
+async fn probes_are_answered_while_a_local_client_has_all_its_connections() {
+    let gateway = TestGateway::start().await;
+    let get = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let body = "POST /v1/functions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\na";
+    for said in ["", get, "GET /healthz HTTP/1.1\r\n", body] {
+        let mut kept = Vec::new();
+        for _ in 0..300 {
+            let mut socket = TcpStream::connect(gateway.control_address()).await.unwrap();
+            // The gateway may have closed it to make room for the next.
+            let _ = socket.write_all(said.as_bytes()).await;
+            kept.push(socket);
+        }
+        for _ in 0..5 {
+            let probe = gateway.anonymous(Method::GET, "/healthz").send().await;
+            assert_eq!(probe.status(), 200, "{said}");
+        }
+    }
+}
