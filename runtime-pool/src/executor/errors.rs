@@ -36,7 +36,25 @@ pub(super) fn guest_error(
         );
         return failed(detail, Some(limit), limits);
     }
-    failed(format!("{error:?}"), limit_of(error), limits)
+    let detail = match advice(error) {
+        Some(advice) => format!("{advice}\n{error:?}"),
+        None => format!("{error:?}"),
+    };
+    failed(detail, limit_of(error), limits)
+}
+
+/// What the owner of a guest can change that was ended for its use of an interface.
+fn advice(error: &wasmtime::Error) -> Option<&'static str> {
+    if matches!(error.downcast_ref(), Some(ResourceTableError::HasChildren)) {
+        return Some(
+            "it dropped a resource before those that were made from it: drop a stream before its \
+             body, and a body's pollables before the stream",
+        );
+    }
+    error.root_cause().to_string().contains("write exceeded budget").then_some(
+        "it wrote more to a body than there was room for: ask check-write before each write, or use \
+         blocking-write-and-flush",
+    )
 }
 
 /// Whether the guest has exited with the status of success.

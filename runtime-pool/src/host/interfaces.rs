@@ -11,7 +11,7 @@ use crate::{
     host::{
         Host, ModuleHost,
         denied_sockets::deny_sockets,
-        requests::refuse_requests_without_a_path,
+        requests::watch_messages,
         short_texts::{shorten_02, shorten_03},
     },
 };
@@ -26,7 +26,7 @@ pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     p2::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
     linker.allow_shadowing(false);
     shorten_02(&mut linker)?;
-    refuse_requests_without_a_path(&mut linker)?;
+    watch_messages(&mut linker)?;
     Ok(linker)
 }
 

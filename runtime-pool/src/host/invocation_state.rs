@@ -29,6 +29,8 @@ pub(crate) struct InvocationState {
     interrupted: AtomicBool,
     /// The limits by which the guest was refused a resource, one bit each.
     refused: AtomicU32,
+    /// Whether the guest has made a response, or a body for one.
+    made_response: AtomicBool,
     /// Set if the host keeps much for the guest.
     holder: OnceLock<Arc<Holder>>,
 }
@@ -47,6 +49,16 @@ impl InvocationState {
     /// Whether a tick has interrupted the guest in its last poll.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.interrupted.load(Relaxed)
+    }
+
+    /// Records that the guest has made a response.
+    pub(crate) fn make_response(&self) {
+        self.made_response.store(true, Relaxed);
+    }
+
+    /// Whether the guest has made a response. It need not have given it yet.
+    pub(crate) fn made_response(&self) -> bool {
+        self.made_response.load(Relaxed)
     }
 
     /// Records that the host keeps much for the guest.

@@ -34,7 +34,11 @@ const TEXT_BYTES: usize = 256;
 
 /// What says how sending or receiving a body has ended.
 type Sent = FutureReader<Result<(), ErrorCode>>;
-type Consumed = (StreamReader<u8>, FutureReader<Result<Option<Resource<FieldMap>>, ErrorCode>>);
+type Trailers = FutureReader<Result<Option<Resource<FieldMap>>, ErrorCode>>;
+type Consumed = (StreamReader<u8>, Trailers);
+
+/// What a response is made of.
+type ResponseParts = (Resource<FieldMap>, Option<StreamReader<u8>>, Trailers);
 
 /// Replaces the functions of WASI 0.2 that take over such texts.
 pub(super) fn shorten_02(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -55,7 +59,8 @@ pub(super) fn shorten_02(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Replaces those of WASI 0.3.
+/// Replaces those of WASI 0.3. Also notes that a response was made, because a guest that writes much
+/// of its body before it gives it waits for ever.
 pub(super) fn shorten_03(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES_03)?;
@@ -66,6 +71,17 @@ pub(super) fn shorten_03(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 return Ok((Err(()),));
             }
             Ok((store.data_mut().http().set_method(request, method)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[static]response.new",
+        |mut store: StoreContextMut<'_, Host>, (headers, contents, trailers): ResponseParts| {
+            store.data_mut().limits.make_response();
+            let access = Access::<_, WasiHttp>::new(store, Host::http);
+            let made: (Resource<Response>, Sent) = <WasiHttp as HostResponseWithStore<Host>>::new(
+                access, headers, contents, trailers,
+            )?;
+            Ok((made,))
         },
     )?;
     types.func_wrap(

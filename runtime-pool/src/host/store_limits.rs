@@ -48,6 +48,11 @@ impl StoreLimits {
         kept
     }
 
+    /// Records that the guest has made a response.
+    pub(super) fn make_response(&self) {
+        self.state.make_response();
+    }
+
     /// The limit by which the host keeps nothing more for the guest, and what it may keep.
     pub(crate) fn kept_too_much(&self) -> Option<(Limit, usize)> {
         self.kept_too_much.map(|limit| (limit, self.limiter.host_max()))

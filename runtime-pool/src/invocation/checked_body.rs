@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, header};
 use http_body::{Body as _, Frame};
-use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::{Error as WasiError, WasiBody};
 
 use crate::{
     error::Limit, executor::request::BodyError, host::invocation_state::InvocationState,
@@ -30,6 +30,8 @@ pub(crate) struct CheckedBody {
     is_discarded: bool,
     /// Empty writes that the limit still allows.
     empty_writes: u32,
+    /// What is wrong with the body, and what its owner can change.
+    why: Option<String>,
     state: Arc<InvocationState>,
 }
 
@@ -47,6 +49,7 @@ impl CheckedBody {
             promised,
             is_discarded: false,
             empty_writes: limits.guest.empty_writes,
+            why: None,
             state,
         }
     }
@@ -59,6 +62,11 @@ impl CheckedBody {
 
     pub(crate) fn is_discarded(&self) -> bool {
         self.is_discarded
+    }
+
+    /// What is wrong with the body, once it has failed for a reason that nothing else explains.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.why.as_deref()
     }
 
     /// How many bytes the guest has written so far.
@@ -88,7 +96,7 @@ impl CheckedBody {
                 },
                 // Such as a `content-length` that differs from the body, which it may.
                 Some(Err(_)) if self.is_discarded => return Poll::Ready(None),
-                Some(Err(_)) => Err(BodyError::Function),
+                Some(Err(error)) => Err(self.failed(&error)),
                 None => match self.check_end() {
                     Ok(()) => return Poll::Ready(None),
                     Err(error) => Err(error),
@@ -104,9 +112,49 @@ impl CheckedBody {
             return Err(BodyError::Limit(Limit::ResponseBytes));
         }
         if let Some(promised) = &mut self.promised {
-            *promised = promised.checked_sub(len).ok_or(BodyError::Function)?;
+            let before = self.written - len;
+            match promised.checked_sub(len) {
+                Some(left) => *promised = left,
+                None => {
+                    let length = before + *promised;
+                    return Err(self.fails_because(format!(
+                        "its content-length says {length} bytes, and it writes more: set the length \
+                         of what it writes, or no content-length"
+                    )));
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The meaning of an error in place of a frame.
+    fn failed(&mut self, error: &WasiError) -> BodyError {
+        if self.state.outcome.failed() {
+            return BodyError::Function;
+        }
+        let why = match (error, self.promised) {
+            (_, Some(left @ 1..)) => return self.too_short(left),
+            // The engine's word for a body that was dropped.
+            (WasiError::HttpProtocolError, _) => {
+                "it dropped its body before its end: call outgoing-body.finish after the last write"
+                    .into()
+            }
+            (error, _) => format!("it ended its body with an error: {error}"),
+        };
+        self.fails_because(why)
+    }
+
+    fn too_short(&mut self, left: u64) -> BodyError {
+        let (length, written) = (self.written + left, self.written);
+        self.fails_because(format!(
+            "its content-length says {length} bytes, and it wrote {written}: set the length of what it \
+             writes, or no content-length"
+        ))
+    }
+
+    fn fails_because(&mut self, why: String) -> BodyError {
+        self.why = Some(why);
+        BodyError::Function
     }
 
     fn count_empty_write(&mut self) -> Result<(), BodyError> {
@@ -116,21 +164,25 @@ impl CheckedBody {
     }
 
     /// Trailers must not contain fields that belong in a head.
-    fn check_trailers(&self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+    fn check_trailers(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
         self.check_end()?;
-        match frame.trailers_ref() {
-            Some(trailers) if trailers.keys().any(belongs_to_a_head) => Err(BodyError::Function),
-            _ => Ok(()),
-        }
+        let mut names = frame.trailers_ref().into_iter().flat_map(http::HeaderMap::keys);
+        names.find(|name| belongs_to_a_head(name)).map_or(Ok(()), |name| {
+            Err(self.fails_because(format!(
+                "its trailers have the field `{name}`, which belongs in a head: set it before the body"
+            )))
+        })
     }
 
-    fn check_end(&self) -> Result<(), BodyError> {
-        if self.state.outcome.failed() || self.promised.is_some_and(|left| left > 0) {
-            Err(BodyError::Function)
-        } else {
-            self.state.outcome.respond();
-            Ok(())
+    fn check_end(&mut self) -> Result<(), BodyError> {
+        if self.state.outcome.failed() {
+            return Err(BodyError::Function);
         }
+        if let Some(left @ 1..) = self.promised {
+            return Err(self.too_short(left));
+        }
+        self.state.outcome.respond();
+        Ok(())
     }
 }
 

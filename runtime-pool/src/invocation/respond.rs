@@ -116,11 +116,26 @@ where
                 result.map(|()| head.try_recv().ok())
             }
             first = &mut head => Ok(first.ok()),
-            () = time::sleep_until(self.deadline) => Err(InvokeError::Timeout(timeout)),
+            () = time::sleep_until(self.deadline) => {
+                self.explain_timeout();
+                Err(InvokeError::Timeout(timeout))
+            }
         }?;
         match first {
             Some(head) => head.map_err(InvokeError::NoResponse),
             None => Err(self.end_without_head().await),
+        }
+    }
+
+    /// A guest that writes a large body before it has given its response waits for a reader for ever.
+    fn explain_timeout(&self) {
+        if self.guard.state.made_response() {
+            let log = self.function.template.log();
+            log.system(
+                self.invocation,
+                "it has made a response and not given it: give it first (response-outparam.set, or \
+                 return it), and write its body then",
+            );
         }
     }
 
@@ -132,7 +147,7 @@ where
             time::timeout_at(self.deadline, &mut self.guest).await
         };
         match ended {
-            Ok(Ok(())) => no_response("it returned without one"),
+            Ok(Ok(())) => no_response("it returned without one (response-outparam.set)"),
             Ok(Err(error)) => error,
             Err(_) => InvokeError::Timeout(self.function.limits().timeout),
         }
@@ -232,7 +247,7 @@ fn collect_body(
                     return Ok(true);
                 }
             },
-            Poll::Ready(Some(Err(error))) => return Err(body_failed(&error)),
+            Poll::Ready(Some(Err(error))) => return Err(body_failed(&error, body.why())),
         }
     }
     Ok(false)
@@ -289,11 +304,11 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, InvokeError> {
     }
 }
 
-fn body_failed(error: &BodyError) -> InvokeError {
+fn body_failed(error: &BodyError, why: Option<&str>) -> InvokeError {
     match error {
         BodyError::Limit(limit) => InvokeError::ResponseLimit(*limit),
         BodyError::Client(_) | BodyError::RequestTooLarge(_) | BodyError::Function => {
-            InvokeError::NoResponse(error.to_string())
+            InvokeError::NoResponse(why.map_or_else(|| error.to_string(), str::to_owned))
         }
     }
 }

@@ -146,7 +146,13 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                     Err(frame) => BodyEnd::Complete(frame.into_trailers().ok()),
                 },
                 Poll::Ready(None) => BodyEnd::Complete(None),
-                Poll::Ready(Some(Err(error))) => BodyEnd::Aborted(error),
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(why) = body.why() {
+                        let log = self.function.template.log();
+                        log.system(self.invocation, &format!("the response was aborted: {why}"));
+                    }
+                    BodyEnd::Aborted(error)
+                }
             };
             self.pipe.end(end);
             self.body = None;

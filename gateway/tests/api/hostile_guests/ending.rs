@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{GuestWatch, times};
-use crate::test_gateway::TestGateway;
+use crate::{client::eventually, test_gateway::TestGateway};
 
 /// Case G22.
 #[tokio::test]
@@ -53,6 +53,31 @@ async fn a_guest_that_ends_without_a_response_is_a_bad_gateway() {
         assert!(said, "{target}: {lines:?}");
     }
     watch.end(&[("no-response", 5)]).await;
+}
+
+/// Case G24.
+#[tokio::test]
+async fn the_log_says_what_to_change_about_a_wrong_response() {
+    let gateway = Arc::new(TestGateway::start().await);
+    let ways = [
+        ("length?claim=10&bytes=5", (502, "no-response"), "says 10 bytes, and it wrote 5"),
+        ("length?claim=10&bytes=50", (502, "no-response"), "says 10 bytes, and it writes more"),
+        ("unready?way=1", (504, "timeout"), "give it first (response-outparam.set"),
+        ("unready?way=2", (502, "no-response"), "call outgoing-body.finish"),
+        ("unready?way=3", (502, "function-failed"), "drop a stream before its body"),
+        ("unready?way=4", (502, "function-failed"), "ask check-write before each write"),
+        ("unready?way=5", (502, "no-response"), "without one (response-outparam.set)"),
+    ];
+    gateway.deploy_with("t-hostile", &json!({"timeout_ms": 2_000})).await;
+    for (way, problem, says) in ways {
+        let answer = gateway.get(&format!("/f/t-hostile/{way}")).await;
+        assert_eq!(answer.problem(), problem, "{way}");
+        let said = async || {
+            let log = gateway.api("/v1/functions/t-hostile/logs?limit=1000").await;
+            log.text().contains(says).then_some(())
+        };
+        eventually(&format!("the log says `{says}`"), said).await;
+    }
 }
 
 /// Case G25.

@@ -21,6 +21,7 @@ mod random;
 mod resources;
 mod scan;
 mod trap;
+mod unready;
 
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
@@ -49,6 +50,7 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         "resources" => resources::case,
         "scan" => scan::case,
         "trap" => trap::case,
+        "unready" => unready::case,
         _ => unknown,
     };
     case(&request, answer);
