@@ -6,6 +6,8 @@
 pub(crate) mod clock;
 mod denied_sockets;
 pub(crate) mod guarded_call;
+#[cfg(test)]
+mod handed_over;
 pub(crate) mod instance;
 pub(crate) mod interfaces;
 pub(crate) mod invocation_state;
