@@ -67,6 +67,10 @@ pub enum Limit {
     FieldBytes,
     /// `guests.random_bytes`.
     RandomBytes,
+    /// `guests.buffer_bytes`.
+    BufferBytes,
+    /// `pool.buffer_bytes`.
+    NodeBufferBytes,
     /// `guests.empty_writes`.
     EmptyWrites,
     /// `guests.after_response_ms`.
@@ -75,7 +79,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Memory,
         Self::NodeMemory,
         Self::Cpu,
@@ -100,6 +104,8 @@ impl Limit {
         Self::HostcallBytes,
         Self::FieldBytes,
         Self::RandomBytes,
+        Self::BufferBytes,
+        Self::NodeBufferBytes,
         Self::EmptyWrites,
         Self::AfterResponse,
     ];
@@ -131,6 +137,8 @@ impl Limit {
             Self::HostcallBytes => "hostcall_bytes",
             Self::FieldBytes => "field_bytes",
             Self::RandomBytes => "random_bytes",
+            Self::BufferBytes => "buffer_bytes",
+            Self::NodeBufferBytes => "node_buffer_bytes",
             Self::EmptyWrites => "empty_writes",
             Self::AfterResponse => "after_response",
         }
@@ -156,6 +164,8 @@ impl Limit {
             Self::TableElements
             | Self::LogBytes
             | Self::LogRate
+            | Self::BufferBytes
+            | Self::NodeBufferBytes
             | Self::AfterResponse
             | Self::OutboundRequests
             | Self::OutboundAtOnce
@@ -308,6 +318,15 @@ pub enum InvokeError {
     /// The node has no linear memory left, and the guest failed without it.
     #[error("the memory of the node's instances is used up (pool.memory_bytes)")]
     NodeMemory,
+    /// The request's body has no length, and is longer than what is buffered of such a body.
+    #[error("the request's body gives no length and has more than {0} bytes (guests.buffer_bytes)")]
+    BufferedBody(u64),
+    /// The node buffers as many bytes of request bodies as it may.
+    #[error("the node buffers too many request bodies (pool.buffer_bytes)")]
+    Buffers,
+    /// There is no space left to buffer the request's body.
+    #[error("no space left to buffer the request's body")]
+    NoSpace,
     /// The invocation used up its CPU time.
     #[error("the invocation used up its CPU time of {0:?} (cpu_ms)")]
     Cpu(std::time::Duration),
@@ -340,7 +359,7 @@ impl InvokeError {
     /// The party that must act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Request(_) => Fault::Caller,
+            Self::Request(_) | Self::BufferedBody(_) => Fault::Caller,
             Self::Cpu(_)
             | Self::Timeout(_)
             | Self::Failed { .. }
@@ -350,6 +369,8 @@ impl InvokeError {
             | Self::Queue
             | Self::Instances
             | Self::NodeMemory
+            | Self::Buffers
+            | Self::NoSpace
             | Self::Start(_) => Fault::Platform,
         }
     }
@@ -361,11 +382,13 @@ impl InvokeError {
             Self::Queue => Some(Limit::Queue),
             Self::Instances => Some(Limit::Instances),
             Self::NodeMemory => Some(Limit::NodeMemory),
+            Self::BufferedBody(_) => Some(Limit::BufferBytes),
+            Self::Buffers => Some(Limit::NodeBufferBytes),
             Self::Cpu(_) => Some(Limit::Cpu),
             Self::Timeout(_) => Some(Limit::Timeout),
             Self::Failed { limit, .. } => *limit,
             Self::ResponseLimit(limit) => Some(*limit),
-            Self::NoResponse(_) | Self::Request(_) | Self::Start(_) => None,
+            Self::NoResponse(_) | Self::Request(_) | Self::NoSpace | Self::Start(_) => None,
         }
     }
 
@@ -376,6 +399,9 @@ impl InvokeError {
             Self::Queue => "queue-limit",
             Self::Instances => "instance-limit",
             Self::NodeMemory => "node-memory",
+            Self::BufferedBody(_) => "request-too-large",
+            Self::Buffers => "buffer-limit",
+            Self::NoSpace => "no-space",
             Self::Cpu(_) => "cpu-limit",
             Self::Timeout(_) => "timeout",
             Self::Failed { limit: Some(limit), .. } | Self::ResponseLimit(limit) => limit.outcome(),

@@ -36,6 +36,10 @@ pub(crate) async fn run(
             cgi::call_component(guest, template.cgi_input(request, context, head)).await?;
             Ok(GuestEnd::Returned)
         }
+        AnyGuest::CommandAsync(guest) => {
+            cgi::call_async_component(guest, template.cgi_input(request, context, head)).await?;
+            Ok(GuestEnd::Returned)
+        }
         AnyGuest::Module(guest) => {
             cgi::call_module(guest, template.cgi_input(request, context, head)).await?;
             Ok(GuestEnd::Returned)

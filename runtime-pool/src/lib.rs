@@ -36,6 +36,7 @@ pub use crate::{
     engine::{EngineConfig, reset_strategy},
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
     executor::{
+        cgi::buffer::BufferConfig,
         request::{BodyError, InvocationContext, RequestBody},
         spec::FunctionSpec,
     },

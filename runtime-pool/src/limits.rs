@@ -38,6 +38,10 @@ pub struct GuestLimits {
     pub random_bytes: u64,
     /// Bytes that a guest may hand over in one write to a body, and that wait to be sent on.
     pub body_chunk_bytes: usize,
+    /// Bytes of a request body of unknown length that are buffered for a program.
+    pub buffer_bytes: u64,
+    /// Those of them that are buffered in memory; the rest is in a file.
+    pub buffer_memory_bytes: usize,
     /// Small writes to a body are merged up to this many bytes before they leave.
     pub merge_bytes: usize,
     /// Empty writes to a body after which a guest is ended: they do nothing but keep the host busy.
@@ -71,6 +75,8 @@ impl Default for GuestLimits {
             field_bytes: 64 << 10,
             random_bytes: 64 << 10,
             body_chunk_bytes: 64 << 10,
+            buffer_bytes: 32 << 20,
+            buffer_memory_bytes: 64 << 10,
             // The protocol layers spend hundreds of bytes on each frame, whatever its size.
             merge_bytes: 8 << 10,
             empty_writes: 10_000,

@@ -52,6 +52,8 @@ pub struct Families {
     pub(crate) instance_slots: IntGauge,
     /// Memory of all instances: linear, and what the host keeps for them.
     pub(crate) memory_bytes: IntGauge,
+    /// Request bodies of unknown length that are buffered for programs.
+    pub(crate) buffered_body_bytes: IntGauge,
     pub(crate) waiting_invocations: IntGauge,
     /// How long a guest waits in the run queue for a processor.
     pub(crate) scheduling_delay_seconds: Gauge,
@@ -92,6 +94,7 @@ impl PoolMetrics {
                 "Instances that may exist at once in each engine",
             )?,
             memory_bytes: gauge("mayfly_instance_memory_bytes", "Memory of all instances")?,
+            buffered_body_bytes: buffered_body_bytes()?,
             waiting_invocations: gauge(
                 "mayfly_waiting_invocations",
                 "Invocations that wait for a slot of their function",
@@ -101,10 +104,7 @@ impl PoolMetrics {
                 "How long a request waits for a thread, and its guest in the run queue",
             )?,
             resident_functions: gauge("mayfly_resident_functions", "Functions in memory")?,
-            resident_bytes: Gauge::new(
-                "mayfly_resident_code_bytes",
-                "Native code that is mapped into memory",
-            )?,
+            resident_bytes: resident_bytes()?,
             evictions: counters(
                 "mayfly_evictions_total",
                 "Functions that left memory, by cause",
@@ -155,6 +155,15 @@ fn counters(name: &str, help: &str, label: &str) -> prometheus::Result<IntCounte
     IntCounterVec::new(Opts::new(name, help), &[label])
 }
 
+fn buffered_body_bytes() -> prometheus::Result<IntGauge> {
+    let help = "Request bodies of unknown length that are buffered for programs";
+    IntGauge::new("mayfly_buffered_body_bytes", help)
+}
+
+fn resident_bytes() -> prometheus::Result<Gauge> {
+    Gauge::new("mayfly_resident_code_bytes", "Native code that is mapped into memory")
+}
+
 fn cpu_seconds() -> prometheus::Result<CounterVec> {
     let opts = Opts::new("mayfly_cpu_seconds_total", "CPU time of guests, by function");
     CounterVec::new(opts, &["function"])
@@ -182,6 +191,7 @@ impl Families {
             Box::new(self.live_instances.clone()),
             Box::new(self.instance_slots.clone()),
             Box::new(self.memory_bytes.clone()),
+            Box::new(self.buffered_body_bytes.clone()),
             Box::new(self.waiting_invocations.clone()),
             Box::new(self.scheduling_delay_seconds.clone()),
             Box::new(self.resident_functions.clone()),

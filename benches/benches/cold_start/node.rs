@@ -13,7 +13,7 @@ use benches::guest;
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, CompileConfig, EngineConfig, Function, FunctionKey, FunctionSpec,
+    ArtifactDigest, BufferConfig, CompileConfig, EngineConfig, Function, FunctionKey, FunctionSpec,
     InvocationContext, Isolation, Limits, LoadError, LogLine, OutboundConfig, Phase, Phases, Pool,
     PoolConfig, PoolMetrics, RequestBody, Tier, WarmConfig,
 };
@@ -107,6 +107,7 @@ impl Candidate {
                 isolation: Isolation::Request,
                 max_warm: 0,
                 arguments: Vec::new(),
+                stream_body: false,
                 snapshot: None,
             }
         })
@@ -215,6 +216,7 @@ fn pool_config() -> PoolConfig {
         },
         outbound: OutboundConfig::default(),
         memory_bytes: u64::MAX,
+        buffers: BufferConfig { dir: std::env::temp_dir(), bytes: 1 << 30 },
         resident_bytes: 1 << 30,
         loads: 4,
         queue: 2_000,

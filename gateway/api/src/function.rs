@@ -17,7 +17,8 @@ pub struct FunctionView {
     /// The SHA-256 of the artifact.
     #[schema(example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub digest: String,
-    /// How it runs: `wasi-http-0.2`, `wasi-http-0.3`, `wasi-command` or `wasi-preview1`.
+    /// How it runs: `wasi-http-0.2`, `wasi-http-0.3`, `wasi-command`, `wasi-command-0.3` or
+    /// `wasi-preview1`.
     #[schema(example = "wasi-http-0.2")]
     pub kind: String,
     /// Size of the artifact.

@@ -17,6 +17,7 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "server_timing",
     "environment",
     "arguments",
+    "stream_body",
     "outbound",
     "credentials",
     "snapshot",
@@ -56,6 +57,10 @@ pub struct OtherSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["python", "/app.py", "${ARGS}"]))]
     pub arguments: Vec<String>,
+    /// Whether a CGI program reads a body of unknown length while it arrives, without
+    /// `CONTENT_LENGTH`. By default the body is buffered first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_body: Option<bool>,
     /// Whether instances start from a snapshot that is taken at the deploy: true, false, or the
     /// name of the export to call before it is taken. With true that is `wizer-initialize`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,12 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use gateway_api::FunctionLimit;
-use runtime_pool::{CompileConfig, EngineConfig, PoolConfig, WarmConfig};
+use runtime_pool::{BufferConfig, CompileConfig, EngineConfig, PoolConfig, WarmConfig};
 
 use crate::config::Config;
 
 /// The directory of native code, in the data directory.
 const CODE_DIR: &str = "code";
+
+/// The directory of buffered bodies, in the data directory: the store empties it at each start.
+const BUFFER_DIR: &str = "tmp";
 
 /// The pool's configuration.
 pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
@@ -35,6 +38,10 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
         },
         outbound: config.outbound.clone(),
         memory_bytes: config.pool.memory_budget(),
+        buffers: BufferConfig {
+            dir: config.data_dir.join(BUFFER_DIR),
+            bytes: config.pool.buffer_bytes,
+        },
         resident_bytes: config.pool.resident_bytes,
         loads: config.pool.load_count(),
         queue: config.pool.queue,

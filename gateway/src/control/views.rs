@@ -135,6 +135,7 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         server_timing: settings.server_timing,
         environment: settings.environment,
         arguments: settings.arguments,
+        stream_body: settings.stream_body,
         snapshot: settings.snapshot.map(|snapshot| match snapshot {
             SnapshotMode::Switch(on) => SnapshotSetting::Switch(on),
             SnapshotMode::After(function) => SnapshotSetting::After(function),

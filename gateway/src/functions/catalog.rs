@@ -298,6 +298,7 @@ impl Catalog {
             limits: pool_limits(&limits, self.guest),
             environment: settings.environment.clone().into_iter().collect(),
             arguments: settings.arguments.clone(),
+            stream_body: settings.stream_body.unwrap_or_default(),
             outbound: outbound.collect::<Vec<Grant>>(),
             credentials: settings
                 .credentials

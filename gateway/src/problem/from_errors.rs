@@ -87,6 +87,24 @@ impl From<InvokeError> for Problem {
             InvokeError::NodeMemory => Self::new(&table::NODE_MEMORY)
                 .hint("Try again later. The operator can raise the setting `pool.memory_bytes`.")
                 .retry_after(1),
+            InvokeError::BufferedBody(most) => Self::new(&table::REQUEST_TOO_LARGE)
+                .detail(format!(
+                    "the request gives no length; of such a body the gateway buffers at most {most} \
+                     bytes for a CGI program"
+                ))
+                .hint(
+                    "Send a `content-length`. The function's setting `stream_body` turns the buffer \
+                     off; the operator can raise the setting `guests.buffer_bytes`.",
+                )
+                .closes(),
+            InvokeError::Buffers => Self::new(&table::BUFFER_LIMIT)
+                .hint(
+                    "Try again later, or send a `content-length`. The operator can raise the setting \
+                     `pool.buffer_bytes`.",
+                )
+                .retry_after(1)
+                .closes(),
+            InvokeError::NoSpace => no_space().closes(),
             InvokeError::Cpu(limit) => Self::new(&table::CPU_LIMIT)
                 .detail(format!("the limit is {} of CPU time", in_ms(*limit)))
                 .hint(function_setting(FunctionLimit::CpuMs)),
@@ -150,6 +168,8 @@ fn limit_reached(limit: Limit) -> Problem {
         | Limit::Timeout
         | Limit::LogBytes
         | Limit::LogRate
+        | Limit::BufferBytes
+        | Limit::NodeBufferBytes
         | Limit::Concurrency
         | Limit::Instances
         | Limit::TableElements
@@ -261,6 +281,9 @@ mod tests {
             InvokeError::NodeMemory,
             InvokeError::Cpu(second),
             InvokeError::Timeout(second),
+            InvokeError::BufferedBody(1),
+            InvokeError::Buffers,
+            InvokeError::NoSpace,
             InvokeError::NoResponse("none".to_owned()),
             InvokeError::Request("no host".to_owned()),
             InvokeError::Start("no memory".to_owned()),

@@ -106,6 +106,7 @@ problem_types! {
     ARTIFACT_DAMAGED: "artifact-damaged", 500, Load, Platform, "Function artifact is damaged or missing";
 
     // Running a function.
+    BUFFER_LIMIT: "buffer-limit", 503, Admit, Platform, "Buffers for request bodies are full";
     START_FAILED: "start-failed", 500, Guest, Platform, "Function could not be started";
     FUNCTION_FAILED: "function-failed", 502, Guest, Function, "Function failed";
     MEMORY_LIMIT: "memory-limit", 502, Guest, Function, "Function memory limit reached";

@@ -289,3 +289,100 @@ async fn the_owner_chooses_a_programs_arguments() {
     assert_eq!(many.problem(), (422, "bad-settings"));
     assert!(many.detail().contains("at most 64"), "{many:?}");
 }
+
+/// Sends a body in pieces of a megabyte, without a length.
+pub(crate) async fn in_pieces(
+    gateway: &TestGateway,
+    name: &str,
+    body: &[u8],
+) -> crate::client::FullResponse {
+    let (pieces, call) = gateway.call(Method::POST, &format!("/f/{name}/")).pieces();
+    let sent = tokio::spawn(call.send());
+    for piece in body.chunks(1_000_000) {
+        // The gateway may have answered before the end.
+        if pieces.send(piece.to_vec().into()).await.is_err() {
+            break;
+        }
+    }
+    drop(pieces);
+    sent.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_is_buffered_and_its_length_is_told() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-cgi-env").await;
+    gateway.deploy("echo-cgi").await;
+    for length in [0, 1, 65_536, 3_000_001] {
+        let answer = in_pieces(&gateway, "t-cgi-env", &vec![b'x'; length]).await;
+        let lines: Vec<&str> = answer.text().lines().collect();
+        assert!(lines.contains(&&*format!("CONTENT_LENGTH={length}")), "{lines:#?}");
+        assert!(!answer.text().contains("HTTP_TRANSFER_ENCODING"), "{lines:#?}");
+    }
+    // Beyond 64 KiB the body is in a file.
+    let body: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let answer = in_pieces(&gateway, "echo-cgi", &body).await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes() == body, "the bodies differ");
+    let get = gateway.get("/f/t-cgi-env/").await;
+    assert!(get.text().lines().any(|line| line == "CONTENT_LENGTH="), "{}", get.text());
+    gateway.metric_becomes("mayfly_buffered_body_bytes", 0.0).await;
+    gateway.no_uploads_left().await;
+}
+
+#[tokio::test]
+async fn a_function_may_ask_for_a_body_while_it_arrives() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-cgi-env", &json!({"stream_body": true})).await;
+    let (pieces, call) = gateway.call(Method::POST, "/f/t-cgi-env/").pieces();
+    // The program does not read, so it answers although the body never ends.
+    let answer = call.send().await;
+    drop(pieces);
+    assert!(answer.text().lines().any(|line| line == "CONTENT_LENGTH="), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_buffered_is_refused_with_the_reason() {
+    let limits = ["guests.buffer_bytes=2MiB", "pool.buffer_bytes=1MiB"];
+    let mut gateway = TestGateway::with(&limits[..1]).await;
+    gateway.expect_errors();
+    gateway.deploy("echo-cgi").await;
+    let large = in_pieces(&gateway, "echo-cgi", &vec![0; 3 << 20]).await;
+    assert_eq!(large.problem(), (413, "request-too-large"));
+    assert!(large.json()["hint"].as_str().unwrap().contains("guests.buffer_bytes"), "{large:?}");
+    // A length makes it no concern of the buffers.
+    let told = gateway.call(Method::POST, "/f/echo-cgi/").body(vec![0; 3 << 20]).send().await;
+    assert_eq!((told.status(), told.bytes().len()), (200, 3 << 20));
+    let hit = [("limit", "buffer_bytes")];
+    assert_eq!(gateway.metric_with("mayfly_limit_hits_total", &hit).await, 1.0);
+
+    gateway.terminate();
+    gateway.exit().await;
+    gateway.start_with(&limits).await;
+    let full = in_pieces(&gateway, "echo-cgi", &vec![0; 2_000_000]).await;
+    assert_eq!(full.problem(), (503, "buffer-limit"));
+    assert!(full.header("retry-after").is_some());
+    gateway.metric_becomes("mayfly_buffered_body_bytes", 0.0).await;
+    let small = in_pieces(&gateway, "echo-cgi", &vec![0; 500_000]).await;
+    assert_eq!((small.status(), small.bytes().len()), (200, 500_000));
+}
+
+#[tokio::test]
+async fn a_command_of_wasi_0_3_reads_and_writes_as_others_do() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-command-p3", &json!({"cpu_ms": 30_000})).await;
+    let body: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let echoed = gateway.call(Method::POST, "/f/t-command-p3/echo").body(body.clone()).send().await;
+    assert_eq!(echoed.status(), 200);
+    assert!(echoed.bytes() == body, "the bodies differ");
+    for (path, text) in [
+        ("headless", "its header is longer than 65536 bytes"),
+        ("error", "its `run` returned an error"),
+        ("exit", "it exited with status 200"),
+    ] {
+        let failed = gateway.get(&format!("/f/t-command-p3/{path}")).await;
+        assert_eq!(failed.problem(), (502, "no-response"), "{path}: {failed:?}");
+        says(&gateway, "t-command-p3", text).await;
+    }
+    assert!(gateway.metric("mayfly_cpu_seconds_total").await < 30.0);
+}

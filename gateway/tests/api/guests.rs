@@ -38,14 +38,23 @@ fn build() {
         if std::env::var_os("MAYFLY_GUESTS_BUILT").is_some_and(|value| value == "1") {
             return;
         }
-        let output = Command::new(functions().join("build")).arg("test").output().unwrap();
-        assert!(
-            output.status.success(),
-            "functions/build test failed:\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+        run_build("test");
     });
+}
+
+/// Builds a guest that is none of the group `test`, because that takes long.
+pub(crate) fn build_large(name: &str) {
+    run_build(name);
+}
+
+fn run_build(what: &str) {
+    let output = Command::new(functions().join("build")).arg(what).output().unwrap();
+    assert!(
+        output.status.success(),
+        "functions/build {what} failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
 }
 
 fn functions() -> PathBuf {

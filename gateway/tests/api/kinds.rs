@@ -19,6 +19,7 @@ async fn every_kind_answers_and_is_reported() {
         ("c-hello", "wasi-http-0.2", "hello from c\n"),
         ("hello-p3", "wasi-http-0.3", "hello from rust\n"),
         ("hello-command", "wasi-command", "hello from rust\n"),
+        ("t-command-p3", "wasi-command-0.3", "hello from rust\n"),
         ("hello-cgi", "wasi-preview1", "hello from rust\n"),
         ("c-hello-cgi", "wasi-preview1", "hello from c\n"),
         ("go-hello", "wasi-preview1", "hello from go\n"),
@@ -103,7 +104,8 @@ async fn javascript_keeps_the_echo_contract() {
 async fn every_echo_streams_both_ways() {
     let gateway = TestGateway::start().await;
     for name in ["echo", "echo-p3", "echo-cgi", "c-echo-cgi", "go-echo"] {
-        gateway.deploy(name).await;
+        // Programs would otherwise wait for the end of a body without a length.
+        gateway.deploy_with(name, &json!({"stream_body": true})).await;
         let (pieces, call) = gateway.call(Method::POST, &format!("/f/{name}/")).pieces();
         let opened = tokio::spawn(call.open());
         pieces.send("first half, ".into()).await.unwrap();

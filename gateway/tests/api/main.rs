@@ -37,6 +37,7 @@ mod openapi;
 mod outbound;
 mod overload;
 mod ownership;
+mod programs;
 mod semantics;
 mod shutdown;
 mod snapshot;

@@ -20,18 +20,30 @@ pub enum Kind {
     /// A component that exports `wasi:cli/run@0.2.x`. Runs once per request, by CGI conventions.
     #[serde(rename = "wasi-command")]
     WasiCommand,
+    /// A component that exports `wasi:cli/run@0.3.x`. Runs likewise, on the concurrent engine.
+    #[serde(rename = "wasi-command-0.3")]
+    WasiCommand03,
     /// A core module for `wasi_snapshot_preview1` that exports `_start`. Runs as a command does.
     #[serde(rename = "wasi-preview1")]
     WasiPreview1,
 }
 
 impl Kind {
+    const ALL: [Self; 5] = [
+        Self::WasiHttp02,
+        Self::WasiHttp03,
+        Self::WasiCommand,
+        Self::WasiCommand03,
+        Self::WasiPreview1,
+    ];
+
     /// The name used in the API, in metrics and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WasiHttp02 => "wasi-http-0.2",
             Self::WasiHttp03 => "wasi-http-0.3",
             Self::WasiCommand => "wasi-command",
+            Self::WasiCommand03 => "wasi-command-0.3",
             Self::WasiPreview1 => "wasi-preview1",
         }
     }
@@ -47,10 +59,7 @@ impl FromStr for Kind {
     type Err = UnknownKind;
 
     fn from_str(name: &str) -> Result<Self, UnknownKind> {
-        [Self::WasiHttp02, Self::WasiHttp03, Self::WasiCommand, Self::WasiPreview1]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
-            .ok_or(UnknownKind)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(UnknownKind)
     }
 }
 

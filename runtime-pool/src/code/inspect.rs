@@ -58,12 +58,7 @@ pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refu
     let contents = read_contents(bytes).map_err(|error| Refusal::Invalid(error.to_string()))?;
     contents.check_limits(limits)?;
     validate(bytes)?;
-    let kind = contents.kind()?;
-    let unknown: Vec<_> =
-        contents.imports.iter().filter(|name| !is_provided(kind, name)).cloned().collect();
-    if !unknown.is_empty() {
-        return Err(Refusal::UnknownImports(unknown));
-    }
+    let kind = contents.best_kind()?;
     Ok(Inspection { kind, imports: contents.imports, exports: contents.exports, snapshot: None })
 }
 
@@ -195,12 +190,13 @@ impl Contents {
         }
     }
 
-    fn kind(&self) -> Result<Kind, Refusal> {
+    /// The kinds of function that its exports make it, the best first.
+    fn kinds(&self) -> Result<Vec<Kind>, Refusal> {
         let exports =
             |interface: &str| self.exports.iter().any(|name| interface_matches(name, interface));
         if !self.component {
             return if self.start_exported {
-                Ok(Kind::WasiPreview1)
+                Ok(vec![Kind::WasiPreview1])
             } else {
                 Err(Refusal::NoEntryPoint(format!(
                     "it is a core module that exports {}; a core module must export the function \
@@ -209,21 +205,54 @@ impl Contents {
                 )))
             };
         }
-        // Of several interfaces the newest one wins.
-        if exports("wasi:http/handler@0.3") {
-            Ok(Kind::WasiHttp03)
-        } else if exports("wasi:http/incoming-handler@0.2") {
-            Ok(Kind::WasiHttp02)
-        } else if exports("wasi:cli/run@0.2") {
-            Ok(Kind::WasiCommand)
-        } else {
-            Err(Refusal::NoEntryPoint(format!(
+        let kinds: Vec<_> = EXPORTS
+            .iter()
+            .filter(|(interface, _)| exports(interface))
+            .map(|(_, kind)| *kind)
+            .collect();
+        if kinds.is_empty() {
+            return Err(Refusal::NoEntryPoint(format!(
                 "it is a component that exports {}; a function must export \
-                 `wasi:http/incoming-handler@0.2.x`, `wasi:http/handler@0.3.x` or \
-                 `wasi:cli/run@0.2.x`",
+                 `wasi:http/incoming-handler@0.2.x`, `wasi:http/handler@0.3.x`, \
+                 `wasi:cli/run@0.2.x` or `wasi:cli/run@0.3.x`",
                 listed(&self.exports)
-            )))
+            )));
         }
+        Ok(kinds)
+    }
+
+    /// The best kind whose imports are all provided.
+    fn best_kind(&self) -> Result<Kind, Refusal> {
+        let kinds = self.kinds()?;
+        let unknown = |kind| {
+            let names = self.imports.iter().filter(move |name| !is_provided(kind, name));
+            names.map(move |name| unknown_import(kind, name)).collect::<Vec<_>>()
+        };
+        let with_unknown: Vec<_> = kinds.into_iter().map(|kind| (kind, unknown(kind))).collect();
+        // The first of those with the fewest: of the kinds that would work, the best.
+        match with_unknown.into_iter().min_by_key(|(_, unknown)| unknown.len()) {
+            Some((kind, unknown)) if unknown.is_empty() => Ok(kind),
+            Some((_, unknown)) => Err(Refusal::UnknownImports(unknown)),
+            None => Err(Refusal::NoEntryPoint("it has no entry point".into())),
+        }
+    }
+}
+
+/// The interfaces that make a component a function. Where it exports several, the first is the best:
+/// a handler streams both ways, and the newer one also works while it waits.
+const EXPORTS: &[(&str, Kind)] = &[
+    ("wasi:http/handler@0.3", Kind::WasiHttp03),
+    ("wasi:http/incoming-handler@0.2", Kind::WasiHttp02),
+    ("wasi:cli/run@0.3", Kind::WasiCommand03),
+    ("wasi:cli/run@0.2", Kind::WasiCommand),
+];
+
+/// How a refusal names an import.
+fn unknown_import(kind: Kind, name: &str) -> String {
+    if is_provided(Kind::WasiHttp03, name) && kind != Kind::WasiPreview1 {
+        format!("{name} (to a component that exports no interface of WASI 0.3)")
+    } else {
+        name.to_owned()
     }
 }
 
@@ -340,7 +369,7 @@ fn is_provided(kind: Kind, name: &str) -> bool {
     match kind {
         Kind::WasiPreview1 => name.starts_with("wasi_snapshot_preview1."),
         Kind::WasiHttp02 | Kind::WasiCommand => listed(WASI_02),
-        Kind::WasiHttp03 => listed(WASI_02) || listed(WASI_03),
+        Kind::WasiHttp03 | Kind::WasiCommand03 => listed(WASI_02) || listed(WASI_03),
     }
 }
 
@@ -454,6 +483,41 @@ mod tests {
             assert!(matches!(refusal, Refusal::TooLarge(_)), "{setting}: {refusal}");
             assert!(refusal.to_string().contains(&format!("{setting})")), "{refusal}");
         }
+    }
+
+    /// A component that imports and exports instances of these names.
+    fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
+        let imports = imports.iter().map(|name| format!("(import \"{name}\" (instance))"));
+        let exports = exports.iter().map(|name| format!("(export \"{name}\" (instance $i))"));
+        let body: Vec<_> = imports.chain(["(instance $i)".to_owned()]).chain(exports).collect();
+        module(&format!("(component {})", body.join("\n")))
+    }
+
+    #[test]
+    fn of_several_exports_the_best_is_taken_whose_imports_are_provided() {
+        let (http_03, http_02) = ("wasi:http/handler@0.3.0", "wasi:http/incoming-handler@0.2.3");
+        let (run_03, run_02) = ("wasi:cli/run@0.3.0", "wasi:cli/run@0.2.0");
+        let (io, clock) = ("wasi:io/poll@0.2.0", "wasi:clocks/system-clock@0.3.0");
+        for (imports, exports, kind) in [
+            (&[io, clock][..], &[run_02, run_03, http_02, http_03][..], Kind::WasiHttp03),
+            (&[io], &[run_03, http_02], Kind::WasiHttp02),
+            // The engine of 0.2 would refuse this import.
+            (&[clock], &[run_03, http_02], Kind::WasiCommand03),
+            (&[io], &[run_02, run_03], Kind::WasiCommand03),
+            (&[io], &[run_02], Kind::WasiCommand),
+        ] {
+            let bytes = component(imports, exports);
+            assert_eq!(look(&bytes).unwrap().kind, kind, "{imports:?} {exports:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_import_is_named_for_the_export_that_lacks_the_least() {
+        let clock = "wasi:clocks/system-clock@0.3.0";
+        let both = component(&["acme:x/y", clock], &["wasi:cli/run@0.2.0", "wasi:cli/run@0.3.0"]);
+        assert_eq!(look(&both).unwrap_err(), Refusal::UnknownImports(vec!["acme:x/y".to_owned()]));
+        let refusal = look(&component(&[clock], &["wasi:cli/run@0.2.0"])).unwrap_err();
+        assert!(refusal.to_string().contains("exports no interface of WASI 0.3"), "{refusal}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ impl Kind {
     pub(crate) fn engine(self) -> EngineKind {
         match self {
             Self::WasiHttp02 | Self::WasiCommand | Self::WasiPreview1 => EngineKind::Lean,
-            Self::WasiHttp03 => EngineKind::Concurrent,
+            Self::WasiHttp03 | Self::WasiCommand03 => EngineKind::Concurrent,
         }
     }
 }
@@ -17,11 +17,13 @@ impl Isolation {
     pub(crate) fn fits(&self, kind: Kind) -> Result<(), Refusal> {
         let Self::Reuse { max_concurrent, .. } = self else { return Ok(()) };
         match kind {
-            Kind::WasiCommand | Kind::WasiPreview1 => Err(Refusal::Isolation(format!(
-                "isolation `reuse` is not available for guests of the kind {}, because they end \
+            Kind::WasiCommand | Kind::WasiCommand03 | Kind::WasiPreview1 => {
+                Err(Refusal::Isolation(format!(
+                    "isolation `reuse` is not available for guests of the kind {}, because they end \
                  with their request; use `request`",
-                kind.as_str()
-            ))),
+                    kind.as_str()
+                )))
+            }
             Kind::WasiHttp02 | Kind::WasiHttp03 if *max_concurrent > 1 => Err(Refusal::Isolation(
                 "an instance serves one call at a time: max_concurrent must be 1".into(),
             )),

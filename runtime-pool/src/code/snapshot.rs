@@ -86,7 +86,7 @@ fn run(wasm: &[u8], kind: Kind, start_up: &StartUp) -> Result<(Vec<u8>, u64), Sn
     runtime.block_on(async {
         match kind {
             Kind::WasiPreview1 => module(wasm, start_up).await,
-            Kind::WasiHttp02 | Kind::WasiHttp03 | Kind::WasiCommand => {
+            Kind::WasiHttp02 | Kind::WasiHttp03 | Kind::WasiCommand | Kind::WasiCommand03 => {
                 component(wasm, kind, start_up).await
             }
         }
@@ -107,7 +107,7 @@ async fn component(
     let engine = initialising_engine(kind.engine())?;
     let component = component::Component::new(&engine, &instrumented)?;
     let mut linker = match kind {
-        Kind::WasiHttp03 => interfaces::wasi_03(&engine),
+        Kind::WasiHttp03 | Kind::WasiCommand03 => interfaces::wasi_03(&engine),
         Kind::WasiHttp02 | Kind::WasiCommand | Kind::WasiPreview1 => interfaces::wasi_02(&engine),
     }?;
     let environment_reads = EnvironmentReads::default();

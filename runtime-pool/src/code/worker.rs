@@ -171,7 +171,7 @@ fn precompile(wasm: &[u8], kind: Kind) -> wasmtime::Result<Vec<u8>> {
     let engine = compiling_engine(kind.engine())?;
     match kind {
         Kind::WasiPreview1 => engine.precompile_module(wasm),
-        Kind::WasiHttp02 | Kind::WasiHttp03 | Kind::WasiCommand => {
+        Kind::WasiHttp02 | Kind::WasiHttp03 | Kind::WasiCommand | Kind::WasiCommand03 => {
             engine.precompile_component(wasm)
         }
     }

@@ -1,17 +1,21 @@
 //! CGI: one run of a command per request. The body of the request is its standard input, the response
 //! its standard output. Standard error goes to the log of the function.
 
+pub(crate) mod buffer;
 pub(crate) mod environment;
 pub(crate) mod head;
 
 mod stdin;
 mod stdout;
 
+use std::future::poll_fn;
+
 use tokio::sync::oneshot;
 use wasmtime::InstancePre;
 use wasmtime_wasi::{
     I32Exit, WasiCtxBuilder,
     p2::bindings::{Command, CommandPre},
+    p3::bindings::{Command as AsyncCommand, CommandPre as AsyncCommandPre},
 };
 
 use crate::{
@@ -47,6 +51,18 @@ pub(crate) async fn instantiate_component(
     }
 }
 
+/// Makes an instance of a `wasi:cli/command` component of WASI 0.3.
+pub(crate) async fn instantiate_async_component(
+    pre: &AsyncCommandPre<Host>,
+    host: Host,
+) -> Result<Guest<AsyncCommand, Host>, InvokeError> {
+    let mut store = component_store(pre.engine(), host);
+    match pre.instantiate_async(&mut store).await {
+        Ok(exports) => Ok(Guest { store, exports }),
+        Err(error) => Err(start_error(&error, &mut store)),
+    }
+}
+
 /// Makes an instance of a preview1 module.
 pub(crate) async fn instantiate_module(
     pre: &InstancePre<ModuleHost>,
@@ -71,13 +87,46 @@ pub(crate) async fn call_component(
     store.data_mut().set_wasi(wasi.build());
     match exports.wasi_cli_run().call_run(&mut *store).await {
         Ok(Ok(())) => {}
-        Ok(Err(())) => {
-            let detail = "its `run` returned an error".to_owned();
-            return Err(exited(detail, store.data_mut().store_limits()));
-        }
+        Ok(Err(())) => return Err(failed_run(store)),
         Err(error) => end_of_command(&error, store)?,
     }
     stdout.close()
+}
+
+/// Runs a `wasi:cli/command` component of WASI 0.3 until all of its tasks have ended.
+pub(crate) async fn call_async_component(
+    guest: &mut Guest<AsyncCommand, Host>,
+    input: CgiInput,
+) -> Result<(), InvokeError> {
+    let Guest { store, exports } = guest;
+    let CgiInput { mut wasi, body, head } = input;
+    let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
+    wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
+    store.data_mut().set_wasi(wasi.build());
+    let run = store.run_concurrent(async |accessor| {
+        let result = exports.wasi_cli_run().call_run(accessor).await?;
+        // What the command has written may still be on its way.
+        poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        Ok::<_, wasmtime::Error>(result)
+    });
+    let ended = tokio::select! {
+        biased;
+        ended = run => ended.and_then(|result| result),
+        // A write fails then, which the command may ignore.
+        () = stdout.becomes_invalid() => return stdout.close(),
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(())) => return Err(failed_run(store)),
+        // To write on after a failed write is a trap.
+        Err(_) if stdout.is_invalid() => {}
+        Err(error) => end_of_command(&error, store)?,
+    }
+    stdout.close()
+}
+
+fn failed_run(store: &mut wasmtime::Store<Host>) -> InvokeError {
+    exited("its `run` returned an error".to_owned(), store.data_mut().store_limits())
 }
 
 /// Runs a preview1 module to its end.

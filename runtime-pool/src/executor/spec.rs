@@ -32,6 +32,8 @@ pub struct FunctionSpec {
     /// The arguments of its guests, if they are programs. An empty list stands for those of the
     /// convention.
     pub arguments: Vec<String>,
+    /// Whether its guests, if they are programs, read a body of unknown length while it arrives.
+    pub stream_body: bool,
     /// The servers that its guests may call.
     pub outbound: Vec<Grant>,
     /// Secrets that the gateway adds to their requests.
@@ -90,6 +92,7 @@ mod tests {
             limits: Limits::default(),
             environment: vec![("PASSWORD".to_owned(), "hunter2".to_owned())],
             arguments: Vec::new(),
+            stream_body: false,
             outbound: Vec::new(),
             credentials: Vec::new(),
             isolation: Isolation::Request,

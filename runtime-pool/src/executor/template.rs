@@ -11,7 +11,11 @@ use wasmtime_wasi::WasiCtxBuilder;
 use crate::{
     InvokeError,
     executor::{
-        cgi::{self, CgiInput, environment},
+        cgi::{
+            self, CgiInput,
+            buffer::{BodyBuffers, is_of_unknown_length},
+            environment,
+        },
         http, http_async,
         request::{InvocationContext, InvocationRequest, ResponseHead},
         spec::FunctionSpec,
@@ -35,12 +39,19 @@ pub(crate) struct InstanceTemplate {
     code: Option<PreInstance>,
     policy: Arc<Policy>,
     log: Arc<FunctionLog>,
-    /// The linear memory of the node, of which instances take.
-    memory: NodeMemory,
+    node: NodeParts,
     /// The moment from which the guests' monotonic clocks count.
     clock_start: Instant,
-    /// Unmaps the code.
-    reaper: mpsc::Sender<PreInstance>,
+}
+
+/// What the functions of a node share.
+pub(crate) struct NodeParts {
+    /// The linear memory of the node, of which instances take.
+    pub(crate) memory: NodeMemory,
+    /// Request bodies that are buffered.
+    pub(crate) buffers: Arc<BodyBuffers>,
+    /// Unmaps code.
+    pub(crate) reaper: mpsc::Sender<PreInstance>,
 }
 
 impl InstanceTemplate {
@@ -49,17 +60,15 @@ impl InstanceTemplate {
         code: PreInstance,
         policy: Policy,
         log: FunctionLog,
-        memory: NodeMemory,
-        reaper: mpsc::Sender<PreInstance>,
+        node: NodeParts,
     ) -> Self {
         Self {
             spec,
             code: Some(code),
             policy: Arc::new(policy),
             log: Arc::new(log),
-            memory,
+            node,
             clock_start: Instant::now(),
-            reaper,
         }
     }
 
@@ -82,7 +91,7 @@ impl InstanceTemplate {
         invocation: u128,
     ) -> Result<Instance, InvokeError> {
         let limits = &self.spec.limits;
-        let store_limits = StoreLimits::new(limits, self.memory.clone(), Arc::clone(state));
+        let store_limits = StoreLimits::new(limits, self.node.memory.clone(), Arc::clone(state));
         let log = InvocationLog::new(Arc::clone(&self.log), invocation, limits.log_bytes);
         let mut wasi = self.wasi(&self.spec.environment, &log);
         let host = |mut wasi: WasiCtxBuilder, store_limits| {
@@ -99,6 +108,9 @@ impl InstanceTemplate {
             PreInstance::Command(pre) => {
                 AnyGuest::Command(cgi::instantiate_component(pre, host(wasi, store_limits)).await?)
             }
+            PreInstance::CommandAsync(pre) => AnyGuest::CommandAsync(
+                cgi::instantiate_async_component(pre, host(wasi, store_limits)).await?,
+            ),
             PreInstance::Module(pre) => {
                 let host = ModuleHost::new(wasi.build_p1(), store_limits);
                 AnyGuest::Module(cgi::instantiate_module(pre, host).await?)
@@ -117,6 +129,22 @@ impl InstanceTemplate {
         let most = self.spec.limits.timeout.min(START_MAX);
         let made = time::timeout(most, MeteredGuest::new(made, Arc::clone(&state))).await;
         (made.unwrap_or(Err(InvokeError::Timeout(most))), state.meter.used())
+    }
+
+    /// Buffers the body of a request if the guest is a program and the body's length is not known,
+    /// unless the function's settings ask for it as it arrives.
+    pub(crate) async fn with_length(
+        &self,
+        request: InvocationRequest,
+    ) -> Result<InvocationRequest, InvokeError> {
+        let is_program = match self.code() {
+            PreInstance::Http(_) | PreInstance::HttpAsync(_) => false,
+            PreInstance::Command(_) | PreInstance::CommandAsync(_) | PreInstance::Module(_) => true,
+        };
+        if !is_program || self.spec.stream_body || !is_of_unknown_length(&request) {
+            return Ok(request);
+        }
+        self.node.buffers.take_in(request, &self.spec.limits.guest).await
     }
 
     /// Turns a request into the input of a command.
@@ -149,7 +177,7 @@ impl Drop for InstanceTemplate {
         if let Some(code) = self.code.take() {
             // Unmapping megabytes takes long, and this may be a thread that serves requests. If the
             // reaper is gone, then the process ends, and the code with it.
-            let _ = self.reaper.send(code);
+            let _ = self.node.reaper.send(code);
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use wasmtime::{Engine, InstancePre, Store};
-use wasmtime_wasi::p2::bindings::{Command, CommandPre};
+use wasmtime_wasi::{
+    p2::bindings::{Command, CommandPre},
+    p3::bindings::{Command as AsyncCommand, CommandPre as AsyncCommandPre},
+};
 use wasmtime_wasi_http::{
     p2::bindings::{Proxy, ProxyPre},
     p3::bindings::{Service, ServicePre},
@@ -20,6 +23,7 @@ pub(crate) enum PreInstance {
     Http(ProxyPre<Host>),
     HttpAsync(ServicePre<Host>),
     Command(CommandPre<Host>),
+    CommandAsync(AsyncCommandPre<Host>),
     Module(InstancePre<ModuleHost>),
 }
 
@@ -56,6 +60,7 @@ pub(crate) enum AnyGuest {
     Http(Guest<Proxy, Host>),
     HttpAsync(Guest<Service, Host>),
     Command(Guest<Command, Host>),
+    CommandAsync(Guest<AsyncCommand, Host>),
     Module(Guest<wasmtime::Instance, ModuleHost>),
 }
 
@@ -89,6 +94,7 @@ impl Instance {
             AnyGuest::Http(guest) => guest.begin_invocation(state),
             AnyGuest::HttpAsync(guest) => guest.begin_invocation(state),
             AnyGuest::Command(guest) => guest.begin_invocation(state),
+            AnyGuest::CommandAsync(guest) => guest.begin_invocation(state),
             AnyGuest::Module(guest) => guest.begin_invocation(state),
         }
     }
@@ -99,6 +105,9 @@ impl Instance {
             AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
             AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
+            AnyGuest::CommandAsync(guest) => {
+                guest.store.data_mut().outbound().set_cdn_loop(cdn_loop);
+            }
             // Modules make no requests.
             AnyGuest::Module(_) => {}
         }
@@ -111,7 +120,7 @@ impl Instance {
             AnyGuest::Http(guest) => guest.store.data_mut().set_outbound(outbound),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().set_outbound(outbound),
             // Instances of commands end with their call.
-            AnyGuest::Command(_) | AnyGuest::Module(_) => {}
+            AnyGuest::Command(_) | AnyGuest::CommandAsync(_) | AnyGuest::Module(_) => {}
         }
         self.log.begin_invocation(0, 0);
     }
@@ -122,6 +131,7 @@ impl Instance {
             AnyGuest::Http(guest) => guest.memory_bytes(),
             AnyGuest::HttpAsync(guest) => guest.memory_bytes(),
             AnyGuest::Command(guest) => guest.memory_bytes(),
+            AnyGuest::CommandAsync(guest) => guest.memory_bytes(),
             AnyGuest::Module(guest) => guest.memory_bytes(),
         }
     }

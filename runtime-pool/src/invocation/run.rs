@@ -25,6 +25,8 @@ pub(super) async fn run(
     head: oneshot::Sender<ResponseHead>,
     state: Arc<InvocationState>,
 ) -> Result<(), InvokeError> {
+    // First: no instance waits for a client.
+    let request = function.template.with_length(request).await?;
     let mut instance = take_or_make(&function, &state, &context).await?;
     if let Some(cdn_loop) = &context.cdn_loop {
         instance.set_cdn_loop(cdn_loop.clone());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{CompileConfig, EngineConfig, OutboundConfig, warm::WarmConfig};
+use crate::{BufferConfig, CompileConfig, EngineConfig, OutboundConfig, warm::WarmConfig};
 
 /// The settings of a pool.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct PoolConfig {
     pub outbound: OutboundConfig,
     /// Linear memory of all instances together, in bytes.
     pub memory_bytes: u64,
+    /// Buffers of request bodies.
+    pub buffers: BufferConfig,
     /// Bytes that resident functions may take: native code and everything else. The least recently
     /// used function leaves first.
     pub resident_bytes: u64,

@@ -3,7 +3,7 @@
 use std::{io, time::Instant};
 
 use wasmtime::{Linker, component};
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{p2::bindings::CommandPre, p3::bindings::CommandPre as AsyncCommandPre};
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
@@ -79,6 +79,7 @@ impl Linkers {
             Kind::WasiHttp02 => ProxyPre::new(pre).map(PreInstance::Http),
             Kind::WasiHttp03 => ServicePre::new(pre).map(PreInstance::HttpAsync),
             Kind::WasiCommand => CommandPre::new(pre).map(PreInstance::Command),
+            Kind::WasiCommand03 => AsyncCommandPre::new(pre).map(PreInstance::CommandAsync),
             Kind::WasiPreview1 => unreachable!("linked above"),
         }
         .map_err(|error| unlinkable(&error))?;

@@ -16,7 +16,11 @@ use crate::{
         slots::{NodeQueue, Slots},
     },
     engine::EngineSlots,
-    executor::{spec::FunctionSpec, template::InstanceTemplate},
+    executor::{
+        cgi::buffer::BodyBuffers,
+        spec::FunctionSpec,
+        template::{InstanceTemplate, NodeParts},
+    },
     host::instance::PreInstance,
     limits::{GuestLimits, NodeMemory},
     metrics::{
@@ -37,6 +41,7 @@ pub(super) struct NodeShared {
     pub(super) metrics: PoolMetrics,
     queue: Arc<NodeQueue>,
     pub(super) memory: NodeMemory,
+    buffers: Arc<BodyBuffers>,
     guest: GuestLimits,
     slots: EngineSlots,
     logs: tokio::sync::mpsc::Sender<LogLine>,
@@ -60,6 +65,10 @@ impl NodeShared {
             warm: Arc::new(WarmBudget::new(&config.warm, metrics.clone())),
             queue: Arc::new(NodeQueue::new(config.queue)),
             memory: NodeMemory::new(config.memory_bytes, metrics.memory_bytes.clone()),
+            buffers: Arc::new(BodyBuffers::new(
+                config.buffers.clone(),
+                metrics.buffered_body_bytes.clone(),
+            )),
             guest: config.engine.guest,
             slots: EngineSlots::new(&config.engine),
             logs,
@@ -100,8 +109,12 @@ impl NodeShared {
         };
         let policy = Policy::new(Arc::clone(&self.client), settings);
         let log = FunctionLog::new(key, self.logs.clone(), &self.guest, self.metrics.clone());
-        let (memory, reaper) = (self.memory.clone(), self.reaper.clone());
-        let template = Arc::new(InstanceTemplate::new(spec, code, policy, log, memory, reaper));
+        let node = NodeParts {
+            memory: self.memory.clone(),
+            buffers: Arc::clone(&self.buffers),
+            reaper: self.reaper.clone(),
+        };
+        let template = Arc::new(InstanceTemplate::new(spec, code, policy, log, node));
         let (budget, cpu_seconds) = (Arc::clone(&self.warm), statistics.cpu_seconds.clone());
         let warm = Arc::new(WarmSet::new(Arc::clone(&template), budget, cpu_seconds));
         Function { template, warm, admission, statistics }

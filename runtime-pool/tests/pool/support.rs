@@ -14,9 +14,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use prometheus::{Registry, proto::Metric};
 use runtime_pool::{
-    ArtifactDigest, BodyError, CompileConfig, EngineConfig, Function, FunctionKey, FunctionSpec,
-    InvocationContext, InvokeError, Isolation, Limits, LoadError, LogLine, OutboundConfig, Pool,
-    PoolConfig, PoolMetrics, RequestBody, Response, Start, Tier, WarmConfig,
+    ArtifactDigest, BodyError, BufferConfig, CompileConfig, EngineConfig, Function, FunctionKey,
+    FunctionSpec, InvocationContext, InvokeError, Isolation, Limits, LoadError, LogLine,
+    OutboundConfig, Pool, PoolConfig, PoolMetrics, RequestBody, Response, Start, Tier, WarmConfig,
 };
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -90,6 +90,7 @@ impl TestPool {
             isolation: Isolation::Request,
             max_warm: 0,
             arguments: Vec::new(),
+            stream_body: false,
             snapshot: None,
         }
     }
@@ -185,6 +186,7 @@ fn config(dir: &Path) -> PoolConfig {
         },
         outbound: OutboundConfig::default(),
         memory_bytes: 1 << 30,
+        buffers: BufferConfig { dir: dir.to_owned(), bytes: 1 << 30 },
         resident_bytes: 1 << 30,
         loads: 4,
         queue: 100,

@@ -32,6 +32,9 @@ pub struct Settings {
     /// The arguments of a CGI program. An empty list stands for those of the convention.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
+    /// Whether a CGI program reads a body of unknown length while it arrives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_body: Option<bool>,
     /// Whether instances start from a snapshot that the deploy takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotMode>,
@@ -143,6 +146,7 @@ impl fmt::Debug for Settings {
             .field("server_timing", &self.server_timing)
             .field("environment", &self.environment.keys())
             .field("arguments", &self.arguments)
+            .field("stream_body", &self.stream_body)
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)

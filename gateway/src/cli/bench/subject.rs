@@ -76,6 +76,7 @@ impl Subject {
             isolation: Isolation::Request,
             max_warm: 0,
             arguments: Vec::new(),
+            stream_body: false,
             snapshot: None,
         };
         Ok(Self { name, key: FunctionKey { function: 0, revision: 1, generation: 0 }, spec })

@@ -16,6 +16,8 @@ pub struct PoolSection {
     pub memory_bytes: u64,
     /// Memory that a slot keeps of one instance for the next.
     pub keep_bytes: usize,
+    /// Buffered request bodies of all invocations together.
+    pub buffer_bytes: u64,
     /// Memory of resident functions: their native code, and 45 KiB for each.
     pub resident_bytes: u64,
     /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
@@ -38,6 +40,7 @@ impl Default for PoolSection {
             instances: 1_000,
             memory_bytes: 0,
             keep_bytes: 8 * MIB as usize,
+            buffer_bytes: GIB,
             resident_bytes: GIB,
             async_engine: true,
             loads: 4,

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::nothing_is_half_done;
 use crate::{
+    cgi::in_pieces,
     client::eventually,
     guests::{distinct, guest},
     hostile_uploads::Canary,
@@ -50,6 +51,23 @@ async fn a_full_disk_refuses_writes_serves_calls_and_recovers_with_free_space() 
     canary.ends_unharmed().await;
     gateway.no_uploads_left().await;
     nothing_is_half_done(&gateway);
+}
+
+/// Case C02.
+#[tokio::test]
+async fn a_full_disk_refuses_a_body_that_would_be_buffered() {
+    let mut gateway = TestGateway::on_a_disk_of("16m").await;
+    gateway.expect_errors();
+    gateway.deploy("echo-cgi").await;
+    for _ in 0..2 {
+        let refused = in_pieces(&gateway, "echo-cgi", &vec![1; 20_000_000]).await;
+        assert_eq!(refused.problem(), (507, "no-space"), "{refused:?}");
+        // The file of the refused body has left its room to this one.
+        let kept = in_pieces(&gateway, "echo-cgi", &vec![1; 1_000_000]).await;
+        assert_eq!((kept.status(), kept.bytes().len()), (200, 1_000_000));
+    }
+    gateway.metric_becomes("mayfly_buffered_body_bytes", 0.0).await;
+    gateway.no_uploads_left().await;
 }
 
 /// Case C04.

@@ -1,6 +1,7 @@
 //! The standard input of a command: the body of its request.
 
 use std::{
+    io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -8,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body as _;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, ReadBuf};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdinStream},
     p2::{InputStream, Pollable, StreamError},
@@ -60,12 +61,28 @@ impl IsTerminal for Stdin {
 
 impl StdinStream for Stdin {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        // Only commands of WASI 0.3 would use it, and the gateway runs none.
-        Box::new(tokio::io::empty())
+        Box::new(self.clone())
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
         Box::new(self.clone())
+    }
+}
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut input = self.lock();
+        std::task::ready!(input.poll_ready(cx));
+        if let Some(error) = &input.error {
+            return Poll::Ready(Err(io::Error::other(error.clone())));
+        }
+        let length = buffer.remaining().min(input.chunk.len());
+        buffer.put_slice(&input.chunk.split_to(length));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -11,7 +11,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
-use tokio::{io::AsyncWrite, sync::oneshot};
+use tokio::{
+    io::AsyncWrite,
+    sync::{Notify, oneshot},
+};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError},
@@ -30,6 +33,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Stdout {
     response: Arc<Mutex<CgiResponse>>,
+    invalid: Arc<Notify>,
     chunk_bytes: usize,
 }
 
@@ -53,7 +57,7 @@ impl Stdout {
     pub(super) fn new(head: oneshot::Sender<ResponseHead>, chunk_bytes: usize) -> Self {
         let (bytes, end) = (BytesMut::new(), HeadEnd::default());
         let response = CgiResponse::Head { bytes, end, head };
-        Self { response: Arc::new(Mutex::new(response)), chunk_bytes }
+        Self { response: Arc::new(Mutex::new(response)), invalid: Arc::default(), chunk_bytes }
     }
 
     fn lock(&self) -> MutexGuard<'_, CgiResponse> {
@@ -75,8 +79,13 @@ impl Stdout {
     }
 
     /// Whether the command's output is no response, so that nothing it writes matters.
-    fn is_invalid(&self) -> bool {
+    pub(super) fn is_invalid(&self) -> bool {
         matches!(*self.lock(), CgiResponse::Invalid(_))
+    }
+
+    /// Completes when the command's output is no response.
+    pub(super) async fn becomes_invalid(&self) {
+        self.invalid.notified().await;
     }
 
     /// Takes the command's output.
@@ -93,6 +102,9 @@ impl Stdout {
             }
             other @ (CgiResponse::Invalid(_) | CgiResponse::Closed) => other,
         };
+        if matches!(*response, CgiResponse::Invalid(_)) {
+            self.invalid.notify_one();
+        }
     }
 
     fn poll_space(&self, cx: &mut Context<'_>) -> Poll<usize> {
