@@ -14,6 +14,7 @@ use std::error::Error as StdError;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use gateway_api::FaultWord;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use runtime_pool::Fault;
 use serde::{Serialize, Serializer};
@@ -40,12 +41,16 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 pub(crate) struct Problem {
     /// The type, `urn:mayfly:problem:…`. Stable: programs should match on it.
     #[serde(rename = "type", serialize_with = "urn")]
-    #[schema(value_type = String, example = "urn:mayfly:problem:function-not-found")]
+    #[schema(
+        value_type = String,
+        pattern = "^urn:mayfly:problem:[a-z0-9-]+$",
+        example = "urn:mayfly:problem:function-not-found"
+    )]
     slug: &'static str,
     /// A description of the problem, in the same words for every problem of this type.
     title: &'static str,
     /// The HTTP status.
-    #[schema(example = 404)]
+    #[schema(minimum = 400, maximum = 599, example = 404)]
     status: u16,
     /// The details of this occurrence.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -60,7 +65,7 @@ pub(crate) struct Problem {
     phase: RequestPhase,
     /// Who must act: `caller`, `function` or `platform`.
     #[serde(serialize_with = "fault_text")]
-    #[schema(value_type = String, example = "caller")]
+    #[schema(value_type = FaultWord, example = "caller")]
     fault: Fault,
     /// Seconds after which the same request may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]

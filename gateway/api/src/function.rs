@@ -4,36 +4,39 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{LimitValues, SettingsView};
+use crate::{IsolationWord, KindWord, LimitValues, SettingsPatch, SettingsView, StateWord};
 
 /// A function and its active revision.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct FunctionView {
     /// Unique among functions.
-    #[schema(example = "hello")]
+    #[schema(pattern = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", example = "hello")]
     pub name: String,
     /// The revision that answers requests.
     pub revision: u32,
     /// The SHA-256 of the artifact.
-    #[schema(example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    #[schema(
+        pattern = "^sha256:[0-9a-f]{64}$",
+        example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     pub digest: String,
     /// How it runs: `wasi-http-0.2`, `wasi-http-0.3`, `wasi-command`, `wasi-command-0.3` or
     /// `wasi-preview1`.
-    #[schema(example = "wasi-http-0.2")]
+    #[schema(value_type = KindWord, example = "wasi-http-0.2")]
     pub kind: String,
     /// Size of the artifact.
     pub bytes: u64,
     /// The address at which it answers.
-    #[schema(example = "http://127.0.0.1:8080/f/hello/")]
+    #[schema(format = "uri", example = "http://127.0.0.1:8080/f/hello/")]
     pub url: String,
     /// The owner's description.
     pub description: String,
     /// How much of it is in memory: `cold`, `loaded` or `warm`.
-    #[schema(example = "loaded")]
+    #[schema(value_type = StateWord, example = "loaded")]
     pub state: String,
     /// How its invocations are isolated: `request` (each has a fresh instance) or `reuse` (they use
     /// one instance in turn).
-    #[schema(example = "request")]
+    #[schema(value_type = IsolationWord, example = "request")]
     pub isolation: String,
     /// Its instances.
     pub instances: InstancesView,
@@ -44,8 +47,10 @@ pub struct FunctionView {
     /// The outcome of the snapshot. Null if the settings ask for none, and in lists.
     pub snapshot: Option<SnapshotView>,
     /// When it was first deployed (RFC 3339).
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last changed (RFC 3339).
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
@@ -93,7 +98,7 @@ pub struct ChangeFunction {
     pub description: Option<Option<String>>,
     /// A merge patch on the settings. Makes a new revision.
     #[serde(default, deserialize_with = "even_null", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<SettingsView>)]
+    #[schema(value_type = Option<SettingsPatch>)]
     pub settings: Option<Value>,
 }
 

@@ -20,6 +20,7 @@ mod revision;
 mod secret;
 mod settings;
 mod token;
+mod words;
 
 pub use crate::{
     function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
@@ -32,8 +33,9 @@ pub use crate::{
     revision::{RevisionView, RevisionsView},
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
-        CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsView,
+        CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,
         SnapshotSetting, WindowView,
     },
     token::{CreateToken, FreshTokenView, TokenView, TokensView},
+    words::{DayWord, FaultWord, IsolationWord, KindWord, ScopeWord, StateWord, StreamWord},
 };

@@ -176,7 +176,8 @@ fn number(row: &LimitRow, schema_type: SchemaType) -> Object {
     ObjectBuilder::new()
         .schema_type(schema_type)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .minimum(Some(0))
+        .minimum(Some(u64::from(!row.may_be_zero)))
+        .maximum(Some(row.maximum))
         .description(Some(format!("{}{unit}", row.meaning)))
         .build()
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::SettingsView;
+use crate::{KindWord, SettingsView};
 
 /// One immutable deployment of a function.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -11,8 +11,10 @@ pub struct RevisionView {
     /// Counts up from 1 within a function.
     pub revision: u32,
     /// The SHA-256 of the artifact.
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     pub digest: String,
     /// How it runs.
+    #[schema(value_type = KindWord)]
     pub kind: String,
     /// Size of the artifact.
     pub bytes: u64,
@@ -21,6 +23,7 @@ pub struct RevisionView {
     /// Whether it is the revision that answers requests.
     pub active: bool,
     /// When it was made (RFC 3339).
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 

@@ -8,7 +8,13 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct PutSecret {
     /// Any value that a header field can have, up to 4 KiB. No answer contains it.
-    #[schema(value_type = String, format = Password)]
+    #[schema(
+        value_type = String,
+        format = Password,
+        min_length = 1,
+        max_length = 4_096,
+        pattern = r"^[^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?$"
+    )]
     pub value: String,
     /// The hosts that it may be sent to, like entries of a function's `outbound`; over plain http
     /// only to those that are written with `http://`. `*` stands for every host that a function's
@@ -34,8 +40,10 @@ pub struct SecretView {
     /// Names of the functions that may use it; `*` stands for every function.
     pub functions: Vec<String>,
     /// When it was first stored (RFC 3339).
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last replaced (RFC 3339).
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{RefOr, Schema, schema::AdditionalProperties},
+    openapi::{
+        Object, ObjectBuilder, RefOr, Schema,
+        schema::{AdditionalProperties, AnyOfBuilder, Type},
+    },
 };
 
-use crate::AskedLimits;
+use crate::{AskedLimits, DayWord, IsolationWord};
 
 /// The keys of a function's settings other than the limits in [`LIMITS`](crate::LIMITS).
 pub const OTHER_SETTINGS: &[&str] = &[
@@ -106,6 +109,58 @@ impl ToSchema for SettingsView {
     }
 }
 
+/// A merge patch on settings (RFC 7396), for the API's description: the members of the settings, each
+/// of which may be null.
+#[derive(Debug)]
+pub struct SettingsPatch;
+
+impl PartialSchema for SettingsPatch {
+    fn schema() -> RefOr<Schema> {
+        let mut settings = SettingsView::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut settings {
+            object.description = Some("Null resets a setting to its default.".to_owned());
+            object.properties.insert("isolation".to_owned(), patch_of(IsolationView::schema()));
+            let environment = ObjectBuilder::new()
+                .property_names(Some(ObjectBuilder::new().pattern(Some("^[^=\\u0000]+$"))))
+                .additional_properties(Some(nullable(
+                    ObjectBuilder::new()
+                        .schema_type(Type::String)
+                        .pattern(Some("^[^\\u0000]*$"))
+                        .into(),
+                )));
+            object.properties.insert("environment".to_owned(), environment.into());
+            make_nullable(object);
+        }
+        settings
+    }
+}
+
+impl ToSchema for SettingsPatch {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        SettingsView::schemas(schemas);
+    }
+}
+
+/// An object none of whose members must be there.
+fn patch_of(mut schema: RefOr<Schema>) -> RefOr<Schema> {
+    if let RefOr::T(Schema::Object(object)) = &mut schema {
+        object.required.clear();
+        make_nullable(object);
+    }
+    schema
+}
+
+fn make_nullable(object: &mut Object) {
+    for property in object.properties.values_mut() {
+        *property = nullable(property.clone());
+    }
+}
+
+fn nullable(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    AnyOfBuilder::new().item(schema).item(null).into()
+}
+
 /// A time of the week, in UTC, when more instances stay warm. A window that ends before it begins
 /// ends on the next day.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -113,13 +168,13 @@ impl ToSchema for SettingsView {
 pub struct WindowView {
     /// The days on which it begins: `mon` to `sun`. An empty list stands for every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(example = json!(["mon", "tue"]))]
+    #[schema(value_type = Vec<DayWord>, example = json!(["mon", "tue"]))]
     pub days: Vec<String>,
     /// When it begins.
-    #[schema(example = "08:30")]
+    #[schema(pattern = "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$", example = "08:30")]
     pub from: String,
     /// When it ends.
-    #[schema(example = "18:00")]
+    #[schema(pattern = "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$", example = "18:00")]
     pub to: String,
     /// Instances that stay warm in this time.
     pub min_warm: u64,
@@ -131,17 +186,20 @@ pub struct WindowView {
 pub struct IsolationView {
     /// `request`: each invocation has a fresh instance. `reuse`: an instance serves one invocation
     /// after the other, and keeps its memory between them.
-    #[schema(example = "reuse")]
+    #[schema(value_type = IsolationWord, example = "reuse")]
     pub mode: String,
     /// Invocations after which an instance is dropped. The default is 1,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub max_uses: Option<u64>,
     /// Invocations that an instance may serve at the same time: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub max_concurrent: Option<u64>,
     /// Milliseconds without an invocation after which an instance is dropped. The default is
     /// 60,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub idle_ms: Option<u64>,
 }
 

@@ -101,11 +101,16 @@ impl Tokens {
     }
 }
 
-/// The answers to requests without a token that permits them, for the API's description.
-const REFUSALS: [(&str, &str); 3] = [
+/// Answers that every route behind a token can give, for the API's description.
+const REFUSALS: [(&str, &str); 8] = [
+    ("400", "The request cannot be read, or has a token in its query"),
     ("401", "No valid token"),
-    ("403", "The token does not allow it"),
-    ("429", "This address has sent too many tokens that were not valid"),
+    ("403", "The token does not allow it, or a page of another host asks"),
+    ("408", "The body is sent too slowly"),
+    ("421", "The host is not one of the control plane"),
+    ("429", "There were too many failures with this token"),
+    ("500", "A defect of the gateway"),
+    ("503", "The control plane or its database is busy"),
 ];
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -131,7 +136,8 @@ pub(crate) fn guarded(
             for (status, description) in REFUSALS {
                 let refusal = ResponseBuilder::new().description(description);
                 let refusal = refusal.content(PROBLEM_JSON, problem.clone()).build();
-                operation.responses.responses.insert(status.into(), refusal.into());
+                // A route's own words say more.
+                operation.responses.responses.entry(status.into()).or_insert(refusal.into());
             }
         }
     }

@@ -9,16 +9,40 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
+};
 
 use crate::problem::Problem;
 
 /// Bytes of a JSON body.
 pub(crate) const JSON_BYTES: usize = 256 << 10;
 
-/// The parameters of a path. A path that cannot be decoded is answered with a problem document.
-pub(crate) struct Path<T>(pub(crate) T);
+/// The name in a path, for the API's description.
+#[expect(dead_code, reason = "the handlers read it themselves, to answer with problems")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct NamePath {
+    /// 1 to 63 of a-z, 0-9 and -, beginning with a letter and not ending with a hyphen.
+    #[param(pattern = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", min_length = 1, max_length = 63)]
+    name: String,
+}
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+/// The header `if-match`, for the API's description.
+#[expect(dead_code, reason = "the handlers read it themselves, to answer with problems")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct IfMatch {
+    /// The change is refused unless the function's etag is one of these; `*`: unless it exists.
+    #[param(rename = "if-match", value_type = String, required = false)]
+    if_match: (),
+}
+
+/// The parameters of a path. A path that cannot be decoded is answered with a problem document.
+pub(crate) struct PathParams<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -26,6 +50,18 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         decoded.map(|axum::extract::Path(parts)| Self(parts)).map_err(|_| Problem::bad_target())
     }
 }
+
+/// Bytes of a binary format, for the API's description.
+pub(crate) struct Binary;
+
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(binary)).into()
+    }
+}
+
+impl ToSchema for Binary {}
 
 /// A small body. A body that cannot be read is answered with a problem document.
 pub(crate) struct Document(pub(crate) Bytes);

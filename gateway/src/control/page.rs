@@ -12,16 +12,40 @@ const PAGE_MAX: u32 = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// Entries on the page. The default is 100, the maximum 1,000.
+    /// Entries on the page. The default is 100; more than 1,000 count as 1,000.
+    #[param(format = Int64, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     pub(crate) cursor: Option<String>,
 }
 
+/// Which page of a function's revisions.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RevisionsPage {
+    /// Entries on the page. The default is 100; more than 1,000 count as 1,000.
+    #[param(format = Int64, maximum = 4_294_967_295_i64)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(format = Int64, maximum = 4_294_967_295_i64)]
+    pub(crate) cursor: Option<u32>,
+}
+
 impl Page {
     pub(crate) fn limit(&self) -> u32 {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+        entries(self.limit)
     }
+}
+
+impl RevisionsPage {
+    pub(crate) fn limit(&self) -> u32 {
+        entries(self.limit)
+    }
+}
+
+fn entries(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
 }
 
 /// The cursor of the next page, made of the last entry of this one. `None` if this page is not

@@ -4,6 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 use store::Digest;
+use utoipa::IntoParams;
 
 use crate::{
     control::preconditions,
@@ -22,6 +23,35 @@ const SETTINGS_HEADER: &str = "mayfly-settings";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Bytes of an idempotency key. Arbitrary, several times a UUID.
 const IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// The header fields of an upload, for the API's description.
+#[expect(dead_code, reason = "`UploadHead` reads them itself, to answer with problems")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct UploadFields {
+    /// `sha-256=:<base64>:` (RFC 9530): the upload is refused if its bytes have another digest.
+    #[param(rename = "repr-digest", value_type = String, required = false)]
+    repr_digest: (),
+    /// A JSON merge patch on the settings of the active revision.
+    #[param(rename = "mayfly-settings", value_type = String, required = false)]
+    settings: (),
+    /// The upload is refused unless the function's etag is one of these; `*`: unless the function
+    /// exists.
+    #[param(rename = "if-match", value_type = String, required = false)]
+    if_match: (),
+    /// `*`: the upload is refused if the function exists.
+    #[param(rename = "if-none-match", value_type = String, required = false)]
+    if_none_match: (),
+    /// 1 to 255 characters that identify this upload: a repetition within a day gets the same
+    /// answer.
+    #[param(
+        rename = "idempotency-key",
+        value_type = String,
+        required = false,
+        pattern = "^[!-~]{1,255}$"
+    )]
+    idempotency_key: (),
+}
 
 /// Why the head of an upload was refused.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,20 @@
 //! The OpenAPI document, compared with the running server.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{client::FullResponse, guests::guest, test_gateway::TestGateway};
+use crate::{
+    client::FullResponse,
+    guests::{self, guest},
+    test_gateway::{TestGateway, run},
+};
 
 async fn document(gateway: &TestGateway) -> Value {
     let answer = gateway.api("/openapi.json").await;
@@ -41,6 +50,12 @@ async fn the_document_is_consistent() {
         assert!(ids.insert(id), "{method} {path}: its operationId is not unique");
         assert!(operation["summary"].is_string(), "{method} {path}");
         assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path}");
+        let mut parameters = BTreeSet::new();
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let name = (parameter["in"].as_str().unwrap(), parameter["name"].as_str().unwrap());
+            assert!(parameters.insert(name), "{method} {path}: {name:?} is there twice");
+            assert_ne!(parameter["schema"]["type"][1], "null", "{method} {path}: {name:?}");
+        }
     }
     let mut references = Vec::new();
     find_references(&document, &mut references);
@@ -242,4 +257,40 @@ async fn every_status_that_is_returned_is_in_the_document() {
         let status = answer.status().to_string();
         assert!(listed[&status].is_object(), "{method} {path} answers {answer:?}");
     }
+}
+
+/// schemathesis makes requests from the document, right and wrong ones, and compares the answers with
+/// it. `openapi/schemathesis.toml` lists what it tries, and says why it may find what it may find.
+#[tokio::test]
+async fn no_request_made_from_the_document_gets_an_answer_against_it() {
+    // Guesses at tokens are among the requests, and each must be answered as a first one is.
+    let gateway =
+        TestGateway::with(&["server.auth_failures_per_minute=0", "logs.level=warn"]).await;
+    gateway.put("a", guest("c-hello")).send().await;
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/openapi");
+    for name in ["schemathesis.toml", "hooks.py"] {
+        fs::copy(ours.join(name), dir.path().join(name)).unwrap();
+    }
+    let mut command = Command::new(schemathesis());
+    command
+        .args(["run", &format!("http://{}/openapi.json", gateway.control_address())])
+        .args(["--no-color", "--header", &format!("authorization: Bearer {}", gateway.token())])
+        .current_dir(dir.path())
+        .stdin(Stdio::null());
+    let output = run(command).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}{errors}");
+    let all = operations(&document(&gateway).await).len();
+    assert!(said.contains(&format!("Tested: {all}\n")), "not all of {all} operations: {said}");
+}
+
+/// The program that `functions/build test` has installed.
+fn schemathesis() -> PathBuf {
+    let _ = guests::path("c-hello");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions/.cache/schemathesis");
+    let program = tools.join("bin/schemathesis");
+    assert!(program.exists(), "this test needs {} (functions/build test)", program.display());
+    program
 }

@@ -16,11 +16,11 @@ use utoipa::IntoParams;
 use crate::{
     control::{
         auth::tokens::Scope,
-        extract::{Document, Path, deleted_or},
+        extract::{Binary, Document, IfMatch, NamePath, PathParams, deleted_or},
         page::{Page, next_cursor},
         preconditions::{self, entity_tag},
         state::ControlState,
-        upload::UploadHead,
+        upload::{UploadFields, UploadHead},
         views,
     },
     functions::{
@@ -36,7 +36,18 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhichRevision {
     /// The default is the active revision.
+    #[param(format = Int64, maximum = 4_294_967_295_i64)]
     revision: Option<u32>,
+}
+
+/// The header fields of a request for bytes, for the API's description.
+#[expect(dead_code, reason = "the handler reads them itself")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+struct KnownBytes {
+    /// The digests of bytes that the client has, in quotes.
+    #[param(rename = "if-none-match", value_type = String, required = false)]
+    if_none_match: (),
 }
 
 /// Deploys a function.
@@ -46,20 +57,8 @@ pub(crate) struct WhichRevision {
 #[utoipa::path(
     put, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "deployFunction",
-    params(
-        ("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter"),
-        ("repr-digest" = Option<String>, Header, description = "`sha-256=:<base64>:` (RFC 9530): \
-            the upload is refused if its bytes have another digest"),
-        ("mayfly-settings" = Option<String>, Header, description = "A JSON merge patch on the \
-            settings of the active revision"),
-        ("if-match" = Option<String>, Header, description = "The upload is refused unless the \
-            function's etag is one of these; `*`: unless the function exists"),
-        ("if-none-match" = Option<String>, Header, description = "`*`: the upload is refused if \
-            the function exists"),
-        ("idempotency-key" = Option<String>, Header, description = "1 to 255 characters that \
-            identify this upload: a repetition within a day gets the same answer"),
-    ),
-    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    params(NamePath, UploadFields),
+    request_body(content = Binary, content_type = "application/wasm"),
     responses(
         (status = 201, description = "A new revision is active", body = FunctionView),
         (status = 200, description = "These bytes are active already", body = FunctionView),
@@ -77,7 +76,7 @@ pub(crate) struct WhichRevision {
 pub(crate) async fn deploy(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let deployed = async {
@@ -134,7 +133,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "showFunction",
-    params(("name" = String, Path)),
+    params(NamePath),
     responses(
         (status = 200, description = "The function", body = FunctionView),
         (status = 400, description = "The name is not valid", body = Problem, content_type = "application/problem+json"),
@@ -144,7 +143,7 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
     let active = state
@@ -159,11 +158,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     patch, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "changeFunction",
-    params(
-        ("name" = String, Path),
-        ("if-match" = Option<String>, Header, description = "The change is refused unless the \
-            function's etag is one of these"),
-    ),
+    params(NamePath, IfMatch),
     request_body(content = ChangeFunction, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The changed function", body = FunctionView),
@@ -178,7 +173,7 @@ pub(crate) async fn show(
 pub(crate) async fn change(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Shown, Problem> {
@@ -209,18 +204,14 @@ pub(crate) async fn change(
             return Err(absent());
         }
     }
-    show(State(state), Extension(scope), Path(name.to_string())).await
+    show(State(state), Extension(scope), PathParams(name.to_string())).await
 }
 
 /// Deletes a function and all its revisions.
 #[utoipa::path(
     delete, path = "/v1/functions/{name}", tag = "functions",
     operation_id = "deleteFunction",
-    params(
-        ("name" = String, Path),
-        ("if-match" = Option<String>, Header, description = "The change is refused unless the \
-            function's etag is one of these"),
-    ),
+    params(NamePath, IfMatch),
     responses(
         (status = 204, description = "The function was deleted"),
         (status = 400, description = "The name is not valid", body = Problem, content_type = "application/problem+json"),
@@ -230,7 +221,7 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn delete(
     State(state): State<ControlState>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let name = parse(&name)?;
@@ -245,9 +236,13 @@ pub(crate) async fn delete(
 #[utoipa::path(
     get, path = "/v1/functions/{name}/artifact", tag = "functions",
     operation_id = "readArtifact",
-    params(("name" = String, Path), WhichRevision),
+    params(
+        NamePath,
+        WhichRevision,
+        KnownBytes,
+    ),
     responses(
-        (status = 200, description = "The wasm binary", body = Vec<u8>, content_type = "application/wasm"),
+        (status = 200, description = "The wasm binary", body = Binary, content_type = "application/wasm"),
         (status = 304, description = "The client has these bytes: if-none-match names them"),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
@@ -255,7 +250,7 @@ pub(crate) async fn delete(
 )]
 pub(crate) async fn artifact(
     State(state): State<ControlState>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     which: Result<Query<WhichRevision>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

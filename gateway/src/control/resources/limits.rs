@@ -4,17 +4,14 @@ use axum::{Json, extract::State};
 use gateway_api::{MachineView, NodeLimitsView};
 use runtime_pool::reset_strategy;
 
-use crate::{control::state::ControlState, problem::Problem};
+use crate::control::state::ControlState;
 
 /// Shows the limits of this node: all settings that are numbers, and how this machine enforces
 /// them.
 #[utoipa::path(
-    get, path = "/v1/limits", tag = "functions", security(("token" = [])),
-    responses(
-        (status = 200, description = "All limits", body = NodeLimitsView),
-        (status = 401, description = "No valid token", body = Problem),
-        (status = 403, description = "The token does not allow this", body = Problem),
-    ),
+    get, path = "/v1/limits", tag = "functions",
+    operation_id = "showLimits",
+    responses((status = 200, description = "All limits", body = NodeLimitsView)),
 )]
 pub(crate) async fn show(State(state): State<ControlState>) -> Json<NodeLimitsView> {
     let sandbox = state.sandbox.get();

@@ -10,7 +10,12 @@ use store::LogQuery;
 use utoipa::IntoParams;
 
 use crate::{
-    control::{extract::Path, resources::functions::parse, state::ControlState, views},
+    control::{
+        extract::{NamePath, PathParams},
+        resources::functions::parse,
+        state::ControlState,
+        views,
+    },
     problem::Problem,
 };
 
@@ -26,7 +31,8 @@ pub(crate) struct WhichLines {
     after: Option<i64>,
     /// Only lines of this invocation.
     invocation: Option<String>,
-    /// The number of lines. The default is 100, the maximum 1,000.
+    /// The number of lines. The default is 100; more than 1,000 count as 1,000.
+    #[param(format = Int64, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
 }
 
@@ -34,7 +40,7 @@ pub(crate) struct WhichLines {
 #[utoipa::path(
     get, path = "/v1/functions/{name}/logs", tag = "functions",
     operation_id = "readLogs",
-    params(("name" = String, Path), WhichLines),
+    params(NamePath, WhichLines),
     responses(
         (status = 200, description = "Lines", body = LogView),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
@@ -43,7 +49,7 @@ pub(crate) struct WhichLines {
 )]
 pub(crate) async fn list(
     State(state): State<ControlState>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     which: Result<Query<WhichLines>, QueryRejection>,
 ) -> Result<Json<LogView>, Problem> {
     let name = parse(&name)?;

@@ -10,8 +10,8 @@ use http::HeaderMap;
 use crate::{
     control::{
         auth::tokens::Scope,
-        extract::Path,
-        page::{Page, next_cursor},
+        extract::{IfMatch, NamePath, PathParams},
+        page::{RevisionsPage, next_cursor},
         preconditions,
         resources::functions::{Shown, parse, shown},
         state::ControlState,
@@ -24,7 +24,7 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/functions/{name}/revisions", tag = "functions",
     operation_id = "listRevisions",
-    params(("name" = String, Path), Page),
+    params(NamePath, RevisionsPage),
     responses(
         (status = 200, description = "A page", body = RevisionsView),
         (status = 400, description = "The query cannot be read", body = Problem, content_type = "application/problem+json"),
@@ -34,16 +34,11 @@ use crate::{
 pub(crate) async fn list(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
-    Path(name): Path<String>,
-    page: Result<Query<Page>, QueryRejection>,
+    PathParams(name): PathParams<String>,
+    page: Result<Query<RevisionsPage>, QueryRejection>,
 ) -> Result<Json<RevisionsView>, Problem> {
     let name = parse(&name)?;
     let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
-    let before = match page.cursor.as_deref().map(str::parse::<u32>) {
-        None => None,
-        Some(Ok(number)) => Some(number),
-        Some(Err(_)) => return Err(Problem::bad_query("cursor is not from a page".into())),
-    };
     let active = state
         .store
         .function(&state.tenant, name.as_str())
@@ -52,7 +47,7 @@ pub(crate) async fn list(
         .revision
         .number;
     let limit = page.limit();
-    let found = state.store.revisions(&state.tenant, name.as_str(), before, limit).await?;
+    let found = state.store.revisions(&state.tenant, name.as_str(), page.cursor, limit).await?;
     let next_cursor = next_cursor(&found, limit, |revision| revision.number.to_string());
     let revisions = found.into_iter().map(|revision| views::revision(revision, active, scope));
     Ok(Json(RevisionsView { revisions: revisions.collect(), next_cursor }))
@@ -63,10 +58,9 @@ pub(crate) async fn list(
     post, path = "/v1/functions/{name}/revisions/{revision}/activate", tag = "functions",
     operation_id = "activateRevision",
     params(
-        ("name" = String, Path),
-        ("revision" = u32, Path),
-        ("if-match" = Option<String>, Header, description = "The change is refused unless the \
-            function's etag is one of these"),
+        NamePath,
+        ("revision" = u64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number"),
+        IfMatch,
     ),
     responses(
         (status = 200, description = "The changed function", body = FunctionView),
@@ -78,7 +72,7 @@ pub(crate) async fn list(
 pub(crate) async fn activate(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
-    Path((name, revision)): Path<(String, String)>,
+    PathParams((name, revision)): PathParams<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;

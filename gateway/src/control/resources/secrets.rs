@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::{
     control::{
-        extract::{Document, Path, deleted_or},
+        extract::{Document, NamePath, PathParams, deleted_or},
         state::ControlState,
         views,
     },
@@ -19,7 +19,7 @@ use crate::{
 #[utoipa::path(
     put, path = "/v1/secrets/{name}", tag = "secrets",
     operation_id = "putSecret",
-    params(("name" = String, Path, description = "1 to 63 of a-z, 0-9 and -, beginning with a letter")),
+    params(NamePath),
     request_body = PutSecret,
     responses(
         (status = 201, description = "A new secret is stored", body = SecretView),
@@ -32,7 +32,7 @@ use crate::{
 )]
 pub(crate) async fn put(
     State(state): State<ControlState>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
     Document(body): Document,
 ) -> Result<(StatusCode, Json<SecretView>), Problem> {
     let secret: PutSecret =
@@ -59,7 +59,7 @@ pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<Secre
 #[utoipa::path(
     delete, path = "/v1/secrets/{name}", tag = "secrets",
     operation_id = "deleteSecret",
-    params(("name" = String, Path)),
+    params(NamePath),
     responses(
         (status = 204, description = "The secret was deleted"),
         (status = 404, description = "There is no such secret", body = Problem, content_type = "application/problem+json"),
@@ -67,7 +67,7 @@ pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<Secre
 )]
 pub(crate) async fn delete(
     State(state): State<ControlState>,
-    Path(name): Path<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<StatusCode, Problem> {
     deleted_or(state.secrets.delete(state.tenant.clone(), &name).await?, || {
         Problem::secret_not_found(&name)

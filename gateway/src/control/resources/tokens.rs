@@ -8,7 +8,7 @@ use crate::{
     clock::now_ms,
     control::{
         auth::tokens::{self, Scope},
-        extract::{Document, Path, deleted_or},
+        extract::{Document, PathParams, deleted_or},
         state::ControlState,
         views::{self, rfc3339},
     },
@@ -77,7 +77,7 @@ pub(crate) async fn list(State(state): State<ControlState>) -> Result<Json<Token
 )]
 pub(crate) async fn revoke(
     State(state): State<ControlState>,
-    Path(id): Path<String>,
+    PathParams(id): PathParams<String>,
 ) -> Result<StatusCode, Problem> {
     deleted_or(state.store.revoke_token(&state.tenant, &id, now_ms()).await?, || {
         Problem::token_not_found(&id)

@@ -1,0 +1,53 @@
+//! The texts of fields that can say one of a few things, for the API's description.
+
+use std::borrow::Cow;
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr, Schema,
+        schema::{SchemaType, Type},
+    },
+};
+
+macro_rules! words {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $($word:literal),+;)*) => { $(
+        $(#[doc = $meaning])+
+        #[derive(Debug)]
+        pub struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(SchemaType::new(Type::String))
+                    .enum_values(Some([$($word),+]))
+                    .description(Some(concat!($($meaning),+).trim()))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+        }
+    )* };
+}
+
+words! {
+    /// How a function runs.
+    KindWord = "wasi-http-0.2", "wasi-http-0.3", "wasi-command", "wasi-command-0.3",
+        "wasi-preview1";
+    /// How much of a function is in memory.
+    StateWord = "cold", "loaded", "warm";
+    /// How a function's invocations are isolated.
+    IsolationWord = "request", "reuse";
+    /// A day of the week.
+    DayWord = "mon", "tue", "wed", "thu", "fri", "sat", "sun";
+    /// A permission of a token.
+    ScopeWord = "read", "deploy", "admin";
+    /// Where a line of a log comes from.
+    StreamWord = "stdout", "stderr", "system";
+    /// Who must act on a problem.
+    FaultWord = "caller", "function", "platform";
+}
