@@ -55,7 +55,11 @@ use crate::{
     functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
     invoker::Invoker,
     server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},
-    telemetry::{self, guest_logs, request_id::RequestIdSource},
+    telemetry::{
+        self,
+        guest_logs::{self, LineStore},
+        request_id::RequestIdSource,
+    },
 };
 
 /// How long the last lines of functions may take to be stored after the drain.
@@ -130,6 +134,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
+    let line_store = LineStore::new(&store, &config.logs, &registry)?;
     let probes = Probes::new(registry, readiness, config.server.control.open_metrics);
     let router = router::control_plane(state, tokens, &probes)?;
     let control_plane = ControlPlane::new(router, &config.server, control_server.addr());
@@ -139,7 +144,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let data_task = data.spawn(data_server.run(connection, data_commands));
     let connection = move |peer| control_plane.connection(peer);
     let control_task = control.spawn(control_server.run(connection, control_commands));
-    let log_task = control.spawn(store_lines(&store, lines_to_store, &config));
+    let log_task = control.spawn(line_store.run(lines_to_store));
     let unready = config.server.unready;
     let reserved_bytes = config.ceilings[FunctionLimit::MemoryBytes];
     let reload =
@@ -159,15 +164,6 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     store.close().await;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn store_lines(
-    store: &Store,
-    lines: mpsc::Receiver<LogLine>,
-    config: &Config,
-) -> impl Future<Output = ()> + use<> {
-    let lines_per_function = u32::try_from(config.logs.lines_per_function).unwrap_or(u32::MAX);
-    guest_logs::store_lines(store.clone(), lines, lines_per_function)
 }
 
 /// The gateway's own listeners, which guests cannot call.

@@ -4,10 +4,15 @@
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
+use rustix::fs::statvfs;
 use sqlx::sqlite::SqliteSynchronous;
 use tokio::sync::RwLock;
 
-use crate::{Result, directory::Directory, sql::Database};
+use crate::{
+    Result,
+    directory::{Directory, blocking},
+    sql::Database,
+};
 
 /// Where the store is, and how many connections it opens.
 #[derive(Clone, Debug)]
@@ -89,6 +94,17 @@ impl Store {
         self.opened.logs.close().await;
         // Fails only if the descriptor is not open, and then there is no lock.
         let _ = self.opened.lock.unlock();
+    }
+
+    /// The bytes that are free for us on the disk of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io).
+    pub async fn free_bytes(&self) -> Result<u64> {
+        let path = self.directory().main_database();
+        let disk = blocking("asking for free disk space", move || Ok(statvfs(&path)?)).await?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// The paths of files.

@@ -6,6 +6,7 @@ use toml::Value;
 
 use super::{
     ConfigError, FieldNames, LayeredSettings, SettingOrigin, TrustedProxies,
+    layers::is_size,
     sections::address::parse_address,
     sizes::{self, GIB, KIB, MIB, TIB},
 };
@@ -118,6 +119,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     // One line, such as a panic with its backtrace, must fit.
     ("logs.buffer_bytes", 64 * KIB, GIB),
     ("logs.lines_per_function", 0, 10_000_000),
+    ("logs.bytes", MIB, TIB),
+    ("logs.free_bytes", 0, TIB),
     // Each label value also costs memory in the system that collects the metrics.
     ("metrics.functions", 0, 100_000),
 ];
@@ -158,7 +161,7 @@ fn within(settings: &LayeredSettings, key: &str, min: u64, max: u64) -> Result<(
     if value.is_some_and(|value| (min..=max).contains(&value)) {
         return Ok(());
     }
-    let reason = if key.ends_with("_bytes") {
+    let reason = if is_size(key) {
         let (low, high) = (sizes::format(min), sizes::format(max));
         format!("must be from {min} ({low}) to {max} ({high})")
     } else {

@@ -189,8 +189,8 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-fn is_size(key: &str) -> bool {
-    key.ends_with("_bytes")
+pub(super) fn is_size(key: &str) -> bool {
+    key.ends_with("_bytes") || key.ends_with(".bytes")
 }
 
 /// Reads `text` as a value of the default's type.

@@ -124,3 +124,16 @@ async fn lines_survive_a_restart() {
     gateway.restart().await;
     assert_eq!(gateway.log_lines("t-logs", 4).await.len(), 4);
 }
+
+/// Case C02.
+#[tokio::test]
+async fn lines_are_given_up_before_the_disk_is_full_and_deploys_go_on() {
+    let gateway = TestGateway::with(&["logs.free_bytes=1TiB"]).await;
+    gateway.deploy("t-logs").await;
+    assert_eq!(gateway.get("/f/t-logs/?n=3").await.plain(), (200, "logged\n"));
+    gateway.metric_becomes("mayfly_log_lines_lost_total", 6.0).await;
+    let log = gateway.api("/v1/functions/t-logs/logs").await;
+    assert_eq!(log.json()["lines"], json!([]));
+    gateway.deploy("c-hello").await;
+    assert!(gateway.log().contains("room for log lines of functions"));
+}

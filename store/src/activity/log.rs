@@ -158,6 +158,22 @@ impl Store {
         Ok(removed)
     }
 
+    /// The bytes that log lines take in their database, indexes included. Pages that removed lines
+    /// have left are used again and do not count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::Database`].
+    pub async fn log_bytes(&self) -> Result<u64> {
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT (pages.page_count - free.freelist_count) * size.page_size
+             FROM pragma_page_count() pages, pragma_freelist_count() free, pragma_page_size() size",
+        )
+        .fetch_one(self.log_db().readers())
+        .await?;
+        Ok(bytes.cast_unsigned())
+    }
+
     /// Seeks from the first index entry of one function to that of the next. `DISTINCT` would read
     /// the entry of every line.
     async fn functions_with_lines(&self) -> Result<Vec<i64>> {

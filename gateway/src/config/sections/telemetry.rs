@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::sizes::{GIB, MIB};
+
 /// The gateway's log, and the lines of guests that are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +16,10 @@ pub struct LogsSection {
     pub buffer_bytes: usize,
     /// Lines of guests' output kept per function.
     pub lines_per_function: usize,
+    /// Bytes of guests' output kept for all functions.
+    pub bytes: u64,
+    /// Free bytes of the disk below which guests' output is not stored.
+    pub free_bytes: u64,
 }
 
 impl Default for LogsSection {
@@ -23,6 +29,9 @@ impl Default for LogsSection {
             format: LogFormat::Auto,
             buffer_bytes: 4 << 20,
             lines_per_function: 10_000,
+            bytes: GIB,
+            // Room for a few deploys.
+            free_bytes: 256 * MIB,
         }
     }
 }
