@@ -89,6 +89,7 @@ pub fn run(gateway: &GatewayOptions, options: &DensityOptions) -> anyhow::Result
     let mut gateway = gateway.clone();
     // The default quota would refuse most uploads.
     gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
+    gateway.settings.insert(0, "quotas.changes_per_minute=1000000".into());
     let mut cases = vec![case(&gateway, options, &guest, Artifacts::Distinct)?];
     if options.one_artifact_too {
         cases.push(case(&gateway, options, &guest, Artifacts::One)?);

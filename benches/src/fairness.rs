@@ -118,6 +118,7 @@ pub fn run(gateway: &GatewayOptions, options: &FairnessOptions) -> anyhow::Resul
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
     gateway.settings.insert(0, "server.in_flight_per_address=10000".into());
     gateway.settings.insert(0, "quotas.compiles_per_minute=1000000".into());
+    gateway.settings.insert(0, "quotas.changes_per_minute=1000000".into());
     let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
     let (short, looping) = (&guests[0], &guests[1]);
     let settings = json!({ "cpu_ms": options.cpu_ms, "concurrency": options.loops });

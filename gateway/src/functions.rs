@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod deploy;
+pub(crate) mod grants;
 pub(crate) mod name;
 pub(crate) mod ok_counter;
 pub(crate) mod qualified_name;

@@ -54,7 +54,7 @@ impl InvokerMetrics {
     fn record(&self, target: &CatalogEntry, outcome: &str, start: &mut Start, since: Instant) {
         let tier = start.tier;
         let count = || {
-            let labels = [&*target.spec.label, outcome, tier.as_str()];
+            let labels = [&*target.ungranted.label, outcome, tier.as_str()];
             self.requests.with_label_values(&labels)
         };
         if outcome == OK && tier == Tier::Loaded {
@@ -109,14 +109,14 @@ impl Invoker {
         target: &CatalogEntry,
         since: Instant,
     ) -> Result<(Arc<Function>, Start), Error> {
-        let load = async { Ok::<_, LoadError>(target.spec.clone()) };
+        let load = async { Ok::<_, LoadError>(target.spec()) };
         match self.pool.get_or_load(target.key, load).await {
             Ok((function, start)) => {
                 target.resident.set(&function, Instant::now());
                 Ok((function, start))
             }
             Err(error) => {
-                let digest = store::Digest::from_bytes(target.spec.digest.0);
+                let digest = store::Digest::from_bytes(target.ungranted.digest.0);
                 self.quarantine.suspect(&error, digest);
                 // The tier in which it would have started is not known.
                 let mut start = Start { tier: Tier::Cold, phases: Default::default() };

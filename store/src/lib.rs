@@ -57,7 +57,7 @@ pub use crate::{
     functions::{
         function::{ActiveFunction, FunctionRecord},
         idempotency::{IdempotentRequest, RecordedReply},
-        publish::{NewRevision, Precondition, Published},
+        publish::{NewRevision, NewSettings, Precondition, Published},
         quota::Quotas,
         revision::Revision,
         settings::{

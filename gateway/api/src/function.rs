@@ -46,6 +46,10 @@ pub struct FunctionView {
     pub limits: LimitValues,
     /// The outcome of the snapshot. Null if the settings ask for none, and in lists.
     pub snapshot: Option<SnapshotView>,
+    /// Older revisions that this change has removed, because a function keeps a limited number of
+    /// them.
+    #[serde(default)]
+    pub removed_revisions: Vec<u32>,
     /// When it was first deployed (RFC 3339).
     #[schema(format = DateTime)]
     pub created_at: String,

@@ -54,7 +54,7 @@ fn keep_none(entry: &CatalogEntry) {
 /// Loads one function if need be, and keeps its instances warm. The look-up in the pool also
 /// keeps the function in memory.
 async fn keep(entry: &CatalogEntry, instances: usize, pool: &Pool) {
-    let source = async { Ok::<_, LoadError>(entry.spec.clone()) };
+    let source = async { Ok::<_, LoadError>(entry.spec()) };
     match pool.get_or_load(entry.key, source).await {
         Ok((function, _)) => {
             entry.resident.set(&function, Instant::now());
@@ -62,7 +62,7 @@ async fn keep(entry: &CatalogEntry, instances: usize, pool: &Pool) {
         }
         // At level debug: callers get the reason, and this would repeat it twice a second.
         Err(error) => {
-            tracing::debug!(%error, function = %entry.spec.label, "no instance can be kept warm");
+            tracing::debug!(%error, function = %entry.ungranted.label, "no instance can be kept warm");
         }
     }
 }

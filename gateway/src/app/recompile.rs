@@ -53,7 +53,8 @@ impl Recompiler {
             return;
         }
         let entries = self.catalog.filter(|_| true);
-        let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
+        // Native code is the same whatever guests are granted.
+        let specs = entries.iter().map(|entry| entry.ungranted.clone()).collect();
         let missing = match self.pool.missing_code(specs).await {
             Ok(missing) => missing,
             Err(error) => return tracing::error!(%error, "looking for native code"),

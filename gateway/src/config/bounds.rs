@@ -70,7 +70,12 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("uploads.tables", 1, 100),
     ("quotas.functions", 0, 10_000_000),
     ("quotas.artifact_bytes", 0, 1_024 * TIB),
+    // The active revision always stays.
+    ("quotas.revisions_per_function", 1, 1_000_000),
+    ("quotas.settings_bytes", KIB, 16 * MIB),
+    ("quotas.all_settings_bytes", KIB, TIB),
     ("quotas.compiles_per_minute", 0, 1_000_000),
+    ("quotas.changes_per_minute", 0, 1_000_000),
     ("quotas.idempotency_keys", 0, 10_000_000),
     ("server.connections", 1, 1_000_000),
     ("server.connections_per_address", 0, 1_000_000),

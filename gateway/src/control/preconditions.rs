@@ -6,7 +6,7 @@ use crate::functions::deploy::change_condition::{ChangeCondition, StateTag, Stat
 
 /// A function's state as an entity tag.
 pub(crate) fn entity_tag(state: StateTag) -> String {
-    format!("\"{}.{}\"", state.function, state.revision)
+    format!("\"{}-{}\"", state.function, state.version)
 }
 
 /// The precondition that `if-match` and `if-none-match` express.
@@ -41,9 +41,9 @@ fn weak_state(tag: &str) -> Option<StateTag> {
 }
 
 fn state(tag: &str) -> Option<StateTag> {
-    let (function, revision) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
-    let state = StateTag { function: function.parse().ok()?, revision: revision.parse().ok()? };
-    // Entity tags are compared character by character: `"01.2"` is not `"1.2"`.
+    let (function, version) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    let state = StateTag { function: function.parse().ok()?, version: version.parse().ok()? };
+    // Entity tags are compared character by character: `"01-2"` is not `"1-2"`.
     (entity_tag(state) == tag).then_some(state)
 }
 
@@ -63,26 +63,26 @@ mod tests {
 
     #[test]
     fn a_state_is_read_back_from_its_entity_tag() {
-        let tag = StateTag { function: 7, revision: 2 };
-        assert_eq!(entity_tag(tag), "\"7.2\"");
-        assert_eq!(state("\"7.2\""), Some(tag));
+        let tag = StateTag { function: 7, version: 2 };
+        assert_eq!(entity_tag(tag), "\"7-2\"");
+        assert_eq!(state("\"7-2\""), Some(tag));
     }
 
     #[test]
     fn tags_of_several_header_lines_are_one_list() {
-        let tag = |function, revision| StateTag { function, revision };
+        let tag = |function, version| StateTag { function, version };
         let listed = States::Listed(vec![tag(1, 2), tag(3, 4), tag(5, 6)]);
-        assert_eq!(if_match(&["\"1.2\", \"3.4\"", "\"5.6\""]), Some(listed));
-        assert_eq!(if_match(&["\"1.2\", *"]), Some(States::Any));
+        assert_eq!(if_match(&["\"1-2\", \"3-4\"", "\"5-6\""]), Some(listed));
+        assert_eq!(if_match(&["\"1-2\", *"]), Some(States::Any));
         assert_eq!(if_match(&[]), None);
     }
 
     #[test]
     fn a_tag_that_no_state_has_matches_none() {
-        for tag in ["", "1.2", "W/\"1.2\"", "\"01.2\"", "\"+1.2\"", "\"1.2.3\"", "\"x\""] {
+        for tag in ["", "1-2", "W/\"1-2\"", "\"01-2\"", "\"+1-2\"", "\"1-2.3\"", "\"x\""] {
             assert_eq!(state(tag), None, "{tag}");
         }
-        assert_eq!(if_match(&["W/\"1.2\""]), Some(States::Listed(Vec::new())));
+        assert_eq!(if_match(&["W/\"1-2\""]), Some(States::Listed(Vec::new())));
     }
 
     #[test]

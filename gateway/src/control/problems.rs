@@ -7,7 +7,9 @@ use std::{error::Error as StdError, time::Duration};
 use crate::{
     control::{preconditions::entity_tag, upload::UploadHeadError},
     functions::{
-        deploy::{change_condition::ConditionFailed, error::DeployError},
+        deploy::{
+            change_condition::ConditionFailed, change_rate::TooManyChanges, error::DeployError,
+        },
         name::InvalidFunctionName,
         secrets::SecretError,
     },
@@ -152,6 +154,21 @@ impl From<DeployError> for Problem {
             }
             DeployError::IdempotencyKeyReused => Self::new(&table::IDEMPOTENCY_KEY_REUSED)
                 .hint("Give each upload its own key; only a retry has the same one."),
+            DeployError::SettingsQuota { max_bytes } => Self::new(&table::SETTINGS_QUOTA)
+                .detail(format!("the limit is {max_bytes} bytes for the settings of all functions"))
+                .hint(
+                    "Delete functions or settings. The operator can raise the setting \
+                     `quotas.all_settings_bytes`.",
+                ),
+            DeployError::Rate(TooManyChanges { per_minute, retry_after }) => {
+                Self::new(&table::CHANGE_QUOTA)
+                    .detail(format!("the limit is {per_minute} changes per minute"))
+                    .hint(
+                        "Try again later. The operator can raise the setting \
+                         `quotas.changes_per_minute`.",
+                    )
+                    .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1))
+            }
             DeployError::Settings(detail) => Self::new(&table::BAD_SETTINGS).detail(detail),
         }
     }

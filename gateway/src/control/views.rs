@@ -54,6 +54,7 @@ pub(crate) fn listed_function(
         settings: settings(revision.settings, reader),
         limits,
         snapshot: None,
+        removed_revisions: Vec::new(),
         created_at: rfc3339(function.created_ms),
         updated_at: rfc3339(function.updated_ms),
     }

@@ -16,8 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
 use gateway_api::{FunctionLimit, LimitValues};
 use http::HeaderValue;
 use runtime_pool::{
-    ArtifactDigest, Credential, Function, FunctionKey, FunctionSpec, Grant, GuestLimits, Isolation,
-    Limits, NotACredential,
+    ArtifactDigest, Function, FunctionKey, FunctionSpec, GuestLimits, Isolation, Limits,
 };
 use serde::{Deserialize as _, de::value::MapDeserializer};
 use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store, Tenant};
@@ -25,6 +24,7 @@ use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store, Tenant
 use crate::{
     config::Config,
     functions::{
+        grants::{CompactGrants, add_grants},
         ok_counter::OkCounter,
         qualified_name::{BorrowedName, QualifiedName},
         schedule::WarmSchedule,
@@ -60,7 +60,11 @@ pub(crate) struct CatalogEntry {
     pub(crate) mount: Arc<str>,
     /// The same as the value of a header field.
     pub(crate) mount_field: HeaderValue,
-    pub(crate) spec: FunctionSpec,
+    /// Its specification without the grants, which [`Self::spec`] adds.
+    pub(crate) ungranted: FunctionSpec,
+    grants: CompactGrants,
+    /// The bytes of its settings.
+    settings_bytes: u64,
     /// The limit of a request's body, in bytes.
     pub(crate) request_bytes: u64,
     /// Whether responses have the header `Server-Timing`.
@@ -116,9 +120,14 @@ impl ResidentCache {
 }
 
 impl CatalogEntry {
+    /// The specification from which the pool makes it resident.
+    pub(crate) fn spec(&self) -> FunctionSpec {
+        self.grants.add_to(self.ungranted.clone())
+    }
+
     /// Whether both have the same limits.
     fn same_limits(&self, other: &Self) -> bool {
-        let (ours, theirs) = (&self.spec, &other.spec);
+        let (ours, theirs) = (&self.ungranted, &other.ungranted);
         (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
             && (self.request_bytes, &self.schedule) == (other.request_bytes, &other.schedule)
     }
@@ -137,6 +146,8 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     functions: papaya::HashMap<QualifiedName, Arc<CatalogEntry>>,
+    /// The sum over the entries.
+    settings_bytes: AtomicU64,
     labels: Mutex<HashSet<Arc<str>>>,
     labels_max: usize,
     store: Store,
@@ -152,6 +163,7 @@ impl Catalog {
         let (defaults, ceilings) = (config.limits, config.ceilings);
         let catalog = Self {
             functions: papaya::HashMap::new(),
+            settings_bytes: AtomicU64::new(0),
             labels: Mutex::new(HashSet::new()),
             labels_max: config.metrics.functions,
             store: store.clone(),
@@ -214,12 +226,26 @@ impl Catalog {
         name: QualifiedName,
         entry: CatalogEntry,
     ) -> Option<Arc<CatalogEntry>> {
-        self.functions.pin().insert(name, Arc::new(entry)).cloned()
+        self.settings_bytes.fetch_add(entry.settings_bytes, Relaxed);
+        let before = self.functions.pin().insert(name, Arc::new(entry)).cloned();
+        self.forget_settings(before)
+    }
+
+    fn forget_settings(&self, before: Option<Arc<CatalogEntry>>) -> Option<Arc<CatalogEntry>> {
+        let bytes = before.as_ref().map_or(0, |before| before.settings_bytes);
+        self.settings_bytes.fetch_sub(bytes, Relaxed);
+        before
+    }
+
+    /// The bytes of the settings of all functions, environments included.
+    pub(crate) fn settings_bytes(&self) -> u64 {
+        self.settings_bytes.load(Relaxed)
     }
 
     /// Removes a function; returns its entry.
     pub(crate) fn remove(&self, name: &QualifiedName) -> Option<Arc<CatalogEntry>> {
-        self.functions.pin().remove(name).cloned()
+        let removed = self.functions.pin().remove(name).cloned();
+        self.forget_settings(removed)
     }
 
     /// All functions for which `wanted` returns true.
@@ -258,9 +284,10 @@ impl Catalog {
             revision: revision.number,
             generation: self.bounds().generation,
         };
-        let spec =
-            self.spec(name.borrowed(), self.label(name), revision.digest, &revision.settings);
-        let limits = self.limits(&revision.settings);
+        let settings = &revision.settings;
+        let label = self.label(name);
+        let ungranted = self.ungranted(name.borrowed(), label, revision.digest, settings);
+        let limits = self.limits(settings);
         let mount = format!("/f/{}", name.name);
         CatalogEntry {
             // Names of functions are ASCII.
@@ -268,10 +295,12 @@ impl Catalog {
                 .unwrap_or_else(|_| HeaderValue::from_static("/")),
             mount: mount.into(),
             key,
-            spec,
+            ungranted,
+            grants: CompactGrants::of(settings),
+            settings_bytes: settings_bytes(settings),
             request_bytes: limits[FunctionLimit::RequestBytes],
-            timing: revision.settings.server_timing.unwrap_or(self.timing),
-            schedule: self.schedule(&revision.settings, &limits),
+            timing: settings.server_timing.unwrap_or(self.timing),
+            schedule: self.schedule(settings, &limits),
             ok: OkCounter::default(),
             resident: ResidentCache::new(),
         }
@@ -285,9 +314,17 @@ impl Catalog {
         digest: store::Digest,
         settings: &Settings,
     ) -> FunctionSpec {
-        // Hosts and credentials are validated at publish. An entry that this version cannot parse
-        // permits nothing.
-        let outbound = settings.outbound.iter().filter_map(|host| host.parse().ok());
+        add_grants(settings, self.ungranted(function, label, digest, settings))
+    }
+
+    /// The same without what the settings grant to guests.
+    fn ungranted(
+        &self,
+        function: BorrowedName<'_>,
+        label: Arc<str>,
+        digest: store::Digest,
+        settings: &Settings,
+    ) -> FunctionSpec {
         let limits = self.limits(settings);
         FunctionSpec {
             tenant: function.tenant.clone().into(),
@@ -296,15 +333,11 @@ impl Catalog {
             artifact: self.store.artifact_path(&digest),
             label,
             limits: pool_limits(&limits, self.guest),
-            environment: settings.environment.clone().into_iter().collect(),
-            arguments: settings.arguments.clone(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
             stream_body: settings.stream_body.unwrap_or_default(),
-            outbound: outbound.collect::<Vec<Grant>>(),
-            credentials: settings
-                .credentials
-                .iter()
-                .filter_map(|setting| credential(setting).ok())
-                .collect(),
+            outbound: Vec::new(),
+            credentials: Vec::new(),
             isolation: effective_isolation(settings),
             max_warm: limits.size(FunctionLimit::MaxWarm),
             snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
@@ -343,9 +376,9 @@ fn pool_limits(limits: &LimitValues, guest: GuestLimits) -> Limits {
     Limits { guest, ..limits }
 }
 
-/// The credential that the gateway adds to requests of a function.
-pub(crate) fn credential(setting: &store::CredentialSetting) -> Result<Credential, NotACredential> {
-    Credential::new(&setting.host, &setting.header, &setting.secret, &setting.prefix)
+/// The bytes of settings as JSON.
+pub(crate) fn settings_bytes(settings: &Settings) -> u64 {
+    serde_json::to_vec(settings).map_or(0, |json| json.len() as u64)
 }
 
 /// The isolation of invocations, with defaults for the settings that the owner has not chosen.

@@ -4,6 +4,7 @@
 //! point is [`Deployer::deploy`]; it knows nothing of HTTP.
 
 pub(crate) mod change_condition;
+pub(crate) mod change_rate;
 pub(crate) mod changes;
 pub(crate) mod error;
 pub(crate) mod set_limits;
@@ -11,12 +12,12 @@ pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod upload;
 
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use runtime_pool::Pool;
 use store::{ActiveFunction, NewRevision, Precondition, Settings, Store};
 use tokio::sync::Mutex;
@@ -27,8 +28,9 @@ use crate::{
     functions::{
         catalog::{Catalog, OTHER},
         deploy::{
+            change_rate::ChangeRate,
             error::DeployError,
-            state::{DeployState, quotas},
+            state::{Activated, DeployState},
             upload::{ReceivedUpload, Upload},
         },
         qualified_name::QualifiedName,
@@ -43,12 +45,13 @@ const ATTEMPTS: usize = 8;
 /// The outcome of an upload.
 pub(crate) enum Deployed {
     /// A new revision is active.
-    New(ActiveFunction),
+    New(Activated),
     /// These bytes, with these settings, were active already.
     Already(ActiveFunction),
 }
 
 /// The effect of an upload.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time for each upload")]
 enum DeployPlan {
     /// Nothing: the outcome is known.
     Answer(Deployed),
@@ -76,15 +79,22 @@ impl Deployer {
             &["problem"],
         )?;
         registry.register(Box::new(refused.clone()))?;
+        let removed_revisions = IntCounter::new(
+            "mayfly_revisions_removed_total",
+            "Inactive revisions that were removed to make room for new ones",
+        )?;
+        registry.register(Box::new(removed_revisions.clone()))?;
         let state = DeployState {
             store: store.clone(),
             pool: Arc::clone(pool),
             catalog: Arc::clone(catalog),
             quarantine: Arc::clone(quarantine),
             artifact_bytes: config.uploads.artifact_bytes,
-            quotas: ArcSwap::from_pointee(quotas(&config.quotas)),
+            quotas: ArcSwap::from_pointee(config.quotas.clone()),
+            changes: ChangeRate::default(),
             publishing: Mutex::default(),
             refused,
+            removed_revisions,
         };
         Ok(Self { state: Arc::new(state) })
     }
@@ -177,8 +187,11 @@ impl DeployState {
             if answered.fingerprint != request.fingerprint {
                 return Err(DeployError::IdempotencyKeyReused);
             }
-            let deployed = if answered.created { Deployed::New } else { Deployed::Already };
-            return Ok(DeployPlan::Answer(deployed(answered.active)));
+            return Ok(DeployPlan::Answer(if answered.created {
+                Deployed::New(answered.active.into())
+            } else {
+                Deployed::Already(answered.active)
+            }));
         }
         let before = self.store.function(tenant, name.as_str()).await?;
         upload.precondition.check(before.as_ref())?;
@@ -192,7 +205,7 @@ impl DeployState {
             && self.store.is_whole(&digest).await?
         {
             if let Some(request) = upload.request() {
-                self.store.record_reply(request, active, &self.quotas.load(), now_ms()).await?;
+                self.store.record_reply(request, active, &self.store_quotas(), now_ms()).await?;
             }
             return Ok(DeployPlan::Answer(Deployed::Already(active.clone())));
         }
@@ -233,6 +246,7 @@ impl DeployState {
         if settings != tried {
             return Ok(None);
         }
+        self.admit_change()?;
         let new = NewRevision {
             tenant: upload.function.tenant.clone(),
             function: upload.function.name.as_str(),
@@ -240,11 +254,17 @@ impl DeployState {
             settings: Some(settings),
             precondition,
             request: upload.request(),
-            quotas: **self.quotas.load(),
+            quotas: self.store_quotas(),
             now_ms: now_ms(),
         };
         let published = self.store.publish(&upload.artifact, new).await?;
-        let active = self.activate(upload.function.clone(), published).await;
-        Ok(Some(Deployed::New(active)))
+        let activated = self.activate(upload.function.clone(), published).await;
+        Ok(Some(Deployed::New(activated)))
+    }
+
+    /// Counts one change of a function, or refuses it.
+    fn admit_change(&self) -> Result<(), DeployError> {
+        let per_minute = self.quotas.load().changes_per_minute;
+        Ok(self.changes.admit(per_minute, Instant::now())?)
     }
 }

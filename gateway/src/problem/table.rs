@@ -126,6 +126,7 @@ problem_types! {
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", 400, Upload, Caller, "Invalid idempotency key";
     FUNCTION_QUOTA: "function-quota", 409, Store, Caller, "Function quota reached";
     STORAGE_QUOTA: "storage-quota", 409, Store, Caller, "Artifact storage quota reached";
+    SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
     PRECONDITION_FAILED: "precondition-failed", 412, Request, Caller, "Function does not match the precondition";
     ARTIFACT_TOO_LARGE: "artifact-too-large", 413, Store, Caller, "Artifact too large";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", 415, Upload, Caller, "Unsupported content type";
@@ -143,6 +144,7 @@ problem_types! {
     START_FAILED_AT_DEPLOY: "start-failed", 422, Compile, Caller, "Function could not be started";
     ASYNC_ENGINE_OFF_AT_DEPLOY: "async-engine-off", 422, Compile, Caller, "WASI 0.3 components are disabled on this node";
     COMPILE_QUOTA: "compile-quota", 429, Compile, Caller, "Compilation rate limit reached";
+    CHANGE_QUOTA: "change-quota", 429, Store, Caller, "Change rate limit reached";
     IDEMPOTENCY_QUOTA: "idempotency-quota", 429, Store, Caller, "Idempotency key quota reached";
     COMPILER_BUSY_AT_DEPLOY: "compiler-busy", 503, Compile, Platform, "Compilation queue is full";
 

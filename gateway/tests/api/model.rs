@@ -326,7 +326,10 @@ fn the_api_behaves_like_its_model() {
     let cases = if std::env::var_os("MAYFLY_LONG").is_some() { 10_000 } else { 10 };
     let runtime = Runtime::new().unwrap();
     // The walk uses revoked tokens more often than the throttling of guesses allows.
-    let gateway = runtime.block_on(TestGateway::with(&["server.auth_failures_per_minute=0"]));
+    let gateway = runtime.block_on(TestGateway::with(&[
+        "server.auth_failures_per_minute=0",
+        "quotas.changes_per_minute=1000000",
+    ]));
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 100, ..Config::default() };
     let walks = prop::collection::vec(action(), STEPS);

@@ -23,6 +23,8 @@ pub struct FunctionRecord {
     pub created_ms: i64,
     /// When the description or the active revision last changed, in Unix milliseconds.
     pub updated_ms: i64,
+    /// Grows with every change of the function, so that no two of its states have the same.
+    pub version: u64,
     /// The number of the revision that invocations run.
     pub active_revision: u32,
 }
@@ -41,7 +43,7 @@ pub struct ActiveFunction {
 macro_rules! select_active {
     ($rest:literal) => {
         concat!(
-            "SELECT f.id, f.tenant, f.name, f.description, f.active_revision,
+            "SELECT f.id, f.tenant, f.name, f.description, f.active_revision, f.version,
                     f.created_ms AS function_created_ms, f.updated_ms,
                     r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
              FROM functions f
@@ -130,10 +132,10 @@ impl Store {
         function: &str,
         description: &str,
         now_ms: i64,
-    ) -> Result<Option<FunctionRecord>> {
+    ) -> Result<Option<ActiveFunction>> {
         let mut tx = self.main_db().begin().await?;
         sqlx::query(
-            "UPDATE functions SET description = $1, updated_ms = $2
+            "UPDATE functions SET description = $1, version = version + 1, updated_ms = $2
              WHERE tenant = $3 AND name = $4",
         )
         .bind(description)
@@ -144,7 +146,7 @@ impl Store {
         .await?;
         let described = find(&mut *tx, tenant, function).await?;
         tx.commit().await?;
-        Ok(described.map(|active| active.function))
+        Ok(described)
     }
 
     /// Deletes a function with all its revisions, and returns whether it existed. Its artifacts
@@ -177,6 +179,7 @@ pub(crate) async fn find(
 }
 
 fn active_function(row: &SqliteRow) -> Result<ActiveFunction> {
+    let version: i64 = row.try_get("version")?;
     let function = FunctionRecord {
         id: row.try_get("id")?,
         tenant: read_tenant(row)?,
@@ -184,6 +187,7 @@ fn active_function(row: &SqliteRow) -> Result<ActiveFunction> {
         description: row.try_get("description")?,
         created_ms: row.try_get("function_created_ms")?,
         updated_ms: row.try_get("updated_ms")?,
+        version: version.cast_unsigned(),
         active_revision: row.try_get("active_revision")?,
     };
     Ok(ActiveFunction { function, revision: read_revision(row)? })

@@ -7,7 +7,7 @@
 use sqlx::Row as _;
 
 use crate::{
-    ActiveFunction, Error, Quota, Quotas, Result, Store, Tenant,
+    ActiveFunction, Error, FunctionRecord, Quota, Quotas, Result, Store, Tenant,
     functions::{function::find, revision::read_revision},
     sql::{WriteTransaction, sha256},
 };
@@ -30,7 +30,8 @@ pub struct IdempotentRequest<'a> {
 pub struct RecordedReply {
     /// The fingerprint of that request.
     pub fingerprint: [u8; 32],
-    /// The function in its current state, with the revision that the reply was about.
+    /// The function in its current state, but with the revision and the version that the reply was
+    /// about.
     pub active: ActiveFunction,
     /// Whether the request created that revision.
     pub created: bool,
@@ -50,7 +51,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<Option<RecordedReply>> {
         let Some(row) = sqlx::query(
-            "SELECT k.fingerprint, k.created, f.name,
+            "SELECT k.fingerprint, k.created, k.version, f.name,
                     r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
              FROM idempotency_keys k
              JOIN functions f ON f.id = k.function_id
@@ -71,9 +72,13 @@ impl Store {
             // The function was deleted between the two queries.
             return Ok(None);
         };
+        // Programs from before recorded no version: then it is one that no state has.
+        let version: Option<i64> = row.try_get("version")?;
+        let version = version.map_or(u64::MAX, i64::cast_unsigned);
+        let function = FunctionRecord { version, ..active.function };
         Ok(Some(RecordedReply {
             fingerprint: sha256(&row, "fingerprint")?,
-            active: ActiveFunction { function: active.function, revision: read_revision(&row)? },
+            active: ActiveFunction { function, revision: read_revision(&row)? },
             created: row.try_get("created")?,
         }))
     }
@@ -92,12 +97,25 @@ impl Store {
         now_ms: i64,
     ) -> Result<()> {
         let mut tx = self.main_db().begin().await?;
-        let tenant = &active.function.tenant;
-        let revision = (active.function.id, active.revision.number);
-        insert(&mut tx, tenant, request, revision, false, quotas, now_ms).await?;
+        let about = Recorded {
+            function: active.function.id,
+            revision: active.revision.number,
+            version: active.function.version,
+            created: false,
+        };
+        insert(&mut tx, &active.function.tenant, request, about, quotas, now_ms).await?;
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// What a reply was about.
+pub(crate) struct Recorded {
+    pub(crate) function: i64,
+    pub(crate) revision: u32,
+    pub(crate) version: u64,
+    /// Whether the request created the revision.
+    pub(crate) created: bool,
 }
 
 /// Removes expired rows and adds one.
@@ -105,8 +123,7 @@ pub(crate) async fn insert(
     tx: &mut WriteTransaction,
     tenant: &Tenant,
     request: IdempotentRequest<'_>,
-    (function, revision): (i64, u32),
-    created: bool,
+    about: Recorded,
     quotas: &Quotas,
     now_ms: i64,
 ) -> Result<()> {
@@ -122,17 +139,18 @@ pub(crate) async fn insert(
     }
     sqlx::query(
         "INSERT INTO idempotency_keys
-             (tenant, key, fingerprint, function_id, revision, created, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+             (tenant, key, fingerprint, function_id, revision, created, created_ms, version)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT DO NOTHING",
     )
     .bind(tenant.as_str())
     .bind(request.key)
     .bind(request.fingerprint.as_slice())
-    .bind(function)
-    .bind(revision)
-    .bind(created)
+    .bind(about.function)
+    .bind(about.revision)
+    .bind(about.created)
     .bind(now_ms)
+    .bind(about.version.cast_signed())
     .execute(&mut **tx)
     .await?;
     Ok(())

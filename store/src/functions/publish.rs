@@ -3,7 +3,12 @@
 use crate::{
     ActiveFunction, Digest, Error, FunctionRecord, IdempotentRequest, Quotas, Result, Revision,
     Settings, Store, StoredUpload, Tenant,
-    functions::{function::find, idempotency, quota},
+    functions::{
+        function::find,
+        idempotency::{self, Recorded},
+        quota,
+        revision::trim,
+    },
     sql::{WriteTransaction, to_json},
 };
 
@@ -30,6 +35,25 @@ pub struct NewRevision<'a> {
     pub now_ms: i64,
 }
 
+/// Other settings for the artifact of the active revision.
+#[derive(Clone, Debug)]
+pub struct NewSettings<'a> {
+    /// The owner of the function.
+    pub tenant: Tenant,
+    /// The function's name within its tenant.
+    pub function: &'a str,
+    /// The number of the revision that must be active.
+    pub expected_revision: u32,
+    /// The settings of the new revision.
+    pub settings: Settings,
+    /// A description that replaces the function's.
+    pub description: Option<&'a str>,
+    /// The quotas that the store must meet with the revision.
+    pub quotas: Quotas,
+    /// The time of the change, in Unix milliseconds.
+    pub now_ms: i64,
+}
+
 /// The state that a function must be in for a revision to be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
@@ -51,6 +75,8 @@ pub struct Published {
     pub revision: Revision,
     /// Whether the function was created with it.
     pub created_function: bool,
+    /// The numbers of older revisions that were removed because of the quota.
+    pub removed_revisions: Vec<u32>,
 }
 
 impl Store {
@@ -98,14 +124,15 @@ impl Store {
             settings: &new.settings.unwrap_or(inherited),
             now_ms: new.now_ms,
         };
-        let number = insert_active_revision(&mut tx, row).await?;
+        let (revision, version) = insert_active_revision(&mut tx, row).await?;
+        let removed = trim(&mut tx, function_id, &new.quotas).await?;
         if let Some(request) = new.request {
-            let revision = (function_id, number);
+            let about = Recorded { function: function_id, revision, version, created: true };
             let (tenant, quotas) = (&new.tenant, &new.quotas);
-            idempotency::insert(&mut tx, tenant, request, revision, true, quotas, new.now_ms)
-                .await?;
+            idempotency::insert(&mut tx, tenant, request, about, quotas, new.now_ms).await?;
         }
-        commit(tx, &new.tenant, new.function, created_function).await
+        let published = commit(tx, &new.tenant, new.function, created_function).await?;
+        Ok(Published { removed_revisions: removed, ..published })
     }
 
     /// Publishes a revision that runs the artifact of the active one with other settings, and makes
@@ -113,22 +140,16 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the active revision is not `expected_revision`;
+    /// [`Error::Conflict`] when the active revision is not `new.expected_revision`;
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
-    pub async fn change_settings(
-        &self,
-        tenant: &Tenant,
-        function: &str,
-        expected_revision: u32,
-        settings: Settings,
-        now_ms: i64,
-    ) -> Result<Option<Published>> {
+    pub async fn change_settings(&self, new: NewSettings<'_>) -> Result<Option<Published>> {
         let mut tx = self.main_db().begin().await?;
-        let Some(ActiveFunction { revision, .. }) = find(&mut *tx, tenant, function).await? else {
+        let before = find(&mut *tx, &new.tenant, new.function).await?;
+        let Some(ActiveFunction { revision, .. }) = before else {
             tx.rollback().await?;
             return Ok(None);
         };
-        if revision.number != expected_revision {
+        if revision.number != new.expected_revision {
             tx.rollback().await?;
             return Err(Error::Conflict);
         }
@@ -136,11 +157,20 @@ impl Store {
             function_id: revision.function_id,
             digest: revision.digest,
             kind: &revision.kind,
-            settings: &settings,
-            now_ms,
+            settings: &new.settings,
+            now_ms: new.now_ms,
         };
         insert_active_revision(&mut tx, row).await?;
-        commit(tx, tenant, function, false).await.map(Some)
+        if let Some(description) = new.description {
+            sqlx::query("UPDATE functions SET description = $1 WHERE id = $2")
+                .bind(description)
+                .bind(revision.function_id)
+                .execute(&mut *tx)
+                .await?;
+        }
+        let removed = trim(&mut tx, revision.function_id, &new.quotas).await?;
+        let published = commit(tx, &new.tenant, new.function, false).await?;
+        Ok(Some(Published { removed_revisions: removed, ..published }))
     }
 
     /// Makes `revision` the active one. `None` when the function or the revision does not exist.
@@ -157,7 +187,7 @@ impl Store {
     ) -> Result<Option<Published>> {
         let mut tx = self.main_db().begin().await?;
         let changed = sqlx::query(
-            "UPDATE functions SET active_revision = $1, updated_ms = $2
+            "UPDATE functions SET active_revision = $1, version = version + 1, updated_ms = $2
              WHERE tenant = $3 AND name = $4
                AND EXISTS (SELECT 1 FROM revisions r WHERE r.function_id = id AND r.number = $1)",
         )
@@ -178,6 +208,7 @@ impl Store {
             function,
             revision,
             created_function: false,
+            removed_revisions: Vec::new(),
         }))
     }
 }
@@ -223,10 +254,14 @@ async fn insert_function(tx: &mut WriteTransaction, new: &NewRevision<'_>) -> Re
     Ok(id)
 }
 
-/// Adds a revision with the next number, makes it the active one, and returns its number.
-async fn insert_active_revision(tx: &mut WriteTransaction, row: RevisionRow<'_>) -> Result<u32> {
+/// Adds a revision with the next number and makes it the active one. Returns its number, and the
+/// version of the function.
+async fn insert_active_revision(
+    tx: &mut WriteTransaction,
+    row: RevisionRow<'_>,
+) -> Result<(u32, u64)> {
     let RevisionRow { function_id, digest, kind, settings, now_ms } = row;
-    // Revisions are deleted only with their function, so the maximum is the last number used.
+    // The newest revision is deleted only with its function, so the maximum is the last number used.
     let number: u32 = sqlx::query_scalar(
         "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms)
          SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5
@@ -240,13 +275,16 @@ async fn insert_active_revision(tx: &mut WriteTransaction, row: RevisionRow<'_>)
     .bind(now_ms)
     .fetch_one(&mut **tx)
     .await?;
-    sqlx::query("UPDATE functions SET active_revision = $1, updated_ms = $2 WHERE id = $3")
-        .bind(number)
-        .bind(now_ms)
-        .bind(function_id)
-        .execute(&mut **tx)
-        .await?;
-    Ok(number)
+    let version: i64 = sqlx::query_scalar(
+        "UPDATE functions SET active_revision = $1, version = version + 1, updated_ms = $2
+         WHERE id = $3 RETURNING version",
+    )
+    .bind(number)
+    .bind(now_ms)
+    .bind(function_id)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok((number, version.cast_unsigned()))
 }
 
 /// Commits, and returns the function with the revision that is active then.
@@ -261,5 +299,5 @@ async fn commit(
     let Some(ActiveFunction { function, revision }) = active else {
         return Err(Error::Inconsistent { reason: "a published function is absent".to_owned() });
     };
-    Ok(Published { function, revision, created_function })
+    Ok(Published { function, revision, created_function, removed_revisions: Vec::new() })
 }

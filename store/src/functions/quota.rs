@@ -12,13 +12,20 @@ pub struct Quotas {
     pub functions: u64,
     /// The bytes of all artifacts, including those that await garbage collection.
     pub artifact_bytes: u64,
+    /// The number of revisions of one function. The oldest inactive ones are removed.
+    pub revisions_per_function: u64,
     /// The number of recorded replies of all tenants.
     pub idempotency_keys: u64,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { functions: u64::MAX, artifact_bytes: u64::MAX, idempotency_keys: u64::MAX }
+        Self {
+            functions: u64::MAX,
+            artifact_bytes: u64::MAX,
+            revisions_per_function: u64::MAX,
+            idempotency_keys: u64::MAX,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    Digest, Result, Settings, Store, Tenant,
-    sql::{json, sha256},
+    Digest, Quotas, Result, Settings, Store, Tenant,
+    sql::{WriteTransaction, json, sha256},
 };
 
 /// One immutable deployment of a function: an artifact, and how to run it.
@@ -91,6 +91,28 @@ impl Store {
         .map(read_revision)
         .collect()
     }
+}
+
+/// Removes the oldest revisions of a function that exceed the quota, and returns their numbers. The
+/// newest revision, which the transaction has just made active, always stays.
+pub(crate) async fn trim(
+    tx: &mut WriteTransaction,
+    function_id: i64,
+    quotas: &Quotas,
+) -> Result<Vec<u32>> {
+    let keep = i64::try_from(quotas.revisions_per_function.max(1)).unwrap_or(i64::MAX);
+    let mut removed: Vec<u32> = sqlx::query_scalar(
+        "DELETE FROM revisions WHERE function_id = $1 AND number <= (
+             SELECT number FROM revisions WHERE function_id = $1
+             ORDER BY number DESC LIMIT 1 OFFSET $2)
+         RETURNING number",
+    )
+    .bind(function_id)
+    .bind(keep)
+    .fetch_all(&mut **tx)
+    .await?;
+    removed.sort_unstable();
+    Ok(removed)
 }
 
 /// Reads a revision `r` joined with its artifact.

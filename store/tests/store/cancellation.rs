@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 
 use store::{Digest, Error};
 
-use crate::support::{MAX_BYTES, TestStore, new, ours, publish, timeout};
+use crate::support::{MAX_BYTES, TestStore, new, ours, publish, settings};
 
 /// Polls `future` at most `polls` times. If it is not ready by then, drops it when it would be
 /// polled again.
@@ -58,8 +58,7 @@ async fn a_change_dropped_at_any_await_happens_whole_or_not_at_all() {
     test.publish("f", b"x").await;
     for polls in 0..40 {
         let before = test.store.function(&ours(), "f").await.unwrap().unwrap().revision.number;
-        let tenant = ours();
-        let change = test.store.change_settings(&tenant, "f", before, timeout(polls as u64), 2_000);
+        let change = test.store.change_settings(settings("f", before, polls as u64));
         let outcome = drop_after(polls, change).await;
         test.store.describe(&ours(), "none", "", 0).await.unwrap();
 

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use store::{Digest, Error, NewRevision, Precondition, Settings};
+use store::{Digest, Error, NewRevision, NewSettings, Precondition, Quotas, Settings};
 
-use crate::support::{TestStore, new, ours, publish, timeout};
+use crate::support::{TestStore, new, ours, publish, settings, timeout};
 
 #[tokio::test]
 async fn the_first_publish_creates_the_function_and_the_next_only_a_revision() {
@@ -65,13 +65,15 @@ async fn changed_settings_are_a_revision_of_the_same_artifact() {
     let test = TestStore::new().await;
     let first = test.publish("f", b"one").await;
 
-    let changed = test.store.change_settings(&ours(), "f", 1, timeout(7), 2_000).await.unwrap();
-    let stale = test.store.change_settings(&ours(), "f", 1, timeout(8), 3_000).await;
-    let absent = test.store.change_settings(&ours(), "g", 1, timeout(8), 3_000).await.unwrap();
+    let described = NewSettings { description: Some("quick"), ..settings("f", 1, 7) };
+    let changed = test.store.change_settings(described).await.unwrap();
+    let stale = test.store.change_settings(settings("f", 1, 8)).await;
+    let absent = test.store.change_settings(settings("g", 1, 8)).await.unwrap();
 
     let changed = changed.unwrap();
     assert_eq!((changed.revision.number, changed.function.active_revision), (2, 2));
     assert_eq!(changed.revision.settings, timeout(7));
+    assert_eq!(changed.function.description, "quick");
     assert_eq!(changed.revision.digest, first.revision.digest);
     assert_eq!((changed.revision.created_ms, changed.function.updated_ms), (2_000, 2_000));
     assert_eq!(changed.function.created_ms, 1_000);
@@ -107,9 +109,54 @@ async fn a_description_belongs_to_the_function() {
     let absent = test.store.describe(&ours(), "g", "?", 2_000).await.unwrap();
     let next = test.publish("f", b"two").await;
 
-    assert_eq!(described.unwrap().description, "says hello");
+    assert_eq!(described.unwrap().function.description, "says hello");
     assert_eq!(absent, None);
     assert_eq!(next.function.description, "says hello");
+}
+
+/// Case U15.
+#[tokio::test]
+async fn no_two_states_of_a_function_have_the_same_version() {
+    let test = TestStore::new().await;
+    let mut versions = vec![test.publish("f", b"one").await.function.version];
+    let version =
+        async || test.store.function(&ours(), "f").await.unwrap().unwrap().function.version;
+    test.publish("f", b"two").await;
+    versions.push(version().await);
+    test.store.describe(&ours(), "f", "described", 2_000).await.unwrap();
+    versions.push(version().await);
+    for revision in [1, 2] {
+        test.store.activate(&ours(), "f", revision, 3_000).await.unwrap();
+        versions.push(version().await);
+    }
+    test.store.change_settings(settings("f", 2, 7)).await.unwrap();
+    versions.push(version().await);
+    assert!(versions.windows(2).all(|pair| pair[0] < pair[1]), "{versions:?}");
+}
+
+/// Case U17.
+#[tokio::test]
+async fn the_oldest_inactive_revisions_make_room_for_new_ones() {
+    let test = TestStore::new().await;
+    let quotas = Quotas { revisions_per_function: 2, ..Quotas::default() };
+    for artifact in [&b"one"[..], b"two"] {
+        let published = publish(&test.store, NewRevision { quotas, ..new("f") }, artifact).await;
+        assert!(published.unwrap().removed_revisions.is_empty());
+    }
+    // The active one is never removed, however old it is, until another one is active.
+    test.store.activate(&ours(), "f", 1, 3_000).await.unwrap();
+    let other = publish(&test.store, NewRevision { quotas, ..new("g") }, b"one").await.unwrap();
+    assert!(other.removed_revisions.is_empty(), "each function has its own");
+    let third = NewSettings { quotas, ..settings("f", 1, 7) };
+    let third = test.store.change_settings(third).await.unwrap().unwrap();
+    assert_eq!((third.revision.number, third.removed_revisions), (3, vec![1]));
+    let left = test.store.revisions(&ours(), "f", None, 9).await.unwrap();
+    assert_eq!(left.iter().map(|left| left.number).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(test.store.activate(&ours(), "f", 1, 4_000).await.unwrap(), None);
+    // A quota that is lowered holds with the next change.
+    let quotas = Quotas { revisions_per_function: 1, ..quotas };
+    let fourth = publish(&test.store, NewRevision { quotas, ..new("f") }, b"four").await.unwrap();
+    assert_eq!((fourth.revision.number, fourth.removed_revisions), (4, vec![2, 3]));
 }
 
 #[tokio::test]

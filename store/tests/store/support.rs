@@ -8,8 +8,8 @@ use std::{
 
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use store::{
-    NewRevision, Precondition, Published, Quotas, Result, Settings, Store, StoreConfig,
-    StoredUpload, Tenant,
+    NewRevision, NewSettings, Precondition, Published, Quotas, Result, Settings, Store,
+    StoreConfig, StoredUpload, Tenant,
 };
 use tempfile::TempDir;
 
@@ -106,6 +106,19 @@ pub(crate) async fn receive(store: &Store, bytes: &[u8]) -> StoredUpload {
     let mut upload = store.begin_upload(MAX_BYTES).await.unwrap();
     upload.write(bytes).await.unwrap();
     upload.finish().await.unwrap()
+}
+
+/// The settings of a function's next revision.
+pub(crate) fn settings(function: &str, expected_revision: u32, timeout_ms: u64) -> NewSettings<'_> {
+    NewSettings {
+        tenant: ours(),
+        function,
+        expected_revision,
+        settings: timeout(timeout_ms),
+        description: None,
+        quotas: Quotas::default(),
+        now_ms: 2_000,
+    }
 }
 
 pub(crate) async fn publish(

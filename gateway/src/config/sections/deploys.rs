@@ -30,8 +30,16 @@ pub struct QuotasSection {
     pub functions: usize,
     /// Bytes of all artifacts.
     pub artifact_bytes: u64,
+    /// Revisions of one function. The oldest inactive ones are removed.
+    pub revisions_per_function: usize,
+    /// The settings of one function as JSON, without its environment.
+    pub settings_bytes: usize,
+    /// The settings and environments of all functions: they are kept in memory.
+    pub all_settings_bytes: u64,
     /// Compilations that deploys may start in a minute.
     pub compiles_per_minute: usize,
+    /// Revisions, descriptions and activations in a minute.
+    pub changes_per_minute: usize,
     /// Responses to uploads that are kept for a day under their `idempotency-key`.
     pub idempotency_keys: usize,
 }
@@ -42,8 +50,14 @@ impl Default for QuotasSection {
             // Ten times the largest number that was measured on one node.
             functions: 100_000,
             artifact_bytes: 100 * GIB,
+            // Enough to go back to what ran weeks ago.
+            revisions_per_function: 100,
+            // Several times what 64 hosts and 64 credentials take.
+            settings_bytes: 64 << 10,
+            all_settings_bytes: 256 * MIB,
             // About as many of the smallest functions as one core compiles.
             compiles_per_minute: 600,
+            changes_per_minute: 600,
             // They take a few megabytes.
             idempotency_keys: 10_000,
         }

@@ -9,7 +9,6 @@ use axum::{
 use gateway_api::{ChangeFunction, FunctionView, FunctionsView};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use store::ActiveFunction;
 use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
@@ -24,7 +23,7 @@ use crate::{
         views,
     },
     functions::{
-        deploy::{Deployed, change_condition::StateTag},
+        deploy::{Deployed, change_condition::StateTag, state::Activated},
         name::FunctionName,
     },
     problem::Problem,
@@ -88,23 +87,25 @@ pub(crate) async fn deploy(
             .await
             .map_err(Problem::from)
     };
-    let (status, active) = match deployed.await {
-        Ok(Deployed::New(active)) => (StatusCode::CREATED, active),
-        Ok(Deployed::Already(active)) => (StatusCode::OK, active),
+    let (status, activated) = match deployed.await {
+        Ok(Deployed::New(activated)) => (StatusCode::CREATED, activated),
+        Ok(Deployed::Already(active)) => (StatusCode::OK, active.into()),
         Err(problem) => {
             state.deployer.count_refused(problem.slug());
             return Err(problem);
         }
     };
-    Ok((status, shown(active, &state, scope).await).into_response())
+    Ok((status, shown(activated, &state, scope).await).into_response())
 }
 
 /// A function with its entity tag.
 pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
-pub(crate) async fn shown(active: ActiveFunction, state: &ControlState, reader: Scope) -> Shown {
+pub(crate) async fn shown(activated: Activated, state: &ControlState, reader: Scope) -> Shown {
+    let Activated { active, removed_revisions } = activated;
     let tag = [(header::ETAG, entity_tag(StateTag::of(&active)))];
-    (tag, Json(views::function(active, state, reader).await))
+    let view = views::function(active, state, reader).await;
+    (tag, Json(FunctionView { removed_revisions, ..view }))
 }
 
 /// Lists functions.
@@ -151,7 +152,7 @@ pub(crate) async fn show(
         .function(&state.tenant, name.as_str())
         .await?
         .ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(shown(active, &state, scope).await)
+    Ok(shown(active.into(), &state, scope).await)
 }
 
 /// Changes a function's description or settings.
@@ -178,33 +179,26 @@ pub(crate) async fn change(
     Document(body): Document,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
-    let mut precondition = preconditions::parse(&headers);
+    let precondition = preconditions::parse(&headers);
     let change: ChangeFunction =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
-    let absent = || Problem::function_not_found(name.as_str());
-    if let Some(patch) = change.settings {
-        // Boxed: the future is large, and changes are rare.
-        let precondition = std::mem::take(&mut precondition);
-        Box::pin(state.deployer.change_settings(
-            state.qualified(name.clone()),
-            patch,
-            precondition,
-        ))
-        .await?
-        .ok_or_else(absent)?;
-    }
-    if let Some(description) = change.description {
-        let description = description.unwrap_or_default();
-        // The precondition is empty here if settings changed: they have made a new state.
-        if !state
-            .deployer
-            .describe(state.qualified(name.clone()), description, precondition)
-            .await?
-        {
-            return Err(absent());
+    let function = state.qualified(name.clone());
+    let description = change.description.map(Option::unwrap_or_default);
+    let changed = match (change.settings, description) {
+        (Some(patch), description) => {
+            let change = state.deployer.change_settings(function, patch, description, precondition);
+            // Boxed: the future is large, and changes are rare.
+            Box::pin(change).await?
         }
-    }
-    show(State(state), Extension(scope), PathParams(name.to_string())).await
+        (None, Some(description)) => {
+            state.deployer.describe(function, description, precondition).await?
+        }
+        (None, None) => {
+            return show(State(state), Extension(scope), PathParams(name.to_string())).await;
+        }
+    };
+    let changed = changed.ok_or_else(|| Problem::function_not_found(name.as_str()))?;
+    Ok(shown(changed, &state, scope).await)
 }
 
 /// Deletes a function and all its revisions.

@@ -81,12 +81,12 @@ pub(crate) async fn activate(
     let precondition = preconditions::parse(&headers);
     let activated =
         state.deployer.activate(state.qualified(name.clone()), revision, precondition).await?;
-    let Some(active) = activated else {
+    let Some(activated) = activated else {
         let exists = state.store.function(&state.tenant, name.as_str()).await?.is_some();
         return Err(match exists {
             true => Problem::revision_not_found(name.as_str(), revision),
             false => Problem::function_not_found(name.as_str()),
         });
     };
-    Ok(shown(active, &state, scope).await)
+    Ok(shown(activated, &state, scope).await)
 }

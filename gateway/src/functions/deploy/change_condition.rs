@@ -5,17 +5,19 @@
 
 use store::ActiveFunction;
 
-/// The state of a function: another deploy, or another function of the same name, has another.
+/// The state of a function: no other state of it has the same, nor has another function of the same
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateTag {
     /// The function's row. A function that is deleted and deployed again has another.
     pub(crate) function: i64,
-    pub(crate) revision: u32,
+    /// The number of its changes.
+    pub(crate) version: u64,
 }
 
 impl StateTag {
     pub(crate) fn of(active: &ActiveFunction) -> Self {
-        Self { function: active.function.id, revision: active.revision.number }
+        Self { function: active.function.id, version: active.function.version }
     }
 }
 
@@ -76,8 +78,8 @@ impl ChangeCondition {
 mod tests {
     use super::*;
 
-    const CURRENT: StateTag = StateTag { function: 7, revision: 2 };
-    const OTHER: StateTag = StateTag { function: 7, revision: 1 };
+    const CURRENT: StateTag = StateTag { function: 7, version: 2 };
+    const OTHER: StateTag = StateTag { function: 7, version: 1 };
 
     fn required(states: States) -> ChangeCondition {
         ChangeCondition { required: Some(states), excluded: None }

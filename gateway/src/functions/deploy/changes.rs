@@ -3,28 +3,32 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use store::{ActiveFunction, Published};
+use store::{NewSettings, Published};
 
 use crate::{
     clock::now_ms,
     functions::{
         catalog::OTHER,
         deploy::{
-            Deployer, change_condition::ChangeCondition, error::DeployError, state::DeployState,
+            Deployer,
+            change_condition::ChangeCondition,
+            error::DeployError,
+            state::{Activated, DeployState},
         },
         qualified_name::QualifiedName,
     },
 };
 
 impl Deployer {
-    /// Changes settings: makes a new revision with the same artifact. `None` if there is no such
-    /// function.
+    /// Changes settings: makes a new revision with the same artifact. A description is changed with
+    /// them, or not at all. `None` if there is no such function.
     pub(crate) async fn change_settings(
         &self,
         function: QualifiedName,
         patch: Value,
+        description: Option<String>,
         precondition: ChangeCondition,
-    ) -> Result<Option<ActiveFunction>, DeployError> {
+    ) -> Result<Option<Activated>, DeployError> {
         let state = Arc::clone(&self.state);
         let Some(before) = state.store.function(&function.tenant, function.name.as_str()).await?
         else {
@@ -33,8 +37,12 @@ impl Deployer {
         precondition.check(Some(&before))?;
         let settings = state.patched(Some(&before), Some(patch))?;
         if settings == before.revision.settings {
-            return Ok(Some(before));
+            return match description {
+                Some(description) => self.describe(function, description, precondition).await,
+                None => Ok(Some(before.into())),
+            };
         }
+        state.admit_change()?;
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
@@ -43,35 +51,33 @@ impl Deployer {
             return Err(error.into());
         }
         self.change_if(function, precondition, async move |state, function| {
-            let expected = before.revision.number;
-            let changed = state
-                .store
-                .change_settings(
-                    &function.tenant,
-                    function.name.as_str(),
-                    expected,
-                    settings,
-                    now_ms(),
-                )
-                .await?;
+            let new = NewSettings {
+                tenant: function.tenant.clone(),
+                function: function.name.as_str(),
+                expected_revision: before.revision.number,
+                settings,
+                description: description.as_deref(),
+                quotas: state.store_quotas(),
+                now_ms: now_ms(),
+            };
+            let changed = state.store.change_settings(new).await?;
             Ok(state.activate_if_published(function, changed).await)
         })
         .await
     }
 
-    /// Changes the description. Returns whether there is such a function.
+    /// Changes the description. `None` if there is no such function.
     pub(crate) async fn describe(
         &self,
         function: QualifiedName,
         description: String,
         precondition: ChangeCondition,
-    ) -> Result<bool, DeployError> {
+    ) -> Result<Option<Activated>, DeployError> {
+        self.state.admit_change()?;
         self.change_if(function, precondition, async move |state, function| {
-            let described = state
-                .store
-                .describe(&function.tenant, function.name.as_str(), &description, now_ms())
-                .await?;
-            Ok(described.is_some())
+            let (tenant, name) = (&function.tenant, function.name.as_str());
+            let described = state.store.describe(tenant, name, &description, now_ms()).await?;
+            Ok(described.map(Activated::from))
         })
         .await
     }
@@ -83,7 +89,8 @@ impl Deployer {
         function: QualifiedName,
         revision: u32,
         precondition: ChangeCondition,
-    ) -> Result<Option<ActiveFunction>, DeployError> {
+    ) -> Result<Option<Activated>, DeployError> {
+        self.state.admit_change()?;
         self.change_if(function, precondition, async move |state, function| {
             let activated = state
                 .store
@@ -144,7 +151,7 @@ impl DeployState {
         &self,
         function: QualifiedName,
         published: Option<Published>,
-    ) -> Option<ActiveFunction> {
+    ) -> Option<Activated> {
         match published {
             // Boxed: the future that loads a function is large, and rarely needed.
             Some(published) => Some(Box::pin(self.activate(function, published)).await),

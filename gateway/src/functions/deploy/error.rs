@@ -6,7 +6,7 @@ use runtime_pool::LoadError;
 use store::Digest;
 use tokio::task::JoinError;
 
-use crate::functions::deploy::change_condition::ConditionFailed;
+use crate::functions::deploy::{change_condition::ConditionFailed, change_rate::TooManyChanges};
 
 /// Why nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,10 @@ pub(crate) enum DeployError {
     Settings(String),
     #[error(transparent)]
     Precondition(#[from] ConditionFailed),
+    #[error("the settings of all functions would have more than {max_bytes} bytes")]
+    SettingsQuota { max_bytes: u64 },
+    #[error(transparent)]
+    Rate(#[from] TooManyChanges),
     #[error("another upload has used the idempotency key")]
     IdempotencyKeyReused,
 }

@@ -8,11 +8,7 @@ use store::ActiveFunction;
 use crate::{
     config::Config,
     functions::{
-        deploy::{
-            Deployer,
-            error::DeployError,
-            state::{DeployState, quotas},
-        },
+        deploy::{Deployer, error::DeployError, state::DeployState},
         qualified_name::QualifiedName,
     },
 };
@@ -29,8 +25,8 @@ impl Deployer {
                 // First, because it is the only step that can fail.
                 let functions = state.store.all_active().await?;
                 state.catalog.set_bounds(limits, ceilings);
-                state.quotas.store(Arc::new(quotas(&section)));
                 state.pool.set_deploys_per_minute(section.compiles_per_minute);
+                state.quotas.store(Arc::new(section));
                 for active in &functions {
                     // The catalog has logged names that are not valid, and skipped them.
                     if let Ok(name) = QualifiedName::try_from(&active.function) {
@@ -51,7 +47,7 @@ impl DeployState {
         };
         // As with a new revision: resident before it is visible, if it was resident.
         if self.pool.state(&before.key) == State::Loaded {
-            self.pool.preload(entry.key, entry.spec.clone()).await;
+            self.pool.preload(entry.key, entry.spec()).await;
         }
         self.catalog.replace(name, entry);
         self.pool.evict(&before.key).await;

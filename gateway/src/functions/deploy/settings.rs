@@ -1,5 +1,7 @@
 //! Patches of a function's settings, and the checks of the result against the operator's ceilings.
 
+use std::collections::BTreeMap;
+
 use gateway_api::{FunctionLimit, LIMITS, OTHER_SETTINGS};
 use runtime_pool::Grant;
 use serde_json::Value;
@@ -8,12 +10,17 @@ use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode};
 use crate::{
     config::nearest::nearest,
     functions::{
-        catalog::credential,
+        catalog::settings_bytes,
         deploy::{error::DeployError, state::DeployState},
+        grants::credential,
         schedule::WarmSchedule,
     },
 };
 
+/// Entries of `outbound`. Arbitrary, large enough.
+const OUTBOUND: usize = 64;
+/// Bytes of an entry of `outbound`: the longest host name, and room for methods, scheme and port.
+const OUTBOUND_BYTES: usize = 320;
 /// Credentials of one function. Arbitrary, large enough.
 const CREDENTIALS: usize = 64;
 /// Fixed arguments of one program, and their bytes together. Arbitrary, large enough.
@@ -31,6 +38,7 @@ impl DeployState {
     ) -> Result<Settings, DeployError> {
         let before = before.map(|active| active.revision.settings.clone()).unwrap_or_default();
         let Some(patch) = patch else { return Ok(before) };
+        let before_bytes = settings_bytes(&before);
         let invalid = |error: serde_json::Error| DeployError::Settings(error.to_string());
         let mut value = serde_json::to_value(before).map_err(invalid)?;
         merge(&mut value, patch);
@@ -39,6 +47,7 @@ impl DeployState {
         check_names(&value)?;
         let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
         self.check(&settings)?;
+        self.check_bytes(before_bytes, &settings)?;
         Ok(settings)
     }
 
@@ -58,7 +67,18 @@ impl DeployState {
         self.check_environment(settings)?;
         check_arguments(settings)?;
         check_snapshot(settings)?;
+        if settings.outbound.len() > OUTBOUND {
+            return Err(DeployError::Settings(format!(
+                "outbound: at most {OUTBOUND} entries are allowed"
+            )));
+        }
         for host in &settings.outbound {
+            if host.len() > OUTBOUND_BYTES {
+                return Err(DeployError::Settings(format!(
+                    "outbound: an entry has {} bytes, the limit is {OUTBOUND_BYTES}",
+                    host.len()
+                )));
+            }
             host.parse::<Grant>()
                 .map_err(|error| DeployError::Settings(format!("outbound: {error}")))?;
         }
@@ -70,6 +90,28 @@ impl DeployState {
         for setting in &settings.credentials {
             credential(setting)
                 .map_err(|error| DeployError::Settings(format!("credentials: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Checks the quotas of settings, which are kept in memory for every function.
+    fn check_bytes(&self, before_bytes: u64, settings: &Settings) -> Result<(), DeployError> {
+        let quotas = self.quotas.load();
+        let bytes = settings_bytes(settings);
+        let environment = BTreeMap::new();
+        // The environment has a limit of its own.
+        let others = settings_bytes(&Settings { environment, ..settings.clone() });
+        if others > quotas.settings_bytes as u64 {
+            return Err(DeployError::Settings(format!(
+                "the settings have {others} bytes as JSON, without the environment; the limit is \
+                 {} (the operator's setting quotas.settings_bytes)",
+                quotas.settings_bytes
+            )));
+        }
+        let all = self.catalog.settings_bytes().saturating_sub(before_bytes) + bytes;
+        let max_bytes = quotas.all_settings_bytes;
+        if bytes > before_bytes && all > max_bytes {
+            return Err(DeployError::SettingsQuota { max_bytes });
         }
         Ok(())
     }

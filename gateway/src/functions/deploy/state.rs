@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
-use prometheus::IntCounterVec;
+use prometheus::{IntCounter, IntCounterVec};
 use runtime_pool::Pool;
 use store::{ActiveFunction, Published, Quotas, Store};
 use tokio::sync::Mutex;
@@ -12,7 +12,9 @@ use tokio::sync::Mutex;
 use crate::{
     config::QuotasSection,
     functions::{
-        catalog::Catalog, deploy::error::DeployError, qualified_name::QualifiedName,
+        catalog::Catalog,
+        deploy::{change_rate::ChangeRate, error::DeployError},
+        qualified_name::QualifiedName,
         quarantine::Quarantine,
     },
 };
@@ -23,12 +25,28 @@ pub(crate) struct DeployState {
     pub(super) catalog: Arc<Catalog>,
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) artifact_bytes: u64,
-    pub(super) quotas: ArcSwap<Quotas>,
+    pub(super) quotas: ArcSwap<QuotasSection>,
+    pub(super) changes: ChangeRate,
     /// Held from a change in the store until the catalog has the same change: two changes of one
     /// function could otherwise reach the catalog in the opposite order. Holds the time of the
     /// last change that found the database busy.
     pub(super) publishing: Mutex<Option<Instant>>,
     pub(super) refused: IntCounterVec,
+    pub(super) removed_revisions: IntCounter,
+}
+
+/// A revision that calls now see.
+pub(crate) struct Activated {
+    pub(crate) active: ActiveFunction,
+    /// Older revisions that made room for it.
+    pub(crate) removed_revisions: Vec<u32>,
+}
+
+impl From<ActiveFunction> for Activated {
+    /// Nothing was removed.
+    fn from(active: ActiveFunction) -> Self {
+        Self { active, removed_revisions: Vec::new() }
+    }
 }
 
 impl DeployState {
@@ -58,27 +76,27 @@ impl DeployState {
     }
 
     /// Shows the data plane a revision that the store has made active.
-    pub(super) async fn activate(
-        &self,
-        name: QualifiedName,
-        published: Published,
-    ) -> ActiveFunction {
-        let active = ActiveFunction { function: published.function, revision: published.revision };
+    pub(super) async fn activate(&self, name: QualifiedName, published: Published) -> Activated {
+        let Published { function, revision, created_function: _, removed_revisions } = published;
+        let active = ActiveFunction { function, revision };
+        self.removed_revisions.inc_by(removed_revisions.len() as u64);
         let entry = self.catalog.entry(&name, &active);
         // Resident before it is visible, so that the first call finds it in memory.
-        self.pool.preload(entry.key, entry.spec.clone()).await;
+        self.pool.preload(entry.key, entry.spec()).await;
         if let Some(before) = self.catalog.replace(name, entry) {
             self.pool.evict(&before.key).await;
         }
-        active
+        Activated { active, removed_revisions }
     }
-}
 
-/// The quotas in the store's own type.
-pub(super) fn quotas(section: &QuotasSection) -> Quotas {
-    Quotas {
-        functions: section.functions as u64,
-        artifact_bytes: section.artifact_bytes,
-        idempotency_keys: section.idempotency_keys as u64,
+    /// The quotas that the store enforces.
+    pub(super) fn store_quotas(&self) -> Quotas {
+        let section = self.quotas.load();
+        Quotas {
+            functions: section.functions as u64,
+            artifact_bytes: section.artifact_bytes,
+            revisions_per_function: section.revisions_per_function as u64,
+            idempotency_keys: section.idempotency_keys as u64,
+        }
     }
 }

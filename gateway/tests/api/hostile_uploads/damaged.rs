@@ -27,7 +27,11 @@ async fn match_inspection(gateway: &TestGateway, uploads: Vec<(String, Vec<u8>)>
 /// Case U04.
 #[tokio::test]
 async fn a_truncated_or_changed_binary_is_refused_or_still_valid() {
-    let gateway = TestGateway::with(&["quotas.compiles_per_minute=100000"]).await;
+    let gateway = TestGateway::with(&[
+        "quotas.compiles_per_minute=100000",
+        "quotas.changes_per_minute=100000",
+    ])
+    .await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
     let whole = guest("c-hello-cgi");

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use http::Method;
+use serde_json::{Value, json};
 
 use crate::{
     guests::{distinct, guest},
@@ -98,4 +99,91 @@ async fn the_idempotency_keys_of_a_node_are_limited() {
     );
     assert_eq!(put(1).send().await.status(), 201, "a remembered upload must be answered");
     assert_eq!(gateway.put("greet", distinct(&wasm, 2)).send().await.status(), 201);
+}
+
+/// Case U17.
+#[tokio::test]
+async fn the_oldest_inactive_revisions_make_room_and_the_answer_names_them() {
+    let gateway = TestGateway::with(&["quotas.revisions_per_function=3"]).await;
+    let wasm = guest("c-hello-cgi");
+    gateway.put("greet", wasm.clone()).send().await;
+    for ms in [101, 102] {
+        let changed = gateway.patch("greet", &json!({"settings": {"cpu_ms": ms}})).await;
+        assert_eq!(changed.json()["removed_revisions"], json!([]), "{changed:?}");
+    }
+    let changed = gateway.patch("greet", &json!({"settings": {"cpu_ms": 103}})).await;
+    assert_eq!(changed.json()["removed_revisions"], json!([1]), "{changed:?}");
+    let deployed = gateway.put("greet", distinct(&wasm, 1)).send().await;
+    assert_eq!((deployed.status(), &deployed.json()["removed_revisions"]), (201, &json!([2])));
+    let listed = gateway.api("/v1/functions/greet/revisions").await;
+    let numbers = listed.json()["revisions"].as_array().unwrap().iter();
+    assert_eq!(numbers.map(|r| r["revision"].as_u64().unwrap()).collect::<Vec<_>>(), [5, 4, 3]);
+    let activate = "/v1/functions/greet/revisions/1/activate";
+    let gone = gateway.control(Method::POST, activate).send().await;
+    assert_eq!(gone.problem(), (404, "revision-not-found"));
+    assert_eq!(gateway.metric("mayfly_revisions_removed_total").await, 2.0);
+    assert_eq!(gateway.get("/f/greet/").await.status(), 200);
+}
+
+/// Case U17.
+#[tokio::test]
+async fn the_settings_of_a_function_and_of_all_functions_are_limited() {
+    let settings = ["quotas.settings_bytes=4KiB", "quotas.all_settings_bytes=8KiB"];
+    let gateway = TestGateway::with(&settings).await;
+    for name in ["one", "two"] {
+        gateway.put(name, guest("c-hello-cgi")).send().await;
+    }
+    let hosts = |count: usize, bytes: usize| -> Value {
+        let host = |n: usize| format!("{n:0>bytes$}.example");
+        json!({"settings": {"outbound": (0..count).map(host).collect::<Vec<_>>()}})
+    };
+    for (change, named) in [
+        (hosts(65, 3), "outbound: at most 64"),
+        (hosts(1, 320), "the limit is 320"),
+        (hosts(64, 60), "quotas.settings_bytes"),
+    ] {
+        let refused = gateway.patch("one", &change).await;
+        assert_eq!(refused.problem(), (422, "bad-settings"));
+        assert!(refused.detail().contains(named), "{refused:?}");
+    }
+    assert_eq!(gateway.patch("one", &hosts(64, 30)).await.status(), 200);
+
+    // The environment has a limit of its own, but counts with those of all functions.
+    let environment = |bytes: usize| json!({"settings": {"environment": {"A": "x".repeat(bytes)}}});
+    let refused = gateway.patch("two", &environment(6_000)).await;
+    assert_eq!(refused.problem(), (409, "settings-quota"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.all_settings_bytes"));
+    assert_eq!(gateway.patch("two", &environment(3_000)).await.status(), 200);
+    assert_eq!(gateway.patch("two", &environment(2_900)).await.status(), 200, "less is permitted");
+    gateway.control(Method::DELETE, "/v1/functions/one").send().await;
+    assert_eq!(gateway.patch("two", &environment(6_000)).await.status(), 200);
+}
+
+/// Case U17.
+#[tokio::test]
+async fn changes_are_limited_per_minute_whether_they_compile_or_not() {
+    let gateway = TestGateway::with(&["quotas.changes_per_minute=4"]).await;
+    let wasm = guest("c-hello-cgi");
+    assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 201);
+    // The same bytes again, and the same settings, change nothing.
+    assert_eq!(gateway.put("greet", wasm.clone()).send().await.status(), 200);
+    let settings = |ms: u64| json!({"settings": {"cpu_ms": ms}});
+    assert_eq!(gateway.patch("greet", &settings(100)).await.status(), 200);
+    assert_eq!(gateway.patch("greet", &settings(100)).await.status(), 200);
+    assert_eq!(gateway.patch("greet", &json!({"description": "a"})).await.status(), 200);
+    let activate = || gateway.control(Method::POST, "/v1/functions/greet/revisions/1/activate");
+    assert_eq!(activate().send().await.status(), 200);
+    for refused in [
+        gateway.patch("greet", &settings(200)).await,
+        gateway.patch("greet", &json!({"description": "b"})).await,
+        activate().send().await,
+        gateway.put("other", wasm).send().await,
+    ] {
+        assert_eq!(refused.problem(), (429, "change-quota"), "{refused:?}");
+        assert!(refused.json()["hint"].as_str().unwrap().contains("quotas.changes_per_minute"));
+        assert!((1..=60).contains(&refused.json()["retry_after_s"].as_u64().unwrap()));
+    }
+    assert_eq!(gateway.get("/f/greet/").await.status(), 200);
+    let deleted = gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
+    assert_eq!(deleted.status(), 204, "a deletion makes room");
 }

@@ -30,7 +30,11 @@ fn binaries() -> Vec<Vec<u8>> {
 /// Case U09.
 #[tokio::test]
 async fn random_valid_binaries_break_nothing() {
-    let mut gateway = TestGateway::with(&["quotas.compiles_per_minute=100000"]).await;
+    let mut gateway = TestGateway::with(&[
+        "quotas.compiles_per_minute=100000",
+        "quotas.changes_per_minute=100000",
+    ])
+    .await;
     gateway.deploy("c-hello").await;
     let canary = Canary::start(&gateway);
     let binaries = binaries();

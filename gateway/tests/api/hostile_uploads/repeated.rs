@@ -55,7 +55,7 @@ async fn preconditions_are_checked_before_and_after_the_bytes_arrive() {
     let wasm = guest("c-hello");
     let put = |header: &str, value: &str| gateway.put("greet", wasm.clone()).header(header, value);
     assert_eq!(put("if-match", "*").send().await.status(), 412, "the function does not exist");
-    assert_eq!(put("if-match", "\"1.1\"").send().await.status(), 412);
+    assert_eq!(put("if-match", "\"1-1\"").send().await.status(), 412);
     let made = put("if-none-match", "*").send().await;
     assert_eq!(made.status(), 201);
     let tag = made.header("etag").unwrap().to_owned();
@@ -112,10 +112,22 @@ async fn changes_with_a_stale_precondition_are_refused() {
     assert_eq!(count(&answers, 200), 1, "{answers:?}");
     assert_eq!(count(&answers, 412) + count(&answers, 409), 19, "{answers:?}");
 
+    // A description is a part of the state.
+    let before = gateway.show("greet").await.header("etag").unwrap().to_owned();
+    let described = || patch(json!({"description": "described"}));
+    let after = described().header("if-match", &before).send().await;
+    assert_eq!((after.status(), after.json()["description"].as_str()), (200, Some("described")));
+    let late = patch(json!({"description": "late"})).header("if-match", &before).send().await;
+    assert_eq!(late.problem(), (412, "precondition-failed"));
+
+    // The first revision is active again, with other changes in between.
     let back = activate().header("if-match", "*").send().await;
-    assert_eq!((back.status(), back.header("etag")), (200, Some(first.as_str())));
-    assert_eq!(delete().header("if-match", &first).send().await.status(), 204);
-    let gone = delete().header("if-match", &first).send().await;
+    assert_eq!((back.status(), back.json()["revision"].as_u64()), (200, Some(1)));
+    let late = delete().header("if-match", &first).send().await;
+    assert_eq!(late.problem(), (412, "precondition-failed"));
+    let now = back.header("etag").unwrap();
+    assert_eq!(delete().header("if-match", now).send().await.status(), 204);
+    let gone = delete().header("if-match", now).send().await;
     assert_eq!(gone.problem(), (404, "function-not-found"));
 }
 
