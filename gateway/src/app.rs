@@ -109,7 +109,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
 
     // Background work.
     let sandbox = Arc::default();
-    let mut upkeep = upkeep::start(control, Arc::clone(&catalog), &pool, &store, &sandbox);
+    let mut upkeep = upkeep::start(control, (&catalog, &pool, &store), &sandbox, invoker.metrics());
     let recompiler = Recompiler::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
     upkeep.spawn_on(recompiler.run(), control);
     let load_shedder =

@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 pub(crate) mod deploy;
 pub(crate) mod grants;
+pub(crate) mod labels;
 pub(crate) mod name;
 pub(crate) mod ok_counter;
 pub(crate) mod qualified_name;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
     Function, InvocationContext, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody,
-    Response, Start, Tier,
+    Response, Start, Tier, remove_series,
 };
 
 use crate::functions::{catalog::CatalogEntry, quarantine::Quarantine};
@@ -32,7 +32,7 @@ pub(crate) struct Invoker {
 
 /// Counts invocations.
 #[derive(Clone, Debug)]
-struct InvokerMetrics {
+pub(crate) struct InvokerMetrics {
     requests: IntCounterVec,
     pool: PoolMetrics,
 }
@@ -48,6 +48,12 @@ impl InvokerMetrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         Ok(Self { requests, pool })
+    }
+
+    /// Removes the series of a function that was deleted. No call may run under its label.
+    pub(crate) fn forget(&self, label: &str) {
+        remove_series(&self.requests, "function", label);
+        self.pool.forget_function(label);
     }
 
     /// Counts an invocation that began at `since`.
@@ -77,6 +83,11 @@ impl Invoker {
     ) -> prometheus::Result<Self> {
         let metrics = InvokerMetrics::register(registry, pool_metrics)?;
         Ok(Self { pool: Arc::clone(pool), quarantine: Arc::clone(quarantine), metrics })
+    }
+
+    /// The metrics of invocations.
+    pub(crate) fn metrics(&self) -> InvokerMetrics {
+        self.metrics.clone()
     }
 
     /// Calls `target` with `request`.

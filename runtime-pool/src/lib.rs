@@ -46,6 +46,7 @@ pub use crate::{
         PoolMetrics,
         guest_log::{FunctionKey, LogLine, LogStream},
         printable::{is_printable, printable},
+        series::remove_series,
         start::{Phase, Phases, Start, Tier},
     },
     outbound::{

@@ -6,6 +6,7 @@ pub(crate) mod guest_log;
 mod outbound;
 mod phases;
 pub(crate) mod printable;
+pub(crate) mod series;
 pub(crate) mod start;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
@@ -210,6 +211,13 @@ impl Families {
             Box::new(self.compile_seconds.clone()),
             Box::new(self.compilations.clone()),
         ]
+    }
+
+    /// Removes the series of a function that was deleted. No call may run under its label.
+    pub fn forget_function(&self, label: &str) {
+        // There is none if the function was never resident.
+        let _ = self.cpu_seconds.remove_label_values(&[label]);
+        self.outbound.forget(label);
     }
 
     /// Counts the tier of an invocation's start and the time of each phase.

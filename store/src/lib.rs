@@ -58,7 +58,7 @@ pub use crate::{
         function::{ActiveFunction, FunctionRecord},
         idempotency::{IdempotentRequest, RecordedReply},
         publish::{NewRevision, NewSettings, Precondition, Published},
-        quota::Quotas,
+        quota::{Quotas, Share},
         revision::Revision,
         settings::{
             CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, Settings, SnapshotMode,

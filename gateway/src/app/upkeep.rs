@@ -10,10 +10,14 @@ use runtime_pool::{ArtifactDigest, Pool, Sandbox};
 use store::Store;
 use tokio::{runtime::Handle, task::JoinSet, time};
 
-use crate::{app::keep_warm::keep_warm, clock::now_ms, functions::catalog::Catalog};
+use crate::{
+    app::keep_warm::keep_warm, clock::now_ms, functions::catalog::Catalog, invoker::InvokerMetrics,
+};
 
 /// The interval at which functions are evicted whose idle time is over.
 const TIDY: Duration = Duration::from_millis(500);
+/// The interval at which the metrics of deleted functions are removed.
+const FORGET: Duration = Duration::from_secs(1);
 /// The interval at which unused artifacts are removed.
 const COLLECT: Duration = Duration::from_hours(1);
 /// When they are removed for the first time. A start touches no artifact, and has more urgent work
@@ -26,16 +30,27 @@ const GARBAGE_AGE_MS: i64 = 24 * 3_600 * 1_000;
 /// can be done again.
 pub(crate) fn start(
     control: &Handle,
-    catalog: Arc<Catalog>,
-    pool: &Arc<Pool>,
-    store: &Store,
+    (catalog, pool, store): (&Arc<Catalog>, &Arc<Pool>, &Store),
     sandbox: &Arc<OnceLock<Sandbox>>,
+    metrics: InvokerMetrics,
 ) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
-    upkeep.spawn_on(keep_warm(catalog, Arc::clone(pool)), control);
+    upkeep.spawn_on(keep_warm(Arc::clone(catalog), Arc::clone(pool)), control);
+    upkeep.spawn_on(forget_deleted(Arc::clone(catalog), metrics), control);
     upkeep.spawn_on(tidy(Arc::clone(pool), store.clone()), control);
     upkeep.spawn_on(report_sandbox(Arc::clone(pool), Arc::clone(sandbox)), control);
     upkeep
+}
+
+/// Removes the metrics of deleted functions, and frees their labels.
+async fn forget_deleted(catalog: Arc<Catalog>, metrics: InvokerMetrics) {
+    let mut ticks = time::interval(FORGET);
+    loop {
+        ticks.tick().await;
+        for label in catalog.free_labels() {
+            metrics.forget(&label);
+        }
+    }
 }
 
 async fn tidy(pool: Arc<Pool>, store: Store) {

@@ -27,12 +27,16 @@ use crate::{
         throttle::{AuthThrottle, TooMany},
         tokens::{Scope, TokenCheck},
     },
+    functions::deploy::upload::TokenId,
     problem::Problem,
     server::Peer,
 };
 
 /// The name of the security scheme in the API's description.
 pub(crate) const SECURITY_SCHEME: &str = "token";
+
+/// Stands for the id of a token where a local user needs none.
+const LOCAL: &str = "local";
 
 /// Checks the tokens of requests.
 pub(crate) struct Tokens {
@@ -61,8 +65,8 @@ impl Tokens {
         Ok(Self { store: store.clone(), tenant: tenant.clone(), throttle, refused })
     }
 
-    /// The scope of a request's token. Refuses a request unless that covers `needed`.
-    async fn check(&self, request: &Parts, needed: Scope) -> Result<Scope, Problem> {
+    /// The scope and the id of a request's token. Refuses a request unless the scope covers `needed`.
+    async fn check(&self, request: &Parts, needed: Scope) -> Result<(Scope, TokenId), Problem> {
         if has_token(request.uri.query().unwrap_or_default()) {
             return Err(Problem::token_in_query());
         }
@@ -70,7 +74,7 @@ impl Tokens {
         let Some(header) = request.headers.get(header::AUTHORIZATION) else {
             // Who may connect there can read the administrator's token.
             return match peer.local_user {
-                Some(_) => Ok(Scope::Admin),
+                Some(_) => Ok((Scope::Admin, TokenId(LOCAL.into()))),
                 None => Err(Problem::unauthorized("the request has no authorization header")),
             };
         };
@@ -95,7 +99,7 @@ impl Tokens {
             }
             TokenCheck::Allowed(scope) => {
                 self.throttle.note_success(peer.ip(), text, now);
-                Ok(scope)
+                Ok((scope, TokenId(tokens::id(text).unwrap_or_default().into())))
             }
         }
     }
@@ -156,10 +160,11 @@ async fn require_token(
     next: Next,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let scope = tokens.check(&parts, needed).await.inspect_err(|problem| {
+    let (scope, token) = tokens.check(&parts, needed).await.inspect_err(|problem| {
         tokens.refused.with_label_values(&[problem.slug()]).inc();
     })?;
     parts.extensions.insert(scope);
+    parts.extensions.insert(token);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 

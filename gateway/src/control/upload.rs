@@ -11,7 +11,7 @@ use crate::{
     functions::{
         deploy::{
             change_condition::ChangeCondition,
-            upload::{IdempotencyKey, Upload},
+            upload::{IdempotencyKey, TokenId, Upload},
         },
         qualified_name::QualifiedName,
     },
@@ -97,10 +97,10 @@ impl UploadHead {
         Ok(Self { length, digest, settings, precondition, idempotency: idempotency.transpose()? })
     }
 
-    /// The upload that has this head, of this function.
-    pub(crate) fn of(self, function: QualifiedName) -> Upload {
+    /// The upload that has this head, of this function, sent by this token.
+    pub(crate) fn of(self, function: QualifiedName, token: TokenId) -> Upload {
         let Self { length, digest, settings, precondition, idempotency } = self;
-        Upload { function, settings, precondition, idempotency, digest, length }
+        Upload { function, token, settings, precondition, idempotency, digest, length }
     }
 }
 

@@ -14,9 +14,7 @@ use store::{
 use crate::{
     control::{auth::tokens::Scope, state::ControlState},
     functions::{
-        catalog::{OTHER, effective_isolation},
-        qualified_name::BorrowedName,
-        secrets::EVERY,
+        catalog::effective_isolation, labels::OTHER, qualified_name::BorrowedName, secrets::EVERY,
     },
 };
 

@@ -3,10 +3,8 @@
 //! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
 
 use std::{
-    borrow::Cow,
-    collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -25,6 +23,7 @@ use crate::{
     config::Config,
     functions::{
         grants::{CompactGrants, add_grants},
+        labels::Labels,
         ok_counter::OkCounter,
         qualified_name::{BorrowedName, QualifiedName},
         schedule::WarmSchedule,
@@ -42,10 +41,6 @@ pub(crate) fn start_function(snapshot: &SnapshotMode) -> Option<&str> {
         SnapshotMode::After(function) => Some(function),
     }
 }
-
-/// The label in metrics of functions without a label of their own, and of artifacts that are being
-/// deployed.
-pub(crate) const OTHER: &str = "other";
 
 /// Invocations after which a reused instance is dropped, which bounds what it can leak.
 const REUSE_USES: u32 = 1_000;
@@ -148,8 +143,7 @@ pub(crate) struct Catalog {
     functions: papaya::HashMap<QualifiedName, Arc<CatalogEntry>>,
     /// The sum over the entries.
     settings_bytes: AtomicU64,
-    labels: Mutex<HashSet<Arc<str>>>,
-    labels_max: usize,
+    labels: Labels,
     store: Store,
     bounds: ArcSwap<Bounds>,
     guest: GuestLimits,
@@ -164,8 +158,7 @@ impl Catalog {
         let catalog = Self {
             functions: papaya::HashMap::new(),
             settings_bytes: AtomicU64::new(0),
-            labels: Mutex::new(HashSet::new()),
-            labels_max: config.metrics.functions,
+            labels: Labels::new(config.metrics.functions),
             store: store.clone(),
             bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
             guest: config.guests,
@@ -245,7 +238,13 @@ impl Catalog {
     /// Removes a function; returns its entry.
     pub(crate) fn remove(&self, name: &QualifiedName) -> Option<Arc<CatalogEntry>> {
         let removed = self.functions.pin().remove(name).cloned();
+        self.labels.retire(name);
         self.forget_settings(removed)
+    }
+
+    /// Frees the labels of deleted functions, and returns them.
+    pub(crate) fn free_labels(&self) -> Vec<Arc<str>> {
+        self.labels.free()
     }
 
     /// All functions for which `wanted` returns true.
@@ -285,7 +284,7 @@ impl Catalog {
             generation: self.bounds().generation,
         };
         let settings = &revision.settings;
-        let label = self.label(name);
+        let label = self.labels.take(name, &function.token);
         let ungranted = self.ungranted(name.borrowed(), label, revision.digest, settings);
         let limits = self.limits(settings);
         let mount = format!("/f/{}", name.name);
@@ -343,29 +342,6 @@ impl Catalog {
             snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
         }
     }
-
-    /// The function's own label in metrics, or [`OTHER`] when the number of labels has reached the
-    /// setting `metrics.functions`. Functions of the default tenant are labelled by their bare
-    /// names, those of others by `tenant/name`. The label of a deleted function stays taken,
-    /// because its series stay.
-    fn label(&self, function: &QualifiedName) -> Arc<str> {
-        let QualifiedName { tenant, name } = function;
-        let text = if *tenant == Tenant::default() {
-            Cow::Borrowed(name.as_str())
-        } else {
-            Cow::Owned(format!("{tenant}/{name}"))
-        };
-        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(label) = labels.get(&*text) {
-            return Arc::clone(label);
-        }
-        if labels.len() >= self.labels_max {
-            return OTHER.into();
-        }
-        let label: Arc<str> = text.into();
-        labels.insert(Arc::clone(&label));
-        label
-    }
 }
 
 /// The limits that the pool enforces: it names them by the same keys.
@@ -400,23 +376,6 @@ pub(crate) fn effective_isolation(settings: &Settings) -> Isolation {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(tenant: &str, name: &str) -> QualifiedName {
-        QualifiedName { tenant: tenant.try_into().unwrap(), name: name.try_into().unwrap() }
-    }
-
-    #[tokio::test]
-    async fn a_label_has_the_tenant_unless_it_is_the_default_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&store::StoreConfig::new(dir.path())).await.unwrap();
-        let mut config = Config::default();
-        config.metrics.functions = 2;
-        let catalog = Catalog::load(&store, &config).await.unwrap();
-        assert_eq!(&*catalog.label(&name("default", "hello")), "hello");
-        assert_eq!(&*catalog.label(&name("acme", "hello")), "acme/hello");
-        assert_eq!(&*catalog.label(&name("default", "one-too-many")), OTHER);
-        assert_eq!(&*catalog.label(&name("acme", "hello")), "acme/hello", "it keeps its own");
-    }
 
     #[test]
     fn the_pools_defaults_are_those_of_the_table() {

@@ -26,13 +26,14 @@ use crate::{
     clock::now_ms,
     config::Config,
     functions::{
-        catalog::{Catalog, OTHER},
+        catalog::Catalog,
         deploy::{
             change_rate::ChangeRate,
             error::DeployError,
             state::{Activated, DeployState},
-            upload::{ReceivedUpload, Upload},
+            upload::{ReceivedUpload, TokenId, Upload},
         },
+        labels::OTHER,
         qualified_name::QualifiedName,
         quarantine::Quarantine,
     },
@@ -159,7 +160,8 @@ impl DeployState {
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let Upload { function, settings, precondition, idempotency, digest, length: _ } = upload;
+        let Upload { function, token, settings, precondition, idempotency, digest, length: _ } =
+            upload;
         let mut file = self.store.begin_upload(self.artifact_bytes).await?;
         let mut bytes = std::pin::pin!(bytes);
         while let Some(chunk) = bytes.next().await {
@@ -174,7 +176,7 @@ impl DeployState {
             let fingerprint = key.fingerprint(&function.name, &received);
             (key.text, fingerprint)
         });
-        Ok(ReceivedUpload { function, settings, precondition, artifact, idempotency })
+        Ok(ReceivedUpload { function, token, settings, precondition, artifact, idempotency })
     }
 
     /// Decides what an upload changes: nothing if it was answered before, or if the same bytes
@@ -246,10 +248,11 @@ impl DeployState {
         if settings != tried {
             return Ok(None);
         }
-        self.admit_change()?;
+        self.admit_change(&upload.token)?;
         let new = NewRevision {
             tenant: upload.function.tenant.clone(),
             function: upload.function.name.as_str(),
+            token: &upload.token.0,
             kind,
             settings: Some(settings),
             precondition,
@@ -263,8 +266,8 @@ impl DeployState {
     }
 
     /// Counts one change of a function, or refuses it.
-    fn admit_change(&self) -> Result<(), DeployError> {
+    fn admit_change(&self, token: &TokenId) -> Result<(), DeployError> {
         let per_minute = self.quotas.load().changes_per_minute;
-        Ok(self.changes.admit(per_minute, Instant::now())?)
+        Ok(self.changes.admit(token, per_minute, Instant::now())?)
     }
 }

@@ -1,4 +1,4 @@
-//! What the settings of a function give to its guests: environment, arguments, hosts and credentials.
+//! What the settings of a function give to its guests: environment, arguments, hosts, credentials.
 //!
 //! Owners may grant much, and all functions are in memory, called or not. So the catalog keeps this
 //! part as compact text, and parses it when the function is loaded.

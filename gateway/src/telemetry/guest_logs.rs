@@ -171,6 +171,7 @@ mod tests {
         let new = NewRevision {
             tenant: Tenant::default(),
             function,
+            token: "",
             kind: "component",
             settings: None,
             precondition: Precondition::Unconditional,

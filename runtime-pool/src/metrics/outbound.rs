@@ -2,6 +2,8 @@
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::metrics::series::remove_series;
+
 /// The families about outbound requests.
 #[derive(Debug)]
 pub(crate) struct OutboundMetrics {
@@ -26,6 +28,11 @@ impl OutboundMetrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(connections.clone()))?;
         Ok(Self { requests, connections })
+    }
+
+    /// Removes the series of a function.
+    pub(super) fn forget(&self, function: &str) {
+        remove_series(&self.requests, "function", function);
     }
 
     pub(crate) fn count(&self, function: &str, outcome: &str) {

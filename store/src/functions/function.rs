@@ -17,6 +17,8 @@ pub struct FunctionRecord {
     pub tenant: Tenant,
     /// Unique within its tenant.
     pub name: String,
+    /// The id of the token that has created it; empty if that is not known.
+    pub token: String,
     /// The description that its owner gave. May be empty.
     pub description: String,
     /// When it was first published, in Unix milliseconds.
@@ -43,7 +45,7 @@ pub struct ActiveFunction {
 macro_rules! select_active {
     ($rest:literal) => {
         concat!(
-            "SELECT f.id, f.tenant, f.name, f.description, f.active_revision, f.version,
+            "SELECT f.id, f.tenant, f.name, f.token, f.description, f.active_revision, f.version,
                     f.created_ms AS function_created_ms, f.updated_ms,
                     r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
              FROM functions f
@@ -184,6 +186,7 @@ fn active_function(row: &SqliteRow) -> Result<ActiveFunction> {
         id: row.try_get("id")?,
         tenant: read_tenant(row)?,
         name: row.try_get("name")?,
+        token: row.try_get("token")?,
         description: row.try_get("description")?,
         created_ms: row.try_get("function_created_ms")?,
         updated_ms: row.try_get("updated_ms")?,

@@ -7,7 +7,7 @@
 use sqlx::Row as _;
 
 use crate::{
-    ActiveFunction, Error, FunctionRecord, Quota, Quotas, Result, Store, Tenant,
+    ActiveFunction, Error, FunctionRecord, Quota, Quotas, Result, Share, Store, Tenant,
     functions::{function::find, revision::read_revision},
     sql::{WriteTransaction, sha256},
 };
@@ -20,6 +20,8 @@ const RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 pub struct IdempotentRequest<'a> {
     /// The key that the client chose, unique within its tenant.
     pub key: &'a str,
+    /// The id of the token that sends it.
+    pub token: &'a str,
     /// A hash of everything that determines the outcome. It tells a repetition from another request
     /// with the same key.
     pub fingerprint: [u8; 32],
@@ -131,16 +133,15 @@ pub(crate) async fn insert(
         .bind(now_ms.saturating_sub(RETENTION_MS))
         .execute(&mut **tx)
         .await?;
-    let kept: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM idempotency_keys").fetch_one(&mut **tx).await?;
-    if kept.cast_unsigned() >= quotas.idempotency_keys {
+    if !share(tx, request.token, quotas).await?.admits_one() {
         let quota = Quota::IdempotencyKeys;
         return Err(Error::Quota { quota, max: quotas.idempotency_keys });
     }
     sqlx::query(
         "INSERT INTO idempotency_keys
-             (tenant, key, fingerprint, function_id, revision, created, created_ms, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             (tenant, key, fingerprint, function_id, revision, created, created_ms, version,
+              token)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT DO NOTHING",
     )
     .bind(tenant.as_str())
@@ -151,7 +152,24 @@ pub(crate) async fn insert(
     .bind(about.created)
     .bind(now_ms)
     .bind(about.version.cast_signed())
+    .bind(request.token)
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// What a token has of all keys.
+async fn share(tx: &mut WriteTransaction, token: &str, quotas: &Quotas) -> Result<Share> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS taken, COALESCE(SUM(token = $1), 0) AS own,
+                COUNT(DISTINCT token) AS holders
+         FROM idempotency_keys",
+    )
+    .bind(token)
+    .fetch_one(&mut **tx)
+    .await?;
+    let count = |column| Ok::<_, Error>(row.try_get::<i64, _>(column)?.cast_unsigned());
+    let (taken, own) = (count("taken")?, count("own")?);
+    let holders = count("holders")? + u64::from(own == 0);
+    Ok(Share { max: quotas.idempotency_keys, taken, own, holders })
 }

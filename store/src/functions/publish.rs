@@ -19,6 +19,8 @@ pub struct NewRevision<'a> {
     pub tenant: Tenant,
     /// The function's name within its tenant. The function is created if it does not exist.
     pub function: &'a str,
+    /// The id of the token that publishes it.
+    pub token: &'a str,
     /// The kind of Wasm binary.
     pub kind: &'a str,
     /// `None` takes the settings of the active revision, or the defaults for a function that is
@@ -243,11 +245,12 @@ async fn insert_artifact(
 async fn insert_function(tx: &mut WriteTransaction, new: &NewRevision<'_>) -> Result<i64> {
     quota::admit_function(tx, &new.quotas).await?;
     let id = sqlx::query_scalar(
-        "INSERT INTO functions (tenant, name, active_revision, created_ms, updated_ms)
-         VALUES ($1, $2, 1, $3, $3) RETURNING id",
+        "INSERT INTO functions (tenant, name, token, active_revision, created_ms, updated_ms)
+         VALUES ($1, $2, $3, 1, $4, $4) RETURNING id",
     )
     .bind(new.tenant.as_str())
     .bind(new.function)
+    .bind(new.token)
     .bind(new.now_ms)
     .fetch_one(&mut **tx)
     .await?;

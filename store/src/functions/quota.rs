@@ -29,6 +29,29 @@ impl Default for Quotas {
     }
 }
 
+/// What a holder has of something that all holders share.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// The most that all holders may have together.
+    pub max: u64,
+    /// What they have.
+    pub taken: u64,
+    /// What this holder has.
+    pub own: u64,
+    /// The number of holders, this one included.
+    pub holders: u64,
+}
+
+impl Share {
+    /// Whether the holder may take one more. The last eighth is for holders that have less than an
+    /// equal share, one that may still come counted, so that one alone cannot use up everything.
+    #[must_use]
+    pub fn admits_one(&self) -> bool {
+        let Self { max, taken, own, holders } = *self;
+        taken < max && (taken < max - max / 8 || own < max / (holders + 1))
+    }
+}
+
 /// Fails if one more function would exceed the quota.
 pub(crate) async fn admit_function(tx: &mut WriteTransaction, quotas: &Quotas) -> Result<()> {
     let count: i64 =
@@ -58,5 +81,23 @@ pub(crate) async fn admit_artifact(
         Ok(())
     } else {
         Err(Error::Quota { quota: Quota::ArtifactBytes, max: quotas.artifact_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case U17.
+    #[test]
+    fn the_last_eighth_is_for_those_who_have_less_than_an_equal_share() {
+        let share = |taken, own, holders| Share { max: 80, taken, own, holders }.admits_one();
+        assert!(share(69, 69, 1), "seven eighths are for everyone");
+        assert!(!share(70, 70, 1), "one holder stops there");
+        assert!(share(70, 0, 2) && share(79, 9, 2), "another one does not");
+        assert!(!share(79, 40, 2), "it has its share");
+        assert!(!share(80, 0, 2), "nothing is left");
+        let few = Share { max: 2, taken: 1, own: 1, holders: 1 };
+        assert!(few.admits_one(), "of few, nothing is kept back");
     }
 }

@@ -1,13 +1,13 @@
 //! Requests that are sent again.
 
-use store::{IdempotentRequest, NewRevision, Quotas};
+use store::{Error, IdempotentRequest, NewRevision, Quotas};
 
 use crate::support::{TestStore, new, ours, publish, tenant};
 
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 fn request(key: &str) -> Option<IdempotentRequest<'_>> {
-    Some(IdempotentRequest { key, fingerprint: [7; 32] })
+    Some(IdempotentRequest { key, token: "t", fingerprint: [7; 32] })
 }
 
 fn at(now_ms: i64, key: &'static str) -> NewRevision<'static> {
@@ -64,4 +64,24 @@ async fn a_deleted_functions_requests_are_not_remembered() {
     for key in ["a", "b"] {
         assert!(test.store.recorded_reply(&ours(), key, 1_001).await.unwrap().is_none());
     }
+}
+
+/// Case U17.
+#[tokio::test]
+async fn one_token_leaves_keys_to_others() {
+    let test = TestStore::new().await;
+    let quotas = Quotas { idempotency_keys: 8, ..Quotas::default() };
+    let send = async |token: &'static str, n: u32| {
+        let key = format!("{token}-{n}");
+        let request = Some(IdempotentRequest { key: &key, token, fingerprint: [7; 32] });
+        publish(&test.store, NewRevision { request, quotas, ..new("f") }, b"1").await
+    };
+    for n in 0..7 {
+        send("greedy", n).await.unwrap();
+    }
+    let refused = send("greedy", 7).await;
+    assert!(matches!(refused, Err(Error::Quota { .. })), "{refused:?}");
+    send("other", 0).await.unwrap();
+    let full = send("third", 0).await;
+    assert!(matches!(full, Err(Error::Quota { .. })), "{full:?}");
 }

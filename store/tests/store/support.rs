@@ -89,6 +89,7 @@ pub(crate) fn new(function: &str) -> NewRevision<'_> {
     NewRevision {
         tenant: ours(),
         function,
+        token: "t",
         kind: "component",
         settings: None,
         precondition: Precondition::Unconditional,

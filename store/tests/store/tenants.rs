@@ -126,7 +126,8 @@ async fn tokens_of_the_same_name_are_listed_and_revoked_by_their_own_tenant() {
 #[tokio::test]
 async fn idempotency_keys_of_the_same_name_have_a_reply_for_each_tenant() {
     let test = TestStore::new().await;
-    let request = |fingerprint| IdempotentRequest { key: "k", fingerprint: [fingerprint; 32] };
+    let request =
+        |fingerprint| IdempotentRequest { key: "k", token: "t", fingerprint: [fingerprint; 32] };
     let reply = async |tenant| test.store.recorded_reply(&tenant, "k", 1_001).await.unwrap();
     let named = NewRevision { request: Some(request(1)), ..new("f") };
     publish(&test.store, named, b"ours").await.unwrap();

@@ -23,7 +23,7 @@ use crate::{
         views,
     },
     functions::{
-        deploy::{Deployed, change_condition::StateTag, state::Activated},
+        deploy::{Deployed, change_condition::StateTag, state::Activated, upload::TokenId},
         name::FunctionName,
     },
     problem::Problem,
@@ -76,6 +76,7 @@ pub(crate) async fn deploy(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
     PathParams(name): PathParams<String>,
+    Extension(token): Extension<TokenId>,
     request: Request,
 ) -> Result<Response, Problem> {
     let deployed = async {
@@ -83,7 +84,7 @@ pub(crate) async fn deploy(
         let head = UploadHead::parse(request.headers())?;
         let body = request.into_body().into_data_stream();
         // Boxed: the future is large, and deploys are rare.
-        Box::pin(state.deployer.deploy(head.of(state.qualified(name)), body))
+        Box::pin(state.deployer.deploy(head.of(state.qualified(name), token), body))
             .await
             .map_err(Problem::from)
     };
@@ -175,6 +176,7 @@ pub(crate) async fn change(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
     PathParams(name): PathParams<String>,
+    Extension(token): Extension<TokenId>,
     headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Shown, Problem> {
@@ -186,12 +188,13 @@ pub(crate) async fn change(
     let description = change.description.map(Option::unwrap_or_default);
     let changed = match (change.settings, description) {
         (Some(patch), description) => {
-            let change = state.deployer.change_settings(function, patch, description, precondition);
+            let change =
+                state.deployer.change_settings(&token, function, patch, description, precondition);
             // Boxed: the future is large, and changes are rare.
             Box::pin(change).await?
         }
         (None, Some(description)) => {
-            state.deployer.describe(function, description, precondition).await?
+            state.deployer.describe(&token, function, description, precondition).await?
         }
         (None, None) => {
             return show(State(state), Extension(scope), PathParams(name.to_string())).await;

@@ -17,6 +17,7 @@ use crate::{
         state::ControlState,
         views,
     },
+    functions::deploy::upload::TokenId,
     problem::Problem,
 };
 
@@ -73,14 +74,15 @@ pub(crate) async fn activate(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
     PathParams((name, revision)): PathParams<(String, String)>,
+    Extension(token): Extension<TokenId>,
     headers: HeaderMap,
 ) -> Result<Shown, Problem> {
     let name = parse(&name)?;
     let revision =
         revision.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
     let precondition = preconditions::parse(&headers);
-    let activated =
-        state.deployer.activate(state.qualified(name.clone()), revision, precondition).await?;
+    let function = state.qualified(name.clone());
+    let activated = state.deployer.activate(&token, function, revision, precondition).await?;
     let Some(activated) = activated else {
         let exists = state.store.function(&state.tenant, name.as_str()).await?.is_some();
         return Err(match exists {

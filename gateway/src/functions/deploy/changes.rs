@@ -8,13 +8,14 @@ use store::{NewSettings, Published};
 use crate::{
     clock::now_ms,
     functions::{
-        catalog::OTHER,
         deploy::{
             Deployer,
             change_condition::ChangeCondition,
             error::DeployError,
             state::{Activated, DeployState},
+            upload::TokenId,
         },
+        labels::OTHER,
         qualified_name::QualifiedName,
     },
 };
@@ -24,6 +25,7 @@ impl Deployer {
     /// them, or not at all. `None` if there is no such function.
     pub(crate) async fn change_settings(
         &self,
+        token: &TokenId,
         function: QualifiedName,
         patch: Value,
         description: Option<String>,
@@ -38,11 +40,13 @@ impl Deployer {
         let settings = state.patched(Some(&before), Some(patch))?;
         if settings == before.revision.settings {
             return match description {
-                Some(description) => self.describe(function, description, precondition).await,
+                Some(description) => {
+                    self.describe(token, function, description, precondition).await
+                }
                 None => Ok(Some(before.into())),
             };
         }
-        state.admit_change()?;
+        state.admit_change(token)?;
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
@@ -69,11 +73,12 @@ impl Deployer {
     /// Changes the description. `None` if there is no such function.
     pub(crate) async fn describe(
         &self,
+        token: &TokenId,
         function: QualifiedName,
         description: String,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change()?;
+        self.state.admit_change(token)?;
         self.change_if(function, precondition, async move |state, function| {
             let (tenant, name) = (&function.tenant, function.name.as_str());
             let described = state.store.describe(tenant, name, &description, now_ms()).await?;
@@ -86,11 +91,12 @@ impl Deployer {
     /// revision.
     pub(crate) async fn activate(
         &self,
+        token: &TokenId,
         function: QualifiedName,
         revision: u32,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change()?;
+        self.state.admit_change(token)?;
         self.change_if(function, precondition, async move |state, function| {
             let activated = state
                 .store

@@ -3,6 +3,8 @@
 //! Every way to deploy ends in an [`Upload`] and a stream of bytes: the control plane's PUT is one
 //! of them.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use store::{Digest, IdempotentRequest, StoredUpload};
@@ -11,9 +13,14 @@ use crate::functions::{
     deploy::change_condition::ChangeCondition, name::FunctionName, qualified_name::QualifiedName,
 };
 
+/// The id of a token. What all tokens share is shared by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TokenId(pub(crate) Arc<str>);
+
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
 pub(crate) struct Upload {
     pub(crate) function: QualifiedName,
+    pub(crate) token: TokenId,
     /// A JSON merge patch (RFC 7396) on the settings of the active revision.
     pub(crate) settings: Option<Value>,
     pub(crate) precondition: ChangeCondition,
@@ -53,6 +60,7 @@ impl IdempotencyKey {
 /// An upload whose bytes are on disk.
 pub(crate) struct ReceivedUpload {
     pub(crate) function: QualifiedName,
+    pub(crate) token: TokenId,
     pub(crate) settings: Option<Value>,
     pub(crate) precondition: ChangeCondition,
     pub(crate) artifact: StoredUpload,
@@ -64,6 +72,6 @@ impl ReceivedUpload {
     /// The upload as the store remembers it.
     pub(crate) fn request(&self) -> Option<IdempotentRequest<'_>> {
         let (key, fingerprint) = self.idempotency.as_ref()?;
-        Some(IdempotentRequest { key, fingerprint: *fingerprint })
+        Some(IdempotentRequest { key, token: &self.token.0, fingerprint: *fingerprint })
     }
 }

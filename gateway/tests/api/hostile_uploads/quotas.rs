@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    client::eventually,
     guests::{distinct, guest},
     test_gateway::TestGateway,
 };
@@ -186,4 +187,60 @@ async fn changes_are_limited_per_minute_whether_they_compile_or_not() {
     assert_eq!(gateway.get("/f/greet/").await.status(), 200);
     let deleted = gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
     assert_eq!(deleted.status(), 204, "a deletion makes room");
+}
+
+/// A new token with the scope `deploy`.
+async fn deploy_token(gateway: &TestGateway, name: &str) -> String {
+    let body = json!({"name": name, "scopes": ["deploy"]});
+    let made = gateway.control(Method::POST, "/v1/tokens").json(&body).send().await;
+    made.json()["token"].as_str().unwrap().to_owned()
+}
+
+/// Case U17.
+#[tokio::test]
+async fn one_token_leaves_changes_keys_and_labels_to_others() {
+    let settings =
+        ["quotas.changes_per_minute=16", "quotas.idempotency_keys=8", "metrics.functions=8"];
+    let gateway = TestGateway::with(&settings).await;
+    let wasm = guest("c-hello-cgi");
+    let (greedy, other) =
+        (deploy_token(&gateway, "greedy").await, deploy_token(&gateway, "other").await);
+    let put = |token: &str, name: String| {
+        gateway
+            .anonymous(Method::PUT, &format!("/v1/functions/{name}"))
+            .header("authorization", &format!("Bearer {token}"))
+            .header("content-type", "application/wasm")
+            .body(wasm.clone())
+    };
+    let mut slugs = Vec::new();
+    for n in 0..17 {
+        let upload = put(&greedy, format!("greedy-{n}"));
+        let upload = if n < 8 { upload.header("idempotency-key", &n.to_string()) } else { upload };
+        let answer = upload.send().await;
+        if answer.status() != 201 {
+            slugs.push((n, answer.problem().1.to_owned()));
+        }
+    }
+    let refused = |n: usize, slug: &str| (n, slug.to_owned());
+    let expected = [
+        refused(7, "idempotency-quota"),
+        refused(14, "change-quota"),
+        refused(15, "change-quota"),
+        refused(16, "change-quota"),
+    ];
+    assert_eq!(slugs, expected);
+    let fine = put(&other, "mine".to_owned()).header("idempotency-key", "mine").send().await;
+    assert_eq!(fine.status(), 201, "{fine:?}");
+
+    for name in ["greedy-0", "greedy-13", "mine"] {
+        assert_eq!(gateway.get(&format!("/f/{name}/")).await.status(), 200);
+    }
+    let calls = async |label: &str| {
+        gateway.metric_with("mayfly_requests_total", &[("function", label)]).await
+    };
+    assert_eq!((calls("greedy-0").await, calls("mine").await), (1.0, 1.0));
+    assert_eq!(calls("other").await, 1.0, "no label is left for the greedy token's last functions");
+    gateway.control(Method::DELETE, "/v1/functions/greedy-0").send().await;
+    let gone = async || (calls("greedy-0").await == 0.0).then_some(());
+    eventually("the series of the deleted function are gone", gone).await;
 }
