@@ -42,6 +42,8 @@ pub struct EngineConfig {
     pub memory_bytes_max: usize,
     /// Bytes of its memory that a freed slot keeps and resets, instead of returning them.
     pub keep_bytes: usize,
+    /// The time without calls after which slots give back even that; zero: never.
+    pub idle_memory: Duration,
     /// Whether the engine for WASI 0.3 exists.
     pub async_engine: bool,
     /// The limits of one artifact.
@@ -58,6 +60,7 @@ impl Default for EngineConfig {
             // Chosen by measurement: JavaScript and Python write about 7 MiB to answer a request.
             // Every slot that was ever in use may keep this much.
             keep_bytes: 8 << 20,
+            idle_memory: Duration::from_secs(10),
             async_engine: true,
             artifact: ArtifactLimits::default(),
             guest: GuestLimits::default(),
@@ -237,6 +240,7 @@ fn start_epoch_clock(engine: &wasmtime::Engine, every: Duration) -> Result<(), S
 
 pub(crate) mod cpu_meter;
 pub(crate) mod dirty_pages;
+pub(crate) mod idle_slots;
 
 #[cfg(test)]
 mod tests;

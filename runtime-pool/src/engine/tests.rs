@@ -281,3 +281,47 @@ fn run(store: &mut Store<()>, instance: &Instance) -> wasmtime::Result<()> {
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
+
+/// An instance that has written `value` all over its memory of one page.
+fn instance_with(module: &Module, value: u8) -> (Store<()>, wasmtime::Memory) {
+    let mut store = Store::new(module.engine(), ());
+    store.set_epoch_deadline(1_000_000);
+    let instance = Instance::new(&mut store, module, &[]).unwrap();
+    let memory = instance.get_memory(&mut store, "memory").unwrap();
+    memory.data_mut(&mut store).fill(value);
+    (store, memory)
+}
+
+#[test]
+fn unused_slots_give_their_memory_back_and_used_ones_keep_it() {
+    let text = r#"(module (memory (export "memory") 1) (data (i32.const 0) "image"))"#;
+    let wasm = wat::parse_str(text).unwrap();
+    for kind in [EngineKind::Lean, EngineKind::Concurrent] {
+        let config = EngineConfig { instances: 8, keep_bytes: 64 << 10, ..small() };
+        let engine = pooled_engine(kind, &config).unwrap();
+        let module = Module::new(&engine, &wasm).unwrap();
+        let mut used = instance_with(&module, 1);
+        drop([2, 3, 4].map(|value| instance_with(&module, value)));
+        let kept = || engine.pooling_allocator_metrics().unwrap().unused_memory_bytes_resident();
+        if reset_strategy() == "pagemap scan" {
+            assert_eq!(kept(), 3 * (64 << 10), "{kind:?}");
+        }
+        let engines = [engine.clone()];
+        let give_back = |slots, go_on: &(dyn Fn() -> bool + Sync)| {
+            idle_slots::give_back(&engines, slots, config.memory_bytes_max, go_on)
+        };
+        assert_eq!(give_back(8, &|| false), 0, "{kind:?}");
+        assert_eq!(give_back(2, &|| true), 0, "{kind:?}: too few are free");
+        assert!(give_back(8, &|| true) >= 3, "{kind:?}");
+        assert_eq!(kept(), 0, "{kind:?}");
+        let (store, memory) = &mut used;
+        assert!(memory.data(&store).iter().all(|byte| *byte == 1), "{kind:?}");
+        // The slots hold what the module says, and nothing else.
+        for mut fresh in [5, 6, 7].map(|_| Store::new(&engine, ())) {
+            let instance = Instance::new(&mut fresh, &module, &[]).unwrap();
+            let memory = instance.get_memory(&mut fresh, "memory").unwrap();
+            let data = memory.data(&fresh);
+            assert!(data.starts_with(b"image") && data[5..].iter().all(|byte| *byte == 0));
+        }
+    }
+}
