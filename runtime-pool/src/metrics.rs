@@ -3,6 +3,7 @@
 //! Knows nothing of the code, the engine or the pool: it is given numbers and words.
 
 pub(crate) mod guest_log;
+pub(crate) mod idle;
 mod outbound;
 mod phases;
 pub(crate) mod printable;
@@ -16,10 +17,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use self::{outbound::OutboundMetrics, phases::PhaseHistograms};
+use self::{idle::IdleMemoryMetrics, outbound::OutboundMetrics, phases::PhaseHistograms};
 use crate::{
     error::{Fault, Limit},
-    metrics::start::Start,
+    metrics::start::{Phase, Start},
 };
 
 /// Upper bounds of the phases' histograms, in seconds: fine below a millisecond, because that is
@@ -70,6 +71,7 @@ pub struct Families {
     pub(crate) cpu_seconds: CounterVec,
     poll_seconds: Histogram,
     pub(crate) outbound: OutboundMetrics,
+    pub(crate) idle_memory: IdleMemoryMetrics,
     /// Which barriers stand around the compile worker.
     pub(crate) sandbox: IntGaugeVec,
     phases: PhaseHistograms,
@@ -130,6 +132,7 @@ impl PoolMetrics {
             cpu_seconds: cpu_seconds()?,
             poll_seconds: poll_seconds()?,
             outbound: OutboundMetrics::register(registry)?,
+            idle_memory: IdleMemoryMetrics::register(registry)?,
             sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
             limit_hits: counters(
@@ -218,6 +221,11 @@ impl Families {
         // There is none if the function was never resident.
         let _ = self.cpu_seconds.remove_label_values(&[label]);
         self.outbound.forget(label);
+    }
+
+    /// Calls so far, counted when they were answered or have failed.
+    pub(crate) fn calls(&self) -> u64 {
+        self.phases.count(Phase::Total)
     }
 
     /// Counts the tier of an invocation's start and the time of each phase.

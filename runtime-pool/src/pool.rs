@@ -5,6 +5,7 @@
 
 pub(crate) mod config;
 pub(crate) mod function;
+mod idle_memory;
 pub(crate) mod linker;
 mod loader;
 mod native_code;
@@ -34,7 +35,10 @@ use crate::{
         guest_log::FunctionKey,
         start::{Phase, Start},
     },
-    pool::{config::PoolConfig, linker::Linkers, loader::Loader, node::NodeShared},
+    pool::{
+        config::PoolConfig, idle_memory::IdleMemory, linker::Linkers, loader::Loader,
+        node::NodeShared,
+    },
 };
 
 /// The approximate memory of a resident function besides its native code: Wasmtime's tables of types
@@ -46,6 +50,7 @@ pub struct Pool {
     resident: Cache<FunctionKey, Arc<Function>>,
     loader: Loader,
     node: NodeShared,
+    idle_memory: IdleMemory,
 }
 
 /// Evicts each function when it has not been called for the idle time of its own limits.
@@ -90,9 +95,15 @@ impl Pool {
             })?;
         tracing::info!(reset = reset_strategy(), "instances are reset by");
         let node = NodeShared::start(&config, logs, metrics.clone())?;
+        let idle_memory = IdleMemory::new(&config.engine, linkers.engines(), metrics.clone());
         let resident = resident_cache(config.resident_bytes, metrics.clone());
         let compiler = Compiler::new(config.compile, config.engine.artifact, cache, metrics);
-        Ok(Self { resident, loader: Loader::new(compiler, linkers, config.loads), node })
+        Ok(Self {
+            resident,
+            loader: Loader::new(compiler, linkers, config.loads),
+            node,
+            idle_memory,
+        })
     }
 
     /// Sets the addresses at which the gateway listens. Guests cannot call them.
@@ -211,11 +222,12 @@ impl Pool {
         self.node.memory.holders.end_largest(bytes)
     }
 
-    /// Evicts functions and drops warm instances that have been idle for too long. Must be called
-    /// regularly: the cache has no thread of its own.
+    /// Evicts functions, drops warm instances and gives back memory that have been idle for too long.
+    /// Must be called regularly: the cache has no thread of its own.
     pub async fn tidy(&self) {
         self.resident.run_pending_tasks().await;
         self.node.warm.tick();
+        self.idle_memory.tick();
     }
 }
 

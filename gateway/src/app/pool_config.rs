@@ -21,6 +21,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             instances: u32::try_from(config.pool.instances)?,
             memory_bytes_max: config.ceilings.size(FunctionLimit::MemoryBytes),
             keep_bytes: config.pool.keep_bytes,
+            idle_memory: Duration::from_millis(config.pool.idle_memory_ms),
             async_engine: config.pool.async_engine,
             artifact: config.uploads.artifact,
             guest: config.guests,

@@ -42,6 +42,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("pool.memory_bytes", 0, 16 * TIB),
     ("pool.keep_bytes", 0, 4 * GIB),
     ("pool.buffer_bytes", 0, 16 * TIB),
+    ("pool.idle_memory_ms", 0, DAY_MS),
     ("pool.resident_bytes", 16 * MIB, 16 * TIB),
     ("pool.loads", 0, 1_024),
     ("pool.queue", 0, 1_000_000),

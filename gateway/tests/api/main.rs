@@ -26,6 +26,7 @@ mod herd;
 mod hostile_clients;
 mod hostile_guests;
 mod hostile_uploads;
+mod idle_memory;
 mod invoke;
 mod isolation;
 mod kinds;

@@ -91,6 +91,13 @@ impl PhaseHistograms {
         }
     }
 
+    /// Observations of one phase, over all tiers.
+    pub(crate) fn count(&self, phase: Phase) -> u64 {
+        let tiers = self.0.shards.iter().flat_map(|shard| &shard.0);
+        let counts = tiers.flat_map(|tier| &tier[phase as usize].counts);
+        counts.map(|count| count.load(Relaxed)).sum()
+    }
+
     fn metric(&self, tier: Tier, phase: Phase) -> Option<proto::Metric> {
         let series = || self.0.shards.iter().map(|shard| &shard.0[tier as usize][phase as usize]);
         let mut count = 0;

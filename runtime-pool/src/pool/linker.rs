@@ -42,6 +42,12 @@ impl Linkers {
         Ok(Self { lean, modules, concurrent })
     }
 
+    /// The engines that run guests.
+    pub(crate) fn engines(&self) -> Vec<wasmtime::Engine> {
+        let concurrent = self.concurrent.iter().map(component::Linker::engine);
+        [self.lean.engine()].into_iter().chain(concurrent).cloned().collect()
+    }
+
     /// A hash of everything that native code for these engines depends on. The second engine counts
     /// even where it is switched off, so that switching it on or off keeps native code valid.
     pub(crate) fn compatibility(&self) -> Result<u64, StartError> {

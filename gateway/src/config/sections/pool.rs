@@ -18,6 +18,8 @@ pub struct PoolSection {
     pub keep_bytes: usize,
     /// Buffered request bodies of all invocations together.
     pub buffer_bytes: u64,
+    /// Time with hardly any call after which slots give that back, too; 0: never.
+    pub idle_memory_ms: u64,
     /// Memory of resident functions: their native code, and 45 KiB for each.
     pub resident_bytes: u64,
     /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
@@ -41,6 +43,7 @@ impl Default for PoolSection {
             memory_bytes: 0,
             keep_bytes: 8 * MIB as usize,
             buffer_bytes: GIB,
+            idle_memory_ms: 10_000,
             resident_bytes: GIB,
             async_engine: true,
             loads: 4,

@@ -1,8 +1,9 @@
 //! Grows its memory by `?mb=` MiB, or as far as the host allows, writes to every
-//! page of it, and answers with the number of MiB that it got.
+//! page of it, waits `?ms=`, and answers with the number of MiB that it got.
 
 use core::arch::wasm32::{memory_grow, memory_size};
 
+use wasip2::clocks::monotonic_clock;
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
 const PAGE_BYTES: usize = 64 * 1024;
@@ -16,6 +17,9 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
     while got < wanted && memory_grow::<0>(PAGES_PER_MIB) != usize::MAX {
         touch_last_mib();
         got += 1;
+    }
+    if let Some(ms) = tests_http::number(&request, "ms") {
+        monotonic_clock::subscribe_duration(ms * 1_000_000).block();
     }
     tests_http::text(answer, &format!("{got}\n"));
 }
