@@ -9,6 +9,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod refill;
+pub(crate) mod reuse;
 
 use std::{
     sync::{
@@ -33,7 +34,7 @@ use crate::{
         PoolMetrics,
         start::{Phase, Start},
     },
-    warm::{budget::WarmRoom, refill::Refilling},
+    warm::{budget::WarmRoom, refill::Refilling, reuse::Reusable},
 };
 
 /// Instances that must have been made before the time that this takes counts as known.
@@ -191,16 +192,21 @@ impl WarmSet {
         self.refill();
     }
 
-    /// Keeps an instance after its call, if the owner of the function has chosen isolation `reuse`.
-    pub(crate) fn keep(self: &Arc<Self>, mut instance: Instance) {
-        let Isolation::Reuse { max_uses, .. } = self.template.spec().isolation else { return };
+    /// Takes an instance whose guest has ended without a failure. `None`, and the instance is gone,
+    /// unless the owner of the function has chosen isolation `reuse` and the guest has let go of all
+    /// that belongs to its call: through an open stream it could reach a former caller.
+    pub(crate) fn reusable(&self, mut instance: Instance) -> Option<Reusable> {
+        let Isolation::Reuse { max_uses, .. } = self.template.spec().isolation else { return None };
         instance.uses += 1;
-        if instance.uses >= max_uses {
-            return;
-        }
+        let again = instance.uses < max_uses && !instance.holds_resources();
+        again.then(|| Reusable(Box::new(instance)))
+    }
+
+    /// Keeps an instance for the next call. Its response must have ended, and well.
+    pub(crate) fn keep(self: &Arc<Self>, Reusable(mut instance): Reusable) {
         instance.last_used = Instant::now();
         instance.end_invocation(Arc::clone(self.template.policy()));
-        if self.put(instance) {
+        if self.put(*instance) {
             self.watch();
         }
     }

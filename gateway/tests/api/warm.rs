@@ -165,6 +165,53 @@ async fn an_instance_that_failed_is_never_reused() {
     assert_eq!(gateway.metric("mayfly_warm_instances").await, 0.0);
 }
 
+/// A call that fails after its guest has returned, and the problem that it is answered with. `None`:
+/// the response has begun, and breaks off.
+type LateFailure = (&'static str, Option<(u16, &'static str)>);
+
+/// Less and more than promised, before and after the head has left.
+const LATE_FAILURES: [LateFailure; 4] = [
+    ("?length=100", Some((502, "no-response"))),
+    ("?length=1", Some((502, "no-response"))),
+    ("?length=200000&more=100000", None),
+    ("?length=90000&more=100000", None),
+];
+
+#[tokio::test]
+async fn an_instance_whose_response_failed_is_never_reused() {
+    let gateway = TestGateway::start().await;
+    // No instance is made beforehand, so that each warm one was used.
+    let settings = json!({"isolation": {"mode": "reuse"}, "max_warm": 0});
+    gateway.deploy_with("t-counter", &settings).await;
+    for (query, problem) in LATE_FAILURES {
+        assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "1\n"), "{query}");
+        assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "2\n"), "{query}");
+        let call = gateway.call(Method::GET, &format!("/f/t-counter/{query}"));
+        match problem {
+            Some(problem) => assert_eq!(call.send().await.problem(), problem, "{query}"),
+            None => assert!(call.try_send().await.is_err(), "{query}"),
+        }
+        // If the response was aborted, then the guest may not have ended yet.
+        gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+        assert_eq!(gateway.metric("mayfly_warm_instances").await, 0.0, "{query}");
+    }
+    // A response of the same length, which is as it should be.
+    let large = gateway.get("/f/t-counter/?length=100002&more=100000").await;
+    assert_eq!((large.status(), large.bytes().len()), (200, 100_002));
+    assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "2\n"));
+}
+
+#[tokio::test]
+async fn a_reused_instance_cannot_write_into_the_response_of_another_call() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-counter", &json!({"isolation": {"mode": "reuse"}})).await;
+    assert_eq!(gateway.get("/f/t-counter/").await.plain(), (200, "1\n"));
+    let open = tokio::spawn(gateway.call(Method::GET, "/f/t-counter/?keep").send());
+    // The instance has ended with its call, and so has the body that it left open.
+    assert_eq!(open.await.unwrap().plain(), (200, "2\n"));
+    assert_eq!(gateway.get("/f/t-counter/?write").await.plain(), (200, "1\n"));
+}
+
 #[tokio::test]
 async fn an_unsupported_isolation_is_refused_with_the_supported_one() {
     let gateway = TestGateway::start().await;

@@ -125,6 +125,15 @@ impl Instance {
         self.log.begin_invocation(0, 0);
     }
 
+    /// Whether the guest holds any resource of the host. Instances of commands end with their call.
+    pub(crate) fn holds_resources(&self) -> bool {
+        match &self.guest {
+            AnyGuest::Http(guest) => guest.store.data().holds_resources(),
+            AnyGuest::HttpAsync(guest) => guest.store.data().holds_resources(),
+            AnyGuest::Command(_) | AnyGuest::Module(_) => true,
+        }
+    }
+
     /// The size of its linear memory in bytes, an upper bound of what it keeps resident.
     pub(crate) fn memory_bytes(&mut self) -> usize {
         match &mut self.guest {

@@ -26,6 +26,7 @@ use crate::{
         response_task::ResponseTask,
     },
     metrics::start::Start,
+    warm::reuse::Reusable,
 };
 
 /// Bytes of a body that are collected before the guest gets a task of its own.
@@ -35,6 +36,8 @@ const INLINE_BYTES: u64 = 64 << 10;
 pub(super) struct GuestRun<'a, G> {
     guest: MeteredGuest<G>,
     finished: bool,
+    /// The instance, once the guest has ended, if it may serve another call.
+    reusable: Option<Reusable>,
     /// Released when the guest ends, not when the head of its response is sent.
     guard: InvocationGuard,
     function: &'a Arc<Function>,
@@ -51,7 +54,7 @@ pub(super) async fn run_to_response<G>(
     mut start: Start,
 ) -> Result<(Response, Start), InvokeError>
 where
-    G: Future<Output = Result<(), InvokeError>> + Send + 'static,
+    G: Future<Output = Result<Option<Reusable>, InvokeError>> + Send + 'static,
 {
     let started = Instant::now();
     let (mut parts, body) = run.head(head).await?.into_parts();
@@ -67,6 +70,9 @@ where
     };
     let mut inline = InlineBody::default();
     let ended = run.collect(&mut body, &mut inline).await?;
+    if ended && let Some(reusable) = run.reusable.take() {
+        function.warm.keep(reusable);
+    }
     if let Some(trailers) = &inline.trailers {
         announce(trailers, &mut parts.headers);
     }
@@ -89,7 +95,7 @@ where
 
 impl<'a, G> GuestRun<'a, G>
 where
-    G: Future<Output = Result<(), InvokeError>> + Send + 'static,
+    G: Future<Output = Result<Option<Reusable>, InvokeError>> + Send + 'static,
 {
     pub(super) fn new(
         guest: Pin<Box<G>>,
@@ -99,7 +105,7 @@ where
     ) -> Self {
         let deadline = time::Instant::now() + function.limits().timeout;
         let guest = MeteredGuest::new(guest, Arc::clone(&guard.state));
-        Self { guest, finished: false, guard, function, invocation, deadline }
+        Self { guest, finished: false, reusable: None, guard, function, invocation, deadline }
     }
 
     /// Runs the guest until it has decided on the head of its response.
@@ -113,7 +119,10 @@ where
             biased;
             result = &mut self.guest => {
                 self.finished = true;
-                result.map(|()| head.try_recv().ok())
+                result.map(|reusable| {
+                    self.reusable = reusable;
+                    head.try_recv().ok()
+                })
             }
             first = &mut head => Ok(first.ok()),
             () = time::sleep_until(self.deadline) => {
@@ -142,12 +151,12 @@ where
     /// Why there is no head. Its sender is gone, but the guest may still run and end with an error.
     async fn end_without_head(&mut self) -> InvokeError {
         let ended = if self.finished {
-            Ok(Ok(()))
+            Ok(Ok(None))
         } else {
             time::timeout_at(self.deadline, &mut self.guest).await
         };
         match ended {
-            Ok(Ok(())) => no_response("it returned without one (response-outparam.set)"),
+            Ok(Ok(_)) => no_response("it returned without one (response-outparam.set)"),
             Ok(Err(error)) => error,
             Err(_) => InvokeError::Timeout(self.function.limits().timeout),
         }
@@ -171,7 +180,10 @@ where
                     return Poll::Ready(Ok(ended));
                 }
                 match Pin::new(&mut self.guest).poll(cx) {
-                    Poll::Ready(Ok(())) => self.finished = true,
+                    Poll::Ready(Ok(reusable)) => {
+                        self.finished = true;
+                        self.reusable = reusable;
+                    }
                     // Nothing has been sent, so the caller can be answered with the error.
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending if (had + 1..INLINE_BYTES).contains(&body.written()) => {}
@@ -185,7 +197,7 @@ where
     /// Spawns the task in which the guest, and its `body` if that has not ended, go on. Returns the
     /// body of the response, which begins with what was collected.
     fn go_on(self, body: Option<CheckedBody>, mut inline: InlineBody) -> ResponseBody {
-        let Self { guest, finished, guard, function, invocation, deadline } = self;
+        let Self { guest, finished, reusable, guard, function, invocation, deadline } = self;
         let trailers = inline.trailers.take();
         // A complete body without trailers needs no pipe to the task, and nor does a body that the
         // client does not get.
@@ -204,6 +216,8 @@ where
             guest: (!finished).then_some(guest),
             guard: (!finished).then_some(guard),
             complete,
+            reusable,
+            ended_well: true,
             body,
             pipe: Arc::clone(&pipe),
             deadline,

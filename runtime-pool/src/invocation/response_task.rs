@@ -19,6 +19,7 @@ use crate::{
         progress_waker::ProgressWaker,
         response_pipe::{BodyEnd, ResponsePipe},
     },
+    warm::reuse::Reusable,
 };
 
 /// Polls of a guest before its task yields to others: its writes may be very small. With four times
@@ -34,6 +35,10 @@ pub(super) struct ResponseTask<G> {
     pub(super) guard: Option<InvocationGuard>,
     /// Whether the client gets nothing of what the guest still writes.
     pub(super) complete: bool,
+    /// The instance, once the guest has ended, if it may serve another call.
+    pub(super) reusable: Option<Reusable>,
+    /// Whether nothing has failed yet.
+    pub(super) ended_well: bool,
     /// The body of the response, until it has ended.
     pub(super) body: Option<CheckedBody>,
     pub(super) pipe: Arc<ResponsePipe>,
@@ -44,7 +49,7 @@ pub(super) struct ResponseTask<G> {
     pub(super) invocation: u128,
 }
 
-impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
+impl<G: Future<Output = Result<Option<Reusable>, InvokeError>>> ResponseTask<G> {
     pub(super) async fn run(mut self) {
         let after_response = self.function.limits().guest.after_response;
         let mut deadline = self.deadline;
@@ -76,10 +81,11 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         }
     }
 
-    fn fail(&self, why: &str, limit: Option<Limit>) {
+    fn fail(&mut self, why: &str, limit: Option<Limit>) {
         if let Some(limit) = limit {
             self.function.statistics.metrics.limit_ended(limit);
         }
+        self.ended_well = false;
         self.state.outcome.fail();
         let log = self.function.template.log();
         let what = if self.complete || self.body.is_none() {
@@ -105,11 +111,17 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                 && let Poll::Ready(result) = Pin::new(guest).poll(cx)
             {
                 self.guest = None;
+                // Before the slot is free, so that the next call finds the instance.
+                let ended = result.map(|reusable| self.take_back(reusable));
                 self.guard = None;
-                return Poll::Ready(result);
+                return Poll::Ready(ended);
             }
             // After the guest, so that its latest output is passed on at once.
             let wrote = self.poll_body(cx);
+            if self.body.is_some() && self.guest.is_none() {
+                // Whatever could still write into the body ends with the instance.
+                self.reusable = None;
+            }
             if self.body.is_none() && (was_open || self.guest.is_none()) {
                 return Poll::Ready(Ok(()));
             }
@@ -125,6 +137,17 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
         // Yields to the other tasks of this thread.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Keeps an instance whose guest has ended, if the response has ended, too, and well. Holds it for
+    /// that moment if the response goes on.
+    fn take_back(&mut self, reusable: Option<Reusable>) {
+        let Some(reusable) = reusable else { return };
+        if self.body.is_some() {
+            self.reusable = Some(reusable);
+        } else if self.ended_well {
+            self.function.warm.keep(reusable);
+        }
     }
 
     /// Passes on what the guest has written. Returns whether it has written anything.
@@ -154,8 +177,12 @@ impl<G: Future<Output = Result<(), InvokeError>>> ResponseTask<G> {
                     BodyEnd::Aborted(error)
                 }
             };
-            self.pipe.end(end);
             self.body = None;
+            self.ended_well &= matches!(end, BodyEnd::Complete(_));
+            // Before the client knows, so that its next call finds the instance.
+            let reusable = self.reusable.take();
+            self.take_back(reusable);
+            self.pipe.end(end);
         }
         wrote
     }

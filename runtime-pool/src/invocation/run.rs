@@ -15,16 +15,17 @@ use crate::{
         invocation_state::{FailOnDrop, InvocationState},
     },
     invocation::instance::take_or_make,
+    warm::reuse::Reusable,
 };
 
-/// Runs a guest to its end. Holds the function, so that its code outlives the instance.
+/// Runs a guest to its end, and returns its instance if that may serve another call. Holds the function, so that its code outlives the instance.
 pub(super) async fn run(
     function: Arc<Function>,
     request: InvocationRequest,
     context: InvocationContext,
     head: oneshot::Sender<ResponseHead>,
     state: Arc<InvocationState>,
-) -> Result<(), InvokeError> {
+) -> Result<Option<Reusable>, InvokeError> {
     // First: no instance waits for a client.
     let request = function.template.with_length(request).await?;
     let mut instance = take_or_make(&function, &state, &context).await?;
@@ -37,8 +38,6 @@ pub(super) async fn run(
     let call = executor::run(&mut instance, &function.template, request, &context, head);
     let end = guarded(call, &state, function.limits().cpu).await?;
     fail_on_drop.disarm();
-    if end == GuestEnd::Returned {
-        function.warm.keep(instance);
-    }
-    Ok(())
+    let returned = end == GuestEnd::Returned;
+    Ok(returned.then(|| function.warm.reusable(instance)).flatten())
 }
