@@ -14,10 +14,6 @@ use crate::{
     limits::ArtifactLimits,
 };
 
-/// How an upload of native code is described in its refusal.
-pub(crate) const PRECOMPILED: &str =
-    "native code made by Wasmtime (a .cwasm file); upload the .wasm it was made from";
-
 /// The result of an inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
@@ -49,9 +45,6 @@ struct Contents {
 
 /// Inspects `bytes`, or says why they cannot be a function.
 pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refusal> {
-    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
-        return Err(Refusal::NotWasm(PRECOMPILED.into()));
-    }
     if !bytes.starts_with(b"\0asm") {
         return Err(Refusal::NotWasm(looks_like(bytes).into()));
     }
@@ -70,7 +63,9 @@ pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
         .trim_start();
     match bytes {
         [] => "empty",
-        [0x7f, b'E', b'L', b'F', ..] => "an ELF file (a native program)",
+        [0x7f, b'E', b'L', b'F', ..] => {
+            "an ELF file (a native program, or a .cwasm file made by Wasmtime; then upload the .wasm)"
+        }
         [b'M', b'Z', ..] => "a Windows program",
         [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] => "a macOS program",
         [0x1f, 0x8b, ..] => "a gzip archive",

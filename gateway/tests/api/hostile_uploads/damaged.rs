@@ -68,7 +68,7 @@ async fn an_upload_that_is_not_wasm_starts_no_compiler_and_native_code_is_never_
     // The gateway's own native code, which would run if it were loaded.
     let code = gateway.files("code");
     let native = code.iter().find(|path| path.extension().is_some_and(|is| is == "cwasm"));
-    uploads.push((std::fs::read(native.unwrap()).unwrap(), "native code made by Wasmtime"));
+    uploads.push((std::fs::read(native.unwrap()).unwrap(), "a .cwasm file made by Wasmtime"));
     for (bytes, says) in uploads {
         let refused = gateway.put("other", bytes).send().await;
         assert_eq!(refused.problem(), (422, "invalid-wasm"), "{refused:?}");
