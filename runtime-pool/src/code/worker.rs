@@ -5,13 +5,14 @@
 //! nothing else. `job` says how the gateway and the worker talk.
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, Read as _, Write as _},
     process::ExitCode,
 };
 
 use rustix::process::{
-    Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
+    Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setpriority_process,
+    setrlimit,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -34,8 +35,12 @@ const OPEN_FILES: u64 = 64;
 /// The worker's niceness: invocations get the processors first.
 const NICE: i32 = 10;
 
-/// Runs the compile worker. The `arguments` are those of the hidden subcommand: a job, or the word
-/// that asks for a probe of the barriers.
+/// How readily the kernel ends the worker when memory runs out: before everything else. Its job can be
+/// done again.
+const OOM_SCORE: &str = "1000";
+
+/// Runs the compile worker. The `arguments` are those of the hidden subcommand: the id of the process
+/// that starts it and a job, or the word that asks for a probe of the barriers.
 ///
 /// Call it before any thread is started: the limits hold for the whole process, but the barriers
 /// only for this thread and those that it starts.
@@ -43,9 +48,10 @@ pub fn compile_worker(arguments: &[String]) -> ExitCode {
     if arguments == [PROBE] {
         return exit_code(probe());
     }
-    match CompileJob::from_arguments(arguments) {
-        Some(job) => exit_code(work(&job)),
-        None => ExitCode::FAILURE,
+    let Some((parent, job)) = arguments.split_first() else { return ExitCode::FAILURE };
+    match (parent.parse().ok().and_then(Pid::from_raw), CompileJob::from_arguments(job)) {
+        (Some(parent), Some(job)) => exit_code(work(parent, &job)),
+        _ => ExitCode::FAILURE,
     }
 }
 
@@ -70,7 +76,8 @@ fn probe() -> io::Result<()> {
 }
 
 /// Does one job: gives up rights, reads the artifact, compiles it, and reports.
-fn work(job: &CompileJob) -> io::Result<()> {
+fn work(parent: Pid, job: &CompileJob) -> io::Result<()> {
+    end_with(parent)?;
     set_limits(job)?;
     sandbox::raise();
     // Started before the artifact takes memory: the compiler panics if its threads cannot have
@@ -89,9 +96,17 @@ fn work(job: &CompileJob) -> io::Result<()> {
     io::stderr().lock().write_all(&serde_json::to_vec(&report)?)
 }
 
-fn set_limits(job: &CompileJob) -> io::Result<()> {
-    // A gateway that is killed takes its workers along.
+/// A gateway that is killed takes its workers along. The kernel sends the signal when the thread ends
+/// that has started this process: threads that start workers live as long as the gateway.
+fn end_with(parent: Pid) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The gateway may have ended before that.
+    if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::other("the gateway has ended")) }
+}
+
+fn set_limits(job: &CompileJob) -> io::Result<()> {
+    // Where there is no /proc, the kernel chooses as it likes.
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     setpriority_process(None, NICE)?;
     let limit = |resource, value: u64| {
         setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })

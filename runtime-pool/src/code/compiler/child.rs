@@ -74,6 +74,7 @@ async fn run(
     native_code: File,
 ) -> Result<WorkerEnd, LoadError> {
     let mut child = worker(config)
+        .arg(std::process::id().to_string())
         .args(job.to_arguments())
         .stdin(Stdio::from(wasm))
         .stdout(Stdio::from(native_code))
