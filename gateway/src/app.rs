@@ -130,6 +130,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         pool: Arc::clone(&pool),
         limits: Arc::clone(&limits),
         sandbox,
+        require_sandbox: config.compile.require_sandbox,
         secrets: Secrets::load(&store, &pool).await?,
         public_base: config.public_base(data_server.addr()).into(),
     };

@@ -83,7 +83,8 @@ async fn collect_garbage(pool: &Pool, store: &Store) {
 }
 
 /// Reports which parts of the compiler's sandbox this kernel supports. The gateway runs without a
-/// part that is missing, because the others still hold; the operator is warned.
+/// part that is missing, because the others still hold; the operator is warned, and by default
+/// uploads are refused to those who are not administrators.
 async fn report_sandbox(pool: Arc<Pool>, found: Arc<OnceLock<Sandbox>>) {
     let sandbox = match pool.sandbox().await {
         Ok(sandbox) => found.get_or_init(|| sandbox),

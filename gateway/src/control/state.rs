@@ -28,6 +28,8 @@ pub(crate) struct ControlState {
     pub(crate) limits: Arc<ArcSwap<Numbers>>,
     /// The parts of the compiler's sandbox that are in place, once the pool has tried it.
     pub(crate) sandbox: Arc<OnceLock<Sandbox>>,
+    /// Whether uploads by tokens that may deploy but not administer need all of them.
+    pub(crate) require_sandbox: bool,
     pub(crate) secrets: Secrets,
     /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,

@@ -85,6 +85,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// Whether every barrier stands, and held when it was tried.
+    pub fn is_complete(&self) -> bool {
+        self.reached.is_empty() && self.barriers().iter().all(|(_, stands)| *stands)
+    }
+
     /// The name of each barrier, and whether it stands.
     pub fn barriers(&self) -> [(&'static str, bool); 3] {
         [

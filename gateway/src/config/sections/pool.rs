@@ -89,6 +89,8 @@ pub struct CompileSection {
     /// Whether artifacts whose native code is of another build are recompiled in the background
     /// after a start.
     pub renew: bool,
+    /// Whether uploads by tokens that may deploy but not administer need a complete sandbox.
+    pub require_sandbox: bool,
 }
 
 impl Default for CompileSection {
@@ -101,6 +103,7 @@ impl Default for CompileSection {
             wall_s: 120,
             output_bytes: 256 * MIB,
             renew: true,
+            require_sandbox: true,
         }
     }
 }

@@ -82,6 +82,7 @@ pub(crate) async fn deploy(
     let deployed = async {
         let name = parse(&name)?;
         let head = UploadHead::parse(request.headers())?;
+        check_sandbox(&state, scope).await?;
         let body = request.into_body().into_data_stream();
         // Boxed: the future is large, and deploys are rare.
         Box::pin(state.deployer.deploy(head.of(state.qualified(name), token), body))
@@ -97,6 +98,20 @@ pub(crate) async fn deploy(
         }
     };
     Ok((status, shown(activated, &state, scope).await).into_response())
+}
+
+/// Refuses bytes of those who cannot administer the node, unless the whole sandbox stands between
+/// their bytes and the gateway.
+async fn check_sandbox(state: &ControlState, scope: Scope) -> Result<(), Problem> {
+    if scope == Scope::Admin || !state.require_sandbox {
+        return Ok(());
+    }
+    let is_complete = match state.sandbox.get() {
+        Some(sandbox) => sandbox.is_complete(),
+        // The first moments after the start.
+        None => state.pool.sandbox().await.is_ok_and(|sandbox| sandbox.is_complete()),
+    };
+    if is_complete { Ok(()) } else { Err(Problem::sandbox_missing()) }
 }
 
 /// A function with its entity tag.
