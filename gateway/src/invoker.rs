@@ -1,12 +1,16 @@
 //! The only way to call a function, for HTTP requests and for triggers of any other kind.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
     Function, InvocationContext, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody,
     Response, Start, Tier, remove_series,
 };
+use tokio::time;
 
 use crate::functions::{catalog::CatalogEntry, quarantine::Quarantine};
 
@@ -18,6 +22,9 @@ const OK: &str = "ok";
 pub(crate) enum Error {
     #[error(transparent)]
     Load(Arc<LoadError>),
+    /// The function was not in memory within the time of one invocation. It is still being compiled.
+    #[error("the function was not loaded within {0:?} (timeout_ms)")]
+    LoadTimeout(Duration),
     #[error(transparent)]
     Invoke(#[from] InvokeError),
 }
@@ -114,14 +121,22 @@ impl Invoker {
         }
     }
 
-    /// Gets the function from the pool, which loads it if it is not resident.
+    /// Gets the function from the pool, which loads it if it is not resident. Waits no longer than an
+    /// invocation may take.
     async fn get_or_load(
         &self,
         target: &CatalogEntry,
         since: Instant,
     ) -> Result<(Arc<Function>, Start), Error> {
         let load = async { Ok::<_, LoadError>(target.spec()) };
-        match self.pool.get_or_load(target.key, load).await {
+        // The tier in which it would have started is not known if this fails.
+        let mut unknown = Start { tier: Tier::Cold, phases: Default::default() };
+        let most = target.ungranted.limits.timeout;
+        let Ok(loaded) = time::timeout(most, self.pool.get_or_load(target.key, load)).await else {
+            self.metrics.record(target, "load-timeout", &mut unknown, since);
+            return Err(Error::LoadTimeout(most));
+        };
+        match loaded {
             Ok((function, start)) => {
                 target.resident.set(&function, Instant::now());
                 Ok((function, start))
@@ -129,9 +144,7 @@ impl Invoker {
             Err(error) => {
                 let digest = store::Digest::from_bytes(target.ungranted.digest.0);
                 self.quarantine.suspect(&error, digest);
-                // The tier in which it would have started is not known.
-                let mut start = Start { tier: Tier::Cold, phases: Default::default() };
-                self.metrics.record(target, "load-failed", &mut start, since);
+                self.metrics.record(target, "load-failed", &mut unknown, since);
                 Err(Error::Load(error))
             }
         }

@@ -67,7 +67,7 @@ async fn admit_and_run(
     let guest = Box::pin(run::run(Arc::clone(function), request, context, sender, state));
     let responding = Arc::clone(function);
     let response = async move {
-        let run = GuestRun::new(guest, guard, &responding, invocation);
+        let run = GuestRun::new(guest, guard, &responding, invocation, start.loading());
         respond::run_to_response(run, head, is_head, start).await
     };
     function.admission.background.run(response).await

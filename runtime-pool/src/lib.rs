@@ -27,7 +27,7 @@ pub use crate::{
     admission::run_queue::RunQueue,
     code::{
         artifact::{ArtifactDigest, Kind},
-        compiler::CompileConfig,
+        compiler::{CompileConfig, Uploader},
         inspect::{Inspection, inspect},
         sandbox::Sandbox,
         snapshot::SnapshotOutcome,

@@ -25,7 +25,7 @@ use crate::{
     admission::run_queue::RunQueue,
     code::{
         cache::CodeCache,
-        compiler::{Compiler, Purpose},
+        compiler::{Compiler, Purpose, Uploader},
         inspect::Inspection,
     },
     engine::reset_strategy,
@@ -159,10 +159,16 @@ impl Pool {
         Ok((function, start))
     }
 
-    /// Compiles a revision that is not published yet, loads it and tries to make an instance.
-    pub async fn validate(&self, spec: FunctionSpec) -> Result<Inspection, LoadError> {
+    /// Compiles a revision that is not published yet, loads it and tries to make an instance. Uploaders
+    /// take turns at the compiler.
+    pub async fn validate(
+        &self,
+        spec: FunctionSpec,
+        uploader: Uploader,
+    ) -> Result<Inspection, LoadError> {
         let unpublished = FunctionKey { function: 0, revision: 0, generation: 0 };
-        let loaded = match self.loader.load(&self.node, unpublished, &spec, Purpose::Deploy).await {
+        let purpose = Purpose::Deploy(uploader);
+        let loaded = match self.loader.load(&self.node, unpublished, &spec, purpose).await {
             // The native code was compiled a moment ago and is not damaged. If it does not load,
             // then the artifact needs more of some resource than an instance of the pool has.
             Err(LoadError::Engine { detail, .. }) => Err(Refusal::TooLarge(format!(

@@ -90,7 +90,7 @@ limits! {
     /// CPU time of one invocation; waiting for the network does not count.
     CpuMs = "cpu_ms" in Milliseconds,
         from 1, to HOUR_MS, default 1_000, ceiling 30_000, zero false;
-    /// Wall-clock time of one invocation, from its slot to the last byte of its response.
+    /// Wall-clock time of one invocation: loading the function, and from its slot to the last byte of its response.
     TimeoutMs = "timeout_ms" in Milliseconds,
         from 1, to DAY_MS, default 30_000, ceiling 300_000, zero false;
     /// Invocations of one function that may run at once: its concurrency slots.

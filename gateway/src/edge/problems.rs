@@ -65,6 +65,7 @@ impl From<invoker::Error> for Problem {
     fn from(error: invoker::Error) -> Self {
         match error {
             invoker::Error::Load(error) => Self::of_published(&error),
+            invoker::Error::LoadTimeout(after) => Self::load_timeout(after),
             invoker::Error::Invoke(error) => error.into(),
         }
     }

@@ -228,7 +228,7 @@ impl DeployState {
         let (function, digest) = (upload.function.borrowed(), upload.artifact.digest());
         let mut spec = self.catalog.spec(function, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
-        Ok(self.pool.validate(spec).await?.kind.as_str())
+        Ok(self.pool.validate(spec, upload.token.uploader()).await?.kind.as_str())
     }
 
     /// Publishes an upload that was tried with the settings `tried`, and activates it. `None` if

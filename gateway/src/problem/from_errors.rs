@@ -44,6 +44,27 @@ impl Problem {
         }
     }
 
+    /// A published function is still being loaded after the time of one call.
+    pub(crate) fn load_timeout(after: Duration) -> Self {
+        Self::new(&table::LOAD_TIMEOUT)
+            .detail(format!("it was not loaded within {after:?}; compiling it goes on"))
+            .hint(format!(
+                "Try again later, or raise the function's setting `{}`.",
+                FunctionLimit::TimeoutMs.key()
+            ))
+            .retry_after(BUSY_S)
+    }
+
+    /// The token may deploy but not administer, and the kernel lacks a part of the sandbox.
+    pub(crate) fn sandbox_missing() -> Self {
+        Self::new(&table::SANDBOX_MISSING)
+            .detail("this kernel lacks a part of the sandbox around the compiler")
+            .hint(
+                "The operator can use a kernel with seccomp and Landlock, or set \
+                 `compile.require_sandbox` to `false`.",
+            )
+    }
+
     /// The quarantine logs each damaged artifact.
     pub(crate) fn artifact_damaged() -> Self {
         Self::new(&table::ARTIFACT_DAMAGED)

@@ -101,6 +101,7 @@ problem_types! {
 
     // Loading a published function.
     COMPILER_BUSY: "compiler-busy", 503, Load, Platform, "Compilation queue is full";
+    LOAD_TIMEOUT: "load-timeout", 503, Load, Platform, "Function is still being loaded";
     ASYNC_ENGINE_OFF: "async-engine-off", 503, Load, Platform, "WASI 0.3 components are disabled on this node";
     LOAD_FAILED: "load-failed", 500, Load, Platform, "Function could not be loaded";
     ARTIFACT_DAMAGED: "artifact-damaged", 500, Load, Platform, "Function artifact is damaged or missing";
@@ -147,6 +148,7 @@ problem_types! {
     CHANGE_QUOTA: "change-quota", 429, Store, Caller, "Change rate limit reached";
     IDEMPOTENCY_QUOTA: "idempotency-quota", 429, Store, Caller, "Idempotency key quota reached";
     COMPILER_BUSY_AT_DEPLOY: "compiler-busy", 503, Compile, Platform, "Compilation queue is full";
+    SANDBOX_MISSING: "sandbox-missing", 503, Compile, Platform, "Compiler sandbox is not complete";
 
     // The rest of the control plane.
     FOREIGN_ORIGIN: "foreign-origin", 403, Request, Caller, "Request comes from another host's page";

@@ -14,6 +14,7 @@ mod auth;
 mod bench;
 mod cgi;
 mod cli;
+mod compile_line;
 mod connections;
 mod control_plane;
 mod crash;

@@ -5,29 +5,30 @@
 mod child;
 mod config;
 mod deploy_rate;
+mod line;
 
 use std::{
     collections::HashSet,
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use moka::future::Cache;
-use tokio::{sync::Semaphore, task::spawn_blocking, time};
+use tokio::{task::spawn_blocking, time};
 
-pub use self::config::CompileConfig;
-use self::deploy_rate::DeployRate;
+pub use self::{config::CompileConfig, line::Uploader};
+use self::{
+    deploy_rate::DeployRate,
+    line::{Claim, CompileLine},
+};
 use crate::{
     code::{
         artifact::ArtifactDigest,
         cache::{CodeCache, NativeCode},
-        inspect::{Inspection, PRECOMPILED, looks_like},
+        inspect::{Inspection, looks_like},
         job::CompileJob,
         key::CodeKey,
         sandbox::Sandbox,
@@ -50,9 +51,11 @@ const START_BYTES: u64 = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// An owner deploys it.
-    Deploy,
+    Deploy(Uploader),
     /// It was deployed, and is to run.
     Invocation,
+    /// It was deployed, and nobody waits for it.
+    Background,
 }
 
 /// Finds native code, or makes it, and remembers what it has verified.
@@ -61,9 +64,7 @@ pub(crate) struct Compiler {
     artifact: ArtifactLimits,
     cache: Arc<CodeCache>,
     verified: Cache<CodeKey, Arc<NativeCode>>,
-    jobs: Semaphore,
-    /// Compilations that run or wait.
-    queued: AtomicUsize,
+    line: CompileLine,
     deploy_rate: DeployRate,
     metrics: PoolMetrics,
 }
@@ -76,10 +77,9 @@ impl Compiler {
         metrics: PoolMetrics,
     ) -> Self {
         Self {
-            jobs: Semaphore::new(config.jobs),
+            line: CompileLine::new(config.jobs, config.queue),
             cache: Arc::new(cache),
             verified: Cache::new(VERIFIED_MAX),
-            queued: AtomicUsize::new(0),
             deploy_rate: DeployRate::new(config.deploys_per_minute),
             config,
             artifact,
@@ -89,7 +89,29 @@ impl Compiler {
 
     /// The native code of the artifact at `path`, compiled first if there is none; and its tier,
     /// which is `frozen` for the request that had it compiled.
+    ///
+    /// Where an invocation waits for it, this goes on if the invocation does not wait any longer: the
+    /// next one finds what was compiled.
     pub(crate) async fn native_code(
+        self: &Arc<Self>,
+        key: &CodeKey,
+        path: &Path,
+        purpose: Purpose,
+    ) -> Result<(Arc<NativeCode>, Tier), LoadError> {
+        if purpose != Purpose::Invocation {
+            return self.attempt(key, path, purpose).await;
+        }
+        if let Some(code) = self.verified.get(key).await {
+            return Ok((code, Tier::Cold));
+        }
+        let (compiler, key, path) = (Arc::clone(self), key.clone(), path.to_owned());
+        // The task has no owner: it ends with the compilation, and its panic affects only those who
+        // wait for it.
+        let attempt = tokio::spawn(async move { compiler.attempt(&key, &path, purpose).await });
+        attempt.await.map_err(|panic| LoadError::io("compiling")(io::Error::other(panic)))?
+    }
+
+    async fn attempt(
         &self,
         key: &CodeKey,
         path: &Path,
@@ -134,13 +156,17 @@ impl Compiler {
         path: &Path,
         purpose: Purpose,
     ) -> Result<NativeCode, LoadError> {
-        // Uploads that are not wasm are refused before they take a place in the queue.
+        // Uploads that are not wasm are refused before they take a place in the line.
         let wasm = open_wasm(path)?;
-        let _place = QueuePlace::take(&self.queued, self.config.jobs + self.config.queue)?;
-        if purpose == Purpose::Deploy {
+        let claim = match purpose {
+            Purpose::Deploy(uploader) => Claim::Deploy(uploader),
+            Purpose::Invocation | Purpose::Background => Claim::Call,
+        };
+        let place = self.line.join(claim)?;
+        if matches!(purpose, Purpose::Deploy(_)) {
             self.deploy_rate.admit(Instant::now())?;
         }
-        let _job = self.jobs.acquire().await.expect("the semaphore is never closed");
+        let _turn = place.turn().await;
         let started = Instant::now();
         let result = self.compile_and_store(key, wasm).await;
         let fault = result.as_ref().err().map(LoadError::fault);
@@ -169,15 +195,15 @@ impl Compiler {
     /// Makes native code that no invocation and no deploy waits for, when none of them waits for
     /// any other.
     pub(crate) async fn compile_in_background(
-        &self,
+        self: &Arc<Self>,
         key: &CodeKey,
         path: &Path,
     ) -> Result<(), LoadError> {
         loop {
-            while self.queued.load(Relaxed) > 0 {
+            while !self.line.is_idle() {
                 time::sleep(BACKGROUND_CHECK).await;
             }
-            match self.native_code(key, path, Purpose::Invocation).await {
+            match self.native_code(key, path, Purpose::Background).await {
                 // Others have filled the queue since the check.
                 Err(LoadError::CompilerBusy) => {}
                 outcome => return outcome.map(drop),
@@ -187,7 +213,7 @@ impl Compiler {
 
     /// Replaces native code whose snapshot turned out not to work by the plain native code.
     pub(crate) async fn without_snapshot(
-        &self,
+        self: &Arc<Self>,
         key: &CodeKey,
         path: &Path,
         reason: String,
@@ -284,15 +310,17 @@ impl Compiler {
     }
 }
 
-/// Whether an error concerns only the other purpose. Deploys and invocations that want the same
-/// code share one attempt, but the limit of deploys is not that of invocations, and a deploy brings
+/// Whether an error may concern only another purpose. Deploys and invocations that want the same
+/// code share one attempt, but the limits of deploys are not those of invocations, and a deploy brings
 /// the file that an invocation found damaged or missing.
 fn is_from_another_purpose(error: &LoadError, purpose: Purpose) -> bool {
+    let is_deploy = matches!(purpose, Purpose::Deploy(_));
     match error {
-        LoadError::CompileRate { .. } => purpose == Purpose::Invocation,
-        LoadError::Damaged | LoadError::Missing => purpose == Purpose::Deploy,
+        LoadError::CompileRate { .. } => !is_deploy,
+        LoadError::Damaged | LoadError::Missing => is_deploy,
+        // Asked again, one of the same purpose is refused again.
+        LoadError::CompilerBusy => true,
         LoadError::Refused(_)
-        | LoadError::CompilerBusy
         | LoadError::NoSpace
         | LoadError::Io { .. }
         | LoadError::Engine { .. }
@@ -315,24 +343,5 @@ fn open_wasm(path: &Path) -> Result<File, LoadError> {
     if start.starts_with(b"\0asm") && start.len() >= 8 {
         return Ok(file);
     }
-    // Only the whole file shows whether an ELF file is native code of Wasmtime.
-    let precompiled = wasmtime::Engine::detect_precompiled_file(path).ok().flatten();
-    let what = if precompiled.is_some() { PRECOMPILED } else { looks_like(&start) };
-    Err(Refusal::NotWasm(what.into()).into())
-}
-
-/// A place among the compilations that run or wait; given up when dropped.
-struct QueuePlace<'a>(&'a AtomicUsize);
-
-impl<'a> QueuePlace<'a> {
-    fn take(queued: &'a AtomicUsize, max: usize) -> Result<Self, LoadError> {
-        let place = Self(queued);
-        if queued.fetch_add(1, Relaxed) < max { Ok(place) } else { Err(LoadError::CompilerBusy) }
-    }
-}
-
-impl Drop for QueuePlace<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
+    Err(Refusal::NotWasm(looks_like(&start).into()).into())
 }

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -71,7 +71,7 @@ where
     let mut inline = InlineBody::default();
     let ended = run.collect(&mut body, &mut inline).await?;
     if ended && let Some(reusable) = run.reusable.take() {
-        function.warm.keep(reusable);
+        run.function.warm.keep(reusable);
     }
     if let Some(trailers) = &inline.trailers {
         announce(trailers, &mut parts.headers);
@@ -102,8 +102,11 @@ where
         guard: InvocationGuard,
         function: &'a Arc<Function>,
         invocation: u128,
+        loading: Duration,
     ) -> Self {
-        let deadline = time::Instant::now() + function.limits().timeout;
+        // Loading the function is a part of the invocation.
+        let left = function.limits().timeout.saturating_sub(loading);
+        let deadline = time::Instant::now() + left;
         let guest = MeteredGuest::new(guest, Arc::clone(&guard.state));
         Self { guest, finished: false, reusable: None, guard, function, invocation, deadline }
     }

@@ -16,6 +16,16 @@ pub enum Tier {
     Frozen,
 }
 
+impl Start {
+    /// How long it took until the function was in memory; zero if it was there.
+    pub(crate) fn loading(&self) -> Duration {
+        match self.tier {
+            Tier::Warm | Tier::Loaded => Duration::ZERO,
+            Tier::Cold | Tier::Frozen => self.phases.iter().map(|(_, took)| took).sum(),
+        }
+    }
+}
+
 impl Tier {
     /// Every tier, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Warm, Self::Loaded, Self::Cold, Self::Frozen];

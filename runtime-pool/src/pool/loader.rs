@@ -35,7 +35,7 @@ const INLINE_BYTES: u64 = 1 << 20;
 
 /// Makes functions resident.
 pub(super) struct Loader {
-    pub(super) compiler: Compiler,
+    pub(super) compiler: Arc<Compiler>,
     linkers: Arc<Linkers>,
     permits: Semaphore,
 }
@@ -57,7 +57,11 @@ struct Linked {
 impl Loader {
     /// At most `loads` functions are linked at once.
     pub(super) fn new(compiler: Compiler, linkers: Linkers, loads: usize) -> Self {
-        Self { compiler, linkers: Arc::new(linkers), permits: Semaphore::new(loads) }
+        Self {
+            compiler: Arc::new(compiler),
+            linkers: Arc::new(linkers),
+            permits: Semaphore::new(loads),
+        }
     }
 
     /// Loads a published revision. If it has a snapshot, then that could be taken at the deploy.

@@ -4,7 +4,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
-use runtime_pool::{Function, Limits, Tier};
+use runtime_pool::{Function, Limits, Tier, Uploader};
 
 use crate::{
     program::{open_steps, program, steps},
@@ -110,7 +110,7 @@ async fn a_call_that_is_dropped_in_the_queue_leaves_it_and_the_next_one_is_serve
 }
 
 #[tokio::test]
-async fn a_load_that_is_dropped_ends_its_compile_worker_and_another_caller_compiles() {
+async fn a_deploy_that_is_dropped_ends_its_compile_worker_and_a_call_compiles() {
     // The first worker writes down its process id and hangs; the others compile.
     let test = TestPool::with(|config| {
         let script = "if mkdir $dir/first; then echo $$ >$dir/pid; exec sleep 600; fi\n\
@@ -120,7 +120,7 @@ async fn a_load_that_is_dropped_ends_its_compile_worker_and_another_caller_compi
     let spec = test.spec(&program());
     let pid = || fs::read_to_string(test.dir().join("pid")).unwrap_or_default();
     tokio::select! {
-        _ = test.load(key(1), &spec) => panic!("the first worker ended"),
+        _ = test.pool.validate(spec.clone(), Uploader::default()) => panic!("the worker ended"),
         () = until("the worker runs", || pid().ends_with('\n')) => {}
     }
     let (function, start) = test.load(key(1), &spec).await;
@@ -129,4 +129,24 @@ async fn a_load_that_is_dropped_ends_its_compile_worker_and_another_caller_compi
     // A process that has ended has no command line, even before its parent has waited for it.
     let command = || fs::read(format!("/proc/{}/cmdline", pid().trim())).unwrap_or_default();
     until("the first worker has ended", || command().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_load_that_is_dropped_is_compiled_all_the_same_and_the_next_caller_finds_the_code() {
+    // Each worker counts itself, and compiles when it is told to.
+    let test = TestPool::with(|config| {
+        let script = "echo x >>$dir/workers; while ! test -e $dir/go; do sleep 0.02; done\n\
+                      exec $worker \"$@\"";
+        set_worker_script(&mut config.compile, script);
+    });
+    let spec = test.spec(&program());
+    let workers = || fs::read_to_string(test.dir().join("workers")).unwrap_or_default();
+    tokio::select! {
+        _ = test.load(key(1), &spec) => panic!("the worker ended"),
+        () = until("the worker runs", || workers().ends_with('\n')) => {}
+    }
+    fs::write(test.dir().join("go"), "").unwrap();
+    let (function, _) = test.load(key(1), &spec).await;
+    answers(&function).await;
+    assert_eq!((workers(), test.compilations()), ("x\n".to_owned(), 1.0));
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use runtime_pool::{FunctionSpec, LoadError, Phase, Refusal, RequestBody, State, Tier};
+use runtime_pool::{FunctionSpec, LoadError, Phase, Refusal, RequestBody, State, Tier, Uploader};
 
 use crate::{
     program::{another_program, program},
@@ -140,9 +140,10 @@ async fn an_artifact_whose_start_traps_is_refused_at_its_deploy_and_not_made_res
         r#"(module (memory (export "memory") 1) (func $trap (unreachable)) (start $trap)
             (func (export "_start")))"#,
     );
-    let refused = test.pool.validate(test.spec(&wasm.unwrap())).await.unwrap_err();
+    let refused =
+        test.pool.validate(test.spec(&wasm.unwrap()), Uploader::default()).await.unwrap_err();
     assert!(matches!(refused, LoadError::Refused(Refusal::Start(_))), "{refused:?}");
-    test.pool.validate(test.spec(&program())).await.unwrap();
+    test.pool.validate(test.spec(&program()), Uploader::default()).await.unwrap();
     // The functions of both deploys are dropped.
     assert_eq!(test.gauge("mayfly_resident_functions"), 0.0);
     test.all_is_given_back().await;
@@ -186,11 +187,11 @@ async fn a_compilation_that_takes_too_long_is_ended_and_refused_with_the_setting
 #[tokio::test]
 async fn deploys_are_held_to_their_rate_of_compilations_and_calls_are_not() {
     let test = TestPool::with(|config| config.compile.deploys_per_minute = 1);
-    test.pool.validate(test.spec(&another_program(1))).await.unwrap();
+    test.pool.validate(test.spec(&another_program(1)), Uploader::default()).await.unwrap();
     let second = test.spec(&another_program(2));
-    let refused = test.pool.validate(second.clone()).await.unwrap_err();
+    let refused = test.pool.validate(second.clone(), Uploader::default()).await.unwrap_err();
     assert!(matches!(refused, LoadError::CompileRate { per_minute: 1, .. }), "{refused:?}");
     answers(&test.load(key(2), &second).await.0).await;
     // Native code that exists costs no compilation.
-    test.pool.validate(second).await.unwrap();
+    test.pool.validate(second, Uploader::default()).await.unwrap();
 }

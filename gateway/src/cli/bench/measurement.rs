@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use prometheus::Registry;
 use runtime_pool::{
     Function, FunctionKey, FunctionSpec, InvocationContext, Kind, LoadError, LogLine, Phase, Pool,
-    PoolMetrics, RequestBody, Start, Tier,
+    PoolMetrics, RequestBody, Start, Tier, Uploader,
 };
 use tokio::sync::mpsc;
 
@@ -87,7 +87,7 @@ impl Bench {
 
     /// Compiles a function if necessary, and makes an instance, as a deploy does.
     pub(crate) async fn prepare(&self, subject: &Subject) -> Result<Kind, Failure> {
-        let inspection = self.pool.validate(subject.spec.clone()).await;
+        let inspection = self.pool.validate(subject.spec.clone(), Uploader::default()).await;
         Ok(inspection.map_err(|error| about(subject, &causes(&error)))?.kind)
     }
 

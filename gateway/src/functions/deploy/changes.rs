@@ -50,7 +50,7 @@ impl Deployer {
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
-        if let Err(error) = state.pool.validate(spec).await {
+        if let Err(error) = state.pool.validate(spec, token.uploader()).await {
             state.quarantine.suspect(&error, digest);
             return Err(error.into());
         }

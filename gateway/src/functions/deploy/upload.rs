@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use runtime_pool::Uploader;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use store::{Digest, IdempotentRequest, StoredUpload};
@@ -16,6 +17,13 @@ use crate::functions::{
 /// The id of a token. What all tokens share is shared by it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TokenId(pub(crate) Arc<str>);
+
+impl TokenId {
+    /// Its holder at the compiler, where uploaders take turns.
+    pub(crate) fn uploader(&self) -> Uploader {
+        Uploader::new(&self.0)
+    }
+}
 
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
 pub(crate) struct Upload {
