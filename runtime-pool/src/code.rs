@@ -11,6 +11,7 @@ pub(crate) mod compiler;
 pub(crate) mod inspect;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod quota;
 pub(crate) mod requirements;
 pub(crate) mod sandbox;
 pub(crate) mod snapshot;

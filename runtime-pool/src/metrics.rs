@@ -76,6 +76,8 @@ pub struct Families {
     pub(crate) sandbox: IntGaugeVec,
     phases: PhaseHistograms,
     limit_hits: IntCounterVec,
+    /// Native code that has left the disk, because there was too much.
+    pub(crate) code_removed: IntCounter,
     compile_seconds: Histogram,
     compilations: IntCounterVec,
 }
@@ -139,6 +141,10 @@ impl PoolMetrics {
                 "mayfly_limit_hits_total",
                 "Limits that invocations hit",
                 "limit",
+            )?,
+            code_removed: counter(
+                "mayfly_native_code_removed_total",
+                "Files of native code that were removed because there was too much of it",
             )?,
             compile_seconds: compile_seconds()?,
             compilations: counters(
@@ -211,6 +217,7 @@ impl Families {
             Box::new(self.poll_seconds.clone()),
             Box::new(self.limit_hits.clone()),
             Box::new(self.sandbox.clone()),
+            Box::new(self.code_removed.clone()),
             Box::new(self.compile_seconds.clone()),
             Box::new(self.compilations.clone()),
         ]

@@ -75,6 +75,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.revisions_per_function", 1, 1_000_000),
     ("quotas.settings_bytes", KIB, 16 * MIB),
     ("quotas.all_settings_bytes", KIB, TIB),
+    ("quotas.code_bytes", 0, 1_024 * TIB),
     ("quotas.compiles_per_minute", 0, 1_000_000),
     ("quotas.changes_per_minute", 0, 1_000_000),
     ("quotas.idempotency_keys", 0, 10_000_000),

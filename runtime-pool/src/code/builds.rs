@@ -16,6 +16,9 @@ use tempfile::NamedTempFile;
 
 /// How the names of unfinished files begin.
 pub(super) const TEMPORARY: &str = ".tmp";
+/// How the names of native code and of its seals end.
+pub(super) const CODE: &str = "cwasm";
+pub(super) const SEAL: &str = "json";
 const LIST: &str = "engines";
 /// Builds whose native code is kept: this one's, and that of the one before it, for a rollback.
 const KEPT: usize = 2;

@@ -25,15 +25,14 @@ use wasmtime::{Engine, Module, component::Component};
 
 use crate::code::{
     artifact::ArtifactDigest,
-    builds::{self, Builds, TEMPORARY},
+    builds::{self, Builds, CODE, SEAL, TEMPORARY},
     inspect::Inspection,
     key::CodeKey,
+    quota,
 };
 
 const SEAL_KEY: &str = "seal.key";
 const SNAPSHOTS: &str = ".snapshots";
-const CODE: &str = "cwasm";
-const SEAL: &str = "json";
 
 /// The directory of native code. Each build keeps its files in a directory of its own within.
 pub(crate) struct CodeCache {
@@ -133,6 +132,9 @@ impl CodeCache {
         let found = self.mac(&name, &seal.inspection, &mut file).ok()?;
         // `blake3::Hash` compares in constant time.
         let is_intact = sealed == found;
+        if is_intact {
+            quota::note_use(&self.seal_path(&name));
+        }
         is_intact.then_some(NativeCode {
             inspection: seal.inspection,
             bytes: identity.bytes,
@@ -192,6 +194,12 @@ impl CodeCache {
             }
             let _ = fs::remove_dir_all(snapshots_dir(&dir, digest));
         }
+    }
+
+    /// Removes native code, of every build, that was not used for longest, until there are at most
+    /// `most` bytes of it besides `kept`. Returns how many were removed.
+    pub(crate) fn trim(&self, most: u64, kept: &NativeCode) -> u64 {
+        quota::trim(&self.builds.dirs(), most, &kept.path)
     }
 
     /// Removes native code of old builds. The previous build's stays, for a rollback.

@@ -12,7 +12,10 @@ use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -66,6 +69,8 @@ pub(crate) struct Compiler {
     verified: Cache<CodeKey, Arc<NativeCode>>,
     line: CompileLine,
     deploy_rate: DeployRate,
+    /// The most bytes of native code on the disk.
+    code_bytes: AtomicU64,
     metrics: PoolMetrics,
 }
 
@@ -81,6 +86,7 @@ impl Compiler {
             cache: Arc::new(cache),
             verified: Cache::new(VERIFIED_MAX),
             deploy_rate: DeployRate::new(config.deploys_per_minute),
+            code_bytes: AtomicU64::new(config.code_bytes),
             config,
             artifact,
             metrics,
@@ -187,9 +193,15 @@ impl Compiler {
             artifact: self.artifact,
         };
         let inspection = child::compile(&self.config, &job, wasm, output).await?;
-        self.on_disk(move |cache| cache.store(&job.code, inspection, file))
-            .await?
-            .map_err(LoadError::io("keeping native code"))
+        let most = self.code_bytes.load(Relaxed);
+        let stored = self.on_disk(move |cache| {
+            let code = cache.store(&job.code, inspection, file)?;
+            let removed = cache.trim(most, &code);
+            Ok((code, removed))
+        });
+        let (code, removed) = stored.await?.map_err(LoadError::io("keeping native code"))?;
+        self.metrics.code_removed.inc_by(removed);
+        Ok(code)
     }
 
     /// Makes native code that no invocation and no deploy waits for, when none of them waits for
@@ -262,6 +274,11 @@ impl Compiler {
     /// Sets how many compilations deploys may begin within a minute.
     pub(crate) fn set_deploys_per_minute(&self, per_minute: usize) {
         self.deploy_rate.set(per_minute);
+    }
+
+    /// Sets the most bytes of native code on the disk. The next compilation removes what is too much.
+    pub(crate) fn set_code_bytes(&self, most: u64) {
+        self.code_bytes.store(most, Relaxed);
     }
 
     /// Whether native code is at hand, verified.

@@ -15,6 +15,11 @@ impl Pool {
         self.loader.compiler.set_deploys_per_minute(most);
     }
 
+    /// Sets the most bytes of native code on the disk.
+    pub fn set_code_bytes(&self, most: u64) {
+        self.loader.compiler.set_code_bytes(most);
+    }
+
     /// Which parts of the sandbox around the compiler work on this machine. Starts a compiler to find
     /// out.
     pub async fn sandbox(&self) -> io::Result<Sandbox> {

@@ -36,6 +36,8 @@ pub struct QuotasSection {
     pub settings_bytes: usize,
     /// The settings and environments of all functions: they are kept in memory.
     pub all_settings_bytes: u64,
+    /// Bytes of native code on the disk. What was not used for longest is removed.
+    pub code_bytes: u64,
     /// Compilations that deploys may start in a minute.
     pub compiles_per_minute: usize,
     /// Revisions, descriptions and activations in a minute.
@@ -55,6 +57,7 @@ impl Default for QuotasSection {
             // Several times what 64 hosts and 64 credentials take.
             settings_bytes: 64 << 10,
             all_settings_bytes: 256 * MIB,
+            code_bytes: 100 * GIB,
             // About as many of the smallest functions as one core compiles.
             compiles_per_minute: 600,
             changes_per_minute: 600,

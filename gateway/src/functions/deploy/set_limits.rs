@@ -26,6 +26,7 @@ impl Deployer {
                 let functions = state.store.all_active().await?;
                 state.catalog.set_bounds(limits, ceilings);
                 state.pool.set_deploys_per_minute(section.compiles_per_minute);
+                state.pool.set_code_bytes(section.code_bytes);
                 state.quotas.store(Arc::new(section));
                 for active in &functions {
                     // The catalog has logged names that are not valid, and skipped them.

@@ -53,6 +53,29 @@ async fn the_artifact_bytes_of_a_node_are_limited() {
 
 /// Case U17.
 #[tokio::test]
+async fn native_code_is_a_cache_of_limited_size() {
+    const COUNT: u32 = 3;
+    // Less than one file: each compilation removes the others.
+    let mut gateway = TestGateway::with(&["quotas.code_bytes=1KiB", "compile.renew=false"]).await;
+    let wasm = guest("c-hello-cgi");
+    for n in 0..COUNT {
+        let put = gateway.put(&format!("f-{n}"), distinct(&wasm, n));
+        assert_eq!(put.send().await.status(), 201);
+    }
+    let is_code = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "cwasm");
+    let left = gateway.files("code").iter().filter(|path| is_code(path)).count();
+    let removed = gateway.metric("mayfly_native_code_removed_total").await;
+    assert_eq!((left, removed), (1, f64::from(COUNT - 1)));
+    // What has left is compiled again when it is needed.
+    gateway.restart().await;
+    for n in 0..COUNT {
+        assert_eq!(gateway.get(&format!("/f/f-{n}/")).await.plain(), (200, "hello from c\n"));
+    }
+    assert!(gateway.metric("mayfly_compilations_total").await >= f64::from(COUNT - 1));
+}
+
+/// Case U17.
+#[tokio::test]
 async fn compilations_for_deploys_are_limited_per_minute_and_calls_still_compile() {
     let mut gateway = TestGateway::with(&["quotas.compiles_per_minute=3"]).await;
     let wasm = guest("c-hello-cgi");

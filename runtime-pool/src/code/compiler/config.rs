@@ -24,4 +24,6 @@ pub struct CompileConfig {
     /// Compilations that deploys may begin within a minute. Published revisions are recompiled
     /// without this limit.
     pub deploys_per_minute: usize,
+    /// Native code that is kept on the disk, in bytes.
+    pub code_bytes: u64,
 }
