@@ -28,6 +28,7 @@ use store::{Store, StoreConfig, Tenant};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinHandle,
     time,
 };
 
@@ -158,13 +159,17 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let planes =
         Planes::new(draining, (data_listener, data_task), (control_listener, control_task));
     drain_at_signal(signals, &ready, planes, unready).await?;
-    // With the last users of the pool, the channel of lines closes: the task ends when it has stored
-    // the lines in it.
+    // With the last users of the pool, the channel of lines closes.
     drop((upkeep, pool));
+    close(log_task, &store).await;
+    Ok(())
+}
+
+/// Waits until the task has stored the lines in its channel, and closes the store.
+async fn close(log_task: JoinHandle<()>, store: &Store) {
     let _ = time::timeout(LAST_LINES, log_task).await;
     store.close().await;
     tracing::info!("stopped");
-    Ok(())
 }
 
 /// The gateway's own listeners, which guests cannot call.

@@ -137,15 +137,8 @@ impl PoolMetrics {
             idle_memory: IdleMemoryMetrics::register(registry)?,
             sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
-            limit_hits: counters(
-                "mayfly_limit_hits_total",
-                "Limits that invocations hit",
-                "limit",
-            )?,
-            code_removed: counter(
-                "mayfly_native_code_removed_total",
-                "Files of native code that were removed because there was too much of it",
-            )?,
+            limit_hits: limit_hits()?,
+            code_removed: code_removed()?,
             compile_seconds: compile_seconds()?,
             compilations: counters(
                 "mayfly_compilations_total",
@@ -153,9 +146,6 @@ impl PoolMetrics {
                 "outcome",
             )?,
         };
-        for limit in Limit::ALL {
-            families.limit_hits.with_label_values(&[limit.as_str()]);
-        }
         families.collectors().into_iter().try_for_each(|family| registry.register(family))?;
         Ok(Self(Arc::new(families)))
     }
@@ -163,6 +153,20 @@ impl PoolMetrics {
 
 fn counters(name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
     IntCounterVec::new(Opts::new(name, help), &[label])
+}
+
+/// The hits of each limit, from 0 on.
+fn limit_hits() -> prometheus::Result<IntCounterVec> {
+    let hits = counters("mayfly_limit_hits_total", "Limits that invocations hit", "limit")?;
+    for limit in Limit::ALL {
+        hits.with_label_values(&[limit.as_str()]);
+    }
+    Ok(hits)
+}
+
+fn code_removed() -> prometheus::Result<IntCounter> {
+    let help = "Files of native code that were removed because there was too much of it";
+    IntCounter::new("mayfly_native_code_removed_total", help)
 }
 
 fn buffered_body_bytes() -> prometheus::Result<IntGauge> {

@@ -88,8 +88,8 @@ mod tests {
     #[test]
     fn if_none_match_compares_weak_tags_too() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("W/\"1.2\", w/\"3.4\""));
-        let one = StateTag { function: 1, revision: 2 };
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("W/\"1-2\", w/\"3-4\""));
+        let one = StateTag { function: 1, version: 2 };
         assert_eq!(parse(&headers).excluded, Some(States::Listed(vec![one])));
     }
 }

@@ -60,7 +60,7 @@ fn png(side: u32) -> Vec<u8> {
         png.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
         png.extend(&body);
         let crc = body.iter().fold(u32::MAX, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ 0xedb8_8320 * (crc & 1))
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
         });
         png.extend((!crc).to_be_bytes());
     }

@@ -34,6 +34,7 @@ impl PreInstance {
             Self::Http(pre) => pre.engine(),
             Self::HttpAsync(pre) => pre.engine(),
             Self::Command(pre) => pre.engine(),
+            Self::CommandAsync(pre) => pre.engine(),
             Self::Module(pre) => pre.module().engine(),
         }
     }
@@ -130,7 +131,7 @@ impl Instance {
         match &self.guest {
             AnyGuest::Http(guest) => guest.store.data().holds_resources(),
             AnyGuest::HttpAsync(guest) => guest.store.data().holds_resources(),
-            AnyGuest::Command(_) | AnyGuest::Module(_) => true,
+            AnyGuest::Command(_) | AnyGuest::CommandAsync(_) | AnyGuest::Module(_) => true,
         }
     }
 
