@@ -13,6 +13,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapWeak, Guard};
 use gateway_api::{FunctionLimit, LimitValues};
 use http::HeaderValue;
+use papaya::Guard as _;
 use runtime_pool::{
     ArtifactDigest, Function, FunctionKey, FunctionSpec, GuestLimits, Isolation, Limits,
 };
@@ -237,7 +238,11 @@ impl Catalog {
 
     /// Removes a function; returns its entry.
     pub(crate) fn remove(&self, name: &QualifiedName) -> Option<Arc<CatalogEntry>> {
-        let removed = self.functions.pin().remove(name).cloned();
+        let guard = self.functions.guard();
+        let removed = self.functions.remove(name, &guard).cloned();
+        // The map would keep the entry, and with it the label, until many more were removed.
+        guard.flush();
+        drop(guard);
         self.labels.retire(name);
         self.forget_settings(removed)
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, Request};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -150,7 +151,10 @@ async fn a_client_that_does_not_read_does_not_fill_the_gateways_memory() {
     const MOST: usize = 64 << 20;
     let gateway = TestGateway::start().await;
     for guest in ["echo", "echo-p3", "echo-cgi", "c-echo-cgi"] {
-        gateway.deploy(guest).await;
+        // A program has the whole of a body without a length otherwise.
+        let settings =
+            if guest.ends_with("cgi") { json!({"stream_body": true}) } else { json!({}) };
+        gateway.deploy_with(guest, &settings).await;
         let before = gateway.most_resident_bytes();
         let (pieces, call) = gateway.call(Method::POST, &format!("/f/{guest}/")).pieces();
         let opened = tokio::spawn(call.open());

@@ -94,7 +94,7 @@ async fn a_start_up_that_fails_is_refused_with_the_reason() {
     let gateway = TestGateway::with(&["compile.cpu_s=5"]).await;
     for (export, why) in [
         ("give-up", "the table is empty"),
-        ("leave", "it exited with status"),
+        ("leave", "it exited with an error"),
         ("hoard", "memory_bytes"),
         ("never-end", "more than 5 s of CPU time"),
     ] {

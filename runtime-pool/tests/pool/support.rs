@@ -90,7 +90,8 @@ impl TestPool {
             isolation: Isolation::Request,
             max_warm: 0,
             arguments: Vec::new(),
-            stream_body: false,
+            // The steps of a program come while it runs.
+            stream_body: true,
             snapshot: None,
         }
     }

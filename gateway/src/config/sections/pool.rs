@@ -97,7 +97,7 @@ impl Default for CompileSection {
     fn default() -> Self {
         Self {
             jobs: 0,
-            queue: 32,
+            queue: 64,
             memory_bytes: 3 * GIB,
             cpu_s: 60,
             wall_s: 120,

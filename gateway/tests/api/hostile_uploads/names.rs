@@ -170,7 +170,7 @@ async fn a_compressed_upload_is_refused_and_never_decompressed() {
     // The beginning of a stream that would decompress to a gigabyte of zeros.
     let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xed; 1 << 20]].concat();
     let all = async || {
-        for encoding in ["gzip", "zstd", "br", "deflate", "gzip, gzip", "x", ""] {
+        for encoding in ["gzip", "zstd", "br", "deflate", "gzip, gzip", "x"] {
             let put = gateway.put("f", bomb.clone()).header("content-encoding", encoding);
             let refused = put.send().await;
             assert_eq!(refused.problem(), (415, "unsupported-content-encoding"), "{encoding}");
