@@ -92,6 +92,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.body_grace_ms", 0, DAY_MS),
     ("server.linger_bytes", 0, 16 * TIB),
     ("server.linger_ms", 0, HOUR_MS),
+    ("server.half_close_ms", 0, HOUR_MS),
     ("server.drain_ms", 0, DAY_MS),
     ("server.unready_ms", 0, HOUR_MS),
     // The HTTP/1 parser's smallest buffer.

@@ -315,7 +315,9 @@ where
     where
         T: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
-        let mut io = InspectingIo::http1(stream, Arc::clone(activity), self.head, T::reset);
+        let half_close = self.timeouts.half_close;
+        let activity_of_io = Arc::clone(activity);
+        let mut io = InspectingIo::http1(stream, activity_of_io, self.head, half_close, T::reset);
         loop {
             let mut connection = self.http1.serve_connection(TokioIo::new(io), service);
             let driven =

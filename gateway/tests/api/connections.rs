@@ -207,3 +207,38 @@ async fn a_busy_control_plane_refuses_and_the_data_plane_goes_on() {
     assert_eq!(gateway.api("/v1/functions").await.status(), 200);
     gateway.no_uploads_left().await;
 }
+
+/// Case G29.
+#[tokio::test]
+async fn a_client_that_stops_sending_gets_its_answer_within_a_time() {
+    let gateway = TestGateway::with(&["server.half_close_ms=5000"]).await;
+    gateway.deploy("t-sleep").await;
+    gateway.deploy_with("echo", &json!({"timeout_ms": 300_000})).await;
+    for request in [
+        "GET /f/t-sleep/?ms=300 HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST /f/echo/ HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody",
+        "GET /f/t-sleep/?ms=1 HTTP/1.1\r\nhost: a\r\n\r\nGET /f/t-sleep/?ms=300 HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(gateway.data()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        let expected = request.matches("HTTP/1.1").count();
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), expected, "{request}: {answers}");
+    }
+}
+
+/// Case G29.
+#[tokio::test]
+async fn the_guest_of_a_client_that_has_stopped_sending_ends_after_that_time() {
+    let gateway = TestGateway::with(&["server.half_close_ms=200"]).await;
+    gateway.deploy_with("t-sleep", &json!({"timeout_ms": 300_000})).await;
+    let mut stream = TcpStream::connect(gateway.data()).await.unwrap();
+    let request = "GET /f/t-sleep/?ms=250000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    gateway.metric_becomes("mayfly_live_instances", 1.0).await;
+    stream.shutdown().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
+    gateway.metric_becomes("mayfly_live_instances", 0.0).await;
+}

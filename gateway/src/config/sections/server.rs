@@ -128,6 +128,10 @@ pub struct Timeouts {
     /// Time in which a client reads nothing of a response.
     #[serde(rename = "stall_timeout_ms", with = "milliseconds")]
     pub stall: Duration,
+    /// Time that an HTTP/1 client gets for its answer after it has stopped sending. Whether it still
+    /// reads shows only when something is written.
+    #[serde(rename = "half_close_ms", with = "milliseconds")]
+    pub half_close: Duration,
 }
 
 impl Default for Timeouts {
@@ -138,6 +142,7 @@ impl Default for Timeouts {
             // connection first, or a request meets a closed connection.
             idle: Duration::from_secs(75),
             stall: Duration::from_secs(30),
+            half_close: Duration::from_secs(1),
         }
     }
 }

@@ -54,6 +54,9 @@ pub(crate) struct InspectingIo<T> {
     /// Why the end of the current body cannot be found, if so.
     broken: Option<&'static str>,
     linger: Option<(Pin<Box<Sleep>>, usize)>,
+    /// How long the answer to a client that has stopped sending may take, and when that time ends.
+    half_close: Duration,
+    half_closed: Option<Pin<Box<Sleep>>>,
     /// Resets the connection when it is closed.
     reset: fn(&T),
 }
@@ -107,10 +110,14 @@ impl<T> InspectingIo<T> {
         stream: T,
         activity: Arc<Activity>,
         limits: HeadLimits,
+        half_close: Duration,
         reset: fn(&T),
     ) -> Self {
-        let requests = RequestTracker::new(limits);
-        Self::new(stream, activity, Inspector::Http1 { requests, head: Vec::new() }, reset)
+        let inspector =
+            Inspector::Http1 { requests: RequestTracker::new(limits), head: Vec::new() };
+        let mut io = Self::new(stream, activity, inspector, reset);
+        io.half_close = half_close;
+        io
     }
 
     pub(crate) fn http2(stream: T, activity: Arc<Activity>, control_frames: u64) -> Self {
@@ -128,6 +135,8 @@ impl<T> InspectingIo<T> {
             discarding: false,
             broken: None,
             linger: None,
+            half_close: Duration::ZERO,
+            half_closed: None,
             reset,
         }
     }
@@ -216,6 +225,18 @@ impl<T: AsyncRead + Unpin> InspectingIo<T> {
         .await
     }
 
+    /// Ready when the end of the stream is to be passed on: the library drops a request in progress
+    /// then, though its client may only have stopped sending.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_answer_due = !self.is_interrupted() && self.activity.is_serving();
+        if self.half_close.is_zero() || !is_answer_due {
+            return Poll::Ready(());
+        }
+        let half_close = self.half_close;
+        let timer = self.half_closed.get_or_insert_with(|| Box::pin(time::sleep(half_close)));
+        timer.as_mut().poll(cx)
+    }
+
     /// Reads and discards what arrives. Ready at the end of the stream.
     fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
         let mut scratch = [0; SCRATCH_BYTES];
@@ -260,9 +281,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for InspectingIo<T> {
                 return Poll::Pending;
             }
             let before = buf.filled().len();
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            if this.half_closed.is_none() {
+                ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            }
             if buf.filled().len() == before {
-                return Poll::Ready(Ok(()));
+                return this.poll_end(cx).map(Ok);
             }
             this.inspect(buf, before);
             if buf.filled().len() > before {

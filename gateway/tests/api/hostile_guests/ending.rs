@@ -164,7 +164,9 @@ async fn callers_that_disconnect_at_any_byte_leave_nothing_behind() {
 /// Case G29.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_ends_soon_after_its_caller_disconnects() {
-    let gateway = Arc::new(TestGateway::with(&["limits.timeout_ms=300000"]).await);
+    // At once, and not only when their callers have had time for an answer.
+    let settings = ["limits.timeout_ms=300000", "server.half_close_ms=0"];
+    let gateway = Arc::new(TestGateway::with(&settings).await);
     let targets = [
         "/f/t-sleep/?ms=250000",
         "/f/t-loop/",
