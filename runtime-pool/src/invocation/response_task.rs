@@ -178,6 +178,11 @@ impl<G: Future<Output = Result<Option<Reusable>, InvokeError>>> ResponseTask<G> 
                 }
             };
             self.body = None;
+            // The client, who is told otherwise, has its response already.
+            if let (true, BodyEnd::Aborted(BodyError::Limit(limit))) = (self.complete, &end) {
+                let limit = *limit;
+                self.fail(&BodyError::Limit(limit).to_string(), Some(limit));
+            }
             self.ended_well &= matches!(end, BodyEnd::Complete(_));
             // Before the client knows, so that its next call finds the instance.
             let reusable = self.reusable.take();

@@ -92,7 +92,7 @@ async fn a_head_tells_the_length_of_content_that_it_leaves_out() {
 
 #[tokio::test]
 async fn a_function_that_writes_on_after_the_answer_to_a_head_is_stopped() {
-    let gateway = with_each_kind(&["guests.after_response_ms=200"]).await;
+    let gateway = with_each_kind(&["guests.after_response_ms=20"]).await;
     for name in ["t-answers", "t-answers-p3"] {
         let path = format!("/f/{name}/?bytes=200000&end=never");
         let (head, _) = heads(gateway.data(), "HEAD", &path).await;
@@ -107,6 +107,12 @@ async fn a_function_that_writes_on_after_the_answer_to_a_head_is_stopped() {
     gateway.metric_becomes("mayfly_live_instances", 0.0).await;
     let lines = gateway.log_lines("t-answers", 1).await;
     assert_eq!(lines.len(), 1, "{lines:?}");
+    // What is dropped counts for the limit of the response.
+    gateway.patch("t-answers", &json!({"settings": {"response_bytes": 300_000}})).await;
+    heads(gateway.data(), "HEAD", "/f/t-answers/?bytes=200000&end=never").await;
+    let lines = gateway.log_lines("t-answers", 2).await;
+    let all: Vec<_> = lines.iter().map(|line| line["line"].as_str().unwrap()).collect();
+    assert!(all.iter().any(|line| line.contains("response_bytes")), "{all:?}");
 }
 
 #[tokio::test]
