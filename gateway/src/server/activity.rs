@@ -285,6 +285,7 @@ mod tests {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(75),
         stall: Duration::from_secs(30),
+        half_close: Duration::ZERO,
     };
 
     /// A connection that was accepted so long ago.
