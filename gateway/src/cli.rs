@@ -45,9 +45,13 @@ enum Command {
     /// Print a function's log
     Logs(crate::cli::commands::logs::Logs),
     /// List the revisions of a function
-    Revisions(crate::cli::commands::functions::Revisions),
+    Revisions(crate::cli::commands::revisions::Revisions),
     /// Make a revision the active one
-    Activate(crate::cli::commands::functions::Activate),
+    Activate(crate::cli::commands::revisions::Activate),
+    /// Go back to the revision that was active before
+    Rollback(crate::cli::commands::revisions::Rollback),
+    /// List who changed the active revision of a function, when and from where
+    History(crate::cli::commands::revisions::History),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -95,6 +99,8 @@ pub fn main() -> ExitCode {
         Command::Logs(command) => client(command.run()),
         Command::Revisions(command) => client(command.run()),
         Command::Activate(command) => client(command.run()),
+        Command::Rollback(command) => client(command.run()),
+        Command::History(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),

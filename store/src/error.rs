@@ -13,6 +13,10 @@ pub enum Error {
     #[error("the stored state does not meet the precondition of the change")]
     Conflict,
 
+    /// Another artifact of the function has the version of the new revision. Nothing was changed.
+    #[error("another artifact of the function has this version")]
+    VersionTaken,
+
     /// An upload is larger than the limit that was given when it began.
     #[error("the artifact is larger than {max_bytes} bytes")]
     TooLarge {

@@ -1,6 +1,8 @@
-//! Functions, their revisions and settings, how they are published, and quotas.
+//! Functions, their revisions and settings, how they are published, their history, and quotas.
 
+pub(crate) mod activate;
 pub(crate) mod function;
+pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod publish;
 pub(crate) mod quota;

@@ -56,10 +56,11 @@ pub use crate::{
     error::{Error, Quota, Result},
     functions::{
         function::{ActiveFunction, FunctionRecord},
+        history::{Action, Actor, Change},
         idempotency::{IdempotentRequest, RecordedReply},
         publish::{NewRevision, NewSettings, Precondition, Published},
         quota::{Quotas, Share},
-        revision::Revision,
+        revision::{Release, Revision},
         settings::{
             CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, Settings, SnapshotMode,
             WarmWindow,

@@ -30,12 +30,14 @@ pub use crate::{
     node::{MachineView, NodeLimitsView},
     page::NextCursor,
     problem::ProblemView,
-    revision::{RevisionView, RevisionsView},
+    revision::{ChangeView, HistoryView, RevisionView, RevisionsView},
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
         CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,
         SnapshotSetting, WindowView,
     },
     token::{CreateToken, FreshTokenView, TokenView, TokensView},
-    words::{DayWord, FaultWord, IsolationWord, KindWord, ScopeWord, StateWord, StreamWord},
+    words::{
+        ActionWord, DayWord, FaultWord, IsolationWord, KindWord, ScopeWord, StateWord, StreamWord,
+    },
 };

@@ -1,9 +1,11 @@
 //! Revisions of a function.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{KindWord, SettingsView};
+use crate::{ActionWord, KindWord, SettingsView};
 
 /// One immutable deployment of a function.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -22,9 +24,53 @@ pub struct RevisionView {
     pub settings: SettingsView,
     /// Whether it is the revision that answers requests.
     pub active: bool,
+    /// Its semantic version; null if its publisher gave none.
+    #[serde(default)]
+    #[schema(example = "1.2.3")]
+    pub version: Option<String>,
+    /// Its labels.
+    #[serde(default)]
+    #[schema(example = json!({"commit": "4be1f0c"}))]
+    pub labels: BTreeMap<String, String>,
+    /// The id of the token that deployed it, or `local`. Empty if that is not known.
+    #[serde(default)]
+    pub deployed_by: String,
+    /// The address of the client that deployed it. Empty if that is not known.
+    #[serde(default)]
+    pub deployed_from: String,
     /// When it was made (RFC 3339).
     #[schema(format = DateTime)]
     pub created_at: String,
+}
+
+/// One change of the revision that a function is at.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    /// Counts up from 1 within a function.
+    pub change: u64,
+    /// What was done: `deploy`, `settings`, `activate` or `rollback`.
+    #[schema(value_type = ActionWord, example = "rollback")]
+    pub action: String,
+    /// The active revision before; null for the first deploy.
+    pub from: Option<u32>,
+    /// The active revision since then.
+    pub to: u32,
+    /// The id of the token that did it, or `local`.
+    pub made_by: String,
+    /// The address of the client.
+    pub made_from: String,
+    /// When (RFC 3339).
+    #[schema(format = DateTime)]
+    pub made_at: String,
+}
+
+/// A page of a function's history.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HistoryView {
+    /// The newest first.
+    pub changes: Vec<ChangeView>,
+    /// The cursor of the next page; null on the last page.
+    pub next_cursor: Option<String>,
 }
 
 /// A page of revisions.

@@ -48,6 +48,8 @@ words! {
     ScopeWord = "read", "deploy", "admin";
     /// Where a line of a log comes from.
     StreamWord = "stdout", "stderr", "system";
+    /// What changed the revision that a function is at.
+    ActionWord = "deploy", "settings", "activate", "rollback";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }

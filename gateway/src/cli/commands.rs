@@ -6,6 +6,7 @@ pub(crate) mod invoke;
 pub(crate) mod logs;
 pub(crate) mod patch;
 pub(crate) mod progress;
+pub(crate) mod revisions;
 pub(crate) mod secret;
 pub(crate) mod serve;
 pub(crate) mod settings;

@@ -27,7 +27,7 @@ use crate::{
         throttle::{AuthThrottle, TooMany},
         tokens::{Scope, TokenCheck},
     },
-    functions::deploy::upload::TokenId,
+    functions::deploy::upload::{Actor, TokenId},
     problem::Problem,
     server::Peer,
 };
@@ -163,8 +163,13 @@ async fn require_token(
     let (scope, token) = tokens.check(&parts, needed).await.inspect_err(|problem| {
         tokens.refused.with_label_values(&[problem.slug()]).inc();
     })?;
+    let peer = parts.extensions.get::<Peer>().expect("each connection has a peer");
+    let origin = match peer.local_user {
+        Some(user) => format!("local user {user}").into(),
+        None => peer.addr.ip().to_string().into(),
+    };
     parts.extensions.insert(scope);
-    parts.extensions.insert(token);
+    parts.extensions.insert(Actor { token, origin });
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 

@@ -19,11 +19,11 @@ pub(crate) struct Page {
     pub(crate) cursor: Option<String>,
 }
 
-/// Which page of a function's revisions.
+/// Which page of a function's revisions, or of its history.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct RevisionsPage {
+pub(crate) struct NumbersPage {
     /// Entries on the page. The default is 100; more than 1,000 count as 1,000.
     #[param(format = Int64, maximum = 4_294_967_295_i64)]
     limit: Option<u32>,
@@ -38,7 +38,7 @@ impl Page {
     }
 }
 
-impl RevisionsPage {
+impl NumbersPage {
     pub(crate) fn limit(&self) -> u32 {
         entries(self.limit)
     }

@@ -123,6 +123,7 @@ impl From<UploadHeadError> for Problem {
                 .hint("Send `repr-digest: sha-256=:<base64>:` (RFC 9530)."),
             UploadHeadError::IdempotencyKey => Self::new(&table::BAD_IDEMPOTENCY_KEY)
                 .detail("`idempotency-key` must have 1 to 255 visible ASCII characters"),
+            UploadHeadError::Release(detail) => Self::new(&table::BAD_RELEASE).detail(detail),
             UploadHeadError::Settings(_) => {
                 Self::new(&table::BAD_SETTINGS).detail(error.to_string())
             }
@@ -152,6 +153,9 @@ impl From<DeployError> for Problem {
                     })
                     .hint("Read the function again, and send its current etag in `if-match`.")
             }
+            DeployError::NothingToRollBackTo => Self::new(&table::NO_PREVIOUS_REVISION)
+                .detail("no revision was active before the current one, or it was removed")
+                .hint("`mayfly revisions` lists what can be activated."),
             DeployError::IdempotencyKeyReused => Self::new(&table::IDEMPOTENCY_KEY_REUSED)
                 .hint("Give each upload its own key; only a retry has the same one."),
             DeployError::SettingsQuota { max_bytes } => Self::new(&table::SETTINGS_QUOTA)

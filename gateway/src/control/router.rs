@@ -51,6 +51,7 @@ pub(crate) fn control_plane(
         .routes(routes!(functions::list))
         .routes(routes!(functions::show))
         .routes(routes!(revisions::list))
+        .routes(routes!(revisions::history))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -58,6 +59,7 @@ pub(crate) fn control_plane(
         .routes(routes!(functions::deploy, functions::change, functions::delete))
         .routes(routes!(functions::artifact))
         .routes(routes!(revisions::activate))
+        .routes(routes!(revisions::roll_back))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))

@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
-use store::Digest;
+use store::{Digest, Release};
 use utoipa::IntoParams;
 
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     functions::{
         deploy::{
             change_condition::ChangeCondition,
-            upload::{IdempotencyKey, TokenId, Upload},
+            releases,
+            upload::{Actor, IdempotencyKey, Upload},
         },
         qualified_name::QualifiedName,
     },
@@ -19,6 +20,10 @@ use crate::{
 
 /// Settings for a new revision, as a JSON merge patch on those of the active one.
 const SETTINGS_HEADER: &str = "mayfly-settings";
+/// The semantic version of a new revision.
+const VERSION_HEADER: &str = "mayfly-version";
+/// The labels of a new revision, as a JSON object of strings.
+const LABELS_HEADER: &str = "mayfly-labels";
 /// The client's name for an upload, by which a repetition is recognised.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Bytes of an idempotency key. Arbitrary, several times a UUID.
@@ -35,6 +40,13 @@ pub(crate) struct UploadFields {
     /// A JSON merge patch on the settings of the active revision.
     #[param(rename = "mayfly-settings", value_type = String, required = false)]
     settings: (),
+    /// The semantic version of the new revision, such as `1.2.3`. Another artifact of the function
+    /// cannot have the same.
+    #[param(rename = "mayfly-version", value_type = String, required = false)]
+    version: (),
+    /// Labels of the new revision: a JSON object of strings, such as `{"commit": "4be1f0c"}`.
+    #[param(rename = "mayfly-labels", value_type = String, required = false)]
+    labels: (),
     /// The upload is refused unless the function's etag is one of these; `*`: unless the function
     /// exists.
     #[param(rename = "if-match", value_type = String, required = false)]
@@ -64,6 +76,8 @@ pub(crate) enum UploadHeadError {
     Digest,
     #[error("{SETTINGS_HEADER}: {0}")]
     Settings(#[from] serde_json::Error),
+    #[error("{0}")]
+    Release(String),
     #[error("the idempotency-key cannot be used")]
     IdempotencyKey,
 }
@@ -73,6 +87,7 @@ pub(crate) struct UploadHead {
     length: Option<u64>,
     digest: Option<Digest>,
     settings: Option<Value>,
+    release: Release,
     precondition: ChangeCondition,
     idempotency: Option<IdempotencyKey>,
 }
@@ -94,13 +109,15 @@ impl UploadHead {
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let precondition = preconditions::parse(headers);
         let idempotency = headers.get(IDEMPOTENCY_KEY).map(|key| idempotency_key(key, headers));
-        Ok(Self { length, digest, settings, precondition, idempotency: idempotency.transpose()? })
+        let idempotency = idempotency.transpose()?;
+        let release = release(headers)?;
+        Ok(Self { length, digest, settings, release, precondition, idempotency })
     }
 
-    /// The upload that has this head, of this function, sent by this token.
-    pub(crate) fn of(self, function: QualifiedName, token: TokenId) -> Upload {
-        let Self { length, digest, settings, precondition, idempotency } = self;
-        Upload { function, token, settings, precondition, idempotency, digest, length }
+    /// The upload that has this head, of this function, sent by this actor.
+    pub(crate) fn of(self, function: QualifiedName, actor: Actor) -> Upload {
+        let Self { length, digest, settings, release, precondition, idempotency } = self;
+        Upload { function, actor, release, settings, precondition, idempotency, digest, length }
     }
 }
 
@@ -136,7 +153,9 @@ fn idempotency_key(
         return Err(UploadHeadError::IdempotencyKey);
     }
     let mut parameters = Vec::new();
-    for name in [SETTINGS_HEADER, header::IF_MATCH.as_str(), header::IF_NONE_MATCH.as_str()] {
+    let names = [SETTINGS_HEADER, VERSION_HEADER, LABELS_HEADER];
+    for name in names.into_iter().chain([header::IF_MATCH.as_str(), header::IF_NONE_MATCH.as_str()])
+    {
         for value in headers.get_all(name) {
             for part in [name.as_bytes(), value.as_bytes()] {
                 // With its length, so that no two lists of headers have the same bytes.
@@ -146,6 +165,24 @@ fn idempotency_key(
         }
     }
     Ok(IdempotencyKey { text: text.to_owned(), parameters })
+}
+
+/// What the head says of the new revision.
+fn release(headers: &HeaderMap) -> Result<Release, UploadHeadError> {
+    let semver = headers.get(VERSION_HEADER).map(|value| {
+        let version = value.to_str().map_err(|_| "it is not ASCII".to_owned())?;
+        releases::version(version)
+    });
+    let semver = semver.transpose().map_err(|wrong| format!("{VERSION_HEADER}: {wrong}"));
+    let labels = headers.get(LABELS_HEADER).map(|value| {
+        let labels = serde_json::from_slice(value.as_bytes()).map_err(|wrong| wrong.to_string())?;
+        releases::check_labels(&labels)?;
+        Ok::<_, String>(labels)
+    });
+    let labels = labels.transpose().map_err(|wrong| format!("{LABELS_HEADER}: {wrong}"));
+    let (semver, labels) =
+        semver.and_then(|semver| Ok((semver, labels?))).map_err(UploadHeadError::Release)?;
+    Ok(Release { semver, labels: labels.unwrap_or_default() })
 }
 
 /// The SHA-256 in a `repr-digest` header (RFC 9530): `Some(None)` when it names only others.

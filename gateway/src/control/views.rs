@@ -1,14 +1,15 @@
 //! Stored and running functions as the types of the API.
 
 use gateway_api::{
-    AskedLimits, CredentialView, FunctionView, InstancesView, IsolationView, LineView,
+    AskedLimits, ChangeView, CredentialView, FunctionView, InstancesView, IsolationView, LineView,
     OtherSettings, RevisionView, SecretView, SettingsView, SnapshotSetting, SnapshotView,
     TokenView, WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
 use store::{
-    ActiveFunction, CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, LogSource,
-    Revision, SecretRecord, Settings, SnapshotMode, StoredLogLine, TokenRecord, WarmWindow,
+    ActiveFunction, Change, CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting,
+    LogSource, Revision, SecretRecord, Settings, SnapshotMode, StoredLogLine, TokenRecord,
+    WarmWindow,
 };
 
 use crate::{
@@ -81,7 +82,24 @@ pub(crate) fn revision(revision: Revision, active: u32, reader: Scope) -> Revisi
         bytes: revision.bytes,
         active: revision.number == active,
         settings: settings(revision.settings, reader),
+        version: revision.release.semver,
+        labels: revision.release.labels,
+        deployed_by: revision.deployed_by,
+        deployed_from: revision.deployed_from,
         created_at: rfc3339(revision.created_ms),
+    }
+}
+
+/// One change in a function's history.
+pub(crate) fn change(change: Change) -> ChangeView {
+    ChangeView {
+        change: change.number,
+        action: change.action.as_str().to_owned(),
+        from: change.before,
+        to: change.after,
+        made_by: change.token,
+        made_from: change.origin,
+        made_at: rfc3339(change.made_ms),
     }
 }
 

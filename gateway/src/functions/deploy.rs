@@ -7,6 +7,7 @@ pub(crate) mod change_condition;
 pub(crate) mod change_rate;
 pub(crate) mod changes;
 pub(crate) mod error;
+pub(crate) mod releases;
 pub(crate) mod set_limits;
 pub(crate) mod settings;
 pub(crate) mod state;
@@ -160,8 +161,16 @@ impl DeployState {
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let Upload { function, token, settings, precondition, idempotency, digest, length: _ } =
-            upload;
+        let Upload {
+            function,
+            actor,
+            release,
+            settings,
+            precondition,
+            idempotency,
+            digest,
+            length: _,
+        } = upload;
         let mut file = self.store.begin_upload(self.artifact_bytes).await?;
         let mut bytes = std::pin::pin!(bytes);
         while let Some(chunk) = bytes.next().await {
@@ -176,7 +185,15 @@ impl DeployState {
             let fingerprint = key.fingerprint(&function.name, &received);
             (key.text, fingerprint)
         });
-        Ok(ReceivedUpload { function, token, settings, precondition, artifact, idempotency })
+        Ok(ReceivedUpload {
+            function,
+            actor,
+            release,
+            settings,
+            precondition,
+            artifact,
+            idempotency,
+        })
     }
 
     /// Decides what an upload changes: nothing if it was answered before, or if the same bytes
@@ -200,7 +217,9 @@ impl DeployState {
         let settings = self.patched(before.as_ref(), upload.settings.clone())?;
         let digest = upload.artifact.digest();
         let same = |active: &&ActiveFunction| {
-            active.revision.digest == digest && active.revision.settings == settings
+            active.revision.digest == digest
+                && active.revision.settings == settings
+                && upload.says_nothing_new_of(&active.revision.release)
         };
         // If the stored file is damaged or missing, publishing the same bytes again repairs it.
         if let Some(active) = before.as_ref().filter(same)
@@ -228,7 +247,7 @@ impl DeployState {
         let (function, digest) = (upload.function.borrowed(), upload.artifact.digest());
         let mut spec = self.catalog.spec(function, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
-        Ok(self.pool.validate(spec, upload.token.uploader()).await?.kind.as_str())
+        Ok(self.pool.validate(spec, upload.actor.token.uploader()).await?.kind.as_str())
     }
 
     /// Publishes an upload that was tried with the settings `tried`, and activates it. `None` if
@@ -248,11 +267,12 @@ impl DeployState {
         if settings != tried {
             return Ok(None);
         }
-        self.admit_change(&upload.token)?;
+        self.admit_change(&upload.actor.token)?;
         let new = NewRevision {
             tenant: upload.function.tenant.clone(),
             function: upload.function.name.as_str(),
-            token: &upload.token.0,
+            actor: upload.actor.recorded(),
+            release: upload.release.clone(),
             kind,
             settings: Some(settings),
             precondition,

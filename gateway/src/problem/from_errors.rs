@@ -214,6 +214,9 @@ impl From<store::Error> for Problem {
             store::Error::TooLarge { max_bytes } => Self::new(&table::ARTIFACT_TOO_LARGE)
                 .detail(format!("the limit is {max_bytes} bytes"))
                 .hint(operator_setting("uploads.artifact_bytes")),
+            store::Error::VersionTaken => Self::new(&table::VERSION_TAKEN)
+                .detail("a revision of the function with this version runs other bytes")
+                .hint("Give the new artifact a version of its own."),
             store::Error::NoSpace => no_space(),
             store::Error::Quota { quota, max } => quota_reached(*quota, *max),
             store::Error::Busy => {

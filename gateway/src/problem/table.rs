@@ -124,10 +124,12 @@ problem_types! {
     // Uploading a function.
     BAD_NAME: "bad-name", 400, Request, Caller, "Invalid function name";
     BAD_DIGEST: "bad-digest", 400, Upload, Caller, "Invalid digest header";
+    BAD_RELEASE: "bad-release", 400, Upload, Caller, "Invalid version or labels";
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", 400, Upload, Caller, "Invalid idempotency key";
     FUNCTION_QUOTA: "function-quota", 409, Store, Caller, "Function quota reached";
     STORAGE_QUOTA: "storage-quota", 409, Store, Caller, "Artifact storage quota reached";
     SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
+    VERSION_TAKEN: "version-taken", 409, Store, Caller, "Version belongs to another artifact";
     PRECONDITION_FAILED: "precondition-failed", 412, Request, Caller, "Function does not match the precondition";
     ARTIFACT_TOO_LARGE: "artifact-too-large", 413, Store, Caller, "Artifact too large";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", 415, Upload, Caller, "Unsupported content type";
@@ -164,6 +166,7 @@ problem_types! {
     SECRET_NOT_FOUND: "secret-not-found", 404, Route, Caller, "Secret not found";
     TOKEN_NOT_FOUND: "token-not-found", 404, Route, Caller, "Token not found";
     METHOD_NOT_ALLOWED: "method-not-allowed", 405, Route, Caller, "Method not allowed for this resource";
+    NO_PREVIOUS_REVISION: "no-previous-revision", 409, Store, Caller, "No previous revision";
     CONFLICT: "conflict", 409, Store, Caller, "Conflict with another change";
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";

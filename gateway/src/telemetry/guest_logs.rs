@@ -171,7 +171,8 @@ mod tests {
         let new = NewRevision {
             tenant: Tenant::default(),
             function,
-            token: "",
+            actor: store::Actor::default(),
+            release: store::Release::default(),
             kind: "component",
             settings: None,
             precondition: Precondition::Unconditional,

@@ -40,6 +40,7 @@ mod outbound;
 mod overload;
 mod ownership;
 mod programs;
+mod releases;
 mod semantics;
 mod shutdown;
 mod snapshot;

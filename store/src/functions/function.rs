@@ -3,8 +3,9 @@
 use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 
 use crate::{
-    Digest, Result, Revision, Store, Tenant, access::tenant::read_tenant,
-    functions::revision::read_revision,
+    Digest, Result, Revision, Store, Tenant,
+    access::tenant::read_tenant,
+    functions::revision::{read_revision, revision_columns},
 };
 
 /// A function: a name of a tenant that points to one of the function's revisions.
@@ -46,9 +47,9 @@ macro_rules! select_active {
     ($rest:literal) => {
         concat!(
             "SELECT f.id, f.tenant, f.name, f.token, f.description, f.active_revision, f.version,
-                    f.created_ms AS function_created_ms, f.updated_ms,
-                    r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
-             FROM functions f
+                    f.created_ms AS function_created_ms, f.updated_ms, ",
+            revision_columns!(),
+            "FROM functions f
              JOIN revisions r ON r.function_id = f.id AND r.number = f.active_revision
              JOIN artifacts a ON a.digest = r.digest ",
             $rest

@@ -8,7 +8,10 @@ use sqlx::Row as _;
 
 use crate::{
     ActiveFunction, Error, FunctionRecord, Quota, Quotas, Result, Share, Store, Tenant,
-    functions::{function::find, revision::read_revision},
+    functions::{
+        function::find,
+        revision::{read_revision, revision_columns},
+    },
     sql::{WriteTransaction, sha256},
 };
 
@@ -52,15 +55,15 @@ impl Store {
         key: &str,
         now_ms: i64,
     ) -> Result<Option<RecordedReply>> {
-        let Some(row) = sqlx::query(
-            "SELECT k.fingerprint, k.created, k.version, f.name,
-                    r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
-             FROM idempotency_keys k
+        let Some(row) = sqlx::query(concat!(
+            "SELECT k.fingerprint, k.created, k.version, f.name, ",
+            revision_columns!(),
+            "FROM idempotency_keys k
              JOIN functions f ON f.id = k.function_id
              JOIN revisions r ON r.function_id = k.function_id AND r.number = k.revision
              JOIN artifacts a ON a.digest = r.digest
-             WHERE k.tenant = $1 AND k.key = $2 AND k.created_ms > $3",
-        )
+             WHERE k.tenant = $1 AND k.key = $2 AND k.created_ms > $3"
+        ))
         .bind(tenant.as_str())
         .bind(key)
         .bind(now_ms.saturating_sub(RETENTION_MS))

@@ -5,9 +5,10 @@ use crate::{
     Settings, Store, StoredUpload, Tenant,
     functions::{
         function::find,
+        history::{Action, Actor, Made, record},
         idempotency::{self, Recorded},
         quota,
-        revision::trim,
+        revision::{Release, trim},
     },
     sql::{WriteTransaction, to_json},
 };
@@ -19,8 +20,10 @@ pub struct NewRevision<'a> {
     pub tenant: Tenant,
     /// The function's name within its tenant. The function is created if it does not exist.
     pub function: &'a str,
-    /// The id of the token that publishes it.
-    pub token: &'a str,
+    /// Who publishes it.
+    pub actor: Actor<'a>,
+    /// What the publisher says of it.
+    pub release: Release,
     /// The kind of Wasm binary.
     pub kind: &'a str,
     /// `None` takes the settings of the active revision, or the defaults for a function that is
@@ -50,6 +53,8 @@ pub struct NewSettings<'a> {
     pub settings: Settings,
     /// A description that replaces the function's.
     pub description: Option<&'a str>,
+    /// Who changes them.
+    pub actor: Actor<'a>,
     /// The quotas that the store must meet with the revision.
     pub quotas: Quotas,
     /// The time of the change, in Unix milliseconds.
@@ -90,7 +95,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when `new.precondition` does not hold; [`Error::Quota`];
+    /// [`Error::Conflict`] when `new.precondition` does not hold; [`Error::VersionTaken`] when
+    /// another artifact of the function has the same version; [`Error::Quota`];
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Io`], [`Error::Database`],
     /// [`Error::Inconsistent`].
     pub async fn publish(&self, upload: &StoredUpload, new: NewRevision<'_>) -> Result<Published> {
@@ -115,18 +121,24 @@ impl Store {
         quota::admit_artifact(&mut tx, upload, &new.quotas).await?;
         insert_artifact(&mut tx, upload, new.now_ms).await?;
         let created_function = before.is_none();
+        let was = before.as_ref().map(|before| before.revision.number);
         let (function_id, inherited) = match before {
             Some(before) => (before.function.id, before.revision.settings),
             None => (insert_function(&mut tx, &new).await?, Settings::default()),
         };
+        if is_taken(&mut tx, function_id, &new.release, &upload.digest()).await? {
+            tx.rollback().await?;
+            return Err(Error::VersionTaken);
+        }
         let row = RevisionRow {
             function_id,
             digest: upload.digest(),
             kind: new.kind,
             settings: &new.settings.unwrap_or(inherited),
-            now_ms: new.now_ms,
+            release: &new.release,
+            made: Made { action: Action::Deploy, actor: new.actor, now_ms: new.now_ms },
         };
-        let (revision, version) = insert_active_revision(&mut tx, row).await?;
+        let (revision, version) = insert_active_revision(&mut tx, was, row).await?;
         let removed = trim(&mut tx, function_id, &new.quotas).await?;
         if let Some(request) = new.request {
             let about = Recorded { function: function_id, revision, version, created: true };
@@ -160,9 +172,10 @@ impl Store {
             digest: revision.digest,
             kind: &revision.kind,
             settings: &new.settings,
-            now_ms: new.now_ms,
+            release: &revision.release,
+            made: Made { action: Action::Settings, actor: new.actor, now_ms: new.now_ms },
         };
-        insert_active_revision(&mut tx, row).await?;
+        insert_active_revision(&mut tx, Some(revision.number), row).await?;
         if let Some(description) = new.description {
             sqlx::query("UPDATE functions SET description = $1 WHERE id = $2")
                 .bind(description)
@@ -174,45 +187,6 @@ impl Store {
         let published = commit(tx, &new.tenant, new.function, false).await?;
         Ok(Some(Published { removed_revisions: removed, ..published }))
     }
-
-    /// Makes `revision` the active one. `None` when the function or the revision does not exist.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::describe`].
-    pub async fn activate(
-        &self,
-        tenant: &Tenant,
-        function: &str,
-        revision: u32,
-        now_ms: i64,
-    ) -> Result<Option<Published>> {
-        let mut tx = self.main_db().begin().await?;
-        let changed = sqlx::query(
-            "UPDATE functions SET active_revision = $1, version = version + 1, updated_ms = $2
-             WHERE tenant = $3 AND name = $4
-               AND EXISTS (SELECT 1 FROM revisions r WHERE r.function_id = id AND r.number = $1)",
-        )
-        .bind(revision)
-        .bind(now_ms)
-        .bind(tenant.as_str())
-        .bind(function)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if changed == 0 {
-            tx.rollback().await?;
-            return Ok(None);
-        }
-        let active = find(&mut *tx, tenant, function).await?;
-        tx.commit().await?;
-        Ok(active.map(|ActiveFunction { function, revision }| Published {
-            function,
-            revision,
-            created_function: false,
-            removed_revisions: Vec::new(),
-        }))
-    }
 }
 
 /// A row of `revisions` without its number.
@@ -221,7 +195,8 @@ struct RevisionRow<'a> {
     digest: Digest,
     kind: &'a str,
     settings: &'a Settings,
-    now_ms: i64,
+    release: &'a Release,
+    made: Made<'a>,
 }
 
 async fn insert_artifact(
@@ -250,24 +225,44 @@ async fn insert_function(tx: &mut WriteTransaction, new: &NewRevision<'_>) -> Re
     )
     .bind(new.tenant.as_str())
     .bind(new.function)
-    .bind(new.token)
+    .bind(new.actor.token)
     .bind(new.now_ms)
     .fetch_one(&mut **tx)
     .await?;
     Ok(id)
 }
 
-/// Adds a revision with the next number and makes it the active one. Returns its number, and the
-/// version of the function.
+/// Whether a revision with the same version runs another artifact.
+async fn is_taken(
+    tx: &mut WriteTransaction,
+    function_id: i64,
+    release: &Release,
+    digest: &Digest,
+) -> Result<bool> {
+    Ok(sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM revisions
+                        WHERE function_id = $1 AND semver = $2 AND digest <> $3)",
+    )
+    .bind(function_id)
+    .bind(release.semver.as_deref())
+    .bind(digest.as_bytes().as_slice())
+    .fetch_one(&mut **tx)
+    .await?)
+}
+
+/// Adds a revision with the next number and makes it the active one, after the revision `was`.
+/// Returns its number, and the version of the function.
 async fn insert_active_revision(
     tx: &mut WriteTransaction,
+    was: Option<u32>,
     row: RevisionRow<'_>,
 ) -> Result<(u32, u64)> {
-    let RevisionRow { function_id, digest, kind, settings, now_ms } = row;
+    let RevisionRow { function_id, digest, kind, settings, release, made } = row;
     // The newest revision is deleted only with its function, so the maximum is the last number used.
     let number: u32 = sqlx::query_scalar(
-        "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms)
-         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5
+        "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms,
+                                semver, labels, deployed_by, deployed_from)
+         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
          FROM revisions WHERE function_id = $1
          RETURNING number",
     )
@@ -275,7 +270,11 @@ async fn insert_active_revision(
     .bind(digest.as_bytes().as_slice())
     .bind(kind)
     .bind(to_json(settings))
-    .bind(now_ms)
+    .bind(made.now_ms)
+    .bind(release.semver.as_deref())
+    .bind(to_json(&release.labels))
+    .bind(made.actor.token)
+    .bind(made.actor.origin)
     .fetch_one(&mut **tx)
     .await?;
     let version: i64 = sqlx::query_scalar(
@@ -283,10 +282,11 @@ async fn insert_active_revision(
          WHERE id = $3 RETURNING version",
     )
     .bind(number)
-    .bind(now_ms)
+    .bind(made.now_ms)
     .bind(function_id)
     .fetch_one(&mut **tx)
     .await?;
+    record(tx, function_id, was, number, made).await?;
     Ok((number, version.cast_unsigned()))
 }
 

@@ -1,5 +1,7 @@
 //! Revisions: immutable deployments of a function.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
@@ -22,17 +24,42 @@ pub struct Revision {
     pub kind: String,
     /// The settings that its owner asked for.
     pub settings: Settings,
+    /// What its publisher says of it.
+    pub release: Release,
+    /// The id of the token that published it; empty if that is not known.
+    pub deployed_by: String,
+    /// The address of the client that published it; empty if that is not known.
+    pub deployed_from: String,
     /// When it was published, in Unix milliseconds.
     pub created_ms: i64,
 }
+
+/// What a publisher says of a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    /// Its semantic version. Revisions of one function with the same version run the same artifact.
+    pub semver: Option<String>,
+    /// Names and values, such as the commit that it was built from.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The columns that [`read_revision`] reads, of a revision `r` and its artifact `a`.
+macro_rules! revision_columns {
+    () => {
+        "r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms,
+         r.semver, r.labels, r.deployed_by, r.deployed_from "
+    };
+}
+pub(crate) use revision_columns;
 
 /// Selects the columns that [`read_revision`] reads, from revisions `r` of the function with tenant
 /// `$1` and name `$2`.
 macro_rules! select_revisions {
     ($rest:literal) => {
         concat!(
-            "SELECT r.function_id, r.number, r.digest, a.bytes, r.kind, r.settings, r.created_ms
-             FROM functions f
+            "SELECT ",
+            revision_columns!(),
+            "FROM functions f
              JOIN revisions r ON r.function_id = f.id
              JOIN artifacts a ON a.digest = r.digest
              WHERE f.tenant = $1 AND f.name = $2 ",
@@ -126,6 +153,9 @@ pub(crate) fn read_revision(row: &SqliteRow) -> Result<Revision> {
         bytes: bytes.cast_unsigned(),
         kind: row.try_get("kind")?,
         settings: json(row, "settings")?,
+        release: Release { semver: row.try_get("semver")?, labels: json(row, "labels")? },
+        deployed_by: row.try_get("deployed_by")?,
+        deployed_from: row.try_get("deployed_from")?,
         created_ms: row.try_get("created_ms")?,
     })
 }

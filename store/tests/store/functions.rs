@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use store::{Digest, Error, NewRevision, NewSettings, Precondition, Quotas, Settings};
 
-use crate::support::{TestStore, new, ours, publish, settings, timeout};
+use crate::support::{ACTOR, TestStore, new, ours, publish, settings, timeout};
 
 #[tokio::test]
 async fn the_first_publish_creates_the_function_and_the_next_only_a_revision() {
@@ -89,9 +89,9 @@ async fn an_older_revision_can_be_activated_and_its_number_is_not_reused() {
     let first = test.publish("f", b"one").await;
     test.publish("f", b"two").await;
 
-    let back = test.store.activate(&ours(), "f", 1, 5_000).await.unwrap().unwrap();
-    let missing = test.store.activate(&ours(), "f", 9, 6_000).await.unwrap();
-    let absent = test.store.activate(&ours(), "g", 1, 6_000).await.unwrap();
+    let back = test.store.activate(&ours(), "f", 1, ACTOR, 5_000).await.unwrap().unwrap();
+    let missing = test.store.activate(&ours(), "f", 9, ACTOR, 6_000).await.unwrap();
+    let absent = test.store.activate(&ours(), "g", 1, ACTOR, 6_000).await.unwrap();
     let third = test.publish("f", b"three").await;
 
     assert_eq!(back.revision, first.revision);
@@ -126,7 +126,7 @@ async fn no_two_states_of_a_function_have_the_same_version() {
     test.store.describe(&ours(), "f", "described", 2_000).await.unwrap();
     versions.push(version().await);
     for revision in [1, 2] {
-        test.store.activate(&ours(), "f", revision, 3_000).await.unwrap();
+        test.store.activate(&ours(), "f", revision, ACTOR, 3_000).await.unwrap();
         versions.push(version().await);
     }
     test.store.change_settings(settings("f", 2, 7)).await.unwrap();
@@ -144,7 +144,7 @@ async fn the_oldest_inactive_revisions_make_room_for_new_ones() {
         assert!(published.unwrap().removed_revisions.is_empty());
     }
     // The active one is never removed, however old it is, until another one is active.
-    test.store.activate(&ours(), "f", 1, 3_000).await.unwrap();
+    test.store.activate(&ours(), "f", 1, ACTOR, 3_000).await.unwrap();
     let other = publish(&test.store, NewRevision { quotas, ..new("g") }, b"one").await.unwrap();
     assert!(other.removed_revisions.is_empty(), "each function has its own");
     let third = NewSettings { quotas, ..settings("f", 1, 7) };
@@ -152,7 +152,7 @@ async fn the_oldest_inactive_revisions_make_room_for_new_ones() {
     assert_eq!((third.revision.number, third.removed_revisions), (3, vec![1]));
     let left = test.store.revisions(&ours(), "f", None, 9).await.unwrap();
     assert_eq!(left.iter().map(|left| left.number).collect::<Vec<_>>(), [3, 2]);
-    assert_eq!(test.store.activate(&ours(), "f", 1, 4_000).await.unwrap(), None);
+    assert_eq!(test.store.activate(&ours(), "f", 1, ACTOR, 4_000).await.unwrap(), None);
     // A quota that is lowered holds with the next change.
     let quotas = Quotas { revisions_per_function: 1, ..quotas };
     let fourth = publish(&test.store, NewRevision { quotas, ..new("f") }, b"four").await.unwrap();

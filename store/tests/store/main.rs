@@ -7,6 +7,7 @@ mod cancellation;
 mod crashes;
 mod damage;
 mod functions;
+mod history;
 mod idempotency;
 mod logs;
 mod opening;

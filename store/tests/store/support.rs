@@ -8,8 +8,8 @@ use std::{
 
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use store::{
-    NewRevision, NewSettings, Precondition, Published, Quotas, Result, Settings, Store,
-    StoreConfig, StoredUpload, Tenant,
+    Actor, NewRevision, NewSettings, Precondition, Published, Quotas, Release, Result, Settings,
+    Store, StoreConfig, StoredUpload, Tenant,
 };
 use tempfile::TempDir;
 
@@ -85,11 +85,15 @@ pub(crate) fn tenant(name: &str) -> Tenant {
     Tenant::try_from(name).unwrap()
 }
 
+/// Who makes every change of a test that is not about that.
+pub(crate) const ACTOR: Actor<'static> = Actor { token: "t", origin: "127.0.0.1" };
+
 pub(crate) fn new(function: &str) -> NewRevision<'_> {
     NewRevision {
         tenant: ours(),
         function,
-        token: "t",
+        actor: ACTOR,
+        release: Release::default(),
         kind: "component",
         settings: None,
         precondition: Precondition::Unconditional,
@@ -117,6 +121,7 @@ pub(crate) fn settings(function: &str, expected_revision: u32, timeout_ms: u64) 
         expected_revision,
         settings: timeout(timeout_ms),
         description: None,
+        actor: ACTOR,
         quotas: Quotas::default(),
         now_ms: 2_000,
     }

@@ -6,7 +6,7 @@ use store::{
     Quotas, SecretRecord, Store, Tenant,
 };
 
-use crate::support::{TestStore, new, ours, publish, settings, tenant};
+use crate::support::{ACTOR, TestStore, new, ours, publish, settings, tenant};
 
 fn theirs() -> Tenant {
     tenant("theirs")
@@ -29,9 +29,9 @@ async fn functions_of_the_same_name_are_not_seen_or_changed_by_the_other_tenant(
     assert_eq!(before.revision.digest, Digest::of(b"theirs"));
 
     test.store.describe(&ours(), "f", "only ours", 2_000).await.unwrap().unwrap();
-    test.store.activate(&ours(), "f", 1, 3_000).await.unwrap().unwrap();
+    test.store.activate(&ours(), "f", 1, ACTOR, 3_000).await.unwrap().unwrap();
     test.store.change_settings(settings("f", 1, 7)).await.unwrap().unwrap();
-    let missing = test.store.activate(&theirs(), "f", 2, 5_000).await.unwrap();
+    let missing = test.store.activate(&theirs(), "f", 2, ACTOR, 5_000).await.unwrap();
     assert_eq!(missing, None, "only ours has a second revision");
     assert_eq!(test.store.revision(&theirs(), "f", 2).await.unwrap(), None);
     assert_eq!(test.store.revisions(&ours(), "f", None, 9).await.unwrap().len(), 3);

@@ -8,7 +8,7 @@ use sqlx::{
 };
 use store::{Digest, Settings, Store, StoreConfig};
 
-use crate::support::{new, ours, publish};
+use crate::support::{ACTOR, new, ours, publish};
 
 /// The state after the first `count` migrations: a function with two revisions, its artifacts, and
 /// a token.
@@ -35,7 +35,7 @@ async fn written_with(dir: &Path, count: usize) -> [Digest; 2] {
            INSERT INTO artifacts VALUES (x'{0}', 5, 10), (x'{1}', 6, 20);
            INSERT INTO functions (tenant, name, description, active_revision, created_ms, updated_ms)
                VALUES ('default', 'f', 'from before', 2, 10, 20);
-           INSERT INTO revisions VALUES
+           INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms) VALUES
                (1, 1, x'{0}', 'wasi-http-0.2', '{{}}', 10),
                (1, 2, x'{1}', 'wasi-preview1', '{{"cpu_ms":7,"environment":{{"A":"1"}}}}', 20);
            COMMIT;"#,
@@ -82,7 +82,7 @@ async fn every_released_schema_is_migrated_with_its_data() {
         assert_eq!(store.tokens(&ours()).await.unwrap().len(), usize::from(count >= 2));
 
         // The store works like any other.
-        let old = store.activate(&ours(), "f", 1, 30).await.unwrap().unwrap();
+        let old = store.activate(&ours(), "f", 1, ACTOR, 30).await.unwrap().unwrap();
         assert_eq!((old.revision.digest, old.revision.settings), (first, Settings::default()));
         let next = publish(&store, new("f"), b"third").await.unwrap();
         assert_eq!(next.revision.number, 3);

@@ -1,6 +1,9 @@
 //! `mayfly deploy`.
 
-use std::{fs::File, io::Seek as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap, fs::File, io::Seek as _, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
 use gateway_api::{ChangeFunction, FunctionView};
 use http::{Method, StatusCode, header};
@@ -69,11 +72,22 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "EXPORT", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     snapshot: Option<String>,
+    /// Semantic version of the revision, e.g. 1.2.3
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// A label of the revision, e.g. commit=4be1f0c; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
     /// Description of the function
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
     remote: Remote,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -154,6 +168,13 @@ impl Deploy {
         if !settings.is_empty() {
             let json = patch::to_ascii(&Value::Object(settings.clone()));
             request = request.header("mayfly-settings", json);
+        }
+        if let Some(version) = &self.version {
+            request = request.header("mayfly-version", version);
+        }
+        if !self.label.is_empty() {
+            let labels: BTreeMap<_, _> = self.label.iter().cloned().collect();
+            request = request.header("mayfly-labels", patch::to_ascii(&json!(labels)));
         }
         let message = format!("sending {}", printable(&self.file.to_string_lossy()));
         let progress = Progress::upload(length, message, self.remote.output);

@@ -1,8 +1,8 @@
-//! The commands that read and change functions: list, show, delete, revisions, activate, set.
+//! The commands that read and change functions: list, show, delete, set.
 
 use std::process::ExitCode;
 
-use gateway_api::{FunctionView, FunctionsView, RevisionsView};
+use gateway_api::{FunctionView, FunctionsView};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::{
         client::{Answer, Client, Remote, transport::escape},
         commands::patch,
         failure::Failure,
-        output::{Output, plain, print, print_line, snapshot_line, table},
+        output::{Output, plain, print, snapshot_line, table},
         printable::printable,
         terminal,
     },
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The size of a page.
-const PAGE: &str = "limit=100";
+pub(crate) const PAGE: &str = "limit=100";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListFunctions {
@@ -143,72 +143,6 @@ fn confirmed(name: &str) -> Result<bool, Failure> {
         Failure::usage(format!("cannot ask whether to delete {name} without a terminal"))
             .note("hint: add --yes")
     })
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Revisions {
-    /// Name of the function
-    name: String,
-    #[command(flatten)]
-    remote: Remote,
-}
-
-impl Revisions {
-    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.remote)?;
-        let path = format!("/v1/functions/{}/revisions", escape(&self.name));
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| match self.remote.output {
-            Output::Json => answer.print_json(),
-            Output::Text => {
-                for view in answer.parse::<RevisionsView>()?.revisions {
-                    rows.push(vec![
-                        view.revision.to_string(),
-                        if view.active { "yes" } else { "" }.to_owned(),
-                        view.kind,
-                        sizes::format(view.bytes),
-                        view.created_at,
-                        view.digest,
-                    ]);
-                }
-                Ok(())
-            }
-        };
-        client.pages(&path, PAGE, each).await?;
-        if self.remote.output == Output::Text {
-            let head = ["REVISION", "ACTIVE", "KIND", "SIZE", "CREATED", "DIGEST"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Activate {
-    /// Name of the function
-    name: String,
-    /// Number of the revision
-    revision: u64,
-    #[command(flatten)]
-    remote: Remote,
-}
-
-impl Activate {
-    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.remote)?;
-        let (name, revision) = (escape(&self.name), self.revision);
-        let answer =
-            client.post(&format!("/v1/functions/{name}/revisions/{revision}/activate")).await?;
-        match self.remote.output {
-            Output::Json => answer.print_json()?,
-            Output::Text => {
-                let view: FunctionView = answer.parse()?;
-                let name = printable(&view.name);
-                print_line(&format!("{name} is at revision {}", view.revision))?;
-            }
-        }
-        Ok(ExitCode::SUCCESS)
-    }
 }
 
 #[derive(Debug, clap::Args)]

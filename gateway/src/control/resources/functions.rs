@@ -23,7 +23,7 @@ use crate::{
         views,
     },
     functions::{
-        deploy::{Deployed, change_condition::StateTag, state::Activated, upload::TokenId},
+        deploy::{Deployed, change_condition::StateTag, state::Activated, upload::Actor},
         name::FunctionName,
     },
     problem::Problem,
@@ -76,7 +76,7 @@ pub(crate) async fn deploy(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
     PathParams(name): PathParams<String>,
-    Extension(token): Extension<TokenId>,
+    Extension(actor): Extension<Actor>,
     request: Request,
 ) -> Result<Response, Problem> {
     let deployed = async {
@@ -85,7 +85,7 @@ pub(crate) async fn deploy(
         check_sandbox(&state, scope).await?;
         let body = request.into_body().into_data_stream();
         // Boxed: the future is large, and deploys are rare.
-        Box::pin(state.deployer.deploy(head.of(state.qualified(name), token), body))
+        Box::pin(state.deployer.deploy(head.of(state.qualified(name), actor), body))
             .await
             .map_err(Problem::from)
     };
@@ -191,7 +191,7 @@ pub(crate) async fn change(
     State(state): State<ControlState>,
     Extension(scope): Extension<Scope>,
     PathParams(name): PathParams<String>,
-    Extension(token): Extension<TokenId>,
+    Extension(actor): Extension<Actor>,
     headers: HeaderMap,
     Document(body): Document,
 ) -> Result<Shown, Problem> {
@@ -204,12 +204,12 @@ pub(crate) async fn change(
     let changed = match (change.settings, description) {
         (Some(patch), description) => {
             let change =
-                state.deployer.change_settings(&token, function, patch, description, precondition);
+                state.deployer.change_settings(&actor, function, patch, description, precondition);
             // Boxed: the future is large, and changes are rare.
             Box::pin(change).await?
         }
         (None, Some(description)) => {
-            state.deployer.describe(&token, function, description, precondition).await?
+            state.deployer.describe(&actor, function, description, precondition).await?
         }
         (None, None) => {
             return show(State(state), Extension(scope), PathParams(name.to_string())).await;

@@ -13,7 +13,7 @@ use crate::{
             change_condition::ChangeCondition,
             error::DeployError,
             state::{Activated, DeployState},
-            upload::TokenId,
+            upload::Actor,
         },
         labels::OTHER,
         qualified_name::QualifiedName,
@@ -25,7 +25,7 @@ impl Deployer {
     /// them, or not at all. `None` if there is no such function.
     pub(crate) async fn change_settings(
         &self,
-        token: &TokenId,
+        actor: &Actor,
         function: QualifiedName,
         patch: Value,
         description: Option<String>,
@@ -41,19 +41,20 @@ impl Deployer {
         if settings == before.revision.settings {
             return match description {
                 Some(description) => {
-                    self.describe(token, function, description, precondition).await
+                    self.describe(actor, function, description, precondition).await
                 }
                 None => Ok(Some(before.into())),
             };
         }
-        state.admit_change(token)?;
+        state.admit_change(&actor.token)?;
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
-        if let Err(error) = state.pool.validate(spec, token.uploader()).await {
+        if let Err(error) = state.pool.validate(spec, actor.token.uploader()).await {
             state.quarantine.suspect(&error, digest);
             return Err(error.into());
         }
+        let actor = actor.clone();
         self.change_if(function, precondition, async move |state, function| {
             let new = NewSettings {
                 tenant: function.tenant.clone(),
@@ -61,6 +62,7 @@ impl Deployer {
                 expected_revision: before.revision.number,
                 settings,
                 description: description.as_deref(),
+                actor: actor.recorded(),
                 quotas: state.store_quotas(),
                 now_ms: now_ms(),
             };
@@ -73,12 +75,12 @@ impl Deployer {
     /// Changes the description. `None` if there is no such function.
     pub(crate) async fn describe(
         &self,
-        token: &TokenId,
+        actor: &Actor,
         function: QualifiedName,
         description: String,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change(token)?;
+        self.state.admit_change(&actor.token)?;
         self.change_if(function, precondition, async move |state, function| {
             let (tenant, name) = (&function.tenant, function.name.as_str());
             let described = state.store.describe(tenant, name, &description, now_ms()).await?;
@@ -91,18 +93,40 @@ impl Deployer {
     /// revision.
     pub(crate) async fn activate(
         &self,
-        token: &TokenId,
+        actor: &Actor,
         function: QualifiedName,
         revision: u32,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change(token)?;
+        self.state.admit_change(&actor.token)?;
+        let actor = actor.clone();
         self.change_if(function, precondition, async move |state, function| {
-            let activated = state
-                .store
-                .activate(&function.tenant, function.name.as_str(), revision, now_ms())
-                .await?;
+            let (tenant, name) = (&function.tenant, function.name.as_str());
+            let actor = actor.recorded();
+            let activated = state.store.activate(tenant, name, revision, actor, now_ms()).await?;
             Ok(state.activate_if_published(function, activated).await)
+        })
+        .await
+    }
+
+    /// Makes the revision active that was active before the current one. `None` if there is no such
+    /// function.
+    pub(crate) async fn roll_back(
+        &self,
+        actor: &Actor,
+        function: QualifiedName,
+        precondition: ChangeCondition,
+    ) -> Result<Option<Activated>, DeployError> {
+        self.state.admit_change(&actor.token)?;
+        let actor = actor.clone();
+        self.change_if(function, precondition, async move |state, function| {
+            let (tenant, name) = (&function.tenant, function.name.as_str());
+            let actor = actor.recorded();
+            let rolled_back = match state.store.roll_back(tenant, name, actor, now_ms()).await {
+                Err(store::Error::Conflict) => return Err(DeployError::NothingToRollBackTo),
+                other => other?,
+            };
+            Ok(state.activate_if_published(function, rolled_back).await)
         })
         .await
     }

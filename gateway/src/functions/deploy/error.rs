@@ -29,6 +29,8 @@ pub(crate) enum DeployError {
     SettingsQuota { max_bytes: u64 },
     #[error(transparent)]
     Rate(#[from] TooManyChanges),
+    #[error("no revision was active before the current one, or it was removed")]
+    NothingToRollBackTo,
     #[error("another upload has used the idempotency key")]
     IdempotencyKeyReused,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use runtime_pool::Uploader;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use store::{Digest, IdempotentRequest, StoredUpload};
+use store::{Digest, IdempotentRequest, Release, StoredUpload};
 
 use crate::functions::{
     deploy::change_condition::ChangeCondition, name::FunctionName, qualified_name::QualifiedName,
@@ -25,10 +25,27 @@ impl TokenId {
     }
 }
 
+/// Who asks for a change, and from where.
+#[derive(Clone, Debug)]
+pub(crate) struct Actor {
+    pub(crate) token: TokenId,
+    /// The address of the client, or the local user.
+    pub(crate) origin: Arc<str>,
+}
+
+impl Actor {
+    /// The same as the store records it.
+    pub(crate) fn recorded(&self) -> store::Actor<'_> {
+        store::Actor { token: &self.token.0, origin: &self.origin }
+    }
+}
+
 /// A request to deploy an artifact as a function. The artifact's bytes come with it as a stream.
 pub(crate) struct Upload {
     pub(crate) function: QualifiedName,
-    pub(crate) token: TokenId,
+    pub(crate) actor: Actor,
+    /// What its sender says of the new revision.
+    pub(crate) release: Release,
     /// A JSON merge patch (RFC 7396) on the settings of the active revision.
     pub(crate) settings: Option<Value>,
     pub(crate) precondition: ChangeCondition,
@@ -68,7 +85,8 @@ impl IdempotencyKey {
 /// An upload whose bytes are on disk.
 pub(crate) struct ReceivedUpload {
     pub(crate) function: QualifiedName,
-    pub(crate) token: TokenId,
+    pub(crate) actor: Actor,
+    pub(crate) release: Release,
     pub(crate) settings: Option<Value>,
     pub(crate) precondition: ChangeCondition,
     pub(crate) artifact: StoredUpload,
@@ -77,9 +95,16 @@ pub(crate) struct ReceivedUpload {
 }
 
 impl ReceivedUpload {
+    /// Whether its sender has said no more of it than is known of an equal revision.
+    pub(crate) fn says_nothing_new_of(&self, known: &Release) -> bool {
+        let Release { semver, labels } = &self.release;
+        (semver.is_none() || *semver == known.semver)
+            && (labels.is_empty() || *labels == known.labels)
+    }
+
     /// The upload as the store remembers it.
     pub(crate) fn request(&self) -> Option<IdempotentRequest<'_>> {
         let (key, fingerprint) = self.idempotency.as_ref()?;
-        Some(IdempotentRequest { key, token: &self.token.0, fingerprint: *fingerprint })
+        Some(IdempotentRequest { key, token: &self.actor.token.0, fingerprint: *fingerprint })
     }
 }

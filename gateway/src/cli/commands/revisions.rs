@@ -1,0 +1,140 @@
+//! The commands about the revisions of a function: revisions, activate, rollback, history.
+
+use std::process::ExitCode;
+
+use gateway_api::{FunctionView, HistoryView, RevisionsView};
+
+use crate::{
+    cli::{
+        client::{Answer, Client, Remote, transport::escape},
+        commands::functions::PAGE,
+        failure::Failure,
+        output::{Output, print, print_line, table},
+        printable::printable,
+    },
+    config::sizes,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revisions {
+    /// Name of the function
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Revisions {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let path = format!("/v1/functions/{}/revisions", escape(&self.name));
+        let mut rows = Vec::new();
+        let each = |answer: &Answer| match self.remote.output {
+            Output::Json => answer.print_json(),
+            Output::Text => {
+                for view in answer.parse::<RevisionsView>()?.revisions {
+                    rows.push(vec![
+                        view.revision.to_string(),
+                        if view.active { "yes" } else { "" }.to_owned(),
+                        view.version.unwrap_or_default(),
+                        view.kind,
+                        sizes::format(view.bytes),
+                        view.created_at,
+                        view.digest,
+                    ]);
+                }
+                Ok(())
+            }
+        };
+        client.pages(&path, PAGE, each).await?;
+        if self.remote.output == Output::Text {
+            let head = ["REVISION", "ACTIVE", "VERSION", "KIND", "SIZE", "CREATED", "DIGEST"];
+            print(table(&head, &rows).as_bytes())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Activate {
+    /// Name of the function
+    name: String,
+    /// Number of the revision
+    revision: u64,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Activate {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let (name, revision) = (escape(&self.name), self.revision);
+        let answer =
+            client.post(&format!("/v1/functions/{name}/revisions/{revision}/activate")).await?;
+        print_revision(&answer, self.remote.output)
+    }
+}
+
+fn print_revision(answer: &Answer, output: Output) -> Result<ExitCode, Failure> {
+    match output {
+        Output::Json => answer.print_json()?,
+        Output::Text => {
+            let view: FunctionView = answer.parse()?;
+            print_line(&format!("{} is at revision {}", printable(&view.name), view.revision))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rollback {
+    /// Name of the function
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Rollback {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let path = format!("/v1/functions/{}/rollback", escape(&self.name));
+        print_revision(&client.post(&path).await?, self.remote.output)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct History {
+    /// Name of the function
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl History {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let path = format!("/v1/functions/{}/history", escape(&self.name));
+        let mut rows = Vec::new();
+        let each = |answer: &Answer| match self.remote.output {
+            Output::Json => answer.print_json(),
+            Output::Text => {
+                for view in answer.parse::<HistoryView>()?.changes {
+                    rows.push(vec![
+                        view.made_at,
+                        view.action,
+                        view.from.map(|from| from.to_string()).unwrap_or_default(),
+                        view.to.to_string(),
+                        view.made_by,
+                        view.made_from,
+                    ]);
+                }
+                Ok(())
+            }
+        };
+        client.pages(&path, PAGE, each).await?;
+        if self.remote.output == Output::Text {
+            let head = ["TIME", "ACTION", "FROM", "TO", "BY", "ADDRESS"];
+            print(table(&head, &rows).as_bytes())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,155 @@
+//! Releases: versions and labels of revisions, the history of a function, and going back.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    client::FullResponse,
+    guests::{guest, path},
+    test_gateway::TestGateway,
+};
+
+async fn roll_back(gateway: &TestGateway, name: &str) -> FullResponse {
+    gateway.control(Method::POST, &format!("/v1/functions/{name}/rollback")).send().await
+}
+
+/// Case R01.
+#[tokio::test]
+async fn a_revision_has_a_version_labels_and_who_deployed_it_from_where() {
+    let gateway = TestGateway::start().await;
+    let versioned = gateway
+        .put("greet", guest("c-hello"))
+        .header("mayfly-version", "1.2.3")
+        .header("mayfly-labels", r#"{"commit":"4be1f0c"}"#);
+    assert_eq!(versioned.send().await.status(), 201);
+    let unversioned = gateway.put("greet", guest("hello-cgi")).send().await;
+    assert_eq!(unversioned.status(), 201);
+
+    let listed = gateway.api("/v1/functions/greet/revisions").await;
+    let [second, first] = &listed.json()["revisions"].as_array().unwrap()[..] else { panic!() };
+    assert_eq!(
+        (&first["version"], &first["labels"]),
+        (&json!("1.2.3"), &json!({"commit": "4be1f0c"}))
+    );
+    assert_eq!((&second["version"], &second["labels"]), (&Value::Null, &json!({})));
+    let token = gateway.token();
+    let id = token.strip_prefix("mfy_").unwrap().split_once('_').unwrap().0;
+    assert_eq!((&first["deployed_by"], &first["deployed_from"]), (&json!(id), &json!("127.0.0.1")));
+}
+
+/// Case R01.
+#[tokio::test]
+async fn a_version_names_one_artifact_of_a_function() {
+    let gateway = TestGateway::start().await;
+    let put = async |version: &str, bytes: &str| {
+        gateway.put("greet", guest(bytes)).header("mayfly-version", version).send().await
+    };
+    assert_eq!(put("1.0.0", "c-hello").await.status(), 201);
+    assert_eq!(put("1.0.0", "c-hello").await.status(), 200, "the same again");
+    let taken = put("1.0.0", "hello-cgi").await;
+    assert_eq!(taken.problem(), (409, "version-taken"), "{taken:?}");
+    assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(put("1.0.1", "hello-cgi").await.status(), 201);
+    let named = put("1.1.0", "hello-cgi").await;
+    assert_eq!((named.status(), &named.json()["revision"]), (201, &json!(3)), "the same bytes");
+}
+
+/// Case R01.
+#[tokio::test]
+async fn a_version_or_label_that_cannot_be_is_refused_by_name() {
+    let gateway = TestGateway::start().await;
+    for (header, value) in [
+        ("mayfly-version", "1.2"),
+        ("mayfly-version", "v1.2.3"),
+        ("mayfly-labels", "{"),
+        ("mayfly-labels", r#"{"a":1}"#),
+        ("mayfly-labels", r#"{"a b":"c"}"#),
+    ] {
+        let refused = gateway.put("greet", guest("c-hello")).header(header, value).send().await;
+        assert_eq!(refused.problem(), (400, "bad-release"), "{header}: {value}");
+        assert!(refused.detail().contains(header), "{refused:?}");
+    }
+    assert_eq!(gateway.show("greet").await.status(), 404);
+}
+
+/// Case R02.
+#[tokio::test]
+async fn a_roll_back_returns_to_the_revision_before_and_the_history_says_so() {
+    let gateway = TestGateway::start().await;
+    for name in ["c-hello", "hello-cgi"] {
+        assert_eq!(gateway.put("greet", guest(name)).send().await.status(), 201);
+    }
+    assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from rust\n"));
+
+    let back = roll_back(&gateway, "greet").await;
+    assert_eq!((back.status(), &back.json()["revision"]), (200, &json!(1)));
+    assert_eq!(gateway.get("/f/greet/").await.plain(), (200, "hello from c\n"));
+
+    let further = roll_back(&gateway, "greet").await;
+    assert_eq!(further.problem(), (409, "no-previous-revision"));
+    assert_eq!(roll_back(&gateway, "absent").await.problem(), (404, "function-not-found"));
+
+    let history = gateway.api("/v1/functions/greet/history").await;
+    let steps: Vec<Value> = history.json()["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| json!([change["action"], change["from"], change["to"], change["made_from"]]))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            json!(["rollback", 2, 1, "127.0.0.1"]),
+            json!(["deploy", 1, 2, "127.0.0.1"]),
+            json!(["deploy", null, 1, "127.0.0.1"]),
+        ]
+    );
+    let page = gateway.api("/v1/functions/greet/history?limit=1&cursor=3").await;
+    assert_eq!(page.json()["changes"][0]["change"], 2);
+    assert_eq!(page.json()["next_cursor"], "2");
+    let absent = gateway.api("/v1/functions/absent/history").await;
+    assert_eq!(absent.problem(), (404, "function-not-found"));
+}
+
+/// Case R02.
+#[tokio::test]
+async fn a_roll_back_with_a_stale_etag_changes_nothing() {
+    let gateway = TestGateway::start().await;
+    let first = gateway.put("greet", guest("c-hello")).send().await;
+    let stale = first.header("etag").unwrap().to_owned();
+    assert_eq!(gateway.put("greet", guest("hello-cgi")).send().await.status(), 201);
+    let target = "/v1/functions/greet/rollback";
+    let refused = gateway.control(Method::POST, target).header("if-match", &stale).send().await;
+    assert_eq!(refused.problem(), (412, "precondition-failed"));
+    assert_eq!(gateway.show("greet").await.json()["revision"], 2);
+}
+
+/// Case R02.
+#[tokio::test]
+async fn releases_from_the_command_line() {
+    let gateway = TestGateway::start().await;
+    let (hello, other) = (path("c-hello"), path("hello-cgi"));
+    let say = async |arguments: &[&str]| {
+        let output = gateway.cli(arguments).await;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (file, version) in [(&hello, "1.0.0"), (&other, "1.1.0")] {
+        let file = file.to_str().unwrap();
+        let release = ["--version", version, "--label", "commit=4be1f0c", "--label", "by=grüß"];
+        say(&[&["deploy", file, "--name", "greet"], &release[..]].concat()).await;
+    }
+    let revisions = say(&["revisions", "greet"]).await;
+    let rows: Vec<Vec<&str>> =
+        revisions.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..3], ["REVISION", "ACTIVE", "VERSION"]);
+    assert_eq!(rows[1][..3], ["2", "yes", "1.1.0"]);
+    assert_eq!(rows[2][..2], ["1", "1.0.0"]);
+    let listed = gateway.api("/v1/functions/greet/revisions").await;
+    assert_eq!(listed.json()["revisions"][0]["labels"]["by"], "grüß");
+
+    assert_eq!(say(&["rollback", "greet"]).await, "greet is at revision 1\n");
+    let history = say(&["history", "greet"]).await;
+    let newest: Vec<&str> = history.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(newest[1..4], ["rollback", "2", "1"]);
+}
