@@ -4,13 +4,14 @@ mod artifact;
 mod growth;
 pub(crate) mod holders;
 pub mod milliseconds;
+mod node_memory;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::artifact::ArtifactLimits;
-pub(crate) use self::growth::{GrowthLimiter, NodeMemory};
+pub(crate) use self::{growth::GrowthLimiter, node_memory::NodeMemory};
 
 /// Limits for the guests of all functions alike. Each of them guards the host itself, so the
 /// operator decides, not the owner of a function.
