@@ -22,6 +22,8 @@ pub enum Limit {
     Memory,
     /// `pool.memory_bytes`.
     NodeMemory,
+    /// `scratch_bytes`.
+    ScratchBytes,
     /// `cpu_ms`.
     Cpu,
     /// `timeout_ms`.
@@ -79,9 +81,10 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Memory,
         Self::NodeMemory,
+        Self::ScratchBytes,
         Self::Cpu,
         Self::Timeout,
         Self::ResponseBytes,
@@ -115,6 +118,7 @@ impl Limit {
         match self {
             Self::Memory => "memory",
             Self::NodeMemory => "node_memory",
+            Self::ScratchBytes => "scratch_bytes",
             Self::Cpu => "cpu",
             Self::Timeout => "timeout",
             Self::ResponseBytes => "response_bytes",
@@ -161,7 +165,8 @@ impl Limit {
             Self::Instances => "instance-limit",
             Self::Queue => "queue-limit",
             // These do not end an invocation by themselves.
-            Self::TableElements
+            Self::ScratchBytes
+            | Self::TableElements
             | Self::LogBytes
             | Self::LogRate
             | Self::BufferBytes
@@ -178,7 +183,7 @@ impl Limit {
 
     /// Whether a hit is counted when the guest is refused growth, and not when its invocation ends.
     pub(crate) fn is_refused_growth(self) -> bool {
-        matches!(self, Self::Memory | Self::NodeMemory | Self::TableElements)
+        matches!(self, Self::Memory | Self::NodeMemory | Self::ScratchBytes | Self::TableElements)
     }
 }
 

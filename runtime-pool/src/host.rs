@@ -14,6 +14,7 @@ pub(crate) mod invocation_state;
 mod kept_memory;
 mod output;
 mod requests;
+mod scratch;
 mod short_texts;
 mod store_limits;
 
@@ -28,6 +29,7 @@ use crate::{
         clock::{GuestMonotonicClock, GuestWallClock},
         kept_memory::KeptMemory,
         output::GuestOutput,
+        scratch::{Scratch, preview1::Descriptors},
     },
     limits::GuestLimits,
     metrics::guest_log::{InvocationLog, LogStream},
@@ -49,6 +51,8 @@ pub(crate) struct Host {
 /// The host of a preview1 module.
 pub(crate) struct ModuleHost {
     pub(crate) wasi: WasiP1Ctx,
+    /// What is open in the scratch directory, if there is one.
+    files: Option<Descriptors>,
     limits: StoreLimits,
 }
 
@@ -84,9 +88,13 @@ impl Host {
         self.wasi = wasi;
     }
 
-    /// Replaces the outbound side, whose counts are those of one invocation.
-    pub(crate) fn set_outbound(&mut self, outbound: Outbound) {
+    /// Replaces the outbound side, whose counts are those of one invocation, and empties the scratch
+    /// directory.
+    pub(crate) fn end_invocation(&mut self, outbound: Outbound) {
         self.outbound = outbound;
+        if let Some(scratch) = self.limits.scratch() {
+            scratch.clear();
+        }
     }
 
     /// The outbound side of the invocation.
@@ -94,15 +102,17 @@ impl Host {
         &mut self.outbound
     }
 
-    /// Whether the guest holds any resource of the host: a stream, a request, a body.
+    /// Whether the guest holds any resource of the host: a stream, a request, a body, a file.
     pub(crate) fn holds_resources(&self) -> bool {
-        !self.table.is_empty()
+        !self.table.is_empty() || self.limits.scratch().is_some_and(Scratch::is_open)
     }
 }
 
 impl ModuleHost {
     pub(crate) fn new(wasi: WasiP1Ctx, limits: StoreLimits) -> Self {
-        let mut host = Self { wasi, limits };
+        let most = limits.guest.host_resources;
+        let files = limits.scratch().map(|scratch| Descriptors::new(scratch, most));
+        let mut host = Self { wasi, files, limits };
         host.limit_resources();
         host
     }

@@ -61,7 +61,7 @@ async fn admit_and_run(
     let invocation = context.invocation;
     let slot = admit::admit(function, &mut start, now).await?;
     let state = Arc::new(InvocationState::default());
-    let guard = InvocationGuard::new(slot, Arc::clone(&state));
+    let guard = InvocationGuard::new(slot, invocation, Arc::clone(&state));
     let (sender, head) = oneshot::channel();
     let is_head = request.method() == http::Method::HEAD;
     let guest = Box::pin(run::run(Arc::clone(function), request, context, sender, state));

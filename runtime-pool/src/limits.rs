@@ -5,13 +5,14 @@ mod growth;
 pub(crate) mod holders;
 pub mod milliseconds;
 mod node_memory;
+mod scratch;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::artifact::ArtifactLimits;
-pub(crate) use self::{growth::GrowthLimiter, node_memory::NodeMemory};
+pub(crate) use self::{growth::GrowthLimiter, node_memory::NodeMemory, scratch::ScratchBudget};
 
 /// Limits for the guests of all functions alike. Each of them guards the host itself, so the
 /// operator decides, not the owner of a function.
@@ -116,6 +117,9 @@ pub struct Limits {
     pub response_bytes: u64,
     /// Bytes of standard output and standard error kept per invocation.
     pub log_bytes: usize,
+    /// Bytes of the scratch directory of one invocation, which count as its memory. With 0 there is no
+    /// such directory.
+    pub scratch_bytes: usize,
     /// The limits that are the same for all functions.
     #[serde(skip)]
     pub guest: GuestLimits,
@@ -133,6 +137,7 @@ impl Default for Limits {
             idle: Duration::from_mins(5),
             response_bytes: 100 << 20,
             log_bytes: 64 << 10,
+            scratch_bytes: 0,
             guest: GuestLimits::default(),
         }
     }

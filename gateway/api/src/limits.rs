@@ -118,6 +118,9 @@ limits! {
     /// Output of one invocation that is kept.
     LogBytes = "log_bytes" in Bytes,
         from 0, to 64 * MIB, default 64 * KIB, ceiling MIB, zero true;
+    /// The scratch directory of one invocation, which counts as its memory; with 0 there is none.
+    ScratchBytes = "scratch_bytes" in Bytes,
+        from 0, to 4 * GIB, default 0, ceiling 256 * MIB, zero true;
     /// Warm instances that are kept even without calls.
     MinWarm = "min_warm" in Count,
         from 0, to 10_000, default 0, ceiling 16, zero true;

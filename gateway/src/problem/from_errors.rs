@@ -185,6 +185,7 @@ fn limit_reached(limit: Limit) -> Problem {
             Problem::new(&table::EMPTY_WRITES).hint(operator_setting("guests.empty_writes"))
         }
         Limit::NodeMemory
+        | Limit::ScratchBytes
         | Limit::Cpu
         | Limit::Timeout
         | Limit::LogBytes

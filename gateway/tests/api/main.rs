@@ -41,6 +41,7 @@ mod overload;
 mod ownership;
 mod programs;
 mod releases;
+mod scratch;
 mod semantics;
 mod shutdown;
 mod snapshot;

@@ -21,6 +21,27 @@ async fn sqlite_answers_a_query_inside_a_guest() {
 }
 
 #[tokio::test]
+async fn sqlite_works_with_a_database_in_a_file() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy_with("t-sqlite", &json!({"scratch_bytes": 4 << 20})).await;
+    for _ in 0..2 {
+        let answer = gateway.get("/f/t-sqlite/file").await;
+        let lines: Vec<&str> = answer.text().lines().map(str::trim_end).collect();
+        assert_eq!(lines.len(), 8, "{lines:?}");
+        assert_eq!(lines[0], "journal_mode=delete");
+        assert_eq!(lines[1], "kind=kind2 items=1667 total=82469");
+        assert_eq!(lines[4..7], ["sorted=5000", "total=247500", "integrity_check=ok"]);
+    }
+    // With too little room, SQLite says so, and no file is left to the next call.
+    gateway.patch("t-sqlite", &json!({"settings": {"scratch_bytes": 100_000}})).await;
+    assert_eq!(gateway.get("/f/t-sqlite/file").await.problem(), (502, "no-response"));
+    let lines = gateway.log_lines("t-sqlite", 3).await;
+    let all: Vec<_> = lines.iter().filter_map(|line| line["line"].as_str()).collect();
+    assert!(all.iter().any(|line| line.contains("database or disk is full")), "{all:?}");
+    assert!(all.iter().any(|line| line.contains("scratch_bytes")), "{all:?}");
+}
+
+#[tokio::test]
 async fn a_template_engine_renders_a_page() {
     let gateway = TestGateway::start().await;
     gateway.deploy("t-template").await;

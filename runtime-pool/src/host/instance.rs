@@ -118,8 +118,8 @@ impl Instance {
     pub(crate) fn end_invocation(&mut self, policy: Arc<Policy>) {
         let outbound = Outbound::new(policy, Arc::clone(&self.log));
         match &mut self.guest {
-            AnyGuest::Http(guest) => guest.store.data_mut().set_outbound(outbound),
-            AnyGuest::HttpAsync(guest) => guest.store.data_mut().set_outbound(outbound),
+            AnyGuest::Http(guest) => guest.store.data_mut().end_invocation(outbound),
+            AnyGuest::HttpAsync(guest) => guest.store.data_mut().end_invocation(outbound),
             // Instances of commands end with their call.
             AnyGuest::Command(_) | AnyGuest::CommandAsync(_) | AnyGuest::Module(_) => {}
         }

@@ -12,6 +12,7 @@ use crate::{
         Host, ModuleHost,
         denied_sockets::deny_sockets,
         requests::watch_messages,
+        scratch,
         short_texts::{shorten_02, shorten_03},
     },
 };
@@ -52,6 +53,15 @@ pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> 
     })?;
     linker.allow_shadowing(false);
     deny_sockets(linker)
+}
+
+/// Adds what core modules may import that have a scratch directory.
+pub(crate) fn preview1_with_files(
+    linker: &Linker<ModuleHost>,
+) -> wasmtime::Result<Linker<ModuleHost>> {
+    let mut linker = linker.clone();
+    scratch::preview1::add_to_linker(&mut linker)?;
+    Ok(linker)
 }
 
 /// The exits of components. The library's own report a status of 1 for a program that has given no

@@ -76,10 +76,14 @@ impl InvocationState {
         self.refused.fetch_or(1 << limit as u32, Relaxed);
     }
 
+    /// Whether the guest was refused a resource by this limit.
+    pub(crate) fn was_refused(&self, limit: Limit) -> bool {
+        self.refused.load(Relaxed) & 1 << limit as u32 != 0
+    }
+
     /// The limits by which the guest was refused a resource.
     pub(crate) fn refused(&self) -> impl Iterator<Item = Limit> {
-        let refused = self.refused.load(Relaxed);
-        Limit::ALL.into_iter().filter(move |limit| refused & 1 << *limit as u32 != 0)
+        Limit::ALL.into_iter().filter(|limit| self.was_refused(*limit))
     }
 
     /// The limit by which the guest was refused more memory, if it was. That explains the failure

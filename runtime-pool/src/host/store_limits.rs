@@ -6,7 +6,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::{
     error::{CpuExceeded, Limit},
-    host::invocation_state::InvocationState,
+    host::{invocation_state::InvocationState, scratch::Scratch},
     limits::{GrowthLimiter, GuestLimits, Limits, NodeMemory},
 };
 
@@ -17,19 +17,33 @@ pub(crate) struct StoreLimits {
     cpu: Duration,
     /// The limit by which the host keeps nothing more for the guest, once it was exceeded.
     kept_too_much: Option<Limit>,
+    /// The scratch directory, if the function's settings ask for one.
+    scratch: Option<Scratch>,
     pub(super) guest: GuestLimits,
 }
 
 impl StoreLimits {
     pub(crate) fn new(limits: &Limits, node: NodeMemory, state: Arc<InvocationState>) -> Self {
         let limiter = GrowthLimiter::new(limits, node);
-        Self { limiter, state, cpu: limits.cpu, kept_too_much: None, guest: limits.guest }
+        let scratch = limiter.scratch().map(|budget| Scratch::new(Arc::clone(budget), &state));
+        let (cpu, guest) = (limits.cpu, limits.guest);
+        let limits = Self { limiter, state, cpu, kept_too_much: None, scratch, guest };
+        limits.note_holder();
+        limits
     }
 
     /// Assigns the store to an invocation.
     pub(crate) fn begin_invocation(&mut self, state: Arc<InvocationState>) {
+        if let Some(scratch) = &self.scratch {
+            scratch.begin_invocation(&state);
+        }
         self.state = state;
         self.note_holder();
+    }
+
+    /// The scratch directory, if the function's settings ask for one.
+    pub(super) fn scratch(&self) -> Option<&Scratch> {
+        self.scratch.as_ref()
     }
 
     /// Lets the host keep `bytes` for the guest. Once that is refused, nothing more is allowed.

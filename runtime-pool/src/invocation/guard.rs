@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Function,
+    Function, Limit,
     admission::slots::{NoSlot, QueueTicket},
     host::invocation_state::InvocationState,
 };
@@ -36,18 +36,27 @@ impl Drop for Slot {
 /// slot.
 pub(super) struct InvocationGuard {
     slot: Slot,
+    invocation: u128,
     pub(super) state: Arc<InvocationState>,
 }
 
 impl InvocationGuard {
-    pub(super) fn new(slot: Slot, state: Arc<InvocationState>) -> Self {
+    pub(super) fn new(slot: Slot, invocation: u128, state: Arc<InvocationState>) -> Self {
         slot.0.statistics.begin_invocation();
-        Self { slot, state }
+        Self { slot, invocation, state }
     }
 }
 
 impl Drop for InvocationGuard {
     fn drop(&mut self) {
-        self.slot.0.statistics.end_invocation(&self.state);
+        let function = &self.slot.0;
+        function.statistics.end_invocation(&self.state);
+        // Programs seldom say which of their files could not be written, and why.
+        if self.state.was_refused(Limit::ScratchBytes) {
+            let bytes = function.limits().scratch_bytes;
+            let why =
+                format!("its scratch directory is full: it has {bytes} bytes (scratch_bytes)");
+            function.template.log().system(self.invocation, &why);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     error::Limit,
-    limits::{Limits, NodeMemory, holders::Holder},
+    limits::{Limits, NodeMemory, ScratchBudget, holders::Holder},
 };
 
 /// What the host keeps for a store is counted in steps of this size: the node's counter is shared by
@@ -22,6 +22,8 @@ pub(crate) struct GrowthLimiter {
     /// The part of it that the node has counted, in whole steps.
     host_counted: usize,
     holder: Option<Arc<Holder>>,
+    /// The scratch directory of the store, if it has one.
+    scratch: Option<Arc<ScratchBudget>>,
     node: NodeMemory,
 }
 
@@ -29,13 +31,17 @@ impl GrowthLimiter {
     /// A limiter of `memory_bytes` in all memories of a store, of `table_elements` in each table, and
     /// of `host_bytes` that the host keeps for it.
     pub(crate) fn new(limits: &Limits, node: NodeMemory) -> Self {
+        let &Limits { scratch_bytes, memory_bytes, .. } = limits;
+        let scratch = (scratch_bytes > 0)
+            .then(|| Arc::new(ScratchBudget::new(scratch_bytes, memory_bytes, node.clone())));
         Self {
             memory_max: limits.memory_bytes,
             memory_left: limits.memory_bytes,
             table_elements: limits.guest.table_elements,
             host_max: limits.guest.host_bytes,
             host_counted: 0,
-            holder: None,
+            holder: scratch.as_ref().map(|scratch| Arc::clone(scratch.holder())),
+            scratch,
             node,
         }
     }
@@ -49,11 +55,17 @@ impl GrowthLimiter {
     pub(crate) fn grow_memory(&mut self, current: usize, desired: usize) -> Result<(), Limit> {
         let growth = desired.saturating_sub(current);
         let left = self.memory_left.checked_sub(growth).ok_or(Limit::Memory)?;
+        if self.scratch.as_ref().is_some_and(|scratch| scratch.used() > left) {
+            return Err(Limit::Memory);
+        }
         let taken = if current == 0 { self.node.begin(growth) } else { self.node.grow(growth) };
         if !taken {
             return Err(Limit::NodeMemory);
         }
         self.memory_left = left;
+        if let Some(scratch) = &self.scratch {
+            scratch.set_linear(self.memory_bytes());
+        }
         Ok(())
     }
 
@@ -77,6 +89,11 @@ impl GrowthLimiter {
             self.holder.get_or_insert_with(|| self.node.holders.join()).set(counted);
         }
         Ok(())
+    }
+
+    /// The scratch directory of the store, if it has one.
+    pub(crate) fn scratch(&self) -> Option<&Arc<ScratchBudget>> {
+        self.scratch.as_ref()
     }
 
     /// What the host may keep for the store.
@@ -141,6 +158,20 @@ mod tests {
         let limiter = limiter(0, NodeMemory::unlimited());
         assert_eq!(limiter.grow_table(20_000), Ok(()));
         assert_eq!(limiter.grow_table(20_001), Err(Limit::TableElements));
+    }
+
+    #[test]
+    fn linear_memory_and_the_scratch_directory_share_one_limit() {
+        let limits = Limits { memory_bytes: 100, scratch_bytes: 80, ..Limits::default() };
+        let mut limiter = GrowthLimiter::new(&limits, NodeMemory::unlimited());
+        let scratch = Arc::clone(limiter.scratch().unwrap());
+        assert_eq!(limiter.grow_memory(0, 40), Ok(()));
+        assert_eq!(scratch.take(61), Err(Limit::Memory));
+        assert_eq!(scratch.take(60), Ok(()));
+        assert_eq!(limiter.grow_memory(40, 41), Err(Limit::Memory));
+        scratch.give_back(1);
+        assert_eq!(limiter.grow_memory(40, 41), Ok(()));
+        assert_eq!(limiter.memory_bytes(), 41);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Holders(Arc<Mutex<Vec<Weak<Holder>>>>);
 #[derive(Debug, Default)]
 pub(crate) struct Holder {
     bytes: AtomicUsize,
+    /// Bytes of its scratch directory.
+    scratch: AtomicUsize,
     ended: AtomicBool,
     task: AtomicWaker,
 }
@@ -41,14 +43,14 @@ impl Holders {
     pub(crate) fn end_largest(&self, bytes: u64) -> (usize, u64) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
-        all.retain(|holder| holder.bytes.load(Relaxed) > 0 && !holder.ended.load(Relaxed));
-        all.sort_unstable_by_key(|holder| std::cmp::Reverse(holder.bytes.load(Relaxed)));
+        all.retain(|holder| holder.bytes() > 0 && !holder.ended.load(Relaxed));
+        all.sort_unstable_by_key(|holder| std::cmp::Reverse(holder.bytes()));
         let (mut ended, mut freed) = (0, 0);
         for holder in all {
             if freed >= bytes {
                 break;
             }
-            freed += holder.bytes.load(Relaxed) as u64;
+            freed += holder.bytes() as u64;
             ended += 1;
             holder.end();
         }
@@ -57,9 +59,18 @@ impl Holders {
 }
 
 impl Holder {
-    /// Sets what the host keeps for the store.
+    fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed) + self.scratch.load(Relaxed)
+    }
+
+    /// Sets what the host keeps for the store, without its scratch directory.
     pub(crate) fn set(&self, bytes: usize) {
         self.bytes.store(bytes, Relaxed);
+    }
+
+    /// Sets what the scratch directory of the store takes.
+    pub(crate) fn set_scratch(&self, bytes: usize) {
+        self.scratch.store(bytes, Relaxed);
     }
 
     /// Ready once the store must end.

@@ -13,7 +13,7 @@ use crate::{
     host::{
         Host, ModuleHost,
         instance::PreInstance,
-        interfaces::{preview1, wasi_02, wasi_03},
+        interfaces::{preview1, preview1_with_files, wasi_02, wasi_03},
     },
     metrics::start::{Phase, Phases},
 };
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Linkers {
     lean: component::Linker<Host>,
     modules: Linker<ModuleHost>,
+    /// For modules with a scratch directory.
+    modules_with_files: Linker<ModuleHost>,
     concurrent: Option<component::Linker<Host>>,
 }
 
@@ -32,6 +34,7 @@ impl Linkers {
         let engine = pooled_engine(EngineKind::Lean, config)?;
         let mut modules = Linker::new(&engine);
         preview1(&mut modules).map_err(failed)?;
+        let modules_with_files = preview1_with_files(&modules).map_err(failed)?;
         let concurrent = if config.async_engine {
             let engine = pooled_engine(EngineKind::Concurrent, config)?;
             Some(wasi_03(&engine).map_err(failed)?)
@@ -39,7 +42,7 @@ impl Linkers {
             None
         };
         let lean = wasi_02(&engine).map_err(failed)?;
-        Ok(Self { lean, modules, concurrent })
+        Ok(Self { lean, modules, modules_with_files, concurrent })
     }
 
     /// The engines that run guests.
@@ -56,11 +59,12 @@ impl Linkers {
         Ok(compatibility([self.lean.engine(), &concurrent]))
     }
 
-    /// Maps native code into memory and resolves its imports, and records how long each took. Blocks
-    /// on the file system.
+    /// Maps native code into memory and resolves its imports, those for files to a scratch directory if
+    /// the function has one. Records how long each took. Blocks on the file system.
     pub(crate) fn link(
         &self,
         code: &NativeCode,
+        scratch: bool,
         phases: &mut Phases,
     ) -> Result<PreInstance, LoadError> {
         let since = Instant::now();
@@ -69,7 +73,8 @@ impl Linkers {
             let module = code.module(self.modules.engine()).map_err(|error| unloadable(&error))?;
             let mapped = Instant::now();
             phases.add(Phase::Load, mapped - since);
-            let pre = self.modules.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
+            let linker = if scratch { &self.modules_with_files } else { &self.modules };
+            let pre = linker.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
             phases.add(Phase::Link, mapped.elapsed());
             return Ok(PreInstance::Module(pre));
         }

@@ -4,7 +4,7 @@
 //! `load_once` assembles the function, `find_and_link` recompiles code that does not load, and
 //! `try_find_and_link` finds native code, or compiles it, verifies it and links it.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -164,11 +164,11 @@ impl Loader {
     ) -> Result<Linked, LoadError> {
         let key = spec.code_key();
         let was_known = self.compiler.has_verified(&key);
-        match self.try_find_and_link(&key, &spec.artifact, purpose, phases).await {
+        match self.try_find_and_link(&key, spec, purpose, phases).await {
             // The file may have been damaged or removed after it was verified: verify it again.
             Err(LoadError::Engine { .. }) if was_known => {
                 self.compiler.invalidate(&key).await;
-                self.try_find_and_link(&key, &spec.artifact, purpose, phases).await
+                self.try_find_and_link(&key, spec, purpose, phases).await
             }
             linked => linked,
         }
@@ -177,18 +177,18 @@ impl Loader {
     async fn try_find_and_link(
         &self,
         key: &CodeKey,
-        artifact: &Path,
+        spec: &FunctionSpec,
         purpose: Purpose,
         phases: &mut Phases,
     ) -> Result<Linked, LoadError> {
         let since = Instant::now();
-        let (native, tier) = self.compiler.native_code(key, artifact, purpose).await?;
+        let (native, tier) = self.compiler.native_code(key, &spec.artifact, purpose).await?;
         // The time to verify code from the disk counts as loading.
         let phase = if tier == Tier::Frozen { Phase::Compile } else { Phase::Load };
         phases.add(phase, since.elapsed());
         // Taken only here: a load that waits for a compiler must not block other loads.
         let _permit = self.permit(phases).await;
-        let code = self.link(&native, phases).await?;
+        let code = self.link(&native, spec.limits.scratch_bytes > 0, phases).await?;
         Ok(Linked { native, code, tier })
     }
 
@@ -206,15 +206,16 @@ impl Loader {
     async fn link(
         &self,
         native: &Arc<NativeCode>,
+        scratch: bool,
         phases: &mut Phases,
     ) -> Result<PreInstance, LoadError> {
         if native.bytes <= INLINE_BYTES {
-            return self.linkers.link(native, phases);
+            return self.linkers.link(native, scratch, phases);
         }
         let (linkers, native, mut linked_phases) =
             (Arc::clone(&self.linkers), Arc::clone(native), *phases);
         let linking = spawn_blocking(move || {
-            let linked = linkers.link(&native, &mut linked_phases)?;
+            let linked = linkers.link(&native, scratch, &mut linked_phases)?;
             Ok::<_, LoadError>((linked, linked_phases))
         });
         let (linked, linked_phases) = linking.await.map_err(|error| LoadError::Engine {
