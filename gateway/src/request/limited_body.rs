@@ -133,7 +133,7 @@ impl LimitedBody {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.count(frame))),
             Poll::Ready(Some(Err(error))) => {
                 self.faults.note(BodyFault::Broken);
-                Poll::Ready(Some(Err(BodyError::Client(error.into()))))
+                Poll::Ready(Some(Err(BodyError::Client(error))))
             }
         }
     }

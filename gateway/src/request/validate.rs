@@ -85,7 +85,7 @@ pub(crate) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Canonical
     Ok(authority)
 }
 
-/// The protocol library meets the only expectation that there is, `100-continue`.
+/// `server/` meets the only expectation that there is, `100-continue`.
 fn expectation(headers: &HeaderMap) -> Result<(), Problem> {
     let mut expected = headers.get_all(header::EXPECT).iter();
     if expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

@@ -47,6 +47,8 @@ pub(crate) struct Activity {
     head_since: AtomicU64,
     /// Since when the client's system has accepted no bytes.
     blocked_since: AtomicU64,
+    /// Whether the client has sent anything since the last check.
+    heard: AtomicBool,
     /// Bodies that wait for their client to read, by the generation in which they began to wait.
     waiting: [AtomicU32; GENERATIONS],
     generation: AtomicU32,
@@ -68,6 +70,7 @@ impl Activity {
             quiet_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
             waiting: Default::default(),
             generation: AtomicU32::new(0),
             open_ended: AtomicBool::new(false),
@@ -100,6 +103,16 @@ impl Activity {
         } else if !accepted && !blocked {
             self.blocked_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// Notes that the client has sent something.
+    pub(crate) fn hears(&self) {
+        self.heard.store(true, Relaxed);
+    }
+
+    /// Whether the client has sent anything since the last call.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.heard.swap(false, Relaxed)
     }
 
     /// Whether a request is in progress. One that is answered is not, whatever comes of its body.

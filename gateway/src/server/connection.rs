@@ -1,22 +1,18 @@
 //! One connection, from the accept to its end.
 
 use std::{
+    future::Future,
     net::{Ipv4Addr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{
-    server::conn::{http1, http2},
-    service::Service,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
+use hyper::{server::conn::http1, service::Service};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -33,7 +29,10 @@ use crate::{
             framing::HeadLimits,
             inspecting_io::{InspectingIo, Reset},
         },
-        h2::control_frames::PREFACE,
+        h2::{
+            connection::{Http2Connection, http2_builder},
+            control_frames::PREFACE,
+        },
         listener_config::ListenerConfig,
         listener_control::ListenerControl,
         metrics::{CloseReason, ListenerMetrics},
@@ -45,14 +44,6 @@ use crate::{
     },
 };
 
-/// Flow-control windows: how many bytes a client may send before the reader of the body asks for
-/// more.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of a response that each stream may buffer for the client.
-const SEND_BUFFER: usize = 64 << 10;
-/// An HTTP/2 client that does not answer a ping for so long has left.
-const PING: Duration = Duration::from_secs(20);
 /// Pause between two checks of a preface that has not arrived completely.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// When the listener stops, how long a new connection gets to send a request that is on its way.
@@ -65,10 +56,6 @@ const IDLE_AFTER: Duration = Duration::from_secs(2);
 /// Bytes beyond the longest allowed head, so that the protocol library never rejects a head that
 /// passed our own check.
 const HEAD_MARGIN: usize = 1 << 10;
-
-/// How many times the longest allowed head the protocol library reads of HTTP/2. Up to there the
-/// gateway refuses a request; beyond, the library ends the connection.
-const HEAD_HEADROOM: u32 = 4;
 
 /// A connection that was accepted.
 pub(crate) struct Accepted {
@@ -84,7 +71,7 @@ pub(crate) struct Connections<M> {
     permits: Arc<ConnectionPermits>,
     metrics: ListenerMetrics,
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: h2::server::Builder,
     timeouts: Timeouts,
     head: HeadLimits,
     handshakes: Handshakes,
@@ -97,8 +84,7 @@ where
     S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(crate) fn new(
@@ -117,7 +103,7 @@ where
             ),
             metrics,
             http1: http1(&settings.http),
-            http2: http2(&settings.http),
+            http2: http2_builder(&settings.http),
             timeouts: settings.timeouts,
             head: HeadLimits {
                 bytes: settings.http.header_bytes,
@@ -295,9 +281,13 @@ where
         };
         // Boxed: a silent connection then holds no state of a protocol, and every other one only
         // that of its own.
-        let result = match protocol {
-            Protocol::Http1 => Box::pin(self.http1(stream, service, activity)).await,
-            Protocol::Http2 => Box::pin(self.http2(stream, service, activity)).await,
+        let result: Result<(), Box<dyn std::error::Error + Send + Sync>> = match protocol {
+            Protocol::Http1 => {
+                Box::pin(self.http1(stream, service, activity)).await.map_err(Into::into)
+            }
+            Protocol::Http2 => {
+                Box::pin(self.http2(stream, service, activity)).await.map_err(Into::into)
+            }
         };
         // Clients may break their connections: that is no error of the gateway.
         if let Err(error) = result {
@@ -320,8 +310,9 @@ where
         let mut io = InspectingIo::http1(stream, activity_of_io, self.head, half_close, T::reset);
         loop {
             let mut connection = self.http1.serve_connection(TokioIo::new(io), service);
-            let driven =
-                self.drive(Pin::new(&mut connection), Protocol::Http1, activity, Some(IDLE_AFTER));
+            let over = activity.watch(Protocol::Http1, &self.timeouts, Some(IDLE_AFTER));
+            let shutdown = http1::Connection::graceful_shutdown;
+            let driven = self.drive(Pin::new(&mut connection), shutdown, activity, over);
             if driven.await? == Driven::Closed {
                 return Ok(());
             }
@@ -363,14 +354,17 @@ where
         stream: T,
         service: TrackedService<S>,
         activity: &Arc<Activity>,
-    ) -> hyper::Result<()>
+    ) -> Result<(), h2::Error>
     where
         T: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let frames = self.config.settings.http.control_frames_per_s;
-        let io = TokioIo::new(InspectingIo::http2(stream, Arc::clone(activity), frames));
-        let mut connection = pin!(self.http2.serve_connection(io, service));
-        let driven = self.drive(connection.as_mut(), Protocol::Http2, activity, None).await;
+        let io = InspectingIo::http2(stream, Arc::clone(activity), frames);
+        let activity_of_it = Arc::clone(activity);
+        let mut connection = pin!(Http2Connection::new(&self.http2, io, service, activity_of_it));
+        let over = activity.watch(Protocol::Http2, &self.timeouts, None);
+        let shutdown = Http2Connection::graceful_shutdown;
+        let driven = self.drive(connection.as_mut(), shutdown, activity, over).await;
         if activity.close_reason() == Some(CloseReason::Idle) {
             // The client may just be sending a request, and learns that it was not processed.
             connection.as_mut().graceful_shutdown();
@@ -379,22 +373,26 @@ where
         driven.map(drop)
     }
 
-    /// Drives a connection until it closes, or until it has been idle for `idle_after`.
-    async fn drive<C: GracefulConnection>(
+    /// Drives a connection until it closes, or until `over` says that it has been idle or must be
+    /// closed. `shutdown` lets it end when its requests have been answered.
+    async fn drive<C, E>(
         &self,
         mut connection: Pin<&mut C>,
-        protocol: Protocol,
+        shutdown: impl Fn(Pin<&mut C>),
         activity: &Activity,
-        idle_after: Option<Duration>,
-    ) -> Result<Driven, C::Error> {
-        let mut over = pin!(activity.watch(protocol, &self.timeouts, idle_after));
+        over: impl Future<Output = Result<(), CloseReason>>,
+    ) -> Result<Driven, E>
+    where
+        C: Future<Output = Result<(), E>>,
+    {
+        let mut over = pin!(over);
         let mut control = self.control.clone();
         let over = tokio::select! {
             biased;
             result = connection.as_mut() => return result.map(|()| Driven::Closed),
             over = &mut over => over,
             () = ListenerControl::recycled(&mut control) => {
-                connection.as_mut().graceful_shutdown();
+                shutdown(connection.as_mut());
                 tokio::select! {
                     biased;
                     result = connection.as_mut() => return result.map(|()| Driven::Closed),
@@ -429,24 +427,6 @@ fn http1(config: &HttpLimits) -> http1::Builder {
         .writev(false)
         .max_buf_size(config.header_bytes + HEAD_MARGIN)
         .max_headers(config.headers);
-    builder
-}
-
-fn http2(config: &HttpLimits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(config.http2_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(
-            u32::try_from(config.http2_header_bytes)
-                .unwrap_or(u32::MAX)
-                .saturating_mul(HEAD_HEADROOM),
-        )
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
     builder
 }
 

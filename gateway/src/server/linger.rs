@@ -7,9 +7,9 @@
 
 use std::pin::pin;
 
-use http_body::Body as _;
+use bytes::Bytes;
+use http_body::Body;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::{runtime::Handle, sync::oneshot, time};
 
 use crate::{config::LingerLimits, server::activity::ActiveRequest};
@@ -45,14 +45,17 @@ impl Linger {
     }
 
     /// Reads the rest of `body` in a task of its own.
-    pub(crate) fn discard(self, body: Incoming) {
+    pub(crate) fn discard<B>(self, body: B)
+    where
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+    {
         if self.wanted && !body.is_end_stream() {
             // The task ends at its limits, or with the connection.
             self.runtime.clone().spawn(self.discard_rest(body));
         }
     }
 
-    async fn discard_rest(self, mut body: Incoming) {
+    async fn discard_rest<B: Body<Data = Bytes> + Unpin>(self, mut body: B) {
         let Self { active, limits, mut answered, .. } = self;
         let mut rest = pin!(discard(&mut body, limits.bytes));
         tokio::select! {
@@ -72,7 +75,7 @@ impl Linger {
 }
 
 /// Reads `body` to its end, or to the end of so many bytes. Whether it has ended.
-async fn discard(body: &mut Incoming, bytes: u64) -> bool {
+async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B, bytes: u64) -> bool {
     let mut left = bytes;
     while let Some(Ok(frame)) = body.frame().await {
         let read = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -6,6 +6,7 @@ pub(crate) mod local;
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body;
@@ -82,8 +83,7 @@ impl Server {
         S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
         S::Future: Send,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let drain = self.config.settings.drain;

@@ -1,5 +1,7 @@
 //! Wraps the service of a connection, to note when its requests begin and end.
 
+mod received_body;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -22,7 +24,9 @@ use crate::{
     server::{
         activity::{ActiveRequest, Activity},
         h1::{framing::RequestRejection, inspecting_io::REJECTED_METHOD},
+        h2::received_body::Http2Body,
         linger::Linger,
+        tracking::received_body::{BodyBroken, ReceivedBody},
     },
 };
 
@@ -45,7 +49,30 @@ where
     type Error = S::Error;
     type Future = TrackedFuture<S::Future>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.track(request.map(ReceivedBody::Http1))
+    }
+}
+
+impl<S, B> Service<Request<Http2Body>> for TrackedService<S>
+where
+    S: Service<Request<IncomingBody>, Response = Response<B>>,
+    B: Body,
+{
+    type Response = Response<TrackedBody<B>>;
+    type Error = S::Error;
+    type Future = TrackedFuture<S::Future>;
+
+    fn call(&self, request: Request<Http2Body>) -> Self::Future {
+        self.track(request.map(ReceivedBody::Http2))
+    }
+}
+
+impl<S> TrackedService<S> {
+    fn track<B>(&self, mut request: Request<ReceivedBody>) -> TrackedFuture<S::Future>
+    where
+        S: Service<Request<IncomingBody>, Response = Response<B>>,
+    {
         let active = self.activity.begin();
         if let Some(rejection) = self.rejection(&request) {
             request.extensions_mut().insert(rejection);
@@ -65,11 +92,9 @@ where
         let (response, active) = (self.inner.call(request), Some(active));
         TrackedFuture { response, active, draining, is_head, version, answer }
     }
-}
 
-impl<S> TrackedService<S> {
     /// Why a request must be refused, if that shows before it is read further.
-    fn rejection(&self, request: &Request<Incoming>) -> Option<RequestRejection> {
+    fn rejection<B>(&self, request: &Request<B>) -> Option<RequestRejection> {
         if request.version() == Version::HTTP_2 {
             let max = self.http2_header_bytes;
             return (head_bytes(request) > max).then_some(RequestRejection::HeadBytes(max));
@@ -94,7 +119,7 @@ fn head_bytes<B>(request: &Request<B>) -> usize {
 #[derive(Debug)]
 pub(crate) struct IncomingBody {
     /// `None` only while it is dropped.
-    body: Option<Incoming>,
+    body: Option<ReceivedBody>,
     /// `None` if the head of the request is its end.
     linger: Option<Linger>,
 }
@@ -117,12 +142,12 @@ impl Drop for IncomingBody {
 
 impl Body for IncomingBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyBroken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
         if let Some(linger) = &mut self.linger {
             linger.was_asked_for();
         }

@@ -4,6 +4,7 @@ mod bodies;
 mod conformance;
 mod crowds;
 mod early_answers;
+mod expectations;
 mod floods;
 mod forwarded;
 pub(crate) mod frames;

@@ -152,6 +152,7 @@ impl<T> InspectingIo<T> {
         match &mut self.inspector {
             Inspector::Http2(frames) => {
                 let activity = &self.activity;
+                activity.hears();
                 if let Some(excess) = frames.inspect(&buf.filled()[before..], || activity.now()) {
                     buf.set_filled(before + excess.start);
                     self.ahead.extend_from_slice(&ENHANCE_YOUR_CALM);

@@ -2,6 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::service::Service;
@@ -51,8 +52,7 @@ impl LocalSocket {
         S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
         S::Future: Send,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut failures = AcceptFailures::default();
