@@ -53,7 +53,10 @@ use crate::{
         data_plane::DataPlane,
         rejections::Rejections,
     },
-    functions::{catalog::Catalog, deploy::Deployer, quarantine::Quarantine, secrets::Secrets},
+    functions::{
+        catalog::Catalog, deploy::Deployer, quarantine::Quarantine, revision_urls::RevisionUrls,
+        secrets::Secrets,
+    },
     invoker::Invoker,
     server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},
     telemetry::{
@@ -117,7 +120,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         load_shedding::start(&config, runtimes, &pool, &data_listener, &registry, &mut upkeep)?;
 
     // The data plane.
-    let data_plane = data_plane(&config, &catalog, invoker, load_shedder, &registry)?;
+    let data_plane = data_plane(&config, &store, &catalog, invoker, load_shedder, &registry)?;
 
     // The control plane.
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
@@ -179,13 +182,16 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 
 fn data_plane(
     config: &Config,
+    store: &Store,
     catalog: &Arc<Catalog>,
     invoker: Invoker,
     load_shedder: Arc<LoadShedder>,
     registry: &Registry,
 ) -> anyhow::Result<Arc<DataPlane>> {
     let rejections = Arc::new(Rejections::new(registry)?);
-    let edge = Edge::new(Arc::clone(catalog), invoker, Arc::clone(&rejections), &config.server);
+    let revisions = RevisionUrls::new(store, catalog);
+    let edge =
+        Edge::new(Arc::clone(catalog), revisions, invoker, Arc::clone(&rejections), &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let in_flight = InFlight::new(config.server.admission.in_flight);
     let clients = Clients::new(config.in_flight_per_address());

@@ -30,7 +30,12 @@ use crate::{
         rejections::Rejections, response_body::EdgeBody, routes::Route,
         server_timing::SERVER_TIMING, trailers::Trailers,
     },
-    functions::catalog::{Catalog, CatalogEntry},
+    functions::{
+        catalog::{Catalog, CatalogEntry},
+        name::FunctionName,
+        qualified_name::QualifiedName,
+        revision_urls::RevisionUrls,
+    },
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
@@ -51,6 +56,7 @@ const TIMING_SECRET: &str = "mayfly-server-timing";
 /// Serves requests to functions.
 pub(crate) struct Edge {
     catalog: Arc<Catalog>,
+    revisions: RevisionUrls,
     /// The tenant whose functions are called here.
     tenant: Tenant,
     invoker: Invoker,
@@ -68,12 +74,14 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn new(
         catalog: Arc<Catalog>,
+        revisions: RevisionUrls,
         invoker: Invoker,
         rejections: Arc<Rejections>,
         config: &ServerSection,
     ) -> Self {
         Self {
             catalog,
+            revisions,
             tenant: Tenant::default(),
             invoker,
             rejections,
@@ -149,11 +157,7 @@ impl Edge {
                     Err(Problem::no_route())
                 };
             };
-            let target = self
-                .catalog
-                .get(&self.tenant, route.function)
-                .ok_or_else(|| Problem::function_not_found(route.function))?;
-            (target, route.mount)
+            (self.target(&route).await?, route.mount)
         };
         let timing = target.timing || shown;
         cookies::join(&mut parts.headers);
@@ -208,6 +212,47 @@ impl Edge {
             "*" => None,
             path => routes::find(host, path, may_name_hosts),
         }
+    }
+
+    /// The revision of the function that a route names.
+    async fn target(&self, route: &Route<'_>) -> Result<Arc<CatalogEntry>, Problem> {
+        let active = self.catalog.get(&self.tenant, route.function);
+        match (active, route.revision) {
+            (Some(active), None) => Ok(active),
+            // Boxed: the future is large, and such calls are rare.
+            (active, _) => Box::pin(self.addressed(route, active)).await,
+        }
+    }
+
+    /// The revision that an address of its own names.
+    async fn addressed(
+        &self,
+        route: &Route<'_>,
+        active: Option<Arc<CatalogEntry>>,
+    ) -> Result<Arc<CatalogEntry>, Problem> {
+        let not_found = || Problem::function_not_found(route.function);
+        let (function, revision) = match route.revision {
+            Some(revision) => (route.function, revision),
+            None => {
+                let (revision, function) =
+                    routes::revision_label(route.function).ok_or_else(not_found)?;
+                (function, revision)
+            }
+        };
+        let active = match route.revision {
+            Some(_) => active,
+            None => self.catalog.get(&self.tenant, function),
+        };
+        let active = active.ok_or_else(not_found)?;
+        if !active.revision_urls {
+            return Err(Problem::revision_urls_off(function));
+        }
+        let name = FunctionName::try_from(function).map_err(|_| not_found())?;
+        let name = QualifiedName { tenant: self.tenant.clone(), name };
+        let found = self.revisions.get(&name, &active, revision).await;
+        found
+            .map_err(|error| Problem::of_store(&error))?
+            .ok_or_else(|| Problem::revision_not_found(function, revision))
     }
 
     /// The body as the guest will read it, and where its faults will be noted. A body whose

@@ -158,6 +158,11 @@ impl Problem {
             .hint(format!("Correct the name, or deploy it: `mayfly deploy FILE --name {name}`."))
     }
 
+    pub(crate) fn revision_not_found(name: &str, revision: u32) -> Self {
+        Self::new(&table::REVISION_NOT_FOUND)
+            .detail(format!("the function {name:?} has no revision {revision}"))
+    }
+
     /// Logs `error` with its causes and keeps them from the caller.
     pub(crate) fn internal(error: &dyn StdError) -> Self {
         tracing::error!(error = chain(error), "internal error");

@@ -21,6 +21,7 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "environment",
     "arguments",
     "stream_body",
+    "revision_urls",
     "outbound",
     "credentials",
     "snapshot",
@@ -64,6 +65,10 @@ pub struct OtherSettings {
     /// `CONTENT_LENGTH`. By default the body is buffered first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_body: Option<bool>,
+    /// Whether each revision of the function has an address of its own, such as
+    /// `/f/{name}@{revision}/`. By default it has. The setting of the active revision counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision_urls: Option<bool>,
     /// Whether instances start from a snapshot that is taken at the deploy: true, false, or the
     /// name of the export to call before it is taken. With true that is `wizer-initialize`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

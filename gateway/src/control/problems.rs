@@ -89,11 +89,6 @@ impl Problem {
 
     // Finding a resource.
 
-    pub(crate) fn revision_not_found(name: &str, revision: u32) -> Self {
-        Self::new(&table::REVISION_NOT_FOUND)
-            .detail(format!("the function {name:?} has no revision {revision}"))
-    }
-
     pub(crate) fn token_not_found(id: &str) -> Self {
         Self::new(&table::TOKEN_NOT_FOUND).detail(format!("there is no token with the id {id:?}"))
     }

@@ -153,6 +153,7 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         environment: settings.environment,
         arguments: settings.arguments,
         stream_body: settings.stream_body,
+        revision_urls: settings.revision_urls,
         snapshot: settings.snapshot.map(|snapshot| match snapshot {
             SnapshotMode::Switch(on) => SnapshotSetting::Switch(on),
             SnapshotMode::After(function) => SnapshotSetting::After(function),

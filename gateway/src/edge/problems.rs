@@ -28,6 +28,14 @@ impl Problem {
             )
     }
 
+    pub(crate) fn revision_urls_off(name: &str) -> Self {
+        Self::new(&table::REVISION_NOT_FOUND)
+            .detail(format!(
+                "the revisions of the function {name:?} have no addresses of their own"
+            ))
+            .hint("The function's setting `revision_urls` turns them on.")
+    }
+
     pub(crate) fn address_limit(max: usize) -> Self {
         Self::new(&table::ADDRESS_LIMIT)
             .detail(format!("one client address may have {max} requests in flight"))

@@ -52,7 +52,7 @@ const REUSE_IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct CatalogEntry {
     pub(crate) key: FunctionKey,
-    /// `/f/{name}`: where the function is mounted when it is called by path.
+    /// `/f/{name}` or `/f/{name}@{revision}`: where it is mounted when it is called by path.
     pub(crate) mount: Arc<str>,
     /// The same as the value of a header field.
     pub(crate) mount_field: HeaderValue,
@@ -65,6 +65,8 @@ pub(crate) struct CatalogEntry {
     pub(crate) request_bytes: u64,
     /// Whether responses have the header `Server-Timing`.
     pub(crate) timing: bool,
+    /// Whether each revision of the function has an address of its own.
+    pub(crate) revision_urls: bool,
     /// How many instances stay warm without calls.
     pub(crate) schedule: WarmSchedule,
     pub(crate) ok: OkCounter,
@@ -280,8 +282,18 @@ impl Catalog {
         self.functions.len()
     }
 
-    /// The entry of a revision.
+    /// The entry of a function's active revision.
     pub(crate) fn entry(&self, name: &QualifiedName, active: &ActiveFunction) -> CatalogEntry {
+        self.entry_at(name, active, format!("/f/{}", name.name))
+    }
+
+    /// The entry of a revision, mounted at a path.
+    pub(crate) fn entry_at(
+        &self,
+        name: &QualifiedName,
+        active: &ActiveFunction,
+        mount: String,
+    ) -> CatalogEntry {
         let ActiveFunction { function, revision } = active;
         let key = FunctionKey {
             function: function.id,
@@ -292,7 +304,6 @@ impl Catalog {
         let label = self.labels.take(name, &function.token);
         let ungranted = self.ungranted(name.borrowed(), label, revision.digest, settings);
         let limits = self.limits(settings);
-        let mount = format!("/f/{}", name.name);
         CatalogEntry {
             // Names of functions are ASCII.
             mount_field: HeaderValue::try_from(&mount)
@@ -304,6 +315,7 @@ impl Catalog {
             settings_bytes: settings_bytes(settings),
             request_bytes: limits[FunctionLimit::RequestBytes],
             timing: settings.server_timing.unwrap_or(self.timing),
+            revision_urls: settings.revision_urls.unwrap_or(true),
             schedule: self.schedule(settings, &limits),
             ok: OkCounter::default(),
             resident: ResidentCache::new(),

@@ -208,7 +208,14 @@ fn limit_reached(limit: Limit) -> Problem {
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
-        match &error {
+        Self::of_store(&error)
+    }
+}
+
+impl Problem {
+    /// The problem of an error of the store, which several requests may share.
+    pub(crate) fn of_store(error: &store::Error) -> Self {
+        match error {
             store::Error::Conflict => Self::new(&table::CONFLICT)
                 .detail("another request changed it at the same time")
                 .hint("Read it again, then repeat the change."),
@@ -228,7 +235,7 @@ impl From<store::Error> for Problem {
             | store::Error::NewerSchema { .. }
             | store::Error::Io { .. }
             | store::Error::Database { .. }
-            | store::Error::Inconsistent { .. } => Self::internal(&error),
+            | store::Error::Inconsistent { .. } => Self::internal(error),
         }
     }
 }

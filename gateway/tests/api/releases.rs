@@ -153,3 +153,61 @@ async fn releases_from_the_command_line() {
     let newest: Vec<&str> = history.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(newest[1..4], ["rollback", "2", "1"]);
 }
+
+/// Case R03.
+#[tokio::test]
+async fn each_revision_answers_at_an_address_of_its_own() {
+    let gateway = TestGateway::start().await;
+    for name in ["c-hello", "hello-cgi", "t-cgi-env"] {
+        assert_eq!(gateway.put("greet", guest(name)).send().await.status(), 201);
+    }
+    let by_host =
+        async |host: &str| gateway.call(Method::GET, "/").header("host", host).send().await;
+    for (revision, says) in [(1, "hello from c\n"), (2, "hello from rust\n")] {
+        let by_path = gateway.get(&format!("/f/greet@{revision}/")).await;
+        assert_eq!(by_path.plain(), (200, says));
+        assert_eq!(by_host(&format!("r{revision}--greet.localhost")).await.plain(), (200, says));
+    }
+    let environment = gateway.get("/f/greet@3/a?b").await;
+    assert!(environment.text().contains("SCRIPT_NAME=/f/greet@3\n"), "{environment:?}");
+    assert!(environment.text().contains("PATH_INFO=/a\n"), "{environment:?}");
+
+    for absent in ["/f/greet@4/", "/f/greet@4294967295/"] {
+        assert_eq!(gateway.get(absent).await.problem(), (404, "revision-not-found"), "{absent}");
+    }
+    assert_eq!(gateway.get("/f/absent@1/").await.problem(), (404, "function-not-found"));
+    assert_eq!(gateway.get("/f/greet@01/").await.problem(), (404, "no-route"));
+    let host = by_host("r1--absent.localhost").await;
+    assert_eq!(host.problem(), (404, "function-not-found"));
+
+    let deleted = gateway.control(Method::DELETE, "/v1/functions/greet").send().await;
+    assert_eq!(deleted.status(), 204);
+    assert_eq!(gateway.get("/f/greet@1/").await.problem(), (404, "function-not-found"));
+}
+
+/// Case R03.
+#[tokio::test]
+async fn a_function_may_be_called_as_a_revision_of_another_would_be() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("greet", guest("c-hello")).send().await.status(), 201);
+    assert_eq!(gateway.put("r1--greet", guest("hello-cgi")).send().await.status(), 201);
+    let host = gateway.call(Method::GET, "/").header("host", "r1--greet.localhost").send().await;
+    assert_eq!(host.plain(), (200, "hello from rust\n"), "the function itself");
+    assert_eq!(gateway.get("/f/greet@1/").await.plain(), (200, "hello from c\n"));
+}
+
+/// Case R03.
+#[tokio::test]
+async fn an_owner_can_take_the_addresses_of_revisions_away() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("greet", guest("c-hello")).send().await.status(), 201);
+    assert_eq!(gateway.get("/f/greet@1/").await.status(), 200);
+    let changed = gateway.patch("greet", &json!({"settings": {"revision_urls": false}})).await;
+    assert_eq!(changed.json()["settings"]["revision_urls"], false);
+    for address in ["/f/greet@1/", "/f/greet@2/"] {
+        let refused = gateway.get(address).await;
+        assert_eq!(refused.problem(), (404, "revision-not-found"), "{address}");
+        assert!(refused.text().contains("revision_urls"), "{refused:?}");
+    }
+    assert_eq!(gateway.get("/f/greet/").await.status(), 200);
+}

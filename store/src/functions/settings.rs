@@ -35,6 +35,9 @@ pub struct Settings {
     /// Whether a CGI program reads a body of unknown length while it arrives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_body: Option<bool>,
+    /// Whether each revision of the function has an address of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision_urls: Option<bool>,
     /// Whether instances start from a snapshot that the deploy takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotMode>,
@@ -147,6 +150,7 @@ impl fmt::Debug for Settings {
             .field("environment", &self.environment.keys())
             .field("arguments", &self.arguments)
             .field("stream_body", &self.stream_body)
+            .field("revision_urls", &self.revision_urls)
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
