@@ -19,7 +19,10 @@ fuzz_target!(|data: &[u8]| {
     // The first line is the host, the rest the path.
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((host, path)) = text.split_once('\n') else { return };
-    let Some(route) = routes::find(host, path, true) else { return };
+    let found = routes::find(host, path, true);
+    let by_host = found.as_ref().is_some_and(|route| route.mount == 0);
+    assert_eq!(by_host, routes::is_function_host(host), "{host}");
+    let Some(route) = found else { return };
     assert!(name::is_name(&route.function));
     let (mount, below) = path.split_at(route.mount);
     assert!(below.is_empty() || below.starts_with('/') || route.mount == 0, "{below}");
