@@ -18,7 +18,7 @@ mod scratch;
 mod short_texts;
 mod store_limits;
 
-use std::{sync::Arc, time::Instant};
+use std::{any::Any, sync::Arc, time::Instant};
 
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
@@ -29,7 +29,10 @@ use crate::{
         clock::{GuestMonotonicClock, GuestWallClock},
         kept_memory::KeptMemory,
         output::GuestOutput,
-        scratch::{Scratch, preview1::Descriptors},
+        scratch::{
+            component::{OpenNode, ScratchView},
+            preview1::Descriptors,
+        },
     },
     limits::GuestLimits,
     metrics::guest_log::{InvocationLog, LogStream},
@@ -102,9 +105,19 @@ impl Host {
         &mut self.outbound
     }
 
-    /// Whether the guest holds any resource of the host: a stream, a request, a body, a file.
-    pub(crate) fn holds_resources(&self) -> bool {
-        !self.table.is_empty() || self.limits.scratch().is_some_and(Scratch::is_open)
+    /// Whether the guest holds any resource of the host: a stream, a request, a body, a file. It may keep
+    /// the scratch directory itself, which is empty in the next call.
+    pub(crate) fn holds_resources(&mut self) -> bool {
+        let Some(scratch) = self.limits.scratch() else { return !self.table.is_empty() };
+        let is_root =
+            |resource: &dyn Any| resource.downcast_ref::<OpenNode>().is_some_and(OpenNode::is_root);
+        scratch.is_open() || !self.table.iter_mut().all(|resource| is_root(resource))
+    }
+
+    /// The scratch directory, as the interfaces for files see it.
+    fn files(&mut self) -> ScratchView<'_> {
+        let scratch = self.limits.scratch().expect("only a function with a directory is linked so");
+        ScratchView { table: &mut self.table, scratch }
     }
 }
 

@@ -11,12 +11,15 @@ const MIB: usize = 1 << 20;
 const ENTRY_BYTES: usize = 1 << 10;
 const PAGE_BYTES: usize = 4 << 10;
 
-const PROGRAMS: [&str; 1] = ["t-files-cgi"];
+/// The same program as a module of preview 1 and as a component.
+const PROGRAMS: [&str; 2] = ["t-files-cgi", "t-files"];
+/// A command that uses the interfaces of WASI 0.3.
+const ASYNC_PROGRAM: &str = "t-files-p3";
 
 /// A gateway with the programs, whose scratch directories have `bytes`.
 async fn with_scratch(bytes: usize) -> TestGateway {
     let gateway = TestGateway::start().await;
-    for name in PROGRAMS {
+    for name in PROGRAMS.into_iter().chain([ASYNC_PROGRAM]) {
         let settings = json!({"scratch_bytes": bytes, "cpu_ms": 30_000});
         gateway.deploy_with(name, &settings).await;
     }
@@ -36,6 +39,7 @@ async fn programs_work_with_files_under_tmp() {
         assert_eq!(answer(&gateway, name, "/all").await, "all is well", "{name}");
         assert_eq!(answer(&gateway, name, "/remove").await, "removed", "{name}");
     }
+    assert_eq!(answer(&gateway, ASYNC_PROGRAM, "/all").await, "all is well");
 }
 
 #[tokio::test]
@@ -45,6 +49,8 @@ async fn no_path_and_no_link_leads_out_of_the_directory() {
         let refused = ["refused"; 13].join(" ");
         assert_eq!(answer(&gateway, name, "/escape").await, refused, "{name}");
     }
+    let refused = ["refused"; 7].join(" ");
+    assert_eq!(answer(&gateway, ASYNC_PROGRAM, "/escape").await, refused);
     let files: BTreeSet<_> = gateway.files("").into_iter().collect();
     assert!(files.iter().all(|path| !path.ends_with("escaped")), "{files:?}");
 }
@@ -64,8 +70,12 @@ async fn a_full_directory_is_an_error_of_the_guest_and_its_log_names_the_setting
             assert!(line["line"].as_str().unwrap().contains("scratch_bytes"), "{line}");
         }
     }
+    // A file that the host appends to itself, without any code of the guest in between.
+    let full = answer(&gateway, ASYNC_PROGRAM, "/fill").await;
+    let pages = (MIB - ENTRY_BYTES) / PAGE_BYTES * PAGE_BYTES;
+    assert_eq!(full, format!("{pages} ErrorCode::InsufficientSpace"));
     let hits = gateway.metric_with("mayfly_limit_hits_total", &[("limit", "scratch_bytes")]).await;
-    assert!((hits - 2.0 * PROGRAMS.len() as f64).abs() < 0.5, "{hits}");
+    assert!((hits - 5.0).abs() < 0.5, "{hits}");
     gateway.metric_becomes("mayfly_memory_bytes", 0.0).await;
 }
 
@@ -107,12 +117,14 @@ async fn names_paths_and_open_files_are_limited() {
     let open = answer(&gateway, "t-files-cgi", "/open").await;
     // All but the directory itself.
     assert!(open.starts_with("16383 "), "{open}");
+    let open = gateway.get("/f/t-files/open").await;
+    assert_eq!(open.problem(), (502, "resource-limit"), "{open:?}");
 }
 
 #[tokio::test]
 async fn each_call_begins_with_an_empty_directory() {
     let gateway = with_scratch(MIB).await;
-    for name in PROGRAMS {
+    for name in PROGRAMS.into_iter().chain([ASYNC_PROGRAM]) {
         for _ in 0..3 {
             assert_eq!(answer(&gateway, name, "/left").await, "[] [108, 101, 102, 116]", "{name}");
         }
@@ -120,9 +132,23 @@ async fn each_call_begins_with_an_empty_directory() {
 }
 
 #[tokio::test]
+async fn an_instance_that_serves_several_calls_has_an_empty_directory_in_each() {
+    let gateway = TestGateway::start().await;
+    let settings = json!({"scratch_bytes": MIB, "isolation": {"mode": "reuse"}});
+    gateway.deploy_with("t-counter", &settings).await;
+    for n in 1..=3 {
+        let answer = gateway.get("/f/t-counter/?files").await;
+        assert_eq!(answer.plain(), (200, &*format!("{n}\nOk([])\n")));
+    }
+    // One with an open file serves no other call.
+    assert_eq!(gateway.get("/f/t-counter/?open").await.plain(), (200, "4\n"));
+    assert_eq!(gateway.get("/f/t-counter/?files").await.plain(), (200, "1\nOk([])\n"));
+}
+
+#[tokio::test]
 async fn without_the_setting_there_is_no_directory() {
     let gateway = TestGateway::start().await;
-    for name in PROGRAMS {
+    for name in PROGRAMS.into_iter().chain([ASYNC_PROGRAM]) {
         gateway.deploy(name).await;
         let left = answer(&gateway, name, "/left").await;
         assert!(left.starts_with("failed: "), "{name}: {left}");

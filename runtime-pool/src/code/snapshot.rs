@@ -130,7 +130,7 @@ async fn component(
     };
     let init_ms = (thread_cpu_ns() - before) / 1_000_000;
     environment_reads.check()?;
-    if store.data().holds_resources() {
+    if store.data_mut().holds_resources() {
         return Err(SnapshotFailure::Unfit(
             "it keeps a resource of the host open (its standard output, a request, a body), \
              which other instances would not have"

@@ -4,7 +4,8 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
-/// Interfaces that only refuse: guests have no directories and no sockets.
+/// Interfaces that only refuse: guests have no sockets, and no directory but the scratch directory, which
+/// counts what it keeps.
 const REFUSED: [&str; 2] = ["wasi:filesystem/", "wasi:sockets/"];
 
 /// The functions, without the version of their package, and what becomes of the data.

@@ -127,10 +127,10 @@ impl Instance {
     }
 
     /// Whether the guest holds any resource of the host. Instances of commands end with their call.
-    pub(crate) fn holds_resources(&self) -> bool {
-        match &self.guest {
-            AnyGuest::Http(guest) => guest.store.data().holds_resources(),
-            AnyGuest::HttpAsync(guest) => guest.store.data().holds_resources(),
+    pub(crate) fn holds_resources(&mut self) -> bool {
+        match &mut self.guest {
+            AnyGuest::Http(guest) => guest.store.data_mut().holds_resources(),
+            AnyGuest::HttpAsync(guest) => guest.store.data_mut().holds_resources(),
             AnyGuest::Command(_) | AnyGuest::CommandAsync(_) | AnyGuest::Module(_) => true,
         }
     }

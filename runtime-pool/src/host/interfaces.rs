@@ -31,6 +31,15 @@ pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     Ok(linker)
 }
 
+/// The same with a scratch directory.
+pub(crate) fn wasi_02_with_files(
+    linker: &component::Linker<Host>,
+) -> wasmtime::Result<component::Linker<Host>> {
+    let mut linker = linker.clone();
+    scratch::wasi_02::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
 /// A linker with all of WASI 0.2 and 0.3.
 pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = wasi_02(engine)?;
@@ -40,6 +49,15 @@ pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     p3::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
     linker.allow_shadowing(false);
     shorten_03(&mut linker)?;
+    Ok(linker)
+}
+
+/// The same with a scratch directory.
+pub(crate) fn wasi_03_with_files(
+    linker: &component::Linker<Host>,
+) -> wasmtime::Result<component::Linker<Host>> {
+    let mut linker = wasi_02_with_files(linker)?;
+    scratch::wasi_03::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

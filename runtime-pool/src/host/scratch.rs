@@ -4,11 +4,14 @@
 //! the file system of the machine. `tree` holds the files, and one file for each version of WASI
 //! gives guests access to them.
 
+pub(super) mod component;
 mod file;
 mod path;
 pub(super) mod preview1;
 mod refused;
 mod tree;
+pub(super) mod wasi_02;
+pub(super) mod wasi_03;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +23,8 @@ use crate::{host::invocation_state::InvocationState, limits::ScratchBudget};
 
 /// Where guests see it.
 const MOUNT: &str = "/tmp";
+/// Bytes of one read of a component: those that the library reads at most.
+const READ_BYTES: usize = 64 << 10;
 
 /// The scratch directory of one store.
 #[derive(Clone)]
@@ -70,8 +75,23 @@ impl Handle {
         Ok(Self { scratch: self.scratch.clone(), node })
     }
 
+    /// At most `length` bytes from `offset` on, and none at the end of the file.
+    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, Refused> {
+        let mut bytes = vec![0; length.min(READ_BYTES)];
+        let read = self.tree().read(self.node, offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
     fn tree(&self) -> MutexGuard<'_, Tree> {
         self.scratch.tree()
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        self.tree().hold(self.node);
+        Self { scratch: self.scratch.clone(), node: self.node }
     }
 }
 

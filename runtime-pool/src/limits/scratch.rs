@@ -51,6 +51,13 @@ impl ScratchBudget {
         self.used.load(Relaxed)
     }
 
+    /// What the directory could still take, as far as its call is concerned.
+    pub(crate) fn room(&self) -> usize {
+        let used = self.used();
+        let memory = self.memory_max.saturating_sub(self.linear.load(Relaxed));
+        self.bytes_max.min(memory).saturating_sub(used)
+    }
+
     /// The store among those for which the host keeps much.
     pub(super) fn holder(&self) -> &Arc<Holder> {
         &self.holder
@@ -119,7 +126,7 @@ mod tests {
         budget.set_linear(2 * STEP_BYTES - 10);
         assert_eq!(budget.take(11), Err(Limit::Memory));
         assert_eq!((budget.used(), used.get()), (0, 0));
-        assert_eq!(budget.take(10), Ok(()));
+        assert_eq!((budget.room(), budget.take(10)), (10, Ok(())));
         assert_eq!((budget.used(), used.get()), (10, STEP_BYTES as i64));
 
         let large = ScratchBudget::new(usize::MAX, usize::MAX, node);

@@ -13,7 +13,9 @@ use crate::{
     host::{
         Host, ModuleHost,
         instance::PreInstance,
-        interfaces::{preview1, preview1_with_files, wasi_02, wasi_03},
+        interfaces::{
+            preview1, preview1_with_files, wasi_02, wasi_02_with_files, wasi_03, wasi_03_with_files,
+        },
     },
     metrics::start::{Phase, Phases},
 };
@@ -21,10 +23,15 @@ use crate::{
 /// The engines, and linkers with everything that guests may import. Built once, because building a
 /// linker takes longer than a cold start.
 pub(crate) struct Linkers {
+    plain: LinkerSet,
+    /// For functions with a scratch directory.
+    with_files: LinkerSet,
+}
+
+/// A linker for each kind of code.
+struct LinkerSet {
     lean: component::Linker<Host>,
     modules: Linker<ModuleHost>,
-    /// For modules with a scratch directory.
-    modules_with_files: Linker<ModuleHost>,
     concurrent: Option<component::Linker<Host>>,
 }
 
@@ -34,7 +41,6 @@ impl Linkers {
         let engine = pooled_engine(EngineKind::Lean, config)?;
         let mut modules = Linker::new(&engine);
         preview1(&mut modules).map_err(failed)?;
-        let modules_with_files = preview1_with_files(&modules).map_err(failed)?;
         let concurrent = if config.async_engine {
             let engine = pooled_engine(EngineKind::Concurrent, config)?;
             Some(wasi_03(&engine).map_err(failed)?)
@@ -42,13 +48,18 @@ impl Linkers {
             None
         };
         let lean = wasi_02(&engine).map_err(failed)?;
-        Ok(Self { lean, modules, modules_with_files, concurrent })
+        let with_files = LinkerSet {
+            lean: wasi_02_with_files(&lean).map_err(failed)?,
+            modules: preview1_with_files(&modules).map_err(failed)?,
+            concurrent: concurrent.as_ref().map(wasi_03_with_files).transpose().map_err(failed)?,
+        };
+        Ok(Self { plain: LinkerSet { lean, modules, concurrent }, with_files })
     }
 
     /// The engines that run guests.
     pub(crate) fn engines(&self) -> Vec<wasmtime::Engine> {
-        let concurrent = self.concurrent.iter().map(component::Linker::engine);
-        [self.lean.engine()].into_iter().chain(concurrent).cloned().collect()
+        let concurrent = self.plain.concurrent.iter().map(component::Linker::engine);
+        [self.plain.lean.engine()].into_iter().chain(concurrent).cloned().collect()
     }
 
     /// A hash of everything that native code for these engines depends on. The second engine counts
@@ -56,7 +67,7 @@ impl Linkers {
     pub(crate) fn compatibility(&self) -> Result<u64, StartError> {
         let concurrent = compiling_engine(EngineKind::Concurrent)
             .map_err(|cause| StartError { what: "making an engine", cause })?;
-        Ok(compatibility([self.lean.engine(), &concurrent]))
+        Ok(compatibility([self.plain.lean.engine(), &concurrent]))
     }
 
     /// Maps native code into memory and resolves its imports, those for files to a scratch directory if
@@ -69,18 +80,22 @@ impl Linkers {
     ) -> Result<PreInstance, LoadError> {
         let since = Instant::now();
         let kind = code.inspection.kind;
+        let linkers = if scratch { &self.with_files } else { &self.plain };
         if kind == Kind::WasiPreview1 {
-            let module = code.module(self.modules.engine()).map_err(|error| unloadable(&error))?;
+            let module =
+                code.module(linkers.modules.engine()).map_err(|error| unloadable(&error))?;
             let mapped = Instant::now();
             phases.add(Phase::Load, mapped - since);
-            let linker = if scratch { &self.modules_with_files } else { &self.modules };
-            let pre = linker.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
+            let pre =
+                linkers.modules.instantiate_pre(&module).map_err(|error| unlinkable(&error))?;
             phases.add(Phase::Link, mapped.elapsed());
             return Ok(PreInstance::Module(pre));
         }
         let linker = match kind.engine() {
-            EngineKind::Lean => &self.lean,
-            EngineKind::Concurrent => self.concurrent.as_ref().ok_or(LoadError::AsyncEngineOff)?,
+            EngineKind::Lean => &linkers.lean,
+            EngineKind::Concurrent => {
+                linkers.concurrent.as_ref().ok_or(LoadError::AsyncEngineOff)?
+            }
         };
         let component = code.component(linker.engine()).map_err(|error| unloadable(&error))?;
         let mapped = Instant::now();

@@ -9,12 +9,12 @@ pub(super) const PAGE_BYTES: usize = 4 << 10;
 
 /// The content of a file.
 #[derive(Default)]
-pub(super) struct Content {
+pub(super) struct FileContent {
     size: u64,
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
-impl Content {
+impl FileContent {
     pub(super) fn size(&self) -> u64 {
         self.size
     }
@@ -76,6 +76,13 @@ impl Content {
         Ok(done)
     }
 
+    /// How much can be written at `offset` while pages of `free` bytes can be added.
+    pub(super) fn room(&self, offset: u64, free: usize) -> usize {
+        let (page, within) = place(offset);
+        let begun = if self.pages.contains_key(&page) { PAGE_BYTES } else { 0 };
+        (begun + free / PAGE_BYTES * PAGE_BYTES).saturating_sub(within)
+    }
+
     /// Cuts the file, or fills it with zeros. Returns the memory that became free.
     pub(super) fn set_size(&mut self, size: u64, size_max: u64) -> Result<usize, Refused> {
         if size > size_max {
@@ -113,7 +120,7 @@ mod tests {
 
     const PAGE: u64 = PAGE_BYTES as u64;
 
-    fn read(content: &Content, offset: u64, most: usize) -> Vec<u8> {
+    fn read(content: &FileContent, offset: u64, most: usize) -> Vec<u8> {
         let mut buffer = vec![0xee; most];
         let length = content.read(offset, &mut buffer);
         buffer.truncate(length);
@@ -122,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_hole_reads_as_zeros_and_takes_no_memory() {
-        let mut content = Content::default();
+        let mut content = FileContent::default();
         assert_eq!(content.write(100 * PAGE - 1, b"ab", u64::MAX, |_| true), Ok(2));
         assert_eq!((content.size(), content.bytes()), (100 * PAGE + 1, 2 * PAGE_BYTES));
         assert_eq!(read(&content, 50 * PAGE, 3), [0; 3]);
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_does_not_come_back() {
-        let mut content = Content::default();
+        let mut content = FileContent::default();
         content.write(0, &[7; 3 * PAGE_BYTES], u64::MAX, |_| true).unwrap();
         assert_eq!(content.set_size(PAGE + 2, u64::MAX), Ok(PAGE_BYTES));
         assert_eq!(content.set_size(2 * PAGE, u64::MAX), Ok(0));
@@ -143,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_write_ends_where_memory_or_the_largest_size_ends() {
-        let mut content = Content::default();
+        let mut content = FileContent::default();
         let mut pages = 2;
         let mut take = |bytes| {
             assert_eq!(bytes, PAGE_BYTES);
@@ -154,6 +161,9 @@ mod tests {
         assert_eq!(content.write(1, &data, u64::MAX, &mut take), Ok(2 * PAGE_BYTES - 1));
         assert_eq!(content.write(2 * PAGE, &data, u64::MAX, &mut take), Err(Refused::NoSpace));
         assert_eq!(content.size(), 2 * PAGE);
+        assert_eq!(content.room(2 * PAGE - 5, 0), 5);
+        assert_eq!(content.room(2 * PAGE - 5, 3 * PAGE_BYTES - 1), 5 + 2 * PAGE_BYTES);
+        assert_eq!(content.room(2 * PAGE + 5, PAGE_BYTES), PAGE_BYTES - 5);
         assert_eq!(content.write(PAGE, &data, PAGE + 5, |_| true), Ok(5));
         for offset in [PAGE + 5, 1 << 40, u64::MAX] {
             let written = content.write(offset, &data, PAGE + 5, |_| true);

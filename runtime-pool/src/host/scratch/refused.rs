@@ -21,3 +21,17 @@ pub(super) enum Refused {
     TooManyOpen,
     Unsupported,
 }
+
+/// Why an operation does not succeed.
+pub(super) enum CallFailure {
+    /// The guest is told.
+    Refused(Refused),
+    /// The guest is ended: it passed an address outside of its memory, or has too many resources.
+    Trap(wasmtime::Error),
+}
+
+impl From<Refused> for CallFailure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}

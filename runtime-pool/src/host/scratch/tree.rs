@@ -11,8 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 use wasmtime_wasi::HostWallClock as _;
 
-use self::directory::{Directory, NodeId};
-use super::{file::Content, path, refused::Refused};
+use self::directory::{DirectoryContent, NodeId};
+use super::{file::FileContent, path, refused::Refused};
 use crate::{
     host::{clock::GuestWallClock, invocation_state::InvocationState},
     limits::ScratchBudget,
@@ -37,7 +37,7 @@ pub(super) struct Tree {
 }
 
 struct Node {
-    body: Body,
+    body: NodeBody,
     /// The directory that lists it. `None` once it is removed, and for the root.
     parent: Option<NodeId>,
     /// How often it is open.
@@ -45,9 +45,9 @@ struct Node {
     times: Times,
 }
 
-enum Body {
-    File(Content),
-    Directory(Directory),
+enum NodeBody {
+    File(FileContent),
+    Directory(DirectoryContent),
 }
 
 /// Times since 1970.
@@ -89,7 +89,7 @@ enum Target<'a> {
 
 impl Tree {
     pub(super) fn new(budget: Arc<ScratchBudget>, state: Arc<InvocationState>) -> Self {
-        let root = Node::new(Body::Directory(Directory::default()), None);
+        let root = Node::new(NodeBody::Directory(DirectoryContent::default()), None);
         Self { nodes: vec![Some(root)], free: Vec::new(), handles: 0, budget, state }
     }
 
@@ -125,7 +125,8 @@ impl Tree {
                         if must_be_directory || how.directory {
                             return Err(Refused::Invalid);
                         }
-                        let id = self.insert(parent, name, Body::File(Content::default()))?;
+                        let id =
+                            self.insert(parent, name, NodeBody::File(FileContent::default()))?;
                         self.hold(id);
                         return Ok(id);
                     }
@@ -167,7 +168,7 @@ impl Tree {
         if self.directory(parent)?.get(name).is_some() {
             return Err(Refused::Exists);
         }
-        self.insert(parent, name, Body::Directory(Directory::default()))?;
+        self.insert(parent, name, NodeBody::Directory(DirectoryContent::default()))?;
         Ok(())
     }
 
@@ -238,8 +239,8 @@ impl Tree {
     pub(super) fn stat(&self, id: NodeId) -> Stat {
         let node = self.node(id);
         let (is_directory, size) = match &node.body {
-            Body::File(content) => (false, content.size()),
-            Body::Directory(_) => (true, 0),
+            NodeBody::File(content) => (false, content.size()),
+            NodeBody::Directory(_) => (true, 0),
         };
         let links = u64::from(node.parent.is_some() || id == ROOT);
         Stat { node: id, is_directory, size, links, times: node.times }
@@ -273,8 +274,8 @@ impl Tree {
         buffer: &mut [u8],
     ) -> Result<usize, Refused> {
         match &self.node(id).body {
-            Body::File(content) => Ok(content.read(offset, buffer)),
-            Body::Directory(_) => Err(Refused::IsDirectory),
+            NodeBody::File(content) => Ok(content.read(offset, buffer)),
+            NodeBody::Directory(_) => Err(Refused::IsDirectory),
         }
     }
 
@@ -287,7 +288,7 @@ impl Tree {
     ) -> Result<(usize, u64), Refused> {
         let Self { nodes, budget, state, .. } = self;
         let node = nodes[id as usize].as_mut().expect("a handle holds it");
-        let Body::File(content) = &mut node.body else { return Err(Refused::IsDirectory) };
+        let NodeBody::File(content) = &mut node.body else { return Err(Refused::IsDirectory) };
         let offset = offset.unwrap_or(content.size());
         let take = |bytes| budget.take(bytes).map_err(|limit| state.refuse(limit)).is_ok();
         let written = content.write(offset, data, budget.bytes_max() as u64, take)?;
@@ -295,10 +296,20 @@ impl Tree {
         Ok((written, offset + written as u64))
     }
 
+    /// How much could be written at `offset`, or at the end.
+    pub(super) fn room(&self, id: NodeId, offset: Option<u64>) -> usize {
+        match &self.node(id).body {
+            NodeBody::File(content) => {
+                content.room(offset.unwrap_or(content.size()), self.budget.room())
+            }
+            NodeBody::Directory(_) => 0,
+        }
+    }
+
     pub(super) fn set_size(&mut self, id: NodeId, size: u64) -> Result<(), Refused> {
         let max = self.budget.bytes_max() as u64;
         let node = self.node_mut(id);
-        let Body::File(content) = &mut node.body else { return Err(Refused::IsDirectory) };
+        let NodeBody::File(content) = &mut node.body else { return Err(Refused::IsDirectory) };
         let freed = content.set_size(size, max)?;
         node.touch();
         self.budget.give_back(freed);
@@ -356,7 +367,7 @@ impl Tree {
     }
 
     /// Makes an entry that does not exist.
-    fn insert(&mut self, parent: NodeId, name: &str, body: Body) -> Result<NodeId, Refused> {
+    fn insert(&mut self, parent: NodeId, name: &str, body: NodeBody) -> Result<NodeId, Refused> {
         self.check_listed(parent)?;
         if let Err(limit) = self.budget.take(ENTRY_BYTES) {
             self.state.refuse(limit);
@@ -386,7 +397,7 @@ impl Tree {
     fn list(&mut self, parent: NodeId, name: &str, id: NodeId) {
         self.node_mut(id).parent = Some(parent);
         let node = self.node_mut(parent);
-        if let Body::Directory(directory) = &mut node.body {
+        if let NodeBody::Directory(directory) = &mut node.body {
             directory.insert(name, id);
         }
         node.touch();
@@ -395,7 +406,7 @@ impl Tree {
     fn unlist(&mut self, parent: NodeId, name: &str) {
         let node = self.node_mut(parent);
         node.touch();
-        let Body::Directory(directory) = &mut node.body else { return };
+        let NodeBody::Directory(directory) = &mut node.body else { return };
         if let Some(id) = directory.remove(name) {
             let node = self.node_mut(id);
             node.parent = None;
@@ -409,8 +420,8 @@ impl Tree {
             return;
         }
         let pages = match &node.body {
-            Body::File(content) => content.bytes(),
-            Body::Directory(_) => 0,
+            NodeBody::File(content) => content.bytes(),
+            NodeBody::Directory(_) => 0,
         };
         self.nodes[id as usize] = None;
         self.free.push(id);
@@ -431,13 +442,13 @@ impl Tree {
     }
 
     fn is_directory(&self, id: NodeId) -> bool {
-        matches!(self.node(id).body, Body::Directory(_))
+        matches!(self.node(id).body, NodeBody::Directory(_))
     }
 
-    fn directory(&self, id: NodeId) -> Result<&Directory, Refused> {
+    fn directory(&self, id: NodeId) -> Result<&DirectoryContent, Refused> {
         match &self.node(id).body {
-            Body::Directory(directory) => Ok(directory),
-            Body::File(_) => Err(Refused::NotDirectory),
+            NodeBody::Directory(directory) => Ok(directory),
+            NodeBody::File(_) => Err(Refused::NotDirectory),
         }
     }
 
@@ -451,7 +462,7 @@ impl Tree {
 }
 
 impl Node {
-    fn new(body: Body, parent: Option<NodeId>) -> Self {
+    fn new(body: NodeBody, parent: Option<NodeId>) -> Self {
         let now = now();
         let times = Times { accessed: now, modified: now, changed: now };
         Self { body, parent, handles: 0, times }

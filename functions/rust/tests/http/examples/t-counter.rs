@@ -3,9 +3,10 @@
 //!
 //! `?status=` answers with that status, `?length=` with that content-length, and `?more=` with as
 //! many bytes after the count. `?keep` returns with its body open, and `?write` writes into the body
-//! that is open.
+//! that is open. `?files` also tells what is in `/tmp`, and leaves a file there; `?open` keeps one open.
 
 use std::cell::RefCell;
+use std::fs::{self, File};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasip2::http::types::{
@@ -17,6 +18,7 @@ static SEEN: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static OPEN: RefCell<Option<(OutputStream, OutgoingBody)>> = const { RefCell::new(None) };
+    static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
 }
 
 tests_http::serve!(handle);
@@ -43,6 +45,12 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         });
     }
     let _ = tests_http::write(&stream, format!("{count}\n").as_bytes());
+    if query.contains("files") {
+        let _ = tests_http::write(&stream, format!("{:?}\n", files(count)).as_bytes());
+    }
+    if query.contains("open") {
+        FILE.set(Some(File::create("/tmp/open").unwrap()));
+    }
     let more = tests_http::number(&request, "more").unwrap_or(0);
     let _ = tests_http::write(&stream, &vec![b'x'; more as usize]);
     if query.contains("keep") {
@@ -51,4 +59,14 @@ fn handle(request: IncomingRequest, answer: ResponseOutparam) {
         return;
     }
     tests_http::close(body, stream);
+}
+
+/// The names in the directory. Then there is one more.
+fn files(count: u64) -> std::io::Result<Vec<String>> {
+    let names = fs::read_dir("/tmp")?.map(|entry| {
+        Ok::<_, std::io::Error>(entry?.file_name().to_string_lossy().into_owned())
+    });
+    let names = names.collect();
+    fs::write(format!("/tmp/{count}"), vec![b'x'; 100_000])?;
+    names
 }

@@ -1,7 +1,10 @@
 //! How preview1 passes arguments and results: numbers and structs in the guest's memory.
 
 use super::descriptors::Descriptors;
-use crate::host::scratch::{path::PATH_BYTES, refused::Refused};
+use crate::host::scratch::{
+    path::PATH_BYTES,
+    refused::{CallFailure, Refused},
+};
 
 pub(super) const NOT_PERMITTED: i32 = 63;
 /// Buffers of one call that are looked at, as on Linux. A call may read or write less than it is asked
@@ -16,28 +19,15 @@ pub(super) struct Call<'a> {
     pub(super) files: &'a mut Descriptors,
 }
 
-/// Why a call does not succeed.
-pub(super) enum Failure {
-    /// The guest is told.
-    Refused(Refused),
-    /// The guest is ended: it has passed an address outside of its memory.
-    Trap(wasmtime::Error),
-}
-
-pub(super) type Outcome = Result<(), Failure>;
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
+/// The result of a function of ours.
+pub(super) type Outcome = Result<(), CallFailure>;
 
 /// The result of a call, as the guest gets it.
 pub(super) fn answer(outcome: Outcome) -> wasmtime::Result<i32> {
     match outcome {
         Ok(()) => Ok(0),
-        Err(Failure::Refused(refused)) => Ok(errno(refused)),
-        Err(Failure::Trap(error)) => Err(error),
+        Err(CallFailure::Refused(refused)) => Ok(errno(refused)),
+        Err(CallFailure::Trap(error)) => Err(error),
     }
 }
 
@@ -68,7 +58,7 @@ pub(super) fn put(memory: &mut [u8], address: u32, bytes: &[u8]) -> Outcome {
 }
 
 /// A path.
-pub(super) fn path(memory: &[u8], address: u32, length: u32) -> Result<&str, Failure> {
+pub(super) fn path(memory: &[u8], address: u32, length: u32) -> Result<&str, CallFailure> {
     let length = length as usize;
     if length > PATH_BYTES {
         return Err(Refused::NameTooLong.into());
@@ -83,7 +73,7 @@ pub(super) fn buffers(
     memory: &mut [u8],
     (address, count): (u32, u32),
     mut each: impl FnMut(&mut [u8]) -> Result<usize, Refused>,
-) -> Result<u32, Failure> {
+) -> Result<u32, CallFailure> {
     let mut done = 0;
     for n in 0..count.min(BUFFERS) {
         let entry = address.checked_add(8 * n).ok_or(Refused::Overflow)?;
@@ -108,7 +98,7 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().expect("it has four bytes"))
 }
 
-fn slice(memory: &[u8], address: u32, length: usize) -> Result<&[u8], Failure> {
+fn slice(memory: &[u8], address: u32, length: usize) -> Result<&[u8], CallFailure> {
     memory.get(address as usize..).and_then(|rest| rest.get(..length)).ok_or_else(out_of_bounds)
 }
 
@@ -116,13 +106,13 @@ pub(super) fn slice_mut(
     memory: &mut [u8],
     address: u32,
     length: usize,
-) -> Result<&mut [u8], Failure> {
+) -> Result<&mut [u8], CallFailure> {
     memory
         .get_mut(address as usize..)
         .and_then(|rest| rest.get_mut(..length))
         .ok_or_else(out_of_bounds)
 }
 
-fn out_of_bounds() -> Failure {
-    Failure::Trap(wasmtime::format_err!("a pointer is outside of the guest's memory"))
+fn out_of_bounds() -> CallFailure {
+    CallFailure::Trap(wasmtime::format_err!("a pointer is outside of the guest's memory"))
 }

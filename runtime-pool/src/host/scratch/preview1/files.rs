@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    abi::{Call, Failure, Outcome, buffers, put, slice_mut},
+    abi::{Call, Outcome, buffers, put, slice_mut},
     descriptors::{Descriptor, DescriptorKind, STREAMS},
 };
 use crate::host::scratch::{
     MOUNT,
-    refused::Refused,
+    refused::{CallFailure, Refused},
     tree::{Stat, now},
 };
 
@@ -149,7 +149,7 @@ fn read_at(
     open: &Descriptor,
     mut offset: u64,
     parts: (u32, u32),
-) -> Result<u32, Failure> {
+) -> Result<u32, CallFailure> {
     if !open.readable {
         return Err(Refused::BadDescriptor.into());
     }
@@ -193,7 +193,7 @@ fn write_at(
     open: &Descriptor,
     mut offset: u64,
     parts: (u32, u32),
-) -> Result<(u32, u64), Failure> {
+) -> Result<(u32, u64), CallFailure> {
     if !open.writable {
         return Err(Refused::BadDescriptor.into());
     }

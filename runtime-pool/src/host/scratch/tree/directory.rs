@@ -8,13 +8,13 @@ pub(in crate::host::scratch) type NodeId = u32;
 /// The entries of a directory, by name and in the order in which they were made. A guest that reads
 /// them in several parts continues at a place in that order, and may remove entries in between.
 #[derive(Default)]
-pub(super) struct Directory {
+pub(super) struct DirectoryContent {
     places: BTreeMap<Arc<str>, u64>,
     order: BTreeMap<u64, (Arc<str>, NodeId)>,
     next: u64,
 }
 
-impl Directory {
+impl DirectoryContent {
     pub(super) fn get(&self, name: &str) -> Option<NodeId> {
         let place = self.places.get(name)?;
         self.order.get(place).map(|(_, id)| *id)

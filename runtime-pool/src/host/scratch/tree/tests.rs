@@ -180,8 +180,8 @@ fn content(tree: &Tree, directory: NodeId, path: &str, into: &mut Model) {
 fn taken(tree: &Tree) -> usize {
     let all = tree.nodes.iter().flatten();
     let bytes = all.map(|node| match &node.body {
-        Body::File(content) => ENTRY_BYTES + content.bytes(),
-        Body::Directory(_) => ENTRY_BYTES,
+        NodeBody::File(content) => ENTRY_BYTES + content.bytes(),
+        NodeBody::Directory(_) => ENTRY_BYTES,
     });
     // The root is free.
     bytes.sum::<usize>() - ENTRY_BYTES
