@@ -52,6 +52,9 @@ enum Command {
     Rollback(crate::cli::commands::revisions::Rollback),
     /// List who changed the active revision of a function, when and from where
     History(crate::cli::commands::revisions::History),
+    /// Set, list and delete channels: named pointers to revisions, with weights
+    #[command(subcommand)]
+    Channel(crate::cli::commands::channel::ChannelCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Activate(command) => client(command.run()),
         Command::Rollback(command) => client(command.run()),
         Command::History(command) => client(command.run()),
+        Command::Channel(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),

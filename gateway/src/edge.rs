@@ -16,19 +16,23 @@ mod trailers;
 use std::{net::IpAddr, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, request::Parts,
+    uri::PathAndQuery,
 };
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use runtime_pool::{CdnLoop, InvocationContext, RequestBody};
-use store::Tenant;
+use store::{DEFAULT_CHANNEL, Tenant};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
     config::{FieldNames, HostRoutes, MinRate, ServerSection, TrustedProxies},
     edge::{
-        rejections::Rejections, response_body::EdgeBody, routes::Route,
-        server_timing::SERVER_TIMING, trailers::Trailers,
+        rejections::Rejections,
+        response_body::EdgeBody,
+        routes::{At, Route},
+        server_timing::SERVER_TIMING,
+        trailers::Trailers,
     },
     functions::{
         catalog::{Catalog, CatalogEntry},
@@ -50,6 +54,8 @@ use crate::{
 
 /// Says that a response is the function's own, whatever its status.
 const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
+/// Says which revision has answered, where the channel has several.
+const REVISION: HeaderName = HeaderName::from_static("mayfly-revision");
 /// The header with the secret that lets a request see the timing of its invocation.
 const TIMING_SECRET: &str = "mayfly-server-timing";
 
@@ -159,6 +165,7 @@ impl Edge {
             };
             (self.target(&route).await?, route.mount)
         };
+        let (target, revision) = share(target, &parts.headers, &client, invocation);
         let timing = target.timing || shown;
         cookies::join(&mut parts.headers);
         parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
@@ -191,6 +198,9 @@ impl Edge {
         if timing {
             parts.headers.append(SERVER_TIMING, server_timing::value(&start));
         }
+        if let Some(revision) = revision {
+            parts.headers.insert(REVISION, revision);
+        }
         parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
         parts.headers.insert(REQUEST_ID, id_header(invocation));
         Ok(Response::from_parts(parts, body.into()))
@@ -214,45 +224,41 @@ impl Edge {
         }
     }
 
-    /// The revision of the function that a route names.
+    /// The revision, or channel, of the function that a route names.
     async fn target(&self, route: &Route<'_>) -> Result<Arc<CatalogEntry>, Problem> {
-        let active = self.catalog.get(&self.tenant, route.function);
-        match (active, route.revision) {
-            (Some(active), None) => Ok(active),
-            // Boxed: the future is large, and such calls are rare.
-            (active, _) => Box::pin(self.addressed(route, active)).await,
+        if route.at == At::Default
+            && let Some(entry) = self.catalog.get(&self.tenant, route.function)
+        {
+            return Ok(entry);
         }
+        // Boxed: the future is large, and such calls are rare.
+        Box::pin(self.addressed(route)).await
     }
 
-    /// The revision that an address of its own names.
-    async fn addressed(
-        &self,
-        route: &Route<'_>,
-        active: Option<Arc<CatalogEntry>>,
-    ) -> Result<Arc<CatalogEntry>, Problem> {
+    /// What an address other than a function's plain one names.
+    async fn addressed(&self, route: &Route<'_>) -> Result<Arc<CatalogEntry>, Problem> {
         let not_found = || Problem::function_not_found(route.function);
-        let (function, revision) = match route.revision {
-            Some(revision) => (route.function, revision),
-            None => {
-                let (revision, function) =
-                    routes::revision_label(route.function).ok_or_else(not_found)?;
-                (function, revision)
+        let (at, function) = match route.at {
+            At::Default => routes::labelled(route.function).ok_or_else(not_found)?,
+            at => (at, route.function),
+        };
+        let default = self.catalog.get(&self.tenant, function).ok_or_else(not_found)?;
+        match at {
+            At::Default | At::Channel(DEFAULT_CHANNEL) => Ok(default),
+            At::Channel(channel) => self
+                .catalog
+                .channel(&self.tenant, function, channel)
+                .ok_or_else(|| Problem::channel_not_found(function, channel)),
+            At::Revision(_) if !default.revision_urls => Err(Problem::revision_urls_off(function)),
+            At::Revision(revision) => {
+                let name = FunctionName::try_from(function).map_err(|_| not_found())?;
+                let name = QualifiedName { tenant: self.tenant.clone(), name };
+                let found = self.revisions.get(&name, &default, revision).await;
+                found
+                    .map_err(|error| Problem::of_store(&error))?
+                    .ok_or_else(|| Problem::revision_not_found(function, revision))
             }
-        };
-        let active = match route.revision {
-            Some(_) => active,
-            None => self.catalog.get(&self.tenant, function),
-        };
-        let active = active.ok_or_else(not_found)?;
-        if !active.revision_urls {
-            return Err(Problem::revision_urls_off(function));
         }
-        let name = FunctionName::try_from(function).map_err(|_| not_found())?;
-        let name = QualifiedName { tenant: self.tenant.clone(), name };
-        let found = self.revisions.get(&name, &active, revision).await;
-        found
-            .map_err(|error| Problem::of_store(&error))?
-            .ok_or_else(|| Problem::revision_not_found(function, revision))
     }
 
     /// The body as the guest will read it, and where its faults will be noted. A body whose
@@ -284,6 +290,19 @@ impl Edge {
         }
         Ok((RequestBody::Stream(body.boxed_unsync()), Some(faults)))
     }
+}
+
+/// The revision of a channel that a request goes to, and its number if the channel has several.
+fn share(
+    target: Arc<CatalogEntry>,
+    headers: &HeaderMap,
+    client: &RequestClient,
+    request: u128,
+) -> (Arc<CatalogEntry>, Option<HeaderValue>) {
+    let Some(split) = &target.split else { return (target, None) };
+    let picked = split.pick(headers, client.addr.ip(), request).unwrap_or(&target);
+    let revision = HeaderValue::from(picked.key.revision);
+    (Arc::clone(picked), Some(revision))
 }
 
 /// The address as the function sees it: below its mount, the first `mount` bytes of the path.

@@ -1,6 +1,7 @@
 //! The deployed functions, and all changes to them.
 
 pub(crate) mod catalog;
+pub(crate) mod channels;
 pub(crate) mod deploy;
 pub(crate) mod grants;
 pub(crate) mod labels;
@@ -11,3 +12,4 @@ pub(crate) mod quarantine;
 pub(crate) mod revision_urls;
 pub(crate) mod schedule;
 pub(crate) mod secrets;
+pub(crate) mod split;

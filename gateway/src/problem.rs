@@ -163,6 +163,11 @@ impl Problem {
             .detail(format!("the function {name:?} has no revision {revision}"))
     }
 
+    pub(crate) fn channel_not_found(name: &str, channel: &str) -> Self {
+        Self::new(&table::CHANNEL_NOT_FOUND)
+            .detail(format!("the function {name:?} has no channel {channel:?}"))
+    }
+
     /// Logs `error` with its causes and keeps them from the caller.
     pub(crate) fn internal(error: &dyn StdError) -> Self {
         tracing::error!(error = chain(error), "internal error");

@@ -17,6 +17,17 @@ pub enum Error {
     #[error("another artifact of the function has this version")]
     VersionTaken,
 
+    /// The function has no revision with this number. Nothing was changed.
+    #[error("the function has no revision {number}")]
+    NoSuchRevision {
+        /// The number.
+        number: u32,
+    },
+
+    /// No revision has a version in the range of a channel. Nothing was changed.
+    #[error("no revision of the function has a version in the range")]
+    RangeNotMet,
+
     /// An upload is larger than the limit that was given when it began.
     #[error("the artifact is larger than {max_bytes} bytes")]
     TooLarge {
@@ -104,6 +115,8 @@ pub enum Quota {
     Functions,
     /// Bytes of artifacts.
     ArtifactBytes,
+    /// Channels of a function.
+    Channels,
     /// Recorded replies.
     IdempotencyKeys,
 }
@@ -113,6 +126,7 @@ impl fmt::Display for Quota {
         f.write_str(match self {
             Self::Functions => "functions",
             Self::ArtifactBytes => "bytes of artifacts",
+            Self::Channels => "channels of a function",
             Self::IdempotencyKeys => "idempotency keys",
         })
     }

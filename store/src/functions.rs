@@ -1,10 +1,13 @@
 //! Functions, their revisions and settings, how they are published, their history, and quotas.
 
 pub(crate) mod activate;
+pub(crate) mod channel;
 pub(crate) mod function;
 pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod publish;
+pub(crate) mod published;
 pub(crate) mod quota;
 pub(crate) mod revision;
+pub(crate) mod set_channel;
 pub(crate) mod settings;

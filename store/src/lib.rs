@@ -55,10 +55,12 @@ pub use crate::{
     },
     error::{Error, Quota, Result},
     functions::{
+        channel::{Channel, ChannelTargets, Follow, NewChannel, Sticky, Weight},
         function::{ActiveFunction, FunctionRecord},
-        history::{Action, Actor, Change},
+        history::{Action, Actor, Change, DEFAULT_CHANNEL},
         idempotency::{IdempotentRequest, RecordedReply},
-        publish::{NewRevision, NewSettings, Precondition, Published},
+        publish::{NewRevision, NewSettings, Precondition},
+        published::Published,
         quota::{Quotas, Share},
         revision::{Release, Revision},
         settings::{

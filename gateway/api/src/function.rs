@@ -46,6 +46,10 @@ pub struct FunctionView {
     pub limits: LimitValues,
     /// The outcome of the snapshot. Null if the settings ask for none, and in lists.
     pub snapshot: Option<SnapshotView>,
+    /// The revision that this change has made, if that does not answer requests because the channel
+    /// `default` points to another one.
+    #[serde(default)]
+    pub inactive_revision: Option<u32>,
     /// Older revisions that this change has removed, because a function keeps a limited number of
     /// them.
     #[serde(default)]

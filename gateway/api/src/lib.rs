@@ -9,27 +9,28 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod channel;
 mod function;
 mod limit_values;
 mod limits;
 mod log;
 mod node;
-mod page;
-mod problem;
 mod revision;
 mod secret;
 mod settings;
 mod token;
+mod whole;
 mod words;
 
 pub use crate::{
+    answer::{NextCursor, ProblemView},
+    channel::{ChannelView, ChannelsView, PutChannel, WeightView},
     function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
     limit_values::{AskedLimits, LimitValues},
     limits::{FunctionLimit, LIMITS, LimitRow, Unit},
     log::{LineView, LogView},
     node::{MachineView, NodeLimitsView},
-    page::NextCursor,
-    problem::ProblemView,
     revision::{ChangeView, HistoryView, RevisionView, RevisionsView},
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
@@ -38,6 +39,7 @@ pub use crate::{
     },
     token::{CreateToken, FreshTokenView, TokenView, TokensView},
     words::{
-        ActionWord, DayWord, FaultWord, IsolationWord, KindWord, ScopeWord, StateWord, StreamWord,
+        ActionWord, DayWord, FaultWord, FollowWord, IsolationWord, KindWord, ScopeWord, StateWord,
+        StreamWord,
     },
 };

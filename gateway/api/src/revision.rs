@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{ActionWord, KindWord, SettingsView};
@@ -43,18 +44,23 @@ pub struct RevisionView {
     pub created_at: String,
 }
 
-/// One change of the revision that a function is at.
+/// One change of the revision that a channel is at.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ChangeView {
     /// Counts up from 1 within a function.
     pub change: u64,
-    /// What was done: `deploy`, `settings`, `activate` or `rollback`.
+    /// What was done: `deploy`, `settings`, `activate`, `rollback`, `channel` or `channel-deleted`.
     #[schema(value_type = ActionWord, example = "rollback")]
     pub action: String,
-    /// The active revision before; null for the first deploy.
+    /// The channel that it was about.
+    pub channel: String,
+    /// The channel's revision before; null if the change has made the channel.
     pub from: Option<u32>,
-    /// The active revision since then.
+    /// The channel's revision since then.
     pub to: u32,
+    /// The range, the weights and what callers stay by, where an owner set the channel; otherwise
+    /// null.
+    pub detail: Option<Value>,
     /// The id of the token that did it, or `local`.
     pub made_by: String,
     /// The address of the client.

@@ -1,10 +1,9 @@
 //! Tokens for the control plane.
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::Number;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ScopeWord;
+use crate::{ScopeWord, whole};
 
 /// A token to create.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -18,22 +17,13 @@ pub struct CreateToken {
     #[schema(value_type = Option<Vec<ScopeWord>>, example = json!(["deploy"]))]
     pub scopes: Option<Vec<String>>,
     /// Seconds until it expires. By default it does not expire.
-    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(format = Int64, maximum = 4_294_967_295_i64)]
     pub expires_in_s: Option<u32>,
-}
-
-/// A whole number in any of JSON's forms: `60`, `60.0`, `6e1`.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
-    let text = match number.as_f64() {
-        // Without an exponent, and without a fraction that is zero.
-        Some(float) if number.is_f64() => float.to_string(),
-        Some(_) | None => number.to_string(),
-    };
-    text.parse().map(Some).map_err(|_| {
-        D::Error::custom(format!("expected a whole number from 0 to {}, found {number}", u32::MAX))
-    })
 }
 
 /// A new token. No later answer contains its text, so it has no `Debug`.

@@ -49,7 +49,10 @@ words! {
     /// Where a line of a log comes from.
     StreamWord = "stdout", "stderr", "system";
     /// What changed the revision that a function is at.
-    ActionWord = "deploy", "settings", "activate", "rollback";
+    ActionWord = "deploy", "settings", "activate", "rollback", "channel",
+        "channel-deleted";
+    /// What moves a channel.
+    FollowWord = "revision", "range", "newest";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }

@@ -1,5 +1,6 @@
 //! The subcommands of `mayfly`, one file each.
 
+pub(crate) mod channel;
 pub(crate) mod deploy;
 pub(crate) mod functions;
 pub(crate) mod invoke;

@@ -168,6 +168,7 @@ impl From<DeployError> for Problem {
                     )
                     .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1))
             }
+            DeployError::Channel(detail) => Self::new(&table::BAD_CHANNEL).detail(detail),
             DeployError::Settings(detail) => Self::new(&table::BAD_SETTINGS).detail(detail),
         }
     }

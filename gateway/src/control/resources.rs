@@ -1,5 +1,6 @@
 //! The resources of the control plane, one file each.
 
+pub(crate) mod channels;
 pub(crate) mod functions;
 pub(crate) mod limits;
 pub(crate) mod logs;

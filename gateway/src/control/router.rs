@@ -15,7 +15,7 @@ use crate::{
         extract::JSON_BYTES,
         layers,
         resources::{
-            functions, limits, logs,
+            channels, functions, limits, logs,
             probes::{self, Probes},
             revisions, secrets, tokens as api_tokens,
         },
@@ -52,6 +52,7 @@ pub(crate) fn control_plane(
         .routes(routes!(functions::show))
         .routes(routes!(revisions::list))
         .routes(routes!(revisions::history))
+        .routes(routes!(channels::list))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -60,6 +61,7 @@ pub(crate) fn control_plane(
         .routes(routes!(functions::artifact))
         .routes(routes!(revisions::activate))
         .routes(routes!(revisions::roll_back))
+        .routes(routes!(channels::put, channels::delete))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))

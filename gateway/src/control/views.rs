@@ -1,21 +1,22 @@
 //! Stored and running functions as the types of the API.
 
 use gateway_api::{
-    AskedLimits, ChangeView, CredentialView, FunctionView, InstancesView, IsolationView, LineView,
-    OtherSettings, RevisionView, SecretView, SettingsView, SnapshotSetting, SnapshotView,
-    TokenView, WindowView,
+    AskedLimits, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
+    IsolationView, LineView, OtherSettings, RevisionView, SecretView, SettingsView,
+    SnapshotSetting, SnapshotView, TokenView, WeightView, WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
 use store::{
-    ActiveFunction, Change, CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting,
-    LogSource, Revision, SecretRecord, Settings, SnapshotMode, StoredLogLine, TokenRecord,
-    WarmWindow,
+    ActiveFunction, Change, Channel, CredentialSetting, DEFAULT_CHANNEL, DayOfWeek, IsolationMode,
+    IsolationSetting, LogSource, Revision, SecretRecord, Settings, SnapshotMode, Sticky,
+    StoredLogLine, TokenRecord, WarmWindow, Weight,
 };
 
 use crate::{
     control::{auth::tokens::Scope, state::ControlState},
     functions::{
-        catalog::effective_isolation, labels::OTHER, qualified_name::BorrowedName, secrets::EVERY,
+        catalog::effective_isolation, channels::sticky_text, labels::OTHER,
+        qualified_name::BorrowedName, secrets::EVERY,
     },
 };
 
@@ -53,6 +54,7 @@ pub(crate) fn listed_function(
         settings: settings(revision.settings, reader),
         limits,
         snapshot: None,
+        inactive_revision: None,
         removed_revisions: Vec::new(),
         created_at: rfc3339(function.created_ms),
         updated_at: rfc3339(function.updated_ms),
@@ -90,13 +92,51 @@ pub(crate) fn revision(revision: Revision, active: u32, reader: Scope) -> Revisi
     }
 }
 
+/// A channel of the function at `base`.
+pub(crate) fn channel(channel: Channel, base: &str) -> ChannelView {
+    let follows = if channel.range.is_some() { "range" } else { "revision" };
+    let weights = channel.weights.iter();
+    ChannelView {
+        url: channel_url(&channel.name, base),
+        follows: follows.to_owned(),
+        range: channel.range,
+        revision: channel.revision,
+        weights: weights
+            .map(|&Weight { revision, percent }| WeightView { revision, percent })
+            .collect(),
+        sticky: sticky_text(&channel.sticky),
+        updated_at: Some(rfc3339(channel.updated_ms)),
+        name: channel.name,
+    }
+}
+
+/// The channel `default` of a function whose owner never set it.
+pub(crate) fn newest_channel(revision: u32, base: &str) -> ChannelView {
+    ChannelView {
+        name: DEFAULT_CHANNEL.to_owned(),
+        follows: "newest".to_owned(),
+        range: None,
+        revision,
+        weights: Vec::new(),
+        sticky: sticky_text(&Sticky::None),
+        url: channel_url(DEFAULT_CHANNEL, base),
+        updated_at: None,
+    }
+}
+
+fn channel_url(name: &str, base: &str) -> String {
+    if name == DEFAULT_CHANNEL { format!("{base}/") } else { format!("{base}@{name}/") }
+}
+
 /// One change in a function's history.
 pub(crate) fn change(change: Change) -> ChangeView {
     ChangeView {
         change: change.number,
         action: change.action.as_str().to_owned(),
+        channel: change.channel,
         from: change.before,
         to: change.after,
+        detail: Some(change.detail).filter(|detail| !detail.is_null()),
         made_by: change.token,
         made_from: change.origin,
         made_at: rfc3339(change.made_ms),

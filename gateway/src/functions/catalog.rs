@@ -3,6 +3,7 @@
 //! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,7 +19,10 @@ use runtime_pool::{
     ArtifactDigest, Function, FunctionKey, FunctionSpec, GuestLimits, Isolation, Limits,
 };
 use serde::{Deserialize as _, de::value::MapDeserializer};
-use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode, Store, Tenant};
+use store::{
+    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Settings, SnapshotMode, Store,
+    Tenant,
+};
 
 use crate::{
     config::Config,
@@ -28,6 +32,7 @@ use crate::{
         ok_counter::OkCounter,
         qualified_name::{BorrowedName, QualifiedName},
         schedule::WarmSchedule,
+        split::Split,
     },
 };
 
@@ -69,6 +74,8 @@ pub(crate) struct CatalogEntry {
     pub(crate) revision_urls: bool,
     /// How many instances stay warm without calls.
     pub(crate) schedule: WarmSchedule,
+    /// The revisions that take a share of the requests.
+    pub(crate) split: Option<Box<Split<CatalogEntry>>>,
     pub(crate) ok: OkCounter,
     pub(crate) resident: ResidentCache,
 }
@@ -131,6 +138,30 @@ impl CatalogEntry {
     }
 }
 
+/// The channels of a function by name, but for `default`.
+pub(crate) type Channels = HashMap<String, Arc<CatalogEntry>>;
+
+/// A function as calls are to see it.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    /// What calls of the function itself reach.
+    pub(crate) default: CatalogEntry,
+    pub(crate) channels: Channels,
+}
+
+impl Entries {
+    /// The keys of all revisions that calls can reach.
+    pub(crate) fn keys(&self) -> HashSet<FunctionKey> {
+        let own =
+            std::iter::once(&self.default).chain(self.channels.values().map(|entry| &**entry));
+        let all = own.flat_map(|entry| {
+            let weighted = entry.split.iter().flat_map(|split| split.entries());
+            std::iter::once(entry.key).chain(weighted.map(|entry| entry.key))
+        });
+        all.collect()
+    }
+}
+
 /// The defaults and ceilings that the operator has set.
 #[derive(Debug)]
 pub(crate) struct Bounds {
@@ -144,6 +175,8 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     functions: papaya::HashMap<QualifiedName, Arc<CatalogEntry>>,
+    /// The channels of each function that has any, but for `default`.
+    channels: papaya::HashMap<QualifiedName, Arc<Channels>>,
     /// The sum over the entries.
     settings_bytes: AtomicU64,
     labels: Labels,
@@ -160,6 +193,7 @@ impl Catalog {
         let (defaults, ceilings) = (config.limits, config.ceilings);
         let catalog = Self {
             functions: papaya::HashMap::new(),
+            channels: papaya::HashMap::new(),
             settings_bytes: AtomicU64::new(0),
             labels: Labels::new(config.metrics.functions),
             store: store.clone(),
@@ -167,9 +201,19 @@ impl Catalog {
             guest: config.guests,
             timing: config.server.edge.timing,
         };
+        let with_channels: HashSet<i64> =
+            store.functions_with_channels().await?.into_iter().collect();
         for active in store.all_active().await? {
+            let id = active.function.id;
+            let channels = match with_channels.contains(&id) {
+                true => store.channel_targets(id).await?,
+                false => Vec::new(),
+            };
             match QualifiedName::try_from(&active.function) {
-                Ok(name) => drop(catalog.set(name, &active)),
+                Ok(name) => {
+                    let entries = catalog.entries(&name, &active, channels);
+                    catalog.replace(name, entries);
+                }
                 Err(error) => {
                     tracing::error!(name = active.function.name, %error, "skipped a function");
                 }
@@ -189,16 +233,19 @@ impl Catalog {
         self.bounds.store(Arc::new(Bounds { defaults, ceilings, generation }));
     }
 
-    /// The entry with the current limits, and the entry it replaces, if the limits of the function
-    /// have changed since that entry was made.
+    /// The entries with the current limits, and the entry that they replace, if the limits of the
+    /// function have changed since that entry was made, or could have in a channel.
     pub(crate) fn with_current_limits(
         &self,
         name: &QualifiedName,
         active: &ActiveFunction,
-    ) -> Option<(CatalogEntry, Arc<CatalogEntry>)> {
+        channels: Vec<ChannelTargets>,
+    ) -> Option<(Entries, Arc<CatalogEntry>)> {
         let before = self.functions.pin().get(name).cloned()?;
-        let entry = self.entry(name, active);
-        (!entry.same_limits(&before)).then_some((entry, before))
+        let has_channels = !channels.is_empty();
+        let entries = self.entries(name, active, channels);
+        let changed = has_channels || !entries.default.same_limits(&before);
+        changed.then_some((entries, before))
     }
 
     /// The function of this name. Allocates nothing: every request comes through here.
@@ -206,22 +253,27 @@ impl Catalog {
         self.functions.pin().get(&BorrowedName { tenant, name }).cloned()
     }
 
-    /// Makes a revision the active one; returns the one before it.
-    pub(crate) fn set(
+    /// A channel of a function other than `default`. Allocates nothing.
+    pub(crate) fn channel(
         &self,
-        name: QualifiedName,
-        active: &ActiveFunction,
+        tenant: &Tenant,
+        name: &str,
+        channel: &str,
     ) -> Option<Arc<CatalogEntry>> {
-        let entry = self.entry(&name, active);
-        self.replace(name, entry)
+        self.channels.pin().get(&BorrowedName { tenant, name })?.get(channel).cloned()
     }
 
-    /// Makes `entry` the one that calls see; returns the one before it.
+    /// Makes `entries` the ones that calls see; returns the one before of the function itself.
     pub(crate) fn replace(
         &self,
         name: QualifiedName,
-        entry: CatalogEntry,
+        entries: Entries,
     ) -> Option<Arc<CatalogEntry>> {
+        let Entries { default: entry, channels } = entries;
+        match channels.is_empty() {
+            true => drop(self.channels.pin().remove(&name)),
+            false => drop(self.channels.pin().insert(name.clone(), Arc::new(channels))),
+        }
         self.settings_bytes.fetch_add(entry.settings_bytes, Relaxed);
         let before = self.functions.pin().insert(name, Arc::new(entry)).cloned();
         self.forget_settings(before)
@@ -240,6 +292,7 @@ impl Catalog {
 
     /// Removes a function; returns its entry.
     pub(crate) fn remove(&self, name: &QualifiedName) -> Option<Arc<CatalogEntry>> {
+        self.channels.pin().remove(name);
         let guard = self.functions.guard();
         let removed = self.functions.remove(name, &guard).cloned();
         // The map would keep the entry, and with it the label, until many more were removed.
@@ -282,9 +335,36 @@ impl Catalog {
         self.functions.len()
     }
 
-    /// The entry of a function's active revision.
-    pub(crate) fn entry(&self, name: &QualifiedName, active: &ActiveFunction) -> CatalogEntry {
-        self.entry_at(name, active, format!("/f/{}", name.name))
+    /// The entries of a function, of its active revision and its channels.
+    pub(crate) fn entries(
+        &self,
+        name: &QualifiedName,
+        active: &ActiveFunction,
+        channels: Vec<ChannelTargets>,
+    ) -> Entries {
+        let mount = format!("/f/{}", name.name);
+        let mut default = self.entry_at(name, active, mount.clone());
+        let mut others = Channels::new();
+        for ChannelTargets { channel, revisions } in channels {
+            let is_default = channel.name == DEFAULT_CHANNEL;
+            let mount =
+                if is_default { mount.clone() } else { format!("{mount}@{}", channel.name) };
+            let entry = |revision| {
+                let active = ActiveFunction { revision, function: active.function.clone() };
+                self.entry_at(name, &active, mount.clone())
+            };
+            let mut entries = revisions.into_iter().map(entry);
+            let Some(mut own) = entries.next() else { continue };
+            let weighted = channel.weights.into_iter().zip(entries.map(Arc::new)).collect();
+            let split = Split::new(weighted, channel.sticky, active.function.id);
+            if is_default {
+                default.split = split;
+            } else {
+                own.split = split;
+                others.insert(channel.name, Arc::new(own));
+            }
+        }
+        Entries { default, channels: others }
     }
 
     /// The entry of a revision, mounted at a path.
@@ -317,6 +397,7 @@ impl Catalog {
             timing: settings.server_timing.unwrap_or(self.timing),
             revision_urls: settings.revision_urls.unwrap_or(true),
             schedule: self.schedule(settings, &limits),
+            split: None,
             ok: OkCounter::default(),
             resident: ResidentCache::new(),
         }

@@ -225,6 +225,12 @@ impl Problem {
             store::Error::VersionTaken => Self::new(&table::VERSION_TAKEN)
                 .detail("a revision of the function with this version runs other bytes")
                 .hint("Give the new artifact a version of its own."),
+            store::Error::NoSuchRevision { number } => Self::new(&table::BAD_CHANNEL)
+                .detail(format!("the function has no revision {number}"))
+                .hint("`mayfly revisions` lists them."),
+            store::Error::RangeNotMet => Self::new(&table::BAD_CHANNEL)
+                .detail("range: no revision of the function has a version in it")
+                .hint("`mayfly revisions` lists them. Deploy one with such a version first."),
             store::Error::NoSpace => no_space(),
             store::Error::Quota { quota, max } => quota_reached(*quota, *max),
             store::Error::Busy => {
@@ -250,6 +256,12 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
                 "the limit is {max} bytes; artifacts that no function uses are removed within a day"
             ))
             .hint("Delete functions. The operator can raise the setting `quotas.artifact_bytes`."),
+        Quota::Channels => Problem::new(&table::CHANNEL_QUOTA)
+            .detail(format!("the limit is {max} channels of one function"))
+            .hint(
+                "Delete a channel. The operator can raise the setting \
+                 `quotas.channels_per_function`.",
+            ),
         Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
             .detail(format!("the limit is {max} keys within a day"))
             .hint(

@@ -13,6 +13,7 @@ mod test_gateway;
 mod auth;
 mod bench;
 mod cgi;
+mod channels;
 mod cli;
 mod compile_line;
 mod connections;

@@ -151,7 +151,7 @@ async fn releases_from_the_command_line() {
     assert_eq!(say(&["rollback", "greet"]).await, "greet is at revision 1\n");
     let history = say(&["history", "greet"]).await;
     let newest: Vec<&str> = history.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(newest[1..4], ["rollback", "2", "1"]);
+    assert_eq!(newest[1..5], ["rollback", "default", "2", "1"]);
 }
 
 /// Case R03.

@@ -3,8 +3,10 @@
 use crate::{
     ActiveFunction, Error, Published, Result, Store, Tenant,
     functions::{
+        channel::settle_default,
         function::find,
-        history::{Action, Actor, Made, record},
+        history::{Action, Actor, Made, Moved, record},
+        published::commit,
     },
     sql::WriteTransaction,
 };
@@ -65,6 +67,7 @@ async fn previous(tx: &mut WriteTransaction, active: &ActiveFunction) -> Result<
         "SELECT c.before FROM changes c
          JOIN revisions r ON r.function_id = c.function_id AND r.number = c.before
          WHERE c.function_id = $1 AND c.after = $2 AND c.before <> $2 AND c.action <> 'rollback'
+           AND c.channel = 'default'
          ORDER BY c.number DESC LIMIT 1",
     )
     .bind(id)
@@ -105,18 +108,15 @@ async fn move_to(
     .execute(&mut *tx)
     .await?;
     let after = find(&mut *tx, tenant, function).await?;
-    let (Some(before), Some(ActiveFunction { function, revision: after })) =
+    let (Some(before), Some(after)) =
         (before, after.filter(|after| after.revision.number == revision))
     else {
         tx.rollback().await?;
         return Ok(None);
     };
-    record(&mut tx, function.id, Some(before.revision.number), revision, made).await?;
-    tx.commit().await?;
-    Ok(Some(Published {
-        function,
-        revision: after,
-        created_function: false,
-        removed_revisions: Vec::new(),
-    }))
+    let id = after.function.id;
+    settle_default(&mut tx, id, revision, made.now_ms).await?;
+    let moved = Moved::default(Some(before.revision.number), revision);
+    record(&mut tx, id, moved, made).await?;
+    Ok(Some(commit(tx, after, None).await?))
 }

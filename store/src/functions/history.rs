@@ -5,7 +5,13 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Error, Result, Store, Tenant, sql::WriteTransaction};
+use crate::{
+    Error, Result, Store, Tenant,
+    sql::{WriteTransaction, json},
+};
+
+/// The channel that calls of the function itself reach.
+pub const DEFAULT_CHANNEL: &str = "default";
 
 /// Changes that a function's history keeps. Arbitrary, several times the revisions that are kept.
 const KEPT: i64 = 1_000;
@@ -30,10 +36,21 @@ pub enum Action {
     Activate,
     /// The revision that was active before was made the active one again.
     Rollback,
+    /// A channel was set.
+    Channel,
+    /// A channel was deleted.
+    ChannelDeleted,
 }
 
 impl Action {
-    const ALL: [Self; 4] = [Self::Deploy, Self::Settings, Self::Activate, Self::Rollback];
+    const ALL: [Self; 6] = [
+        Self::Deploy,
+        Self::Settings,
+        Self::Activate,
+        Self::Rollback,
+        Self::Channel,
+        Self::ChannelDeleted,
+    ];
 
     /// Its name in the database and for clients.
     #[must_use]
@@ -43,6 +60,8 @@ impl Action {
             Self::Settings => "settings",
             Self::Activate => "activate",
             Self::Rollback => "rollback",
+            Self::Channel => "channel",
+            Self::ChannelDeleted => "channel-deleted",
         }
     }
 }
@@ -60,10 +79,14 @@ pub struct Change {
     pub origin: String,
     /// Its kind.
     pub action: Action,
-    /// The active revision before; `None` for the first deploy.
+    /// The channel that it was about.
+    pub channel: String,
+    /// The channel's revision before; `None` if the change has made the channel.
     pub before: Option<u32>,
-    /// The active revision after it.
+    /// The channel's revision after it.
     pub after: u32,
+    /// The other state of the channel, as JSON, where its owner has set that; otherwise `null`.
+    pub detail: serde_json::Value,
 }
 
 impl Store {
@@ -81,7 +104,8 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Change>> {
         sqlx::query(
-            "SELECT c.number, c.made_ms, c.made_by, c.made_from, c.action, c.before, c.after
+            "SELECT c.number, c.made_ms, c.made_by, c.made_from, c.action, c.channel, c.before,
+                    c.after, c.detail
              FROM functions f JOIN changes c ON c.function_id = f.id
              WHERE f.tenant = $1 AND f.name = $2 AND ($3 IS NULL OR c.number < $3)
              ORDER BY c.number DESC LIMIT $4",
@@ -106,18 +130,33 @@ pub(crate) struct Made<'a> {
     pub(crate) now_ms: i64,
 }
 
+/// The channel that a change is about, and its revisions before and after.
+pub(crate) struct Moved<'a> {
+    pub(crate) channel: &'a str,
+    pub(crate) before: Option<u32>,
+    pub(crate) after: u32,
+    pub(crate) detail: Option<String>,
+}
+
+impl Moved<'_> {
+    /// A move of the default channel.
+    pub(crate) fn default(before: Option<u32>, after: u32) -> Self {
+        Self { channel: DEFAULT_CHANNEL, before, after, detail: None }
+    }
+}
+
 /// Adds a change to the history of a function, and removes the oldest if there are too many.
 pub(crate) async fn record(
     tx: &mut WriteTransaction,
     function_id: i64,
-    before: Option<u32>,
-    after: u32,
+    moved: Moved<'_>,
     made: Made<'_>,
 ) -> Result<()> {
     let number: i64 = sqlx::query_scalar(
         "INSERT INTO changes
-             (function_id, number, made_ms, made_by, made_from, action, before, after)
-         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7
+             (function_id, number, made_ms, made_by, made_from, action, before, after,
+              channel, detail)
+         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
          FROM changes WHERE function_id = $1
          RETURNING number",
     )
@@ -126,8 +165,10 @@ pub(crate) async fn record(
     .bind(made.actor.token)
     .bind(made.actor.origin)
     .bind(made.action.as_str())
-    .bind(before)
-    .bind(after)
+    .bind(moved.before)
+    .bind(moved.after)
+    .bind(moved.channel)
+    .bind(moved.detail.as_deref().unwrap_or("null"))
     .fetch_one(&mut **tx)
     .await?;
     sqlx::query("DELETE FROM changes WHERE function_id = $1 AND number <= $2")
@@ -150,7 +191,9 @@ fn read_change(row: &SqliteRow) -> Result<Change> {
             .into_iter()
             .find(|known| known.as_str() == action)
             .ok_or_else(|| Error::Inconsistent { reason: format!("column action: {action}") })?,
+        channel: row.try_get("channel")?,
         before: row.try_get("before")?,
         after: row.try_get("after")?,
+        detail: json(row, "detail")?,
     })
 }

@@ -1,12 +1,14 @@
-//! Publishing: one transaction adds a revision and makes it the active one of its function.
+//! Publishing: one transaction adds a revision and moves the channels that follow it.
 
 use crate::{
-    ActiveFunction, Digest, Error, FunctionRecord, IdempotentRequest, Quotas, Result, Revision,
-    Settings, Store, StoredUpload, Tenant,
+    ActiveFunction, Digest, Error, IdempotentRequest, Published, Quotas, Result, Settings, Store,
+    StoredUpload, Tenant,
     functions::{
+        channel::follow,
         function::find,
-        history::{Action, Actor, Made, record},
+        history::{Action, Actor, Made, Moved, record},
         idempotency::{self, Recorded},
+        published::{active, commit},
         quota,
         revision::{Release, trim},
     },
@@ -73,19 +75,6 @@ pub enum Precondition {
     ActiveRevision(u32),
 }
 
-/// A revision that has become the active one of its function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The function, whose active revision it is.
-    pub function: FunctionRecord,
-    /// The revision.
-    pub revision: Revision,
-    /// Whether the function was created with it.
-    pub created_function: bool,
-    /// The numbers of older revisions that were removed because of the quota.
-    pub removed_revisions: Vec<u32>,
-}
-
 impl Store {
     /// Publishes a revision that runs the uploaded bytes, and makes it the active one. When this
     /// returns, the revision and its artifact survive a power cut.
@@ -138,15 +127,16 @@ impl Store {
             release: &new.release,
             made: Made { action: Action::Deploy, actor: new.actor, now_ms: new.now_ms },
         };
-        let (revision, version) = insert_active_revision(&mut tx, was, row).await?;
+        let (revision, version) = insert_revision(&mut tx, was, row).await?;
         let removed = trim(&mut tx, function_id, &new.quotas).await?;
         if let Some(request) = new.request {
             let about = Recorded { function: function_id, revision, version, created: true };
             let (tenant, quotas) = (&new.tenant, &new.quotas);
             idempotency::insert(&mut tx, tenant, request, about, quotas, new.now_ms).await?;
         }
-        let published = commit(tx, &new.tenant, new.function, created_function).await?;
-        Ok(Published { removed_revisions: removed, ..published })
+        let active = active(&mut tx, &new.tenant, new.function).await?;
+        let published = commit(tx, active, Some(revision)).await?;
+        Ok(Published { created_function, removed_revisions: removed, ..published })
     }
 
     /// Publishes a revision that runs the artifact of the active one with other settings, and makes
@@ -175,7 +165,7 @@ impl Store {
             release: &revision.release,
             made: Made { action: Action::Settings, actor: new.actor, now_ms: new.now_ms },
         };
-        insert_active_revision(&mut tx, Some(revision.number), row).await?;
+        let (number, _) = insert_revision(&mut tx, Some(revision.number), row).await?;
         if let Some(description) = new.description {
             sqlx::query("UPDATE functions SET description = $1 WHERE id = $2")
                 .bind(description)
@@ -184,7 +174,8 @@ impl Store {
                 .await?;
         }
         let removed = trim(&mut tx, revision.function_id, &new.quotas).await?;
-        let published = commit(tx, &new.tenant, new.function, false).await?;
+        let active = active(&mut tx, &new.tenant, new.function).await?;
+        let published = commit(tx, active, Some(number)).await?;
         Ok(Some(Published { removed_revisions: removed, ..published }))
     }
 }
@@ -250,9 +241,10 @@ async fn is_taken(
     .await?)
 }
 
-/// Adds a revision with the next number and makes it the active one, after the revision `was`.
-/// Returns its number, and the version of the function.
-async fn insert_active_revision(
+/// Adds a revision with the next number, and moves the channels that follow it: the default one, in
+/// which `was` is active, if its owner has not tied it to something else. Returns the revision's
+/// number, and the version of the function.
+async fn insert_revision(
     tx: &mut WriteTransaction,
     was: Option<u32>,
     row: RevisionRow<'_>,
@@ -277,30 +269,16 @@ async fn insert_active_revision(
     .bind(made.actor.origin)
     .fetch_one(&mut **tx)
     .await?;
+    let active = follow(tx, function_id, made).await?.unwrap_or(number);
     let version: i64 = sqlx::query_scalar(
         "UPDATE functions SET active_revision = $1, version = version + 1, updated_ms = $2
          WHERE id = $3 RETURNING version",
     )
-    .bind(number)
+    .bind(active)
     .bind(made.now_ms)
     .bind(function_id)
     .fetch_one(&mut **tx)
     .await?;
-    record(tx, function_id, was, number, made).await?;
+    record(tx, function_id, Moved::default(was, active), made).await?;
     Ok((number, version.cast_unsigned()))
-}
-
-/// Commits, and returns the function with the revision that is active then.
-async fn commit(
-    mut tx: WriteTransaction,
-    tenant: &Tenant,
-    function: &str,
-    created_function: bool,
-) -> Result<Published> {
-    let active = find(&mut *tx, tenant, function).await?;
-    tx.commit().await?;
-    let Some(ActiveFunction { function, revision }) = active else {
-        return Err(Error::Inconsistent { reason: "a published function is absent".to_owned() });
-    };
-    Ok(Published { function, revision, created_function, removed_revisions: Vec::new() })
 }

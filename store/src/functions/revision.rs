@@ -121,7 +121,7 @@ impl Store {
 }
 
 /// Removes the oldest revisions of a function that exceed the quota, and returns their numbers. The
-/// newest revision, which the transaction has just made active, always stays.
+/// newest revision stays, and so do those that a channel points to.
 pub(crate) async fn trim(
     tx: &mut WriteTransaction,
     function_id: i64,
@@ -132,6 +132,11 @@ pub(crate) async fn trim(
         "DELETE FROM revisions WHERE function_id = $1 AND number <= (
              SELECT number FROM revisions WHERE function_id = $1
              ORDER BY number DESC LIMIT 1 OFFSET $2)
+           AND number <> (SELECT active_revision FROM functions WHERE id = $1)
+           AND number NOT IN (SELECT revision FROM channels WHERE function_id = $1)
+           AND number NOT IN (
+               SELECT w.value ->> 'revision' FROM channels c, json_each(c.weights) w
+               WHERE c.function_id = $1)
          RETURNING number",
     )
     .bind(function_id)

@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod cancellation;
+mod channels;
 mod crashes;
 mod damage;
 mod functions;

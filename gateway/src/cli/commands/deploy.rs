@@ -194,6 +194,12 @@ fn summary(status: StatusCode, view: &FunctionView) -> String {
     let (name, kind) = (printable(&view.name), printable(&view.kind));
     let size = sizes::format(view.bytes);
     let mut text = format!("{done} {name}, revision {} ({kind}, {size})\n{url}", view.revision);
+    if let Some(made) = view.inactive_revision {
+        text = format!(
+            "deployed {name}, revision {made}, which is not active: the channel `default` is at {}\n{url}",
+            view.revision
+        );
+    }
     if let Some(snapshot) = &view.snapshot {
         text.push_str(&format!("\nsnapshot {}", printable(&snapshot_line(snapshot))));
     }

@@ -121,6 +121,7 @@ impl History {
                     rows.push(vec![
                         view.made_at,
                         view.action,
+                        view.channel,
                         view.from.map(|from| from.to_string()).unwrap_or_default(),
                         view.to.to_string(),
                         view.made_by,
@@ -132,7 +133,7 @@ impl History {
         };
         client.pages(&path, PAGE, each).await?;
         if self.remote.output == Output::Text {
-            let head = ["TIME", "ACTION", "FROM", "TO", "BY", "ADDRESS"];
+            let head = ["TIME", "ACTION", "CHANNEL", "FROM", "TO", "BY", "ADDRESS"];
             print(table(&head, &rows).as_bytes())?;
         }
         Ok(ExitCode::SUCCESS)

@@ -32,6 +32,8 @@ pub struct QuotasSection {
     pub artifact_bytes: u64,
     /// Revisions of one function. The oldest inactive ones are removed.
     pub revisions_per_function: usize,
+    /// Channels of one function.
+    pub channels_per_function: usize,
     /// The settings of one function as JSON, without its environment.
     pub settings_bytes: usize,
     /// The settings and environments of all functions: they are kept in memory.
@@ -54,6 +56,8 @@ impl Default for QuotasSection {
             artifact_bytes: 100 * GIB,
             // Enough to go back to what ran weeks ago.
             revisions_per_function: 100,
+            // More than stages and customers of one function.
+            channels_per_function: 32,
             // Several times what 64 hosts and 64 credentials take.
             settings_bytes: 64 << 10,
             all_settings_bytes: 256 * MIB,

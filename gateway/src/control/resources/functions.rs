@@ -118,10 +118,10 @@ async fn check_sandbox(state: &ControlState, scope: Scope) -> Result<(), Problem
 pub(crate) type Shown = ([(HeaderName, String); 1], Json<FunctionView>);
 
 pub(crate) async fn shown(activated: Activated, state: &ControlState, reader: Scope) -> Shown {
-    let Activated { active, removed_revisions } = activated;
+    let Activated { active, inactive_revision, removed_revisions } = activated;
     let tag = [(header::ETAG, entity_tag(StateTag::of(&active)))];
     let view = views::function(active, state, reader).await;
-    (tag, Json(FunctionView { removed_revisions, ..view }))
+    (tag, Json(FunctionView { inactive_revision, removed_revisions, ..view }))
 }
 
 /// Lists functions.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use store::{NewSettings, Published};
+use store::{NewChannel, NewSettings, Published};
 
 use crate::{
     clock::now_ms,
     functions::{
+        channels::AskedChannel,
         deploy::{
             Deployer,
             change_condition::ChangeCondition,
@@ -127,6 +128,55 @@ impl Deployer {
                 other => other?,
             };
             Ok(state.activate_if_published(function, rolled_back).await)
+        })
+        .await
+    }
+
+    /// Sets a channel, or makes it. `None` if there is no such function.
+    pub(crate) async fn put_channel(
+        &self,
+        actor: &Actor,
+        function: QualifiedName,
+        channel: String,
+        asked: AskedChannel,
+        precondition: ChangeCondition,
+    ) -> Result<Option<Activated>, DeployError> {
+        self.state.admit_change(&actor.token)?;
+        let actor = actor.clone();
+        self.change_if(function, precondition, async move |state, function| {
+            let AskedChannel { follow, weights, sticky } = asked;
+            let new = NewChannel {
+                name: &channel,
+                follow,
+                weights,
+                sticky,
+                max: state.quotas.load().channels_per_function as u32,
+                actor: actor.recorded(),
+                now_ms: now_ms(),
+            };
+            let name = function.name.as_str();
+            let changed = state.store.put_channel(&function.tenant, name, new).await?;
+            Ok(state.activate_if_published(function, changed).await)
+        })
+        .await
+    }
+
+    /// Deletes a channel. Returns whether there was one.
+    pub(crate) async fn delete_channel(
+        &self,
+        actor: &Actor,
+        function: QualifiedName,
+        channel: String,
+        precondition: ChangeCondition,
+    ) -> Result<bool, DeployError> {
+        self.state.admit_change(&actor.token)?;
+        let actor = actor.clone();
+        self.change_if(function, precondition, async move |state, function| {
+            let (tenant, name) = (&function.tenant, function.name.as_str());
+            let actor = actor.recorded();
+            let deleted =
+                state.store.delete_channel(tenant, name, &channel, actor, now_ms()).await?;
+            Ok(state.activate_if_published(function, deleted).await.is_some())
         })
         .await
     }

@@ -23,6 +23,8 @@ pub(crate) enum DeployError {
     DigestMismatch { announced: Digest, received: Digest },
     #[error("{0}")]
     Settings(String),
+    #[error("{0}")]
+    Channel(String),
     #[error(transparent)]
     Precondition(#[from] ConditionFailed),
     #[error("the settings of all functions would have more than {max_bytes} bytes")]

@@ -1,9 +1,9 @@
 //! New limits for functions that are deployed already.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use runtime_pool::State;
-use store::ActiveFunction;
+use store::{ActiveFunction, ChannelTargets};
 
 use crate::{
     config::Config,
@@ -24,6 +24,10 @@ impl Deployer {
             .serialized(async move {
                 // First, because it is the only step that can fail.
                 let functions = state.store.all_active().await?;
+                let mut channels = HashMap::new();
+                for id in state.store.functions_with_channels().await? {
+                    channels.insert(id, state.store.channel_targets(id).await?);
+                }
                 state.catalog.set_bounds(limits, ceilings);
                 state.pool.set_deploys_per_minute(section.compiles_per_minute);
                 state.pool.set_code_bytes(section.code_bytes);
@@ -31,7 +35,8 @@ impl Deployer {
                 for active in &functions {
                     // The catalog has logged names that are not valid, and skipped them.
                     if let Ok(name) = QualifiedName::try_from(&active.function) {
-                        state.apply_limits(name, active).await;
+                        let channels = channels.remove(&active.function.id).unwrap_or_default();
+                        state.apply_limits(name, active, channels).await;
                     }
                 }
                 Ok(())
@@ -42,15 +47,21 @@ impl Deployer {
 
 impl DeployState {
     /// Replaces a function's catalog entry if its limits have changed.
-    async fn apply_limits(&self, name: QualifiedName, active: &ActiveFunction) {
-        let Some((entry, before)) = self.catalog.with_current_limits(&name, active) else {
+    async fn apply_limits(
+        &self,
+        name: QualifiedName,
+        active: &ActiveFunction,
+        channels: Vec<ChannelTargets>,
+    ) {
+        let Some((entries, before)) = self.catalog.with_current_limits(&name, active, channels)
+        else {
             return;
         };
         // As with a new revision: resident before it is visible, if it was resident.
         if self.pool.state(&before.key) == State::Loaded {
-            self.pool.preload(entry.key, entry.spec()).await;
+            self.pool.preload(entries.default.key, entries.default.spec()).await;
         }
-        self.catalog.replace(name, entry);
+        self.catalog.replace(name, entries);
         self.pool.evict(&before.key).await;
     }
 }

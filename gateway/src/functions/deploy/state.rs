@@ -38,14 +38,16 @@ pub(crate) struct DeployState {
 /// A revision that calls now see.
 pub(crate) struct Activated {
     pub(crate) active: ActiveFunction,
+    /// The revision that the change has made, if that is another one.
+    pub(crate) inactive_revision: Option<u32>,
     /// Older revisions that made room for it.
     pub(crate) removed_revisions: Vec<u32>,
 }
 
 impl From<ActiveFunction> for Activated {
-    /// Nothing was removed.
+    /// Nothing was added or removed.
     fn from(active: ActiveFunction) -> Self {
-        Self { active, removed_revisions: Vec::new() }
+        Self { active, inactive_revision: None, removed_revisions: Vec::new() }
     }
 }
 
@@ -77,16 +79,20 @@ impl DeployState {
 
     /// Shows the data plane a revision that the store has made active.
     pub(super) async fn activate(&self, name: QualifiedName, published: Published) -> Activated {
-        let Published { function, revision, created_function: _, removed_revisions } = published;
-        let active = ActiveFunction { function, revision };
+        let Published { function, revision, active, channels, removed_revisions, .. } = published;
+        let inactive_revision = (revision.number != active.number).then_some(revision.number);
+        let active = ActiveFunction { function, revision: active };
         self.removed_revisions.inc_by(removed_revisions.len() as u64);
-        let entry = self.catalog.entry(&name, &active);
+        let entries = self.catalog.entries(&name, &active, channels);
         // Resident before it is visible, so that the first call finds it in memory.
-        self.pool.preload(entry.key, entry.spec()).await;
-        if let Some(before) = self.catalog.replace(name, entry) {
+        self.pool.preload(entries.default.key, entries.default.spec()).await;
+        let reached = entries.keys();
+        if let Some(before) = self.catalog.replace(name, entries)
+            && !reached.contains(&before.key)
+        {
             self.pool.evict(&before.key).await;
         }
-        Activated { active, removed_revisions }
+        Activated { active, inactive_revision, removed_revisions }
     }
 
     /// The quotas that the store enforces.

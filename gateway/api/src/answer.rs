@@ -1,6 +1,7 @@
-//! Errors, as clients read them.
+//! The parts of answers that clients read whatever they asked for: a problem, the next page.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The members of a problem document (RFC 9457) that clients show. Each may be missing: the answer
 /// can come from a proxy in front of the gateway.
@@ -15,4 +16,12 @@ pub struct ProblemView {
     pub hint: Option<String>,
     /// Identifies the request in logs.
     pub request_id: Option<String>,
+}
+
+/// The part that all lists have in common, for clients that follow a list to its end.
+#[derive(Debug, Default, Deserialize)]
+pub struct NextCursor {
+    /// The cursor of the next page: text or a number; null on the last page.
+    #[serde(default)]
+    pub next_cursor: Value,
 }

@@ -1,0 +1,152 @@
+//! `mayfly channel`: named pointers to revisions of a function.
+
+use std::process::ExitCode;
+
+use gateway_api::{ChannelView, ChannelsView, PutChannel, WeightView};
+
+use crate::cli::{
+    client::{Client, Remote, transport::escape},
+    failure::Failure,
+    output::{Output, print, print_line, table},
+    printable::printable,
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Make a channel or set it, e.g. `channel set greet prod --range '~1.2'`
+    Set(SetChannel),
+    /// List the channels of a function
+    List(ListChannels),
+    /// Delete a channel; `default` follows each deploy again
+    Delete(DeleteChannel),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetChannel {
+    /// Name of the function
+    name: String,
+    /// Name of the channel; `default` is what calls of the function itself reach
+    channel: String,
+    /// Point to this revision
+    #[arg(
+        long,
+        value_name = "REVISION",
+        required_unless_present = "range",
+        conflicts_with = "range"
+    )]
+    revision: Option<u32>,
+    /// Point to the newest version in this range, e.g. '~1.2' or '>=1.3.0-0'
+    #[arg(long, value_name = "RANGE")]
+    range: Option<String>,
+    /// Send a share of the requests to another revision, in percent, e.g. 8=10; may be repeated
+    #[arg(long = "weight", value_name = "REVISION=PERCENT", value_parser = weight)]
+    weights: Vec<WeightView>,
+    /// By what a caller stays with a revision: none, client (its address), header:NAME or
+    /// cookie:NAME
+    #[arg(long, value_name = "BY")]
+    sticky: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListChannels {
+    /// Name of the function
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeleteChannel {
+    /// Name of the function
+    name: String,
+    /// Name of the channel
+    channel: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl ChannelCommand {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Set(command) => command.run().await,
+            Self::List(command) => command.run().await,
+            Self::Delete(command) => command.run().await,
+        }
+    }
+}
+
+impl SetChannel {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let Self { name, channel, revision, range, weights, sticky, remote } = self;
+        let put = PutChannel { revision, range, weights, sticky };
+        let answer = client.put_json(&path(&name, Some(&channel)), &put).await?;
+        match remote.output {
+            Output::Json => answer.print_json()?,
+            Output::Text => {
+                let view: ChannelView = answer.parse()?;
+                let line = format!("{name} {} is at {}", view.name, shares(&view));
+                print_line(&printable(&line))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl ListChannels {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let answer = Client::new(&self.remote)?.get(&path(&self.name, None)).await?;
+        if self.remote.output == Output::Json {
+            answer.print_json()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows = answer.parse::<ChannelsView>()?.channels.into_iter().map(|view| {
+            let follows = view.range.clone().unwrap_or_else(|| view.follows.clone());
+            let shares = shares(&view);
+            vec![view.name, follows, shares, view.sticky, view.url]
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        print(table(&["CHANNEL", "FOLLOWS", "REVISION", "STICKY", "URL"], &rows).as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl DeleteChannel {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let answer = client.delete(&path(&self.name, Some(&self.channel))).await?;
+        answer.done(self.remote.output, "deleted", &self.channel)
+    }
+}
+
+/// `7`, or `7 (90 %), 8 (10 %)`.
+fn shares(view: &ChannelView) -> String {
+    if view.weights.is_empty() {
+        return view.revision.to_string();
+    }
+    let taken: u32 = view.weights.iter().map(|weight| u32::from(weight.percent)).sum();
+    let others = view.weights.iter().map(|weight| (weight.revision, u32::from(weight.percent)));
+    let all = [(view.revision, 100u32.saturating_sub(taken))].into_iter().chain(others);
+    let texts: Vec<_> =
+        all.map(|(revision, percent)| format!("{revision} ({percent} %)")).collect();
+    texts.join(", ")
+}
+
+fn path(name: &str, channel: Option<&str>) -> String {
+    let all = format!("/v1/functions/{}/channels", escape(name));
+    match channel {
+        Some(channel) => format!("{all}/{}", escape(channel)),
+        None => all,
+    }
+}
+
+fn weight(text: &str) -> Result<WeightView, String> {
+    let expected = || "expected REVISION=PERCENT, e.g. 8=10".to_owned();
+    let (revision, percent) = text.split_once('=').ok_or_else(expected)?;
+    Ok(WeightView {
+        revision: revision.parse().map_err(|_| expected())?,
+        percent: percent.parse().map_err(|_| expected())?,
+    })
+}

@@ -1,0 +1,187 @@
+//! Channels as owners ask for them: which are valid?
+
+use gateway_api::PutChannel;
+use http::HeaderName;
+use semver::VersionReq;
+use store::{Follow, Sticky, Weight};
+
+use crate::functions::name::is_name;
+
+/// Bytes of a channel's name, so that it fits into the label of a host before a function's name.
+const NAME_BYTES: usize = 32;
+/// Revisions with a weight. Arbitrary, more than a release needs.
+const WEIGHTS: usize = 8;
+/// Bytes of a range. Arbitrary, large enough.
+const RANGE_BYTES: usize = 128;
+/// Bytes of the name of a header field or cookie. Arbitrary, large enough.
+const FIELD_BYTES: usize = 64;
+
+/// Whether `text` can be the name of a channel. One like `r7` names a revision.
+pub(crate) fn is_channel_name(text: &str) -> bool {
+    let is_revision =
+        text.strip_prefix('r').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    text.len() <= NAME_BYTES && is_name(text) && !text.contains("--") && !is_revision
+}
+
+/// A channel as its owner asks for it, checked but for its revisions.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AskedChannel {
+    pub(crate) follow: Follow,
+    pub(crate) weights: Vec<Weight>,
+    pub(crate) sticky: Sticky,
+}
+
+/// Checks a channel's document. An error says what is wrong, and names the member.
+pub(crate) fn asked(name: &str, put: PutChannel) -> Result<AskedChannel, String> {
+    if !is_channel_name(name) {
+        return Err(format!(
+            "{name:?} cannot be the name of a channel: that has 1 to {NAME_BYTES} of a-z, 0-9 and -, \
+             begins with a letter, has no `--`, does not end with - and is not like `r7`"
+        ));
+    }
+    let follow = match (put.revision, put.range) {
+        (Some(revision), None) => Follow::Revision(revision),
+        (None, Some(range)) => Follow::Range(checked_range(&range)?),
+        _ => return Err("give either `revision` or `range`".to_owned()),
+    };
+    let weights: Vec<Weight> = put
+        .weights
+        .into_iter()
+        .map(|weight| Weight { revision: weight.revision, percent: weight.percent })
+        .collect();
+    check_weights(&follow, &weights)?;
+    let sticky = sticky(put.sticky.as_deref().unwrap_or("none"))?;
+    Ok(AskedChannel { follow, weights, sticky })
+}
+
+fn checked_range(range: &str) -> Result<String, String> {
+    if range.len() > RANGE_BYTES {
+        return Err(format!("range: at most {RANGE_BYTES} bytes are allowed"));
+    }
+    match VersionReq::parse(range) {
+        Ok(_) => Ok(range.to_owned()),
+        Err(error) => Err(format!("range: {range:?} is no range of versions like ~1.2: {error}")),
+    }
+}
+
+fn check_weights(follow: &Follow, weights: &[Weight]) -> Result<(), String> {
+    if weights.len() > WEIGHTS {
+        return Err(format!("weights: at most {WEIGHTS} revisions may have one"));
+    }
+    if weights.iter().any(|weight| !(1..=100).contains(&weight.percent)) {
+        return Err("weights: a percent is from 1 to 100".to_owned());
+    }
+    let sum: u32 = weights.iter().map(|weight| u32::from(weight.percent)).sum();
+    if sum > 100 {
+        return Err(format!("weights: they add up to {sum} percent, which is more than 100"));
+    }
+    let mut numbers: Vec<u32> = weights.iter().map(|weight| weight.revision).collect();
+    if let Follow::Revision(own) = follow {
+        numbers.push(*own);
+    }
+    numbers.sort_unstable();
+    match numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!(
+            "weights: revision {} is named twice; the channel's own gets what the others leave",
+            pair[0]
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Reads `none`, `client`, `header:x-user` or `cookie:session`.
+fn sticky(text: &str) -> Result<Sticky, String> {
+    let wrong = || {
+        format!(
+            "sticky: {text:?} must be `none`, `client`, `header:NAME` or `cookie:NAME`, with a name of \
+             at most {FIELD_BYTES} bytes"
+        )
+    };
+    let field = |name: &str| {
+        let valid = name.len() <= FIELD_BYTES && HeaderName::try_from(name).is_ok();
+        valid.then(|| name.to_owned()).ok_or_else(wrong)
+    };
+    match text.split_once(':') {
+        None if text == "none" => Ok(Sticky::None),
+        None if text == "client" => Ok(Sticky::Client),
+        Some(("header", name)) => field(&name.to_ascii_lowercase()).map(Sticky::Header),
+        Some(("cookie", name)) => field(name).map(Sticky::Cookie),
+        _ => Err(wrong()),
+    }
+}
+
+/// The text that [`sticky`] reads.
+pub(crate) fn sticky_text(sticky: &Sticky) -> String {
+    match sticky {
+        Sticky::None => "none".to_owned(),
+        Sticky::Client => "client".to_owned(),
+        Sticky::Header(name) => format!("header:{name}"),
+        Sticky::Cookie(name) => format!("cookie:{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_api::WeightView;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn put(revision: u32, weights: &[(u32, u8)]) -> PutChannel {
+        let weights =
+            weights.iter().map(|&(revision, percent)| WeightView { revision, percent }).collect();
+        PutChannel { revision: Some(revision), range: None, weights, sticky: None }
+    }
+
+    #[test]
+    fn a_name_is_a_short_label_that_is_no_revision() {
+        for name in ["prod", "a", "r7a", "canary-2", "default", &"a".repeat(NAME_BYTES)] {
+            assert!(is_channel_name(name), "{name}");
+        }
+        for name in
+            ["", "7", "r", "r7", "r007", "a--b", "-a", "a-", "A", &"a".repeat(NAME_BYTES + 1)]
+        {
+            assert!(!is_channel_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_channel_names_its_mistake() {
+        let range =
+            |range: &str| PutChannel { range: Some(range.to_owned()), ..PutChannel::default() };
+        let sticky = |text: &str| PutChannel { sticky: Some(text.to_owned()), ..put(1, &[]) };
+        for (asked_for, expected) in [
+            (PutChannel::default(), "give either `revision` or `range`"),
+            (PutChannel { revision: Some(1), ..range("~1.2") }, "give either"),
+            (range("1.2.3.4"), "range: \"1.2.3.4\" is no range"),
+            (put(1, &[(2, 60), (3, 41)]), "weights: they add up to 101 percent"),
+            (put(1, &[(2, 0)]), "weights: a percent is from 1 to 100"),
+            (put(1, &[(2, 5), (2, 5)]), "weights: revision 2 is named twice"),
+            (put(1, &[(1, 5)]), "weights: revision 1 is named twice"),
+            (sticky("ip"), "sticky: \"ip\" must be"),
+            (sticky("header:a b"), "sticky: \"header:a b\" must be"),
+            (sticky("cookie:"), "sticky: \"cookie:\" must be"),
+        ] {
+            let refused = asked("prod", asked_for).unwrap_err();
+            assert!(refused.starts_with(expected), "{refused}");
+        }
+        let asked =
+            asked("prod", PutChannel { sticky: Some("header:X-User".into()), ..range("~1.2") });
+        let asked = asked.unwrap();
+        assert_eq!(asked.follow, Follow::Range("~1.2".to_owned()));
+        assert_eq!(sticky_text(&asked.sticky), "header:x-user");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_has_shares_that_add_up(
+            own in 1u32..5, weights in prop::collection::vec((1u32..5, any::<u8>()), 0..4),
+        ) {
+            if let Ok(asked) = asked("prod", put(own, &weights)) {
+                let sum: u32 = asked.weights.iter().map(|weight| u32::from(weight.percent)).sum();
+                prop_assert!(sum <= 100);
+                prop_assert!(asked.weights.iter().all(|weight| weight.revision != own));
+            }
+        }
+    }
+}

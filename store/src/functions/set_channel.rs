@@ -1,0 +1,171 @@
+//! Setting and deleting channels.
+
+use sqlx::Row as _;
+
+use crate::{
+    Error, Follow, NewChannel, Published, Quota, Result, Store, Tenant,
+    functions::{
+        channel::{channels, newest_in},
+        function::find,
+        history::{Action, Actor, DEFAULT_CHANNEL, Made, Moved, record},
+        published::{active, commit},
+    },
+    sql::{WriteTransaction, to_json},
+};
+
+impl Store {
+    /// Makes a channel what its owner asks for, and creates it if it does not exist. `None` when the
+    /// function does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchRevision`], [`Error::RangeNotMet`], [`Error::Quota`]; otherwise as
+    /// [`Store::describe`].
+    pub async fn put_channel(
+        &self,
+        tenant: &Tenant,
+        function: &str,
+        new: NewChannel<'_>,
+    ) -> Result<Option<Published>> {
+        let mut tx = self.main_db().begin().await?;
+        let Some(before) = find(&mut *tx, tenant, function).await? else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        let put = put(&mut tx, before.function.id, before.revision.number, &new).await;
+        if let Err(error) = put {
+            tx.rollback().await?;
+            return Err(error);
+        }
+        let active = active(&mut tx, tenant, function).await?;
+        Ok(Some(commit(tx, active, None).await?))
+    }
+
+    /// Removes a channel. `None` when it has no row. Without a row, `default` stays where it is until
+    /// the next publish.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::describe`].
+    pub async fn delete_channel(
+        &self,
+        tenant: &Tenant,
+        function: &str,
+        channel: &str,
+        actor: Actor<'_>,
+        now_ms: i64,
+    ) -> Result<Option<Published>> {
+        let mut tx = self.main_db().begin().await?;
+        let row = sqlx::query(
+            "DELETE FROM channels WHERE name = $3 AND function_id =
+                 (SELECT id FROM functions WHERE tenant = $1 AND name = $2)
+             RETURNING function_id, revision",
+        )
+        .bind(tenant.as_str())
+        .bind(function)
+        .bind(channel)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        let (id, revision): (i64, u32) = (row.try_get("function_id")?, row.try_get("revision")?);
+        let made = Made { action: Action::ChannelDeleted, actor, now_ms };
+        let moved = Moved { channel, before: Some(revision), after: revision, detail: None };
+        record(&mut tx, id, moved, made).await?;
+        touch(&mut tx, id, None, now_ms).await?;
+        let active = active(&mut tx, tenant, function).await?;
+        Ok(Some(commit(tx, active, None).await?))
+    }
+}
+
+/// Writes a channel's row, and moves the function if the channel is the default one.
+async fn put(
+    tx: &mut WriteTransaction,
+    function_id: i64,
+    active: u32,
+    new: &NewChannel<'_>,
+) -> Result<()> {
+    let mut existing = channels(tx, function_id).await?.into_iter();
+    let before = existing.find(|channel| channel.name == new.name);
+    if before.is_none() {
+        admit(tx, function_id, new).await?;
+    }
+    let (range, revision) = match &new.follow {
+        Follow::Revision(revision) => (None, *revision),
+        Follow::Range(range) => {
+            let met = newest_in(tx, function_id, range).await?;
+            (Some(range.as_str()), met.ok_or(Error::RangeNotMet)?)
+        }
+    };
+    for number in new.weights.iter().map(|weight| weight.revision).chain([revision]) {
+        check_revision(tx, function_id, number).await?;
+    }
+    let is_default = new.name == DEFAULT_CHANNEL;
+    let was = before.map(|before| before.revision).or(is_default.then_some(active));
+    sqlx::query(
+        "INSERT INTO channels (function_id, name, range, revision, weights, sticky, updated_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (function_id, name) DO UPDATE
+         SET range = $3, revision = $4, weights = $5, sticky = $6, updated_ms = $7",
+    )
+    .bind(function_id)
+    .bind(new.name)
+    .bind(range)
+    .bind(revision)
+    .bind(to_json(&new.weights))
+    .bind(to_json(&new.sticky))
+    .bind(new.now_ms)
+    .execute(&mut **tx)
+    .await?;
+    touch(tx, function_id, is_default.then_some(revision), new.now_ms).await?;
+    let detail =
+        serde_json::json!({ "range": range, "weights": new.weights, "sticky": new.sticky });
+    let moved =
+        Moved { channel: new.name, before: was, after: revision, detail: Some(detail.to_string()) };
+    let made = Made { action: Action::Channel, actor: new.actor, now_ms: new.now_ms };
+    record(tx, function_id, moved, made).await
+}
+
+async fn admit(tx: &mut WriteTransaction, function_id: i64, new: &NewChannel<'_>) -> Result<()> {
+    let others: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM channels WHERE function_id = $1")
+        .bind(function_id)
+        .fetch_one(&mut **tx)
+        .await?;
+    if others >= new.max {
+        return Err(Error::Quota { quota: Quota::Channels, max: new.max.into() });
+    }
+    Ok(())
+}
+
+async fn check_revision(tx: &mut WriteTransaction, function_id: i64, number: u32) -> Result<()> {
+    let exists: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM revisions WHERE function_id = $1 AND number = $2)",
+    )
+    .bind(function_id)
+    .bind(number)
+    .fetch_one(&mut **tx)
+    .await?;
+    if exists { Ok(()) } else { Err(Error::NoSuchRevision { number }) }
+}
+
+/// Counts a change of the function, and makes `active` its active revision.
+async fn touch(
+    tx: &mut WriteTransaction,
+    function_id: i64,
+    active: Option<u32>,
+    now_ms: i64,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE functions SET version = version + 1, updated_ms = $1,
+                              active_revision = COALESCE($2, active_revision)
+         WHERE id = $3",
+    )
+    .bind(now_ms)
+    .bind(active)
+    .bind(function_id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
