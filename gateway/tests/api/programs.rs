@@ -116,6 +116,28 @@ async fn an_application_of_axum_routes_and_speaks_json() {
     assert_eq!(gateway.get("/f/t-axum/hello/a?times=x").await.status(), 400);
 }
 
+/// Go links 100,000 data segments into it, the most that its linker makes: other toolchains make fewer.
+#[tokio::test]
+async fn a_go_program_with_net_http_is_deployed_with_the_defaults_and_answers() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.deploy("t-net-http").await["kind"], "wasi-preview1");
+    let hello = gateway.get("/f/t-net-http/hello/%3CAda%3E").await;
+    assert_eq!(hello.plain(), (200, "<p>Hello, &lt;Ada&gt;!</p>\n"));
+    let sum = gateway.call(Method::POST, "/f/t-net-http/sum").json(&json!({"numbers": [1, 2, 39]}));
+    assert_eq!(sum.send().await.plain(), (200, "{\"sum\":42}\n"));
+    // The program trusts CONTENT_LENGTH, so the body must be whole before it starts.
+    let (pieces, length) = gateway.call(Method::POST, "/f/t-net-http/length").pieces();
+    let length = tokio::spawn(length.send());
+    for piece in ["chunked ", "body"] {
+        pieces.send(piece.into()).await.unwrap();
+    }
+    drop(pieces);
+    assert_eq!(length.await.unwrap().plain(), (200, "12 of 12\n"));
+    let picture = gateway.get("/f/t-net-http/picture").await;
+    assert!(picture.bytes().starts_with(b"\x89PNG"), "{picture:?}");
+    assert_eq!(gateway.get("/f/t-net-http/nowhere").await.status(), 404);
+}
+
 /// CPython compiles for half a minute of CPU time.
 #[tokio::test]
 async fn cpython_runs_a_program_of_its_settings() {
