@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::{
     refused::Refused,
-    tree::{Open, ROOT, Tree, directory::NodeId},
+    tree::{ROOT, Tree, directory::NodeId, node::Open},
 };
 use crate::{host::invocation_state::InvocationState, limits::ScratchBudget};
 

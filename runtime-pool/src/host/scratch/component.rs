@@ -11,7 +11,10 @@ use wasmtime_wasi::filesystem::Descriptor;
 use crate::host::scratch::{
     Handle, MOUNT, Scratch,
     refused::{CallFailure, Refused},
-    tree::{Open, ROOT, Stat},
+    tree::{
+        ROOT,
+        node::{Open, Stat},
+    },
 };
 
 /// A descriptor, by the number that the guest has.

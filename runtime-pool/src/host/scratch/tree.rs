@@ -4,19 +4,18 @@
 //! and the last handle is closed, as on any Unix.
 
 pub(super) mod directory;
+pub(super) mod node;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use wasmtime_wasi::HostWallClock as _;
-
-use self::directory::{DirectoryContent, NodeId};
-use super::{file::FileContent, path, refused::Refused};
-use crate::{
-    host::{clock::GuestWallClock, invocation_state::InvocationState},
-    limits::ScratchBudget,
+use self::{
+    directory::{DirectoryContent, NodeId},
+    node::{Node, NodeBody, Open, Stat, now},
 };
+use super::{file::FileContent, path, refused::Refused};
+use crate::{host::invocation_state::InvocationState, limits::ScratchBudget};
 
 /// What an entry takes besides the pages of its file: more than its node, its name and its place in
 /// the directory have, so that the number of entries is limited, too.
@@ -34,49 +33,6 @@ pub(super) struct Tree {
     budget: Arc<ScratchBudget>,
     /// The invocation that is told of refusals.
     state: Arc<InvocationState>,
-}
-
-struct Node {
-    body: NodeBody,
-    /// The directory that lists it. `None` once it is removed, and for the root.
-    parent: Option<NodeId>,
-    /// How often it is open.
-    handles: usize,
-    times: Times,
-}
-
-enum NodeBody {
-    File(FileContent),
-    Directory(DirectoryContent),
-}
-
-/// Times since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) accessed: Duration,
-    pub(super) modified: Duration,
-    pub(super) changed: Duration,
-}
-
-/// How something is opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Open {
-    pub(super) create: bool,
-    pub(super) exclusive: bool,
-    pub(super) truncate: bool,
-    /// Only a directory will do.
-    pub(super) directory: bool,
-    pub(super) write: bool,
-}
-
-/// What is known about a file or a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) node: NodeId,
-    pub(super) is_directory: bool,
-    pub(super) size: u64,
-    pub(super) links: u64,
-    pub(super) times: Times,
 }
 
 /// What a path names.
@@ -459,22 +415,4 @@ impl Tree {
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
         self.nodes[id as usize].as_mut().expect("a handle or an entry holds it")
     }
-}
-
-impl Node {
-    fn new(body: NodeBody, parent: Option<NodeId>) -> Self {
-        let now = now();
-        let times = Times { accessed: now, modified: now, changed: now };
-        Self { body, parent, handles: 0, times }
-    }
-
-    fn touch(&mut self) {
-        self.times.modified = now();
-        self.times.changed = self.times.modified;
-    }
-}
-
-/// The time that the guest sees.
-pub(super) fn now() -> Duration {
-    GuestWallClock.now()
 }

@@ -24,7 +24,10 @@ use self::streams::{EntryProducer, FileConsumer, FileProducer};
 use super::{
     component::{Fd, Mode, ScratchFiles, ScratchView},
     refused::{CallFailure, Refused},
-    tree::{Open, Stat, directory::NodeId, now},
+    tree::{
+        directory::NodeId,
+        node::{Open, Stat, now},
+    },
 };
 use crate::host::{Host, scratch::Handle};
 

@@ -9,7 +9,7 @@ use super::{
 use crate::host::scratch::{
     MOUNT,
     refused::{CallFailure, Refused},
-    tree::{Stat, now},
+    tree::node::{Stat, now},
 };
 
 /// Preview1's `fdflags`.

@@ -5,7 +5,7 @@ use super::{
     descriptors::{Descriptor, DescriptorKind},
     files::{put_stat, times},
 };
-use crate::host::scratch::{refused::Refused, tree::Open};
+use crate::host::scratch::{refused::Refused, tree::node::Open};
 
 /// Preview1's `oflags`.
 const CREATE: u32 = 1;
