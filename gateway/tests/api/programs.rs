@@ -160,4 +160,17 @@ async fn cpython_runs_a_program_of_its_settings() {
     // An option of the caller's would be read by the interpreter.
     let answer = gateway.call(Method::POST, "/f/cpython/?-h").body("body").send().await;
     assert_eq!(answer.plain(), (200, "[\"-h\", \"ydob\"]\n"));
+
+    let program = "import os, sqlite3, tempfile\n\
+                   print('Content-Type: text/plain\\n')\n\
+                   with tempfile.TemporaryDirectory() as directory:\n\
+                   \x20   database = sqlite3.connect(directory + '/x.db')\n\
+                   \x20   database.execute('CREATE TABLE t(a)')\n\
+                   \x20   database.executemany('INSERT INTO t VALUES (?)', [(n,) for n in range(1000)])\n\
+                   \x20   database.commit()\n\
+                   \x20   print(database.execute('SELECT sum(a) FROM t').fetchone(), os.listdir(directory))\n\
+                   print(os.listdir('/tmp'))";
+    let settings = json!({"arguments": ["python", "-c", program], "scratch_bytes": 4 << 20});
+    gateway.patch("cpython", &json!({"settings": settings})).await;
+    assert_eq!(gateway.get("/f/cpython/").await.plain(), (200, "(499500,) ['x.db']\n[]\n"));
 }

@@ -1,5 +1,7 @@
 //! The scratch directory of a call: files in memory, under `/tmp`.
 
+mod raw;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
