@@ -4,6 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::{ChildStdin, ChildStdout},
     thread,
     time::{Duration, Instant},
 };
@@ -94,6 +95,25 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// The same with a pipe to its standard input and one from its standard output.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with_pipes(
+        options: &GatewayOptions,
+        data_dir: &Path,
+    ) -> anyhow::Result<(Self, ChildStdin, ChildStdout)> {
+        let mut pipes = None;
+        let mut gateway = Self::spawn_by(options, data_dir, |program, arguments, log| {
+            let (server, input, output) = Server::start_with_pipes(program, arguments, log)?;
+            pipes = Some((input, output));
+            Ok(server)
+        })?;
+        gateway.poll(gateway.control, "/readyz")?;
+        let (input, output) = pipes.context("the gateway has no pipes")?;
+        Ok((gateway, input, output))
+    }
+
     /// Starts a gateway on `data_dir`. Returns it, and the time from its start to the first answer
     /// of `function`.
     ///
@@ -111,6 +131,15 @@ impl Gateway {
     }
 
     fn spawn(options: &GatewayOptions, data_dir: &Path) -> anyhow::Result<Self> {
+        Self::spawn_by(options, data_dir, Server::start)
+    }
+
+    /// Starts the process by `start`, which gets program, arguments and the file for its log.
+    fn spawn_by(
+        options: &GatewayOptions,
+        data_dir: &Path,
+        start: impl FnOnce(&Path, &[String], PathBuf) -> anyhow::Result<Server>,
+    ) -> anyhow::Result<Self> {
         let (data, control) = (process::free_address()?, process::free_address()?);
         let mut arguments = ["serve", "--data-dir"].map(String::from).to_vec();
         arguments.push(data_dir.display().to_string());
@@ -123,7 +152,7 @@ impl Gateway {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
         fs::create_dir_all(data_dir)?;
-        let server = Server::start(&options.binary()?, &arguments, data_dir.join("harness.log"))?;
+        let server = start(&options.binary()?, &arguments, data_dir.join("harness.log"))?;
         Ok(Self { server, data_dir: data_dir.to_owned(), data, control })
     }
 

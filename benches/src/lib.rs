@@ -9,10 +9,12 @@
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` prints the results as tables.
 //! - `bare-axum`: the yardstick, a server that the load harness starts.
+//! - `mayfly-counted`: the gateway with an allocator that counts (`allocations`).
 //!
 //! The harness uses only what the gateway shows outside: its command line, its API, its metrics and
 //! its process in `/proc`. All servers are on the loopback interface, and the harness stops them.
 
+pub mod allocations;
 pub mod budget;
 mod chart;
 pub mod client;

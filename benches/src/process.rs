@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -42,13 +42,32 @@ impl Server {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
+        Self::launch(command.stdin(Stdio::null()).stdout(Stdio::null()), log)
+    }
+
+    /// Like [`start`](Self::start), with a pipe to its standard input and one from its standard
+    /// output.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_with_pipes(
+        program: &Path,
+        arguments: &[String],
+        log: PathBuf,
+    ) -> anyhow::Result<(Self, ChildStdin, ChildStdout)> {
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = Self::launch(&mut command, log)?;
+        let pipes = server.child.stdin.take().zip(server.child.stdout.take());
+        let (input, output) = pipes.context("the process has no pipes")?;
+        Ok((server, input, output))
+    }
+
+    fn launch(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(&log)?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        let spawned = command.stderr(output).spawn();
+        let child =
+            spawned.with_context(|| format!("starting {}", command.get_program().display()))?;
         Ok(Self { child, log })
     }
 
