@@ -5,7 +5,8 @@
 //! - `cargo run --release -p benches --bin load -- --help`: the gateway over HTTP, interleaved
 //!   with a bare axum server (`throughput`); cold starts (`cold`); deploys (`deploy`);
 //!   memory and start-up with many functions (`density`); a short function beside endless loops,
-//!   and beside uploads (`fairness`); more requests than the gateway can serve (`overload`).
+//!   and beside uploads (`fairness`); more requests than the gateway can serve (`overload`); where
+//!   CPU time and allocations of a request go (`profile`).
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` prints the results as tables.
 //! - `bare-axum`: the yardstick, a server that the load harness starts.
@@ -32,6 +33,7 @@ pub mod http1;
 pub mod machine;
 pub mod overload;
 pub mod process;
+pub mod profile;
 pub mod report;
 pub mod storm;
 pub mod throughput;

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p benches --bin load -- report [--quick] [--help]
 //! cargo run --release -p benches --bin load -- [--guests c-hello,hello] [--json out.json]
-//! cargo run --release -p benches --bin load -- cold|deploy|density|fairness|overload [--help]
+//! cargo run --release -p benches --bin load -- cold|deploy|density|fairness|overload|profile [--help]
 //! ```
 //!
 //! `report` compares the gateway with every peer that it finds and writes docs/benchmarks. Without
@@ -22,6 +22,7 @@ use benches::{
     gateway::GatewayOptions,
     machine::Machine,
     overload::{self, OverloadOptions},
+    profile::{self, ProfileOptions},
     report,
     throughput::{self, ThroughputOptions},
 };
@@ -62,6 +63,8 @@ enum Scenario {
     Fairness(Args<FairnessOptions>),
     /// Measure the gateway under more requests than it can serve
     Overload(Args<OverloadOptions>),
+    /// Divide the CPU time and the allocations of a request by part, phase and call site
+    Profile(Args<ProfileOptions>),
 }
 
 #[derive(clap::Args)]
@@ -91,6 +94,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Density(args)) => &args.common,
         Some(Scenario::Fairness(args)) => &args.common,
         Some(Scenario::Overload(args)) => &args.common,
+        Some(Scenario::Profile(args)) => &args.common,
     };
     let gateway = &common.gateway;
     let mut machine = Machine::observe(&gateway.binary()?, &gateway.scratch());
@@ -102,6 +106,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Density(args)) => density::run(gateway, &args.options)?,
         Some(Scenario::Fairness(args)) => fairness::run(gateway, &args.options)?,
         Some(Scenario::Overload(args)) => overload::run(gateway, &args.options)?,
+        Some(Scenario::Profile(args)) => profile::run(gateway, &args.options)?,
     };
     machine.finish();
     report::publish(&machine, &found, common.json.as_deref())
