@@ -20,7 +20,7 @@ use crate::{
     client::{Answer, Client},
     gateway::{Gateway, GatewayOptions, path_of},
     guest::Guest,
-    report::{Findings, Quantiles, progress, table},
+    report::{Findings, Quantiles, Spread, number, progress, table},
 };
 
 /// How long a function may take to become cold once its idle time is over.
@@ -64,6 +64,9 @@ struct Row {
     cold_inside: Quantiles,
     rested: Quantiles,
     loaded: Quantiles,
+    /// Median of the differences between a cold request and the one after a pause that followed it:
+    /// the cost of the cold start itself, in milliseconds.
+    own_ms: Spread,
 }
 
 /// Times on one kind of connection.
@@ -153,12 +156,19 @@ impl Series {
                 cold_inside: Quantiles::of(&times.cold_inside),
                 rested: Quantiles::of(&times.rested),
                 loaded: Quantiles::of(&times.loaded),
+                own_ms: times.own_ms(),
             },
         )
     }
 }
 
 impl Times {
+    /// What a cold start adds to a request that finds the machine as idle.
+    fn own_ms(&self) -> Spread {
+        let pairs = self.cold.iter().zip(&self.rested);
+        Spread::of(pairs.map(|(cold, rested)| (cold.as_secs_f64() - rested.as_secs_f64()) * 1e3))
+    }
+
     /// One request of each sort. `request` returns its time, and the part spent in the gateway.
     fn round(
         &mut self,
@@ -226,6 +236,7 @@ fn cold_table(rows: &[Row]) -> String {
         "min..max",
         "in the gateway p50 ms",
         "loaded after a pause p50 ms",
+        "the cold start's own p50 ms",
         "loaded p50 ms",
         "p99 ms",
         "min..max",
@@ -238,7 +249,21 @@ fn cold_table(rows: &[Row]) -> String {
         let start = [row.guest.clone(), connection.into(), row.cold.count.to_string()];
         let medians = [&row.cold_inside, &row.rested].map(|times| times.cells()[0].clone());
         let all = start.into_iter().chain(row.cold.cells()).chain(medians);
+        let all = all.chain([number(row.own_ms.median, 3)]);
         all.chain(row.loaded.cells()).collect()
     });
     table(&header, &cells.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_s_waking_up_is_not_part_of_a_cold_start() {
+        let millis = |times: &[u64]| times.iter().map(|ms| Duration::from_millis(*ms)).collect();
+        let times =
+            Times { cold: millis(&[9, 5, 7]), rested: millis(&[4, 4, 4]), ..Times::default() };
+        assert!((times.own_ms().median - 3.0).abs() < 1e-9, "{:?}", times.own_ms());
+    }
 }
