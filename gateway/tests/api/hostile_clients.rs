@@ -8,6 +8,7 @@ mod expectations;
 mod floods;
 mod forwarded;
 pub(crate) mod frames;
+mod real_clients;
 mod reverse_proxies;
 mod shares;
 mod slow;
