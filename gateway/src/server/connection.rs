@@ -19,7 +19,6 @@ use tokio::{
     sync::watch,
     time::{self, Instant},
 };
-use tokio_rustls::server::TlsStream;
 
 use crate::{
     config::{HttpLimits, Timeouts},
@@ -36,10 +35,10 @@ use crate::{
         listener_config::ListenerConfig,
         listener_control::ListenerControl,
         metrics::{CloseReason, ListenerMetrics},
-        peer::{Peer, client_of},
+        peer::Peer,
         permits::{ConnectionPermit, ConnectionPermits},
         proxy_header,
-        tls::{self, Tls, handshakes::Handshakes},
+        tls::{accept, handshakes::Handshakes},
         tracking::{IncomingBody, TrackedService},
     },
 };
@@ -219,46 +218,20 @@ where
             let Some(protocol) = protocol else { return Ok(()) };
             return self.http(stream, protocol, peer, activity).await;
         };
+        let (begin, timeout) =
+            (at + self.timeouts.head, self.config.settings.tls_handshake_timeout);
         // Boxed: otherwise the task of a connection without TLS would have the size of one with it.
         Box::pin(async {
             let stream = tokio::select! {
-                stream = self.handshake(tls, stream, peer, at) => stream?,
+                stream = self.handshakes.accept(tls, stream, peer, begin, timeout) => stream?,
                 () = stopped => return Ok(()),
             };
             let Some(stream) = stream else { return Ok(()) };
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
-            let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+            let protocol =
+                if accept::is_http2(&stream) { Protocol::Http2 } else { Protocol::Http1 };
             self.http(stream, protocol, peer, activity).await
         })
         .await
-    }
-
-    /// Makes the handshake. `None` if the client leaves before it.
-    async fn handshake(
-        &self,
-        tls: &Tls,
-        stream: TcpStream,
-        peer: Peer,
-        at: Instant,
-    ) -> Result<Option<TlsStream<TcpStream>>, CloseReason> {
-        // A client that says nothing takes no place from others.
-        let first = time::timeout_at(at + self.timeouts.head, stream.peek(&mut [0])).await;
-        if !matches!(first.map_err(|_| CloseReason::Head)?, Ok(1..)) {
-            return Ok(None);
-        }
-        let deadline = Instant::now() + self.config.settings.tls_handshake_timeout;
-        let client = client_of(peer.addr.ip());
-        let place = self.handshakes.enter(client, peer.trusted, deadline).await;
-        let mut place = place.ok_or(CloseReason::TlsHandshakes)?;
-        let stream = tokio::select! {
-            biased;
-            stream = time::timeout_at(deadline, tls.acceptor().accept(stream)) => stream,
-            () = place.ended() => return Err(CloseReason::TlsHandshakes),
-        };
-        stream.map_err(|_| CloseReason::TlsTimeout)?.map(Some).map_err(|error| {
-            tracing::debug!(peer = %peer.addr, %error, "a TLS handshake failed");
-            CloseReason::TlsFailed
-        })
     }
 
     /// Serves a connection whose protocol is known.

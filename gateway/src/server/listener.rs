@@ -1,6 +1,7 @@
 //! A listener: accepts connections until it is told to stop, then drains them.
 
 mod accept_failures;
+mod accept_loop;
 pub(crate) mod local;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::server::{
     connection::{Accepted, Connections},
-    listener::{accept_failures::AcceptFailures, local::LocalSocket},
+    listener::{accept_loop::accept_until_stopped, local::LocalSocket},
     listener_config::ListenerConfig,
     listener_control::ListenerControl,
     peer::Peer,
@@ -74,11 +75,8 @@ impl Server {
     /// Serves until it is told to stop. Then the requests in flight may end, for a bounded time.
     ///
     /// `service` creates the service of each connection.
-    pub(crate) async fn run<M, S, B>(
-        self,
-        service: M,
-        mut control: watch::Receiver<ListenerControl>,
-    ) where
+    pub(crate) async fn run<M, S, B>(self, service: M, control: watch::Receiver<ListenerControl>)
+    where
         M: Fn(Peer) -> S + Send + Sync + 'static,
         S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
         S::Future: Send,
@@ -91,25 +89,16 @@ impl Server {
         let local = self
             .local
             .map(|local| tokio::spawn(local.run(Arc::clone(&connections), control.clone())));
-        let mut failures = AcceptFailures::default();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = ListenerControl::stopped(&mut control) => break,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    connections.serve(Accepted { stream, peer, at: Instant::now() });
-                }
-                Err(error) => {
-                    connections.accept_failed();
-                    failures.pause(&error).await;
-                }
+        let take = |accepted| match accepted {
+            Some((stream, peer)) => {
+                connections.serve(Accepted { stream, peer, at: Instant::now() });
             }
-        }
+            None => connections.accept_failed(),
+        };
+        accept_until_stopped(|| self.listener.accept(), control, take).await;
         // The system has already accepted these.
-        while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
-            connections.serve(Accepted { stream, peer, at: Instant::now() });
+        while let Some(Ok(accepted)) = self.listener.accept().now_or_never() {
+            take(Some(accepted));
         }
         drop(self.listener);
         if let Some(local) = local {

@@ -1,5 +1,6 @@
 //! TLS of a listener: its certificate and key come from files, and can be replaced at run time.
 
+pub(crate) mod accept;
 pub(crate) mod handshakes;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::config::TlsFiles;
 /// The supported protocols, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 /// The name of HTTP/2 in a handshake.
-pub(crate) const HTTP2: &[u8] = b"h2";
+const HTTP2: &[u8] = b"h2";
 
 /// Makes handshakes with the certificate in the files.
 pub(crate) struct Tls {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::server::{
-    connection::Connections, listener::accept_failures::AcceptFailures,
+    connection::Connections, listener::accept_loop::accept_until_stopped,
     listener_control::ListenerControl, peer::Peer, tracking::IncomingBody,
 };
 
@@ -46,7 +46,7 @@ impl LocalSocket {
     pub(crate) async fn run<M, S, B>(
         self,
         connections: Arc<Connections<M>>,
-        mut control: watch::Receiver<ListenerControl>,
+        control: watch::Receiver<ListenerControl>,
     ) where
         M: Fn(Peer) -> S + Send + Sync + 'static,
         S: Service<Request<IncomingBody>, Response = Response<B>> + Send + Unpin + 'static,
@@ -55,21 +55,12 @@ impl LocalSocket {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut failures = AcceptFailures::default();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
-                () = ListenerControl::stopped(&mut control) => return,
-            };
-            match accepted {
-                Ok(Some((stream, user))) => connections.serve_local(stream, user, Instant::now()),
-                Ok(None) => connections.refuse_user(),
-                Err(error) => {
-                    connections.accept_failed();
-                    failures.pause(&error).await;
-                }
-            }
-        }
+        let take = |accepted| match accepted {
+            Some(Some((stream, user))) => connections.serve_local(stream, user, Instant::now()),
+            Some(None) => connections.refuse_user(),
+            None => connections.accept_failed(),
+        };
+        accept_until_stopped(|| self.accept(), control, take).await;
     }
 }
 
