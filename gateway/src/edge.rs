@@ -16,12 +16,10 @@ mod trailers;
 use std::{net::IpAddr, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, request::Parts,
-    uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery,
 };
-use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use runtime_pool::{CdnLoop, InvocationContext, RequestBody};
+use runtime_pool::{Call, CdnLoop, InvocationContext, RequestBody};
 use store::{DEFAULT_CHANNEL, Tenant};
 use subtle::ConstantTimeEq as _;
 
@@ -58,6 +56,14 @@ const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
 const REVISION: HeaderName = HeaderName::from_static("mayfly-revision");
 /// The header with the secret that lets a request see the timing of its invocation.
 const TIMING_SECRET: &str = "mayfly-server-timing";
+
+/// A request that has just come.
+pub(crate) struct Arrival {
+    /// Without its body.
+    pub(crate) call: Box<Call>,
+    /// `None` if the head of the request is its end.
+    pub(crate) body: Option<Box<IncomingBody>>,
+}
 
 /// Serves requests to functions.
 pub(crate) struct Edge {
@@ -102,15 +108,26 @@ impl Edge {
         }
     }
 
-    /// Answers one request, which came from `origin`, while its client has `others` in flight.
+    /// The context of a request that has just come from `origin`. [`Self::answer`] completes it.
+    pub(crate) fn context(&self, invocation: u128, origin: &ConnectionOrigin) -> InvocationContext {
+        InvocationContext {
+            invocation,
+            peer: origin.peer(),
+            https: false,
+            mount: Arc::clone(&self.no_mount),
+            cdn_loop: None,
+            others: 0,
+        }
+    }
+
+    /// Answers one request, which came from `origin`.
     pub(crate) async fn answer(
         &self,
-        request: Request<IncomingBody>,
+        arrival: Arrival,
         origin: &ConnectionOrigin,
-        invocation: u128,
-        others: usize,
     ) -> Response<EdgeBody> {
-        match self.serve(request, origin, invocation, others).await {
+        let invocation = arrival.call.context.invocation;
+        match self.serve(arrival, origin).await {
             Ok(response) => response,
             Err(problem) => self.rejections.answer(problem, invocation),
         }
@@ -135,25 +152,24 @@ impl Edge {
 
     async fn serve(
         &self,
-        request: Request<IncomingBody>,
+        Arrival { mut call, body }: Arrival,
         origin: &ConnectionOrigin,
-        invocation: u128,
-        others: usize,
     ) -> Result<Response<EdgeBody>, Problem> {
-        let (mut parts, body) = request.into_parts();
-        validate::check(&mut parts, self.target_bytes)?;
-        let cdn_loop = CdnLoop::of(&parts.headers);
+        let invocation = call.context.invocation;
+        let head = &mut call.head;
+        validate::check(head, self.target_bytes)?;
+        let cdn_loop = CdnLoop::of(&head.headers);
         if cdn_loop.as_ref().is_some_and(|cdn_loop| cdn_loop.hops() >= self.hops) {
             return Err(Problem::loop_detected(self.hops));
         }
         // Not `||`: the secret must be removed in any case.
-        let shown = self.take_timing_secret(&mut parts.headers);
-        let trailers = Trailers::of(&parts);
-        let client = origin.rewrite(&mut parts.headers, &self.proxies, &self.unwanted);
+        let shown = self.take_timing_secret(&mut head.headers);
+        let trailers = Trailers::of(head);
+        let client = origin.rewrite(&mut head.headers, &self.proxies, &self.unwanted);
         let (target, mount) = {
-            let host = validate::host(&parts.uri, &parts.headers)?;
-            let Some(route) = self.route(&host.name, &parts, &client) else {
-                return if server_options::is_asked(&parts.method, parts.uri.path()) {
+            let host = validate::host(&head.uri, &head.headers)?;
+            let Some(route) = self.route(&host.name, head, &client) else {
+                return if server_options::is_asked(&head.method, head.uri.path()) {
                     let mut response = server_options::answer();
                     response.headers_mut().insert(REQUEST_ID, id_header(invocation));
                     Ok(response)
@@ -165,27 +181,22 @@ impl Edge {
             };
             (self.target(&route).await?, route.mount)
         };
-        let (target, revision) = share(target, &parts.headers, &client, invocation);
+        let (target, revision) = share(target, &head.headers, &client, invocation);
         let timing = target.timing || shown;
-        cookies::join(&mut parts.headers);
-        parts.uri = below_mount(&parts.uri, mount).ok_or_else(Problem::bad_target)?;
-        let (body, faults) = self.begin_body(body, &parts.headers, &target).await?;
-        let mount = if mount == 0 {
-            Arc::clone(&self.no_mount)
-        } else {
-            forwarded::tell_mount(&mut parts.headers, &target.mount_field);
-            Arc::clone(&target.mount)
+        cookies::join(&mut head.headers);
+        if mount > 0 {
+            head.uri = below_mount(&head.uri, mount).ok_or_else(Problem::bad_target)?;
+            forwarded::tell_mount(&mut head.headers, &target.mount_field);
+            call.context.mount = Arc::clone(&target.mount);
+        }
+        (call.context.peer, call.context.https) = (client.addr, client.https);
+        call.context.cdn_loop = cdn_loop;
+        let faults = match body {
+            None => None,
+            // Boxed, so that requests without a body are small.
+            Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, &target)).await?),
         };
-        let context = InvocationContext {
-            invocation,
-            peer: client.addr,
-            https: client.https,
-            mount,
-            cdn_loop,
-            others,
-        };
-        let request = Request::from_parts(parts, body);
-        let result = self.invoker.invoke(&target, request, context).await;
+        let result = self.invoker.invoke(&target, call).await;
         // The client learns what is wrong with its body, not what the function makes of half of it.
         if let Some(fault) = faults.and_then(|faults| faults.first()) {
             return Err(fault.into());
@@ -261,17 +272,15 @@ impl Edge {
         }
     }
 
-    /// The body as the guest will read it, and where its faults will be noted. A body whose
-    /// `content-length` exceeds the limit is rejected before the function is called.
+    /// Gives the call its body as the guest will read it. Returns where its faults will be noted. A body
+    /// whose `content-length` exceeds the limit is rejected before the function is called.
     async fn begin_body(
         &self,
         body: IncomingBody,
-        headers: &HeaderMap,
+        call: &mut Call,
         target: &CatalogEntry,
-    ) -> Result<(RequestBody, Option<BodyFaults>), Problem> {
-        if body.is_end_stream() {
-            return Ok((RequestBody::Empty, None));
-        }
+    ) -> Result<BodyFaults, Problem> {
+        let headers = &call.head.headers;
         let max = target.request_bytes;
         let declared = headers
             .get(header::CONTENT_LENGTH)
@@ -288,7 +297,8 @@ impl Edge {
         if let Some(fault) = faults.first() {
             return Err(fault.into());
         }
-        Ok((RequestBody::Stream(body.boxed_unsync()), Some(faults)))
+        call.body = RequestBody::Stream(body.boxed_unsync());
+        Ok(faults)
     }
 }
 
@@ -307,9 +317,6 @@ fn share(
 
 /// The address as the function sees it: below its mount, the first `mount` bytes of the path.
 fn below_mount(uri: &Uri, mount: usize) -> Option<Uri> {
-    if mount == 0 {
-        return Some(uri.clone());
-    }
     let path = &uri.path_and_query()?.as_str()[mount..];
     let path = match path {
         "" | "/" => PathAndQuery::from_static("/"),
@@ -333,7 +340,6 @@ mod tests {
             ("/f/hello/", 8, "/"),
             ("/f/hello/a/b?c=d", 8, "/a/b?c=d"),
             ("/f/hello?c=d", 8, "/?c=d"),
-            ("/f/other", 0, "/f/other"),
             ("http://x:1/f/hello/a", 8, "http://x:1/a"),
         ] {
             assert_eq!(below_mount(&uri.parse().unwrap(), mount).unwrap().to_string(), expected);

@@ -7,8 +7,8 @@ use std::{
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
-    Function, InvocationContext, InvokeError, LoadError, Phase, Pool, PoolMetrics, RequestBody,
-    Response, Start, Tier, remove_series,
+    Call, Function, InvokeError, LoadError, Phase, Pool, PoolMetrics, Response, Start, Tier,
+    remove_series,
 };
 use tokio::time;
 
@@ -97,19 +97,21 @@ impl Invoker {
         self.metrics.clone()
     }
 
-    /// Calls `target` with `request`.
+    /// Calls `target`.
     pub(crate) async fn invoke(
         &self,
         target: &CatalogEntry,
-        request: http::Request<RequestBody>,
-        context: InvocationContext,
+        call: Box<Call>,
     ) -> Result<(Response, Start), Error> {
         let since = Instant::now();
-        let (function, mut start) = match target.resident.get(since) {
-            Some(function) => (function, Start::resident()),
-            None => Box::pin(self.get_or_load(target, since)).await?,
+        let (function, mut start, now) = match target.resident.get(since) {
+            Some(function) => (function, Start::resident(), since),
+            None => {
+                let (function, start) = Box::pin(self.get_or_load(target, since)).await?;
+                (function, start, Instant::now())
+            }
         };
-        match function.invoke(request, context, start, since).await {
+        match function.invoke(call, start, now).await {
             Ok((response, mut start)) => {
                 self.metrics.record(target, OK, &mut start, since);
                 Ok((response, start))

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     InvokeError,
     executor::{
-        request::{GuestEnd, InvocationContext, InvocationRequest, ResponseHead},
+        request::{Call, GuestEnd, ResponseHead},
         template::InstanceTemplate,
     },
     host::instance::{AnyGuest, Instance},
@@ -25,23 +25,22 @@ use crate::{
 pub(crate) async fn run(
     instance: &mut Instance,
     template: &InstanceTemplate,
-    request: InvocationRequest,
-    context: &InvocationContext,
+    call: Box<Call>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     match &mut instance.guest {
-        AnyGuest::Http(guest) => http::call(guest, request, context.https, head).await,
-        AnyGuest::HttpAsync(guest) => http_async::call(guest, request, context.https, head).await,
+        AnyGuest::Http(guest) => http::call(guest, call, head).await,
+        AnyGuest::HttpAsync(guest) => http_async::call(guest, call, head).await,
         AnyGuest::Command(guest) => {
-            cgi::call_component(guest, template.cgi_input(request, context, head)).await?;
+            cgi::call_component(guest, template.cgi_input(*call, head)).await?;
             Ok(GuestEnd::Returned)
         }
         AnyGuest::CommandAsync(guest) => {
-            cgi::call_async_component(guest, template.cgi_input(request, context, head)).await?;
+            cgi::call_async_component(guest, template.cgi_input(*call, head)).await?;
             Ok(GuestEnd::Returned)
         }
         AnyGuest::Module(guest) => {
-            cgi::call_module(guest, template.cgi_input(request, context, head)).await?;
+            cgi::call_module(guest, template.cgi_input(*call, head)).await?;
             Ok(GuestEnd::Returned)
         }
     }

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Function, InvokeError,
-    executor::request::{InvocationContext, InvocationRequest},
+    executor::request::Call,
     host::invocation_state::InvocationState,
     invocation::{guard::InvocationGuard, respond::GuestRun, response_body::Response},
     metrics::start::Start,
@@ -39,13 +39,12 @@ impl Function {
     /// took. `now` may be a moment ago.
     pub async fn invoke(
         self: &Arc<Self>,
-        request: InvocationRequest,
-        context: InvocationContext,
+        call: Box<Call>,
         start: Start,
         now: Instant,
     ) -> Result<(Response, Start), InvokeError> {
-        let invocation = context.invocation;
-        let result = admit_and_run(self, request, context, start, now).await;
+        let invocation = call.context.invocation;
+        let result = admit_and_run(self, call, start, now).await;
         account::account(self, invocation, &result);
         result
     }
@@ -53,22 +52,30 @@ impl Function {
 
 async fn admit_and_run(
     function: &Arc<Function>,
-    request: InvocationRequest,
-    context: InvocationContext,
+    call: Box<Call>,
     mut start: Start,
     now: Instant,
 ) -> Result<(Response, Start), InvokeError> {
-    let invocation = context.invocation;
-    let slot = admit::admit(function, &mut start, now).await?;
+    let invocation = call.context.invocation;
+    let (slot, since) = admit::admit(function, &mut start, now).await?;
     let state = Arc::new(InvocationState::default());
     let guard = InvocationGuard::new(slot, invocation, Arc::clone(&state));
     let (sender, head) = oneshot::channel();
-    let is_head = request.method() == http::Method::HEAD;
-    let guest = Box::pin(run::run(Arc::clone(function), request, context, sender, state));
-    let responding = Arc::clone(function);
-    let response = async move {
-        let run = GuestRun::new(guest, guard, &responding, invocation, start.loading());
-        respond::run_to_response(run, head, is_head, start).await
-    };
-    function.admission.background.run(response).await
+    let is_head = call.head.method == http::Method::HEAD;
+    let guest = Box::pin(run::run(Arc::clone(function), call, sender, state));
+    let mut run = GuestRun::new(guest, head, is_head, guard, invocation, start, since);
+    let background = &function.admission.background;
+    if background.starts_in_background() {
+        return background.run_boxed(Box::pin(run.into_response()), None).await;
+    }
+    match run.begin().await? {
+        Some(head) => {
+            let collected = run.collect(head).await?;
+            Ok(run.finish(collected))
+        }
+        None => {
+            let begun = run.longest_poll();
+            background.run_boxed(Box::pin(run.into_response()), Some(begun)).await
+        }
+    }
 }

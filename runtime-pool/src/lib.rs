@@ -37,7 +37,7 @@ pub use crate::{
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
     executor::{
         cgi::buffer::BufferConfig,
-        request::{BodyError, InvocationContext, RequestBody},
+        request::{BodyError, Call, InvocationContext, RequestBody},
         spec::FunctionSpec,
     },
     invocation::response_body::{Response, ResponseBody},

@@ -13,9 +13,9 @@ use benches::guest;
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, BufferConfig, CompileConfig, EngineConfig, Function, FunctionKey, FunctionSpec,
-    InvocationContext, Isolation, Limits, LoadError, LogLine, OutboundConfig, Phase, Phases, Pool,
-    PoolConfig, PoolMetrics, RequestBody, Tier, WarmConfig,
+    ArtifactDigest, BufferConfig, Call, CompileConfig, EngineConfig, Function, FunctionKey,
+    FunctionSpec, InvocationContext, Isolation, Limits, LoadError, LogLine, OutboundConfig, Phase,
+    Phases, Pool, PoolConfig, PoolMetrics, RequestBody, Tier, WarmConfig,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -248,10 +248,11 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         cdn_loop: None,
         others: 0,
     };
-    let (response, start) = match function.invoke(request, caller, start, Instant::now()).await {
-        Ok(answered) => answered,
-        Err(error) => panic!("a guest failed: {error}"),
-    };
+    let (response, start) =
+        match function.invoke(Call::new(request, caller), start, Instant::now()).await {
+            Ok(answered) => answered,
+            Err(error) => panic!("a guest failed: {error}"),
+        };
     assert_eq!(response.status(), 200);
     assert!(!response.into_body().collect().await.unwrap().to_bytes().is_empty());
     start

@@ -1,13 +1,15 @@
 //! The layers around the data plane, in the order in which a request passes them.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use hyper::service::{Service, service_fn};
+use runtime_pool::{Call, RequestBody};
 
 use crate::{
     edge::{
-        Edge,
+        Arrival, Edge,
         admission::{
             CallPermit,
             clients::{Client, Clients},
@@ -63,7 +65,7 @@ impl DataPlane {
         let origin = ConnectionOrigin::new(peer);
         let plane = Arc::clone(self);
         let connection = Arc::new(DataPlaneConnection { plane, origin, client, request_ids });
-        service_fn(move |request| Arc::clone(&connection).answer(request))
+        service_fn(move |request| Arc::clone(&connection).answer(connection.arrival(request)))
     }
 }
 
@@ -78,25 +80,37 @@ struct DataPlaneConnection {
 }
 
 impl DataPlaneConnection {
-    /// Answers one request. The layers are few and our own, because each request pays for each.
+    /// A request that has just come.
+    fn arrival(&self, request: Request<IncomingBody>) -> Arrival {
+        let (head, body) = request.into_parts();
+        let context = self.plane.edge.context(self.request_ids.next(), &self.origin);
+        Arrival {
+            body: (!body.is_end_stream()).then(|| Box::new(body)),
+            call: Box::new(Call { head, body: RequestBody::Empty, context }),
+        }
+    }
+
+    /// Answers one request. The layers are few and our own, because each request pays for each. Their
+    /// futures are small: the protocol library moves them.
     async fn answer(
         self: Arc<Self>,
-        request: Request<IncomingBody>,
+        mut arrival: Arrival,
     ) -> Result<Response<EdgeBody>, Infallible> {
         let DataPlane { edge, load_shedder, rejections, .. } = &*self.plane;
-        let invocation = self.request_ids.next();
+        let invocation = arrival.call.context.invocation;
         // Outermost: a request that could not be served in time costs as little as possible.
         if let Some(problem) = load_shedder.rejection() {
             return Ok(rejections.answer(problem, invocation));
         }
         // Next, for the same reason: a full gateway answers before it inspects the request. The
         // permit is held until the response's body has ended.
-        let permit = match self.admit(request.headers()) {
+        let permit = match self.admit(&arrival.call.head.headers) {
             Ok(permit) => permit,
             Err(problem) => return Ok(rejections.answer(problem, invocation)),
         };
+        arrival.call.context.others = permit.others;
+        let call = pin!(edge.answer(arrival, &self.origin));
         // Around all other code of the gateway, so that a panic costs one request.
-        let call = edge.answer(request, &self.origin, invocation, permit.others);
         let response = panics::answer(call, rejections, invocation).await;
         Ok(response.map(|body| body.holding(permit)))
     }

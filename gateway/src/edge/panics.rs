@@ -1,6 +1,6 @@
 //! A panic ends one request, but not the other requests of its connection, nor the process.
 
-use std::{future::Future, panic::AssertUnwindSafe};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin};
 
 use futures_util::FutureExt as _;
 use http::Response;
@@ -12,7 +12,7 @@ use crate::{
 
 /// The response of `call`, or a problem if it panics.
 pub(crate) async fn answer(
-    call: impl Future<Output = Response<EdgeBody>>,
+    call: Pin<&mut impl Future<Output = Response<EdgeBody>>>,
     rejections: &Rejections,
     invocation: u128,
 ) -> Response<EdgeBody> {
@@ -26,6 +26,8 @@ pub(crate) async fn answer(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use prometheus::Registry;
 
     use super::*;
@@ -36,7 +38,7 @@ mod tests {
         let registry = Registry::new();
         let rejections = Rejections::new(&registry).unwrap();
         for _ in 0..2 {
-            let broken = answer(async { panic!("on purpose") }, &rejections, 1).await;
+            let broken = answer(pin!(async { panic!("on purpose") }), &rejections, 1).await;
             assert_eq!(broken.status(), 500);
             assert_eq!(broken.headers()["mayfly-outcome"], "platform");
         }
@@ -47,6 +49,6 @@ mod tests {
             ("internal", 2.0)
         );
         let rejected = async { rejections.answer(Problem::overloaded(), 2) };
-        assert_eq!(answer(rejected, &rejections, 2).await.status(), 503);
+        assert_eq!(answer(pin!(rejected), &rejections, 2).await.status(), 503);
     }
 }

@@ -71,6 +71,11 @@ impl ConnectionOrigin {
         Self { peer, address }
     }
 
+    /// The peer's end of the connection.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer.addr
+    }
+
     /// Removes the fields that the client may not set, and those that the operator does not want,
     /// adds those that the function should see, and returns the client.
     pub(crate) fn rewrite(

@@ -106,9 +106,24 @@ impl BackgroundScheduler {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         // Boxed, so that it can move to another task after it has begun.
-        let mut guest = Box::pin(guest);
-        if !self.starts_in_background() {
-            let short = WhileShort { guest: guest.as_mut(), suspect: false };
+        self.run_boxed(Box::pin(guest), None).await
+    }
+
+    /// As [`Self::run`]. `begun` is set if the guest was polled a moment ago: the longest poll so far.
+    pub(crate) async fn run_boxed<F>(
+        &self,
+        mut guest: Pin<Box<F>>,
+        begun: Option<Duration>,
+    ) -> F::Output
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        if begun.is_some() || !self.starts_in_background() {
+            let short = WhileShort {
+                guest: guest.as_mut(),
+                suspect: begun.is_some_and(|longest| longest > SHORT),
+                begun: begun.is_some(),
+            };
             if let Foreground::Done(output) = short.await {
                 return output;
             }
@@ -158,12 +173,18 @@ enum Foreground<T> {
 struct WhileShort<'a, F> {
     guest: Pin<&'a mut F>,
     suspect: bool,
+    /// Whether the guest itself was polled a moment ago, and is not in the next poll.
+    begun: bool,
 }
 
 impl<F: Future> Future for WhileShort<'_, F> {
     type Output = Foreground<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::take(&mut self.begun) {
+            // What this poll takes says nothing about the guest.
+            return self.guest.as_mut().poll(cx).map(Foreground::Done);
+        }
         if self.suspect {
             let started = thread_cpu_ns();
             return match self.guest.as_mut().poll(cx) {
@@ -235,7 +256,7 @@ impl<T> Drop for BackgroundTask<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{future::poll_fn, sync::Arc};
 
     use tokio::task::yield_now;
 
@@ -291,6 +312,29 @@ mod tests {
             !threads.scheduler().run(async { on_a_long_thread() }).await,
             "other functions are not affected"
         );
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_was_long_in_its_first_poll_moves_after_its_second() {
+        let threads = BackgroundRuntime::start().unwrap();
+        for (first, moves) in [(2 * SHORT, true), (SHORT / 2, false)] {
+            let mut began = false;
+            let guest = async move {
+                poll_fn(|cx| {
+                    // As one that was polled already: the first poll here does not reach the guest.
+                    if std::mem::replace(&mut began, true) {
+                        return Poll::Ready(());
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+                compute().await;
+                on_a_long_thread()
+            };
+            let moved = threads.scheduler().run_boxed(Box::pin(guest), Some(first)).await;
+            assert_eq!(moved, moves, "{first:?}");
+        }
     }
 
     #[tokio::test]

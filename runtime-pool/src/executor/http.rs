@@ -15,7 +15,7 @@ use crate::{
     InvokeError,
     executor::{
         errors::{guest_error, is_exit_without_error, start_error},
-        request::{GuestEnd, InvocationRequest, ResponseHead},
+        request::{Call, GuestEnd, ResponseHead},
     },
     host::{Host, component_store, instance::Guest},
 };
@@ -35,14 +35,16 @@ pub(crate) async fn instantiate(
 /// Gives the guest a request, and waits until it returns or exits.
 pub(crate) async fn call(
     guest: &mut Guest<Proxy, Host>,
-    request: InvocationRequest,
-    https: bool,
+    call: Box<Call>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
+    let Call { head: request, body, context } = *call;
+    let request = ::http::Request::from_parts(request, body);
+    let scheme = if context.https { Scheme::Https } else { Scheme::Http };
     let mut http = store.data_mut().http();
     let request = http
-        .new_incoming_request(if https { Scheme::Https } else { Scheme::Http }, request)
+        .new_incoming_request(scheme, request)
         .map_err(|error| InvokeError::Request(error.to_string()))?;
     let outparam = http
         .new_response_outparam_from_callback(move |response| {

@@ -17,7 +17,7 @@ use crate::{
     InvokeError,
     executor::{
         errors::{guest_error, is_exit_without_error, start_error},
-        request::{GuestEnd, InvocationRequest, ResponseHead},
+        request::{Call, GuestEnd, InvocationRequest, ResponseHead},
     },
     host::{HasStoreLimits as _, Host, component_store, instance::Guest},
 };
@@ -41,12 +41,13 @@ pub(crate) async fn instantiate(
 /// Gives the guest a request, and waits until all of its tasks have ended, or it exits.
 pub(crate) async fn call(
     guest: &mut Guest<Service, Host>,
-    request: InvocationRequest,
-    https: bool,
+    call: Box<Call>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
-    let request = with_address(request, https);
+    let Call { head: mut request, body, context } = *call;
+    complete_address(&mut request, context.https);
+    let request = http::Request::from_parts(request, body);
     let served = store
         .run_concurrent(async |accessor| serve(accessor, exports, request, head).await)
         .await
@@ -100,17 +101,15 @@ async fn serve(
 
 /// Completes the URI, where WASI 0.3 expects the scheme and the authority: HTTP/1.1 has the one
 /// nowhere and the other in `host`, and what HTTP/2 says about the scheme is only a claim.
-fn with_address(request: InvocationRequest, https: bool) -> InvocationRequest {
-    let (mut parts, body) = request.into_parts();
-    let mut uri = parts.uri.clone().into_parts();
+fn complete_address(request: &mut http::request::Parts, https: bool) {
+    let mut uri = request.uri.clone().into_parts();
     uri.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
     if uri.authority.is_none()
-        && let Some(host) = parts.headers.get(http::header::HOST)
+        && let Some(host) = request.headers.get(http::header::HOST)
     {
         uri.authority = Authority::try_from(host.as_bytes()).ok();
     }
     if let Ok(uri) = http::Uri::from_parts(uri) {
-        parts.uri = uri;
+        request.uri = uri;
     }
-    http::Request::from_parts(parts, body)
 }

@@ -21,6 +21,27 @@ pub(crate) type InvocationRequest = http::Request<RequestBody>;
 /// it; or the error that the guest has given instead.
 pub(crate) type ResponseHead = Result<http::Response<WasiBody>, String>;
 
+/// A call: the request, and who makes it. Passed on in a box, because it goes through many futures,
+/// each of which would hold a copy.
+#[derive(Debug)]
+pub struct Call {
+    /// The head of the request.
+    pub head: http::request::Parts,
+    /// The body of the request.
+    pub body: RequestBody,
+    /// The caller.
+    pub context: InvocationContext,
+}
+
+impl Call {
+    /// A call with this request.
+    #[must_use]
+    pub fn new(request: http::Request<RequestBody>, context: InvocationContext) -> Box<Self> {
+        let (head, body) = request.into_parts();
+        Box::new(Self { head, body, context })
+    }
+}
+
 /// How a guest ended that has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestEnd {

@@ -17,7 +17,7 @@ use crate::{
             environment,
         },
         http, http_async,
-        request::{InvocationContext, InvocationRequest, ResponseHead},
+        request::{Call, ResponseHead},
         spec::FunctionSpec,
     },
     host::{
@@ -133,33 +133,26 @@ impl InstanceTemplate {
 
     /// Buffers the body of a request if the guest is a program and the body's length is not known,
     /// unless the function's settings ask for it as it arrives.
-    pub(crate) async fn with_length(
-        &self,
-        request: InvocationRequest,
-    ) -> Result<InvocationRequest, InvokeError> {
+    pub(crate) async fn know_length(&self, call: &mut Call) -> Result<(), InvokeError> {
         let is_program = match self.code() {
             PreInstance::Http(_) | PreInstance::HttpAsync(_) => false,
             PreInstance::Command(_) | PreInstance::CommandAsync(_) | PreInstance::Module(_) => true,
         };
-        if !is_program || self.spec.stream_body || !is_of_unknown_length(&request) {
-            return Ok(request);
+        if !is_program || self.spec.stream_body || !is_of_unknown_length(call) {
+            return Ok(());
         }
-        self.node.buffers.take_in(request, &self.spec.limits.guest).await
+        // Boxed, so that other calls are not as large as those which need it.
+        Box::pin(self.node.buffers.take_in(call, &self.spec.limits.guest)).await
     }
 
     /// Turns a request into the input of a command.
-    pub(crate) fn cgi_input(
-        &self,
-        request: InvocationRequest,
-        context: &InvocationContext,
-        head: oneshot::Sender<ResponseHead>,
-    ) -> CgiInput {
-        let (parts, body) = request.into_parts();
-        let environment = environment::environment(&parts, context, &self.spec.environment);
+    pub(crate) fn cgi_input(&self, call: Call, head: oneshot::Sender<ResponseHead>) -> CgiInput {
+        let Call { head: request, body, context } = call;
+        let environment = environment::environment(&request, &context, &self.spec.environment);
         let bytes = self.spec.limits.log_bytes;
         let log = InvocationLog::new(Arc::clone(&self.log), context.invocation, bytes);
         let mut wasi = self.wasi(&environment, &log);
-        wasi.args(&environment::arguments(&self.spec.arguments, &parts, &context.mount));
+        wasi.args(&environment::arguments(&self.spec.arguments, &request, &context.mount));
         CgiInput { wasi, body, head }
     }
 

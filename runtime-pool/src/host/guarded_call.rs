@@ -1,18 +1,17 @@
 //! Ends a call between two polls of its guest, where the engine does not: the guest may not come back
 //! from the host for long, or it may only wait.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use crate::{error::InvokeError, host::invocation_state::InvocationState};
 
 /// Runs `call` until it ends, has used up `cpu`, or the node ends it because the host keeps much for
 /// it.
 pub(crate) async fn guarded<T>(
-    call: impl Future<Output = Result<T, InvokeError>>,
+    mut call: Pin<&mut impl Future<Output = Result<T, InvokeError>>>,
     state: &InvocationState,
     cpu: Duration,
 ) -> Result<T, InvokeError> {
-    let mut call = pin!(call);
     poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Pending if state.meter.used() > cpu => Poll::Ready(Err(InvokeError::Cpu(cpu))),
         Poll::Pending => state.poll_ended(cx).map(|()| Err(InvokeError::NodeMemory)),
@@ -23,7 +22,7 @@ pub(crate) async fn guarded<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Instant};
+    use std::{pin::pin, sync::Arc, time::Instant};
 
     use super::*;
     use crate::{host::invocation_state::MeteredGuest, limits::holders::Holders};
@@ -41,7 +40,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            guarded::<()>(busy, &inner, cpu).await
+            guarded::<()>(pin!(busy), &inner, cpu).await
         };
         let ended = MeteredGuest::new(Box::pin(call), Arc::clone(&state)).await;
         assert!(matches!(ended, Err(InvokeError::Cpu(_))), "{ended:?}");
@@ -54,7 +53,8 @@ mod tests {
         let holder = holders.join();
         holder.set(1);
         state.set_holder(&holder);
-        let call = guarded::<()>(std::future::pending(), &state, Duration::MAX);
+        let pending = pin!(std::future::pending());
+        let call = guarded::<()>(pending, &state, Duration::MAX);
         let (ended, freed) = tokio::join!(call, async { holders.end_largest(1) });
         assert!(matches!(ended, Err(InvokeError::NodeMemory)), "{ended:?}");
         assert_eq!(freed, (1, 1));

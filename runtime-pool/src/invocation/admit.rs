@@ -12,22 +12,27 @@ use crate::{
     },
 };
 
-/// Takes a slot, and waits in the run queue while the processors are busy.
+/// Takes a slot, and waits in the run queue while the processors are busy. Also returns the time: `now`,
+/// if there was no wait.
 pub(super) async fn admit(
     function: &Arc<Function>,
     start: &mut Start,
     now: Instant,
-) -> Result<Slot, InvokeError> {
-    let slot = take_slot(function, start).await?;
-    wait_in_run_queue(function, start, now).await;
-    Ok(slot)
+) -> Result<(Slot, Instant), InvokeError> {
+    // The waits are boxed, so that calls which need not wait are small.
+    let (slot, waited) = match Slot::try_take(function) {
+        Some(slot) => (slot, false),
+        None => (Box::pin(wait_for_slot(function, start)).await?, true),
+    };
+    let queues = must_queue(function, now);
+    if queues {
+        Box::pin(wait_in_run_queue(function, start)).await;
+    }
+    Ok((slot, if waited || queues { Instant::now() } else { now }))
 }
 
-/// Takes a slot at once, or after a wait in the bounded queue.
-async fn take_slot(function: &Arc<Function>, start: &mut Start) -> Result<Slot, InvokeError> {
-    if let Some(slot) = Slot::try_take(function) {
-        return Ok(slot);
-    }
+/// Waits for a slot in the bounded queue.
+async fn wait_for_slot(function: &Arc<Function>, start: &mut Start) -> Result<Slot, InvokeError> {
     let admission = &function.admission;
     let ticket = admission.slots.join_queue().map_err(full)?;
     let ahead = ticket.ahead;
@@ -43,18 +48,19 @@ async fn take_slot(function: &Arc<Function>, start: &mut Start) -> Result<Slot, 
     slot.map_err(full)
 }
 
-/// Waits in the run queue while the processors are busy. Guests that begin in the background runtime
+/// Whether the guest must wait until a processor is free. Guests that begin in the background runtime
 /// need not: its threads yield to all others.
-async fn wait_in_run_queue(function: &Function, start: &mut Start, now: Instant) {
-    let run_queue = &function.admission.run_queue;
-    if run_queue.is_busy(now)
+fn must_queue(function: &Function, now: Instant) -> bool {
+    function.admission.run_queue.is_busy(now)
         && !function.admission.background.starts_in_background()
-        && !run_queue.try_enter()
-    {
-        let since = Instant::now();
-        run_queue.wait().await;
-        start.phases.add(Phase::Queue, since.elapsed());
-    }
+        && !function.admission.run_queue.try_enter()
+}
+
+/// Waits in the run queue until a processor is free.
+async fn wait_in_run_queue(function: &Function, start: &mut Start) {
+    let since = Instant::now();
+    function.admission.run_queue.wait().await;
+    start.phases.add(Phase::Queue, since.elapsed());
 }
 
 fn full(reason: NoSlot) -> InvokeError {

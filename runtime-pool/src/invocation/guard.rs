@@ -45,6 +45,11 @@ impl InvocationGuard {
         slot.0.statistics.begin_invocation();
         Self { slot, invocation, state }
     }
+
+    /// The function that is called.
+    pub(super) fn function(&self) -> &Arc<Function> {
+        &self.slot.0
+    }
 }
 
 impl Drop for InvocationGuard {

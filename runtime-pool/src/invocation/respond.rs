@@ -2,19 +2,23 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts};
-use tokio::{sync::oneshot, task::coop, time};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    task::coop,
+    time,
+};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::{
-    Function, InvokeError,
+    InvokeError,
     executor::request::{BodyError, ResponseHead},
     host::invocation_state::MeteredGuest,
     invocation::{
@@ -33,116 +37,129 @@ use crate::{
 const INLINE_BYTES: u64 = 64 << 10;
 
 /// A guest in the caller's task, before its response leaves.
-pub(super) struct GuestRun<'a, G> {
+pub(super) struct GuestRun<G> {
     guest: MeteredGuest<G>,
+    /// The head of the response, which the guest sends.
+    head: oneshot::Receiver<ResponseHead>,
+    /// Whether the request is a HEAD.
+    is_head: bool,
     finished: bool,
+    /// Whether the guest was polled a moment ago, and need not be in the next poll.
+    just_polled: bool,
     /// The instance, once the guest has ended, if it may serve another call.
     reusable: Option<Reusable>,
     /// Released when the guest ends, not when the head of its response is sent.
     guard: InvocationGuard,
-    function: &'a Arc<Function>,
     invocation: u128,
-    deadline: time::Instant,
+    start: Start,
+    /// When it began.
+    since: Instant,
 }
 
-/// Runs a guest until there is a response to its request, which may be a HEAD. If guest or body have
-/// not ended by then, they go on in a task of their own.
-pub(super) async fn run_to_response<G>(
-    mut run: GuestRun<'_, G>,
-    head: oneshot::Receiver<ResponseHead>,
-    is_head: bool,
-    mut start: Start,
-) -> Result<(Response, Start), InvokeError>
+impl<G> GuestRun<G>
 where
     G: Future<Output = Result<Option<Reusable>, InvokeError>> + Send + 'static,
 {
-    let started = Instant::now();
-    let (mut parts, body) = run.head(head).await?.into_parts();
-    check_head(&parts)?;
-    run.guard.state.add_phases(&mut start, started);
-    let promised = content_length(&parts.headers)?;
-    let limits = run.function.limits();
-    let state = Arc::clone(&run.guard.state);
-    let mut body = if has_content(is_head, parts.status) {
-        CheckedBody::new(body, promised, limits, state)
-    } else {
-        CheckedBody::discarded(body, limits, state)
-    };
-    let mut inline = InlineBody::default();
-    let ended = run.collect(&mut body, &mut inline).await?;
-    if ended && let Some(reusable) = run.reusable.take() {
-        run.function.warm.keep(reusable);
-    }
-    if let Some(trailers) = &inline.trailers {
-        announce(trailers, &mut parts.headers);
-    }
-    if body.is_discarded() {
-        if is_head && ended {
-            tell_length(&mut parts.headers, body.written());
-        }
-        if !(ended && run.finished) {
-            run.go_on((!ended).then_some(body), inline);
-        }
-        return Ok((http::Response::from_parts(parts, ResponseBody::full(Bytes::new())), start));
-    }
-    let body = if ended && run.finished && inline.trailers.is_none() {
-        inline.into_full()
-    } else {
-        run.go_on((!ended).then_some(body), inline)
-    };
-    Ok((http::Response::from_parts(parts, body), start))
-}
-
-impl<'a, G> GuestRun<'a, G>
-where
-    G: Future<Output = Result<Option<Reusable>, InvokeError>> + Send + 'static,
-{
+    /// A guest that begins at `since`.
     pub(super) fn new(
         guest: Pin<Box<G>>,
+        head: oneshot::Receiver<ResponseHead>,
+        is_head: bool,
         guard: InvocationGuard,
-        function: &'a Arc<Function>,
         invocation: u128,
-        loading: Duration,
+        start: Start,
+        since: Instant,
     ) -> Self {
-        // Loading the function is a part of the invocation.
-        let left = function.limits().timeout.saturating_sub(loading);
-        let deadline = time::Instant::now() + left;
         let guest = MeteredGuest::new(guest, Arc::clone(&guard.state));
-        Self { guest, finished: false, reusable: None, guard, function, invocation, deadline }
+        Self {
+            guest,
+            head,
+            is_head,
+            finished: false,
+            just_polled: false,
+            reusable: None,
+            guard,
+            invocation,
+            start,
+            since,
+        }
+    }
+
+    /// When the invocation's time is over. Loading the function is a part of it.
+    fn deadline(&self) -> time::Instant {
+        let left = self.guard.function().limits().timeout.saturating_sub(self.start.loading());
+        (self.since + left).into()
+    }
+
+    /// Polls the guest for the first time. Returns the head of its response if there is one already: most
+    /// guests are done then, and need no task, no timer and nothing that can move.
+    pub(super) async fn begin(&mut self) -> Result<Option<http::Response<WasiBody>>, InvokeError> {
+        poll_fn(|cx| Poll::Ready(self.poll_guest(cx))).await?;
+        self.just_polled = true;
+        // Without a head, the guest goes on or has failed: `into_response` finds out.
+        self.head.try_recv().ok().transpose().map_err(InvokeError::NoResponse)
+    }
+
+    /// The longest time that the guest has kept its thread to itself so far.
+    pub(super) fn longest_poll(&self) -> Duration {
+        self.guard.state.meter.longest_poll()
+    }
+
+    /// Runs the guest until there is a response.
+    pub(super) async fn into_response(mut self) -> Result<(Response, Start), InvokeError> {
+        let head = self.wait_for_head().await?;
+        let collected = self.collect(head).await?;
+        Ok(self.finish(collected))
     }
 
     /// Runs the guest until it has decided on the head of its response.
-    async fn head(
-        &mut self,
-        mut head: oneshot::Receiver<ResponseHead>,
-    ) -> Result<http::Response<WasiBody>, InvokeError> {
-        let timeout = self.function.limits().timeout;
-        let first = tokio::select! {
-            // The guest first: most are done at once, and the timer is then never registered.
-            biased;
-            result = &mut self.guest => {
-                self.finished = true;
-                result.map(|reusable| {
-                    self.reusable = reusable;
-                    head.try_recv().ok()
-                })
+    async fn wait_for_head(&mut self) -> Result<http::Response<WasiBody>, InvokeError> {
+        let mut deadline = pin!(time::sleep_until(self.deadline()));
+        let first = poll_fn(|cx| {
+            // The guest first: most have decided when it pauses.
+            if !std::mem::take(&mut self.just_polled) {
+                self.poll_guest(cx)?;
             }
-            first = &mut head => Ok(first.ok()),
-            () = time::sleep_until(self.deadline) => {
-                self.explain_timeout();
-                Err(InvokeError::Timeout(timeout))
+            if let Poll::Ready(head) = self.poll_head(cx) {
+                return Poll::Ready(Ok(head));
             }
-        }?;
-        match first {
+            ready!(deadline.as_mut().poll(cx));
+            self.explain_timeout();
+            Poll::Ready(Err(self.timed_out()))
+        });
+        match first.await? {
             Some(head) => head.map_err(InvokeError::NoResponse),
             None => Err(self.end_without_head().await),
         }
     }
 
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Result<(), InvokeError> {
+        if !self.finished
+            && let Poll::Ready(result) = Pin::new(&mut self.guest).poll(cx)
+        {
+            self.finished = true;
+            self.reusable = result?;
+        }
+        Ok(())
+    }
+
+    /// `None` if there will be no head.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<ResponseHead>> {
+        match self.head.try_recv() {
+            Ok(head) => Poll::Ready(Some(head)),
+            Err(TryRecvError::Closed) => Poll::Ready(None),
+            Err(TryRecvError::Empty) => Pin::new(&mut self.head).poll(cx).map(Result::ok),
+        }
+    }
+
+    fn timed_out(&self) -> InvokeError {
+        InvokeError::Timeout(self.guard.function().limits().timeout)
+    }
+
     /// A guest that writes a large body before it has given its response waits for a reader for ever.
     fn explain_timeout(&self) {
         if self.guard.state.made_response() {
-            let log = self.function.template.log();
+            let log = self.guard.function().template.log();
             log.system(
                 self.invocation,
                 "it has made a response and not given it: give it first (response-outparam.set, or \
@@ -156,51 +173,90 @@ where
         let ended = if self.finished {
             Ok(Ok(None))
         } else {
-            time::timeout_at(self.deadline, &mut self.guest).await
+            time::timeout_at(self.deadline(), &mut self.guest).await
         };
         match ended {
             Ok(Ok(_)) => no_response("it returned without one (response-outparam.set)"),
             Ok(Err(error)) => error,
-            Err(_) => InvokeError::Timeout(self.function.limits().timeout),
+            Err(_) => self.timed_out(),
         }
     }
 
-    /// Polls the guest and its body in turn for as long as either makes progress. Returns whether
-    /// the body has ended. Small responses end here and need no task.
-    async fn collect(
+    /// Checks the head of the response, and polls the guest and its body in turn for as long as either
+    /// makes progress. Small responses end here and need no task.
+    pub(super) async fn collect(
         &mut self,
-        body: &mut CheckedBody,
-        inline: &mut InlineBody,
-    ) -> Result<bool, InvokeError> {
-        let mut ended = false;
-        poll_fn(|cx| {
-            loop {
-                let had = body.written();
-                if !ended && collect_body(body, inline, cx)? {
-                    ended = true;
-                }
-                if self.finished {
-                    return Poll::Ready(Ok(ended));
-                }
-                match Pin::new(&mut self.guest).poll(cx) {
-                    Poll::Ready(Ok(reusable)) => {
-                        self.finished = true;
-                        self.reusable = reusable;
-                    }
-                    // Nothing has been sent, so the caller can be answered with the error.
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending if (had + 1..INLINE_BYTES).contains(&body.written()) => {}
-                    Poll::Pending => return Poll::Ready(Ok(ended)),
-                }
+        head: http::Response<WasiBody>,
+    ) -> Result<Collected, InvokeError> {
+        let (head, body) = head.into_parts();
+        check_head(&head)?;
+        self.guard.state.add_phases(&mut self.start, self.since);
+        let promised = content_length(&head.headers)?;
+        let (limits, state) = (self.guard.function().limits(), Arc::clone(&self.guard.state));
+        let body = if has_content(self.is_head, head.status) {
+            CheckedBody::new(body, promised, limits, state)
+        } else {
+            CheckedBody::discarded(body, limits, state)
+        };
+        let mut collected = Collected { head, body, inline: InlineBody::default(), ended: false };
+        poll_fn(|cx| Poll::Ready(self.collect_ready(&mut collected, cx))).await?;
+        Ok(collected)
+    }
+
+    fn collect_ready(
+        &mut self,
+        Collected { body, inline, ended, .. }: &mut Collected,
+        cx: &mut Context<'_>,
+    ) -> Result<(), InvokeError> {
+        loop {
+            let had = body.written();
+            if !*ended {
+                *ended = collect_body(body, inline, cx)?;
             }
-        })
-        .await
+            if self.finished {
+                return Ok(());
+            }
+            // Nothing has been sent, so the caller can be answered with an error.
+            self.poll_guest(cx)?;
+            if !self.finished && !(had + 1..INLINE_BYTES).contains(&body.written()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The response. If guest or body have not ended, they go on in a task of their own.
+    pub(super) fn finish(mut self, collected: Collected) -> (Response, Start) {
+        let Collected { mut head, body, inline, ended } = collected;
+        if ended && let Some(reusable) = self.reusable.take() {
+            self.guard.function().warm.keep(reusable);
+        }
+        let start = self.start;
+        if let Some(trailers) = &inline.trailers {
+            announce(trailers, &mut head.headers);
+        }
+        let whole = ended && self.finished;
+        let body = if body.is_discarded() {
+            if self.is_head && ended {
+                tell_length(&mut head.headers, body.written());
+            }
+            if !whole {
+                self.go_on((!ended).then_some(body), inline);
+            }
+            ResponseBody::full(Bytes::new())
+        } else if whole && inline.trailers.is_none() {
+            inline.into_full()
+        } else {
+            self.go_on((!ended).then_some(body), inline)
+        };
+        (http::Response::from_parts(head, body), start)
     }
 
     /// Spawns the task in which the guest, and its `body` if that has not ended, go on. Returns the
     /// body of the response, which begins with what was collected.
     fn go_on(self, body: Option<CheckedBody>, mut inline: InlineBody) -> ResponseBody {
-        let Self { guest, finished, reusable, guard, function, invocation, deadline } = self;
+        let deadline = self.deadline();
+        let Self { guest, finished, reusable, guard, invocation, .. } = self;
+        let function = Arc::clone(guard.function());
         let trailers = inline.trailers.take();
         // A complete body without trailers needs no pipe to the task, and nor does a body that the
         // client does not get.
@@ -224,12 +280,12 @@ where
             body,
             pipe: Arc::clone(&pipe),
             deadline,
-            function: Arc::clone(function),
+            function: Arc::clone(&function),
             state,
             waker: Arc::default(),
             invocation,
         };
-        let running = Arc::clone(function);
+        let running = Arc::clone(&function);
         // Unconstrained: the task yields at a tick and after a number of polls. Tokio's own budget
         // would make it yield after some tens of bytes.
         let task = tokio::spawn(async move {
@@ -245,6 +301,15 @@ where
             ResponseBody::streamed(StreamedBody { pipe, guest, abort_report })
         })
     }
+}
+
+/// A response, as far as it was collected.
+pub(super) struct Collected {
+    head: Parts,
+    body: CheckedBody,
+    inline: InlineBody,
+    /// Whether the body has ended.
+    ended: bool,
 }
 
 /// Collects what a body has ready. Returns whether it has ended.

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use prometheus::{Registry, proto::Metric};
 use runtime_pool::{
-    ArtifactDigest, BodyError, BufferConfig, CompileConfig, EngineConfig, Function, FunctionKey,
-    FunctionSpec, InvocationContext, InvokeError, Isolation, Limits, LoadError, LogLine,
-    OutboundConfig, Pool, PoolConfig, PoolMetrics, RequestBody, Response, Start, Tier, WarmConfig,
+    ArtifactDigest, BodyError, BufferConfig, Call, CompileConfig, EngineConfig, Function,
+    FunctionKey, FunctionSpec, InvocationContext, InvokeError, Isolation, Limits, LoadError,
+    LogLine, OutboundConfig, Pool, PoolConfig, PoolMetrics, RequestBody, Response, Start, Tier,
+    WarmConfig,
 };
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -257,7 +258,7 @@ async fn invoke_beside(
         cdn_loop: None,
         others,
     };
-    function.invoke(request, context, Start::resident(), Instant::now()).await
+    function.invoke(Call::new(request, context), Start::resident(), Instant::now()).await
 }
 
 /// Calls the program with these steps and waits for the head of its response.

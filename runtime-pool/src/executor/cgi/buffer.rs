@@ -20,7 +20,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::{
     InvokeError,
-    executor::request::{BodyError, InvocationRequest, RequestBody},
+    executor::request::{BodyError, Call, RequestBody},
     limits::GuestLimits,
 };
 
@@ -59,9 +59,9 @@ struct Buffer {
 }
 
 /// Whether a request has a body whose length nobody knows yet.
-pub(crate) fn is_of_unknown_length(request: &InvocationRequest) -> bool {
-    matches!(request.body(), RequestBody::Stream(_))
-        && !request.headers().contains_key(header::CONTENT_LENGTH)
+pub(crate) fn is_of_unknown_length(call: &Call) -> bool {
+    matches!(call.body, RequestBody::Stream(_))
+        && !call.head.headers.contains_key(header::CONTENT_LENGTH)
 }
 
 impl BodyBuffers {
@@ -72,10 +72,10 @@ impl BodyBuffers {
     /// Takes in the whole body, and tells its length as if the client had.
     pub(crate) async fn take_in(
         self: &Arc<Self>,
-        request: InvocationRequest,
+        call: &mut Call,
         limits: &GuestLimits,
-    ) -> Result<InvocationRequest, InvokeError> {
-        let (mut parts, mut body) = request.into_parts();
+    ) -> Result<(), InvokeError> {
+        let mut body = std::mem::take(&mut call.body);
         let taken = Taken { buffers: Arc::clone(self), bytes: 0 };
         let mut buffer = Buffer { taken, beginning: BytesMut::new(), rest: None };
         while let Some(frame) = body.frame().await {
@@ -84,10 +84,10 @@ impl BodyBuffers {
                 buffer.push(&data, limits).await?;
             }
         }
-        parts.headers.remove(header::TRANSFER_ENCODING);
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(buffer.taken.bytes));
-        let body = buffer.into_body().await.map_err(|error| file_failed(&error))?;
-        Ok(http::Request::from_parts(parts, body))
+        call.head.headers.remove(header::TRANSFER_ENCODING);
+        call.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(buffer.taken.bytes));
+        call.body = buffer.into_body().await.map_err(|error| file_failed(&error))?;
+        Ok(())
     }
 }
 
