@@ -10,6 +10,8 @@ pub(crate) mod request;
 pub(crate) mod spec;
 pub(crate) mod template;
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
 /// Gives an instance of `template` a request, and waits until its guest has ended.
 pub(crate) async fn run(
     instance: &mut Instance,
-    template: &InstanceTemplate,
+    template: &Arc<InstanceTemplate>,
     call: Box<Call>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
@@ -32,15 +34,15 @@ pub(crate) async fn run(
         AnyGuest::Http(guest) => http::call(guest, call, head).await,
         AnyGuest::HttpAsync(guest) => http_async::call(guest, call, head).await,
         AnyGuest::Command(guest) => {
-            cgi::call_component(guest, template.cgi_input(*call, head)).await?;
+            cgi::call_component(guest, template.cgi_input(call, head)).await?;
             Ok(GuestEnd::Returned)
         }
         AnyGuest::CommandAsync(guest) => {
-            cgi::call_async_component(guest, template.cgi_input(*call, head)).await?;
+            cgi::call_async_component(guest, template.cgi_input(call, head)).await?;
             Ok(GuestEnd::Returned)
         }
         AnyGuest::Module(guest) => {
-            cgi::call_module(guest, template.cgi_input(*call, head)).await?;
+            cgi::call_module(guest, template.cgi_input(call, head)).await?;
             Ok(GuestEnd::Returned)
         }
     }

@@ -3,39 +3,34 @@
 //! [`Host`] and [`ModuleHost`] are the data of a `wasmtime::Store`: a guest reaches what they grant,
 //! and nothing else.
 
-pub(crate) mod clock;
 mod denied_sockets;
 pub(crate) mod guarded_call;
 #[cfg(test)]
 mod handed_over;
+pub(crate) mod http;
 pub(crate) mod instance;
 pub(crate) mod interfaces;
 pub(crate) mod invocation_state;
 mod kept_memory;
-mod output;
-mod requests;
 mod scratch;
-mod short_texts;
 mod store_limits;
+pub(crate) mod wasi;
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::any::Any;
 
 use wasmtime::{Engine, Store, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p1::WasiP1Ctx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     host::{
-        clock::{GuestMonotonicClock, GuestWallClock},
         kept_memory::KeptMemory,
-        output::GuestOutput,
         scratch::{
             component::{OpenNode, ScratchView},
             preview1::Descriptors,
         },
+        wasi::{LazyWasi, WasiSource, variables::GuestVariables},
     },
-    limits::GuestLimits,
-    metrics::guest_log::{InvocationLog, LogStream},
     outbound::Outbound,
 };
 
@@ -43,7 +38,8 @@ pub(crate) use self::store_limits::StoreLimits;
 
 /// The host of a component.
 pub(crate) struct Host {
-    wasi: WasiCtx,
+    wasi: LazyWasi<WasiCtx>,
+    variables: GuestVariables,
     http: WasiHttpCtx,
     outbound: Outbound,
     table: ResourceTable,
@@ -53,9 +49,10 @@ pub(crate) struct Host {
 
 /// The host of a preview1 module.
 pub(crate) struct ModuleHost {
-    pub(crate) wasi: WasiP1Ctx,
+    wasi: LazyWasi<WasiP1Ctx>,
     /// What is open in the scratch directory, if there is one.
     files: Option<Descriptors>,
+    variables: GuestVariables,
     limits: StoreLimits,
 }
 
@@ -77,18 +74,24 @@ impl HasStoreLimits for ModuleHost {
 }
 
 impl Host {
-    pub(crate) fn new(wasi: WasiCtx, outbound: Outbound, limits: StoreLimits) -> Self {
+    pub(crate) fn new(
+        wasi: WasiSource,
+        variables: GuestVariables,
+        outbound: Outbound,
+        limits: StoreLimits,
+    ) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(limits.guest.field_bytes);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.guest.host_resources);
         let kept = KeptMemory::new(&limits.guest);
-        Self { wasi, http, outbound, table, kept, limits }
+        Self { wasi: LazyWasi::Later(wasi), variables, http, outbound, table, kept, limits }
     }
 
-    /// Replaces the environment and the streams by those of one invocation.
-    pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
-        self.wasi = wasi;
+    /// Replaces the streams and the variables by those of one invocation.
+    pub(crate) fn set_input(&mut self, wasi: WasiCtx, variables: GuestVariables) {
+        self.variables = variables;
+        self.wasi = LazyWasi::Made(Box::new(wasi));
     }
 
     /// Replaces the outbound side, whose counts are those of one invocation, and empties the scratch
@@ -103,6 +106,16 @@ impl Host {
     /// The outbound side of the invocation.
     pub(crate) fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
+    }
+
+    /// The resources of the host that the guest holds.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// What the guest is told in variables and arguments.
+    pub(crate) fn variables(&mut self) -> &mut GuestVariables {
+        &mut self.variables
     }
 
     /// Whether the guest holds any resource of the host: a stream, a request, a body, a file. It may keep
@@ -122,28 +135,28 @@ impl Host {
 }
 
 impl ModuleHost {
-    pub(crate) fn new(wasi: WasiP1Ctx, limits: StoreLimits) -> Self {
+    pub(crate) fn new(wasi: WasiSource, variables: GuestVariables, limits: StoreLimits) -> Self {
         let most = limits.guest.host_resources;
         let files = limits.scratch().map(|scratch| Descriptors::new(scratch, most));
-        let mut host = Self { wasi, files, limits };
-        host.limit_resources();
-        host
+        Self { wasi: LazyWasi::Later(wasi), files, variables, limits }
     }
 
-    /// Replaces the environment and the streams by those of one invocation.
-    pub(crate) fn set_wasi(&mut self, wasi: WasiP1Ctx) {
-        self.wasi = wasi;
-        self.limit_resources();
+    /// The context of the guest.
+    pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        self.wasi.module_context(&self.limits.guest)
     }
 
-    fn limit_resources(&mut self) {
-        self.wasi.ctx().table.set_max_capacity(self.limits.guest.host_resources);
+    /// Replaces the streams and the variables by those of one invocation.
+    pub(crate) fn set_input(&mut self, wasi: WasiP1Ctx, variables: GuestVariables) {
+        self.variables = variables;
+        self.wasi = LazyWasi::Made(Box::new(wasi::limited(wasi, &self.limits.guest)));
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let ctx = self.wasi.context(&self.limits.guest);
+        WasiCtxView { ctx, table: &mut self.table }
     }
 }
 
@@ -154,27 +167,6 @@ impl WasiHttpView for Host {
         let table = self.kept.table_for_call(&mut self.table, &mut self.limits);
         WasiHttpCtxView { ctx: &mut self.http, table, hooks: &mut self.outbound }
     }
-}
-
-/// A WASI context that grants nothing: no files, no network, no environment of the gateway. The
-/// guest's output goes to its log. Its monotonic clock counts from `clock_start`.
-pub(crate) fn wasi(
-    environment: &[(String, String)],
-    log: &Arc<InvocationLog>,
-    limits: &GuestLimits,
-    clock_start: Instant,
-) -> WasiCtxBuilder {
-    let mut wasi = WasiCtxBuilder::new();
-    wasi.envs(environment)
-        .stdout(GuestOutput::new(log, LogStream::Stdout, limits))
-        .stderr(GuestOutput::new(log, LogStream::Stderr, limits))
-        .allow_blocking_current_thread(false)
-        .allow_tcp(false)
-        .allow_udp(false)
-        .max_random_size(limits.random_bytes)
-        .monotonic_clock(GuestMonotonicClock { start: clock_start })
-        .wall_clock(GuestWallClock);
-    wasi
 }
 
 /// A store for one invocation of a component.
@@ -204,13 +196,15 @@ fn new_store<T: HasStoreLimits>(engine: &Engine, data: T) -> Store<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Instant};
+
     use super::*;
     use crate::{
         engine::*,
-        limits::{Limits, NodeMemory},
+        limits::{GuestLimits, Limits, NodeMemory},
         metrics::{
             PoolMetrics,
-            guest_log::{FunctionKey, FunctionLog},
+            guest_log::{FunctionKey, FunctionLog, InvocationLog},
         },
     };
 
@@ -234,6 +228,14 @@ mod tests {
         InvocationLog::new(Arc::new(log), 1, 1)
     }
 
+    fn source(log: &Arc<InvocationLog>) -> WasiSource {
+        WasiSource { log: Arc::clone(log), clock_start: Instant::now() }
+    }
+
+    fn variables() -> GuestVariables {
+        GuestVariables::Settings(Arc::default())
+    }
+
     fn engine() -> Engine {
         let config = EngineConfig { instances: 2, ..EngineConfig::default() };
         pooled_engine(EngineKind::Lean, &config).unwrap()
@@ -244,8 +246,7 @@ mod tests {
         let limits = limits();
         let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let log = log(&limits);
-        let wasi = wasi(&[], &log, &limits.guest, Instant::now()).build();
-        let host = Host::new(wasi, Outbound::denied(log), store_limits);
+        let host = Host::new(source(&log), variables(), Outbound::denied(log), store_limits);
         let mut store = component_store(&engine(), host);
         assert_eq!(store.hostcall_fuel(), 13);
         assert_eq!(store.max_component_handles(), 12);
@@ -255,13 +256,15 @@ mod tests {
     #[test]
     fn every_knob_of_a_modules_store_is_set() {
         let limits = limits();
-        let wasi = || wasi(&[], &log(&limits), &limits.guest, Instant::now()).build_p1();
+        let log = log(&limits);
         let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
-        let mut store = module_store(&engine(), ModuleHost::new(wasi(), store_limits));
+        let mut store =
+            module_store(&engine(), ModuleHost::new(source(&log), variables(), store_limits));
         assert_eq!(store.hostcall_fuel(), 14);
-        assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);
+        assert_eq!(store.data_mut().wasi().ctx().table.max_capacity(), 11);
         // Each invocation has a context of its own.
-        store.data_mut().set_wasi(wasi());
-        assert_eq!(store.data_mut().wasi.ctx().table.max_capacity(), 11);
+        let wasi = source(&log).builder(&limits.guest).build_p1();
+        store.data_mut().set_input(wasi, variables());
+        assert_eq!(store.data_mut().wasi().ctx().table.max_capacity(), 11);
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::mpsc;
 use wasmparser::{Parser, Payload};
 use wasmtime::{Store, component};
-use wasmtime_wasi::{I32Exit, WasiCtxBuilder};
+use wasmtime_wasi::I32Exit;
 use wasmtime_wizer::Wizer;
 
 pub(crate) use self::failure::SnapshotFailure;
@@ -35,8 +35,8 @@ use crate::{
     engine::{cpu_meter::thread_cpu_ns, initialising_engine},
     error::ExitedWithError,
     host::{
-        self, HasStoreLimits, Host, ModuleHost, StoreLimits, component_store, interfaces,
-        module_store,
+        HasStoreLimits, Host, ModuleHost, StoreLimits, component_store, interfaces, module_store,
+        wasi::{WasiSource, variables::GuestVariables},
     },
     limits::{GuestLimits, Limits, NodeMemory},
     metrics::{
@@ -115,7 +115,7 @@ async fn component(
 
     let (output, log) = output();
     let limits = store_limits(start_up);
-    let host = Host::new(wasi(&log).build(), Outbound::denied(log), limits);
+    let host = Host::new(wasi(&log), variables(), Outbound::denied(log), limits);
     let mut store = component_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {
@@ -162,7 +162,7 @@ async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Snaps
 
     let (output, log) = output();
     let limits = store_limits(start_up);
-    let host = ModuleHost::new(wasi(&log).build_p1(), limits);
+    let host = ModuleHost::new(wasi(&log), variables(), limits);
     drop(log);
     let mut store = module_store(&engine, host);
     let before = thread_cpu_ns();
@@ -198,8 +198,12 @@ fn store_limits(start_up: &StartUp) -> StoreLimits {
 }
 
 /// Grants the guest nothing. A call for the time ends the attempt before a clock is read.
-fn wasi(log: &Arc<InvocationLog>) -> WasiCtxBuilder {
-    host::wasi(&[], log, &GuestLimits::default(), Instant::now())
+fn wasi(log: &Arc<InvocationLog>) -> WasiSource {
+    WasiSource { log: Arc::clone(log), clock_start: Instant::now() }
+}
+
+fn variables() -> GuestVariables {
+    GuestVariables::Settings(Arc::default())
 }
 
 /// Lets a component's memory grow a little more, which reading its state needs. The guest itself

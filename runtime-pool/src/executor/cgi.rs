@@ -28,13 +28,18 @@ use crate::{
         errors::{exited, guest_error, start_error},
         request::{RequestBody, ResponseHead},
     },
-    host::{HasStoreLimits, Host, ModuleHost, component_store, instance::Guest, module_store},
+    host::{
+        HasStoreLimits, Host, ModuleHost, component_store, instance::Guest, module_store,
+        wasi::variables::GuestVariables,
+    },
 };
 
 /// A request as a command sees it: its arguments, its environment and its streams.
 pub(crate) struct CgiInput {
-    /// The context with the arguments and the environment.
+    /// The context, without its streams.
     pub(crate) wasi: WasiCtxBuilder,
+    /// The arguments and the environment.
+    pub(crate) variables: GuestVariables,
     pub(crate) body: RequestBody,
     pub(crate) head: oneshot::Sender<ResponseHead>,
 }
@@ -81,10 +86,10 @@ pub(crate) async fn call_component(
     input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let CgiInput { mut wasi, body, head } = input;
+    let CgiInput { mut wasi, variables, body, head } = input;
     let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
-    store.data_mut().set_wasi(wasi.build());
+    store.data_mut().set_input(wasi.build(), variables);
     match exports.wasi_cli_run().call_run(&mut *store).await {
         Ok(Ok(())) => {}
         Ok(Err(())) => return Err(failed_run(store)),
@@ -99,10 +104,10 @@ pub(crate) async fn call_async_component(
     input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let CgiInput { mut wasi, body, head } = input;
+    let CgiInput { mut wasi, variables, body, head } = input;
     let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
-    store.data_mut().set_wasi(wasi.build());
+    store.data_mut().set_input(wasi.build(), variables);
     let run = store.run_concurrent(async |accessor| {
         let result = exports.wasi_cli_run().call_run(accessor).await?;
         // What the command has written may still be on its way.
@@ -135,10 +140,10 @@ pub(crate) async fn call_module(
     input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let CgiInput { mut wasi, body, head } = input;
+    let CgiInput { mut wasi, variables, body, head } = input;
     let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
     wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
-    store.data_mut().set_wasi(wasi.build_p1());
+    store.data_mut().set_input(wasi.build_p1(), variables);
     let start = exports
         .get_typed_func::<(), ()>(&mut *store, "_start")
         .map_err(|error| InvokeError::Start(error.to_string()))?;

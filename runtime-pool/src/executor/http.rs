@@ -17,7 +17,7 @@ use crate::{
         errors::{guest_error, is_exit_without_error, start_error},
         request::{Call, GuestEnd, ResponseHead},
     },
-    host::{Host, component_store, instance::Guest},
+    host::{Host, component_store, http::outgoing_body::ResponseWriter, instance::Guest},
 };
 
 /// Makes an instance.
@@ -65,7 +65,9 @@ pub(crate) async fn call(
 
 /// Whether the guest has given its response and finished all bodies: both take a resource of it.
 fn owes_nothing(table: &mut ResourceTable) -> bool {
-    !table
-        .iter_mut()
-        .any(|resource| resource.is::<HostResponseOutparam>() || resource.is::<HostOutgoingBody>())
+    !table.iter_mut().any(|resource| {
+        resource.is::<HostResponseOutparam>()
+            || resource.is::<HostOutgoingBody>()
+            || resource.is::<ResponseWriter>()
+    })
 }

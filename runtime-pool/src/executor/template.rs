@@ -6,7 +6,6 @@ use std::{
 };
 
 use tokio::{sync::oneshot, time};
-use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::{
     InvokeError,
@@ -21,9 +20,13 @@ use crate::{
         spec::FunctionSpec,
     },
     host::{
-        self, Host, ModuleHost, StoreLimits,
+        Host, ModuleHost, StoreLimits,
         instance::{AnyGuest, Instance, PreInstance},
         invocation_state::{InvocationState, MeteredGuest},
+        wasi::{
+            WasiSource,
+            variables::{GuestVariables, ProgramVariables},
+        },
     },
     limits::NodeMemory,
     metrics::guest_log::{FunctionLog, InvocationLog},
@@ -36,6 +39,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// The linked code of a function, and everything that each of its instances gets.
 pub(crate) struct InstanceTemplate {
     spec: FunctionSpec,
+    /// The environment of its guests, as they share it.
+    environment: Arc<[(String, String)]>,
     code: Option<PreInstance>,
     policy: Arc<Policy>,
     log: Arc<FunctionLog>,
@@ -63,6 +68,7 @@ impl InstanceTemplate {
         node: NodeParts,
     ) -> Self {
         Self {
+            environment: spec.environment.as_slice().into(),
             spec,
             code: Some(code),
             policy: Arc::new(policy),
@@ -93,26 +99,27 @@ impl InstanceTemplate {
         let limits = &self.spec.limits;
         let store_limits = StoreLimits::new(limits, self.node.memory.clone(), Arc::clone(state));
         let log = InvocationLog::new(Arc::clone(&self.log), invocation, limits.log_bytes);
-        let mut wasi = self.wasi(&self.spec.environment, &log);
-        let host = |mut wasi: WasiCtxBuilder, store_limits| {
+        let wasi = WasiSource { log: Arc::clone(&log), clock_start: self.clock_start };
+        let variables = GuestVariables::Settings(Arc::clone(&self.environment));
+        let host = |wasi, variables, store_limits| {
             let outbound = Outbound::new(Arc::clone(&self.policy), Arc::clone(&log));
-            Host::new(wasi.build(), outbound, store_limits)
+            Host::new(wasi, variables, outbound, store_limits)
         };
         let guest = match self.code() {
             PreInstance::Http(pre) => {
-                AnyGuest::Http(http::instantiate(pre, host(wasi, store_limits)).await?)
+                AnyGuest::Http(http::instantiate(pre, host(wasi, variables, store_limits)).await?)
             }
-            PreInstance::HttpAsync(pre) => {
-                AnyGuest::HttpAsync(http_async::instantiate(pre, host(wasi, store_limits)).await?)
-            }
-            PreInstance::Command(pre) => {
-                AnyGuest::Command(cgi::instantiate_component(pre, host(wasi, store_limits)).await?)
-            }
+            PreInstance::HttpAsync(pre) => AnyGuest::HttpAsync(
+                http_async::instantiate(pre, host(wasi, variables, store_limits)).await?,
+            ),
+            PreInstance::Command(pre) => AnyGuest::Command(
+                cgi::instantiate_component(pre, host(wasi, variables, store_limits)).await?,
+            ),
             PreInstance::CommandAsync(pre) => AnyGuest::CommandAsync(
-                cgi::instantiate_async_component(pre, host(wasi, store_limits)).await?,
+                cgi::instantiate_async_component(pre, host(wasi, variables, store_limits)).await?,
             ),
             PreInstance::Module(pre) => {
-                let host = ModuleHost::new(wasi.build_p1(), store_limits);
+                let host = ModuleHost::new(wasi, variables, store_limits);
                 AnyGuest::Module(cgi::instantiate_module(pre, host).await?)
             }
         };
@@ -146,22 +153,29 @@ impl InstanceTemplate {
     }
 
     /// Turns a request into the input of a command.
-    pub(crate) fn cgi_input(&self, call: Call, head: oneshot::Sender<ResponseHead>) -> CgiInput {
-        let Call { head: request, body, context } = call;
-        let environment = environment::environment(&request, &context, &self.spec.environment);
+    pub(crate) fn cgi_input(
+        self: &Arc<Self>,
+        mut call: Box<Call>,
+        head: oneshot::Sender<ResponseHead>,
+    ) -> CgiInput {
         let bytes = self.spec.limits.log_bytes;
-        let log = InvocationLog::new(Arc::clone(&self.log), context.invocation, bytes);
-        let mut wasi = self.wasi(&environment, &log);
-        wasi.args(&environment::arguments(&self.spec.arguments, &request, &context.mount));
-        CgiInput { wasi, body, head }
+        let log = InvocationLog::new(Arc::clone(&self.log), call.context.invocation, bytes);
+        let source = WasiSource { log, clock_start: self.clock_start };
+        let body = std::mem::take(&mut call.body);
+        let template = Arc::clone(self);
+        let variables = GuestVariables::Later(Box::new(move || {
+            let FunctionSpec { environment, arguments, .. } = &template.spec;
+            let Call { head, context, .. } = &*call;
+            ProgramVariables {
+                environment: environment::environment(head, context, environment),
+                arguments: environment::arguments(arguments, head, &context.mount),
+            }
+        }));
+        CgiInput { wasi: source.builder(&self.spec.limits.guest), variables, body, head }
     }
 
     fn code(&self) -> &PreInstance {
         self.code.as_ref().expect("only drop takes the code")
-    }
-
-    fn wasi(&self, environment: &[(String, String)], log: &Arc<InvocationLog>) -> WasiCtxBuilder {
-        host::wasi(environment, log, &self.spec.limits.guest, self.clock_start)
     }
 }
 

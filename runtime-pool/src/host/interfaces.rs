@@ -5,15 +5,20 @@ use wasmtime::{
     component::{self, HasData},
 };
 use wasmtime_wasi::{I32Exit, p2, p3};
+use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::{
     error::ExitedWithError,
     host::{
         Host, ModuleHost,
         denied_sockets::deny_sockets,
-        requests::watch_messages,
+        http::{
+            outgoing_body::write_responses,
+            requests::watch_requests,
+            short_texts::{shorten_02, shorten_03},
+        },
         scratch,
-        short_texts::{shorten_02, shorten_03},
+        wasi::{preview1::tell_modules, variables::Variables},
     },
 };
 
@@ -22,12 +27,15 @@ use crate::{
 pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = component::Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    streams(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     p2::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
+    p2::bindings::cli::environment::add_to_linker::<Host, Variables>(&mut linker, Host::variables)?;
     linker.allow_shadowing(false);
     shorten_02(&mut linker)?;
-    watch_messages(&mut linker)?;
+    watch_requests(&mut linker)?;
+    write_responses(&mut linker)?;
     Ok(linker)
 }
 
@@ -40,6 +48,23 @@ pub(crate) fn wasi_02_with_files(
     Ok(linker)
 }
 
+/// Replaces the functions of streams by those that need the table alone. The library's own ask for the
+/// WASI context, too, which is then made for nothing.
+fn streams(linker: &mut component::Linker<Host>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    io::error::add_to_linker::<Host, Streams>(linker, Host::table)?;
+    io::poll::add_to_linker::<Host, Streams>(linker, Host::table)?;
+    io::streams::add_to_linker::<Host, Streams>(linker, Host::table)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+struct Streams;
+
+impl HasData for Streams {
+    type Data<'a> = &'a mut component::ResourceTable;
+}
+
 /// A linker with all of WASI 0.2 and 0.3.
 pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = wasi_02(engine)?;
@@ -47,6 +72,7 @@ pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     linker.allow_shadowing(true);
     p3::bindings::cli::exit::add_to_linker::<Host, ExitStatuses>(&mut linker, |_| ExitStatuses)?;
+    p3::bindings::cli::environment::add_to_linker::<Host, Variables>(&mut linker, Host::variables)?;
     linker.allow_shadowing(false);
     shorten_03(&mut linker)?;
     Ok(linker)
@@ -63,13 +89,14 @@ pub(crate) fn wasi_03_with_files(
 
 /// Adds what core modules may import.
 pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_async(linker, |host: &mut ModuleHost| &mut host.wasi)?;
+    wasmtime_wasi::p1::add_to_linker_async(linker, ModuleHost::wasi)?;
     // The library's own traps at the statuses from 126 on, which shells and programs use.
     linker.allow_shadowing(true);
     linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| {
         Err::<(), _>(wasmtime::Error::from(I32Exit(status)))
     })?;
     linker.allow_shadowing(false);
+    tell_modules(linker)?;
     deny_sockets(linker)
 }
 

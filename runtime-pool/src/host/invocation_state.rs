@@ -13,7 +13,7 @@ use std::{
 use crate::{
     engine::cpu_meter::CpuMeter,
     error::Limit,
-    host::clock::GuestTime,
+    host::wasi::clock::GuestTime,
     limits::holders::Holder,
     metrics::start::{Phase, Start, Tier},
 };

@@ -20,14 +20,14 @@ use wasmtime_wasi_http::WasiBody;
 use crate::{
     InvokeError,
     executor::request::{BodyError, ResponseHead},
-    host::invocation_state::MeteredGuest,
+    host::{http::outgoing_body::content_length, invocation_state::MeteredGuest},
     invocation::{
         checked_body::CheckedBody,
         guard::InvocationGuard,
         inline_body::InlineBody,
         response_body::{Response, ResponseBody},
         response_pipe::{AbortReport, BodyEnd, GuestTask, ResponsePipe, StreamedBody},
-        response_task::ResponseTask,
+        response_task::{POLLS_MAX, ResponseTask},
     },
     metrics::start::Start,
     warm::reuse::Reusable,
@@ -191,7 +191,8 @@ where
         let (head, body) = head.into_parts();
         check_head(&head)?;
         self.guard.state.add_phases(&mut self.start, self.since);
-        let promised = content_length(&head.headers)?;
+        let promised = content_length(&head.headers)
+            .map_err(|()| no_response("its content-length is not one number"))?;
         let (limits, state) = (self.guard.function().limits(), Arc::clone(&self.guard.state));
         let body = if has_content(self.is_head, head.status) {
             CheckedBody::new(body, promised, limits, state)
@@ -208,7 +209,8 @@ where
         Collected { body, inline, ended, .. }: &mut Collected,
         cx: &mut Context<'_>,
     ) -> Result<(), InvokeError> {
-        loop {
+        // No longer than a task would poll it: its writes may be very small.
+        for _ in 0..POLLS_MAX {
             let had = body.written();
             if !*ended {
                 *ended = collect_body(body, inline, cx)?;
@@ -222,6 +224,7 @@ where
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     /// The response. If guest or body have not ended, they go on in a task of their own.
@@ -369,20 +372,6 @@ fn announce(trailers: &HeaderMap, head: &mut HeaderMap) {
         if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
             head.insert(header::TRAILER, names);
         }
-    }
-}
-
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, InvokeError> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let digits = value.as_bytes();
-    let length = std::str::from_utf8(digits)
-        .ok()
-        .filter(|_| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
-        .and_then(|text| text.parse().ok());
-    match (length, values.next()) {
-        (Some(length), None) => Ok(Some(length)),
-        _ => Err(no_response("its content-length is not one number")),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// Polls of a guest before its task yields to others: its writes may be very small. With four times
 /// as many, a hundred guests that write single bytes kept others waiting for seconds.
-const POLLS_MAX: usize = 64;
+pub(super) const POLLS_MAX: usize = 64;
 
 /// A guest that continues after the head of its response. The body owns the task and aborts it when
 /// it is dropped before its end.

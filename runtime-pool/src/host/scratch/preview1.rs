@@ -36,7 +36,7 @@ macro_rules! shadow {
                     }
                     let mut memory = GuestMemory::Unshared(memory);
                     let fd = fd.cast_signed();
-                    library::$name(&mut host.wasi, &mut memory, fd, $($argument.cast_signed()),*)
+                    library::$name(host.wasi(), &mut memory, fd, $($argument.cast_signed()),*)
                         .await
                 })
             },
@@ -53,7 +53,7 @@ macro_rules! shadow {
                 }
                 let mut memory = GuestMemory::Unshared(memory);
                 let fd = fd.cast_signed();
-                library::$name(&mut host.wasi, &mut memory, fd, $($argument.cast_signed()),*)
+                library::$name(host.wasi(), &mut memory, fd, $($argument.cast_signed()),*)
             },
         )?;
     };
@@ -122,7 +122,7 @@ fn parts<'a>(
     };
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (memory, host) = memory.data_and_store_mut(caller);
-    host.wasi.set_hostcall_fuel(fuel);
+    host.wasi().set_hostcall_fuel(fuel);
     Ok((memory, host))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime_wasi::HostWallClock as _;
 
 use super::directory::{DirectoryContent, NodeId};
-use crate::host::{clock::GuestWallClock, scratch::file::FileContent};
+use crate::host::{scratch::file::FileContent, wasi::clock::GuestWallClock};
 
 /// A file or a directory.
 pub(super) struct Node {

@@ -41,7 +41,7 @@ type Consumed = (StreamReader<u8>, Trailers);
 type ResponseParts = (Resource<FieldMap>, Option<StreamReader<u8>>, Trailers);
 
 /// Replaces the functions of WASI 0.2 that take over such texts.
-pub(super) fn shorten_02(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(in crate::host) fn shorten_02(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     use p2::bindings::http::types::{HostOutgoingRequest as Request, Method};
 
     linker.allow_shadowing(true);
@@ -61,7 +61,7 @@ pub(super) fn shorten_02(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 /// Replaces those of WASI 0.3. Also notes that a response was made, because a guest that writes much
 /// of its body before it gives it waits for ever.
-pub(super) fn shorten_03(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(in crate::host) fn shorten_03(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES_03)?;
     types.func_wrap(
