@@ -19,7 +19,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery,
 };
 use http_body_util::BodyExt as _;
-use runtime_pool::{Call, CdnLoop, InvocationContext, RequestBody};
+use runtime_pool::{CdnLoop, FunctionCall, InvocationContext, RequestBody};
 use store::{DEFAULT_CHANNEL, Tenant};
 use subtle::ConstantTimeEq as _;
 
@@ -60,7 +60,7 @@ const TIMING_SECRET: &str = "mayfly-server-timing";
 /// A request that has just come.
 pub(crate) struct Arrival {
     /// Without its body.
-    pub(crate) call: Box<Call>,
+    pub(crate) call: Box<FunctionCall>,
     /// `None` if the head of the request is its end.
     pub(crate) body: Option<Box<IncomingBody>>,
 }
@@ -277,7 +277,7 @@ impl Edge {
     async fn begin_body(
         &self,
         body: IncomingBody,
-        call: &mut Call,
+        call: &mut FunctionCall,
         target: &CatalogEntry,
     ) -> Result<BodyFaults, Problem> {
         let headers = &call.head.headers;

@@ -7,8 +7,8 @@ use std::{
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
-    Call, Function, InvokeError, LoadError, Phase, Pool, PoolMetrics, Response, Start, Tier,
-    remove_series,
+    Function, FunctionCall, InvokeError, LoadError, Phase, Pool, PoolMetrics, Response, Start,
+    Tier, remove_series,
 };
 use tokio::time;
 
@@ -101,7 +101,7 @@ impl Invoker {
     pub(crate) async fn invoke(
         &self,
         target: &CatalogEntry,
-        call: Box<Call>,
+        call: Box<FunctionCall>,
     ) -> Result<(Response, Start), Error> {
         let since = Instant::now();
         let (function, mut start, now) = match target.resident.get(since) {

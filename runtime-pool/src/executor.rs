@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     InvokeError,
     executor::{
-        request::{Call, GuestEnd, ResponseHead},
+        request::{FunctionCall, GuestEnd, ResponseHead},
         template::InstanceTemplate,
     },
     host::instance::{AnyGuest, Instance},
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) async fn run(
     instance: &mut Instance,
     template: &Arc<InstanceTemplate>,
-    call: Box<Call>,
+    call: Box<FunctionCall>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     match &mut instance.guest {

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Function, InvokeError,
-    executor::request::Call,
+    executor::request::FunctionCall,
     host::invocation_state::InvocationState,
     invocation::{guard::InvocationGuard, respond::GuestRun, response_body::Response},
     metrics::start::Start,
@@ -39,7 +39,7 @@ impl Function {
     /// took. `now` may be a moment ago.
     pub async fn invoke(
         self: &Arc<Self>,
-        call: Box<Call>,
+        call: Box<FunctionCall>,
         start: Start,
         now: Instant,
     ) -> Result<(Response, Start), InvokeError> {
@@ -52,7 +52,7 @@ impl Function {
 
 async fn admit_and_run(
     function: &Arc<Function>,
-    call: Box<Call>,
+    call: Box<FunctionCall>,
     mut start: Start,
     now: Instant,
 ) -> Result<(Response, Start), InvokeError> {

@@ -37,7 +37,7 @@ pub use crate::{
     error::{Fault, InvokeError, Limit, LoadError, Refusal, StartError},
     executor::{
         cgi::buffer::BufferConfig,
-        request::{BodyError, Call, InvocationContext, RequestBody},
+        request::{BodyError, FunctionCall, InvocationContext, RequestBody},
         spec::FunctionSpec,
     },
     invocation::response_body::{Response, ResponseBody},

@@ -13,7 +13,7 @@ use benches::guest;
 use http_body_util::BodyExt as _;
 use prometheus::Registry;
 use runtime_pool::{
-    ArtifactDigest, BufferConfig, Call, CompileConfig, EngineConfig, Function, FunctionKey,
+    ArtifactDigest, BufferConfig, CompileConfig, EngineConfig, Function, FunctionCall, FunctionKey,
     FunctionSpec, InvocationContext, Isolation, Limits, LoadError, LogLine, OutboundConfig, Phase,
     Phases, Pool, PoolConfig, PoolMetrics, RequestBody, Tier, WarmConfig,
 };
@@ -249,7 +249,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         others: 0,
     };
     let (response, start) =
-        match function.invoke(Call::new(request, caller), start, Instant::now()).await {
+        match function.invoke(FunctionCall::new(request, caller), start, Instant::now()).await {
             Ok(answered) => answered,
             Err(error) => panic!("a guest failed: {error}"),
         };

@@ -5,7 +5,7 @@ use std::{convert::Infallible, pin::pin, sync::Arc};
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 use hyper::service::{Service, service_fn};
-use runtime_pool::{Call, RequestBody};
+use runtime_pool::{FunctionCall, RequestBody};
 
 use crate::{
     edge::{
@@ -86,7 +86,7 @@ impl DataPlaneConnection {
         let context = self.plane.edge.context(self.request_ids.next(), &self.origin);
         Arrival {
             body: (!body.is_end_stream()).then(|| Box::new(body)),
-            call: Box::new(Call { head, body: RequestBody::Empty, context }),
+            call: Box::new(FunctionCall { head, body: RequestBody::Empty, context }),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     InvokeError,
     executor::{
         errors::{guest_error, is_exit_without_error, start_error},
-        request::{Call, GuestEnd, ResponseHead},
+        request::{FunctionCall, GuestEnd, ResponseHead},
     },
     host::{Host, component_store, http::outgoing_body::ResponseWriter, instance::Guest},
 };
@@ -35,11 +35,11 @@ pub(crate) async fn instantiate(
 /// Gives the guest a request, and waits until it returns or exits.
 pub(crate) async fn call(
     guest: &mut Guest<Proxy, Host>,
-    call: Box<Call>,
+    call: Box<FunctionCall>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
-    let Call { head: request, body, context } = *call;
+    let FunctionCall { head: request, body, context } = *call;
     let request = ::http::Request::from_parts(request, body);
     let scheme = if context.https { Scheme::Https } else { Scheme::Http };
     let mut http = store.data_mut().http();

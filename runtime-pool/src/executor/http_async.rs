@@ -17,7 +17,7 @@ use crate::{
     InvokeError,
     executor::{
         errors::{guest_error, is_exit_without_error, start_error},
-        request::{Call, GuestEnd, InvocationRequest, ResponseHead},
+        request::{FunctionCall, GuestEnd, InvocationRequest, ResponseHead},
     },
     host::{HasStoreLimits as _, Host, component_store, instance::Guest},
 };
@@ -41,11 +41,11 @@ pub(crate) async fn instantiate(
 /// Gives the guest a request, and waits until all of its tasks have ended, or it exits.
 pub(crate) async fn call(
     guest: &mut Guest<Service, Host>,
-    call: Box<Call>,
+    call: Box<FunctionCall>,
     head: oneshot::Sender<ResponseHead>,
 ) -> Result<GuestEnd, InvokeError> {
     let Guest { store, exports } = guest;
-    let Call { head: mut request, body, context } = *call;
+    let FunctionCall { head: mut request, body, context } = *call;
     complete_address(&mut request, context.https);
     let request = http::Request::from_parts(request, body);
     let served = store

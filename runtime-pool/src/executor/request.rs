@@ -24,7 +24,7 @@ pub(crate) type ResponseHead = Result<http::Response<WasiBody>, String>;
 /// A call: the request, and who makes it. Passed on in a box, because it goes through many futures,
 /// each of which would hold a copy.
 #[derive(Debug)]
-pub struct Call {
+pub struct FunctionCall {
     /// The head of the request.
     pub head: http::request::Parts,
     /// The body of the request.
@@ -33,7 +33,7 @@ pub struct Call {
     pub context: InvocationContext,
 }
 
-impl Call {
+impl FunctionCall {
     /// A call with this request.
     #[must_use]
     pub fn new(request: http::Request<RequestBody>, context: InvocationContext) -> Box<Self> {

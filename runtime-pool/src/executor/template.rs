@@ -16,7 +16,7 @@ use crate::{
             environment,
         },
         http, http_async,
-        request::{Call, ResponseHead},
+        request::{FunctionCall, ResponseHead},
         spec::FunctionSpec,
     },
     host::{
@@ -140,7 +140,7 @@ impl InstanceTemplate {
 
     /// Buffers the body of a request if the guest is a program and the body's length is not known,
     /// unless the function's settings ask for it as it arrives.
-    pub(crate) async fn know_length(&self, call: &mut Call) -> Result<(), InvokeError> {
+    pub(crate) async fn know_length(&self, call: &mut FunctionCall) -> Result<(), InvokeError> {
         let is_program = match self.code() {
             PreInstance::Http(_) | PreInstance::HttpAsync(_) => false,
             PreInstance::Command(_) | PreInstance::CommandAsync(_) | PreInstance::Module(_) => true,
@@ -155,7 +155,7 @@ impl InstanceTemplate {
     /// Turns a request into the input of a command.
     pub(crate) fn cgi_input(
         self: &Arc<Self>,
-        mut call: Box<Call>,
+        mut call: Box<FunctionCall>,
         head: oneshot::Sender<ResponseHead>,
     ) -> CgiInput {
         let bytes = self.spec.limits.log_bytes;
@@ -165,7 +165,7 @@ impl InstanceTemplate {
         let template = Arc::clone(self);
         let variables = GuestVariables::Later(Box::new(move || {
             let FunctionSpec { environment, arguments, .. } = &template.spec;
-            let Call { head, context, .. } = &*call;
+            let FunctionCall { head, context, .. } = &*call;
             ProgramVariables {
                 environment: environment::environment(head, context, environment),
                 arguments: environment::arguments(arguments, head, &context.mount),

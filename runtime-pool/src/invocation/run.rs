@@ -8,7 +8,7 @@ use crate::{
     Function, InvokeError,
     executor::{
         self,
-        request::{Call, GuestEnd, ResponseHead},
+        request::{FunctionCall, GuestEnd, ResponseHead},
     },
     host::{
         guarded_call::guarded,
@@ -21,7 +21,7 @@ use crate::{
 /// Runs a guest to its end, and returns its instance if that may serve another call. Holds the function, so that its code outlives the instance.
 pub(super) async fn run(
     function: Arc<Function>,
-    mut call: Box<Call>,
+    mut call: Box<FunctionCall>,
     head: oneshot::Sender<ResponseHead>,
     state: Arc<InvocationState>,
 ) -> Result<Option<Reusable>, InvokeError> {

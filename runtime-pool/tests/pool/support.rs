@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use prometheus::{Registry, proto::Metric};
 use runtime_pool::{
-    ArtifactDigest, BodyError, BufferConfig, Call, CompileConfig, EngineConfig, Function,
+    ArtifactDigest, BodyError, BufferConfig, CompileConfig, EngineConfig, Function, FunctionCall,
     FunctionKey, FunctionSpec, InvocationContext, InvokeError, Isolation, Limits, LoadError,
     LogLine, OutboundConfig, Pool, PoolConfig, PoolMetrics, RequestBody, Response, Start, Tier,
     WarmConfig,
@@ -258,7 +258,7 @@ async fn invoke_beside(
         cdn_loop: None,
         others,
     };
-    function.invoke(Call::new(request, context), Start::resident(), Instant::now()).await
+    function.invoke(FunctionCall::new(request, context), Start::resident(), Instant::now()).await
 }
 
 /// Calls the program with these steps and waits for the head of its response.

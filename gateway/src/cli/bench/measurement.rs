@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use prometheus::Registry;
 use runtime_pool::{
-    Call, Function, FunctionKey, FunctionSpec, InvocationContext, Kind, LoadError, LogLine, Phase,
-    Pool, PoolMetrics, RequestBody, Start, Tier, Uploader,
+    Function, FunctionCall, FunctionKey, FunctionSpec, InvocationContext, Kind, LoadError, LogLine,
+    Phase, Pool, PoolMetrics, RequestBody, Start, Tier, Uploader,
 };
 use tokio::sync::mpsc;
 
@@ -106,7 +106,8 @@ impl Bench {
         let request = self.question.request()?;
         let began = Instant::now();
         let (function, start) = self.load(subject, key, spec).await?;
-        let answered = function.invoke(Call::new(request, caller()), start, Instant::now()).await;
+        let answered =
+            function.invoke(FunctionCall::new(request, caller()), start, Instant::now()).await;
         let (response, start) = answered.map_err(|error| about(subject, &causes(&error)))?;
         let status = response.status();
         let mut body = response.into_body();

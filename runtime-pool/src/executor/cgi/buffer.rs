@@ -20,7 +20,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::{
     InvokeError,
-    executor::request::{BodyError, Call, RequestBody},
+    executor::request::{BodyError, FunctionCall, RequestBody},
     limits::GuestLimits,
 };
 
@@ -59,7 +59,7 @@ struct Buffer {
 }
 
 /// Whether a request has a body whose length nobody knows yet.
-pub(crate) fn is_of_unknown_length(call: &Call) -> bool {
+pub(crate) fn is_of_unknown_length(call: &FunctionCall) -> bool {
     matches!(call.body, RequestBody::Stream(_))
         && !call.head.headers.contains_key(header::CONTENT_LENGTH)
 }
@@ -72,7 +72,7 @@ impl BodyBuffers {
     /// Takes in the whole body, and tells its length as if the client had.
     pub(crate) async fn take_in(
         self: &Arc<Self>,
-        call: &mut Call,
+        call: &mut FunctionCall,
         limits: &GuestLimits,
     ) -> Result<(), InvokeError> {
         let mut body = std::mem::take(&mut call.body);
