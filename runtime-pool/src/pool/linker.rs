@@ -1,6 +1,6 @@
 //! Linking: from native code to a guest whose imports are resolved.
 
-use std::{io, time::Instant};
+use std::{io, sync::OnceLock, time::Instant};
 
 use wasmtime::{Linker, component};
 use wasmtime_wasi::{p2::bindings::CommandPre, p3::bindings::CommandPre as AsyncCommandPre};
@@ -24,8 +24,8 @@ use crate::{
 /// linker takes longer than a cold start.
 pub(crate) struct Linkers {
     plain: LinkerSet,
-    /// For functions with a scratch directory.
-    with_files: LinkerSet,
+    /// For functions with a scratch directory, from the first of them on: many nodes have none.
+    with_files: OnceLock<LinkerSet>,
 }
 
 /// A linker for each kind of code.
@@ -48,12 +48,7 @@ impl Linkers {
             None
         };
         let lean = wasi_02(&engine).map_err(failed)?;
-        let with_files = LinkerSet {
-            lean: wasi_02_with_files(&lean).map_err(failed)?,
-            modules: preview1_with_files(&modules).map_err(failed)?,
-            concurrent: concurrent.as_ref().map(wasi_03_with_files).transpose().map_err(failed)?,
-        };
-        Ok(Self { plain: LinkerSet { lean, modules, concurrent }, with_files })
+        Ok(Self { plain: LinkerSet { lean, modules, concurrent }, with_files: OnceLock::new() })
     }
 
     /// The engines that run guests.
@@ -70,6 +65,19 @@ impl Linkers {
         Ok(compatibility([self.plain.lean.engine(), &concurrent]))
     }
 
+    fn with_files(&self) -> Result<&LinkerSet, LoadError> {
+        if let Some(linkers) = self.with_files.get() {
+            return Ok(linkers);
+        }
+        let failed = |error| LoadError::Engine {
+            what: "linking the scratch directory",
+            detail: format!("{error:#}"),
+        };
+        let linkers = self.plain.with_files().map_err(failed)?;
+        // Two loads may have made them at the same time: one of them is kept.
+        Ok(self.with_files.get_or_init(|| linkers))
+    }
+
     /// Maps native code into memory and resolves its imports, those for files to a scratch directory if
     /// the function has one. Records how long each took. Blocks on the file system.
     pub(crate) fn link(
@@ -80,7 +88,7 @@ impl Linkers {
     ) -> Result<PreInstance, LoadError> {
         let since = Instant::now();
         let kind = code.inspection.kind;
-        let linkers = if scratch { &self.with_files } else { &self.plain };
+        let linkers = if scratch { self.with_files()? } else { &self.plain };
         if kind == Kind::WasiPreview1 {
             let module =
                 code.module(linkers.modules.engine()).map_err(|error| unloadable(&error))?;
@@ -111,6 +119,17 @@ impl Linkers {
         .map_err(|error| unlinkable(&error))?;
         phases.add(Phase::Link, mapped.elapsed());
         Ok(linked)
+    }
+}
+
+impl LinkerSet {
+    /// The same linkers with a scratch directory.
+    fn with_files(&self) -> wasmtime::Result<Self> {
+        Ok(Self {
+            lean: wasi_02_with_files(&self.lean)?,
+            modules: preview1_with_files(&self.modules)?,
+            concurrent: self.concurrent.as_ref().map(wasi_03_with_files).transpose()?,
+        })
     }
 }
 
