@@ -9,7 +9,11 @@ use super::{
 };
 use crate::{
     client::Http2,
-    hostile_clients::{assert_problem, said},
+    hostile_clients::{
+        assert_problem,
+        frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, RawHttp2, frame, request},
+        said,
+    },
     test_gateway::TestGateway,
 };
 
@@ -104,6 +108,36 @@ async fn targets_are_encoded_as_browsers_do() {
     // A target that is too long once it is encoded has a problem with a body, too.
     let long = format!("GET /f/c-hello/?{:<<4000} HTTP/1.1\r\nhost: a\r\n\r\n", "");
     assert_problem(&said(gateway.data(), long.as_bytes()).await, 414, "target-too-long", "long");
+}
+
+#[tokio::test]
+async fn over_http2_a_target_that_is_not_encoded_costs_one_stream() {
+    const PROTOCOL_ERROR: u32 = 1;
+    let gateway = with_each_kind(&[]).await;
+    let mut raw = RawHttp2::open(gateway.data(), &[]).await;
+    let mut stream = 1;
+    for (target, expected) in [
+        ("/f/t-answers/a<b", None),
+        ("/f/t-answers/a`b", None),
+        ("/f/t-answers/?a=\"b", None),
+        ("/f/t-answers/?a=>b", None),
+        ("/f/t-answers/told?a=|{b}^", Some("/told?a=|{b}^")),
+        ("/f/t-answers/told?a#b", Some("/told?a")),
+    ] {
+        let head = request("GET", target);
+        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)).await;
+        let wanted = if expected.is_some() { DATA } else { RST_STREAM };
+        let said = raw.find(|frame| [DATA, RST_STREAM].contains(&frame.kind)).await.unwrap();
+        assert_eq!((said.kind, said.stream), (wanted, stream), "{target}");
+        match expected {
+            None => assert_eq!(said.code(), PROTOCOL_ERROR, "{target}"),
+            Some(seen) => {
+                let text = String::from_utf8(said.payload).unwrap();
+                assert_eq!(self::target(&text), seen, "{text}");
+            }
+        }
+        stream += 2;
+    }
 }
 
 /// The scheme that a function of any kind was told.
