@@ -9,6 +9,7 @@
 //!   CPU time and allocations of a request go (`profile`).
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` prints the results as tables.
+//! - `cargo bench --workspace --bench fresh_instance`: ways to make an instance, with Wasmtime alone.
 //! - `bare-axum`: the yardstick, a server that the load harness starts.
 //! - `mayfly-counted`: the gateway with an allocator that counts (`allocations`).
 //!
