@@ -151,7 +151,8 @@ for n in range(1, int(sys.argv[2])):
     made = db.execute('''INSERT INTO functions (tenant, name, active_revision, created_ms, updated_ms)
         SELECT tenant, 'f-' || ?, active_revision, created_ms, updated_ms FROM functions
         WHERE id = ?''', (n, id))
-    db.execute('''INSERT INTO revisions SELECT ?, number, digest, kind, settings, created_ms
+    db.execute('''INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms)
+        SELECT ?, number, digest, kind, settings, created_ms
         FROM revisions WHERE function_id = ?''', (made.lastrowid, id))
 db.commit()
 ";
