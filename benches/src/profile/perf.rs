@@ -94,8 +94,11 @@ fn chains(script: &str) -> Vec<Vec<Frame>> {
 fn frame(line: &str) -> Option<Frame> {
     let line = line.strip_prefix([' ', '\t'])?.trim();
     let (_, rest) = line.split_once(' ')?;
+    let rest = rest.strip_suffix(')')?;
+    // A file that was replaced since the program started.
+    let rest = rest.strip_suffix(" (deleted)").unwrap_or(rest);
     let (function, object) = rest.rsplit_once(" (")?;
-    Some(Frame { function: function.to_owned(), object: object.trim_end_matches(')').to_owned() })
+    Some(Frame { function: function.to_owned(), object: object.to_owned() })
 }
 
 #[cfg(test)]
