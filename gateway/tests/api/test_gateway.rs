@@ -184,6 +184,12 @@ impl TestGateway {
         self.status_bytes("VmHWM:")
     }
 
+    /// Makes the peak begin anew from the memory of now.
+    pub(crate) fn reset_peak(&self) {
+        // The value for the peak (proc(5)).
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
     fn status_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
