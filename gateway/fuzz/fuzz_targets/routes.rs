@@ -10,6 +10,8 @@ mod name;
 #[path = "../../src/edge/routes.rs"]
 mod routes;
 
+use routes::At;
+
 /// The module in which the product has `name`.
 mod functions {
     pub(crate) use crate::name;
@@ -28,6 +30,19 @@ fuzz_target!(|data: &[u8]| {
     assert!(below.is_empty() || below.starts_with('/') || route.mount == 0, "{below}");
     // The name is in the path as it was sent: nothing is decoded or left out.
     if route.mount > 0 {
-        assert_eq!(mount, format!("/f/{}", route.function));
+        let at = match route.at {
+            At::Default => String::new(),
+            At::Revision(revision) => format!("@{revision}"),
+            At::Channel(channel) => format!("@{channel}"),
+        };
+        assert_eq!(mount, format!("/f/{}{at}", route.function));
+    } else if let Some((at, function)) = routes::labelled(route.function) {
+        let before = match at {
+            At::Default => panic!("a label names more than a function"),
+            At::Revision(revision) => format!("r{revision}"),
+            At::Channel(channel) => channel.to_owned(),
+        };
+        assert!(name::is_name(function));
+        assert_eq!(route.function, format!("{before}--{function}"));
     }
 });
