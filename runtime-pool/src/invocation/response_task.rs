@@ -178,7 +178,7 @@ impl<G: Future<Output = Result<Option<Reusable>, InvokeError>>> ResponseTask<G> 
                 }
             };
             self.body = None;
-            // The client, who is told otherwise, has its response already.
+            // The client has its whole response already, so only the log can tell.
             if let (true, BodyEnd::Aborted(BodyError::Limit(limit))) = (self.complete, &end) {
                 let limit = *limit;
                 self.fail(&BodyError::Limit(limit).to_string(), Some(limit));

@@ -8,7 +8,7 @@ use crate::{
     Error, Result, Revision, Store, Tenant,
     functions::{
         history::{Actor, DEFAULT_CHANNEL, Made, Moved, record},
-        revision::{read_revision, revision_columns},
+        revision::revision_of,
     },
     sql::{WriteTransaction, json},
 };
@@ -245,17 +245,7 @@ pub(crate) async fn targets(
         let mut revisions = Vec::new();
         let weighted = channel.weights.iter().map(|weight| weight.revision);
         for number in [channel.revision].into_iter().chain(weighted) {
-            let row = sqlx::query(concat!(
-                "SELECT ",
-                revision_columns!(),
-                "FROM revisions r JOIN artifacts a ON a.digest = r.digest
-                 WHERE r.function_id = $1 AND r.number = $2"
-            ))
-            .bind(function_id)
-            .bind(number)
-            .fetch_one(&mut *db)
-            .await?;
-            revisions.push(read_revision(&row)?);
+            revisions.push(revision_of(&mut *db, function_id, number).await?);
         }
         found.push(ChannelTargets { channel, revisions });
     }

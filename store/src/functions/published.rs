@@ -2,11 +2,7 @@
 
 use crate::{
     ActiveFunction, ChannelTargets, Error, FunctionRecord, Result, Revision, Tenant,
-    functions::{
-        channel::targets,
-        function::find,
-        revision::{read_revision, revision_columns},
-    },
+    functions::{channel::targets, function::find, revision::revision_of},
     sql::WriteTransaction,
 };
 
@@ -46,17 +42,7 @@ pub(crate) async fn commit(
     let ActiveFunction { function, revision: active } = active;
     let revision = match added {
         Some(number) if number != active.number => {
-            let row = sqlx::query(concat!(
-                "SELECT ",
-                revision_columns!(),
-                "FROM revisions r JOIN artifacts a ON a.digest = r.digest
-                 WHERE r.function_id = $1 AND r.number = $2"
-            ))
-            .bind(function.id)
-            .bind(number)
-            .fetch_one(&mut *tx)
-            .await?;
-            read_revision(&row)?
+            revision_of(&mut *tx, function.id, number).await?
         }
         _ => active.clone(),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 
 use crate::{
     Digest, Quotas, Result, Settings, Store, Tenant,
@@ -145,6 +145,25 @@ pub(crate) async fn trim(
     .await?;
     removed.sort_unstable();
     Ok(removed)
+}
+
+/// A revision that exists, inside or outside a transaction.
+pub(crate) async fn revision_of(
+    db: impl SqliteExecutor<'_>,
+    function_id: i64,
+    number: u32,
+) -> Result<Revision> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        revision_columns!(),
+        "FROM revisions r JOIN artifacts a ON a.digest = r.digest
+         WHERE r.function_id = $1 AND r.number = $2"
+    ))
+    .bind(function_id)
+    .bind(number)
+    .fetch_one(db)
+    .await?;
+    read_revision(&row)
 }
 
 /// Reads a revision `r` joined with its artifact.
