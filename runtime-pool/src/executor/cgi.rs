@@ -11,7 +11,7 @@ mod stdout;
 use std::future::poll_fn;
 
 use tokio::sync::oneshot;
-use wasmtime::InstancePre;
+use wasmtime::{InstancePre, Store};
 use wasmtime_wasi::{
     I32Exit, WasiCtxBuilder,
     p2::bindings::{Command, CommandPre},
@@ -80,15 +80,24 @@ pub(crate) async fn instantiate_module(
     }
 }
 
+/// Connects a command's streams to the body and the response.
+fn connect(
+    store: &mut Store<impl HasStoreLimits>,
+    input: CgiInput,
+) -> (WasiCtxBuilder, GuestVariables, Stdout) {
+    let CgiInput { mut wasi, variables, body, head } = input;
+    let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
+    wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
+    (wasi, variables, stdout)
+}
+
 /// Runs a `wasi:cli/command` component to its end.
 pub(crate) async fn call_component(
     guest: &mut Guest<Command, Host>,
     input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let CgiInput { mut wasi, variables, body, head } = input;
-    let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
-    wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
+    let (mut wasi, variables, stdout) = connect(store, input);
     store.data_mut().set_input(wasi.build(), variables);
     match exports.wasi_cli_run().call_run(&mut *store).await {
         Ok(Ok(())) => {}
@@ -104,9 +113,7 @@ pub(crate) async fn call_async_component(
     input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let CgiInput { mut wasi, variables, body, head } = input;
-    let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
-    wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
+    let (mut wasi, variables, stdout) = connect(store, input);
     store.data_mut().set_input(wasi.build(), variables);
     let run = store.run_concurrent(async |accessor| {
         let result = exports.wasi_cli_run().call_run(accessor).await?;
@@ -130,7 +137,7 @@ pub(crate) async fn call_async_component(
     stdout.close()
 }
 
-fn failed_run(store: &mut wasmtime::Store<Host>) -> InvokeError {
+fn failed_run(store: &mut Store<Host>) -> InvokeError {
     exited("its `run` returned an error".to_owned(), store.data_mut().store_limits())
 }
 
@@ -140,9 +147,7 @@ pub(crate) async fn call_module(
     input: CgiInput,
 ) -> Result<(), InvokeError> {
     let Guest { store, exports } = guest;
-    let CgiInput { mut wasi, variables, body, head } = input;
-    let stdout = Stdout::new(head, store.data_mut().store_limits().body_chunk_bytes());
-    wasi.stdin(Stdin::new(body)).stdout(stdout.clone());
+    let (mut wasi, variables, stdout) = connect(store, input);
     store.data_mut().set_input(wasi.build_p1(), variables);
     let start = exports
         .get_typed_func::<(), ()>(&mut *store, "_start")
@@ -157,7 +162,7 @@ pub(crate) async fn call_module(
 /// output has nothing more to say than that output.
 fn end_of_command(
     error: &wasmtime::Error,
-    store: &mut wasmtime::Store<impl HasStoreLimits>,
+    store: &mut Store<impl HasStoreLimits>,
 ) -> Result<(), InvokeError> {
     match error.downcast_ref::<I32Exit>() {
         Some(I32Exit(0)) => Ok(()),
