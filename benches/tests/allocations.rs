@@ -9,9 +9,13 @@ use benches::{
     guest::{self, Guest},
 };
 
-/// Requests that are counted. Threads that work in the background add less than one allocation to
-/// each at this number.
+/// Requests that are counted together. Threads that work in the background add less than one
+/// allocation to each at this number.
 const REQUESTS: u32 = 100;
+
+/// How often they are counted at most: what the background does once in a while, such as giving
+/// memory back, is in some of the counts and not in all.
+const COUNTS: u32 = 5;
 
 /// The ceilings: allocations and bytes of one request. When a change lowers a count, lower its
 /// ceiling with it, to a few allocations more. A change that has to raise one says in its commit
@@ -47,11 +51,16 @@ fn a_warm_request_allocates_no_more_than_its_ceiling() {
     let mut counting = Counting::start(&options, &dir.path().join("data")).unwrap();
     let mut above = Vec::new();
     for (name, ceiling) in CEILINGS {
-        let counted = counting.of(&guest(name), REQUESTS).unwrap();
-        assert!(counted.allocations > 1.0, "nothing was counted: {counted:?}");
-        let seen = format!("{name}: {counted:.1?}, at most {ceiling:.1?}");
-        if counted.allocations > ceiling.allocations || counted.bytes > ceiling.bytes {
-            above.push(seen);
+        let guest = guest(name);
+        let mut seen = Vec::new();
+        let within = (0..COUNTS).any(|_| {
+            let counted = counting.of(&guest, REQUESTS).unwrap();
+            assert!(counted.allocations > 1.0, "nothing was counted: {counted:?}");
+            seen.push(counted);
+            counted.allocations <= ceiling.allocations && counted.bytes <= ceiling.bytes
+        });
+        if !within {
+            above.push(format!("{name}: {seen:.1?}, at most {ceiling:.1?}"));
         }
     }
     counting.stop().unwrap();
