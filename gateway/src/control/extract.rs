@@ -29,6 +29,16 @@ pub(crate) struct NamePath {
     name: String,
 }
 
+/// The name of a channel in a path, for the API's description.
+#[expect(dead_code, reason = "the handlers read it themselves, to answer with problems")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct ChannelPath {
+    /// Its name: 1 to 32 of a-z, 0-9 and -, beginning with a letter and not ending with a hyphen.
+    #[param(pattern = "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", min_length = 1, max_length = 32)]
+    channel: String,
+}
+
 /// The header `if-match`, for the API's description.
 #[expect(dead_code, reason = "the handlers read it themselves, to answer with problems")]
 #[derive(IntoParams)]

@@ -130,6 +130,12 @@ impl CatalogEntry {
         self.grants.add_to(self.ungranted.clone())
     }
 
+    /// The bytes of its settings, and of those of the revisions that take a share.
+    fn kept_bytes(&self) -> u64 {
+        let weighted = self.split.iter().flat_map(|split| split.entries());
+        self.settings_bytes + weighted.map(|entry| entry.settings_bytes).sum::<u64>()
+    }
+
     /// Whether both have the same limits.
     fn same_limits(&self, other: &Self) -> bool {
         let (ours, theirs) = (&self.ungranted, &other.ungranted);
@@ -150,6 +156,11 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
+    /// The bytes of all settings that are kept for the function.
+    pub(crate) fn settings_bytes(&self) -> u64 {
+        self.default.kept_bytes() + channels_bytes(&self.channels)
+    }
+
     /// The keys of all revisions that calls can reach.
     pub(crate) fn keys(&self) -> HashSet<FunctionKey> {
         let own =
@@ -160,6 +171,10 @@ impl Entries {
         });
         all.collect()
     }
+}
+
+fn channels_bytes(channels: &Channels) -> u64 {
+    channels.values().map(|entry| entry.kept_bytes()).sum()
 }
 
 /// The defaults and ceilings that the operator has set.
@@ -269,37 +284,48 @@ impl Catalog {
         name: QualifiedName,
         entries: Entries,
     ) -> Option<Arc<CatalogEntry>> {
+        // Added first, so that the sum never falls below zero.
+        self.settings_bytes.fetch_add(entries.settings_bytes(), Relaxed);
         let Entries { default: entry, channels } = entries;
-        match channels.is_empty() {
-            true => drop(self.channels.pin().remove(&name)),
-            false => drop(self.channels.pin().insert(name.clone(), Arc::new(channels))),
-        }
-        self.settings_bytes.fetch_add(entry.settings_bytes, Relaxed);
+        let channels_before = {
+            let pinned = self.channels.pin();
+            match channels.is_empty() {
+                true => pinned.remove(&name).cloned(),
+                false => pinned.insert(name.clone(), Arc::new(channels)).cloned(),
+            }
+        };
         let before = self.functions.pin().insert(name, Arc::new(entry)).cloned();
-        self.forget_settings(before)
-    }
-
-    fn forget_settings(&self, before: Option<Arc<CatalogEntry>>) -> Option<Arc<CatalogEntry>> {
-        let bytes = before.as_ref().map_or(0, |before| before.settings_bytes);
-        self.settings_bytes.fetch_sub(bytes, Relaxed);
+        self.forget_settings(before.as_deref(), channels_before.as_deref());
         before
     }
 
-    /// The bytes of the settings of all functions, environments included.
+    fn forget_settings(&self, entry: Option<&CatalogEntry>, channels: Option<&Channels>) {
+        let bytes = entry.map_or(0, CatalogEntry::kept_bytes) + channels.map_or(0, channels_bytes);
+        self.settings_bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// The bytes of the settings of all functions, their channels and environments included.
     pub(crate) fn settings_bytes(&self) -> u64 {
         self.settings_bytes.load(Relaxed)
     }
 
+    /// The part of them that one function has.
+    pub(crate) fn settings_bytes_of(&self, name: &QualifiedName) -> u64 {
+        let entry = self.functions.pin().get(name).map_or(0, |entry| entry.kept_bytes());
+        entry + self.channels.pin().get(name).map_or(0, |channels| channels_bytes(channels))
+    }
+
     /// Removes a function; returns its entry.
     pub(crate) fn remove(&self, name: &QualifiedName) -> Option<Arc<CatalogEntry>> {
-        self.channels.pin().remove(name);
+        let channels = self.channels.pin().remove(name).cloned();
         let guard = self.functions.guard();
         let removed = self.functions.remove(name, &guard).cloned();
         // The map would keep the entry, and with it the label, until many more were removed.
         guard.flush();
         drop(guard);
         self.labels.retire(name);
-        self.forget_settings(removed)
+        self.forget_settings(removed.as_deref(), channels.as_deref());
+        removed
     }
 
     /// Frees the labels of deleted functions, and returns them.

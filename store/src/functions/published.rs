@@ -39,15 +39,25 @@ pub(crate) async fn commit(
     active: ActiveFunction,
     added: Option<u32>,
 ) -> Result<Published> {
+    let published = read(&mut tx, active, added).await?;
+    tx.commit().await?;
+    Ok(published)
+}
+
+/// Reads the rest of the state, with the revision `added`.
+pub(crate) async fn read(
+    tx: &mut WriteTransaction,
+    active: ActiveFunction,
+    added: Option<u32>,
+) -> Result<Published> {
     let ActiveFunction { function, revision: active } = active;
     let revision = match added {
         Some(number) if number != active.number => {
-            revision_of(&mut *tx, function.id, number).await?
+            revision_of(&mut **tx, function.id, number).await?
         }
         _ => active.clone(),
     };
-    let channels = targets(&mut tx, function.id).await?;
-    tx.commit().await?;
+    let channels = targets(tx, function.id).await?;
     Ok(Published {
         function,
         revision,

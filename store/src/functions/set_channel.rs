@@ -8,37 +8,44 @@ use crate::{
         channel::{channels, newest_in},
         function::find,
         history::{Action, Actor, DEFAULT_CHANNEL, Made, Moved, record},
-        published::{active, commit},
+        published::{active, commit, read},
     },
     sql::{WriteTransaction, to_json},
 };
 
 impl Store {
-    /// Makes a channel what its owner asks for, and creates it if it does not exist. `None` when the
-    /// function does not exist.
+    /// Makes a channel what its owner asks for, and creates it if it does not exist. Nothing is
+    /// changed if `admit` refuses the outcome. `None` when the function does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchRevision`], [`Error::RangeNotMet`], [`Error::Quota`]; otherwise as
-    /// [`Store::describe`].
-    pub async fn put_channel(
+    /// [`Error::NoSuchRevision`], [`Error::RangeNotMet`], [`Error::Quota`], that of `admit`;
+    /// otherwise as [`Store::describe`].
+    pub async fn put_channel<E: From<Error>>(
         &self,
         tenant: &Tenant,
         function: &str,
         new: NewChannel<'_>,
-    ) -> Result<Option<Published>> {
+        admit: impl FnOnce(&Published) -> Result<(), E> + Send,
+    ) -> Result<Option<Published>, E> {
         let mut tx = self.main_db().begin().await?;
         let Some(before) = find(&mut *tx, tenant, function).await? else {
-            tx.rollback().await?;
+            tx.rollback().await.map_err(Error::from)?;
             return Ok(None);
         };
         let put = put(&mut tx, before.function.id, before.revision.number, &new).await;
         if let Err(error) = put {
-            tx.rollback().await?;
-            return Err(error);
+            tx.rollback().await.map_err(Error::from)?;
+            return Err(error.into());
         }
         let active = active(&mut tx, tenant, function).await?;
-        Ok(Some(commit(tx, active, None).await?))
+        let published = read(&mut tx, active, None).await?;
+        if let Err(refused) = admit(&published) {
+            tx.rollback().await.map_err(Error::from)?;
+            return Err(refused);
+        }
+        tx.commit().await.map_err(Error::from)?;
+        Ok(Some(published))
     }
 
     /// Removes a channel. `None` when it has no row. Without a row, `default` stays where it is until

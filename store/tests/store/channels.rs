@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use semver::{Version, VersionReq};
 use store::{
-    Action, Channel, DEFAULT_CHANNEL, Error, Follow, NewChannel, NewRevision, Quotas, Release,
-    Sticky, Weight,
+    Action, Channel, DEFAULT_CHANNEL, Error, Follow, NewChannel, NewRevision, Published, Quotas,
+    Release, Sticky, Weight,
 };
 
 use crate::support::{ACTOR, TestStore, new, ours, publish};
@@ -21,6 +21,14 @@ fn set(name: &str, follow: Follow) -> NewChannel<'_> {
         actor: ACTOR,
         now_ms: 3_000,
     }
+}
+
+async fn put(
+    test: &TestStore,
+    function: &str,
+    new: NewChannel<'_>,
+) -> store::Result<Option<Published>> {
+    test.store.put_channel(&ours(), function, new, |_| Ok(())).await
 }
 
 fn range(range: &str) -> Follow {
@@ -49,7 +57,7 @@ async fn a_publish_moves_only_the_channels_whose_range_takes_its_version() {
         ("next", range(">=2.0.0-0")),
         ("fixed", Follow::Revision(1)),
     ] {
-        test.store.put_channel(&ours(), "f", set(name, follow)).await.unwrap().unwrap();
+        put(&test, "f", set(name, follow)).await.unwrap().unwrap();
     }
     let all = async || {
         [at(&test, "old").await, at(&test, "stable").await, at(&test, "next").await]
@@ -78,14 +86,14 @@ async fn a_default_channel_that_is_tied_leaves_a_publish_inactive() {
     let test = TestStore::new().await;
     publish_version(&test, "1.0.0").await;
     let tied = set(DEFAULT_CHANNEL, Follow::Revision(1));
-    test.store.put_channel(&ours(), "f", tied).await.unwrap().unwrap();
+    put(&test, "f", tied).await.unwrap().unwrap();
 
     let second = publish_version(&test, "1.1.0").await;
     assert_eq!((second.revision.number, second.active.number), (2, 1));
     assert_eq!(second.function.active_revision, 1);
 
     let in_range = set(DEFAULT_CHANNEL, range("~1"));
-    let moved = test.store.put_channel(&ours(), "f", in_range).await.unwrap().unwrap();
+    let moved = put(&test, "f", in_range).await.unwrap().unwrap();
     assert_eq!(moved.active.number, 2);
     assert_eq!(publish_version(&test, "2.0.0").await.active.number, 2);
     assert_eq!(publish_version(&test, "1.2.0").await.active.number, 4);
@@ -102,7 +110,7 @@ async fn a_roll_back_ends_the_weights_of_the_default_channel() {
     publish_version(&test, "1.1.0").await;
     let weights = vec![Weight { revision: 1, percent: 10 }];
     let canary = NewChannel { weights, ..set(DEFAULT_CHANNEL, Follow::Revision(2)) };
-    let put = test.store.put_channel(&ours(), "f", canary).await.unwrap().unwrap();
+    let put = put(&test, "f", canary).await.unwrap().unwrap();
     let numbers: Vec<u32> = put.channels[0].revisions.iter().map(|r| r.number).collect();
     assert_eq!(numbers, [2, 1]);
 
@@ -117,20 +125,20 @@ async fn a_roll_back_ends_the_weights_of_the_default_channel() {
 async fn what_cannot_be_a_channel_is_refused_and_changes_nothing() {
     let test = TestStore::new().await;
     publish_version(&test, "1.0.0").await;
-    let put = async |new| test.store.put_channel(&ours(), "f", new).await;
+    let set_to = async |new| put(&test, "f", new).await;
     let weighted = NewChannel {
         weights: vec![Weight { revision: 7, percent: 1 }],
         ..set("a", Follow::Revision(1))
     };
     let none_left = NewChannel { max: 0, ..set("a", Follow::Revision(1)) };
 
-    let refused = put(set("a", Follow::Revision(9))).await;
+    let refused = set_to(set("a", Follow::Revision(9))).await;
     assert!(matches!(refused, Err(Error::NoSuchRevision { number: 9 })), "{refused:?}");
-    let refused = put(weighted).await;
+    let refused = set_to(weighted).await;
     assert!(matches!(refused, Err(Error::NoSuchRevision { number: 7 })), "{refused:?}");
-    assert!(matches!(put(set("a", range("~2"))).await, Err(Error::RangeNotMet)));
-    assert!(matches!(put(none_left).await, Err(Error::Quota { max: 0, .. })));
-    let absent = test.store.put_channel(&ours(), "g", set("a", Follow::Revision(1))).await;
+    assert!(matches!(set_to(set("a", range("~2"))).await, Err(Error::RangeNotMet)));
+    assert!(matches!(set_to(none_left).await, Err(Error::Quota { max: 0, .. })));
+    let absent = put(&test, "g", set("a", Follow::Revision(1))).await;
     assert_eq!(absent.unwrap(), None);
     assert_eq!(test.store.channels(&ours(), "f").await.unwrap(), []);
     let deleted = test.store.delete_channel(&ours(), "f", "a", ACTOR, 1).await.unwrap();
@@ -144,7 +152,7 @@ async fn revisions_that_a_channel_points_to_are_not_removed() {
     publish_version(&test, "1.1.0").await;
     let weights = vec![Weight { revision: 2, percent: 5 }];
     let pinned = NewChannel { weights, ..set("prod", Follow::Revision(1)) };
-    test.store.put_channel(&ours(), "f", pinned).await.unwrap().unwrap();
+    put(&test, "f", pinned).await.unwrap().unwrap();
     let quotas = Quotas { revisions_per_function: 2, ..Quotas::default() };
     for artifact in [b"3".as_slice(), b"4", b"5"] {
         publish(&test.store, NewRevision { quotas, ..new("f") }, artifact).await.unwrap();
@@ -254,7 +262,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     Ok(revision) => Follow::Revision(revision),
                     Err(text) => range(text),
                 };
-                let put = test.store.put_channel(&ours(), "f", set(name, asked)).await;
+                let put = put(&test, "f", set(name, asked)).await;
                 prop_assert_eq!(put.is_ok(), model.set(name, follow));
             }
             Step::Delete(channel) => {

@@ -7,7 +7,7 @@ use store::DEFAULT_CHANNEL;
 
 use crate::{
     control::{
-        extract::{Document, IfMatch, NamePath, PathParams, deleted_or},
+        extract::{ChannelPath, Document, IfMatch, NamePath, PathParams, deleted_or},
         preconditions,
         resources::functions::parse,
         state::ControlState,
@@ -48,7 +48,7 @@ pub(crate) async fn list(
     operation_id = "putChannel",
     params(
         NamePath,
-        ("channel" = String, Path, description = "Its name", pattern = "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"),
+        ChannelPath,
         IfMatch,
     ),
     request_body = PutChannel,
@@ -75,11 +75,9 @@ pub(crate) async fn put(
     let asked = channels::asked(&channel, put).map_err(DeployError::Channel)?;
     let function = state.qualified(name.clone());
     let precondition = preconditions::parse(&headers);
-    let changed =
-        state.deployer.put_channel(&actor, function, channel.clone(), asked, precondition).await?;
-    changed.ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    let set = all(&state, &name).await?.into_iter().find(|view| view.name == channel);
-    set.map(Json).ok_or_else(|| Problem::channel_not_found(name.as_str(), &channel))
+    let set = state.deployer.put_channel(&actor, function, channel, asked, precondition).await?;
+    let set = set.ok_or_else(|| Problem::function_not_found(name.as_str()))?;
+    Ok(Json(views::channel(set, &base(&state, &name))))
 }
 
 /// Deletes a channel.
@@ -90,7 +88,7 @@ pub(crate) async fn put(
     operation_id = "deleteChannel",
     params(
         NamePath,
-        ("channel" = String, Path, description = "Its name", pattern = "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"),
+        ChannelPath,
         IfMatch,
     ),
     responses(
@@ -121,11 +119,16 @@ async fn all(state: &ControlState, name: &FunctionName) -> Result<Vec<ChannelVie
     let stored = state.store.channels(&state.tenant, name.as_str()).await?;
     let (default, others): (Vec<_>, Vec<_>) =
         stored.into_iter().partition(|channel| channel.name == DEFAULT_CHANNEL);
-    let base = format!("{}/f/{name}", state.public_base);
+    let base = base(state, name);
     let default = default.into_iter().next().map_or_else(
         || views::newest_channel(active.revision.number, &base),
         |channel| views::channel(channel, &base),
     );
     let others = others.into_iter().map(|channel| views::channel(channel, &base));
     Ok(std::iter::once(default).chain(others).collect())
+}
+
+/// The address of a function, without the slash at its end.
+fn base(state: &ControlState, name: &FunctionName) -> String {
+    format!("{}/f/{name}", state.public_base)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use store::{NewChannel, NewSettings, Published};
+use store::{ActiveFunction, Channel, NewChannel, NewSettings, Published};
 
 use crate::{
     clock::now_ms,
@@ -81,8 +81,7 @@ impl Deployer {
         description: String,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change(&actor.token)?;
-        self.change_if(function, precondition, async move |state, function| {
+        self.change(actor, function, precondition, async move |state, function, _| {
             let (tenant, name) = (&function.tenant, function.name.as_str());
             let described = state.store.describe(tenant, name, &description, now_ms()).await?;
             Ok(described.map(Activated::from))
@@ -99,9 +98,7 @@ impl Deployer {
         revision: u32,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change(&actor.token)?;
-        let actor = actor.clone();
-        self.change_if(function, precondition, async move |state, function| {
+        self.change(actor, function, precondition, async move |state, function, actor| {
             let (tenant, name) = (&function.tenant, function.name.as_str());
             let actor = actor.recorded();
             let activated = state.store.activate(tenant, name, revision, actor, now_ms()).await?;
@@ -118,9 +115,7 @@ impl Deployer {
         function: QualifiedName,
         precondition: ChangeCondition,
     ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change(&actor.token)?;
-        let actor = actor.clone();
-        self.change_if(function, precondition, async move |state, function| {
+        self.change(actor, function, precondition, async move |state, function, actor| {
             let (tenant, name) = (&function.tenant, function.name.as_str());
             let actor = actor.recorded();
             let rolled_back = match state.store.roll_back(tenant, name, actor, now_ms()).await {
@@ -132,7 +127,7 @@ impl Deployer {
         .await
     }
 
-    /// Sets a channel, or makes it. `None` if there is no such function.
+    /// Sets a channel, or makes it, and returns it. `None` if there is no such function.
     pub(crate) async fn put_channel(
         &self,
         actor: &Actor,
@@ -140,10 +135,8 @@ impl Deployer {
         channel: String,
         asked: AskedChannel,
         precondition: ChangeCondition,
-    ) -> Result<Option<Activated>, DeployError> {
-        self.state.admit_change(&actor.token)?;
-        let actor = actor.clone();
-        self.change_if(function, precondition, async move |state, function| {
+    ) -> Result<Option<Channel>, DeployError> {
+        self.change(actor, function, precondition, async move |state, function, actor| {
             let AskedChannel { follow, weights, sticky } = asked;
             let new = NewChannel {
                 name: &channel,
@@ -154,9 +147,14 @@ impl Deployer {
                 actor: actor.recorded(),
                 now_ms: now_ms(),
             };
-            let name = function.name.as_str();
-            let changed = state.store.put_channel(&function.tenant, name, new).await?;
-            Ok(state.activate_if_published(function, changed).await)
+            let (tenant, name) = (&function.tenant, function.name.as_str());
+            let admit = |published: &Published| state.admit_settings(&function, published);
+            let changed = state.store.put_channel(tenant, name, new, admit).await?;
+            let channels = changed.iter().flat_map(|published| &published.channels);
+            let mut set = channels.map(|targets| &targets.channel);
+            let set = set.find(|set| set.name == channel).cloned();
+            state.activate_if_published(function, changed).await;
+            Ok(set)
         })
         .await
     }
@@ -169,9 +167,7 @@ impl Deployer {
         channel: String,
         precondition: ChangeCondition,
     ) -> Result<bool, DeployError> {
-        self.state.admit_change(&actor.token)?;
-        let actor = actor.clone();
-        self.change_if(function, precondition, async move |state, function| {
+        self.change(actor, function, precondition, async move |state, function, actor| {
             let (tenant, name) = (&function.tenant, function.name.as_str());
             let actor = actor.recorded();
             let deleted =
@@ -197,6 +193,24 @@ impl Deployer {
             Ok(deleted)
         })
         .await
+    }
+
+    /// Counts a change, and makes it as [`Self::change_if`] does.
+    async fn change<T, F>(
+        &self,
+        actor: &Actor,
+        function: QualifiedName,
+        precondition: ChangeCondition,
+        change: impl FnOnce(Arc<DeployState>, QualifiedName, Actor) -> F + Send + 'static,
+    ) -> Result<T, DeployError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, DeployError>> + Send,
+    {
+        self.state.admit_change(&actor.token)?;
+        let actor = actor.clone();
+        self.change_if(function, precondition, |state, function| change(state, function, actor))
+            .await
     }
 
     /// Makes a change if the function is in a permitted state when its turn comes; no other change
@@ -227,6 +241,26 @@ impl Deployer {
 }
 
 impl DeployState {
+    /// Refuses a change of channels after which the settings of all functions would be too large.
+    fn admit_settings(
+        &self,
+        function: &QualifiedName,
+        published: &Published,
+    ) -> Result<(), DeployError> {
+        let active = ActiveFunction {
+            function: published.function.clone(),
+            revision: published.active.clone(),
+        };
+        let entries = self.catalog.entries(function, &active, published.channels.clone());
+        let (before, after) = (self.catalog.settings_bytes_of(function), entries.settings_bytes());
+        let all = self.catalog.settings_bytes().saturating_sub(before) + after;
+        let max_bytes = self.quotas.load().all_settings_bytes;
+        match after > before && all > max_bytes {
+            true => Err(DeployError::SettingsQuota { max_bytes }),
+            false => Ok(()),
+        }
+    }
+
     async fn activate_if_published(
         &self,
         function: QualifiedName,

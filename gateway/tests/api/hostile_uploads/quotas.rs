@@ -185,6 +185,39 @@ async fn the_settings_of_a_function_and_of_all_functions_are_limited() {
 
 /// Case U17.
 #[tokio::test]
+async fn settings_that_channels_keep_count_with_those_of_all_functions() {
+    let gateway = TestGateway::with(&["quotas.all_settings_bytes=8KiB"]).await;
+    let first = gateway.put("one", guest("c-hello-cgi"));
+    let large = json!({"environment": {"A": "x".repeat(3_000)}}).to_string();
+    assert_eq!(first.header("mayfly-settings", &large).send().await.status(), 201);
+    let small = json!({"settings": {"environment": null}});
+    assert_eq!(gateway.patch("one", &small).await.status(), 200);
+    let set = async |channel: &str, weights: Value| {
+        let target = format!("/v1/functions/one/channels/{channel}");
+        let to = json!({"revision": 2, "weights": weights});
+        gateway.control(Method::PUT, &target).json(&to).send().await
+    };
+    let large = || json!([{"revision": 1, "percent": 1}]);
+
+    assert_eq!(set("a", large()).await.status(), 200);
+    assert_eq!(set("default", large()).await.status(), 200);
+    let refused = set("c", large()).await;
+    assert_eq!(refused.problem(), (409, "settings-quota"));
+    let listed = gateway.api("/v1/functions/one/channels").await;
+    assert_eq!(listed.json()["channels"].as_array().unwrap().len(), 2, "nothing was changed");
+    assert_eq!(set("a", json!([])).await.status(), 200, "less is permitted");
+    assert_eq!(set("c", large()).await.status(), 200);
+    let target = "/v1/functions/one/channels/c";
+    assert_eq!(gateway.control(Method::DELETE, target).send().await.status(), 204);
+    assert_eq!(set("a", large()).await.status(), 200);
+    gateway.control(Method::DELETE, "/v1/functions/one").send().await;
+    assert_eq!(gateway.put("two", guest("c-hello-cgi")).send().await.status(), 201);
+    let other = json!({"settings": {"environment": {"A": "x".repeat(7_900)}}});
+    assert_eq!(gateway.patch("two", &other).await.status(), 200, "all of it was given back");
+}
+
+/// Case U17.
+#[tokio::test]
 async fn changes_are_limited_per_minute_whether_they_compile_or_not() {
     let gateway = TestGateway::with(&["quotas.changes_per_minute=4"]).await;
     let wasm = guest("c-hello-cgi");
