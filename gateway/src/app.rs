@@ -54,8 +54,8 @@ use crate::{
         rejections::Rejections,
     },
     functions::{
-        catalog::Catalog, deploy::Deployer, quarantine::Quarantine, revision_urls::RevisionUrls,
-        secrets::Secrets,
+        catalog::Catalog, channels::revision_urls::RevisionUrls, deploy::Deployer,
+        quarantine::Quarantine, secrets::Secrets,
     },
     invoker::Invoker,
     server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},

@@ -34,9 +34,9 @@ use crate::{
     },
     functions::{
         catalog::{Catalog, CatalogEntry},
+        channels::revision_urls::RevisionUrls,
         name::FunctionName,
         qualified_name::QualifiedName,
-        revision_urls::RevisionUrls,
     },
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},

@@ -9,7 +9,5 @@ pub(crate) mod name;
 pub(crate) mod ok_counter;
 pub(crate) mod qualified_name;
 pub(crate) mod quarantine;
-pub(crate) mod revision_urls;
 pub(crate) mod schedule;
 pub(crate) mod secrets;
-pub(crate) mod split;

@@ -27,12 +27,12 @@ use store::{
 use crate::{
     config::Config,
     functions::{
+        channels::split::Split,
         grants::{CompactGrants, add_grants},
         labels::Labels,
         ok_counter::OkCounter,
         qualified_name::{BorrowedName, QualifiedName},
         schedule::WarmSchedule,
-        split::Split,
     },
 };
 

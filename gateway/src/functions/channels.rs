@@ -1,5 +1,8 @@
 //! Channels as owners ask for them: which are valid?
 
+pub(crate) mod revision_urls;
+pub(crate) mod split;
+
 use gateway_api::PutChannel;
 use http::HeaderName;
 use semver::VersionReq;
