@@ -46,6 +46,9 @@ enum Command {
     Logs(crate::cli::commands::logs::Logs),
     /// List the revisions of a function
     Revisions(crate::cli::commands::revisions::Revisions),
+    /// Compare two revisions of a function
+    #[command(subcommand)]
+    Revision(crate::cli::commands::diff::RevisionCommand),
     /// Make a revision the active one
     Activate(crate::cli::commands::revisions::Activate),
     /// Go back to the revision that was active before
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Invoke(command) => client(command.run()),
         Command::Logs(command) => client(command.run()),
         Command::Revisions(command) => client(command.run()),
+        Command::Revision(command) => client(command.run()),
         Command::Activate(command) => client(command.run()),
         Command::Rollback(command) => client(command.run()),
         Command::History(command) => client(command.run()),

@@ -31,7 +31,10 @@ pub use crate::{
     limits::{FunctionLimit, LIMITS, LimitRow, Unit},
     log::{LineView, LogView},
     node::{MachineView, NodeLimitsView},
-    revision::{ChangeView, HistoryView, RevisionView, RevisionsView},
+    revision::{
+        ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView, SettingDiff,
+        TextDiff,
+    },
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
         CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,

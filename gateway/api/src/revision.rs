@@ -87,3 +87,59 @@ pub struct RevisionsView {
     /// The cursor of the next page; null on the last page.
     pub next_cursor: Option<String>,
 }
+
+/// What differs between two revisions of a function.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RevisionDiff {
+    /// The revision to compare from.
+    pub from: u32,
+    /// The revision to compare to.
+    pub to: u32,
+    /// Whether both run the same bytes.
+    pub same_artifact: bool,
+    /// How they run; null if that is the same.
+    pub kind: Option<TextDiff>,
+    /// Their versions; null if they are the same.
+    pub version: Option<TextDiff>,
+    /// Size of the first artifact.
+    pub from_bytes: u64,
+    /// Size of the second artifact.
+    pub to_bytes: u64,
+    /// The interfaces that the artifacts import.
+    pub imports: NamesDiff,
+    /// What the artifacts export.
+    pub exports: NamesDiff,
+    /// The settings that differ, by name. Members of the environment are named each, without their
+    /// values.
+    pub settings: Vec<SettingDiff>,
+}
+
+/// Two texts that differ.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TextDiff {
+    /// That of the first revision.
+    pub from: Option<String>,
+    /// That of the second revision.
+    pub to: Option<String>,
+}
+
+/// Names that one of two revisions has.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct NamesDiff {
+    /// Only the second has these.
+    pub added: Vec<String>,
+    /// Only the first has these.
+    pub removed: Vec<String>,
+}
+
+/// A setting that differs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SettingDiff {
+    /// Its name, such as `cpu_ms` or `environment.LANG`.
+    #[schema(example = "environment.LANG")]
+    pub setting: String,
+    /// Its value in the first revision; null if it is not set there.
+    pub from: Option<Value>,
+    /// Its value in the second revision; null if it is not set there.
+    pub to: Option<Value>,
+}

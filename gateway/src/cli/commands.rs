@@ -2,6 +2,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod deploy;
+pub(crate) mod diff;
 pub(crate) mod functions;
 pub(crate) mod invoke;
 pub(crate) mod logs;

@@ -1,6 +1,7 @@
 //! The resources of the control plane, one file each.
 
 pub(crate) mod channels;
+pub(crate) mod diff;
 pub(crate) mod functions;
 pub(crate) mod limits;
 pub(crate) mod logs;

@@ -15,7 +15,7 @@ use crate::{
         extract::JSON_BYTES,
         layers,
         resources::{
-            channels, functions, limits, logs,
+            channels, diff, functions, limits, logs,
             probes::{self, Probes},
             revisions, secrets, tokens as api_tokens,
         },
@@ -52,6 +52,7 @@ pub(crate) fn control_plane(
         .routes(routes!(functions::show))
         .routes(routes!(revisions::list))
         .routes(routes!(revisions::history))
+        .routes(routes!(diff::show))
         .routes(routes!(channels::list))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))

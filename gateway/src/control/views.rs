@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Stands for the value of an environment variable, for those who may only read.
-const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 
 /// A function in a list: without the outcome of its snapshot.
 pub(crate) fn listed_function(

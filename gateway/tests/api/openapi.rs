@@ -205,6 +205,8 @@ async fn responses_match_the_schemas_of_the_document() {
     let revisions = gateway.api("/v1/functions/t-logs/revisions").await.json().clone();
     fits(&document, "RevisionsView", &revisions);
     fits(&document, "RevisionView", &revisions["revisions"][0]);
+    let diff = gateway.api("/v1/functions/t-logs/revisions/1/diff/1").await;
+    fits(&document, "RevisionDiff", diff.json());
     gateway.get("/f/t-logs/?n=1").await;
     let line = &gateway.log_lines("t-logs", 1).await[0];
     fits(&document, "LineView", line);

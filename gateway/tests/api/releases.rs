@@ -211,3 +211,56 @@ async fn an_owner_can_take_the_addresses_of_revisions_away() {
     }
     assert_eq!(gateway.get("/f/greet/").await.status(), 200);
 }
+
+/// Case R07.
+#[tokio::test]
+async fn two_revisions_differ_in_settings_imports_exports_and_size() {
+    let gateway = TestGateway::start().await;
+    let settings = json!({"cpu_ms": 500, "environment": {"PASSWORD": "hunter2"}}).to_string();
+    let first = gateway.put("greet", guest("c-hello")).header("mayfly-settings", &settings);
+    assert_eq!(first.send().await.status(), 201);
+    let settings = json!({"cpu_ms": 600, "environment": {"PASSWORD": "swordfish"}}).to_string();
+    let second = gateway.put("greet", guest("t-outbound")).header("mayfly-settings", &settings);
+    assert_eq!(second.header("mayfly-version", "2.0.0").send().await.status(), 201);
+
+    let diff = gateway.api("/v1/functions/greet/revisions/1/diff/2").await;
+    assert_eq!(diff.status(), 200, "{diff:?}");
+    let view = diff.json();
+    assert_eq!((&view["from"], &view["to"]), (&json!(1), &json!(2)));
+    assert_eq!((&view["same_artifact"], &view["version"]["to"]), (&json!(false), &json!("2.0.0")));
+    assert_eq!(view["to_bytes"], guest("t-outbound").len());
+    let added = view["imports"]["added"].as_array().unwrap();
+    let outbound = |name: &Value| name.as_str().unwrap().starts_with("wasi:http/outgoing-handler");
+    assert!(added.iter().any(outbound), "{view}");
+    let settings = json!([
+        {"setting": "cpu_ms", "from": 500, "to": 600},
+        {"setting": "environment.PASSWORD", "from": "***", "to": "***"},
+    ]);
+    assert_eq!(view["settings"], settings);
+    let text = view.to_string();
+    assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");
+
+    let same = gateway.api("/v1/functions/greet/revisions/2/diff/2").await;
+    assert_eq!(
+        (&same.json()["same_artifact"], &same.json()["settings"]),
+        (&json!(true), &json!([]))
+    );
+    for (target, problem) in [
+        ("greet/revisions/1/diff/9", (404, "revision-not-found")),
+        ("absent/revisions/1/diff/2", (404, "function-not-found")),
+        ("greet/revisions/x/diff/2", (400, "bad-query")),
+    ] {
+        let refused = gateway.api(&format!("/v1/functions/{target}")).await;
+        assert_eq!(refused.problem(), problem, "{target}");
+    }
+
+    let printed = gateway.cli(&["revision", "diff", "greet", "1", "2"]).await;
+    assert_eq!(printed.status.code(), Some(0), "{printed:?}");
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(
+        printed.contains("cpu_ms") && printed.contains("wasi:http/outgoing-handler"),
+        "{printed}"
+    );
+    let same = gateway.cli(&["revision", "diff", "greet", "1", "1"]).await;
+    assert_eq!(same.stdout, b"no difference\n");
+}

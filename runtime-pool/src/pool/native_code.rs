@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     ArtifactDigest, Pool,
-    code::{sandbox::Sandbox, snapshot::SnapshotOutcome},
+    code::{compiler::Purpose, inspect::Inspection, sandbox::Sandbox, snapshot::SnapshotOutcome},
     error::{LoadError, Refusal},
     executor::spec::FunctionSpec,
 };
@@ -24,6 +24,14 @@ impl Pool {
     /// out.
     pub async fn sandbox(&self) -> io::Result<Sandbox> {
         self.loader.compiler.sandbox().await
+    }
+
+    /// What the artifact of `spec` imports and exports. Compiles it if its native code was lost.
+    pub async fn inspection(&self, spec: &FunctionSpec) -> Result<Inspection, LoadError> {
+        let compiler = &self.loader.compiler;
+        let found =
+            compiler.native_code(&spec.code_key(), &spec.artifact, Purpose::Invocation).await;
+        found.map(|(native, _)| native.inspection.clone())
     }
 
     /// The outcome of the snapshot that `spec` asks for. `None` if it asks for none, or if none has

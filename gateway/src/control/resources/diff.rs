@@ -1,0 +1,171 @@
+//! `/v1/functions/{name}/revisions/{a}/diff/{b}`: what differs between two revisions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{Json, extract::State};
+use gateway_api::{NamesDiff, RevisionDiff, SettingDiff, TextDiff};
+use runtime_pool::Inspection;
+use serde_json::Value;
+use store::{Revision, Settings};
+
+use crate::{
+    control::{
+        extract::{NamePath, PathParams},
+        resources::functions::parse,
+        state::ControlState,
+        views::HIDDEN,
+    },
+    functions::{labels::OTHER, name::FunctionName, qualified_name::BorrowedName},
+    problem::Problem,
+};
+
+/// Compares two revisions.
+///
+/// Values of environment variables are not shown: only that they differ.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/revisions/{a}/diff/{b}", tag = "functions",
+    operation_id = "diffRevisions",
+    params(
+        NamePath,
+        ("a" = u64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "The revision to compare from"),
+        ("b" = u64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "The revision to compare to"),
+    ),
+    responses(
+        (status = 200, description = "What differs", body = RevisionDiff),
+        (status = 400, description = "The name or a revision is not valid", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such function or revision", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn show(
+    State(state): State<ControlState>,
+    PathParams((name, a, b)): PathParams<(String, String, String)>,
+) -> Result<Json<RevisionDiff>, Problem> {
+    let name = parse(&name)?;
+    let (a, b) = (revision(&state, &name, &a).await?, revision(&state, &name, &b).await?);
+    let same_artifact = a.digest == b.digest;
+    let (imports, exports) = match same_artifact {
+        true => Default::default(),
+        false => {
+            let (a, b) = (names(&state, &name, &a).await?, names(&state, &name, &b).await?);
+            (names_diff(a.imports, b.imports), names_diff(a.exports, b.exports))
+        }
+    };
+    Ok(Json(RevisionDiff {
+        from: a.number,
+        to: b.number,
+        same_artifact,
+        kind: text_diff(Some(a.kind), Some(b.kind)),
+        version: text_diff(a.release.semver, b.release.semver),
+        from_bytes: a.bytes,
+        to_bytes: b.bytes,
+        imports,
+        exports,
+        settings: settings_diff(&a.settings, &b.settings),
+    }))
+}
+
+async fn revision(
+    state: &ControlState,
+    name: &FunctionName,
+    number: &str,
+) -> Result<Revision, Problem> {
+    let number = number.parse().map_err(|_| Problem::bad_query("a revision is a number".into()))?;
+    if let Some(revision) = state.store.revision(&state.tenant, name.as_str(), number).await? {
+        return Ok(revision);
+    }
+    let exists = state.store.function(&state.tenant, name.as_str()).await?.is_some();
+    Err(match exists {
+        true => Problem::revision_not_found(name.as_str(), number),
+        false => Problem::function_not_found(name.as_str()),
+    })
+}
+
+/// What the artifact of a revision imports and exports.
+async fn names(
+    state: &ControlState,
+    name: &FunctionName,
+    revision: &Revision,
+) -> Result<Inspection, Problem> {
+    let function = BorrowedName { tenant: &state.tenant, name: name.as_str() };
+    let (label, settings) = (OTHER.into(), &revision.settings);
+    let spec = state.catalog.spec(function, label, revision.digest, settings);
+    Ok(state.pool.inspection(&spec).await?)
+}
+
+fn text_diff(from: Option<String>, to: Option<String>) -> Option<TextDiff> {
+    (from != to).then_some(TextDiff { from, to })
+}
+
+fn names_diff(from: Vec<String>, to: Vec<String>) -> NamesDiff {
+    let (from, to): (BTreeSet<_>, BTreeSet<_>) =
+        (from.into_iter().collect(), to.into_iter().collect());
+    NamesDiff {
+        added: to.difference(&from).cloned().collect(),
+        removed: from.difference(&to).cloned().collect(),
+    }
+}
+
+/// The settings that differ, by name; members of an object such as the environment each by
+/// themselves.
+fn settings_diff(from: &Settings, to: &Settings) -> Vec<SettingDiff> {
+    let (mut from, mut to) = (flat(from), flat(to));
+    let names: BTreeSet<String> = from.keys().chain(to.keys()).cloned().collect();
+    let differing = names.into_iter().filter_map(|setting| {
+        let (from, to) = (from.remove(&setting), to.remove(&setting));
+        if from == to {
+            return None;
+        }
+        let secret = setting.starts_with("environment.");
+        let shown = |value: Option<Value>| match secret {
+            true => value.map(|_| HIDDEN.into()),
+            false => value,
+        };
+        Some(SettingDiff { setting, from: shown(from), to: shown(to) })
+    });
+    differing.collect()
+}
+
+fn flat(settings: &Settings) -> BTreeMap<String, Value> {
+    let mut flat = BTreeMap::new();
+    // Settings are an object, whose members were read from JSON.
+    let Ok(Value::Object(members)) = serde_json::to_value(settings) else { return flat };
+    for (name, value) in members {
+        match value {
+            Value::Object(inner) => {
+                let inner = inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value));
+                flat.extend(inner);
+            }
+            value => drop(flat.insert(name, value)),
+        }
+    }
+    flat
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_that_differ_are_named_and_environments_keep_their_values() {
+        let settings = |value: Value| serde_json::from_value::<Settings>(value).unwrap();
+        let from = settings(json!({
+            "cpu_ms": 5, "outbound": ["a.example"], "environment": {"A": "1", "B": "2", "C": "3"},
+        }));
+        let to = settings(json!({
+            "cpu_ms": 6, "server_timing": true, "outbound": ["a.example"],
+            "environment": {"A": "1", "B": "hunter2", "D": "4"},
+        }));
+        let shown = serde_json::to_value(settings_diff(&from, &to)).unwrap();
+        let expected = json!([
+            {"setting": "cpu_ms", "from": 5, "to": 6},
+            {"setting": "environment.B", "from": "***", "to": "***"},
+            {"setting": "environment.C", "from": "***", "to": null},
+            {"setting": "environment.D", "from": null, "to": "***"},
+            {"setting": "server_timing", "from": null, "to": true},
+        ]);
+        assert_eq!(shown, expected);
+        assert!(settings_diff(&from, &from).is_empty());
+    }
+}
