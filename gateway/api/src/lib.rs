@@ -12,7 +12,6 @@
 mod answer;
 mod channel;
 mod function;
-mod limit_values;
 mod limits;
 mod log;
 mod node;
@@ -27,8 +26,10 @@ pub use crate::{
     answer::{NextCursor, ProblemView},
     channel::{ChannelView, ChannelsView, PutChannel, WeightView},
     function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
-    limit_values::{AskedLimits, LimitValues},
-    limits::{FunctionLimit, LIMITS, LimitRow, Unit},
+    limits::{
+        FunctionLimit, LIMITS, LimitRow, Unit,
+        values::{AskedLimits, LimitValues},
+    },
     log::{LineView, LogView},
     node::{MachineView, NodeLimitsView},
     revision::{

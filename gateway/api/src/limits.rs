@@ -10,6 +10,8 @@
 //!    itself; other code asks the catalog (`Catalog::limits`);
 //! 3. its row in `docs/configuration.md`, and there what happens at the limit.
 
+pub(crate) mod values;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
