@@ -17,7 +17,7 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
 use self::{
     passing::{Callers, Filler},
-    wiring::{CoreInstance, FunctionName, HostFunction, MEMORY, Wiring, without_version},
+    wiring::{CoreInstance, HostFunction, ImportName, MEMORY, Wiring, without_version},
 };
 
 /// The core module of a component.
@@ -43,7 +43,7 @@ pub(crate) fn core_module<'a>(
     let main = Main::read(parts.main_bytes).ok().flatten()?;
     let all = main.imports.iter().all(|&(module, name)| {
         let interface = without_version(module);
-        let named = HostFunction { interface, name: FunctionName::of_import(name) };
+        let named = HostFunction { interface, name: ImportName::of_import(name) };
         parts.import(&wiring, module, name) == Some(named) && is_served(interface, name)
     });
     all.then_some(CoreModule { bytes: parts.main_bytes })

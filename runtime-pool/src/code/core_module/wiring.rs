@@ -62,19 +62,19 @@ pub(super) struct HostFunction<'a> {
     /// Without its version.
     pub(super) interface: &'a str,
     /// As core modules name it. The function that drops a resource is `[resource-drop]NAME`.
-    pub(super) name: FunctionName<'a>,
+    pub(super) name: ImportName<'a>,
 }
 
 /// The name of a function of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FunctionName<'a> {
+pub(super) enum ImportName<'a> {
     /// The name in its interface.
     Of(&'a str),
     /// The function that drops a resource of this type.
     Drop(&'a str),
 }
 
-impl<'a> FunctionName<'a> {
+impl<'a> ImportName<'a> {
     /// Reads the name that a core module imports.
     pub(super) fn of_import(name: &'a str) -> Self {
         name.strip_prefix("[resource-drop]").map_or(Self::Of(name), Self::Drop)
@@ -254,11 +254,11 @@ impl<'a> Wiring<'a> {
                     _ => false,
                 });
                 let (instance, name) = (*self.functions.get(*function as usize)?)?;
-                (plain.then_some(instance)?, FunctionName::Of(name))
+                (plain.then_some(instance)?, ImportName::Of(name))
             }
             CoreFunction::Drop { ty } => {
                 let (instance, name) = (*self.types.get(*ty as usize)?)?;
-                (instance, FunctionName::Drop(name))
+                (instance, ImportName::Drop(name))
             }
             CoreFunction::Export(_) | CoreFunction::Other => return None,
         };
