@@ -40,7 +40,7 @@ use crate::{
         recompile::Recompiler,
         reload::{Load, Reload, ReloadMetrics},
         runtimes::Runtimes,
-        shutdown::{StopSignals, drain_at_signal},
+        shutdown::{StopSignals, run_until_signal},
         systemd::Sockets,
     },
     config::Config,
@@ -55,7 +55,7 @@ use crate::{
     },
     functions::{
         catalog::Catalog, channels::revision_urls::RevisionUrls, deploy::Deployer,
-        quarantine::Quarantine, secrets::Secrets,
+        quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
     invoker::Invoker,
     server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},
@@ -120,7 +120,9 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         load_shedding::start(&config, runtimes, &pool, &data_listener, &registry, &mut upkeep)?;
 
     // The data plane.
-    let data_plane = data_plane(&config, &store, &catalog, invoker, load_shedder, &registry)?;
+    let routes = Routes::load(&store, &catalog).await?;
+    let data_plane =
+        data_plane(&config, &store, (&catalog, &routes), invoker, load_shedder, &registry)?;
 
     // The control plane.
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
@@ -136,6 +138,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         sandbox,
         require_sandbox: config.compile.require_sandbox,
         secrets: Secrets::load(&store, &pool).await?,
+        routes,
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
@@ -156,23 +159,21 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         Reload { load, config, log, certificates, metrics, deployer, limits, reserved_bytes };
     upkeep.spawn_on(reload.run(hang_up), control);
     systemd::watchdog(&mut upkeep, data, control);
-    ready.send_replace(true);
-    systemd::ready();
 
     let planes =
         Planes::new(draining, (data_listener, data_task), (control_listener, control_task));
-    drain_at_signal(signals, &ready, planes, unready).await?;
+    run_until_signal(signals, &ready, planes, unready).await?;
     // With the last users of the pool, the channel of lines closes.
     drop((upkeep, pool));
-    close(log_task, &store).await;
-    Ok(())
+    close(log_task, &store).await
 }
 
 /// Waits until the task has stored the lines in its channel, and closes the store.
-async fn close(log_task: JoinHandle<()>, store: &Store) {
+async fn close(log_task: JoinHandle<()>, store: &Store) -> anyhow::Result<()> {
     let _ = time::timeout(LAST_LINES, log_task).await;
     store.close().await;
     tracing::info!("stopped");
+    Ok(())
 }
 
 /// The gateway's own listeners, which guests cannot call.
@@ -183,15 +184,16 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 fn data_plane(
     config: &Config,
     store: &Store,
-    catalog: &Arc<Catalog>,
+    (catalog, routes): (&Arc<Catalog>, &Routes),
     invoker: Invoker,
     load_shedder: Arc<LoadShedder>,
     registry: &Registry,
 ) -> anyhow::Result<Arc<DataPlane>> {
     let rejections = Arc::new(Rejections::new(registry)?);
     let revisions = RevisionUrls::new(store, catalog);
+    let (catalog, routes) = (Arc::clone(catalog), routes.clone());
     let edge =
-        Edge::new(Arc::clone(catalog), revisions, invoker, Arc::clone(&rejections), &config.server);
+        Edge::new(catalog, revisions, routes, invoker, Arc::clone(&rejections), &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let in_flight = InFlight::new(config.server.admission.in_flight);
     let clients = Clients::new(config.in_flight_per_address());

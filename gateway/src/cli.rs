@@ -58,6 +58,9 @@ enum Command {
     /// Set, list and delete channels: named pointers to revisions, with weights
     #[command(subcommand)]
     Channel(crate::cli::commands::channel::ChannelCommand),
+    /// Set, list, show and delete routes: which requests go to which function
+    #[command(subcommand)]
+    Route(crate::cli::commands::route::RouteCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(command) => client(command.run()),
         Command::History(command) => client(command.run()),
         Command::Channel(command) => client(command.run()),
+        Command::Route(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),

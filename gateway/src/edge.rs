@@ -5,6 +5,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod data_plane;
+mod owned_routes;
 pub(crate) mod panics;
 mod problems;
 pub(crate) mod rejections;
@@ -37,6 +38,11 @@ use crate::{
         channels::revision_urls::RevisionUrls,
         name::FunctionName,
         qualified_name::QualifiedName,
+        routes::{
+            Routes,
+            route::{Route as OwnedRoute, RouteAction},
+            table::Matched,
+        },
     },
     invoker::Invoker,
     problem::{OUTCOME, Problem, REQUEST_ID},
@@ -69,6 +75,7 @@ pub(crate) struct Arrival {
 pub(crate) struct Edge {
     catalog: Arc<Catalog>,
     revisions: RevisionUrls,
+    owned: Routes,
     /// The tenant whose functions are called here.
     tenant: Tenant,
     invoker: Invoker,
@@ -87,6 +94,7 @@ impl Edge {
     pub(crate) fn new(
         catalog: Arc<Catalog>,
         revisions: RevisionUrls,
+        owned: Routes,
         invoker: Invoker,
         rejections: Arc<Rejections>,
         config: &ServerSection,
@@ -94,6 +102,7 @@ impl Edge {
         Self {
             catalog,
             revisions,
+            owned,
             tenant: Tenant::default(),
             invoker,
             rejections,
@@ -166,20 +175,20 @@ impl Edge {
         let shown = self.take_timing_secret(&mut head.headers);
         let trailers = Trailers::of(head);
         let client = origin.rewrite(&mut head.headers, &self.proxies, &self.unwanted);
-        let (target, mount) = {
-            let host = validate::host(&head.uri, &head.headers)?;
-            let Some(route) = self.route(&host.name, head, &client) else {
-                return if server_options::is_asked(&head.method, head.uri.path()) {
-                    let mut response = server_options::answer();
-                    response.headers_mut().insert(REQUEST_ID, id_header(invocation));
-                    Ok(response)
-                } else if routes::is_function_host(&host.name) {
-                    Err(Problem::host_without_route())
-                } else {
-                    Err(Problem::no_route())
-                };
-            };
-            (self.target(&route).await?, route.mount)
+        let host = validate::host(&head.uri, &head.headers)?;
+        let (target, mount, owned) = match self.route(&host.name, head, &client) {
+            Found::Function(route) => (self.target(&route).await?, route.mount, None),
+            Found::Owned(matched) => {
+                // Boxed: the future is large, and most requests do not need it.
+                match Box::pin(self.owned_target(matched, head)).await? {
+                    OwnedTarget::Call(target, matched) => (target, 0, Some(matched)),
+                    OwnedTarget::Response(mut response) => {
+                        response.headers_mut().insert(REQUEST_ID, id_header(invocation));
+                        return Ok(response);
+                    }
+                }
+            }
+            Found::Nothing => return nothing_at(&host.name, head, invocation),
         };
         let (target, revision) = share(target, &head.headers, &client, invocation);
         let timing = target.timing || shown;
@@ -189,6 +198,10 @@ impl Edge {
             forwarded::tell_mount(&mut head.headers, &target.mount_field);
             call.context.mount = Arc::clone(&target.mount);
         }
+        let owned = match owned {
+            None => None,
+            Some(matched) => Some(begin_owned(matched, &mut call)?),
+        };
         (call.context.peer, call.context.https) = (client.addr, client.https);
         call.context.cdn_loop = cdn_loop;
         let faults = match body {
@@ -212,27 +225,59 @@ impl Edge {
         if let Some(revision) = revision {
             parts.headers.insert(REVISION, revision);
         }
+        if let Some(owned) = owned {
+            owned_routes::finish(&owned.route, owned.origin.as_ref(), &mut parts.headers);
+        }
         parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
         parts.headers.insert(REQUEST_ID, id_header(invocation));
         Ok(Response::from_parts(parts, body.into()))
     }
 
-    /// The route of a request, if its host or its path names a function.
-    fn route<'a>(
-        &self,
-        host: &'a str,
-        parts: &'a Parts,
-        client: &RequestClient,
-    ) -> Option<Route<'a>> {
+    /// Where a request goes. The routes of owners that name its host come first, then the addresses of
+    /// functions, then the routes for any host.
+    fn route<'a>(&self, host: &'a str, parts: &'a Parts, client: &RequestClient) -> Found<'a> {
+        let path = parts.uri.path();
+        if path == "*" {
+            return Found::Nothing;
+        }
+        let tables = self.owned.tables();
+        let owned = tables.get(&self.tenant).map(|table| (table, owned_routes::asked(parts)));
+        if let Some((table, asked)) = &owned
+            && let Some(found) = table.at_host(host, *asked)
+        {
+            return Found::Owned(Box::new(found));
+        }
         let may_name_hosts = match self.host_routes {
             HostRoutes::Local => client.local,
             HostRoutes::All => true,
             HostRoutes::Off => false,
         };
-        match parts.uri.path() {
-            "*" => None,
-            path => routes::find(host, path, may_name_hosts),
+        if let Some(route) = routes::find(host, path, may_name_hosts) {
+            return Found::Function(route);
         }
+        match owned.and_then(|(table, asked)| table.anywhere(asked)) {
+            Some(found) => Found::Owned(Box::new(found)),
+            None => Found::Nothing,
+        }
+    }
+
+    /// What the route of an owner leads to.
+    async fn owned_target(
+        &self,
+        matched: Box<Matched>,
+        head: &mut Parts,
+    ) -> Result<OwnedTarget, Problem> {
+        if let Some(response) = owned_routes::own_response(&matched, head) {
+            return Ok(OwnedTarget::Response(response));
+        }
+        let RouteAction::Call { function, channel, .. } = &matched.route.action else {
+            return Err(Problem::no_route());
+        };
+        let at = channel.as_deref().map_or(At::Default, At::Channel);
+        let target = self.target(&Route { function, at, mount: 0 }).await;
+        let target = target
+            .map_err(|problem| Problem::route_without_target(&matched.route.name, problem))?;
+        Ok(OwnedTarget::Call(target, matched))
     }
 
     /// The revision, or channel, of the function that a route names.
@@ -300,6 +345,53 @@ impl Edge {
         call.body = RequestBody::Stream(body.boxed_unsync());
         Ok(faults)
     }
+}
+
+/// The answer where neither host nor path leads anywhere.
+fn nothing_at(host: &str, head: &Parts, invocation: u128) -> Result<Response<EdgeBody>, Problem> {
+    if server_options::is_asked(&head.method, head.uri.path()) {
+        let mut response = server_options::answer();
+        response.headers_mut().insert(REQUEST_ID, id_header(invocation));
+        Ok(response)
+    } else if routes::is_function_host(host) {
+        Err(Problem::host_without_route())
+    } else {
+        Err(Problem::no_route())
+    }
+}
+
+/// Where a request goes.
+enum Found<'a> {
+    /// To a function, by an address of the function's own.
+    Function(Route<'a>),
+    /// To what a route of an owner says.
+    Owned(Box<Matched>),
+    Nothing,
+}
+
+/// What the route of an owner leads to.
+enum OwnedTarget {
+    Call(Arc<CatalogEntry>, Box<Matched>),
+    Response(Response<EdgeBody>),
+}
+
+/// What is left to do for the route of an owner when the function has answered.
+struct AppliedRoute {
+    route: Arc<OwnedRoute>,
+    origin: Option<HeaderValue>,
+}
+
+/// Makes a call what the route of an owner says.
+fn begin_owned(matched: Box<Matched>, call: &mut FunctionCall) -> Result<AppliedRoute, Problem> {
+    let head = &mut call.head;
+    owned_routes::tell(&matched, head);
+    if let RouteAction::Call { mount: Some((mount, field)), .. } = &matched.route.action {
+        head.uri = below_mount(&head.uri, mount.len()).ok_or_else(Problem::bad_target)?;
+        forwarded::tell_mount(&mut head.headers, field);
+        call.context.mount = Arc::clone(mount);
+    }
+    let origin = matched.route.cors.is_some().then(|| head.headers.get(header::ORIGIN).cloned());
+    Ok(AppliedRoute { route: matched.route, origin: origin.flatten() })
 }
 
 /// The revision of a channel that a request goes to, and its number if the channel has several.

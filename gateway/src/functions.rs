@@ -9,5 +9,6 @@ pub(crate) mod name;
 pub(crate) mod ok_counter;
 pub(crate) mod qualified_name;
 pub(crate) mod quarantine;
+pub(crate) mod routes;
 pub(crate) mod schedule;
 pub(crate) mod secrets;

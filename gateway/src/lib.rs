@@ -23,3 +23,6 @@ pub mod request;
 #[doc(hidden)]
 pub mod server;
 mod telemetry;
+
+#[doc(hidden)]
+pub use crate::functions::routes::measured::MeasuredRoutes;

@@ -117,6 +117,8 @@ pub enum Quota {
     ArtifactBytes,
     /// Channels of a function.
     Channels,
+    /// Routes.
+    Routes,
     /// Recorded replies.
     IdempotencyKeys,
 }
@@ -127,6 +129,7 @@ impl fmt::Display for Quota {
             Self::Functions => "functions",
             Self::ArtifactBytes => "bytes of artifacts",
             Self::Channels => "channels of a function",
+            Self::Routes => "routes",
             Self::IdempotencyKeys => "idempotency keys",
         })
     }

@@ -9,5 +9,6 @@ pub(crate) mod publish;
 pub(crate) mod published;
 pub(crate) mod quota;
 pub(crate) mod revision;
+pub(crate) mod route;
 pub(crate) mod set_channel;
 pub(crate) mod settings;

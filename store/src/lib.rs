@@ -8,7 +8,7 @@
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, tokens, secrets, idempotency keys  (synchronous FULL)
+//! mayfly.db      functions, revisions, routes, tokens, secrets, idempotency keys  (synchronous FULL)
 //! logs.db        log lines                                                (synchronous NORMAL)
 //! secrets.key    the key that secrets are encrypted with
 //! artifacts/ab/abcd….wasm    artifacts, named by their SHA-256, never by an owner
@@ -63,6 +63,7 @@ pub use crate::{
         published::Published,
         quota::{Quotas, Share},
         revision::{Release, Revision},
+        route::RouteRecord,
         settings::{
             CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, Settings, SnapshotMode,
             WarmWindow,

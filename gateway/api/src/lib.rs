@@ -16,6 +16,7 @@ mod limits;
 mod log;
 mod node;
 mod revision;
+mod route;
 mod secret;
 mod settings;
 mod token;
@@ -36,6 +37,7 @@ pub use crate::{
         ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView, SettingDiff,
         TextDiff,
     },
+    route::{CorsView, HeaderRules, RedirectView, RouteSpec, RouteView, RoutesView, StaticAnswer},
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
         CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,

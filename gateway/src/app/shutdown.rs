@@ -43,15 +43,17 @@ impl StopSignals {
     }
 }
 
-/// Waits for a signal, then drains both planes. A second signal ends the drain. `unready` is the
+/// Says that the gateway is ready, waits for a signal, then drains both planes. A second signal ends the drain. `unready` is the
 /// time in which the gateway still takes requests, so that load balancers notice that it is not
 /// ready.
-pub(crate) async fn drain_at_signal(
+pub(crate) async fn run_until_signal(
     mut signals: StopSignals,
     ready: &watch::Sender<bool>,
     planes: Planes,
     unready: Duration,
 ) -> anyhow::Result<()> {
+    ready.send_replace(true);
+    systemd::ready();
     let stop = signals.next().await;
     tracing::info!("stopping");
     systemd::stopping();

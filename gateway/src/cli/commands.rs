@@ -9,6 +9,7 @@ pub(crate) mod logs;
 pub(crate) mod patch;
 pub(crate) mod progress;
 pub(crate) mod revisions;
+pub(crate) mod route;
 pub(crate) mod secret;
 pub(crate) mod serve;
 pub(crate) mod settings;

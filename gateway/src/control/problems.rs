@@ -11,6 +11,7 @@ use crate::{
             change_condition::ConditionFailed, change_rate::TooManyChanges, error::DeployError,
         },
         name::InvalidFunctionName,
+        routes::RouteError,
         secrets::SecretError,
     },
     problem::{Problem, chain, operator_setting, table},
@@ -93,8 +94,24 @@ impl Problem {
         Self::new(&table::TOKEN_NOT_FOUND).detail(format!("there is no token with the id {id:?}"))
     }
 
+    pub(crate) fn route_not_found(name: &str) -> Self {
+        Self::new(&table::ROUTE_NOT_FOUND).detail(format!("there is no route {name:?}"))
+    }
+
     pub(crate) fn secret_not_found(name: &str) -> Self {
         Self::new(&table::SECRET_NOT_FOUND).detail(format!("there is no secret {name:?}"))
+    }
+}
+
+impl From<RouteError> for Problem {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::Refused(detail) => Self::new(&table::BAD_ROUTE).detail(detail),
+            RouteError::Conflict(_) => Self::new(&table::ROUTE_CONFLICT)
+                .detail(error.to_string())
+                .hint("Give one of both another `priority`, or conditions of its own."),
+            RouteError::Store(error) => error.into(),
+        }
     }
 }
 

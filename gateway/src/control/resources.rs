@@ -7,5 +7,6 @@ pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod probes;
 pub(crate) mod revisions;
+pub(crate) mod routes;
 pub(crate) mod secrets;
 pub(crate) mod tokens;

@@ -17,7 +17,7 @@ use crate::{
         resources::{
             channels, diff, functions, limits, logs,
             probes::{self, Probes},
-            revisions, secrets, tokens as api_tokens,
+            revisions, routes as owned_routes, secrets, tokens as api_tokens,
         },
         state::ControlState,
     },
@@ -33,6 +33,7 @@ use crate::{
     ),
     tags(
         (name = "functions", description = "The deployed functions"),
+        (name = "routes", description = "Which requests go to which function"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
         (name = "probes", description = "The state of the gateway"),
@@ -54,6 +55,8 @@ pub(crate) fn control_plane(
         .routes(routes!(revisions::history))
         .routes(routes!(diff::show))
         .routes(routes!(channels::list))
+        .routes(routes!(owned_routes::list))
+        .routes(routes!(owned_routes::show))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -63,6 +66,7 @@ pub(crate) fn control_plane(
         .routes(routes!(revisions::activate))
         .routes(routes!(revisions::roll_back))
         .routes(routes!(channels::put, channels::delete))
+        .routes(routes!(owned_routes::put, owned_routes::delete))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))

@@ -10,7 +10,7 @@ use crate::{
     config::Numbers,
     functions::{
         catalog::Catalog, deploy::Deployer, name::FunctionName, qualified_name::QualifiedName,
-        quarantine::Quarantine, secrets::Secrets,
+        quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
 };
 
@@ -31,6 +31,7 @@ pub(crate) struct ControlState {
     /// Whether uploads by tokens that may deploy but not administer need all of them.
     pub(crate) require_sandbox: bool,
     pub(crate) secrets: Secrets,
+    pub(crate) routes: Routes,
     /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,
 }

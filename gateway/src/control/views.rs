@@ -2,7 +2,7 @@
 
 use gateway_api::{
     AskedLimits, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
-    IsolationView, LineView, OtherSettings, RevisionView, SecretView, SettingsView,
+    IsolationView, LineView, OtherSettings, RevisionView, RouteView, SecretView, SettingsView,
     SnapshotSetting, SnapshotView, TokenView, WeightView, WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
@@ -16,7 +16,7 @@ use crate::{
     control::{auth::tokens::Scope, state::ControlState},
     functions::{
         catalog::effective_isolation, channels::sticky_text, labels::OTHER,
-        qualified_name::BorrowedName, secrets::EVERY,
+        qualified_name::BorrowedName, routes::StoredRoute, secrets::EVERY,
     },
 };
 
@@ -248,6 +248,16 @@ fn instances(function: &runtime_pool::Function) -> InstancesView {
     InstancesView {
         running: function.running_invocations() as u64,
         waiting: function.warm_instances() as u64,
+    }
+}
+
+/// A route.
+pub(crate) fn route(route: StoredRoute) -> RouteView {
+    RouteView {
+        name: route.name,
+        route: route.spec,
+        created_at: rfc3339(route.created_ms),
+        updated_at: rfc3339(route.updated_ms),
     }
 }
 

@@ -101,6 +101,11 @@ impl Deployer {
         Ok(Self { state: Arc::new(state) })
     }
 
+    /// How many routes there may be.
+    pub(crate) fn routes_max(&self) -> u64 {
+        self.state.quotas.load().routes as u64
+    }
+
     /// Counts an upload that was refused, or that failed.
     pub(crate) fn count_refused(&self, problem: &str) {
         self.state.refused.with_label_values(&[problem]).inc();

@@ -262,6 +262,9 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
                 "Delete a channel. The operator can raise the setting \
                  `quotas.channels_per_function`.",
             ),
+        Quota::Routes => Problem::new(&table::ROUTE_QUOTA)
+            .detail(format!("the limit is {max} routes"))
+            .hint("Delete a route. The operator can raise the setting `quotas.routes`."),
         Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
             .detail(format!("the limit is {max} keys within a day"))
             .hint(

@@ -129,6 +129,8 @@ problem_types! {
     FUNCTION_QUOTA: "function-quota", 409, Store, Caller, "Function quota reached";
     STORAGE_QUOTA: "storage-quota", 409, Store, Caller, "Artifact storage quota reached";
     SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
+    ROUTE_QUOTA: "route-quota", 409, Store, Caller, "Route quota reached";
+    ROUTE_CONFLICT: "route-conflict", 409, Request, Caller, "Route takes the requests of another one";
     CHANNEL_QUOTA: "channel-quota", 409, Store, Caller, "Channel quota reached";
     VERSION_TAKEN: "version-taken", 409, Store, Caller, "Version belongs to another artifact";
     PRECONDITION_FAILED: "precondition-failed", 412, Request, Caller, "Function does not match the precondition";
@@ -164,6 +166,7 @@ problem_types! {
     FORBIDDEN: "forbidden", 403, Authenticate, Caller, "Token scope is not sufficient";
     RESOURCE_NOT_FOUND: "resource-not-found", 404, Route, Caller, "API resource not found";
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
+    ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
     CHANNEL_NOT_FOUND: "channel-not-found", 404, Route, Caller, "Channel not found";
     SECRET_NOT_FOUND: "secret-not-found", 404, Route, Caller, "Secret not found";
     TOKEN_NOT_FOUND: "token-not-found", 404, Route, Caller, "Token not found";
@@ -171,6 +174,7 @@ problem_types! {
     NO_PREVIOUS_REVISION: "no-previous-revision", 409, Store, Caller, "No previous revision";
     CONFLICT: "conflict", 409, Store, Caller, "Conflict with another change";
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
+    BAD_ROUTE: "bad-route", 422, Request, Caller, "Invalid route";
     BAD_CHANNEL: "bad-channel", 422, Request, Caller, "Invalid channel";
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";
     TOO_MANY_ATTEMPTS: "too-many-attempts", 429, Authenticate, Caller, "Too many invalid tokens from this address";

@@ -42,6 +42,7 @@ mod overload;
 mod ownership;
 mod programs;
 mod releases;
+mod routes;
 mod scratch;
 mod semantics;
 mod shutdown;

@@ -34,6 +34,8 @@ pub struct QuotasSection {
     pub revisions_per_function: usize,
     /// Channels of one function.
     pub channels_per_function: usize,
+    /// Routes.
+    pub routes: usize,
     /// The settings of one function as JSON, without its environment.
     pub settings_bytes: usize,
     /// The settings and environments of all functions: they are kept in memory.
@@ -58,6 +60,8 @@ impl Default for QuotasSection {
             revisions_per_function: 100,
             // More than stages and customers of one function.
             channels_per_function: 32,
+            // Their table takes a few megabytes.
+            routes: 10_000,
             // Several times what 64 hosts and 64 credentials take.
             settings_bytes: 64 << 10,
             all_settings_bytes: 256 * MIB,

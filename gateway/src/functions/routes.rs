@@ -1,0 +1,211 @@
+//! Routes of owners: hosts and paths that lead to functions, to other addresses, or to answers.
+//!
+//! The store has them as their owners wrote them. Calls see a table that is made of all of them, and
+//! swapped as a whole: a request sees the table before a change or the one after it. When a change
+//! is acknowledged, only the one after it.
+
+pub(crate) mod cors;
+mod fields;
+pub(crate) mod measured;
+mod path;
+pub(crate) mod route;
+pub(crate) mod table;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use gateway_api::RouteSpec;
+use store::{RouteRecord, Store, Tenant};
+use tokio::sync::Mutex;
+
+use self::{
+    route::{Route, RouteAction},
+    table::RouteTable,
+};
+use crate::{clock::now_ms, functions::catalog::Catalog};
+
+/// Why a route was not set.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RouteError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("the route {0:?} would take the same requests")]
+    Conflict(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// A route, as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredRoute {
+    pub(crate) name: String,
+    pub(crate) spec: RouteSpec,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
+}
+
+/// The routes of all tenants. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Routes {
+    state: Arc<RoutesState>,
+}
+
+#[derive(Debug)]
+struct RoutesState {
+    store: Store,
+    catalog: Arc<Catalog>,
+    /// Held from the check of a change until calls see it.
+    owned: Mutex<OwnedRoutes>,
+    tables: ArcSwap<Tables>,
+}
+
+type OwnedRoutes = HashMap<Tenant, BTreeMap<String, (StoredRoute, Arc<Route>)>>;
+/// Each tenant with routes has one.
+type Tables = HashMap<Tenant, Arc<RouteTable>>;
+
+impl Routes {
+    /// Reads all routes.
+    pub(crate) async fn load(store: &Store, catalog: &Arc<Catalog>) -> store::Result<Self> {
+        let mut owned = OwnedRoutes::new();
+        for record in store.all_routes().await? {
+            match of_record(&record) {
+                Ok(route) => {
+                    owned.entry(record.tenant).or_default().insert(record.name, route);
+                }
+                // It stays in the store, for a version that knows it.
+                Err(why) => tracing::error!(name = record.name, why, "skipped a route"),
+            }
+        }
+        let tables = owned.iter().map(|(tenant, routes)| (tenant.clone(), table(routes)));
+        let tables = ArcSwap::from_pointee(tables.collect());
+        let (store, catalog, owned) = (store.clone(), Arc::clone(catalog), Mutex::new(owned));
+        Ok(Self { state: Arc::new(RoutesState { store, catalog, owned, tables }) })
+    }
+
+    /// The tables as they are now. Takes no lock.
+    pub(crate) fn tables(&self) -> Guard<Arc<Tables>> {
+        self.state.tables.load()
+    }
+
+    /// The routes of a tenant after a name, at most `limit`.
+    pub(crate) async fn list(
+        &self,
+        tenant: &Tenant,
+        after: &str,
+        limit: usize,
+    ) -> Vec<StoredRoute> {
+        let owned = self.state.owned.lock().await;
+        let all = owned.get(tenant).into_iter().flatten();
+        let from = all.skip_while(|(name, _)| name.as_str() <= after);
+        from.take(limit).map(|(_, (stored, _))| stored.clone()).collect()
+    }
+
+    /// A route.
+    pub(crate) async fn get(&self, tenant: &Tenant, name: &str) -> Option<StoredRoute> {
+        let owned = self.state.owned.lock().await;
+        owned.get(tenant)?.get(name).map(|(stored, _)| stored.clone())
+    }
+
+    /// Sets a route, or replaces all of it; of new ones there may be `max`. Returns whether it is new.
+    pub(crate) async fn put(
+        &self,
+        tenant: Tenant,
+        name: &str,
+        spec: RouteSpec,
+        max: u64,
+    ) -> Result<(StoredRoute, bool), RouteError> {
+        let route = Arc::new(Route::new(name, &spec).map_err(RouteError::Refused)?);
+        let (state, name) = (Arc::clone(&self.state), name.to_owned());
+        // In a task of its own: calls must see it even if the client disconnects.
+        let put = tokio::spawn(async move {
+            let mut owned = state.owned.lock().await;
+            state.check_target(&tenant, &route)?;
+            let others = owned.get(&tenant).into_iter().flatten();
+            let mut others = others.filter(|(other, _)| **other != name);
+            if let Some((other, _)) = others.find(|(_, (_, other))| route.conflicts_with(other)) {
+                return Err(RouteError::Conflict(other.clone()));
+            }
+            let document = serde_json::to_string(&spec).expect("a route has a JSON form");
+            let (record, is_new) =
+                state.store.put_route(&tenant, &name, &document, max, now_ms()).await?;
+            let stored = StoredRoute {
+                name: name.clone(),
+                spec,
+                created_ms: record.created_ms,
+                updated_ms: record.updated_ms,
+            };
+            owned.entry(tenant.clone()).or_default().insert(name, (stored.clone(), route));
+            state.show(&owned, &tenant);
+            Ok((stored, is_new))
+        });
+        put.await.expect("the task does not panic and is not aborted")
+    }
+
+    /// Deletes a route. Returns whether there was one.
+    pub(crate) async fn delete(&self, tenant: Tenant, name: &str) -> store::Result<bool> {
+        let (state, name) = (Arc::clone(&self.state), name.to_owned());
+        let delete = tokio::spawn(async move {
+            let mut owned = state.owned.lock().await;
+            let deleted = state.store.delete_route(&tenant, &name).await?;
+            if let Some(routes) = owned.get_mut(&tenant) {
+                routes.remove(&name);
+                state.show(&owned, &tenant);
+            }
+            Ok(deleted)
+        });
+        delete.await.expect("the task does not panic and is not aborted")
+    }
+}
+
+impl RoutesState {
+    /// Whether the function and the channel that a route names are there. They may go later; the route
+    /// then answers with what calls of them answer.
+    fn check_target(&self, tenant: &Tenant, route: &Route) -> Result<(), RouteError> {
+        let RouteAction::Call { function, channel, .. } = &route.action else { return Ok(()) };
+        if self.catalog.get(tenant, function).is_none() {
+            return Err(RouteError::Refused(format!(
+                "function: there is no function {function:?}"
+            )));
+        }
+        match channel.as_deref() {
+            Some(channel)
+                if channel != store::DEFAULT_CHANNEL
+                    && self.catalog.channel(tenant, function, channel).is_none() =>
+            {
+                let why = format!("channel: the function {function:?} has no channel {channel:?}");
+                Err(RouteError::Refused(why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets calls see the routes of a tenant.
+    fn show(&self, owned: &OwnedRoutes, tenant: &Tenant) {
+        let mut tables = Tables::clone(&self.tables.load());
+        match owned.get(tenant).filter(|routes| !routes.is_empty()) {
+            Some(routes) => tables.insert(tenant.clone(), table(routes)),
+            None => tables.remove(tenant),
+        };
+        self.tables.store(Arc::new(tables));
+    }
+}
+
+fn table(routes: &BTreeMap<String, (StoredRoute, Arc<Route>)>) -> Arc<RouteTable> {
+    Arc::new(RouteTable::new(routes.values().map(|(_, route)| route)))
+}
+
+fn of_record(record: &RouteRecord) -> Result<(StoredRoute, Arc<Route>), String> {
+    let spec: RouteSpec =
+        serde_json::from_str(&record.document).map_err(|error| error.to_string())?;
+    let route = Arc::new(Route::new(&record.name, &spec)?);
+    let stored = StoredRoute {
+        name: record.name.clone(),
+        spec,
+        created_ms: record.created_ms,
+        updated_ms: record.updated_ms,
+    };
+    Ok((stored, route))
+}
