@@ -8,7 +8,6 @@ pub(crate) mod artifact;
 pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod compiler;
-#[cfg_attr(not(test), expect(dead_code, reason = "the compile worker does not ask it yet"))]
 pub(crate) mod core_module;
 pub(crate) mod inspect;
 pub(crate) mod job;

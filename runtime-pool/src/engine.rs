@@ -151,8 +151,11 @@ pub(crate) fn pooled_engine(
 /// How many of each kind a pooled engine has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EngineSlots {
-    /// Component instances, and stacks.
+    /// Component instances.
     pub(crate) instances: u32,
+    /// Two for each instance: one for its guest, and one on which a guest that runs as a core module
+    /// allocates what a function of the host returns for which it has waited.
+    pub(crate) stacks: u32,
     pub(crate) core_instances: u32,
     pub(crate) memories: u32,
     pub(crate) tables: u32,
@@ -166,6 +169,7 @@ impl EngineSlots {
         let reserved = |each: u32| instances.saturating_mul(each.div_ceil(4)).max(each);
         Self {
             instances,
+            stacks: instances.saturating_mul(2),
             core_instances: reserved(core_instances),
             memories: reserved(memories),
             tables: reserved(tables),
@@ -183,7 +187,7 @@ fn pooling(config: &EngineConfig) -> PoolingAllocationConfig {
         .total_core_instances(slots.core_instances)
         .total_memories(slots.memories)
         .total_tables(slots.tables)
-        .total_stacks(config.instances)
+        .total_stacks(slots.stacks)
         .max_core_instances_per_component(core_instances)
         .max_memories_per_component(memories)
         .max_tables_per_component(tables)
@@ -213,11 +217,15 @@ pub fn reset_strategy() -> &'static str {
     }
 }
 
-/// A hash of everything in the engines that native code depends on.
-pub(crate) fn compatibility(engines: [&wasmtime::Engine; 2]) -> u64 {
+/// A hash of everything in the engines that native code depends on, and of the functions that core
+/// modules of components are served, where there are such.
+pub(crate) fn compatibility(engines: [&wasmtime::Engine; 2], served: &[(&str, &str)]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for engine in engines {
         engine.precompile_compatibility_hash().hash(&mut hasher);
+    }
+    if !served.is_empty() {
+        served.hash(&mut hasher);
     }
     hasher.finish()
 }

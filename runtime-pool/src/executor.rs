@@ -32,6 +32,7 @@ pub(crate) async fn run(
 ) -> Result<GuestEnd, InvokeError> {
     match &mut instance.guest {
         AnyGuest::Http(guest) => http::call(guest, call, head).await,
+        AnyGuest::HttpCore(guest) => http::call_core(guest, call, head).await,
         AnyGuest::HttpAsync(guest) => http_async::call(guest, call, head).await,
         AnyGuest::Command(guest) => {
             cgi::call_component(guest, template.cgi_input(call, head)).await?;

@@ -89,10 +89,14 @@ impl Pool {
     ) -> Result<Self, StartError> {
         let linkers = Linkers::new(&config.engine)?;
         metrics.instance_slots.set(config.engine.instances.into());
-        let cache =
-            CodeCache::open(&config.compile.dir, linkers.compatibility()?).map_err(|cause| {
-                StartError { what: "opening the cache of native code", cause: cause.into() }
-            })?;
+        let cache = CodeCache::open(
+            &config.compile.dir,
+            linkers.compatibility(config.compile.core_modules)?,
+        )
+        .map_err(|cause| StartError {
+            what: "opening the cache of native code",
+            cause: cause.into(),
+        })?;
         tracing::info!(reset = reset_strategy(), "instances are reset by");
         let node = NodeShared::start(&config, logs, metrics.clone())?;
         let idle_memory = IdleMemory::new(&config.engine, linkers.engines(), metrics.clone());

@@ -213,6 +213,7 @@ fn pool_config() -> PoolConfig {
             wall: Duration::from_secs(240),
             output_bytes: 256 << 20,
             deploys_per_minute: usize::MAX,
+            core_modules: true,
             code_bytes: u64::MAX,
         },
         outbound: OutboundConfig::default(),

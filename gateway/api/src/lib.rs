@@ -37,10 +37,7 @@ pub use crate::{
         ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView, SettingDiff,
         TextDiff,
     },
-    route::{
-        ApiKeysView, CorsView, HeaderRules, RateView, RedirectView, RouteSpec, RouteView,
-        RoutesView, StaticAnswer,
-    },
+    route::{CorsView, HeaderRules, RedirectView, RouteSpec, RouteView, RoutesView, StaticAnswer},
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
         CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,

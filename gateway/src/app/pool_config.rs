@@ -36,6 +36,7 @@ pub(crate) fn pool_config(config: &Config) -> anyhow::Result<PoolConfig> {
             wall: Duration::from_secs(config.compile.wall_s),
             output_bytes: config.compile.output_bytes,
             deploys_per_minute: config.quotas.compiles_per_minute,
+            core_modules: config.pool.core_modules,
             code_bytes: config.quotas.code_bytes,
         },
         outbound: config.outbound.clone(),

@@ -18,6 +18,7 @@ mod cli;
 mod compile_line;
 mod connections;
 mod control_plane;
+mod core_modules;
 mod crash;
 mod density;
 mod deploy;

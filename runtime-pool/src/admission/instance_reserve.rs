@@ -30,7 +30,7 @@ impl InstanceReserve {
         let Self { taken, slots } = self;
         [
             (taken.component_instances(), slots.instances),
-            (taken.stacks() as u64, slots.instances),
+            (taken.stacks() as u64, slots.stacks),
             (taken.core_instances(), slots.core_instances),
             (taken.memories() as u64, slots.memories),
             (taken.tables() as u64, slots.tables),

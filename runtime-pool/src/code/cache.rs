@@ -312,7 +312,8 @@ mod tests {
 
     fn inspection() -> Inspection {
         let kind = Kind::WasiPreview1;
-        Inspection { kind, imports: Vec::new(), exports: Vec::new(), snapshot: None }
+        let (imports, exports) = (Vec::new(), Vec::new());
+        Inspection { kind, imports, exports, core_module: false, snapshot: None }
     }
 
     fn kept(cache: &CodeCache, key: &CodeKey, code: &[u8]) {

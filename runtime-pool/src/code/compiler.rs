@@ -190,6 +190,7 @@ impl Compiler {
             memory_bytes: self.config.memory_bytes,
             cpu_s: self.config.cpu_s,
             output_bytes: self.config.output_bytes,
+            core_modules: self.config.core_modules,
             artifact: self.artifact,
         };
         let inspection = child::compile(&self.config, &job, wasm, output).await?;

@@ -23,6 +23,9 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// Its exports, likewise.
     pub exports: Vec<String>,
+    /// Whether the native code is that of its core module alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub core_module: bool,
     /// The outcome of the snapshot, if the owner has asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotOutcome>,
@@ -52,7 +55,8 @@ pub fn inspect(bytes: &[u8], limits: &ArtifactLimits) -> Result<Inspection, Refu
     contents.check_limits(limits)?;
     validate(bytes)?;
     let kind = contents.best_kind()?;
-    Ok(Inspection { kind, imports: contents.imports, exports: contents.exports, snapshot: None })
+    let Contents { imports, exports, .. } = contents;
+    Ok(Inspection { kind, imports, exports, core_module: false, snapshot: None })
 }
 
 /// Guesses from its first bytes what a file is that is not a wasm binary.

@@ -32,6 +32,8 @@ pub(crate) struct CompileJob {
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_s: u64,
     pub(crate) output_bytes: u64,
+    /// Whether a simple component is compiled as its core module.
+    pub(crate) core_modules: bool,
     pub(crate) artifact: ArtifactLimits,
 }
 
@@ -54,6 +56,7 @@ impl CompileJob {
         let limits = [self.memory_bytes, self.cpu_s, self.output_bytes];
         let mut arguments = vec![digest];
         arguments.extend(limits.map(|value| value.to_string()));
+        arguments.push(self.core_modules.to_string());
         arguments.push(limits_text(&self.artifact));
         if let Some(StartUp { function, memory_bytes }) = &self.code.start_up {
             arguments.extend([memory_bytes.to_string(), function.to_string()]);
@@ -62,8 +65,8 @@ impl CompileJob {
     }
 
     pub(super) fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let (limits, start_up) = arguments.split_at_checked(5)?;
-        let [digest, memory, cpu, output, artifact] = limits else { return None };
+        let (limits, start_up) = arguments.split_at_checked(6)?;
+        let [digest, memory, cpu, output, core_modules, artifact] = limits else { return None };
         let start_up = match start_up {
             [] => None,
             [memory_bytes, function] => {
@@ -77,6 +80,7 @@ impl CompileJob {
             memory_bytes: memory.parse().ok()?,
             cpu_s: cpu.parse().ok()?,
             output_bytes: output.parse().ok()?,
+            core_modules: core_modules.parse().ok()?,
             artifact: artifact_limits(artifact)?,
         })
     }
@@ -134,10 +138,11 @@ mod tests {
                 memory_bytes: 1,
                 cpu_s: 2,
                 output_bytes: 3,
+                core_modules: true,
                 artifact,
             };
             let read = CompileJob::from_arguments(&job.to_arguments()).unwrap();
-            assert_eq!((read.code, read.memory_bytes), (code, 1));
+            assert_eq!((read.code, read.memory_bytes, read.core_modules), (code, 1, true));
             assert_eq!((read.cpu_s, read.output_bytes, read.artifact), (2, 3, artifact));
         }
     }
@@ -146,10 +151,10 @@ mod tests {
     fn a_command_line_that_is_no_job_is_refused() {
         let digest = "00".repeat(32);
         for arguments in [
-            &["x", "1", "2", "3", "{}"][..],
-            &[&digest, "1", "2", "3"],
-            &[&digest, "1", "2", "3", "{}"],
-            &[&digest, "1", "2", "3", r#"{"no_such_limit":1}"#],
+            &["x", "1", "2", "3", "true", "{}"][..],
+            &[&digest, "1", "2", "3", "true"],
+            &[&digest, "1", "2", "3", "true", "{}"],
+            &[&digest, "1", "2", "3", "true", r#"{"no_such_limit":1}"#],
             &["1", "2", "3"],
             &[],
         ] {

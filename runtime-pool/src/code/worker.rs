@@ -5,6 +5,7 @@
 //! nothing else. `job` says how the gateway and the worker talk.
 
 use std::{
+    collections::HashSet,
     fmt, fs,
     io::{self, Read as _, Write as _},
     process::ExitCode,
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     code::{
         artifact::Kind,
+        core_module::core_module,
         inspect::{Inspection, inspect},
         job::{CompileJob, PROBE, START_UP_BEGINS, START_UP_ENDS, WorkerReport},
         key::StartUp,
@@ -27,6 +29,7 @@ use crate::{
     },
     engine::compiling_engine,
     error::Refusal,
+    host::core_module::served_functions,
     limits::ArtifactLimits,
 };
 
@@ -154,9 +157,28 @@ fn compile(wasm: &[u8], job: &CompileJob) -> Result<(Inspection, Vec<u8>), Refus
             }
         }
     }
-    let native_code = precompile(wasm, inspection.kind)
-        .map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
+    let core_module = if job.core_modules { alone(wasm, inspection.kind) } else { None };
+    inspection.core_module = core_module.is_some();
+    let native_code = match core_module {
+        Some(module) => precompile_core_module(module, inspection.kind),
+        None => precompile(wasm, inspection.kind),
+    };
+    let native_code = native_code.map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
     Ok((inspection, native_code))
+}
+
+/// The core module of a component, if it can run without the component around it.
+fn alone(wasm: &[u8], kind: Kind) -> Option<&[u8]> {
+    if kind != Kind::WasiHttp02 {
+        return None;
+    }
+    let served: HashSet<_> = served_functions().into_iter().collect();
+    let module = core_module(wasm, &|interface, name| served.contains(&(interface, name)));
+    module.map(|module| module.bytes)
+}
+
+fn precompile_core_module(module: &[u8], kind: Kind) -> wasmtime::Result<Vec<u8>> {
+    compiling_engine(kind.engine())?.precompile_module(module)
 }
 
 fn start_and_compile(

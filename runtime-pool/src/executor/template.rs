@@ -109,6 +109,9 @@ impl InstanceTemplate {
             PreInstance::Http(pre) => {
                 AnyGuest::Http(http::instantiate(pre, host(wasi, variables, store_limits)).await?)
             }
+            PreInstance::HttpCore(pre) => AnyGuest::HttpCore(
+                http::instantiate_core(pre, host(wasi, variables, store_limits)).await?,
+            ),
             PreInstance::HttpAsync(pre) => AnyGuest::HttpAsync(
                 http_async::instantiate(pre, host(wasi, variables, store_limits)).await?,
             ),
@@ -142,7 +145,7 @@ impl InstanceTemplate {
     /// unless the function's settings ask for it as it arrives.
     pub(crate) async fn know_length(&self, call: &mut FunctionCall) -> Result<(), InvokeError> {
         let is_program = match self.code() {
-            PreInstance::Http(_) | PreInstance::HttpAsync(_) => false,
+            PreInstance::Http(_) | PreInstance::HttpCore(_) | PreInstance::HttpAsync(_) => false,
             PreInstance::Command(_) | PreInstance::CommandAsync(_) | PreInstance::Module(_) => true,
         };
         if !is_program || self.spec.stream_body || !is_of_unknown_length(call) {

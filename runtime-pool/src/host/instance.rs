@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use wasmtime::{Engine, InstancePre, Store};
+use wasmtime::{Engine, Func, InstancePre, Store};
 use wasmtime_wasi::{
     p2::bindings::{Command, CommandPre},
     p3::bindings::{Command as AsyncCommand, CommandPre as AsyncCommandPre},
@@ -13,7 +13,11 @@ use wasmtime_wasi_http::{
 };
 
 use crate::{
-    host::{HasStoreLimits, Host, ModuleHost, invocation_state::InvocationState},
+    host::{
+        HasStoreLimits, Host, ModuleHost,
+        core_module::{CoreHost, CorePre},
+        invocation_state::InvocationState,
+    },
     metrics::guest_log::InvocationLog,
     outbound::{CdnLoop, Outbound, Policy},
 };
@@ -21,6 +25,7 @@ use crate::{
 /// A guest whose imports are resolved.
 pub(crate) enum PreInstance {
     Http(ProxyPre<Host>),
+    HttpCore(CorePre),
     HttpAsync(ServicePre<Host>),
     Command(CommandPre<Host>),
     CommandAsync(AsyncCommandPre<Host>),
@@ -32,6 +37,7 @@ impl PreInstance {
     pub(crate) fn engine(&self) -> &Engine {
         match self {
             Self::Http(pre) => pre.engine(),
+            Self::HttpCore(pre) => pre.engine(),
             Self::HttpAsync(pre) => pre.engine(),
             Self::Command(pre) => pre.engine(),
             Self::CommandAsync(pre) => pre.engine(),
@@ -59,6 +65,7 @@ pub(crate) struct Instance {
 /// A guest of any kind.
 pub(crate) enum AnyGuest {
     Http(Guest<Proxy, Host>),
+    HttpCore(Guest<Func, CoreHost>),
     HttpAsync(Guest<Service, Host>),
     Command(Guest<Command, Host>),
     CommandAsync(Guest<AsyncCommand, Host>),
@@ -93,6 +100,7 @@ impl Instance {
         self.log.begin_invocation(invocation, log_bytes);
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.begin_invocation(state),
+            AnyGuest::HttpCore(guest) => guest.begin_invocation(state),
             AnyGuest::HttpAsync(guest) => guest.begin_invocation(state),
             AnyGuest::Command(guest) => guest.begin_invocation(state),
             AnyGuest::CommandAsync(guest) => guest.begin_invocation(state),
@@ -104,6 +112,9 @@ impl Instance {
     pub(crate) fn set_cdn_loop(&mut self, cdn_loop: CdnLoop) {
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
+            AnyGuest::HttpCore(guest) => {
+                guest.store.data_mut().host.outbound().set_cdn_loop(cdn_loop);
+            }
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
             AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
             AnyGuest::CommandAsync(guest) => {
@@ -119,6 +130,7 @@ impl Instance {
         let outbound = Outbound::new(policy, Arc::clone(&self.log));
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.store.data_mut().end_invocation(outbound),
+            AnyGuest::HttpCore(guest) => guest.store.data_mut().host.end_invocation(outbound),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().end_invocation(outbound),
             // Instances of commands end with their call.
             AnyGuest::Command(_) | AnyGuest::CommandAsync(_) | AnyGuest::Module(_) => {}
@@ -130,6 +142,7 @@ impl Instance {
     pub(crate) fn holds_resources(&mut self) -> bool {
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.store.data_mut().holds_resources(),
+            AnyGuest::HttpCore(guest) => guest.store.data_mut().host.holds_resources(),
             AnyGuest::HttpAsync(guest) => guest.store.data_mut().holds_resources(),
             AnyGuest::Command(_) | AnyGuest::CommandAsync(_) | AnyGuest::Module(_) => true,
         }
@@ -139,6 +152,7 @@ impl Instance {
     pub(crate) fn memory_bytes(&mut self) -> usize {
         match &mut self.guest {
             AnyGuest::Http(guest) => guest.memory_bytes(),
+            AnyGuest::HttpCore(guest) => guest.memory_bytes(),
             AnyGuest::HttpAsync(guest) => guest.memory_bytes(),
             AnyGuest::Command(guest) => guest.memory_bytes(),
             AnyGuest::CommandAsync(guest) => guest.memory_bytes(),

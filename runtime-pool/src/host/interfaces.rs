@@ -117,11 +117,11 @@ impl HasData for ExitStatuses {
     type Data<'a> = Self;
 }
 
-fn exit(status: Result<(), ()>) -> wasmtime::Result<()> {
+pub(super) fn exit(status: Result<(), ()>) -> wasmtime::Result<()> {
     Err(status.map_or_else(|()| ExitedWithError.into(), |()| I32Exit(0).into()))
 }
 
-fn exit_with_code(status: u8) -> wasmtime::Result<()> {
+pub(super) fn exit_with_code(status: u8) -> wasmtime::Result<()> {
     Err(I32Exit(status.into()).into())
 }
 

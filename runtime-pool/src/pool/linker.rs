@@ -12,6 +12,7 @@ use crate::{
     error::{LoadError, Refusal, StartError},
     host::{
         Host, ModuleHost,
+        core_module::{self, CoreHost, core_linker, served_functions},
         instance::PreInstance,
         interfaces::{
             preview1, preview1_with_files, wasi_02, wasi_02_with_files, wasi_03, wasi_03_with_files,
@@ -32,6 +33,8 @@ pub(crate) struct Linkers {
 struct LinkerSet {
     lean: component::Linker<Host>,
     modules: Linker<ModuleHost>,
+    /// For components that run as their core module.
+    core_modules: Linker<CoreHost>,
     concurrent: Option<component::Linker<Host>>,
 }
 
@@ -48,7 +51,9 @@ impl Linkers {
             None
         };
         let lean = wasi_02(&engine).map_err(failed)?;
-        Ok(Self { plain: LinkerSet { lean, modules, concurrent }, with_files: OnceLock::new() })
+        let core_modules = core_linker(&engine).map_err(failed)?;
+        let plain = LinkerSet { lean, modules, core_modules, concurrent };
+        Ok(Self { plain, with_files: OnceLock::new() })
     }
 
     /// The engines that run guests.
@@ -58,11 +63,13 @@ impl Linkers {
     }
 
     /// A hash of everything that native code for these engines depends on. The second engine counts
-    /// even where it is switched off, so that switching it on or off keeps native code valid.
-    pub(crate) fn compatibility(&self) -> Result<u64, StartError> {
+    /// even where it is switched off, so that switching it on or off keeps native code valid. Which
+    /// components are compiled as their core module depends on the functions that are served.
+    pub(crate) fn compatibility(&self, core_modules: bool) -> Result<u64, StartError> {
         let concurrent = compiling_engine(EngineKind::Concurrent)
             .map_err(|cause| StartError { what: "making an engine", cause })?;
-        Ok(compatibility([self.plain.lean.engine(), &concurrent]))
+        let served = if core_modules { served_functions() } else { Vec::new() };
+        Ok(compatibility([self.plain.lean.engine(), &concurrent], &served))
     }
 
     fn with_files(&self) -> Result<&LinkerSet, LoadError> {
@@ -99,6 +106,15 @@ impl Linkers {
             phases.add(Phase::Link, mapped.elapsed());
             return Ok(PreInstance::Module(pre));
         }
+        if code.inspection.core_module {
+            let linker = &linkers.core_modules;
+            let module = code.module(linker.engine()).map_err(|error| unloadable(&error))?;
+            let mapped = Instant::now();
+            phases.add(Phase::Load, mapped - since);
+            let pre = core_module::link(linker, &module).map_err(|error| unlinkable(&error))?;
+            phases.add(Phase::Link, mapped.elapsed());
+            return Ok(PreInstance::HttpCore(pre));
+        }
         let linker = match kind.engine() {
             EngineKind::Lean => &linkers.lean,
             EngineKind::Concurrent => {
@@ -128,6 +144,8 @@ impl LinkerSet {
         Ok(Self {
             lean: wasi_02_with_files(&self.lean)?,
             modules: preview1_with_files(&self.modules)?,
+            // They have no interface for files.
+            core_modules: self.core_modules.clone(),
             concurrent: self.concurrent.as_ref().map(wasi_03_with_files).transpose()?,
         })
     }

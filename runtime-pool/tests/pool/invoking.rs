@@ -226,11 +226,15 @@ async fn a_call_for_which_the_node_has_no_instance_is_refused() {
 
 #[tokio::test]
 async fn a_call_for_which_the_node_has_no_stack_is_refused_like_one_without_an_instance() {
-    // There are memories for four instances, and a stack for one.
+    // There are memories for four instances, and stacks for two.
     let test = TestPool::with(|config| config.engine.instances = 1);
     let function = with_limits(&test, |_| {}).await;
-    let running = occupy(&function).await;
-    until("the instance exists", || test.gauge("mayfly_instance_memory_bytes") > 0.0).await;
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let before = test.gauge("mayfly_instance_memory_bytes");
+        running.push(occupy(&function).await);
+        until("the instance exists", || test.gauge("mayfly_instance_memory_bytes") > before).await;
+    }
     let refused = run(&function, "h").await.unwrap_err();
     assert!(matches!(refused, InvokeError::Instances), "{refused:?}");
     drop(running);

@@ -185,6 +185,7 @@ fn config(dir: &Path) -> PoolConfig {
             wall: Duration::from_secs(120),
             output_bytes: 256 << 20,
             deploys_per_minute: usize::MAX,
+            core_modules: true,
             code_bytes: u64::MAX,
         },
         outbound: OutboundConfig::default(),

@@ -24,6 +24,9 @@ pub struct PoolSection {
     pub resident_bytes: u64,
     /// Whether functions for WASI 0.3 are served: their engine costs address space of its own.
     pub async_engine: bool,
+    /// Whether simple components for WASI HTTP 0.2 run as their core module, without the engine's
+    /// component layer.
+    pub core_modules: bool,
     /// Functions that are loaded at once; 0: twice the number of cores. See [`Self::load_count`].
     pub loads: usize,
     /// Invocations that may wait for a slot, of all functions together.
@@ -46,6 +49,7 @@ impl Default for PoolSection {
             idle_memory_ms: 10_000,
             resident_bytes: GIB,
             async_engine: true,
+            core_modules: true,
             loads: 4,
             queue: 2_000,
             warm_instances: 100,

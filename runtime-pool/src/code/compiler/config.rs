@@ -24,6 +24,8 @@ pub struct CompileConfig {
     /// Compilations that deploys may begin within a minute. Published revisions are recompiled
     /// without this limit.
     pub deploys_per_minute: usize,
+    /// Whether simple components for WASI HTTP 0.2 are compiled as their core module.
+    pub core_modules: bool,
     /// Native code that is kept on the disk, in bytes.
     pub code_bytes: u64,
 }

@@ -65,7 +65,7 @@ pub(in crate::host) fn write_responses(linker: &mut Linker<Host>) -> wasmtime::R
 }
 
 /// Makes the body of a response, unless it has one.
-fn body_of(
+pub(in crate::host) fn body_of(
     host: &mut Host,
     response: &Resource<HostOutgoingResponse>,
 ) -> wasmtime::Result<Result<Resource<HostOutgoingBody>, ()>> {
@@ -82,7 +82,7 @@ fn body_of(
 }
 
 /// Gives out the stream of a body once.
-fn stream_of(
+pub(in crate::host) fn stream_of(
     host: &mut Host,
     body: Resource<HostOutgoingBody>,
 ) -> wasmtime::Result<Result<Resource<DynOutputStream>, ()>> {
@@ -96,7 +96,7 @@ fn stream_of(
     Ok(Ok(http.table.push_child(stream, &ours)?))
 }
 
-fn finish(
+pub(in crate::host) fn finish(
     host: &mut Host,
     body: Resource<HostOutgoingBody>,
     trailers: Option<Resource<FieldMap>>,
@@ -114,7 +114,10 @@ fn finish(
 }
 
 /// Ends a body that its guest has dropped.
-fn abandon(host: &mut Host, body: Resource<HostOutgoingBody>) -> wasmtime::Result<()> {
+pub(in crate::host) fn abandon(
+    host: &mut Host,
+    body: Resource<HostOutgoingBody>,
+) -> wasmtime::Result<()> {
     let mut http = host.http();
     if http.table.get(&own(&body)).is_err() {
         return types::HostOutgoingBody::drop(&mut http, body);

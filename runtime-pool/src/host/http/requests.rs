@@ -20,7 +20,7 @@ use crate::host::Host;
 
 const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 
-type Sent = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
+pub(in crate::host) type Sent = Result<Resource<HostFutureIncomingResponse>, ErrorCode>;
 
 /// Replaces the function.
 pub(in crate::host) fn watch_requests(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -37,7 +37,7 @@ pub(in crate::host) fn watch_requests(linker: &mut Linker<Host>) -> wasmtime::Re
     Ok(())
 }
 
-fn send(
+pub(in crate::host) fn send(
     host: &mut Host,
     request: Resource<HostOutgoingRequest>,
     options: Option<Resource<RequestOptions>>,

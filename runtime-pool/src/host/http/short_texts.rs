@@ -42,21 +42,31 @@ type ResponseParts = (Resource<FieldMap>, Option<StreamReader<u8>>, Trailers);
 
 /// Replaces the functions of WASI 0.2 that take over such texts.
 pub(in crate::host) fn shorten_02(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    use p2::bindings::http::types::{HostOutgoingRequest as Request, Method};
+    use p2::bindings::http::types::Method;
 
     linker.allow_shadowing(true);
     linker.instance(TYPES_02)?.func_wrap(
         "[method]outgoing-request.set-method",
         |mut store: StoreContextMut<'_, Host>,
          (request, method): (Resource<HostOutgoingRequest>, Method)| {
-            if matches!(&method, Method::Other(name) if name.len() > TEXT_BYTES) {
-                return Ok((Err(()),));
-            }
-            Ok((Request::set_method(&mut store.data_mut().http(), request, method)?,))
+            Ok((set_method(store.data_mut(), request, method)?,))
         },
     )?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+pub(in crate::host) fn set_method(
+    host: &mut Host,
+    request: Resource<HostOutgoingRequest>,
+    method: p2::bindings::http::types::Method,
+) -> wasmtime::Result<Result<(), ()>> {
+    use p2::bindings::http::types::{HostOutgoingRequest as Request, Method};
+
+    if matches!(&method, Method::Other(name) if name.len() > TEXT_BYTES) {
+        return Ok(Err(()));
+    }
+    Request::set_method(&mut host.http(), request, method)
 }
 
 /// Replaces those of WASI 0.3. Also notes that a response was made, because a guest that writes much
