@@ -40,6 +40,7 @@ use crate::{
         qualified_name::QualifiedName,
         routes::{
             Routes,
+            rate::RateCallers,
             route::{Route as OwnedRoute, RouteAction},
             table::Matched,
         },
@@ -76,6 +77,7 @@ pub(crate) struct Edge {
     catalog: Arc<Catalog>,
     revisions: RevisionUrls,
     owned: Routes,
+    rate_callers: RateCallers,
     /// The tenant whose functions are called here.
     tenant: Tenant,
     invoker: Invoker,
@@ -103,6 +105,7 @@ impl Edge {
             catalog,
             revisions,
             owned,
+            rate_callers: RateCallers::new(),
             tenant: Tenant::default(),
             invoker,
             rejections,
@@ -180,7 +183,7 @@ impl Edge {
             Found::Function(route) => (self.target(&route).await?, route.mount, None),
             Found::Owned(matched) => {
                 // Boxed: the future is large, and most requests do not need it.
-                match Box::pin(self.owned_target(matched, head)).await? {
+                match Box::pin(self.owned_target(matched, client.addr.ip(), head)).await? {
                     OwnedTarget::Call(target, matched) => (target, 0, Some(matched)),
                     OwnedTarget::Response(mut response) => {
                         response.headers_mut().insert(REQUEST_ID, id_header(invocation));
@@ -265,8 +268,13 @@ impl Edge {
     async fn owned_target(
         &self,
         matched: Box<Matched>,
+        client: IpAddr,
         head: &mut Parts,
     ) -> Result<OwnedTarget, Problem> {
+        if let Some(response) = owned_routes::preflight(&matched.route, head) {
+            return Ok(OwnedTarget::Response(response));
+        }
+        owned_routes::admit(&matched.route, &self.rate_callers, client, head).await?;
         if let Some(response) = owned_routes::own_response(&matched, head) {
             return Ok(OwnedTarget::Response(response));
         }

@@ -15,7 +15,7 @@ use std::error::Error as StdError;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use gateway_api::FaultWord;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use runtime_pool::Fault;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -60,7 +60,8 @@ pub(crate) struct Problem {
     hint: String,
     /// The id of the request, which logs name, too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    request_id: Option<Box<str>>,
     /// Where on its way the request ended.
     phase: RequestPhase,
     /// Who must act: `caller`, `function` or `platform`.
@@ -73,6 +74,9 @@ pub(crate) struct Problem {
     /// Whether the connection ends with this response.
     #[serde(skip)]
     closes: bool,
+    /// More header fields of the response.
+    #[serde(skip)]
+    fields: Option<Box<HeaderMap>>,
 }
 
 fn fault_name(fault: Fault) -> &'static str {
@@ -105,6 +109,7 @@ impl Problem {
             fault: problem_type.fault,
             retry_after_s: None,
             closes: false,
+            fields: None,
         }
     }
 
@@ -132,6 +137,12 @@ impl Problem {
         self
     }
 
+    /// Adds a header field to the response.
+    pub(crate) fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.get_or_insert_default().insert(name, value);
+        self
+    }
+
     /// Adds the id of the invocation.
     pub(crate) fn for_invocation(mut self, invocation: u128) -> Self {
         let apart = invocation % RETRY_SPREAD_S;
@@ -142,7 +153,7 @@ impl Problem {
 
     /// Adds the id of the request.
     pub(crate) fn for_request(mut self, id: String) -> Self {
-        self.request_id = Some(id);
+        self.request_id = Some(id.into());
         self
     }
 
@@ -180,7 +191,7 @@ impl Problem {
             .hint("The gateway's log has the cause: search it for the request id.")
     }
 
-    fn headers(&self, headers: &mut http::HeaderMap) {
+    fn headers(&self, headers: &mut HeaderMap) {
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(OUTCOME, HeaderValue::from_static(fault_name(self.fault)));
         if let Some(seconds) = self.retry_after_s {
@@ -191,6 +202,9 @@ impl Problem {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        for (name, value) in self.fields.iter().flat_map(|fields| fields.iter()) {
+            headers.insert(name, value.clone());
         }
     }
 

@@ -37,7 +37,10 @@ pub use crate::{
         ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView, SettingDiff,
         TextDiff,
     },
-    route::{CorsView, HeaderRules, RedirectView, RouteSpec, RouteView, RoutesView, StaticAnswer},
+    route::{
+        ApiKeysView, CorsView, HeaderRules, RateView, RedirectView, RouteSpec, RouteView,
+        RoutesView, StaticAnswer,
+    },
     secret::{PutSecret, SecretView, SecretsView},
     settings::{
         CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,

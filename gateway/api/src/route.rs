@@ -57,6 +57,57 @@ pub struct RouteSpec {
     /// Lets pages of other origins read the responses. The gateway then answers preflight requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsView>,
+    /// The keys with one of which a caller must come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_keys: Option<ApiKeysView>,
+    /// How many requests a caller may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateView>,
+}
+
+/// Keys of callers. A key should be long and random: `openssl rand -hex 32`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeysView {
+    /// The SHA-256 of each key in hexadecimal digits, by a name for it, which the function sees.
+    pub sha256: BTreeMap<String, String>,
+    /// The header field that it comes in, with or without `Bearer ` before it; `x-api-key` if it is
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "x-api-key")]
+    pub header: Option<String>,
+}
+
+/// How many requests a caller may send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateView {
+    /// The requests in each window, at an even pace.
+    #[serde(deserialize_with = "whole::required")]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub requests: u32,
+    /// The window, in seconds.
+    #[serde(default = "one", deserialize_with = "whole::required")]
+    #[schema(minimum = 1, maximum = 3_600, default = 1)]
+    pub window_s: u32,
+    /// The requests that may come at once; as many as in a window if it is left out.
+    #[serde(
+        default,
+        deserialize_with = "whole::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub burst: Option<u32>,
+    /// Who has a limit of its own: `client` (an address), `key` (an API key), `header:NAME` (its value)
+    /// or `route` (all share one); `client` if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^(client|key|route|header:.+)$", example = "client")]
+    pub by: Option<String>,
+}
+
+/// The window of a rate that does not name one.
+fn one() -> u32 {
+    1
 }
 
 /// Another address.

@@ -1,37 +1,103 @@
 //! Applies the routes of owners.
 
-use http::{HeaderMap, HeaderValue, Method, Response, header, request::Parts, uri::Uri};
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, header, request::Parts, uri::Uri,
+};
 
 use crate::{
     edge::response_body::EdgeBody,
     functions::routes::{
         cors::Cors,
+        rate::{RateCallers, TooMany},
         route::{Asked, LocationPart, Route, RouteAction},
         table::Matched,
     },
-    problem::{OUTCOME, Problem},
+    problem::{OUTCOME, Problem, table},
 };
 
 /// The response is no function's.
 const PLATFORM_OUTCOME: HeaderValue = HeaderValue::from_static("platform");
 /// Tells the function which route has led to it.
 const ROUTE: &str = "mayfly-route";
+/// Tells the function the name of the caller's API key.
+const API_KEY: &str = "mayfly-api-key";
+// draft-ietf-httpapi-ratelimit-headers-10.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The parts of a request that routes depend on.
 pub(super) fn asked(head: &Parts) -> Asked<'_> {
     Asked { path: head.uri.path(), method: &head.method, headers: &head.headers }
 }
 
-/// The response to a request whose route calls no function, and to a preflight request.
+/// The response to a preflight request of a browser. These have no credentials.
+pub(super) fn preflight(route: &Route, head: &Parts) -> Option<Response<EdgeBody>> {
+    let cors = route.cors.as_ref()?;
+    if !Cors::is_preflight(&head.method, &head.headers) {
+        return None;
+    }
+    let mut response = respond(http::StatusCode::NO_CONTENT, Default::default());
+    cors.answer_preflight(head.headers.get(header::ORIGIN), response.headers_mut());
+    Some(response)
+}
+
+/// Lets a request through that has a key, if the route asks for one, and is not one too many. What
+/// does not get through has spent no slot.
+pub(super) async fn admit(
+    route: &Route,
+    callers: &RateCallers,
+    client: IpAddr,
+    head: &mut Parts,
+) -> Result<(), Problem> {
+    let (early, late) = match &route.rate {
+        Some(rate) if rate.is_by_key() => (None, Some(rate)),
+        rate => (rate.as_ref(), None),
+    };
+    // Before the key, where it can be: so that nobody tries one key after the other.
+    if let Some(rate) = early {
+        let counted = callers.count(&route.name, rate, client, &head.headers, None).await;
+        counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
+    }
+    let Some(keys) = &route.api_keys else { return Ok(()) };
+    let key = keys.take(&mut head.headers);
+    let key = key.ok_or_else(|| no_key(&route.name, keys.header()))?;
+    if let Some(rate) = late {
+        let counted = callers.count(&route.name, rate, client, &head.headers, Some(&key)).await;
+        counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
+    }
+    head.headers.insert(API_KEY, key);
+    Ok(())
+}
+
+fn rate_limited(route: &HeaderValue, too_many: TooMany) -> Problem {
+    let name = route.to_str().unwrap_or_default();
+    let wait = u32::try_from(too_many.wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+    let left = HeaderValue::try_from(format!("\"route\";r=0;t={wait}"));
+    let problem = Problem::new(&table::RATE_LIMITED)
+        .detail(format!("the route {name:?} takes no more requests of this caller at the moment"))
+        .hint(format!("Wait before the next. The owner can change `rate` of the route {name:?}."))
+        .field(RATE_LIMIT_POLICY, too_many.policy)
+        .retry_after(wait);
+    match left {
+        Ok(left) => problem.field(RATE_LIMIT, left),
+        Err(_) => problem,
+    }
+}
+
+fn no_key(route: &HeaderValue, header: &HeaderName) -> Problem {
+    let name = route.to_str().unwrap_or_default();
+    let challenge = if *header == header::AUTHORIZATION { "Bearer" } else { "ApiKey" };
+    Problem::new(&table::API_KEY_REQUIRED)
+        .detail(format!("the route {name:?} takes requests with one of its API keys only"))
+        .hint(format!("Send one key in the header `{header}`."))
+        .field(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// The response to a request whose route calls no function.
 pub(super) fn own_response(matched: &Matched, head: &Parts) -> Option<Response<EdgeBody>> {
     let route = &*matched.route;
-    if let Some(cors) = &route.cors
-        && Cors::is_preflight(&head.method, &head.headers)
-    {
-        let mut response = respond(http::StatusCode::NO_CONTENT, Default::default());
-        cors.answer_preflight(head.headers.get(header::ORIGIN), response.headers_mut());
-        return Some(response);
-    }
     let mut response = match &route.action {
         RouteAction::Call { .. } => return None,
         RouteAction::Redirect { status, location } => {

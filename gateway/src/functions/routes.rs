@@ -6,8 +6,10 @@
 
 pub(crate) mod cors;
 mod fields;
+mod keys;
 pub(crate) mod measured;
 mod path;
+pub(crate) mod rate;
 pub(crate) mod route;
 pub(crate) mod table;
 

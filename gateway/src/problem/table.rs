@@ -162,6 +162,8 @@ problem_types! {
     BAD_JSON: "bad-json", 400, Request, Caller, "Invalid JSON document";
     UNKNOWN_SCOPE: "unknown-scope", 400, Request, Caller, "Unknown token scope";
     TOKEN_IN_QUERY: "token-in-query", 400, Authenticate, Caller, "Token sent in the query string";
+    API_KEY_REQUIRED: "api-key-required", 401, Authenticate, Caller, "Valid API key required";
+    RATE_LIMITED: "rate-limited", 429, Admit, Caller, "Too many requests";
     UNAUTHORIZED: "unauthorized", 401, Authenticate, Caller, "Valid token required";
     FORBIDDEN: "forbidden", 403, Authenticate, Caller, "Token scope is not sufficient";
     RESOURCE_NOT_FOUND: "resource-not-found", 404, Route, Caller, "API resource not found";

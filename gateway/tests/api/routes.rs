@@ -394,3 +394,107 @@ async fn routes_from_the_command_line() {
     assert!(gateway.cli(&["route", "delete", "users"]).await.status.success());
     assert!(!gateway.cli(&["route", "delete", "users"]).await.status.success());
 }
+
+/// Case P09.
+#[tokio::test]
+async fn a_route_with_keys_lets_nobody_in_without_one() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("t-cgi-env").await;
+    // printf %s 'the key of the shop' | sha256sum
+    let shop = "c338c606a276a3166e01d913b4c17adceebae6a569cae8bb567bb01b953f8a0c";
+    let route = |keys: Value| {
+        json!({
+            "host": HOST, "path": "/x", "function": "t-cgi-env", "api_keys": keys,
+            "cors": {"origins": ["https://app.example.com"]},
+        })
+    };
+    set(&gateway, "x", route(json!({"sha256": {"shop": shop}}))).await;
+    let with = async |name: &str, key: &str| {
+        call(&gateway, HOST, "/x").header(name, key).header("mayfly-api-key", "forged").send().await
+    };
+    let answer = with("x-api-key", "the key of the shop").await;
+    assert_eq!(variable(&answer, "HTTP_MAYFLY_API_KEY"), Some("shop"), "{answer:?}");
+    assert_eq!(variable(&answer, "HTTP_X_API_KEY"), None);
+    gateway.metric_becomes("mayfly_requests_total", 1.0).await;
+    for (name, key) in [
+        ("x-api-key", "another"),
+        ("x-api-key", ""),
+        ("x-api-key", shop),
+        ("authorization", "Bearer the key of the shop"),
+        ("mayfly-api-key", "shop"),
+    ] {
+        let refused = with(name, key).await;
+        assert_eq!(refused.problem(), (401, "api-key-required"), "{name}: {key}");
+        assert_eq!(refused.header("www-authenticate"), Some("ApiKey"));
+    }
+    assert_eq!(gateway.metric("mayfly_requests_total").await, 1.0);
+    // Browsers ask before they send a key.
+    let preflight = gateway.call(Method::OPTIONS, "/x").header("host", HOST);
+    let preflight = preflight.header("origin", "https://app.example.com");
+    let preflight = preflight.header("access-control-request-method", "GET").send().await;
+    assert_eq!(preflight.status(), 204);
+
+    let bearer = json!({"sha256": {"shop": shop}, "header": "authorization"});
+    set(&gateway, "x", route(bearer)).await;
+    let answer = with("authorization", "Bearer the key of the shop").await;
+    assert_eq!(variable(&answer, "HTTP_MAYFLY_API_KEY"), Some("shop"), "{answer:?}");
+    let refused = with("x-api-key", "the key of the shop").await;
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"), "{refused:?}");
+    for wrong in
+        [json!({"sha256": {}}), json!({"sha256": {"shop": "abc"}}), json!({"sha256": {"S": shop}})]
+    {
+        assert_eq!(put(&gateway, "x", route(wrong)).await.problem(), (422, "bad-route"));
+    }
+}
+
+/// Case P10. The windows are an hour long, so that nothing comes back while the test runs.
+#[tokio::test]
+async fn a_route_takes_as_many_requests_of_a_caller_as_its_rate_says() {
+    let gateway = TestGateway::with(&["server.trusted_proxies=127.0.0.1"]).await;
+    let route = |by: &str| {
+        json!({
+            "host": HOST, "path": format!("/{}", &by[..5]), "answer": {"status": 204},
+            "rate": {"requests": 2, "window_s": 3_600, "by": by},
+        })
+    };
+    for (index, by) in ["client", "route", "header:x-user"].into_iter().enumerate() {
+        set(&gateway, &format!("r{index}"), route(by)).await;
+    }
+    let status = async |path: &str, fields: &[(&str, &str)]| {
+        let request = call(&gateway, HOST, path);
+        fields
+            .iter()
+            .fold(request, |request, (name, value)| request.header(name, value))
+            .send()
+            .await
+    };
+    let (one, other) = (("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2"));
+    for expected in [204, 204, 429] {
+        assert_eq!(status("/clien", &[one]).await.status(), expected);
+    }
+    assert_eq!(status("/clien", &[other]).await.status(), 204);
+    let refused = status("/clien", &[one]).await;
+    assert_eq!(refused.problem(), (429, "rate-limited"));
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"route\";q=2;w=3600"));
+    let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1_700..1_900).contains(&wait), "{wait}");
+
+    for (client, expected) in [(one, 204), (other, 204), (one, 429)] {
+        assert_eq!(status("/route", &[client]).await.status(), expected);
+    }
+    let user = |name| ("x-user", name);
+    for (name, expected) in [("a", 204), ("a", 204), ("b", 204), ("a", 429), ("b", 204), ("b", 429)]
+    {
+        assert_eq!(status("/heade", &[user(name)]).await.status(), expected, "{name}");
+    }
+    let mut wrong = route("client");
+    for rate in [
+        json!({"requests": 0}),
+        json!({"requests": 1, "by": "key"}),
+        json!({"requests": 1, "window_s": 9_999}),
+        json!({"requests": 1, "by": "ip"}),
+    ] {
+        wrong["rate"] = rate;
+        assert_eq!(put(&gateway, "r0", wrong.clone()).await.problem(), (422, "bad-route"));
+    }
+}

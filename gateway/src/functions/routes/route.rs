@@ -13,7 +13,9 @@ use crate::{
         routes::{
             cors::Cors,
             fields::{FieldChanges, changes, fields, methods},
+            keys::ApiKeys,
             path::PathPattern,
+            rate::RateLimit,
         },
     },
     request::canonical::canonical_host,
@@ -41,6 +43,8 @@ pub(crate) struct Route {
     pub(crate) request_headers: FieldChanges,
     pub(crate) response_headers: FieldChanges,
     pub(crate) cors: Option<Cors>,
+    pub(crate) api_keys: Option<ApiKeys>,
+    pub(crate) rate: Option<RateLimit>,
 }
 
 /// The parts of a request that a route depends on.
@@ -107,6 +111,8 @@ impl Route {
         }
         let methods = methods("methods", &spec.methods)?;
         let cors = spec.cors.as_ref().map(|cors| Cors::new(cors, &methods)).transpose()?;
+        let api_keys = spec.api_keys.as_ref().map(ApiKeys::new).transpose()?;
+        let rate = spec.rate.as_ref().map(|rate| RateLimit::new(rate, api_keys.is_some()));
         let parameter = |name: &str| HeaderName::try_from(format!("mayfly-param-{name}"));
         Ok(Self {
             name: HeaderValue::try_from(name).map_err(|error| error.to_string())?,
@@ -123,6 +129,8 @@ impl Route {
             request_headers: changes("request_headers", &spec.request_headers)?,
             response_headers: changes("response_headers", &spec.response_headers)?,
             cors,
+            api_keys,
+            rate: rate.transpose()?,
             path,
         })
     }
