@@ -45,7 +45,8 @@ pub(crate) async fn instantiate_core(
     pre: &CorePre,
     host: Host,
 ) -> Result<Guest<Func, CoreHost>, InvokeError> {
-    let mut store = core_store(pre.engine(), host);
+    let counted = pre.count().ok_or(InvokeError::Instances)?;
+    let mut store = core_store(pre.engine(), host, counted);
     match pre.instantiate(&mut store).await {
         Ok(exports) => Ok(Guest { store, exports }),
         Err(error) => Err(start_error(&error, &mut store)),

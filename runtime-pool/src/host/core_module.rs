@@ -15,7 +15,7 @@ mod io;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use wasmtime::{
     Engine, Extern, ExternType, Func, FuncType, Instance, InstancePre, Linker, Module,
@@ -23,7 +23,7 @@ use wasmtime::{
 };
 
 use self::call::Functions;
-pub(crate) use self::guest::{CoreHost, core_store};
+pub(crate) use self::guest::{CoreHost, CountedInstance, InstanceCount, core_store};
 
 /// The versions of WASI by which imports are found at once.
 const VERSIONS: std::ops::RangeInclusive<u32> = 0..=12;
@@ -38,11 +38,17 @@ pub(crate) struct CorePre {
     memory: ModuleExport,
     handler: ModuleExport,
     allocator: Option<ModuleExport>,
+    instances: Arc<InstanceCount>,
 }
 
 impl CorePre {
     pub(crate) fn engine(&self) -> &Engine {
         self.pre.module().engine()
+    }
+
+    /// Counts an instance that is about to be made. None if there are as many as may be.
+    pub(crate) fn count(&self) -> Option<CountedInstance> {
+        self.instances.take()
     }
 
     /// Makes an instance. Returns its function for requests.
@@ -99,7 +105,11 @@ fn add_functions(functions: &mut Functions<'_>) -> wasmtime::Result<()> {
 }
 
 /// Resolves the imports of a module.
-pub(crate) fn link(linker: &Linker<CoreHost>, module: &Module) -> wasmtime::Result<CorePre> {
+pub(crate) fn link(
+    linker: &Linker<CoreHost>,
+    module: &Module,
+    instances: &Arc<InstanceCount>,
+) -> wasmtime::Result<CorePre> {
     let pre = match newer_interfaces(module) {
         newer if newer.is_empty() => linker.instantiate_pre(module)?,
         newer => {
@@ -136,6 +146,7 @@ pub(crate) fn link(linker: &Linker<CoreHost>, module: &Module) -> wasmtime::Resu
         memory: module.get_export_index(MEMORY).ok_or_else(|| format_err!("no memory"))?,
         handler: export(handler, 2, 0)?,
         allocator,
+        instances: Arc::clone(instances),
         pre,
     })
 }

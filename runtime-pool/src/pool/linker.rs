@@ -1,6 +1,10 @@
 //! Linking: from native code to a guest whose imports are resolved.
 
-use std::{io, sync::OnceLock, time::Instant};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use wasmtime::{Linker, component};
 use wasmtime_wasi::{p2::bindings::CommandPre, p3::bindings::CommandPre as AsyncCommandPre};
@@ -12,7 +16,7 @@ use crate::{
     error::{LoadError, Refusal, StartError},
     host::{
         Host, ModuleHost,
-        core_module::{self, CoreHost, core_linker, served_functions},
+        core_module::{self, CoreHost, InstanceCount, core_linker, served_functions},
         instance::PreInstance,
         interfaces::{
             preview1, preview1_with_files, wasi_02, wasi_02_with_files, wasi_03, wasi_03_with_files,
@@ -35,6 +39,7 @@ struct LinkerSet {
     modules: Linker<ModuleHost>,
     /// For components that run as their core module.
     core_modules: Linker<CoreHost>,
+    core_instances: Arc<InstanceCount>,
     concurrent: Option<component::Linker<Host>>,
 }
 
@@ -52,7 +57,8 @@ impl Linkers {
         };
         let lean = wasi_02(&engine).map_err(failed)?;
         let core_modules = core_linker(&engine).map_err(failed)?;
-        let plain = LinkerSet { lean, modules, core_modules, concurrent };
+        let core_instances = InstanceCount::new(config.instances);
+        let plain = LinkerSet { lean, modules, core_modules, core_instances, concurrent };
         Ok(Self { plain, with_files: OnceLock::new() })
     }
 
@@ -111,7 +117,8 @@ impl Linkers {
             let module = code.module(linker.engine()).map_err(|error| unloadable(&error))?;
             let mapped = Instant::now();
             phases.add(Phase::Load, mapped - since);
-            let pre = core_module::link(linker, &module).map_err(|error| unlinkable(&error))?;
+            let pre = core_module::link(linker, &module, &linkers.core_instances)
+                .map_err(|error| unlinkable(&error))?;
             phases.add(Phase::Link, mapped.elapsed());
             return Ok(PreInstance::HttpCore(pre));
         }
@@ -146,6 +153,7 @@ impl LinkerSet {
             modules: preview1_with_files(&self.modules)?,
             // They have no interface for files.
             core_modules: self.core_modules.clone(),
+            core_instances: Arc::clone(&self.core_instances),
             concurrent: self.concurrent.as_ref().map(wasi_03_with_files).transpose()?,
         })
     }

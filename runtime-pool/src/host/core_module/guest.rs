@@ -1,15 +1,49 @@
 //! The data of a store in which a core module of a component runs.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
 use wasmtime::{Engine, Func, Memory, Store, component::Resource};
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use super::handles::Handles;
 use crate::host::{HasStoreLimits, Host, StoreLimits, new_store};
 
+/// How many instances of core modules live, as the engine counts those of components.
+pub(crate) struct InstanceCount {
+    live: AtomicU32,
+    most: u32,
+}
+
+/// One of them.
+pub(crate) struct CountedInstance(Arc<InstanceCount>);
+
+impl InstanceCount {
+    pub(crate) fn new(most: u32) -> Arc<Self> {
+        Arc::new(Self { live: AtomicU32::new(0), most })
+    }
+
+    /// Counts one more. None if there are as many as may be.
+    pub(super) fn take(self: &Arc<Self>) -> Option<CountedInstance> {
+        let one_more = |live: u32| (live < self.most).then_some(live + 1);
+        let taken = self.live.fetch_update(Relaxed, Relaxed, one_more);
+        taken.is_ok().then(|| CountedInstance(Arc::clone(self)))
+    }
+}
+
+impl Drop for CountedInstance {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The host of a core module of a component.
 pub(crate) struct CoreHost {
     pub(crate) host: Host,
     pub(super) guest: GuestSide,
+    _counted: CountedInstance,
 }
 
 /// What the host knows of the guest.
@@ -23,10 +57,10 @@ pub(super) struct GuestSide {
 }
 
 impl CoreHost {
-    pub(crate) fn new(host: Host) -> Self {
+    fn new(host: Host, counted: CountedInstance) -> Self {
         let handles = Handles::new(host.limits.guest.component_handles);
         let guest = GuestSide { memory: None, allocator: None, handles, is_allocating: false };
-        Self { host, guest }
+        Self { host, guest, _counted: counted }
     }
 
     /// Gives the guest a request and the place for its answer. Returns their handles.
@@ -47,6 +81,6 @@ impl HasStoreLimits for CoreHost {
 }
 
 /// A store for one invocation of a core module of a component.
-pub(crate) fn core_store(engine: &Engine, host: Host) -> Store<CoreHost> {
-    new_store(engine, CoreHost::new(host))
+pub(crate) fn core_store(engine: &Engine, host: Host, counted: CountedInstance) -> Store<CoreHost> {
+    new_store(engine, CoreHost::new(host, counted))
 }

@@ -77,7 +77,8 @@ impl Callers {
         let config = EngineConfig { instances: 4, ..EngineConfig::default() };
         let engine = pooled_engine(EngineKind::Lean, &config).unwrap();
         let linker = core_linker(&engine).unwrap();
-        let mut store = core_store(&engine, host(&Limits::default()));
+        let mut store =
+            core_store(&engine, host(&Limits::default()), InstanceCount::new(1).take().unwrap());
         let mut functions = Vec::new();
         let (mut imports, mut exports) = (String::new(), String::new());
         for (interface, name) in served_functions() {
@@ -108,11 +109,11 @@ impl Callers {
         let own = include_str!("tests/guest.wat");
         let module = format!("(module {imports} {own} {exports})");
         let module = Module::new(&engine, wat::parse_str(module).unwrap()).unwrap();
-        Self { pre: link(&linker, &module).unwrap(), functions }
+        Self { pre: link(&linker, &module, &InstanceCount::new(4)).unwrap(), functions }
     }
 
     fn guest(&self, limits: &Limits) -> TestGuest<'_> {
-        let mut store = core_store(self.pre.engine(), host(limits));
+        let mut store = core_store(self.pre.engine(), host(limits), self.pre.count().unwrap());
         // A guest that is interrupted would seem to wait.
         store.set_epoch_deadline(1 << 40);
         let instance = ready(self.pre.instance(&mut store)).unwrap();
