@@ -4,7 +4,13 @@
 //! targets alike: each round measures each number of connections, and for each of those every
 //! target in turn. Ratios compare figures of the same round.
 
-use std::{net::SocketAddr, num::NonZero, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::ensure;
 use serde::Serialize;
@@ -14,6 +20,7 @@ use crate::{
     client::{Client, get_request},
     gateway::{Gateway, GatewayOptions, path_of},
     generator::{self, Load, Observed, Plan},
+    guest::Guest,
     process::{self, Memory, Server},
     report::{Findings, Spread, number, progress, table},
 };
@@ -40,6 +47,14 @@ pub struct ThroughputOptions {
     /// Threads of the load generator [default: one per core]
     #[arg(long)]
     pub threads: Option<NonZero<usize>>,
+    /// Another binary of the gateway, which deploys before the measured one starts on the same data
+    /// directory: one that was built to count what it runs cannot compile, because its compile worker
+    /// may write no file
+    #[arg(long, value_name = "PATH")]
+    pub deploy_with: Option<PathBuf>,
+    /// Another binary of the gateway, to measure in the same rounds; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub against: Vec<PathBuf>,
 }
 
 /// The name of the yardstick.
@@ -53,6 +68,12 @@ struct Target {
     pid: u32,
     /// The body of its answers.
     expected: Vec<u8>,
+}
+
+/// A gateway, and what its targets' names end with.
+struct Started {
+    label: String,
+    gateway: Gateway,
 }
 
 /// One target at one number of connections in one round.
@@ -105,27 +126,35 @@ pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Res
     // All connections come from one address; the default limit would refuse some of them.
     gateway.settings.insert(0, "server.connections_per_address=10000".into());
     gateway.settings.insert(0, "server.in_flight_per_address=10000".into());
-    let mayfly = Gateway::start(&gateway, &dir.path().join("data"))?;
-    for guest in &guests {
-        mayfly.deploy(&guest.name, &guest.wasm, &json!({}))?;
-    }
+    let gateways = start_all(&gateway, options, dir.path(), &guests)?;
     let bare_addr = process::free_address()?;
     let arguments = ["--listen".to_owned(), bare_addr.to_string()];
     let program = process::sibling("bare-axum")?;
     let mut bare = Server::start(&program, &arguments, dir.path().join("bare-axum.log"))?;
     bare.wait_for(bare_addr)?;
 
-    let mut targets = vec![target(BARE, bare_addr, "/".into(), bare.pid())?];
+    let mut targets = vec![target(BARE.into(), bare_addr, "/".into(), bare.pid())?];
     for guest in &guests {
-        targets.push(target(&guest.name, mayfly.data, path_of(&guest.name), mayfly.pid())?);
+        for Started { label, gateway } in &gateways {
+            let (name, path) = (format!("{}{label}", guest.name), path_of(&guest.name));
+            targets.push(target(name, gateway.data, path, gateway.pid())?);
+        }
     }
-    let idle = [Memory::of(bare.pid())?, mayfly.memory()?];
+    let memory = || {
+        let gateways = gateways.iter().map(|started| started.gateway.memory());
+        [Memory::of(bare.pid())].into_iter().chain(gateways).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let idle = memory()?;
     let mut complaints = Vec::new();
     let points = measure(&targets, options, &mut complaints)?;
-    let after = [Memory::of(bare.pid())?, mayfly.memory()?];
-    complaints.extend(mayfly.complaints());
+    let after = memory()?;
 
-    let names = [BARE.to_owned(), format!("mayfly with {}", options.guests.join(", "))];
+    let mut names = vec![BARE.to_owned()];
+    for Started { label, gateway } in gateways {
+        names.push(format!("mayfly{label} with {}", options.guests.join(", ")));
+        complaints.extend(gateway.complaints());
+        gateway.stop()?;
+    }
     let footprints = names.into_iter().zip(idle).zip(after);
     let footprints: Vec<_> = footprints
         .map(|((server, idle), after_load)| Footprint { server, idle, after_load })
@@ -136,11 +165,48 @@ pub fn run(gateway: &GatewayOptions, options: &ThroughputOptions) -> anyhow::Res
     Ok(Findings { markdown, figures, complaints })
 }
 
+/// Starts the gateway, and those to measure beside it.
+fn start_all(
+    gateway: &GatewayOptions,
+    options: &ThroughputOptions,
+    dir: &Path,
+    guests: &[Guest],
+) -> anyhow::Result<Vec<Started>> {
+    let own = start(gateway, options, &dir.join("data"), guests)?;
+    let mut gateways = vec![Started { label: String::new(), gateway: own }];
+    for (number, binary) in options.against.iter().enumerate() {
+        let other = GatewayOptions { mayfly: Some(binary.clone()), ..gateway.clone() };
+        let other = start(&other, options, &dir.join(format!("against-{number}")), guests)?;
+        gateways.push(Started { label: format!(" by {}", binary.display()), gateway: other });
+    }
+    Ok(gateways)
+}
+
+/// Starts a gateway, with the guests deployed.
+fn start(
+    gateway: &GatewayOptions,
+    options: &ThroughputOptions,
+    data_dir: &Path,
+    guests: &[Guest],
+) -> anyhow::Result<Gateway> {
+    let deploying = options.deploy_with.clone().or_else(|| gateway.mayfly.clone());
+    let deploying = GatewayOptions { mayfly: deploying, ..gateway.clone() };
+    let mayfly = Gateway::start(&deploying, data_dir)?;
+    for guest in guests {
+        mayfly.deploy(&guest.name, &guest.wasm, &json!({}))?;
+    }
+    if options.deploy_with.is_none() {
+        return Ok(mayfly);
+    }
+    mayfly.stop()?;
+    Gateway::start(gateway, data_dir)
+}
+
 /// All answers in the measurement must be equal to the first answer.
-fn target(name: &str, addr: SocketAddr, path: String, pid: u32) -> anyhow::Result<Target> {
+fn target(name: String, addr: SocketAddr, path: String, pid: u32) -> anyhow::Result<Target> {
     let answer = Client::connect(addr)?.get(&path)?;
     ensure!(answer.status == 200, "{name}: {} {}", answer.status, answer.text());
-    Ok(Target { name: name.to_owned(), addr, path, pid, expected: answer.body })
+    Ok(Target { name, addr, path, pid, expected: answer.body })
 }
 
 fn measure(
