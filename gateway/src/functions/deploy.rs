@@ -6,6 +6,7 @@
 pub(crate) mod change_condition;
 pub(crate) mod change_rate;
 pub(crate) mod changes;
+pub(crate) mod channel_changes;
 pub(crate) mod error;
 pub(crate) mod releases;
 pub(crate) mod set_limits;
