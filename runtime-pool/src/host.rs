@@ -223,7 +223,7 @@ mod tests {
 
     fn log(limits: &Limits) -> Arc<InvocationLog> {
         let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
-        let key = FunctionKey { function: 1, revision: 1, generation: 0 };
+        let key = FunctionKey { function: 1, revision: 1, generation: 0, overlay: 0 };
         let lines = tokio::sync::mpsc::channel(1).0;
         let log = FunctionLog::new(key, lines, &limits.guest, metrics);
         InvocationLog::new(Arc::new(log), 1, 1)

@@ -170,7 +170,7 @@ impl Pool {
         spec: FunctionSpec,
         uploader: Uploader,
     ) -> Result<Inspection, LoadError> {
-        let unpublished = FunctionKey { function: 0, revision: 0, generation: 0 };
+        let unpublished = FunctionKey { function: 0, revision: 0, generation: 0, overlay: 0 };
         let purpose = Purpose::Deploy(uploader);
         let loaded = match self.loader.load(&self.node, unpublished, &spec, purpose).await {
             // The native code was compiled a moment ago and is not damaged. If it does not load,

@@ -2,6 +2,7 @@
 
 pub(crate) mod activate;
 pub(crate) mod channel;
+pub(crate) mod channel_options;
 pub(crate) mod function;
 pub(crate) mod history;
 pub(crate) mod idempotency;

@@ -56,6 +56,7 @@ pub use crate::{
     error::{Error, Quota, Result},
     functions::{
         channel::{Channel, ChannelTargets, Follow, NewChannel, Sticky, Weight},
+        channel_options::{ChannelOptions, Overlay},
         function::{ActiveFunction, FunctionRecord},
         history::{Action, Actor, Change, DEFAULT_CHANNEL},
         idempotency::{IdempotentRequest, RecordedReply},

@@ -71,7 +71,7 @@ pub(crate) fn candidates() -> Vec<Candidate> {
             report_skipped(name, &format!("not built; functions/build {name}"));
             return None;
         };
-        let key = FunctionKey { function, revision: 1, generation: 0 };
+        let key = FunctionKey { function, revision: 1, generation: 0, overlay: 0 };
         Some(Candidate { name, bytes: metadata.len(), key, artifact, source: OnceCell::new() })
     });
     found.collect()

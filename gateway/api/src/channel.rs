@@ -1,9 +1,10 @@
 //! Channels of functions.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{FollowWord, whole};
+use crate::{FollowWord, SettingsPatch, whole};
 
 /// A named pointer to revisions of a function.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -26,6 +27,11 @@ pub struct ChannelView {
     /// `cookie:NAME`.
     #[schema(pattern = "^(none|client|header:.+|cookie:.+)$", example = "cookie:session")]
     pub sticky: String,
+    /// The settings that it has instead of those of its revisions: a JSON merge patch (RFC 7396) on
+    /// them. Null: that of the revision is taken away.
+    #[serde(default)]
+    #[schema(value_type = SettingsPatch)]
+    pub settings: Value,
     /// The address at which it answers.
     #[schema(format = "uri", example = "http://127.0.0.1:8080/f/hello@prod/")]
     pub url: String,
@@ -73,6 +79,11 @@ pub struct PutChannel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^(none|client|header:.+|cookie:.+)$", example = "client")]
     pub sticky: Option<String>,
+    /// Settings that it has instead of those of its revisions: limits, `environment` and
+    /// `credentials`, as a JSON merge patch (RFC 7396) on those of the revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<SettingsPatch>)]
+    pub settings: Option<Value>,
 }
 
 /// The channels of a function.

@@ -6,9 +6,10 @@ use gateway_api::{
     SnapshotSetting, SnapshotView, TokenView, WeightView, WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
+use serde_json::Value;
 use store::{
     ActiveFunction, Change, Channel, CredentialSetting, DEFAULT_CHANNEL, DayOfWeek, IsolationMode,
-    IsolationSetting, LogSource, Revision, SecretRecord, Settings, SnapshotMode, Sticky,
+    IsolationSetting, LogSource, Overlay, Revision, SecretRecord, Settings, SnapshotMode, Sticky,
     StoredLogLine, TokenRecord, WarmWindow, Weight,
 };
 
@@ -93,7 +94,7 @@ pub(crate) fn revision(revision: Revision, active: u32, reader: Scope) -> Revisi
 }
 
 /// A channel of the function at `base`.
-pub(crate) fn channel(channel: Channel, base: &str) -> ChannelView {
+pub(crate) fn channel(channel: Channel, base: &str, reader: Scope) -> ChannelView {
     let follows = if channel.range.is_some() { "range" } else { "revision" };
     let weights = channel.weights.iter();
     ChannelView {
@@ -105,6 +106,7 @@ pub(crate) fn channel(channel: Channel, base: &str) -> ChannelView {
             .map(|&Weight { revision, percent }| WeightView { revision, percent })
             .collect(),
         sticky: sticky_text(&channel.sticky),
+        settings: overlay(channel.options.settings, reader),
         updated_at: Some(rfc3339(channel.updated_ms)),
         name: channel.name,
     }
@@ -119,9 +121,21 @@ pub(crate) fn newest_channel(revision: u32, base: &str) -> ChannelView {
         revision,
         weights: Vec::new(),
         sticky: sticky_text(&Sticky::None),
+        settings: overlay(Overlay::default(), Scope::Read),
         url: channel_url(DEFAULT_CHANNEL, base),
         updated_at: None,
     }
+}
+
+/// The settings of a channel. Values of the environment are for those who may change them.
+fn overlay(Overlay(mut settings): Overlay, reader: Scope) -> Value {
+    if !reader.covers(Scope::Deploy)
+        && let Some(Value::Object(environment)) = settings.get_mut("environment")
+    {
+        let values = environment.values_mut().filter(|value| !value.is_null());
+        values.for_each(|value| *value = HIDDEN.into());
+    }
+    Value::Object(settings)
 }
 
 fn channel_url(name: &str, base: &str) -> String {

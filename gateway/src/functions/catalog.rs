@@ -20,14 +20,14 @@ use runtime_pool::{
 };
 use serde::{Deserialize as _, de::value::MapDeserializer};
 use store::{
-    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Settings, SnapshotMode, Store,
-    Tenant,
+    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Overlay, Settings,
+    SnapshotMode, Store, Tenant,
 };
 
 use crate::{
     config::Config,
     functions::{
-        channels::split::Split,
+        channels::{overlay, split::Split},
         grants::{CompactGrants, add_grants},
         labels::Labels,
         ok_counter::OkCounter,
@@ -375,22 +375,44 @@ impl Catalog {
             let is_default = channel.name == DEFAULT_CHANNEL;
             let mount =
                 if is_default { mount.clone() } else { format!("{mount}@{}", channel.name) };
+            let overlay = &channel.options.settings;
             let entry = |revision| {
                 let active = ActiveFunction { revision, function: active.function.clone() };
-                self.entry_at(name, &active, mount.clone())
+                self.overlaid(name, active, overlay, mount.clone())
             };
             let mut entries = revisions.into_iter().map(entry);
             let Some(mut own) = entries.next() else { continue };
             let weighted = channel.weights.into_iter().zip(entries.map(Arc::new)).collect();
-            let split = Split::new(weighted, channel.sticky, active.function.id);
+            own.split = Split::new(weighted, channel.sticky, active.function.id);
             if is_default {
-                default.split = split;
+                default = own;
             } else {
-                own.split = split;
                 others.insert(channel.name, Arc::new(own));
             }
         }
         Entries { default, channels: others }
+    }
+
+    /// The entry of a revision in a channel with settings of its own.
+    fn overlaid(
+        &self,
+        name: &QualifiedName,
+        mut active: ActiveFunction,
+        overlay: &Overlay,
+        mount: String,
+    ) -> CatalogEntry {
+        let own = &active.revision.settings;
+        let settings = overlay::merged(own, overlay).unwrap_or_else(|error| {
+            // They were tried when the channel was set.
+            tracing::error!(%error, name = %name.name, "a channel's settings are ignored");
+            own.clone()
+        });
+        let fingerprint = if settings == *own { 0 } else { overlay::fingerprint(&settings) };
+        active.revision.settings = settings;
+        let mut entry = self.entry_at(name, &active, mount);
+        // Instances with other settings are never the same.
+        entry.key.overlay = fingerprint;
+        entry
     }
 
     /// The entry of a revision, mounted at a path.
@@ -405,6 +427,7 @@ impl Catalog {
             function: function.id,
             revision: revision.number,
             generation: self.bounds().generation,
+            overlay: 0,
         };
         let settings = &revision.settings;
         let label = self.labels.take(name, &function.token);

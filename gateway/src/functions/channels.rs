@@ -1,12 +1,13 @@
 //! Channels as owners ask for them: which are valid?
 
+pub(crate) mod overlay;
 pub(crate) mod revision_urls;
 pub(crate) mod split;
 
 use gateway_api::PutChannel;
 use http::HeaderName;
 use semver::VersionReq;
-use store::{Follow, Sticky, Weight};
+use store::{ChannelOptions, Follow, Sticky, Weight};
 
 use crate::functions::name::is_name;
 
@@ -27,11 +28,12 @@ pub(crate) fn is_channel_name(text: &str) -> bool {
 }
 
 /// A channel as its owner asks for it, checked but for its revisions.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AskedChannel {
     pub(crate) follow: Follow,
     pub(crate) weights: Vec<Weight>,
     pub(crate) sticky: Sticky,
+    pub(crate) options: ChannelOptions,
 }
 
 /// Checks a channel's document. An error says what is wrong, and names the member.
@@ -54,7 +56,8 @@ pub(crate) fn asked(name: &str, put: PutChannel) -> Result<AskedChannel, String>
         .collect();
     check_weights(&follow, &weights)?;
     let sticky = sticky(put.sticky.as_deref().unwrap_or("none"))?;
-    Ok(AskedChannel { follow, weights, sticky })
+    let options = ChannelOptions { settings: overlay::asked(put.settings)? };
+    Ok(AskedChannel { follow, weights, sticky, options })
 }
 
 fn checked_range(range: &str) -> Result<String, String> {
@@ -133,7 +136,7 @@ mod tests {
     fn put(revision: u32, weights: &[(u32, u8)]) -> PutChannel {
         let weights =
             weights.iter().map(|&(revision, percent)| WeightView { revision, percent }).collect();
-        PutChannel { revision: Some(revision), range: None, weights, sticky: None }
+        PutChannel { revision: Some(revision), weights, ..PutChannel::default() }
     }
 
     #[test]

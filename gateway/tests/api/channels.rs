@@ -238,3 +238,94 @@ async fn channels_from_the_command_line() {
     let history = say(&["history", "greet"]).await;
     assert!(history.contains("channel-deleted") && history.contains("prod"), "{history}");
 }
+
+/// Case R08.
+#[tokio::test]
+async fn a_channel_has_settings_of_its_own_and_the_revision_keeps_its_own() {
+    let mut gateway = TestGateway::start().await;
+    let own = json!({"environment": {"A": "1", "B": "2"}, "isolation": {"mode": "reuse"}});
+    let put = gateway.put("greet", guest("t-env")).header("mayfly-settings", &own.to_string());
+    assert_eq!(put.send().await.status(), 201);
+    let patch = json!({"environment": {"A": null, "B": "x", "C": "3"}, "request_bytes": 4});
+    let made = set(&gateway, "prod", json!({"revision": 1, "settings": patch})).await;
+    assert_eq!((made.status(), &made.json()["settings"]), (200, &patch), "{made:?}");
+    for restarted in [false, true] {
+        if restarted {
+            gateway.restart().await;
+        }
+        // Alternately: an instance that one of them leaves behind is not for the other.
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/f/greet@prod/").await.plain(), (200, "B=x\nC=3\n"));
+            for own in ["/f/greet@1/", "/f/greet/", "/f/greet@default/"] {
+                assert_eq!(gateway.get(own).await.plain(), (200, "A=1\nB=2\n"), "{own}");
+            }
+        }
+    }
+    let post = async |target: &str| gateway.call(Method::POST, target).body("12345").send().await;
+    assert_eq!(post("/f/greet@prod/").await.problem(), (413, "request-too-large"));
+    assert_eq!(post("/f/greet@1/").await.status(), 200);
+
+    // The next call sees new settings, of the default channel and of revisions with weights, too.
+    let patch = json!({"environment": {"B": "y"}});
+    let weights = json!([{"revision": 2, "percent": 100}]);
+    assert_eq!(gateway.patch("greet", &json!({"settings": {"cpu_ms": 999}})).await.status(), 200);
+    let to = json!({"revision": 1, "weights": weights, "settings": patch});
+    for (channel, target) in [("prod", "/f/greet@prod/"), ("default", "/f/greet/")] {
+        assert_eq!(set(&gateway, channel, to.clone()).await.status(), 200);
+        assert_eq!(gateway.get(target).await.plain(), (200, "A=1\nB=y\n"));
+    }
+    assert_eq!(gateway.get("/f/greet@2/").await.plain(), (200, "A=1\nB=2\n"));
+    let history = gateway.api("/v1/functions/greet/history").await;
+    assert_eq!(history.json()["changes"][0]["detail"]["settings"], json!(["environment.B"]));
+}
+
+/// Case R08.
+#[tokio::test]
+async fn settings_of_a_channel_are_checked_like_those_of_a_deploy() {
+    let gateway = TestGateway::with(&["ceilings.cpu_ms=1000", "quotas.settings_bytes=1KiB"]).await;
+    assert_eq!(gateway.put("greet", guest("t-env")).send().await.status(), 201);
+    let credential = json!({"host": "a.example", "header": "x", "secret": "k".repeat(2_000)});
+    for (settings, problem, says) in [
+        (json!({"outbound": ["a.example"]}), "bad-channel", "not `outbound`"),
+        (json!({"cpu_m": 1}), "bad-channel", "did you mean `cpu_ms`"),
+        (json!({"cpu_ms": 1001}), "bad-settings", "ceilings.cpu_ms"),
+        (json!({"cpu_ms": "1"}), "bad-settings", "settings: "),
+        (json!({"environment": {"A=": "1"}}), "bad-settings", "environment: "),
+        (json!({"credentials": [credential]}), "bad-settings", "quotas.settings_bytes"),
+    ] {
+        let to = json!({"revision": 1, "settings": settings});
+        let refused = set(&gateway, "prod", to.clone()).await;
+        assert_eq!(refused.problem(), (422, problem), "{to}");
+        assert!(refused.detail().contains(says), "{refused:?}");
+    }
+    // Too little for an instance to start.
+    let to = json!({"revision": 1, "settings": {"memory_bytes": 65_536}});
+    assert_eq!(set(&gateway, "prod", to).await.status(), 422);
+    let channels = gateway.api("/v1/functions/greet/channels").await;
+    assert_eq!(channels.json()["channels"].as_array().unwrap().len(), 1);
+    assert_eq!(gateway.get("/f/greet/").await.plain(), (200, ""));
+}
+
+/// Case R08.
+#[tokio::test]
+async fn settings_of_a_channel_from_the_command_line_are_hidden_from_readers() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("greet", guest("t-env")).send().await.status(), 201);
+    let base = ["channel", "set", "greet", "prod", "--revision", "1"];
+    let set = [&base[..], &["--set", "environment.KEY=hunter2", "--set", "cpu_ms=700"]].concat();
+    let output = gateway.cli(&set).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(gateway.get("/f/greet@prod/").await.plain(), (200, "KEY=hunter2\n"));
+    let listed = gateway.api("/v1/functions/greet/channels").await;
+    let shown = &listed.json()["channels"][1]["settings"];
+    assert_eq!(*shown, json!({"cpu_ms": 700, "environment": {"KEY": "hunter2"}}));
+    let scopes = json!({"name": "reader", "scopes": ["read"]});
+    let made = gateway.control(Method::POST, "/v1/tokens").json(&scopes).send().await;
+    let bearer = format!("Bearer {}", made.json()["token"].as_str().unwrap());
+    let list = gateway.anonymous(Method::GET, "/v1/functions/greet/channels");
+    let listed = list.header("authorization", &bearer).send().await;
+    let shown = &listed.json()["channels"][1]["settings"];
+    assert_eq!(*shown, json!({"cpu_ms": 700, "environment": {"KEY": "***"}}));
+    let refused = gateway.cli(&[&base[..], &["--set", "description=x"]].concat()).await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}

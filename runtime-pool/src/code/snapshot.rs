@@ -220,7 +220,7 @@ fn output() -> (mpsc::Receiver<LogLine>, Arc<InvocationLog>) {
     let (sender, lines) = mpsc::channel(LINES);
     let metrics = PoolMetrics::register(&prometheus::Registry::new())
         .expect("nothing else is registered there");
-    let no_function = FunctionKey { function: 0, revision: 0, generation: 0 };
+    let no_function = FunctionKey { function: 0, revision: 0, generation: 0, overlay: 0 };
     let log = FunctionLog::new(no_function, sender, &GuestLimits::default(), metrics);
     (lines, InvocationLog::new(Arc::new(log), 0, Limits::default().log_bytes))
 }

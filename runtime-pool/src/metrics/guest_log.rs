@@ -30,6 +30,8 @@ pub struct FunctionKey {
     pub revision: u32,
     /// Counts the changes of the limits that it has besides its own settings.
     pub generation: u32,
+    /// A hash of the settings that it has instead of its own; 0 for its own.
+    pub overlay: u128,
 }
 
 /// The source of a line.
@@ -268,7 +270,7 @@ mod tests {
     fn written(bytes: usize, writes: &[&[u8]]) -> Vec<String> {
         let (sender, mut receiver) = mpsc::channel(100);
         let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
-        let key = FunctionKey { function: 1, revision: 1, generation: 0 };
+        let key = FunctionKey { function: 1, revision: 1, generation: 0, overlay: 0 };
         let function = FunctionLog::new(key, sender, &GuestLimits::default(), metrics);
         let function = Arc::new(function);
         let log = InvocationLog::new(function, 7, bytes);

@@ -220,7 +220,7 @@ pub(crate) fn set_worker_script(config: &mut CompileConfig, script: &str) {
 
 /// The key of a function's first revision.
 pub(crate) fn key(function: i64) -> FunctionKey {
-    FunctionKey { function, revision: 1, generation: 0 }
+    FunctionKey { function, revision: 1, generation: 0, overlay: 0 }
 }
 
 /// Starts a call and waits for the head of its response.

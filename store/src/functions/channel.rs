@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    Error, Result, Revision, Store, Tenant,
+    ChannelOptions, Error, Result, Revision, Store, Tenant,
     functions::{
         history::{Actor, DEFAULT_CHANNEL, Made, Moved, record},
         revision::revision_of,
@@ -26,6 +26,8 @@ pub struct Channel {
     pub weights: Vec<Weight>,
     /// By what a caller stays with a revision.
     pub sticky: Sticky,
+    /// What it has besides its revisions.
+    pub options: ChannelOptions,
     /// When it was last changed, in Unix milliseconds.
     pub updated_ms: i64,
 }
@@ -74,6 +76,8 @@ pub struct NewChannel<'a> {
     pub weights: Vec<Weight>,
     /// By what a caller stays with a revision.
     pub sticky: Sticky,
+    /// What it has besides its revisions.
+    pub options: ChannelOptions,
     /// The channels that the function may have.
     pub max: u32,
     /// Who asks.
@@ -99,7 +103,7 @@ impl Store {
     /// As [`Store::function`].
     pub async fn channels(&self, tenant: &Tenant, function: &str) -> Result<Vec<Channel>> {
         sqlx::query(
-            "SELECT c.name, c.range, c.revision, c.weights, c.sticky, c.updated_ms
+            "SELECT c.name, c.range, c.revision, c.weights, c.sticky, c.options, c.updated_ms
              FROM functions f JOIN channels c ON c.function_id = f.id
              WHERE f.tenant = $1 AND f.name = $2 ORDER BY c.name",
         )
@@ -224,7 +228,7 @@ pub(crate) async fn channels(
     function_id: i64,
 ) -> Result<Vec<Channel>> {
     sqlx::query(
-        "SELECT name, range, revision, weights, sticky, updated_ms
+        "SELECT name, range, revision, weights, sticky, options, updated_ms
          FROM channels WHERE function_id = $1 ORDER BY name",
     )
     .bind(function_id)
@@ -259,6 +263,7 @@ fn read_channel(row: &SqliteRow) -> Result<Channel> {
         revision: row.try_get("revision")?,
         weights: json(row, "weights")?,
         sticky: json(row, "sticky")?,
+        options: json(row, "options")?,
         updated_ms: row.try_get("updated_ms")?,
     })
 }

@@ -1,5 +1,6 @@
 //! Setting and deleting channels.
 
+use serde_json::Value;
 use sqlx::Row as _;
 
 use crate::{
@@ -29,23 +30,33 @@ impl Store {
         admit: impl FnOnce(&Published) -> Result<(), E> + Send,
     ) -> Result<Option<Published>, E> {
         let mut tx = self.main_db().begin().await?;
-        let Some(before) = find(&mut *tx, tenant, function).await? else {
-            tx.rollback().await.map_err(Error::from)?;
-            return Ok(None);
+        let outcome = match set(&mut tx, tenant, function, &new).await {
+            Ok(Some(published)) => admit(&published).map(|()| Some(published)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.into()),
         };
-        let put = put(&mut tx, before.function.id, before.revision.number, &new).await;
-        if let Err(error) = put {
-            tx.rollback().await.map_err(Error::from)?;
-            return Err(error.into());
+        match &outcome {
+            Ok(Some(_)) => tx.commit().await.map_err(Error::from)?,
+            _ => tx.rollback().await.map_err(Error::from)?,
         }
-        let active = active(&mut tx, tenant, function).await?;
-        let published = read(&mut tx, active, None).await?;
-        if let Err(refused) = admit(&published) {
-            tx.rollback().await.map_err(Error::from)?;
-            return Err(refused);
-        }
-        tx.commit().await.map_err(Error::from)?;
-        Ok(Some(published))
+        outcome
+    }
+
+    /// What [`Self::put_channel`] would make of the function. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::put_channel`].
+    pub async fn planned_channel(
+        &self,
+        tenant: &Tenant,
+        function: &str,
+        new: &NewChannel<'_>,
+    ) -> Result<Option<Published>> {
+        let mut tx = self.main_db().begin().await?;
+        let planned = set(&mut tx, tenant, function, new).await;
+        tx.rollback().await?;
+        planned
     }
 
     /// Removes a channel. `None` when it has no row. Without a row, `default` stays where it is until
@@ -87,6 +98,19 @@ impl Store {
     }
 }
 
+/// Sets a channel, and returns the state of its function after it.
+async fn set(
+    tx: &mut WriteTransaction,
+    tenant: &Tenant,
+    function: &str,
+    new: &NewChannel<'_>,
+) -> Result<Option<Published>> {
+    let Some(before) = find(&mut **tx, tenant, function).await? else { return Ok(None) };
+    put(tx, before.function.id, before.revision.number, new).await?;
+    let active = active(tx, tenant, function).await?;
+    read(tx, active, None).await.map(Some)
+}
+
 /// Writes a channel's row, and moves the function if the channel is the default one.
 async fn put(
     tx: &mut WriteTransaction,
@@ -112,10 +136,11 @@ async fn put(
     let is_default = new.name == DEFAULT_CHANNEL;
     let was = before.map(|before| before.revision).or(is_default.then_some(active));
     sqlx::query(
-        "INSERT INTO channels (function_id, name, range, revision, weights, sticky, updated_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO channels
+             (function_id, name, range, revision, weights, sticky, options, updated_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (function_id, name) DO UPDATE
-         SET range = $3, revision = $4, weights = $5, sticky = $6, updated_ms = $7",
+         SET range = $3, revision = $4, weights = $5, sticky = $6, options = $7, updated_ms = $8",
     )
     .bind(function_id)
     .bind(new.name)
@@ -123,12 +148,16 @@ async fn put(
     .bind(revision)
     .bind(to_json(&new.weights))
     .bind(to_json(&new.sticky))
+    .bind(to_json(&new.options))
     .bind(new.now_ms)
     .execute(&mut **tx)
     .await?;
     touch(tx, function_id, is_default.then_some(revision), new.now_ms).await?;
-    let detail =
+    let mut detail =
         serde_json::json!({ "range": range, "weights": new.weights, "sticky": new.sticky });
+    if let (Value::Object(detail), Value::Object(options)) = (&mut detail, new.options.recorded()) {
+        detail.extend(options);
+    }
     let moved =
         Moved { channel: new.name, before: was, after: revision, detail: Some(detail.to_string()) };
     let made = Made { action: Action::Channel, actor: new.actor, now_ms: new.now_ms };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use semver::{Version, VersionReq};
 use store::{
-    Action, Channel, DEFAULT_CHANNEL, Error, Follow, NewChannel, NewRevision, Published, Quotas,
-    Release, Sticky, Weight,
+    Action, Channel, ChannelOptions, DEFAULT_CHANNEL, Error, Follow, NewChannel, NewRevision,
+    Published, Quotas, Release, Sticky, Weight,
 };
 
 use crate::support::{ACTOR, TestStore, new, ours, publish};
@@ -17,6 +17,7 @@ fn set(name: &str, follow: Follow) -> NewChannel<'_> {
         follow,
         weights: Vec::new(),
         sticky: Sticky::None,
+        options: ChannelOptions::default(),
         max: 8,
         actor: ACTOR,
         now_ms: 3_000,

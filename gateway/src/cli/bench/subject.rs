@@ -79,7 +79,11 @@ impl Subject {
             stream_body: false,
             snapshot: None,
         };
-        Ok(Self { name, key: FunctionKey { function: 0, revision: 1, generation: 0 }, spec })
+        Ok(Self {
+            name,
+            key: FunctionKey { function: 0, revision: 1, generation: 0, overlay: 0 },
+            spec,
+        })
     }
 
     /// The digest in the API's form.

@@ -6,6 +6,7 @@ use gateway_api::{ChannelView, ChannelsView, PutChannel, WeightView};
 
 use crate::cli::{
     client::{Client, Remote, transport::escape},
+    commands::patch::function_patch,
     failure::Failure,
     output::{Output, print, print_line, table},
     printable::printable,
@@ -45,6 +46,10 @@ pub(crate) struct SetChannel {
     /// cookie:NAME
     #[arg(long, value_name = "BY")]
     sticky: Option<String>,
+    /// Set a limit, environment.NAME or credentials for calls of this channel only, e.g. cpu_ms=500;
+    /// `KEY=` takes the revision's away; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -80,8 +85,13 @@ impl ChannelCommand {
 impl SetChannel {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let Self { name, channel, revision, range, weights, sticky, remote } = self;
-        let put = PutChannel { revision, range, weights, sticky };
+        let Self { name, channel, revision, range, weights, sticky, settings, remote } = self;
+        let settings = function_patch(&settings)?;
+        if settings.description.is_some() {
+            return Err(Failure::usage("a channel has no description"));
+        }
+        let settings = settings.settings;
+        let put = PutChannel { revision, range, weights, sticky, settings };
         let answer = client.put_json(&path(&name, Some(&channel)), &put).await?;
         match remote.output {
             Output::Json => answer.print_json()?,

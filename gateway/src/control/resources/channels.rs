@@ -7,6 +7,7 @@ use store::DEFAULT_CHANNEL;
 
 use crate::{
     control::{
+        auth::tokens::Scope,
         extract::{ChannelPath, Document, IfMatch, NamePath, PathParams, deleted_or},
         preconditions,
         resources::functions::parse,
@@ -34,10 +35,11 @@ use crate::{
 )]
 pub(crate) async fn list(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     PathParams(name): PathParams<String>,
 ) -> Result<Json<ChannelsView>, Problem> {
     let name = parse(&name)?;
-    Ok(Json(ChannelsView { channels: all(&state, &name).await? }))
+    Ok(Json(ChannelsView { channels: all(&state, &name, scope).await? }))
 }
 
 /// Makes a channel, or sets it.
@@ -64,6 +66,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn put(
     State(state): State<ControlState>,
+    Extension(scope): Extension<Scope>,
     PathParams((name, channel)): PathParams<(String, String)>,
     Extension(actor): Extension<Actor>,
     headers: HeaderMap,
@@ -75,9 +78,11 @@ pub(crate) async fn put(
     let asked = channels::asked(&channel, put).map_err(DeployError::Channel)?;
     let function = state.qualified(name.clone());
     let precondition = preconditions::parse(&headers);
-    let set = state.deployer.put_channel(&actor, function, channel, asked, precondition).await?;
+    let set = state.deployer.put_channel(&actor, function, channel, asked, precondition);
+    // Boxed: the future is large, and changes are rare.
+    let set = Box::pin(set).await?;
     let set = set.ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(Json(views::channel(set, &base(&state, &name))))
+    Ok(Json(views::channel(set, &base(&state, &name), scope)))
 }
 
 /// Deletes a channel.
@@ -113,7 +118,11 @@ pub(crate) async fn delete(
 }
 
 /// The channels of a function, `default` first, whether or not that was ever set.
-async fn all(state: &ControlState, name: &FunctionName) -> Result<Vec<ChannelView>, Problem> {
+async fn all(
+    state: &ControlState,
+    name: &FunctionName,
+    reader: Scope,
+) -> Result<Vec<ChannelView>, Problem> {
     let active = state.store.function(&state.tenant, name.as_str()).await?;
     let active = active.ok_or_else(|| Problem::function_not_found(name.as_str()))?;
     let stored = state.store.channels(&state.tenant, name.as_str()).await?;
@@ -122,9 +131,9 @@ async fn all(state: &ControlState, name: &FunctionName) -> Result<Vec<ChannelVie
     let base = base(state, name);
     let default = default.into_iter().next().map_or_else(
         || views::newest_channel(active.revision.number, &base),
-        |channel| views::channel(channel, &base),
+        |channel| views::channel(channel, &base, reader),
     );
-    let others = others.into_iter().map(|channel| views::channel(channel, &base));
+    let others = others.into_iter().map(|channel| views::channel(channel, &base, reader));
     Ok(std::iter::once(default).chain(others).collect())
 }
 

@@ -1,15 +1,16 @@
 //! Setting and deleting channels.
 
-use store::{ActiveFunction, Channel, NewChannel, Published};
+use store::{ActiveFunction, Channel, ChannelTargets, Digest, NewChannel, Published, Settings};
 
 use crate::{
     clock::now_ms,
     functions::{
-        channels::AskedChannel,
+        channels::{AskedChannel, overlay},
         deploy::{
             Deployer, change_condition::ChangeCondition, error::DeployError, state::DeployState,
             upload::Actor,
         },
+        labels::OTHER,
         qualified_name::QualifiedName,
     },
 };
@@ -24,19 +25,13 @@ impl Deployer {
         asked: AskedChannel,
         precondition: ChangeCondition,
     ) -> Result<Option<Channel>, DeployError> {
+        if !asked.options.settings.is_empty() {
+            self.try_settings(actor, &function, &channel, &asked).await?;
+        }
         self.change(actor, function, precondition, async move |state, function, actor| {
-            let AskedChannel { follow, weights, sticky } = asked;
-            let new = NewChannel {
-                name: &channel,
-                follow,
-                weights,
-                sticky,
-                max: state.quotas.load().channels_per_function as u32,
-                actor: actor.recorded(),
-                now_ms: now_ms(),
-            };
+            let new = state.new_channel(&actor, &channel, asked);
             let (tenant, name) = (&function.tenant, function.name.as_str());
-            let admit = |published: &Published| state.admit_settings(&function, published);
+            let admit = |published: &Published| state.admit_channel(&function, &channel, published);
             let changed = state.store.put_channel(tenant, name, new, admit).await?;
             let channels = changed.iter().flat_map(|published| &published.channels);
             let mut set = channels.map(|targets| &targets.channel);
@@ -45,6 +40,32 @@ impl Deployer {
             Ok(set)
         })
         .await
+    }
+
+    /// Starts an instance of each revision of a channel with the settings that it is to have: they may
+    /// be less than what an instance needs to start.
+    async fn try_settings(
+        &self,
+        actor: &Actor,
+        function: &QualifiedName,
+        channel: &str,
+        asked: &AskedChannel,
+    ) -> Result<(), DeployError> {
+        let state = &self.state;
+        let (tenant, name) = (&function.tenant, function.name.as_str());
+        let new = state.new_channel(actor, channel, asked.clone());
+        let Some(planned) = state.store.planned_channel(tenant, name, &new).await? else {
+            return Ok(());
+        };
+        state.admit_channel(function, channel, &planned)?;
+        for (digest, settings) in state.settings_in(channel, &planned)? {
+            let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
+            if let Err(error) = state.pool.validate(spec, actor.token.uploader()).await {
+                state.quarantine.suspect(&error, digest);
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a channel. Returns whether there was one.
@@ -67,23 +88,62 @@ impl Deployer {
 }
 
 impl DeployState {
-    /// Refuses a change of channels after which the settings of all functions would be too large.
-    fn admit_settings(
+    fn new_channel<'a>(
+        &self,
+        actor: &'a Actor,
+        name: &'a str,
+        asked: AskedChannel,
+    ) -> NewChannel<'a> {
+        let AskedChannel { follow, weights, sticky, options } = asked;
+        NewChannel {
+            name,
+            follow,
+            weights,
+            sticky,
+            options,
+            max: self.quotas.load().channels_per_function as u32,
+            actor: actor.recorded(),
+            now_ms: now_ms(),
+        }
+    }
+
+    /// Refuses a channel with settings that cannot be, or after which those of all functions would be
+    /// too large.
+    fn admit_channel(
         &self,
         function: &QualifiedName,
+        channel: &str,
         published: &Published,
     ) -> Result<(), DeployError> {
+        for (_, settings) in self.settings_in(channel, published)? {
+            self.check(&settings)?;
+            self.check_own_bytes(&settings)?;
+        }
         let active = ActiveFunction {
             function: published.function.clone(),
             revision: published.active.clone(),
         };
         let entries = self.catalog.entries(function, &active, published.channels.clone());
-        let (before, after) = (self.catalog.settings_bytes_of(function), entries.settings_bytes());
-        let all = self.catalog.settings_bytes().saturating_sub(before) + after;
-        let max_bytes = self.quotas.load().all_settings_bytes;
-        match after > before && all > max_bytes {
-            true => Err(DeployError::SettingsQuota { max_bytes }),
-            false => Ok(()),
-        }
+        self.check_all_bytes(self.catalog.settings_bytes_of(function), entries.settings_bytes())
+    }
+
+    /// The artifacts of a channel with settings of its own, and the settings that they run with there.
+    fn settings_in(
+        &self,
+        channel: &str,
+        published: &Published,
+    ) -> Result<Vec<(Digest, Settings)>, DeployError> {
+        let mut channels = published.channels.iter();
+        let set = channels.find(|targets| targets.channel.name == channel);
+        let Some(ChannelTargets { channel, revisions }) =
+            set.filter(|set| !set.channel.options.settings.is_empty())
+        else {
+            return Ok(Vec::new());
+        };
+        let merged = revisions.iter().map(|revision| {
+            let settings = overlay::merged(&revision.settings, &channel.options.settings);
+            Ok((revision.digest, settings.map_err(DeployError::Settings)?))
+        });
+        merged.collect()
     }
 }

@@ -36,7 +36,8 @@ impl Deployer {
                     // The catalog has logged names that are not valid, and skipped them.
                     if let Ok(name) = QualifiedName::try_from(&active.function) {
                         let channels = channels.remove(&active.function.id).unwrap_or_default();
-                        state.apply_limits(name, active, channels).await;
+                        // Boxed: the future is large, and limits change rarely.
+                        Box::pin(state.apply_limits(name, active, channels)).await;
                     }
                 }
                 Ok(())

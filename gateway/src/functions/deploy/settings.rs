@@ -11,6 +11,7 @@ use crate::{
     config::nearest::nearest,
     functions::{
         catalog::settings_bytes,
+        channels::overlay::merge,
         deploy::{error::DeployError, state::DeployState},
         grants::credential,
         schedule::WarmSchedule,
@@ -47,11 +48,12 @@ impl DeployState {
         check_names(&value)?;
         let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
         self.check(&settings)?;
-        self.check_bytes(before_bytes, &settings)?;
+        self.check_own_bytes(&settings)?;
+        self.check_all_bytes(before_bytes, settings_bytes(&settings))?;
         Ok(settings)
     }
 
-    fn check(&self, settings: &Settings) -> Result<(), DeployError> {
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), DeployError> {
         let bounds = self.catalog.bounds();
         let ceilings = &bounds.ceilings;
         for row in LIMITS {
@@ -94,26 +96,30 @@ impl DeployState {
         Ok(())
     }
 
-    /// Checks the quotas of settings, which are kept in memory for every function.
-    fn check_bytes(&self, before_bytes: u64, settings: &Settings) -> Result<(), DeployError> {
-        let quotas = self.quotas.load();
-        let bytes = settings_bytes(settings);
+    /// Checks the quota of the settings of one function.
+    pub(super) fn check_own_bytes(&self, settings: &Settings) -> Result<(), DeployError> {
+        let most = self.quotas.load().settings_bytes;
         let environment = BTreeMap::new();
         // The environment has a limit of its own.
         let others = settings_bytes(&Settings { environment, ..settings.clone() });
-        if others > quotas.settings_bytes as u64 {
+        if others > most as u64 {
             return Err(DeployError::Settings(format!(
                 "the settings have {others} bytes as JSON, without the environment; the limit is \
-                 {} (the operator's setting quotas.settings_bytes)",
-                quotas.settings_bytes
+                 {most} (the operator's setting quotas.settings_bytes)"
             )));
         }
-        let all = self.catalog.settings_bytes().saturating_sub(before_bytes) + bytes;
-        let max_bytes = quotas.all_settings_bytes;
-        if bytes > before_bytes && all > max_bytes {
-            return Err(DeployError::SettingsQuota { max_bytes });
-        }
         Ok(())
+    }
+
+    /// Checks the quota of the settings of all functions, which are kept in memory, when those of one
+    /// go from `before` bytes to `after`.
+    pub(super) fn check_all_bytes(&self, before: u64, after: u64) -> Result<(), DeployError> {
+        let all = self.catalog.settings_bytes().saturating_sub(before) + after;
+        let max_bytes = self.quotas.load().all_settings_bytes;
+        match after > before && all > max_bytes {
+            true => Err(DeployError::SettingsQuota { max_bytes }),
+            false => Ok(()),
+        }
     }
 
     fn check_warm(&self, settings: &Settings) -> Result<(), DeployError> {
@@ -213,37 +219,11 @@ fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
     Err(DeployError::Settings(format!("snapshot: {wrong}")))
 }
 
-/// Applies a JSON merge patch (RFC 7396).
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    let Value::Object(target) = target else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            target.remove(&name);
-        } else {
-            merge(target.entry(name).or_insert(Value::Null), value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_merge_patch_sets_replaces_and_removes() {
-        let mut value = json!({"a": 1, "b": {"c": 2, "d": 3}});
-        merge(&mut value, json!({"a": null, "b": {"c": 4}, "e": {"f": null, "g": 5}}));
-        assert_eq!(value, json!({"b": {"c": 4, "d": 3}, "e": {"g": 5}}));
-    }
 
     #[test]
     fn a_misspelt_setting_is_refused_with_the_nearest_one() {
