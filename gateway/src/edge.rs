@@ -4,6 +4,7 @@
 //! of a request, calls it through the invoker, and finishes its response.
 
 pub(crate) mod admission;
+mod channel;
 pub(crate) mod data_plane;
 mod owned_routes;
 pub(crate) mod panics;
@@ -16,9 +17,7 @@ mod trailers;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
 use runtime_pool::{CdnLoop, FunctionCall, InvocationContext, RequestBody};
 use store::{DEFAULT_CHANNEL, Tenant};
@@ -59,8 +58,6 @@ use crate::{
 
 /// Says that a response is the function's own, whatever its status.
 const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
-/// Says which revision has answered, where the channel has several.
-const REVISION: HeaderName = HeaderName::from_static("mayfly-revision");
 /// The header with the secret that lets a request see the timing of its invocation.
 const TIMING_SECRET: &str = "mayfly-server-timing";
 
@@ -193,7 +190,7 @@ impl Edge {
             }
             Found::Nothing => return nothing_at(&host.name, head, invocation),
         };
-        let (target, revision) = share(target, &head.headers, &client, invocation);
+        let (target, channel) = channel::enter(target, &mut head.headers, &client, invocation)?;
         let timing = target.timing || shown;
         cookies::join(&mut head.headers);
         if mount > 0 {
@@ -213,6 +210,9 @@ impl Edge {
             Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, &target)).await?),
         };
         let result = self.invoker.invoke(&target, call).await;
+        if let Some(channel) = &channel {
+            channel.record(self.invoker.channel_metrics(), &result);
+        }
         // The client learns what is wrong with its body, not what the function makes of half of it.
         if let Some(fault) = faults.and_then(|faults| faults.first()) {
             return Err(fault.into());
@@ -225,8 +225,8 @@ impl Edge {
         if timing {
             parts.headers.append(SERVER_TIMING, server_timing::value(&start));
         }
-        if let Some(revision) = revision {
-            parts.headers.insert(REVISION, revision);
+        if let Some(channel) = channel {
+            channel.tell(&mut parts.headers);
         }
         if let Some(owned) = owned {
             owned_routes::finish(&owned.route, owned.origin.as_ref(), &mut parts.headers);
@@ -400,19 +400,6 @@ fn begin_owned(matched: Box<Matched>, call: &mut FunctionCall) -> Result<Applied
     }
     let origin = matched.route.cors.is_some().then(|| head.headers.get(header::ORIGIN).cloned());
     Ok(AppliedRoute { route: matched.route, origin: origin.flatten() })
-}
-
-/// The revision of a channel that a request goes to, and its number if the channel has several.
-fn share(
-    target: Arc<CatalogEntry>,
-    headers: &HeaderMap,
-    client: &RequestClient,
-    request: u128,
-) -> (Arc<CatalogEntry>, Option<HeaderValue>) {
-    let Some(split) = &target.split else { return (target, None) };
-    let picked = split.pick(headers, client.addr.ip(), request).unwrap_or(&target);
-    let revision = HeaderValue::from(picked.key.revision);
-    (Arc::clone(picked), Some(revision))
 }
 
 /// The address as the function sees it: below its mount, the first `mount` bytes of the path.

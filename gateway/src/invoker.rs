@@ -7,12 +7,16 @@ use std::{
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
-    Function, FunctionCall, InvokeError, LoadError, Phase, Pool, PoolMetrics, Response, Start,
-    Tier, remove_series,
+    Fault, Function, FunctionCall, InvokeError, LoadError, Phase, Pool, PoolMetrics, Response,
+    Start, Tier, remove_series,
 };
 use tokio::time;
 
-use crate::functions::{catalog::CatalogEntry, quarantine::Quarantine};
+use crate::functions::{
+    catalog::CatalogEntry,
+    channels::counts::{ChannelLabel, ChannelMetrics, Ended},
+    quarantine::Quarantine,
+};
 
 /// The outcome of an invocation to which the function responded.
 const OK: &str = "ok";
@@ -29,6 +33,20 @@ pub(crate) enum Error {
     Invoke(#[from] InvokeError),
 }
 
+impl Error {
+    /// How the invocation ended, as channels count it. A function that does not start has failed,
+    /// whoever is at fault.
+    pub(crate) fn ended(&self) -> Ended {
+        match self {
+            Self::Load(_) | Self::LoadTimeout(_) | Self::Invoke(InvokeError::Start(_)) => {
+                Ended::Failed
+            }
+            Self::Invoke(error) if error.fault() == Fault::Function => Ended::Failed,
+            Self::Invoke(_) => Ended::Refused,
+        }
+    }
+}
+
 /// Calls functions.
 #[derive(Clone)]
 pub(crate) struct Invoker {
@@ -41,6 +59,7 @@ pub(crate) struct Invoker {
 #[derive(Clone, Debug)]
 pub(crate) struct InvokerMetrics {
     requests: IntCounterVec,
+    channels: ChannelMetrics,
     pool: PoolMetrics,
 }
 
@@ -54,13 +73,19 @@ impl InvokerMetrics {
             &["function", "outcome", "start"],
         )?;
         registry.register(Box::new(requests.clone()))?;
-        Ok(Self { requests, pool })
+        let channels = ChannelMetrics::register(registry)?;
+        Ok(Self { requests, channels, pool })
     }
 
     /// Removes the series of a function that was deleted. No call may run under its label.
     pub(crate) fn forget(&self, label: &str) {
         remove_series(&self.requests, "function", label);
         self.pool.forget_function(label);
+    }
+
+    /// Removes the series of a channel that no call uses any more.
+    pub(crate) fn forget_channel(&self, label: &ChannelLabel) {
+        self.channels.forget(label);
     }
 
     /// Counts an invocation that began at `since`.
@@ -95,6 +120,11 @@ impl Invoker {
     /// The metrics of invocations.
     pub(crate) fn metrics(&self) -> InvokerMetrics {
         self.metrics.clone()
+    }
+
+    /// The metric of calls through channels.
+    pub(crate) fn channel_metrics(&self) -> &ChannelMetrics {
+        &self.metrics.channels
     }
 
     /// Calls `target`.

@@ -179,6 +179,14 @@ impl Problem {
             .detail(format!("the function {name:?} has no channel {channel:?}"))
     }
 
+    /// A tester has named a revision that the channel does not have.
+    pub(crate) fn revision_not_in_channel(header: &str, revisions: &[u32]) -> Self {
+        let listed: Vec<String> = revisions.iter().map(u32::to_string).collect();
+        Self::new(&table::REVISION_NOT_IN_CHANNEL)
+            .detail(format!("`{header}` must be one of {}", listed.join(", ")))
+            .hint("Leave the header field out, or give the revision a share in the channel.")
+    }
+
     /// Logs `error` with its causes and keeps them from the caller.
     pub(crate) fn internal(error: &dyn StdError) -> Self {
         tracing::error!(error = chain(error), "internal error");

@@ -32,6 +32,10 @@ pub struct ChannelView {
     #[serde(default)]
     #[schema(value_type = SettingsPatch)]
     pub settings: Value,
+    /// The header field by which a tester names one of its revisions; null if there is none.
+    #[serde(default)]
+    #[schema(example = "x-revision")]
+    pub tester_header: Option<String>,
     /// The address at which it answers.
     #[schema(format = "uri", example = "http://127.0.0.1:8080/f/hello@prod/")]
     pub url: String,
@@ -84,6 +88,10 @@ pub struct PutChannel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<SettingsPatch>)]
     pub settings: Option<Value>,
+    /// A header field by which a tester names one of the channel's revisions. Functions do not see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[xX]-.+$", max_length = 64, example = "x-revision")]
+    pub tester_header: Option<String>,
 }
 
 /// The channels of a function.

@@ -42,13 +42,16 @@ pub(crate) fn start(
     upkeep
 }
 
-/// Removes the metrics of deleted functions, and frees their labels.
+/// Removes the metrics of deleted functions and channels, and frees their labels.
 async fn forget_deleted(catalog: Arc<Catalog>, metrics: InvokerMetrics) {
     let mut ticks = time::interval(FORGET);
     loop {
         ticks.tick().await;
         for label in catalog.free_labels() {
             metrics.forget(&label);
+        }
+        for label in catalog.free_channel_labels() {
+            metrics.forget_channel(&label);
         }
     }
 }

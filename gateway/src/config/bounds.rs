@@ -133,6 +133,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("logs.free_bytes", 0, TIB),
     // Each label value also costs memory in the system that collects the metrics.
     ("metrics.functions", 0, 100_000),
+    ("metrics.channels", 0, 100_000),
 ];
 
 /// Returns the first error in `settings`.

@@ -107,6 +107,7 @@ pub(crate) fn channel(channel: Channel, base: &str, reader: Scope) -> ChannelVie
             .collect(),
         sticky: sticky_text(&channel.sticky),
         settings: overlay(channel.options.settings, reader),
+        tester_header: channel.options.tester_header,
         updated_at: Some(rfc3339(channel.updated_ms)),
         name: channel.name,
     }
@@ -122,6 +123,7 @@ pub(crate) fn newest_channel(revision: u32, base: &str) -> ChannelView {
         weights: Vec::new(),
         sticky: sticky_text(&Sticky::None),
         settings: overlay(Overlay::default(), Scope::Read),
+        tester_header: None,
         url: channel_url(DEFAULT_CHANNEL, base),
         updated_at: None,
     }

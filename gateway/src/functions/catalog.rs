@@ -27,7 +27,13 @@ use store::{
 use crate::{
     config::Config,
     functions::{
-        channels::{overlay, split::Split},
+        channels::{
+            channel_labels::ChannelLabels,
+            counts::ChannelLabel,
+            overlay,
+            plan::{ChannelPlan, Member},
+            split::Split,
+        },
         grants::{CompactGrants, add_grants},
         labels::Labels,
         ok_counter::OkCounter,
@@ -74,8 +80,8 @@ pub(crate) struct CatalogEntry {
     pub(crate) revision_urls: bool,
     /// How many instances stay warm without calls.
     pub(crate) schedule: WarmSchedule,
-    /// The revisions that take a share of the requests.
-    pub(crate) split: Option<Box<Split<CatalogEntry>>>,
+    /// What calls do besides running the revision, if this is the revision of a channel that was set.
+    pub(crate) channel: Option<Box<ChannelPlan<CatalogEntry>>>,
     pub(crate) ok: OkCounter,
     pub(crate) resident: ResidentCache,
 }
@@ -132,7 +138,7 @@ impl CatalogEntry {
 
     /// The bytes of its settings, and of those of the revisions that take a share.
     fn kept_bytes(&self) -> u64 {
-        let weighted = self.split.iter().flat_map(|split| split.entries());
+        let weighted = self.channel.iter().flat_map(|channel| channel.entries());
         self.settings_bytes + weighted.map(|entry| entry.settings_bytes).sum::<u64>()
     }
 
@@ -166,7 +172,7 @@ impl Entries {
         let own =
             std::iter::once(&self.default).chain(self.channels.values().map(|entry| &**entry));
         let all = own.flat_map(|entry| {
-            let weighted = entry.split.iter().flat_map(|split| split.entries());
+            let weighted = entry.channel.iter().flat_map(|channel| channel.entries());
             std::iter::once(entry.key).chain(weighted.map(|entry| entry.key))
         });
         all.collect()
@@ -195,6 +201,7 @@ pub(crate) struct Catalog {
     /// The sum over the entries.
     settings_bytes: AtomicU64,
     labels: Labels,
+    channel_labels: ChannelLabels,
     store: Store,
     bounds: ArcSwap<Bounds>,
     guest: GuestLimits,
@@ -211,6 +218,7 @@ impl Catalog {
             channels: papaya::HashMap::new(),
             settings_bytes: AtomicU64::new(0),
             labels: Labels::new(config.metrics.functions),
+            channel_labels: ChannelLabels::new(config.metrics.channels),
             store: store.clone(),
             bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
             guest: config.guests,
@@ -333,6 +341,11 @@ impl Catalog {
         self.labels.free()
     }
 
+    /// Frees the labels of channels that no call uses any more, and returns them.
+    pub(crate) fn free_channel_labels(&self) -> Vec<Arc<ChannelLabel>> {
+        self.channel_labels.free()
+    }
+
     /// All functions for which `wanted` returns true.
     pub(crate) fn filter(&self, wanted: impl Fn(&CatalogEntry) -> bool) -> Vec<Arc<CatalogEntry>> {
         self.functions.pin().values().filter(|entry| wanted(entry)).cloned().collect()
@@ -382,8 +395,14 @@ impl Catalog {
             };
             let mut entries = revisions.into_iter().map(entry);
             let Some(mut own) = entries.next() else { continue };
-            let weighted = channel.weights.into_iter().zip(entries.map(Arc::new)).collect();
-            own.split = Split::new(weighted, channel.sticky, active.function.id);
+            let members = entries
+                .map(|entry| Member { revision: entry.key.revision, entry: Arc::new(entry) });
+            let weighted = channel.weights.into_iter().zip(members).collect();
+            let split = Split::new(weighted, channel.sticky, active.function.id);
+            let label = self.channel_labels.take(&own.ungranted.label, &channel.name);
+            let tester = channel.options.tester_header.as_deref();
+            let plan = ChannelPlan::new(channel.revision, split, tester, label);
+            own.channel = Some(Box::new(plan));
             if is_default {
                 default = own;
             } else {
@@ -446,7 +465,7 @@ impl Catalog {
             timing: settings.server_timing.unwrap_or(self.timing),
             revision_urls: settings.revision_urls.unwrap_or(true),
             schedule: self.schedule(settings, &limits),
-            split: None,
+            channel: None,
             ok: OkCounter::default(),
             resident: ResidentCache::new(),
         }

@@ -1,6 +1,9 @@
 //! Channels as owners ask for them: which are valid?
 
+pub(crate) mod channel_labels;
+pub(crate) mod counts;
 pub(crate) mod overlay;
+pub(crate) mod plan;
 pub(crate) mod revision_urls;
 pub(crate) mod split;
 
@@ -56,7 +59,10 @@ pub(crate) fn asked(name: &str, put: PutChannel) -> Result<AskedChannel, String>
         .collect();
     check_weights(&follow, &weights)?;
     let sticky = sticky(put.sticky.as_deref().unwrap_or("none"))?;
-    let options = ChannelOptions { settings: overlay::asked(put.settings)? };
+    let options = ChannelOptions {
+        settings: overlay::asked(put.settings)?,
+        tester_header: put.tester_header.map(|name| tester_header(&name)).transpose()?,
+    };
     Ok(AskedChannel { follow, weights, sticky, options })
 }
 
@@ -116,6 +122,23 @@ fn sticky(text: &str) -> Result<Sticky, String> {
     }
 }
 
+/// Checks the name of the header field by which testers name a revision. Functions do not see it, so it
+/// must not be one that means something to them.
+fn tester_header(name: &str) -> Result<String, String> {
+    let name = name.to_ascii_lowercase();
+    let valid = name.len() <= FIELD_BYTES
+        && name.starts_with("x-")
+        && !name.starts_with("x-forwarded-")
+        && HeaderName::try_from(&name).is_ok();
+    if valid {
+        return Ok(name);
+    }
+    Err(format!(
+        "tester_header: {name:?} must be the name of a header field of at most {FIELD_BYTES} bytes that \
+         begins with `x-`, and not with `x-forwarded-`"
+    ))
+}
+
 /// The text that [`sticky`] reads.
 pub(crate) fn sticky_text(sticky: &Sticky) -> String {
     match sticky {
@@ -155,6 +178,8 @@ mod tests {
     fn a_channel_names_its_mistake() {
         let range =
             |range: &str| PutChannel { range: Some(range.to_owned()), ..PutChannel::default() };
+        let tester =
+            |name: &str| PutChannel { tester_header: Some(name.to_owned()), ..put(1, &[]) };
         let sticky = |text: &str| PutChannel { sticky: Some(text.to_owned()), ..put(1, &[]) };
         for (asked_for, expected) in [
             (PutChannel::default(), "give either `revision` or `range`"),
@@ -167,6 +192,9 @@ mod tests {
             (sticky("ip"), "sticky: \"ip\" must be"),
             (sticky("header:a b"), "sticky: \"header:a b\" must be"),
             (sticky("cookie:"), "sticky: \"cookie:\" must be"),
+            (tester("authorization"), "tester_header: \"authorization\" must be"),
+            (tester("x-forwarded-for"), "tester_header: \"x-forwarded-for\" must be"),
+            (tester("x-a b"), "tester_header: \"x-a b\" must be"),
         ] {
             let refused = asked("prod", asked_for).unwrap_err();
             assert!(refused.starts_with(expected), "{refused}");

@@ -170,6 +170,7 @@ problem_types! {
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
     CHANNEL_NOT_FOUND: "channel-not-found", 404, Route, Caller, "Channel not found";
+    REVISION_NOT_IN_CHANNEL: "revision-not-in-channel", 404, Route, Caller, "Revision not in the channel";
     SECRET_NOT_FOUND: "secret-not-found", 404, Route, Caller, "Secret not found";
     TOKEN_NOT_FOUND: "token-not-found", 404, Route, Caller, "Token not found";
     METHOD_NOT_ALLOWED: "method-not-allowed", 405, Route, Caller, "Method not allowed for this resource";

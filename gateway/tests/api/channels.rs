@@ -329,3 +329,77 @@ async fn settings_of_a_channel_from_the_command_line_are_hidden_from_readers() {
     let refused = gateway.cli(&[&base[..], &["--set", "description=x"]].concat()).await;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
+
+/// Case R09.
+#[tokio::test]
+async fn a_tester_names_a_revision_of_the_channel() {
+    let gateway = two_revisions().await;
+    assert_eq!(gateway.put("greet", guest("t-headers")).send().await.status(), 201);
+    let weights = json!([{"revision": 2, "percent": 1}, {"revision": 3, "percent": 1}]);
+    let to = json!({"revision": 1, "weights": weights, "tester_header": "X-Revision"});
+    let made = set(&gateway, "default", to).await;
+    assert_eq!((made.status(), &made.json()["tester_header"]), (200, &json!("x-revision")));
+    let call = async |revision: &str| {
+        gateway.call(Method::GET, "/f/greet/").header("x-revision", revision).send().await
+    };
+    for _ in 0..10 {
+        let answer = call("2").await;
+        assert_eq!(answer.plain(), (200, NEW));
+        assert_eq!(answer.header("mayfly-revision"), Some("2"));
+        assert_eq!(answer.header("vary"), Some("x-revision"));
+        assert_eq!(call("1").await.plain(), (200, OLD));
+    }
+    let seen = call("3").await;
+    assert!(!seen.text().contains("x-revision"), "{seen:?}");
+    let other = gateway.call(Method::GET, "/f/greet@3/").header("x-revision", "1").send().await;
+    assert!(other.text().contains("x-revision"), "no channel: {other:?}");
+    for wrong in ["4", "", "prod"] {
+        let refused = call(wrong).await;
+        assert_eq!(refused.problem(), (404, "revision-not-in-channel"), "{wrong}");
+        assert!(refused.detail().contains("1, 2, 3"), "{refused:?}");
+    }
+    assert_eq!(set(&gateway, "default", json!({"revision": 1})).await.status(), 200);
+    assert_eq!(call("2").await.plain(), (200, OLD), "it was switched off");
+}
+
+/// Case R10.
+#[tokio::test]
+async fn requests_are_counted_by_channel_until_it_is_deleted() {
+    let gateway = TestGateway::with(&["metrics.channels=1"]).await;
+    for name in ["c-hello", "t-trap", "t-status"] {
+        assert_eq!(gateway.put("greet", guest(name)).send().await.status(), 201);
+    }
+    let counted = async |channel: &str, role: &str, outcome: &str| {
+        let labels = [("channel", channel), ("role", role), ("outcome", outcome)];
+        gateway.metric_with("mayfly_channel_requests_total", &labels).await
+    };
+    let weights = |revision: u32| json!([{"revision": revision, "percent": 100}]);
+    assert_eq!(set(&gateway, "prod", json!({"revision": 1})).await.status(), 200);
+    assert_eq!(gateway.get("/f/greet@prod/").await.status(), 200);
+    assert_eq!(counted("prod", "own", "ok").await, 1.0);
+    let to = json!({"revision": 1, "weights": weights(2)});
+    assert_eq!(set(&gateway, "prod", to).await.status(), 200);
+    let failed = gateway.get("/f/greet@prod/trap").await;
+    assert_eq!(failed.problem().1, "function-failed", "{failed:?}");
+    assert_eq!(counted("prod", "weight", "failed").await, 1.0);
+    let to = json!({"revision": 3});
+    assert_eq!(set(&gateway, "next", to).await.status(), 200);
+    assert_eq!(gateway.get("/f/greet@next/?status=503").await.status(), 503);
+    assert_eq!(counted("other", "own", "error").await, 1.0, "there is one label");
+    // No channel was set, and a revision's own address is none.
+    gateway.get("/f/greet/").await;
+    gateway.get("/f/greet@1/").await;
+    let metrics = gateway.api("/metrics").await;
+    let series = metrics.text().lines().filter(|line| line.starts_with("mayfly_channel_"));
+    assert_eq!(series.count(), 3, "{metrics:?}");
+
+    let target = "/v1/functions/greet/channels/prod";
+    assert_eq!(gateway.control(Method::DELETE, target).send().await.status(), 204);
+    for _ in 0..300 {
+        if !gateway.api("/metrics").await.text().contains("channel=\"prod\"") {
+            return;
+        }
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the series of a deleted channel stay");
+}

@@ -13,6 +13,9 @@ pub struct ChannelOptions {
     /// The settings that it has instead of those of its revisions.
     #[serde(skip_serializing_if = "Overlay::is_empty")]
     pub settings: Overlay,
+    /// The header field by which a tester names one of its revisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tester_header: Option<String>,
 }
 
 impl ChannelOptions {

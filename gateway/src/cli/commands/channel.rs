@@ -50,6 +50,9 @@ pub(crate) struct SetChannel {
     /// `KEY=` takes the revision's away; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Let testers name one of the channel's revisions in this header field, e.g. x-revision
+    #[arg(long, value_name = "HEADER")]
+    tester_header: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -85,13 +88,14 @@ impl ChannelCommand {
 impl SetChannel {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let Self { name, channel, revision, range, weights, sticky, settings, remote } = self;
+        let Self { name, channel, revision, range, weights, .. } = self;
+        let Self { sticky, settings, tester_header, remote, .. } = self;
         let settings = function_patch(&settings)?;
         if settings.description.is_some() {
             return Err(Failure::usage("a channel has no description"));
         }
         let settings = settings.settings;
-        let put = PutChannel { revision, range, weights, sticky, settings };
+        let put = PutChannel { revision, range, weights, sticky, settings, tester_header };
         let answer = client.put_json(&path(&name, Some(&channel)), &put).await?;
         match remote.output {
             Output::Json => answer.print_json()?,

@@ -54,10 +54,12 @@ pub enum LogFormat {
 pub struct MetricsSection {
     /// Functions with a label value of their own; all others share the value `other`.
     pub functions: usize,
+    /// Channels with a label value of their own; all others share the value `other`.
+    pub channels: usize,
 }
 
 impl Default for MetricsSection {
     fn default() -> Self {
-        Self { functions: 1_000 }
+        Self { functions: 1_000, channels: 1_000 }
     }
 }

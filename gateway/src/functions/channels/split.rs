@@ -3,7 +3,7 @@
 //! A channel without weights costs a call nothing. With weights, a draw from 0 to 99 picks a revision:
 //! the number of the request, which is random, or a hash of what the caller stays with a revision by.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
@@ -13,7 +13,7 @@ use store::{Sticky, Weight};
 #[derive(Debug)]
 pub(crate) struct Split<T> {
     /// Each with the upper end of its part of 0 to 99.
-    parts: Vec<(u8, Arc<T>)>,
+    parts: Vec<(u8, T)>,
     sticky: Sticky,
     /// Makes the same caller draw differently in another function.
     seed: i64,
@@ -22,7 +22,7 @@ pub(crate) struct Split<T> {
 impl<T> Split<T> {
     /// `None` where no revision has a share.
     pub(crate) fn new(
-        weighted: Vec<(Weight, Arc<T>)>,
+        weighted: Vec<(Weight, T)>,
         sticky: Sticky,
         function: i64,
     ) -> Option<Box<Self>> {
@@ -38,12 +38,7 @@ impl<T> Split<T> {
     }
 
     /// The revision that this request goes to; `None` for the channel's own.
-    pub(crate) fn pick(
-        &self,
-        headers: &HeaderMap,
-        client: IpAddr,
-        request: u128,
-    ) -> Option<&Arc<T>> {
+    pub(crate) fn pick(&self, headers: &HeaderMap, client: IpAddr, request: u128) -> Option<&T> {
         let draw = match &self.sticky {
             Sticky::None => None,
             Sticky::Client => Some(self.hash(client.to_string().as_bytes())),
@@ -66,7 +61,7 @@ impl<T> Split<T> {
     }
 
     /// The revisions with a share.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<T>> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &T> {
         self.parts.iter().map(|(_, entry)| entry)
     }
 }
@@ -86,9 +81,8 @@ mod tests {
     use super::*;
 
     fn split(weights: &[(u32, u8)], sticky: Sticky) -> Box<Split<u32>> {
-        let weighted = weights
-            .iter()
-            .map(|&(revision, percent)| (Weight { revision, percent }, Arc::new(revision)));
+        let weighted =
+            weights.iter().map(|&(revision, percent)| (Weight { revision, percent }, revision));
         Split::new(weighted.collect(), sticky, 7).unwrap()
     }
 
@@ -104,7 +98,7 @@ mod tests {
     #[test]
     fn each_draw_has_its_revision() {
         let split = split(&[(2, 10), (3, 40)], Sticky::None);
-        let pick = |draw| split.pick(&HeaderMap::new(), client(1), draw).map(|picked| **picked);
+        let pick = |draw| split.pick(&HeaderMap::new(), client(1), draw).copied();
         assert_eq!((pick(0), pick(9), pick(10), pick(49)), (Some(2), Some(2), Some(3), Some(3)));
         assert_eq!((pick(50), pick(99), pick(100)), (None, None, Some(2)));
     }
@@ -155,7 +149,7 @@ mod tests {
         fn every_request_has_a_revision(weights in prop::collection::vec((1u32..9, 1u8..=12), 1..8), draw: u128) {
             let split = split(&weights, Sticky::None);
             if let Some(picked) = split.pick(&HeaderMap::new(), client(1), draw) {
-                prop_assert!(weights.iter().any(|(revision, _)| *revision == **picked));
+                prop_assert!(weights.iter().any(|(revision, _)| revision == picked));
             }
         }
     }
