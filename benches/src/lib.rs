@@ -10,6 +10,7 @@
 //! - `cargo bench --workspace --bench cold_start`: the pool in process, without HTTP, beside the
 //!   starts of processes and containers; `cold-start-table` prints the results as tables.
 //! - `cargo bench --workspace --bench fresh_instance`: ways to make an instance, with Wasmtime alone.
+//! - `cargo bench --workspace --bench channel_weights`: what a channel costs a warm request.
 //! - `bare-axum`: the yardstick, a server that the load harness starts.
 //! - `mayfly-counted`: the gateway with an allocator that counts (`allocations`).
 //!

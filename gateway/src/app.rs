@@ -4,6 +4,7 @@
 //! parts that use it.
 
 pub(crate) mod announce;
+pub(crate) mod canaries;
 pub(crate) mod descriptors;
 pub(crate) mod keep_warm;
 pub(crate) mod load_shedding;
@@ -26,15 +27,17 @@ use prometheus::Registry;
 use runtime_pool::{Listeners, LogLine, Pool, PoolMetrics};
 use store::{Store, StoreConfig, Tenant};
 use tokio::{
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time,
 };
 
 use crate::{
     app::{
         announce::announce,
+        canaries::CanaryJudge,
         planes::{PlaneListeners, Planes},
         pool_config::pool_config,
         recompile::Recompiler,
@@ -114,8 +117,8 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     // Background work.
     let sandbox = Arc::default();
     let mut upkeep = upkeep::start(control, (&catalog, &pool, &store), &sandbox, invoker.metrics());
-    let recompiler = Recompiler::new(&config.compile, &catalog, &pool, &quarantine, &registry)?;
-    upkeep.spawn_on(recompiler.run(), control);
+    let parts = (&catalog, &pool, &quarantine, &deployer);
+    start_background(&config, control, parts, &registry, &mut upkeep)?;
     let load_shedder =
         load_shedding::start(&config, runtimes, &pool, &data_listener, &registry, &mut upkeep)?;
 
@@ -199,6 +202,20 @@ fn data_plane(
     let clients = Clients::new(config.in_flight_per_address());
     let plane = DataPlane::new(edge, in_flight, clients, load_shedder, rejections, request_ids);
     Ok(Arc::new(plane))
+}
+
+/// Starts to recompile functions and to judge canaries.
+fn start_background(
+    config: &Config,
+    control: &Handle,
+    (catalog, pool, quarantine, deployer): (&Arc<Catalog>, &Arc<Pool>, &Arc<Quarantine>, &Deployer),
+    registry: &Registry,
+    upkeep: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let recompiler = Recompiler::new(&config.compile, catalog, pool, quarantine, registry)?;
+    upkeep.spawn_on(recompiler.run(), control);
+    upkeep.spawn_on(CanaryJudge::new(catalog, deployer, registry)?.run(), control);
+    Ok(())
 }
 
 /// Whether a start failed because other users could change or read its files, which only the

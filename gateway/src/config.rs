@@ -28,7 +28,7 @@ pub use self::{
     sections::{
         AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, HostRoutes,
         HttpLimits, LingerLimits, ListenerSettings, LogFormat, LogsSection, MetricsSection,
-        MinRate, PoolSection, ProxySettings, QuotasSection, ServerSection, Timeouts, TlsFiles,
-        TlsSettings, TrustedProxies, UploadsSection,
+        MinRate, PoolSection, ProxySettings, QuotasSection, ServerSection, ShadowSettings,
+        Timeouts, TlsFiles, TlsSettings, TrustedProxies, UploadsSection,
     },
 };

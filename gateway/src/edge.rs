@@ -13,6 +13,7 @@ pub(crate) mod rejections;
 pub(crate) mod response_body;
 pub(crate) mod routes;
 pub(crate) mod server_timing;
+mod shadow;
 mod trailers;
 
 use std::{net::IpAddr, sync::Arc};
@@ -30,6 +31,7 @@ use crate::{
         response_body::EdgeBody,
         routes::{At, Route},
         server_timing::SERVER_TIMING,
+        shadow::Shadows,
         trailers::Trailers,
     },
     functions::{
@@ -78,6 +80,7 @@ pub(crate) struct Edge {
     /// The tenant whose functions are called here.
     tenant: Tenant,
     invoker: Invoker,
+    shadows: Shadows,
     rejections: Arc<Rejections>,
     target_bytes: usize,
     hops: usize,
@@ -104,6 +107,7 @@ impl Edge {
             owned,
             rate_callers: RateCallers::new(),
             tenant: Tenant::default(),
+            shadows: Shadows::new(invoker.clone(), &config.edge.shadow),
             invoker,
             rejections,
             target_bytes: config.listener.http.uri_bytes,
@@ -209,6 +213,7 @@ impl Edge {
             // Boxed, so that requests without a body are small.
             Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, &target)).await?),
         };
+        self.shadows.follow(channel.as_ref(), &mut call);
         let result = self.invoker.invoke(&target, call).await;
         if let Some(channel) = &channel {
             channel.record(self.invoker.channel_metrics(), &result);

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
 use prometheus::{IntCounterVec, Opts, Registry};
 use runtime_pool::{
     Fault, Function, FunctionCall, InvokeError, LoadError, Phase, Pool, PoolMetrics, Response,
@@ -14,7 +15,7 @@ use tokio::time;
 
 use crate::functions::{
     catalog::CatalogEntry,
-    channels::counts::{ChannelLabel, ChannelMetrics, Ended},
+    channels::counts::{CallEnd, ChannelLabel, ChannelMetrics},
     quarantine::Quarantine,
 };
 
@@ -33,16 +34,25 @@ pub(crate) enum Error {
     Invoke(#[from] InvokeError),
 }
 
+/// How an invocation ended, as far as the head of its answer tells.
+pub(crate) fn ended(result: &Result<(Response, Start), Error>) -> CallEnd {
+    match result {
+        Ok((response, _)) if response.status() < StatusCode::INTERNAL_SERVER_ERROR => CallEnd::Ok,
+        Ok(_) => CallEnd::Error,
+        Err(error) => error.ended(),
+    }
+}
+
 impl Error {
     /// How the invocation ended, as channels count it. A function that does not start has failed,
     /// whoever is at fault.
-    pub(crate) fn ended(&self) -> Ended {
+    fn ended(&self) -> CallEnd {
         match self {
             Self::Load(_) | Self::LoadTimeout(_) | Self::Invoke(InvokeError::Start(_)) => {
-                Ended::Failed
+                CallEnd::Failed
             }
-            Self::Invoke(error) if error.fault() == Fault::Function => Ended::Failed,
-            Self::Invoke(_) => Ended::Refused,
+            Self::Invoke(error) if error.fault() == Fault::Function => CallEnd::Failed,
+            Self::Invoke(_) => CallEnd::Refused,
         }
     }
 }
@@ -120,6 +130,11 @@ impl Invoker {
     /// The metrics of invocations.
     pub(crate) fn metrics(&self) -> InvokerMetrics {
         self.metrics.clone()
+    }
+
+    /// Whether guests must queue for the processors.
+    pub(crate) fn is_busy(&self, now: Instant) -> bool {
+        self.pool.run_queue().is_busy(now)
     }
 
     /// The metric of calls through channels.

@@ -2,7 +2,6 @@
 
 pub(crate) mod activate;
 pub(crate) mod channel;
-pub(crate) mod channel_options;
 pub(crate) mod function;
 pub(crate) mod history;
 pub(crate) mod idempotency;
@@ -11,5 +10,4 @@ pub(crate) mod published;
 pub(crate) mod quota;
 pub(crate) mod revision;
 pub(crate) mod route;
-pub(crate) mod set_channel;
 pub(crate) mod settings;

@@ -55,8 +55,11 @@ pub use crate::{
     },
     error::{Error, Quota, Result},
     functions::{
-        channel::{Channel, ChannelTargets, Follow, NewChannel, Sticky, Weight},
-        channel_options::{ChannelOptions, Overlay},
+        channel::{
+            Channel, ChannelTargets, Follow, NewChannel, Sticky, Weight,
+            canary::{Canary, CanaryDecision, DecidedCanary},
+            options::{ChannelOptions, Overlay, Shadow},
+        },
         function::{ActiveFunction, FunctionRecord},
         history::{Action, Actor, Change, DEFAULT_CHANNEL},
         idempotency::{IdempotentRequest, RecordedReply},

@@ -36,6 +36,12 @@ pub struct ChannelView {
     #[serde(default)]
     #[schema(example = "x-revision")]
     pub tester_header: Option<String>,
+    /// The revision that gets copies of some requests; null if there is none.
+    #[serde(default)]
+    pub shadow: Option<ShadowView>,
+    /// The automatic canary that runs in it; null if none does.
+    #[serde(default)]
+    pub canary: Option<CanaryView>,
     /// The address at which it answers.
     #[schema(format = "uri", example = "http://127.0.0.1:8080/f/hello@prod/")]
     pub url: String,
@@ -92,6 +98,79 @@ pub struct PutChannel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^[xX]-.+$", max_length = 64, example = "x-revision")]
     pub tester_header: Option<String>,
+    /// Another revision gets copies of some requests. Its answers are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowView>,
+    /// An automatic canary: another revision gets a growing share of the requests, and replaces the
+    /// channel's own unless it is worse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<PutCanary>,
+}
+
+/// The requests of a channel that are copied to another revision.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowView {
+    /// Its number.
+    #[serde(deserialize_with = "whole::required")]
+    #[schema(format = Int64, maximum = 4_294_967_295_i64)]
+    pub revision: u32,
+    /// The share of the requests, from 1 to 100.
+    #[serde(deserialize_with = "whole::required")]
+    #[schema(minimum = 1, maximum = 100)]
+    pub percent: u8,
+    /// `safe`: requests with GET, HEAD or OPTIONS. `all`: also those that may change something, which
+    /// the shadow then changes again.
+    #[serde(default = "safe")]
+    #[schema(pattern = "^(safe|all)$", example = "safe")]
+    pub methods: String,
+}
+
+fn safe() -> String {
+    "safe".to_owned()
+}
+
+/// An automatic canary.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutCanary {
+    /// The candidate.
+    #[serde(deserialize_with = "whole::required")]
+    #[schema(format = Int64, maximum = 4_294_967_295_i64)]
+    pub revision: u32,
+    /// Its shares in percent, one after the other. They grow and end with 100. By default 5, 25, 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(min_items = 2, max_items = 8, example = json!([5, 25, 100]))]
+    pub steps: Vec<u8>,
+    /// The requests that both revisions must have had before a step is judged. By default 200.
+    #[serde(
+        default,
+        deserialize_with = "whole::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(minimum = 20, maximum = 1_000_000)]
+    pub requests: Option<u64>,
+}
+
+/// An automatic canary that runs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CanaryView {
+    /// The candidate.
+    pub revision: u32,
+    /// Its shares in percent, one after the other.
+    pub steps: Vec<u8>,
+    /// The step that it is in; 1 is the first.
+    pub step: u64,
+    /// The requests that both revisions must have had before the step is judged.
+    pub requests: u64,
+    /// Those of the channel's own revision since the step began, or since the gateway started. In a
+    /// step of 100 percent, those of the step before.
+    pub old_requests: u64,
+    /// Those of the candidate.
+    pub new_requests: u64,
+    /// When the step began (RFC 3339).
+    #[schema(format = DateTime)]
+    pub since: String,
 }
 
 /// The channels of a function.

@@ -25,7 +25,9 @@ mod words;
 
 pub use crate::{
     answer::{NextCursor, ProblemView},
-    channel::{ChannelView, ChannelsView, PutChannel, WeightView},
+    channel::{
+        CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,
+    },
     function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
     limits::{
         FunctionLimit, LIMITS, LimitRow, Unit,

@@ -49,7 +49,8 @@ pub struct RevisionView {
 pub struct ChangeView {
     /// Counts up from 1 within a function.
     pub change: u64,
-    /// What was done: `deploy`, `settings`, `activate`, `rollback`, `channel` or `channel-deleted`.
+    /// What was done: `deploy`, `settings`, `activate`, `rollback`, `channel`, `channel-deleted`,
+    /// `canary-step`, `canary-promoted` or `canary-rolled-back`.
     #[schema(value_type = ActionWord, example = "rollback")]
     pub action: String,
     /// The channel that it was about.
@@ -58,10 +59,10 @@ pub struct ChangeView {
     pub from: Option<u32>,
     /// The channel's revision since then.
     pub to: u32,
-    /// The range, the weights and what callers stay by, where an owner set the channel; otherwise
-    /// null.
+    /// The range, the weights and what callers stay by, where an owner set the channel; the figures,
+    /// where a canary was judged; otherwise null.
     pub detail: Option<Value>,
-    /// The id of the token that did it, or `local`.
+    /// The id of the token that did it, `local`, or `gateway` where a canary was judged.
     pub made_by: String,
     /// The address of the client.
     pub made_from: String,

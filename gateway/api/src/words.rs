@@ -50,7 +50,7 @@ words! {
     StreamWord = "stdout", "stderr", "system";
     /// What changed the revision that a function is at.
     ActionWord = "deploy", "settings", "activate", "rollback", "channel",
-        "channel-deleted";
+        "channel-deleted", "canary-step", "canary-promoted", "canary-rolled-back";
     /// What moves a channel.
     FollowWord = "revision", "range", "newest";
     /// Who must act on a problem.

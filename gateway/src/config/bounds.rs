@@ -105,6 +105,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.uri_bytes", 64, 65_534),
     ("server.auth_failures_per_minute", 0, 1_000_000),
     ("server.hops", 1, 1_000),
+    ("server.shadow_calls", 0, 10_000),
+    ("server.shadow_body_bytes", 0, 16 * MIB),
     ("server.http2_streams", 1, 10_000),
     ("server.http2_header_bytes", KIB, 16 * MIB),
     ("server.control_frames_per_s", 10, 1_000_000),

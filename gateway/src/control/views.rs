@@ -1,23 +1,27 @@
 //! Stored and running functions as the types of the API.
 
 use gateway_api::{
-    AskedLimits, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
+    AskedLimits, CanaryView, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
     IsolationView, LineView, OtherSettings, RevisionView, RouteView, SecretView, SettingsView,
-    SnapshotSetting, SnapshotView, TokenView, WeightView, WindowView,
+    ShadowView, SnapshotSetting, SnapshotView, TokenView, WeightView, WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
 use serde_json::Value;
 use store::{
-    ActiveFunction, Change, Channel, CredentialSetting, DEFAULT_CHANNEL, DayOfWeek, IsolationMode,
-    IsolationSetting, LogSource, Overlay, Revision, SecretRecord, Settings, SnapshotMode, Sticky,
-    StoredLogLine, TokenRecord, WarmWindow, Weight,
+    ActiveFunction, Canary, Change, Channel, CredentialSetting, DEFAULT_CHANNEL, DayOfWeek,
+    IsolationMode, IsolationSetting, LogSource, Overlay, Revision, SecretRecord, Settings, Shadow,
+    SnapshotMode, Sticky, StoredLogLine, TokenRecord, WarmWindow, Weight,
 };
 
 use crate::{
     control::{auth::tokens::Scope, state::ControlState},
     functions::{
-        catalog::effective_isolation, channels::sticky_text, labels::OTHER,
-        qualified_name::BorrowedName, routes::StoredRoute, secrets::EVERY,
+        catalog::effective_isolation,
+        channels::{meters::CanaryMeter, sticky_text},
+        labels::OTHER,
+        qualified_name::BorrowedName,
+        routes::StoredRoute,
+        secrets::EVERY,
     },
 };
 
@@ -94,7 +98,12 @@ pub(crate) fn revision(revision: Revision, active: u32, reader: Scope) -> Revisi
 }
 
 /// A channel of the function at `base`.
-pub(crate) fn channel(channel: Channel, base: &str, reader: Scope) -> ChannelView {
+pub(crate) fn channel(
+    channel: Channel,
+    base: &str,
+    reader: Scope,
+    meter: Option<&CanaryMeter>,
+) -> ChannelView {
     let follows = if channel.range.is_some() { "range" } else { "revision" };
     let weights = channel.weights.iter();
     ChannelView {
@@ -108,6 +117,8 @@ pub(crate) fn channel(channel: Channel, base: &str, reader: Scope) -> ChannelVie
         sticky: sticky_text(&channel.sticky),
         settings: overlay(channel.options.settings, reader),
         tester_header: channel.options.tester_header,
+        shadow: channel.options.shadow.map(shadow),
+        canary: channel.canary.map(|running| canary(running, meter)),
         updated_at: Some(rfc3339(channel.updated_ms)),
         name: channel.name,
     }
@@ -124,8 +135,28 @@ pub(crate) fn newest_channel(revision: u32, base: &str) -> ChannelView {
         sticky: sticky_text(&Sticky::None),
         settings: overlay(Overlay::default(), Scope::Read),
         tester_header: None,
+        shadow: None,
+        canary: None,
         url: channel_url(DEFAULT_CHANNEL, base),
         updated_at: None,
+    }
+}
+
+fn shadow(Shadow { revision, percent, all_methods }: Shadow) -> ShadowView {
+    let methods = if all_methods { "all" } else { "safe" };
+    ShadowView { revision, percent, methods: methods.to_owned() }
+}
+
+fn canary(canary: Canary, meter: Option<&CanaryMeter>) -> CanaryView {
+    let (old_requests, new_requests) = meter.map_or((0, 0), CanaryMeter::requests);
+    CanaryView {
+        revision: canary.revision,
+        step: canary.step as u64 + 1,
+        steps: canary.steps,
+        requests: canary.requests,
+        old_requests,
+        new_requests,
+        since: rfc3339(canary.since_ms),
     }
 }
 

@@ -1,15 +1,15 @@
 //! A call through a channel: which revision it goes to, and how it went.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use runtime_pool::{Response, Start};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use runtime_pool::{Response, Start, Tier};
 
 use crate::{
     functions::{
         catalog::CatalogEntry,
         channels::{
-            counts::{ChannelMetrics, Ended, Role},
+            counts::{ChannelMetrics, Role},
             plan::{ChannelPlan, NotInChannel},
         },
     },
@@ -27,6 +27,8 @@ pub(crate) struct ChannelCall {
     channel: Arc<CatalogEntry>,
     role: Role,
     revision: u32,
+    /// When it began, if it counts for a canary.
+    since: Option<Instant>,
 }
 
 /// The revision that a request goes to, and the channel that sends it there. A request that reaches no
@@ -38,18 +40,29 @@ pub(crate) fn enter(
     request: u128,
 ) -> Result<(Arc<CatalogEntry>, Option<ChannelCall>), Problem> {
     let Some(plan) = &target.channel else { return Ok((target, None)) };
+    let since = plan.meter.as_ref().map(|_| Instant::now());
     let choice = plan.choose(headers, client.addr.ip(), request);
     let choice = choice.map_err(|NotInChannel { header, revisions }| {
         Problem::revision_not_in_channel(header.as_str(), &revisions)
     })?;
     let entry = choice.entry.unwrap_or_else(|| Arc::clone(&target));
     let revision = entry.key.revision;
-    Ok((entry, Some(ChannelCall { channel: target, role: choice.role, revision })))
+    Ok((entry, Some(ChannelCall { channel: target, role: choice.role, revision, since })))
 }
 
 impl ChannelCall {
     fn plan(&self) -> Option<&ChannelPlan<CatalogEntry>> {
         self.channel.channel.as_deref()
+    }
+
+    /// The channel, under its own revision.
+    pub(crate) fn entry(&self) -> &Arc<CatalogEntry> {
+        &self.channel
+    }
+
+    /// The revision that gets a copy of this request, if one does.
+    pub(crate) fn shadow(&self, method: &Method, request: u128) -> Option<&Arc<CatalogEntry>> {
+        self.plan()?.shadow(method, request)
     }
 
     /// Counts how the call went.
@@ -58,8 +71,14 @@ impl ChannelCall {
         metrics: &ChannelMetrics,
         result: &Result<(Response, Start), invoker::Error>,
     ) {
-        if let Some(plan) = self.plan() {
-            plan.counts.count(metrics, self.role, ended(result));
+        let Some(plan) = self.plan() else { return };
+        let ended = invoker::ended(result);
+        plan.counts.count(metrics, self.role, ended);
+        if let (Some(meter), Some(since)) = (&plan.meter, self.since) {
+            let cold = result
+                .as_ref()
+                .is_ok_and(|(_, start)| matches!(start.tier, Tier::Cold | Tier::Frozen));
+            meter.count(self.role, ended, cold, since.elapsed());
         }
     }
 
@@ -70,14 +89,5 @@ impl ChannelCall {
         if let Some(header) = plan.tester_header() {
             headers.append(header::VARY, HeaderValue::from(header.clone()));
         }
-    }
-}
-
-/// How a call ended, as far as the head of its answer tells.
-fn ended(result: &Result<(Response, Start), invoker::Error>) -> Ended {
-    match result {
-        Ok((response, _)) if response.status() < StatusCode::INTERNAL_SERVER_ERROR => Ended::Ok,
-        Ok(_) => Ended::Error,
-        Err(error) => error.ended(),
     }
 }

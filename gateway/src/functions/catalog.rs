@@ -20,7 +20,7 @@ use runtime_pool::{
 };
 use serde::{Deserialize as _, de::value::MapDeserializer};
 use store::{
-    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Overlay, Settings,
+    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Overlay, Settings, Shadow,
     SnapshotMode, Store, Tenant,
 };
 
@@ -30,8 +30,9 @@ use crate::{
         channels::{
             channel_labels::ChannelLabels,
             counts::ChannelLabel,
+            meters::{CanaryMeter, CanaryMeters},
             overlay,
-            plan::{ChannelPlan, Member},
+            plan::{ChannelPlan, Member, ShadowPlan},
             split::Split,
         },
         grants::{CompactGrants, add_grants},
@@ -202,6 +203,7 @@ pub(crate) struct Catalog {
     settings_bytes: AtomicU64,
     labels: Labels,
     channel_labels: ChannelLabels,
+    canaries: CanaryMeters,
     store: Store,
     bounds: ArcSwap<Bounds>,
     guest: GuestLimits,
@@ -219,6 +221,7 @@ impl Catalog {
             settings_bytes: AtomicU64::new(0),
             labels: Labels::new(config.metrics.functions),
             channel_labels: ChannelLabels::new(config.metrics.channels),
+            canaries: CanaryMeters::default(),
             store: store.clone(),
             bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
             guest: config.guests,
@@ -295,14 +298,18 @@ impl Catalog {
         // Added first, so that the sum never falls below zero.
         self.settings_bytes.fetch_add(entries.settings_bytes(), Relaxed);
         let Entries { default: entry, channels } = entries;
-        let channels_before = {
-            let pinned = self.channels.pin();
-            match channels.is_empty() {
-                true => pinned.remove(&name).cloned(),
-                false => pinned.insert(name.clone(), Arc::new(channels)).cloned(),
-            }
+        let guard = self.channels.guard();
+        let channels_before = match channels.is_empty() {
+            true => self.channels.remove(&name, &guard).cloned(),
+            false => self.channels.insert(name.clone(), Arc::new(channels), &guard).cloned(),
         };
-        let before = self.functions.pin().insert(name, Arc::new(entry)).cloned();
+        // As below: the map would keep labels of channels, and meters of canaries.
+        guard.flush();
+        drop(guard);
+        let guard = self.functions.guard();
+        let before = self.functions.insert(name, Arc::new(entry), &guard).cloned();
+        guard.flush();
+        drop(guard);
         self.forget_settings(before.as_deref(), channels_before.as_deref());
         before
     }
@@ -344,6 +351,11 @@ impl Catalog {
     /// Frees the labels of channels that no call uses any more, and returns them.
     pub(crate) fn free_channel_labels(&self) -> Vec<Arc<ChannelLabel>> {
         self.channel_labels.free()
+    }
+
+    /// The canaries that run.
+    pub(crate) fn canaries(&self) -> Vec<Arc<CanaryMeter>> {
+        self.canaries.live()
     }
 
     /// All functions for which `wanted` returns true.
@@ -396,12 +408,25 @@ impl Catalog {
             let mut entries = revisions.into_iter().map(entry);
             let Some(mut own) = entries.next() else { continue };
             let members = entries
+                .by_ref()
                 .map(|entry| Member { revision: entry.key.revision, entry: Arc::new(entry) });
+            // In this order: `zip` takes no member for which there is no weight.
             let weighted = channel.weights.into_iter().zip(members).collect();
+            let shadow = channel.options.shadow.zip(entries.next());
+            let shadow = shadow.map(|(Shadow { percent, all_methods, .. }, entry)| ShadowPlan {
+                entry: Arc::new(entry),
+                percent,
+                all_methods,
+            });
             let split = Split::new(weighted, channel.sticky, active.function.id);
             let label = self.channel_labels.take(&own.ungranted.label, &channel.name);
             let tester = channel.options.tester_header.as_deref();
-            let plan = ChannelPlan::new(channel.revision, split, tester, label);
+            let meter = channel.canary.clone().map(|canary| {
+                let (id, channel, old) =
+                    (active.function.id, channel.name.clone(), channel.revision);
+                self.canaries.get_or(CanaryMeter::new(name.clone(), id, channel, old, canary))
+            });
+            let plan = ChannelPlan::new(channel.revision, split, tester, shadow, label, meter);
             own.channel = Some(Box::new(plan));
             if is_default {
                 default = own;

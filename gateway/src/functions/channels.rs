@@ -2,15 +2,20 @@
 
 pub(crate) mod channel_labels;
 pub(crate) mod counts;
+pub(crate) mod judge;
+pub(crate) mod meters;
 pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod revision_urls;
 pub(crate) mod split;
 
-use gateway_api::PutChannel;
+use std::ops::RangeInclusive;
+
+use gateway_api::{PutCanary, PutChannel, ShadowView};
 use http::HeaderName;
 use semver::VersionReq;
-use store::{ChannelOptions, Follow, Sticky, Weight};
+use serde_json::Value;
+use store::{Canary, ChannelOptions, Follow, Shadow, Sticky, Weight};
 
 use crate::functions::name::is_name;
 
@@ -20,6 +25,13 @@ const NAME_BYTES: usize = 32;
 const WEIGHTS: usize = 8;
 /// Bytes of a range. Arbitrary, large enough.
 const RANGE_BYTES: usize = 128;
+/// The steps of a canary whose owner asks for no others.
+const CANARY_STEPS: [u8; 3] = [5, 25, 100];
+/// The requests of each revision before a step is judged, unless the owner asks for another number: enough
+/// to see eight percent of errors among one, and few enough to be had soon.
+const CANARY_REQUESTS: u64 = 200;
+/// With fewer, chance hides a function that fails half of the time.
+const CANARY_REQUESTS_RANGE: RangeInclusive<u64> = 20..=1_000_000;
 /// Bytes of the name of a header field or cookie. Arbitrary, large enough.
 const FIELD_BYTES: usize = 64;
 
@@ -37,6 +49,23 @@ pub(crate) struct AskedChannel {
     pub(crate) weights: Vec<Weight>,
     pub(crate) sticky: Sticky,
     pub(crate) options: ChannelOptions,
+    pub(crate) canary: Option<AskedCanary>,
+}
+
+/// An automatic canary as an owner asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AskedCanary {
+    pub(crate) revision: u32,
+    pub(crate) steps: Vec<u8>,
+    pub(crate) requests: u64,
+}
+
+impl AskedCanary {
+    /// The same at its beginning.
+    pub(crate) fn begun(self, now_ms: i64) -> Canary {
+        let Self { revision, steps, requests } = self;
+        Canary { revision, steps, requests, step: 0, since_ms: now_ms, old: Value::Null }
+    }
 }
 
 /// Checks a channel's document. An error says what is wrong, and names the member.
@@ -58,12 +87,14 @@ pub(crate) fn asked(name: &str, put: PutChannel) -> Result<AskedChannel, String>
         .map(|weight| Weight { revision: weight.revision, percent: weight.percent })
         .collect();
     check_weights(&follow, &weights)?;
+    let canary = put.canary.map(|put| canary(put, &follow, &weights)).transpose()?;
     let sticky = sticky(put.sticky.as_deref().unwrap_or("none"))?;
     let options = ChannelOptions {
         settings: overlay::asked(put.settings)?,
         tester_header: put.tester_header.map(|name| tester_header(&name)).transpose()?,
+        shadow: put.shadow.map(shadow).transpose()?,
     };
-    Ok(AskedChannel { follow, weights, sticky, options })
+    Ok(AskedChannel { follow, weights, sticky, options, canary })
 }
 
 fn checked_range(range: &str) -> Result<String, String> {
@@ -101,6 +132,33 @@ fn check_weights(follow: &Follow, weights: &[Weight]) -> Result<(), String> {
     }
 }
 
+fn canary(put: PutCanary, follow: &Follow, weights: &[Weight]) -> Result<AskedCanary, String> {
+    let PutCanary { revision, steps, requests } = put;
+    let wrong = match follow {
+        Follow::Range(_) => "a channel with a range moves by itself; give a `revision` instead",
+        Follow::Revision(own) if *own == revision => "its revision is the channel's own",
+        Follow::Revision(_) if !weights.is_empty() => "it decides the weights; leave them out",
+        Follow::Revision(_) => "",
+    };
+    if !wrong.is_empty() {
+        return Err(format!("canary: {wrong}"));
+    }
+    let steps = if steps.is_empty() { CANARY_STEPS.to_vec() } else { steps };
+    let grow = steps.windows(2).all(|pair| pair[0] < pair[1]);
+    let valid = (2..=WEIGHTS).contains(&steps.len()) && steps[0] > 0 && grow;
+    if !valid || steps.last() != Some(&100) {
+        return Err(format!(
+            "canary: `steps` are 2 to {WEIGHTS} percentages that grow and end with 100, such as 5, 25, 100"
+        ));
+    }
+    let requests = requests.unwrap_or(CANARY_REQUESTS);
+    if !CANARY_REQUESTS_RANGE.contains(&requests) {
+        let (least, most) = (CANARY_REQUESTS_RANGE.start(), CANARY_REQUESTS_RANGE.end());
+        return Err(format!("canary: `requests` are {least} to {most}"));
+    }
+    Ok(AskedCanary { revision, steps, requests })
+}
+
 /// Reads `none`, `client`, `header:x-user` or `cookie:session`.
 fn sticky(text: &str) -> Result<Sticky, String> {
     let wrong = || {
@@ -120,6 +178,19 @@ fn sticky(text: &str) -> Result<Sticky, String> {
         Some(("cookie", name)) => field(name).map(Sticky::Cookie),
         _ => Err(wrong()),
     }
+}
+
+fn shadow(asked: ShadowView) -> Result<Shadow, String> {
+    let ShadowView { revision, percent, methods } = asked;
+    if !(1..=100).contains(&percent) {
+        return Err("shadow: a percent is from 1 to 100".to_owned());
+    }
+    let all_methods = match methods.as_str() {
+        "safe" => false,
+        "all" => true,
+        other => return Err(format!("shadow: {other:?} must be `safe` or `all`")),
+    };
+    Ok(Shadow { revision, percent, all_methods })
 }
 
 /// Checks the name of the header field by which testers name a revision. Functions do not see it, so it
@@ -178,6 +249,14 @@ mod tests {
     fn a_channel_names_its_mistake() {
         let range =
             |range: &str| PutChannel { range: Some(range.to_owned()), ..PutChannel::default() };
+        let canary_of = |put: PutChannel| PutChannel {
+            canary: Some(PutCanary { revision: 2, steps: Vec::new(), requests: None }),
+            ..put
+        };
+        let canary = |revision, steps: &[u8], requests| PutChannel {
+            canary: Some(PutCanary { revision, steps: steps.to_vec(), requests }),
+            ..put(1, &[])
+        };
         let tester =
             |name: &str| PutChannel { tester_header: Some(name.to_owned()), ..put(1, &[]) };
         let sticky = |text: &str| PutChannel { sticky: Some(text.to_owned()), ..put(1, &[]) };
@@ -192,6 +271,16 @@ mod tests {
             (sticky("ip"), "sticky: \"ip\" must be"),
             (sticky("header:a b"), "sticky: \"header:a b\" must be"),
             (sticky("cookie:"), "sticky: \"cookie:\" must be"),
+            (canary(1, &[], None), "canary: its revision is the channel's own"),
+            (canary(2, &[5], None), "canary: `steps` are"),
+            (canary(2, &[25, 5, 100], None), "canary: `steps` are"),
+            (canary(2, &[0, 100], None), "canary: `steps` are"),
+            (canary(2, &[], Some(19)), "canary: `requests` are 20 to"),
+            (
+                PutChannel { revision: None, ..canary_of(range("1")) },
+                "canary: a channel with a range",
+            ),
+            (canary_of(put(1, &[(3, 1)])), "canary: it decides the weights"),
             (tester("authorization"), "tester_header: \"authorization\" must be"),
             (tester("x-forwarded-for"), "tester_header: \"x-forwarded-for\" must be"),
             (tester("x-a b"), "tester_header: \"x-a b\" must be"),

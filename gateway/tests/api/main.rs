@@ -12,6 +12,7 @@ mod test_gateway;
 
 mod auth;
 mod bench;
+mod canaries;
 mod cgi;
 mod channels;
 mod cli;
@@ -46,6 +47,7 @@ mod releases;
 mod routes;
 mod scratch;
 mod semantics;
+mod shadows;
 mod shutdown;
 mod snapshot;
 mod soak;

@@ -86,7 +86,7 @@ impl RunQueue {
     }
 
     /// Whether the threads are so busy that guests must queue. `now` may be a moment ago.
-    pub(crate) fn is_busy(&self, now: Instant) -> bool {
+    pub fn is_busy(&self, now: Instant) -> bool {
         match self.due_us.load(Acquire) {
             UNWATCHED => false,
             QUEUING => true,

@@ -57,6 +57,11 @@ impl Function {
         self.admission.slots.taken()
     }
 
+    /// Whether half of its slots would be free if one more was taken.
+    pub fn has_half_its_slots(&self) -> bool {
+        (self.admission.slots.taken() + 1) * 2 <= self.limits().concurrency
+    }
+
     /// Keeps at least this many instances warm, even while there are no calls.
     pub fn keep_warm(&self, instances: usize) {
         self.warm.keep_warm(instances);

@@ -1,11 +1,16 @@
 //! Channels: named pointers to revisions of a function.
 
+pub(crate) mod canary;
+pub(crate) mod decide;
+pub(crate) mod options;
+pub(crate) mod set;
+
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    ChannelOptions, Error, Result, Revision, Store, Tenant,
+    Canary, ChannelOptions, Error, Result, Revision, Store, Tenant,
     functions::{
         history::{Actor, DEFAULT_CHANNEL, Made, Moved, record},
         revision::revision_of,
@@ -28,6 +33,8 @@ pub struct Channel {
     pub sticky: Sticky,
     /// What it has besides its revisions.
     pub options: ChannelOptions,
+    /// The canary that runs in it.
+    pub canary: Option<Canary>,
     /// When it was last changed, in Unix milliseconds.
     pub updated_ms: i64,
 }
@@ -78,6 +85,8 @@ pub struct NewChannel<'a> {
     pub sticky: Sticky,
     /// What it has besides its revisions.
     pub options: ChannelOptions,
+    /// A canary to begin, in its first step. It decides the shares.
+    pub canary: Option<Canary>,
     /// The channels that the function may have.
     pub max: u32,
     /// Who asks.
@@ -91,7 +100,7 @@ pub struct NewChannel<'a> {
 pub struct ChannelTargets {
     /// The channel.
     pub channel: Channel,
-    /// Its revision, and those with weights in their order.
+    /// Its revision, those with weights in their order, and that of the shadow.
     pub revisions: Vec<Revision>,
 }
 
@@ -103,7 +112,8 @@ impl Store {
     /// As [`Store::function`].
     pub async fn channels(&self, tenant: &Tenant, function: &str) -> Result<Vec<Channel>> {
         sqlx::query(
-            "SELECT c.name, c.range, c.revision, c.weights, c.sticky, c.options, c.updated_ms
+            "SELECT c.name, c.range, c.revision, c.weights, c.sticky, c.options, c.canary,
+                    c.updated_ms
              FROM functions f JOIN channels c ON c.function_id = f.id
              WHERE f.tenant = $1 AND f.name = $2 ORDER BY c.name",
         )
@@ -135,6 +145,11 @@ impl Store {
         let mut db = self.main_db().readers().acquire().await?;
         targets(&mut db, function_id).await
     }
+}
+
+/// The share that a canary gives its candidate.
+pub(crate) fn canary_weights(canary: &Canary) -> Vec<Weight> {
+    vec![Weight { revision: canary.revision, percent: canary.percent() }]
 }
 
 /// Moves the channels whose range takes a version that was just published. Returns the revision of the
@@ -184,7 +199,7 @@ pub(crate) async fn settle_default(
     now_ms: i64,
 ) -> Result<()> {
     sqlx::query(
-        "UPDATE channels SET revision = $1, weights = '[]', updated_ms = $2
+        "UPDATE channels SET revision = $1, weights = '[]', canary = NULL, updated_ms = $2
          WHERE function_id = $3 AND name = $4",
     )
     .bind(revision)
@@ -228,7 +243,7 @@ pub(crate) async fn channels(
     function_id: i64,
 ) -> Result<Vec<Channel>> {
     sqlx::query(
-        "SELECT name, range, revision, weights, sticky, options, updated_ms
+        "SELECT name, range, revision, weights, sticky, options, canary, updated_ms
          FROM channels WHERE function_id = $1 ORDER BY name",
     )
     .bind(function_id)
@@ -248,12 +263,18 @@ pub(crate) async fn targets(
     for channel in channels(&mut *db, function_id).await? {
         let mut revisions = Vec::new();
         let weighted = channel.weights.iter().map(|weight| weight.revision);
-        for number in [channel.revision].into_iter().chain(weighted) {
+        let shadow = channel.options.shadow.map(|shadow| shadow.revision);
+        for number in [channel.revision].into_iter().chain(weighted).chain(shadow) {
             revisions.push(revision_of(&mut *db, function_id, number).await?);
         }
         found.push(ChannelTargets { channel, revisions });
     }
     Ok(found)
+}
+
+fn canary(row: &SqliteRow) -> Result<Option<Canary>> {
+    let text: Option<&str> = row.try_get("canary")?;
+    text.map(|_| json(row, "canary")).transpose()
 }
 
 fn read_channel(row: &SqliteRow) -> Result<Channel> {
@@ -264,6 +285,7 @@ fn read_channel(row: &SqliteRow) -> Result<Channel> {
         weights: json(row, "weights")?,
         sticky: json(row, "sticky")?,
         options: json(row, "options")?,
+        canary: canary(row)?,
         updated_ms: row.try_get("updated_ms")?,
     })
 }

@@ -40,16 +40,25 @@ pub enum Action {
     Channel,
     /// A channel was deleted.
     ChannelDeleted,
+    /// The next step of a canary began.
+    CanaryStep,
+    /// A canary's candidate has replaced the old revision.
+    CanaryPromoted,
+    /// A canary has ended, and the old revision has stayed.
+    CanaryRolledBack,
 }
 
 impl Action {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Deploy,
         Self::Settings,
         Self::Activate,
         Self::Rollback,
         Self::Channel,
         Self::ChannelDeleted,
+        Self::CanaryStep,
+        Self::CanaryPromoted,
+        Self::CanaryRolledBack,
     ];
 
     /// Its name in the database and for clients.
@@ -62,6 +71,9 @@ impl Action {
             Self::Rollback => "rollback",
             Self::Channel => "channel",
             Self::ChannelDeleted => "channel-deleted",
+            Self::CanaryStep => "canary-step",
+            Self::CanaryPromoted => "canary-promoted",
+            Self::CanaryRolledBack => "canary-rolled-back",
         }
     }
 }

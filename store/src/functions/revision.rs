@@ -137,6 +137,9 @@ pub(crate) async fn trim(
            AND number NOT IN (
                SELECT w.value ->> 'revision' FROM channels c, json_each(c.weights) w
                WHERE c.function_id = $1)
+           AND number NOT IN (
+               SELECT options ->> '$.shadow.revision' FROM channels
+               WHERE function_id = $1 AND options ->> '$.shadow.revision' IS NOT NULL)
          RETURNING number",
     )
     .bind(function_id)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use semver::{Version, VersionReq};
 use store::{
-    Action, Channel, ChannelOptions, DEFAULT_CHANNEL, Error, Follow, NewChannel, NewRevision,
-    Published, Quotas, Release, Sticky, Weight,
+    Action, Canary, CanaryDecision, Channel, ChannelOptions, DEFAULT_CHANNEL, DecidedCanary, Error,
+    Follow, NewChannel, NewRevision, Published, Quotas, Release, Shadow, Sticky, Weight,
 };
 
 use crate::support::{ACTOR, TestStore, new, ours, publish};
@@ -18,6 +18,7 @@ fn set(name: &str, follow: Follow) -> NewChannel<'_> {
         weights: Vec::new(),
         sticky: Sticky::None,
         options: ChannelOptions::default(),
+        canary: None,
         max: 8,
         actor: ACTOR,
         now_ms: 3_000,
@@ -151,47 +152,80 @@ async fn revisions_that_a_channel_points_to_are_not_removed() {
     let test = TestStore::new().await;
     publish_version(&test, "1.0.0").await;
     publish_version(&test, "1.1.0").await;
+    publish_version(&test, "1.2.0").await;
     let weights = vec![Weight { revision: 2, percent: 5 }];
-    let pinned = NewChannel { weights, ..set("prod", Follow::Revision(1)) };
+    let shadow = Some(Shadow { revision: 3, percent: 5, all_methods: false });
+    let options = ChannelOptions { shadow, ..ChannelOptions::default() };
+    let pinned = NewChannel { weights, options, ..set("prod", Follow::Revision(1)) };
     put(&test, "f", pinned).await.unwrap().unwrap();
     let quotas = Quotas { revisions_per_function: 2, ..Quotas::default() };
-    for artifact in [b"3".as_slice(), b"4", b"5"] {
+    for artifact in [b"4".as_slice(), b"5", b"6"] {
         publish(&test.store, NewRevision { quotas, ..new("f") }, artifact).await.unwrap();
     }
 
     let kept = test.store.revisions(&ours(), "f", None, 9).await.unwrap();
 
-    assert_eq!(kept.iter().map(|r| r.number).collect::<Vec<_>>(), [5, 4, 2, 1]);
+    assert_eq!(kept.iter().map(|r| r.number).collect::<Vec<_>>(), [6, 5, 3, 2, 1]);
     assert_eq!(test.store.channel_targets(kept[0].function_id).await.unwrap().len(), 1);
 }
 
-/// One step of an owner.
+/// One step of an owner, or of the gateway.
 #[derive(Clone, Debug)]
 enum Step {
     Publish(Option<(u64, u64)>),
-    Set(usize, Result<u32, usize>),
+    /// A channel, what it follows, and a revision with a share.
+    Set(usize, Result<u32, usize>, Option<u32>),
+    /// A channel, its revision, and the candidate.
+    Canary(usize, u32, u32),
+    /// A channel, which decision, and whether the canary has changed since it was judged.
+    Decide(usize, usize, bool),
     Delete(usize),
     Activate(u32),
+    RollBack,
 }
 
 const CHANNELS: [&str; 3] = [DEFAULT_CHANNEL, "prod", "next"];
 const RANGES: [&str; 3] = ["~1.1", "1", ">=2.0.0-0"];
+const STEPS: [u8; 3] = [5, 25, 100];
 
 fn step() -> impl Strategy<Value = Step> {
     let follow = prop_oneof![(1u32..8).prop_map(Ok), (0..RANGES.len()).prop_map(Err)];
+    let weight = prop::option::weighted(0.3, 1u32..6);
+    let channel = || 0..CHANNELS.len();
     prop_oneof![
         4 => prop::option::of((1u64..3, 0u64..3)).prop_map(Step::Publish),
-        3 => (0..CHANNELS.len(), follow).prop_map(|(channel, follow)| Step::Set(channel, follow)),
-        1 => (0..CHANNELS.len()).prop_map(Step::Delete),
+        3 => (channel(), follow, weight).prop_map(|(channel, to, weight)| Step::Set(channel, to, weight)),
+        3 => (channel(), 1u32..6, 1u32..6).prop_map(|(channel, old, new)| Step::Canary(channel, old, new)),
+        4 => (channel(), 0usize..3, prop::bool::weighted(0.2))
+            .prop_map(|(channel, decision, stale)| Step::Decide(channel, decision, stale)),
+        1 => channel().prop_map(Step::Delete),
         1 => (1u32..8).prop_map(Step::Activate),
+        1 => Just(Step::RollBack),
     ]
+}
+
+/// A channel as the store must show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ModelChannel {
+    range: Option<&'static str>,
+    revision: u32,
+    weights: Vec<(u32, u8)>,
+    /// The candidate of a canary and the index of its step.
+    canary: Option<(u32, usize)>,
+}
+
+impl ModelChannel {
+    /// Sends everything to one revision.
+    fn settle(&mut self, revision: u32) {
+        (self.revision, self.weights, self.canary) = (revision, Vec::new(), None);
+    }
 }
 
 /// What the store must say, kept in the plainest way.
 #[derive(Default)]
 struct Model {
     versions: Vec<Option<Version>>,
-    channels: BTreeMap<&'static str, (Option<&'static str>, u32)>,
+    channels: BTreeMap<&'static str, ModelChannel>,
     active: u32,
 }
 
@@ -203,113 +237,220 @@ impl Model {
         met.filter(|(version, _)| range.matches(version)).max().map(|(_, number)| number)
     }
 
+    fn has(&self, revision: u32) -> bool {
+        revision as usize <= self.versions.len()
+    }
+
     fn publish(&mut self, version: Option<Version>) {
         self.versions.push(version);
         let moved: Vec<_> = self
             .channels
             .iter()
-            .filter_map(|(name, (range, _))| Some((*name, self.newest_in((*range)?)?)))
+            .filter_map(|(name, channel)| Some((*name, self.newest_in(channel.range?)?)))
             .collect();
         for (name, revision) in moved {
-            self.channels.get_mut(name).unwrap().1 = revision;
+            self.channels.get_mut(name).unwrap().revision = revision;
         }
         self.active = match self.channels.get(DEFAULT_CHANNEL) {
-            Some((_, revision)) => *revision,
+            Some(channel) => channel.revision,
             None => self.versions.len() as u32,
         };
     }
 
-    fn set(&mut self, name: &'static str, follow: Result<u32, &'static str>) -> bool {
-        let (range, revision) = match follow {
-            Ok(revision) if revision as usize <= self.versions.len() => (None, revision),
-            Ok(_) => return false,
-            Err(range) => match self.newest_in(range) {
-                Some(revision) => (Some(range), revision),
-                None => return false,
-            },
+    /// Sets a channel if its revisions exist, and returns whether they do.
+    fn set(&mut self, name: &'static str, to: ModelChannel) -> bool {
+        let revision = match to.range {
+            None => Some(to.revision).filter(|revision| self.has(*revision)),
+            Some(range) => self.newest_in(range),
         };
-        self.channels.insert(name, (range, revision));
+        let Some(revision) = revision.filter(|_| to.weights.iter().all(|(own, _)| self.has(*own)))
+        else {
+            return false;
+        };
+        self.channels.insert(name, ModelChannel { revision, ..to });
         if name == DEFAULT_CHANNEL {
             self.active = revision;
         }
         true
     }
+
+    fn activate(&mut self, revision: u32) {
+        self.active = revision;
+        if let Some(default) = self.channels.get_mut(DEFAULT_CHANNEL) {
+            default.settle(revision);
+        }
+    }
+
+    /// Carries out a decision about a canary that was not changed meanwhile.
+    fn decide(&mut self, name: &'static str, decision: &CanaryDecision) -> bool {
+        let Some(channel) = self.channels.get_mut(name) else { return false };
+        let Some((candidate, step)) = channel.canary else { return false };
+        match decision {
+            CanaryDecision::Advance(_) => {
+                channel.canary = Some((candidate, step + 1));
+                channel.weights = vec![(candidate, STEPS[step + 1])];
+            }
+            CanaryDecision::Promote => channel.settle(candidate),
+            CanaryDecision::RollBack => channel.settle(channel.revision),
+        }
+        if name == DEFAULT_CHANNEL {
+            self.active = channel.revision;
+        }
+        true
+    }
 }
 
-async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let test = TestStore::new().await;
-    let mut model = Model::default();
-    test.publish("f", b"first").await;
-    model.publish(None);
-    for step in steps {
-        match step {
-            Step::Publish(version) => {
-                // The patch counts up, so that no version comes twice.
-                let patch = model.versions.len() as u64;
-                let version = version.map(|(major, minor)| Version::new(major, minor, patch));
-                let release = Release {
-                    semver: version.as_ref().map(ToString::to_string),
-                    ..Release::default()
-                };
-                let bytes = patch.to_string();
-                let new = NewRevision { release, ..new("f") };
-                publish(&test.store, new, bytes.as_bytes()).await.unwrap();
-                model.publish(version);
-            }
-            Step::Set(channel, follow) => {
-                let name = CHANNELS[channel];
-                let follow = follow.map_err(|range| RANGES[range]);
-                let asked = match follow {
-                    Ok(revision) => Follow::Revision(revision),
-                    Err(text) => range(text),
-                };
-                let put = put(&test, "f", set(name, asked)).await;
-                prop_assert_eq!(put.is_ok(), model.set(name, follow));
-            }
-            Step::Delete(channel) => {
-                let name = CHANNELS[channel];
-                let deleted =
-                    test.store.delete_channel(&ours(), "f", name, ACTOR, 1).await.unwrap();
-                prop_assert_eq!(deleted.is_some(), model.channels.remove(name).is_some());
-            }
-            Step::Activate(revision) => {
-                let went = test.store.activate(&ours(), "f", revision, ACTOR, 1).await.unwrap();
-                let exists = revision as usize <= model.versions.len();
-                prop_assert_eq!(went.is_some(), exists);
-                if exists {
-                    model.active = revision;
-                    if let Some(default) = model.channels.get_mut(DEFAULT_CHANNEL) {
-                        default.1 = revision;
-                    }
+/// Carries out one step in the store and in the model.
+async fn take(
+    test: &TestStore,
+    function: &str,
+    model: &mut Model,
+    step: Step,
+) -> Result<(), TestCaseError> {
+    match step {
+        Step::Publish(version) => {
+            // The patch counts up, so that no version comes twice.
+            let patch = model.versions.len() as u64;
+            let version = version.map(|(major, minor)| Version::new(major, minor, patch));
+            let release =
+                Release { semver: version.as_ref().map(ToString::to_string), ..Release::default() };
+            let bytes = patch.to_string();
+            let new = NewRevision { release, function, ..new("f") };
+            publish(&test.store, new, bytes.as_bytes()).await.unwrap();
+            model.publish(version);
+        }
+        Step::Set(channel, follow, weight) => {
+            let name = CHANNELS[channel];
+            let (asked, mut to) = match follow {
+                Ok(revision) => {
+                    (Follow::Revision(revision), ModelChannel { revision, ..Default::default() })
                 }
+                Err(index) => {
+                    let text = RANGES[index];
+                    (range(text), ModelChannel { range: Some(text), ..Default::default() })
+                }
+            };
+            to.weights = weight.map(|revision| (revision, 10)).into_iter().collect();
+            let weights = weight.map(|revision| Weight { revision, percent: 10 });
+            let new = NewChannel { weights: weights.into_iter().collect(), ..set(name, asked) };
+            prop_assert_eq!(put(test, function, new).await.is_ok(), model.set(name, to));
+        }
+        Step::Canary(channel, old, revision) => {
+            let name = CHANNELS[channel];
+            let steps = STEPS.to_vec();
+            let old_sample = serde_json::Value::Null;
+            let canary =
+                Canary { revision, steps, requests: 20, step: 0, since_ms: 1, old: old_sample };
+            let new = NewChannel { canary: Some(canary), ..set(name, Follow::Revision(old)) };
+            let to = ModelChannel {
+                range: None,
+                revision: old,
+                weights: vec![(revision, STEPS[0])],
+                canary: Some((revision, 0)),
+            };
+            prop_assert_eq!(put(test, function, new).await.is_ok(), model.set(name, to));
+        }
+        Step::Decide(channel, decision, stale) => {
+            decide(test, function, model, CHANNELS[channel], (decision, stale)).await?;
+        }
+        Step::Delete(channel) => {
+            let name = CHANNELS[channel];
+            let deleted = test.store.delete_channel(&ours(), function, name, ACTOR, 1).await;
+            prop_assert_eq!(deleted.unwrap().is_some(), model.channels.remove(name).is_some());
+        }
+        Step::Activate(revision) => {
+            let went = test.store.activate(&ours(), function, revision, ACTOR, 1).await.unwrap();
+            prop_assert_eq!(went.is_some(), model.has(revision));
+            if model.has(revision) {
+                model.activate(revision);
             }
         }
-        let active = test.store.function(&ours(), "f").await.unwrap().unwrap();
+        // Where to is what the history's own model says; here, that it goes there wholly.
+        Step::RollBack => match test.store.roll_back(&ours(), function, ACTOR, 1).await {
+            Ok(back) => model.activate(back.unwrap().active.number),
+            Err(error) => prop_assert!(matches!(error, Error::Conflict), "{error:?}"),
+        },
+    }
+    Ok(())
+}
+
+/// Decides about the canary of a channel, or about one that has changed since.
+async fn decide(
+    test: &TestStore,
+    function: &str,
+    model: &mut Model,
+    name: &'static str,
+    (decision, stale): (usize, bool),
+) -> Result<(), TestCaseError> {
+    let id = test.store.function(&ours(), function).await.unwrap().unwrap().function.id;
+    let channels = test.store.channels(&ours(), function).await.unwrap();
+    let running = channels.into_iter().find(|channel| channel.name == name);
+    let Some(mut canary) = running.and_then(|channel| channel.canary) else { return Ok(()) };
+    let decision = match decision {
+        0 if !canary.is_last() => CanaryDecision::Advance(serde_json::json!({"requests": 20})),
+        0 | 1 => CanaryDecision::Promote,
+        _ => CanaryDecision::RollBack,
+    };
+    if stale {
+        canary.since_ms += 1;
+    }
+    let decided = DecidedCanary { function_id: id, function, channel: name, canary: &canary };
+    let figures = serde_json::json!({"figures": true});
+    let outcome = test.store.decide_canary(&ours(), decided, decision.clone(), &figures, 7).await;
+    let carried_out = !stale && model.decide(name, &decision);
+    prop_assert_eq!(outcome.unwrap().is_some(), carried_out);
+    if carried_out {
+        let history = test.store.history(&ours(), function, None, 1).await.unwrap();
+        prop_assert_eq!(&history[0].detail, &figures);
+    }
+    Ok(())
+}
+
+async fn run(test: &TestStore, function: &str, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut model = Model::default();
+    publish(&test.store, NewRevision { function, ..new("f") }, b"first").await.unwrap();
+    model.publish(None);
+    for step in steps {
+        take(test, function, &mut model, step).await?;
+        let active = test.store.function(&ours(), function).await.unwrap().unwrap();
         prop_assert_eq!(active.revision.number, model.active);
-        let stored = test.store.channels(&ours(), "f").await.unwrap();
+        let stored = test.store.channels(&ours(), function).await.unwrap();
         let stored: BTreeMap<_, _> = stored.iter().map(state).collect();
         let expected: BTreeMap<_, _> = model
             .channels
             .iter()
-            .map(|(name, (range, revision))| (*name, (*range, *revision)))
+            .map(|(name, channel)| ((*name).to_owned(), shown(channel)))
             .collect();
         prop_assert_eq!(stored, expected);
     }
     Ok(())
 }
 
-fn state(channel: &Channel) -> (&str, (Option<&str>, u32)) {
-    (&channel.name, (channel.range.as_deref(), channel.revision))
+/// The name of a channel, and what a [`ModelChannel`] knows of it.
+type Shown = (Option<String>, u32, Vec<(u32, u8)>, Option<(u32, usize)>);
+
+fn shown(channel: &ModelChannel) -> Shown {
+    let ModelChannel { range, revision, weights, canary } = channel;
+    (range.map(str::to_owned), *revision, weights.clone(), *canary)
 }
 
-/// 24 walks, or 10,000 with `MAYFLY_LONG=1`.
+fn state(channel: &Channel) -> (String, Shown) {
+    let weights = channel.weights.iter().map(|weight| (weight.revision, weight.percent)).collect();
+    let canary = channel.canary.as_ref().map(|canary| (canary.revision, canary.step));
+    (channel.name.clone(), (channel.range.clone(), channel.revision, weights, canary))
+}
+
+/// 200 walks, or 10,000 with `MAYFLY_LONG=1`. Each has a function of its own in the same store.
 #[test]
 fn channels_are_where_a_model_says_after_any_changes() {
     let long = std::env::var_os("MAYFLY_LONG").is_some_and(|value| value == "1");
-    let cases = if long { 10_000 } else { 24 };
+    let cases = if long { 10_000 } else { 200 };
     let config = ProptestConfig { cases, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = runtime.block_on(TestStore::new());
+    let walks = std::cell::Cell::new(0);
     proptest!(config, |(steps in prop::collection::vec(step(), 1..20))| {
-        runtime.block_on(run(steps))?;
+        walks.set(walks.get() + 1);
+        runtime.block_on(run(&test, &format!("f{}", walks.get()), steps))?;
     });
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use gateway_api::{ChannelView, ChannelsView, PutChannel, WeightView};
+use gateway_api::{
+    CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,
+};
 
 use crate::cli::{
     client::{Client, Remote, transport::escape},
@@ -53,6 +55,22 @@ pub(crate) struct SetChannel {
     /// Let testers name one of the channel's revisions in this header field, e.g. x-revision
     #[arg(long, value_name = "HEADER")]
     tester_header: Option<String>,
+    /// Copy a share of the requests to another revision, in percent, and drop its answers, e.g. 8=10
+    #[arg(long, value_name = "REVISION=PERCENT", value_parser = weight)]
+    shadow: Option<WeightView>,
+    /// Copy also requests that may change something
+    #[arg(long, requires = "shadow")]
+    shadow_all_methods: bool,
+    /// Begin an automatic canary: this revision gets a growing share, and replaces the other one unless
+    /// it is worse
+    #[arg(long, value_name = "REVISION", conflicts_with = "range")]
+    canary: Option<u32>,
+    /// The canary's shares in percent; by default 5,25,100
+    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', requires = "canary")]
+    canary_steps: Vec<u8>,
+    /// Requests of each revision before a step is judged; by default 200
+    #[arg(long, value_name = "REQUESTS", requires = "canary")]
+    canary_requests: Option<u64>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -90,12 +108,32 @@ impl SetChannel {
         let client = Client::new(&self.remote)?;
         let Self { name, channel, revision, range, weights, .. } = self;
         let Self { sticky, settings, tester_header, remote, .. } = self;
+        let methods = if self.shadow_all_methods { "all" } else { "safe" };
+        let shadow = self.shadow.map(|WeightView { revision, percent }| ShadowView {
+            revision,
+            percent,
+            methods: methods.to_owned(),
+        });
+        let canary = self.canary.map(|revision| PutCanary {
+            revision,
+            steps: self.canary_steps,
+            requests: self.canary_requests,
+        });
         let settings = function_patch(&settings)?;
         if settings.description.is_some() {
             return Err(Failure::usage("a channel has no description"));
         }
         let settings = settings.settings;
-        let put = PutChannel { revision, range, weights, sticky, settings, tester_header };
+        let put = PutChannel {
+            revision,
+            range,
+            weights,
+            sticky,
+            settings,
+            tester_header,
+            shadow,
+            canary,
+        };
         let answer = client.put_json(&path(&name, Some(&channel)), &put).await?;
         match remote.output {
             Output::Json => answer.print_json()?,
@@ -119,10 +157,13 @@ impl ListChannels {
         let rows = answer.parse::<ChannelsView>()?.channels.into_iter().map(|view| {
             let follows = view.range.clone().unwrap_or_else(|| view.follows.clone());
             let shares = shares(&view);
-            vec![view.name, follows, shares, view.sticky, view.url]
+            let canary = view.canary.as_ref().map(progress).unwrap_or_default();
+            vec![view.name, follows, shares, view.sticky, canary, view.url]
         });
         let rows: Vec<Vec<String>> = rows.collect();
-        print(table(&["CHANNEL", "FOLLOWS", "REVISION", "STICKY", "URL"], &rows).as_bytes())?;
+        print(
+            table(&["CHANNEL", "FOLLOWS", "REVISION", "STICKY", "CANARY", "URL"], &rows).as_bytes(),
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -146,6 +187,13 @@ fn shares(view: &ChannelView) -> String {
     let texts: Vec<_> =
         all.map(|(revision, percent)| format!("{revision} ({percent} %)")).collect();
     texts.join(", ")
+}
+
+/// `step 1 of 3, 120 of 200 requests`.
+fn progress(canary: &CanaryView) -> String {
+    let CanaryView { step, steps, requests, old_requests, new_requests, .. } = canary;
+    let had = old_requests.min(new_requests).min(requests);
+    format!("step {step} of {}, {had} of {requests} requests", steps.len())
 }
 
 fn path(name: &str, channel: Option<&str>) -> String {

@@ -118,6 +118,9 @@ impl History {
             Output::Json => answer.print_json(),
             Output::Text => {
                 for view in answer.parse::<HistoryView>()?.changes {
+                    let summary =
+                        view.detail.as_ref().and_then(|detail| detail["summary"].as_str());
+                    let summary = summary.unwrap_or_default().to_owned();
                     rows.push(vec![
                         view.made_at,
                         view.action,
@@ -126,6 +129,7 @@ impl History {
                         view.to.to_string(),
                         view.made_by,
                         view.made_from,
+                        summary,
                     ]);
                 }
                 Ok(())
@@ -133,7 +137,7 @@ impl History {
         };
         client.pages(&path, PAGE, each).await?;
         if self.remote.output == Output::Text {
-            let head = ["TIME", "ACTION", "CHANNEL", "FROM", "TO", "BY", "ADDRESS"];
+            let head = ["TIME", "ACTION", "CHANNEL", "FROM", "TO", "BY", "ADDRESS", "DETAIL"];
             print(table(&head, &rows).as_bytes())?;
         }
         Ok(ExitCode::SUCCESS)

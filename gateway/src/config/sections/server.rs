@@ -408,6 +408,28 @@ pub struct EdgeSettings {
     /// Requests whose `mayfly-server-timing` header has this value get the timings, whatever the
     /// function's settings say. Empty: none do.
     pub timing_secret: String,
+    /// Copies of requests to channels with a shadow.
+    #[serde(flatten)]
+    pub shadow: ShadowSettings,
+}
+
+/// Bounds for copies of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShadowSettings {
+    /// Copies that are made or answered at the same time.
+    #[serde(rename = "shadow_calls")]
+    pub calls: usize,
+    /// Bytes of a body that is copied.
+    #[serde(rename = "shadow_body_bytes")]
+    pub body_bytes: usize,
+}
+
+impl Default for ShadowSettings {
+    fn default() -> Self {
+        // With both limits reached, 2 MiB of copies.
+        Self { calls: 32, body_bytes: 64 << 10 }
+    }
 }
 
 /// Shows whether there is a secret, and not which.
@@ -417,6 +439,7 @@ impl fmt::Debug for EdgeSettings {
             .field("hops", &self.hops)
             .field("timing", &self.timing)
             .field("timing_secret", &!self.timing_secret.is_empty())
+            .field("shadow", &self.shadow)
             .finish()
     }
 }
@@ -424,7 +447,13 @@ impl fmt::Debug for EdgeSettings {
 impl Default for EdgeSettings {
     fn default() -> Self {
         // Chains of functions that call functions rarely have more than three links.
-        Self { hops: 8, host_routes: HostRoutes::Local, timing: true, timing_secret: String::new() }
+        Self {
+            hops: 8,
+            host_routes: HostRoutes::Local,
+            timing: true,
+            timing_secret: String::new(),
+            shadow: ShadowSettings::default(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::{Extension, Json, extract::State};
 use gateway_api::{ChannelView, ChannelsView, PutChannel};
 use http::{HeaderMap, StatusCode};
-use store::DEFAULT_CHANNEL;
+use store::{Channel, DEFAULT_CHANNEL};
 
 use crate::{
     control::{
@@ -82,7 +82,7 @@ pub(crate) async fn put(
     // Boxed: the future is large, and changes are rare.
     let set = Box::pin(set).await?;
     let set = set.ok_or_else(|| Problem::function_not_found(name.as_str()))?;
-    Ok(Json(views::channel(set, &base(&state, &name), scope)))
+    Ok(Json(shown(&state, &name, set, scope)))
 }
 
 /// Deletes a channel.
@@ -128,16 +128,32 @@ async fn all(
     let stored = state.store.channels(&state.tenant, name.as_str()).await?;
     let (default, others): (Vec<_>, Vec<_>) =
         stored.into_iter().partition(|channel| channel.name == DEFAULT_CHANNEL);
-    let base = base(state, name);
-    let default = default.into_iter().next().map_or_else(
-        || views::newest_channel(active.revision.number, &base),
-        |channel| views::channel(channel, &base, reader),
-    );
-    let others = others.into_iter().map(|channel| views::channel(channel, &base, reader));
+    let shown = |channel| shown(state, name, channel, reader);
+    let default = default
+        .into_iter()
+        .next()
+        .map_or_else(|| views::newest_channel(active.revision.number, &base(state, name)), shown);
+    let others = others.into_iter().map(shown);
     Ok(std::iter::once(default).chain(others).collect())
 }
 
 /// The address of a function, without the slash at its end.
 fn base(state: &ControlState, name: &FunctionName) -> String {
     format!("{}/f/{name}", state.public_base)
+}
+
+fn shown(
+    state: &ControlState,
+    name: &FunctionName,
+    channel: Channel,
+    reader: Scope,
+) -> ChannelView {
+    let function = state.qualified(name.clone());
+    let canaries = state.catalog.canaries();
+    let meter = canaries.iter().find(|meter| {
+        meter.function == function
+            && meter.channel == channel.name
+            && channel.canary.as_ref() == Some(&meter.canary)
+    });
+    views::channel(channel, &base(state, name), reader, meter.map(|meter| &**meter))
 }

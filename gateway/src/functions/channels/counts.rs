@@ -22,23 +22,26 @@ pub(crate) enum Role {
     Weight,
     /// A tester has named it.
     Tester,
+    /// It got a copy.
+    Shadow,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Own, Self::Weight, Self::Tester];
+    const ALL: [Self; 4] = [Self::Own, Self::Weight, Self::Tester, Self::Shadow];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
             Self::Weight => "weight",
             Self::Tester => "tester",
+            Self::Shadow => "shadow",
         }
     }
 }
 
 /// How a call ended, as far as the head of its answer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum CallEnd {
     /// The function answered with a status below 500.
     Ok,
     /// The function answered with another status.
@@ -47,17 +50,34 @@ pub(crate) enum Ended {
     Failed,
     /// The caller or the platform was at fault.
     Refused,
+    /// A copy was not sent, because the node had no time for it.
+    DroppedBusy,
+    /// A copy was not sent, because its body was too large.
+    DroppedLarge,
+    /// A copy was not sent, because the real call did not read its body to the end.
+    DroppedUnread,
 }
 
-impl Ended {
-    const ALL: [Self; 4] = [Self::Ok, Self::Error, Self::Failed, Self::Refused];
+impl CallEnd {
+    const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Error,
+        Self::Failed,
+        Self::Refused,
+        Self::DroppedBusy,
+        Self::DroppedLarge,
+        Self::DroppedUnread,
+    ];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Error => "error",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::DroppedBusy => "dropped-busy",
+            Self::DroppedLarge => "dropped-large",
+            Self::DroppedUnread => "dropped-unread",
         }
     }
 }
@@ -89,11 +109,11 @@ impl ChannelMetrics {
     }
 }
 
-fn pairs() -> impl Iterator<Item = (Role, Ended)> {
-    Role::ALL.into_iter().flat_map(|role| Ended::ALL.map(|ended| (role, ended)))
+fn pairs() -> impl Iterator<Item = (Role, CallEnd)> {
+    Role::ALL.into_iter().flat_map(|role| CallEnd::ALL.map(|ended| (role, ended)))
 }
 
-fn values(label: &ChannelLabel, role: Role, ended: Ended) -> [&str; 4] {
+fn values(label: &ChannelLabel, role: Role, ended: CallEnd) -> [&str; 4] {
     [&label.function, &label.channel, role.as_str(), ended.as_str()]
 }
 
@@ -101,7 +121,7 @@ fn values(label: &ChannelLabel, role: Role, ended: Ended) -> [&str; 4] {
 #[derive(Debug)]
 pub(crate) struct ChannelCounts {
     label: Arc<ChannelLabel>,
-    counters: [[OkCounter; Ended::ALL.len()]; Role::ALL.len()],
+    counters: [[OkCounter; CallEnd::ALL.len()]; Role::ALL.len()],
 }
 
 impl ChannelCounts {
@@ -110,7 +130,7 @@ impl ChannelCounts {
     }
 
     /// Counts a call.
-    pub(crate) fn count(&self, metrics: &ChannelMetrics, role: Role, ended: Ended) {
+    pub(crate) fn count(&self, metrics: &ChannelMetrics, role: Role, ended: CallEnd) {
         let find = || metrics.0.with_label_values(&values(&self.label, role, ended));
         self.counters[role as usize][ended as usize].inc(find);
     }
@@ -129,9 +149,9 @@ mod tests {
         for (role, ended) in pairs() {
             counts.count(&metrics, role, ended);
         }
-        counts.count(&metrics, Role::Own, Ended::Ok);
+        counts.count(&metrics, Role::Own, CallEnd::Ok);
         let series = || registry.gather().first().map_or(0, |family| family.get_metric().len());
-        assert_eq!(series(), Role::ALL.len() * Ended::ALL.len());
+        assert_eq!(series(), Role::ALL.len() * CallEnd::ALL.len());
         assert_eq!(metrics.0.with_label_values(&["f", "prod", "own", "ok"]).get(), 2);
         metrics.forget(&counts.label);
         assert_eq!(series(), 0);

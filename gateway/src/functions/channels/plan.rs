@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::functions::channels::{
     counts::{ChannelCounts, ChannelLabel, Role},
+    meters::CanaryMeter,
     split::Split,
 };
 
@@ -26,7 +27,18 @@ pub(crate) struct ChannelPlan<T> {
     split: Option<Box<Split<Member<T>>>>,
     /// The header field by which a tester names a revision.
     tester_header: Option<HeaderName>,
+    shadow: Option<ShadowPlan<T>>,
     pub(crate) counts: ChannelCounts,
+    /// Where the calls of a canary are counted.
+    pub(crate) meter: Option<Arc<CanaryMeter>>,
+}
+
+/// Which requests of a channel are copied, and to which revision.
+#[derive(Debug)]
+pub(crate) struct ShadowPlan<T> {
+    pub(crate) entry: Arc<T>,
+    pub(crate) percent: u8,
+    pub(crate) all_methods: bool,
 }
 
 /// The revision that a call goes to.
@@ -51,11 +63,13 @@ impl<T> ChannelPlan<T> {
         own: u32,
         split: Option<Box<Split<Member<T>>>>,
         tester_header: Option<&str>,
+        shadow: Option<ShadowPlan<T>>,
         label: Arc<ChannelLabel>,
+        meter: Option<Arc<CanaryMeter>>,
     ) -> Self {
         // Names are checked when the channel is set.
         let tester_header = tester_header.and_then(|name| HeaderName::try_from(name).ok());
-        Self { own, split, tester_header, counts: ChannelCounts::new(label) }
+        Self { own, split, tester_header, shadow, counts: ChannelCounts::new(label), meter }
     }
 
     /// The revision that this request goes to. Removes the tester's header field: functions do not see
@@ -92,6 +106,15 @@ impl<T> ChannelPlan<T> {
         Some(Choice { entry, role: Role::Tester })
     }
 
+    /// The revision that gets a copy of a request with this method, if one does. The draw is not the
+    /// one that picks a revision.
+    pub(crate) fn shadow(&self, method: &Method, request: u128) -> Option<&Arc<T>> {
+        let shadow = self.shadow.as_ref()?;
+        let copied = request / 100 % 100 < u128::from(shadow.percent)
+            && (shadow.all_methods || method.is_safe());
+        copied.then_some(&shadow.entry)
+    }
+
     /// Whether answers say which revision gave them.
     pub(crate) fn names_revision(&self) -> bool {
         self.split.is_some() || self.tester_header.is_some()
@@ -112,7 +135,8 @@ impl<T> ChannelPlan<T> {
 
     /// The entries of the channel besides its own.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.members().map(|member| &member.entry)
+        let shadow = self.shadow.iter().map(|shadow| &shadow.entry);
+        self.members().map(|member| &member.entry).chain(shadow)
     }
 }
 
@@ -127,7 +151,7 @@ mod tests {
         let weighted = vec![(Weight { revision: 8, percent: 10 }, member)];
         let split = Split::new(weighted, Sticky::None, 1);
         let label = ChannelLabel { function: "f".into(), channel: "prod".into() };
-        ChannelPlan::new(7, split, tester_header, Arc::new(label))
+        ChannelPlan::new(7, split, tester_header, None, Arc::new(label), None)
     }
 
     fn choose(plan: &ChannelPlan<u32>, headers: &mut HeaderMap) -> Result<(u32, bool), Vec<u32>> {

@@ -164,7 +164,7 @@ impl Deployer {
 
     /// Makes a change if the function is in a permitted state when its turn comes; no other change
     /// can come in between. The change itself reports a function that does not exist.
-    async fn change_if<T, F>(
+    pub(super) async fn change_if<T, F>(
         &self,
         function: QualifiedName,
         precondition: ChangeCondition,

@@ -1,11 +1,17 @@
 //! Setting and deleting channels.
 
-use store::{ActiveFunction, Channel, ChannelTargets, Digest, NewChannel, Published, Settings};
+use store::{
+    ActiveFunction, Channel, ChannelTargets, DecidedCanary, Digest, NewChannel, Published, Settings,
+};
 
 use crate::{
     clock::now_ms,
     functions::{
-        channels::{AskedChannel, overlay},
+        channels::{
+            AskedChannel,
+            meters::{CanaryMeter, Judged},
+            overlay,
+        },
         deploy::{
             Deployer, change_condition::ChangeCondition, error::DeployError, state::DeployState,
             upload::Actor,
@@ -68,6 +74,28 @@ impl Deployer {
         Ok(())
     }
 
+    /// Carries out what was decided of a canary. Returns whether that was still in the same step.
+    pub(crate) async fn decide_canary(
+        &self,
+        meter: &CanaryMeter,
+        judged: Judged,
+    ) -> Result<bool, DeployError> {
+        let figures = judged.figures(meter);
+        let (function_id, channel) = (meter.function_id, meter.channel.clone());
+        let canary = meter.canary.clone();
+        let condition = ChangeCondition::default();
+        self.change_if(meter.function.clone(), condition, async move |state, function| {
+            let (tenant, name) = (&function.tenant, function.name.as_str());
+            let decided =
+                DecidedCanary { function_id, function: name, channel: &channel, canary: &canary };
+            let published =
+                state.store.decide_canary(tenant, decided, judged.decision, &figures, now_ms());
+            let published = published.await?;
+            Ok(state.activate_if_published(function, published).await.is_some())
+        })
+        .await
+    }
+
     /// Deletes a channel. Returns whether there was one.
     pub(crate) async fn delete_channel(
         &self,
@@ -94,16 +122,18 @@ impl DeployState {
         name: &'a str,
         asked: AskedChannel,
     ) -> NewChannel<'a> {
-        let AskedChannel { follow, weights, sticky, options } = asked;
+        let AskedChannel { follow, weights, sticky, options, canary } = asked;
+        let now_ms = now_ms();
         NewChannel {
             name,
             follow,
             weights,
             sticky,
             options,
+            canary: canary.map(|canary| canary.begun(now_ms)),
             max: self.quotas.load().channels_per_function as u32,
             actor: actor.recorded(),
-            now_ms: now_ms(),
+            now_ms,
         }
     }
 

@@ -61,7 +61,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 
 fn host(limits: &Limits) -> Host {
     let metrics = PoolMetrics::register(&prometheus::Registry::new()).unwrap();
-    let key = FunctionKey { function: 1, revision: 1, generation: 0 };
+    let key = FunctionKey { function: 1, revision: 1, generation: 0, overlay: 0 };
     let lines = tokio::sync::mpsc::channel(1).0;
     let log = Arc::new(FunctionLog::new(key, lines, &limits.guest, metrics));
     let log = InvocationLog::new(log, 1, 1);

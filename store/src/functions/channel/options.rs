@@ -16,6 +16,21 @@ pub struct ChannelOptions {
     /// The header field by which a tester names one of its revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tester_header: Option<String>,
+    /// The revision that gets copies of some requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// The requests of a channel that are copied to another revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// The number of the revision.
+    pub revision: u32,
+    /// From 1 to 100.
+    pub percent: u8,
+    /// Whether requests that may change something are copied, too.
+    pub all_methods: bool,
 }
 
 impl ChannelOptions {

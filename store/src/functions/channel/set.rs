@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use crate::{
     Error, Follow, NewChannel, Published, Quota, Result, Store, Tenant,
     functions::{
-        channel::{channels, newest_in},
+        channel::{canary_weights, channels, newest_in},
         function::find,
         history::{Action, Actor, DEFAULT_CHANNEL, Made, Moved, record},
         published::{active, commit, read},
@@ -130,31 +130,35 @@ async fn put(
             (Some(range.as_str()), met.ok_or(Error::RangeNotMet)?)
         }
     };
-    for number in new.weights.iter().map(|weight| weight.revision).chain([revision]) {
+    let weights = new.canary.as_ref().map_or_else(|| new.weights.clone(), canary_weights);
+    let shadow = new.options.shadow.map(|shadow| shadow.revision);
+    let others = weights.iter().map(|weight| weight.revision).chain(shadow);
+    for number in others.chain([revision]) {
         check_revision(tx, function_id, number).await?;
     }
     let is_default = new.name == DEFAULT_CHANNEL;
     let was = before.map(|before| before.revision).or(is_default.then_some(active));
     sqlx::query(
         "INSERT INTO channels
-             (function_id, name, range, revision, weights, sticky, options, updated_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             (function_id, name, range, revision, weights, sticky, options, updated_ms, canary)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (function_id, name) DO UPDATE
-         SET range = $3, revision = $4, weights = $5, sticky = $6, options = $7, updated_ms = $8",
+         SET range = $3, revision = $4, weights = $5, sticky = $6, options = $7, updated_ms = $8,
+             canary = $9",
     )
     .bind(function_id)
     .bind(new.name)
     .bind(range)
     .bind(revision)
-    .bind(to_json(&new.weights))
+    .bind(to_json(&weights))
     .bind(to_json(&new.sticky))
     .bind(to_json(&new.options))
     .bind(new.now_ms)
+    .bind(new.canary.as_ref().map(to_json))
     .execute(&mut **tx)
     .await?;
     touch(tx, function_id, is_default.then_some(revision), new.now_ms).await?;
-    let mut detail =
-        serde_json::json!({ "range": range, "weights": new.weights, "sticky": new.sticky });
+    let mut detail = serde_json::json!({ "range": range, "weights": weights, "sticky": new.sticky, "canary": new.canary });
     if let (Value::Object(detail), Value::Object(options)) = (&mut detail, new.options.recorded()) {
         detail.extend(options);
     }
@@ -187,7 +191,7 @@ async fn check_revision(tx: &mut WriteTransaction, function_id: i64, number: u32
 }
 
 /// Counts a change of the function, and makes `active` its active revision.
-async fn touch(
+pub(crate) async fn touch(
     tx: &mut WriteTransaction,
     function_id: i64,
     active: Option<u32>,
