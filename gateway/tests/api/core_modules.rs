@@ -151,10 +151,29 @@ async fn guests_answer_the_same_as_core_modules_and_as_components() {
         written += lines.await.len();
     }
     assert!(written > 30, "{written} lines");
-    let as_core_modules = |gateway: &TestGateway| {
-        let seals = gateway.files("code").into_iter().filter_map(|file| fs::read(file).ok());
-        seals.filter(|seal| seal.windows(18).any(|bytes| bytes == br#""core_module":true"#)).count()
-    };
-    assert_eq!(as_core_modules(core), GUESTS.len());
-    assert_eq!(as_core_modules(component), 0);
+    assert_eq!(compiled_as(core), (GUESTS.len(), 0));
+    assert_eq!(compiled_as(component), (0, GUESTS.len()));
+}
+
+/// How many files of native code are of core modules, and how many of components.
+fn compiled_as(gateway: &TestGateway) -> (usize, usize) {
+    let is_core_module =
+        |seal: &[u8]| seal.windows(18).any(|bytes| bytes == br#""core_module":true"#);
+    let seals = gateway.files("code").into_iter().filter_map(|file| fs::read(file).ok());
+    let seals: Vec<_> = seals.filter(|file| file.starts_with(br#"{"inspection""#)).collect();
+    let core_modules = seals.iter().filter(|seal| is_core_module(seal)).count();
+    (core_modules, seals.len() - core_modules)
+}
+
+#[tokio::test]
+async fn a_change_of_the_setting_compiles_functions_anew() {
+    let mut gateway = TestGateway::start().await;
+    gateway.deploy("c-hello").await;
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(compiled_as(&gateway), (1, 0));
+    gateway.terminate();
+    gateway.exit().await;
+    gateway.start_with(&["pool.core_modules=false"]).await;
+    assert_eq!(gateway.get("/f/c-hello/").await.plain(), (200, "hello from c\n"));
+    assert_eq!(compiled_as(&gateway), (1, 1));
 }

@@ -153,12 +153,16 @@ pub(crate) fn link(
 
 /// Interfaces of a version that the linker does not have: later ones of 0.2 have the same functions.
 fn newer_interfaces(module: &Module) -> BTreeSet<(&'static str, String)> {
-    let served = interfaces();
-    let newer = module.imports().filter_map(|import| {
-        let (name, version) = import.module().split_once("@0.2.")?;
-        let interface = served.get(name)?;
+    let newer = |name: &str| {
+        let (interface, version) = name.split_once("@0.2.")?;
         let known = version.parse().is_ok_and(|version| VERSIONS.contains(&version));
-        (!known).then(|| (*interface, import.module().to_owned()))
-    });
-    newer.collect()
+        (!known).then(|| (interface.to_owned(), name.to_owned()))
+    };
+    let newer: BTreeSet<_> = module.imports().filter_map(|import| newer(import.module())).collect();
+    if newer.is_empty() {
+        return BTreeSet::new();
+    }
+    let served = interfaces();
+    let served = |(interface, name): (String, String)| Some((*served.get(&*interface)?, name));
+    newer.into_iter().filter_map(served).collect()
 }

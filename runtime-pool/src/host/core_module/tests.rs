@@ -34,6 +34,7 @@ const AT_A_NUMBER: i32 = 1;
 const AFTER_GROWING: i32 = 2;
 const CALLS_THE_HOST: i32 = 3;
 const TRAPS: i32 = 4;
+const RECURSES: i32 = 5;
 
 /// Where a guest that allocates well has its memory: in the second of its two pages.
 const ALLOCATED: i32 = 65_536;

@@ -196,6 +196,7 @@ fn the_guests_allocator_is_not_trusted() {
         (AT_A_NUMBER, -1, "realloc return: beyond end of memory"),
         (CALLS_THE_HOST, 0, "cannot leave component instance"),
         (TRAPS, 0, "unreachable"),
+        (RECURSES, 0, "call stack exhausted"),
     ] {
         let mut guest = callers.guest(&Limits::default());
         guest.allocate(how, at as i32);
@@ -212,6 +213,7 @@ fn the_guests_allocator_is_not_trusted() {
         (AT_A_NUMBER, END, "realloc return: beyond end of memory"),
         (CALLS_THE_HOST, 0, "cannot leave component instance"),
         (TRAPS, 0, "unreachable"),
+        (RECURSES, 0, "call stack exhausted"),
     ] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();

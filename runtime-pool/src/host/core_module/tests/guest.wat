@@ -3,6 +3,7 @@
 (global $at (export "at") (mut i32) (i32.const 0))
 (global $next (mut i32) (i32.const 65536))
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param i32 i32))
+(func $recurse (result i32) (i32.add (call $recurse) (i32.const 1)))
 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (local $given i32)
     (if (i32.eq (global.get $how) (i32.const 1)) (then (return (global.get $at))))
@@ -12,6 +13,7 @@
         (return (i32.mul (i32.sub (memory.size) (i32.const 1)) (i32.const 65536)))))
     (if (i32.eq (global.get $how) (i32.const 3)) (then (drop (call $f0))))
     (if (i32.eq (global.get $how) (i32.const 4)) (then (unreachable)))
+    (if (i32.eq (global.get $how) (i32.const 5)) (then (return (call $recurse))))
     (global.set $next (i32.and
         (i32.add (global.get $next) (i32.sub (local.get 2) (i32.const 1)))
         (i32.xor (i32.sub (local.get 2) (i32.const 1)) (i32.const -1))))

@@ -48,7 +48,7 @@ fn no_argument_and_no_memory_of_a_guest_makes_the_host_panic() {
             let (name, _) = callers.functions[(function + calls) % callers.functions.len()];
             let arguments: Vec<_> = (0..9).map(|_| next()).collect();
             let words: Vec<_> = (0..64).map(|_| next() as i32).collect();
-            let how = if next() % 4 == 0 { (next() % 5) as i32 } else { WELL };
+            let how = if next() % 4 == 0 { (next() % 6) as i32 } else { WELL };
             let at = next();
             guest.write_words((at.unsigned_abs() % 2_000) as usize, &words);
             guest.allocate(how, next() as i32);
