@@ -4,8 +4,9 @@
 //! channel_weights`
 //!
 //! - `channel/none`: the function by its plain address, without a channel.
-//! - `channel/set`: through a channel that its owner has set, which is counted.
-//! - `channel/weights`: through a channel whose requests two revisions of equal code share.
+//! - `channel/default`: the same where two revisions of equal code share the requests of `default`.
+//! - `channel/set`: by the address of a channel that its owner has set.
+//! - `channel/weights`: the same where two revisions share its requests.
 //! - `channel/sticky`: the same, and a header field decides.
 //!
 //! The figures are CPU time of all threads of the gateway, not the time until the answer. They are measured
@@ -34,9 +35,9 @@ fn cpu_time(pid: u32) -> Duration {
     Duration::from_nanos(ns.sum())
 }
 
-fn set_channel(gateway: &Gateway, channel: &str, to: &Value) {
+fn set_channel(gateway: &Gateway, function: &str, channel: &str, to: &Value) {
     let authorization = gateway.authorization().unwrap();
-    let target = format!("/v1/functions/hello/channels/{channel}");
+    let target = format!("/v1/functions/{function}/channels/{channel}");
     let mut client = Client::connect(gateway.control).unwrap();
     let answer = client.send("PUT", &target, &authorization, to.to_string().as_bytes()).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -47,17 +48,20 @@ fn bench(criterion: &mut Criterion) {
     let options = GatewayOptions { mayfly: None, settings: Vec::new(), scratch: None, dist: None };
     let gateway = Gateway::start(&options, &dir.path().join("data")).unwrap();
     let guest = Guest::read(&guest::dist(), "c-hello").unwrap();
-    for cpu_ms in [1_000, 1_001] {
-        gateway.deploy("hello", &guest.wasm, &json!({ "cpu_ms": cpu_ms })).unwrap();
+    for (name, cpu_ms) in [("hello", 1_000), ("hello", 1_001), ("share", 1_000), ("share", 1_001)] {
+        gateway.deploy(name, &guest.wasm, &json!({ "cpu_ms": cpu_ms })).unwrap();
     }
     let weights = json!([{"revision": 1, "percent": 50}]);
-    set_channel(&gateway, "set", &json!({"revision": 2}));
-    set_channel(&gateway, "weights", &json!({"revision": 2, "weights": weights}));
+    set_channel(&gateway, "hello", "set", &json!({"revision": 2}));
+    let shared = json!({"revision": 2, "weights": weights});
+    set_channel(&gateway, "hello", "weights", &shared);
+    set_channel(&gateway, "share", "default", &shared);
     let sticky = json!({"revision": 2, "weights": weights, "sticky": "header:x-user"});
-    set_channel(&gateway, "sticky", &sticky);
+    set_channel(&gateway, "hello", "sticky", &sticky);
     let mut group = criterion.benchmark_group("channel");
     for (name, path) in [
         ("none", "/f/hello/"),
+        ("default", "/f/share/"),
         ("set", "/f/hello@set/"),
         ("weights", "/f/hello@weights/"),
         ("sticky", "/f/hello@sticky/"),
