@@ -1,8 +1,11 @@
 //! Channels of functions.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::{
+    ToSchema,
+    openapi::{ArrayBuilder, ObjectBuilder, Schema, schema::Type},
+};
 
 use crate::{FollowWord, SettingsPatch, whole};
 
@@ -139,8 +142,8 @@ pub struct PutCanary {
     #[schema(format = Int64, maximum = 4_294_967_295_i64)]
     pub revision: u32,
     /// Its shares in percent, one after the other. They grow and end with 100. By default 5, 25, 100.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(min_items = 2, max_items = 8, example = json!([5, 25, 100]))]
+    #[serde(default, deserialize_with = "whole::list", skip_serializing_if = "Vec::is_empty")]
+    #[schema(schema_with = shares)]
     pub steps: Vec<u8>,
     /// The requests that both revisions must have had before a step is judged. By default 200.
     #[serde(
@@ -150,6 +153,20 @@ pub struct PutCanary {
     )]
     #[schema(minimum = 20, maximum = 1_000_000)]
     pub requests: Option<u64>,
+}
+
+/// The description of a canary's shares, with the bounds of each.
+fn shares() -> Schema {
+    let share = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(100));
+    ArrayBuilder::new()
+        .items(share)
+        .min_items(Some(2))
+        .max_items(Some(8))
+        .description(Some(
+            "Its shares in percent, one after the other. They grow and end with 100.",
+        ))
+        .examples([json!([5, 25, 100])])
+        .into()
 }
 
 /// An automatic canary that runs.

@@ -25,6 +25,15 @@ where
     read(&Number::deserialize(deserializer)?)
 }
 
+/// Reads a list of them.
+pub(crate) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    Vec::<Number>::deserialize(deserializer)?.iter().map(read).collect()
+}
+
 fn read<T: FromStr, E: Error>(number: &Number) -> Result<T, E> {
     let text = match number.as_f64() {
         // Without an exponent, and without a fraction that is zero.
