@@ -15,10 +15,9 @@ use crate::{
         table::Matched,
     },
     problem::{OUTCOME, Problem, table},
+    request::server_options::PLATFORM_OUTCOME,
 };
 
-/// The response is no function's.
-const PLATFORM_OUTCOME: HeaderValue = HeaderValue::from_static("platform");
 /// Tells the function which route has led to it.
 const ROUTE: &str = "mayfly-route";
 /// Tells the function the name of the caller's API key.

@@ -111,7 +111,8 @@ impl Routes {
         owned.get(tenant)?.get(name).map(|(stored, _)| stored.clone())
     }
 
-    /// Sets a route, or replaces all of it; of new ones there may be `max`. Returns whether it is new.
+    /// Sets a route, or replaces all of it. Refuses a new one if there are `max`. Returns whether it is
+    /// new.
     pub(crate) async fn put(
         &self,
         tenant: Tenant,

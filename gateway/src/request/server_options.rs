@@ -8,7 +8,7 @@ use crate::problem::OUTCOME;
 const ALLOWED: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 /// The response is no function's.
-const PLATFORM_OUTCOME: HeaderValue = HeaderValue::from_static("platform");
+pub(crate) const PLATFORM_OUTCOME: HeaderValue = HeaderValue::from_static("platform");
 
 /// Whether a request is about the server, unless something else is at that path. `OPTIONS /` is what
 /// haproxy sends to see whether a server is up.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use gateway_api::HeaderRules;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::request::forwarded::OWN_PREFIX;
+
 /// Methods, conditions or rules of one kind. Arbitrary, large enough.
 const ENTRIES: usize = 32;
 /// Bytes of a value. It must fit into a header that common servers accept.
@@ -88,7 +90,7 @@ pub(crate) fn fields(
 pub(crate) fn field_name(member: &str, name: &str) -> Result<HeaderName, String> {
     let read = HeaderName::try_from(name)
         .map_err(|_| format!("{member}: {name:?} cannot be the name of a header field"))?;
-    if FRAMING.contains(&read.as_str()) || read.as_str().starts_with("mayfly-") {
+    if FRAMING.contains(&read.as_str()) || read.as_str().starts_with(OWN_PREFIX) {
         return Err(format!("{member}: only the gateway sets the header field {name:?}"));
     }
     Ok(read)
