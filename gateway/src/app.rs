@@ -4,14 +4,11 @@
 //! parts that use it.
 
 pub(crate) mod announce;
-pub(crate) mod canaries;
 pub(crate) mod descriptors;
-pub(crate) mod keep_warm;
 pub(crate) mod load_shedding;
 pub(crate) mod memory;
 pub(crate) mod planes;
 pub(crate) mod pool_config;
-pub(crate) mod recompile;
 pub(crate) mod reload;
 pub(crate) mod runtimes;
 pub(crate) mod shutdown;
@@ -37,14 +34,13 @@ use tokio::{
 use crate::{
     app::{
         announce::announce,
-        canaries::CanaryJudge,
         planes::{PlaneListeners, Planes},
         pool_config::pool_config,
-        recompile::Recompiler,
         reload::{Load, Reload, ReloadMetrics},
         runtimes::Runtimes,
         shutdown::{StopSignals, run_until_signal},
         systemd::Sockets,
+        upkeep::{canaries::CanaryJudge, recompile::Recompiler},
     },
     config::Config,
     control::{

@@ -45,30 +45,30 @@ enum Command {
     /// Print a function's log
     Logs(crate::cli::commands::logs::Logs),
     /// List the revisions of a function
-    Revisions(crate::cli::commands::revisions::Revisions),
+    Revisions(crate::cli::commands::releases::revisions::Revisions),
     /// Compare two revisions of a function
     #[command(subcommand)]
-    Revision(crate::cli::commands::diff::RevisionCommand),
+    Revision(crate::cli::commands::releases::diff::RevisionCommand),
     /// Make a revision the active one
-    Activate(crate::cli::commands::revisions::Activate),
+    Activate(crate::cli::commands::releases::revisions::Activate),
     /// Go back to the revision that was active before
-    Rollback(crate::cli::commands::revisions::Rollback),
+    Rollback(crate::cli::commands::releases::revisions::Rollback),
     /// List who changed the active revision of a function, when and from where
-    History(crate::cli::commands::revisions::History),
+    History(crate::cli::commands::releases::revisions::History),
     /// Set, list and delete channels: named pointers to revisions, with weights
     #[command(subcommand)]
-    Channel(crate::cli::commands::channel::ChannelCommand),
+    Channel(crate::cli::commands::releases::channel::ChannelCommand),
     /// Set, list, show and delete routes: which requests go to which function
     #[command(subcommand)]
-    Route(crate::cli::commands::route::RouteCommand),
+    Route(crate::cli::commands::releases::route::RouteCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
     #[command(subcommand)]
-    Secret(crate::cli::commands::secret::SecretCommand),
+    Secret(crate::cli::commands::access::secret::SecretCommand),
     /// Create, list and revoke tokens for the control plane
     #[command(subcommand)]
-    Token(crate::cli::commands::token::TokenCommand),
+    Token(crate::cli::commands::access::token::TokenCommand),
     /// Measure how fast functions start, and compare measurements
     #[command(subcommand)]
     Bench(bench::BenchCommand),

@@ -11,7 +11,6 @@
 
 mod app;
 pub mod cli;
-mod clock;
 pub mod config;
 mod control;
 mod edge;

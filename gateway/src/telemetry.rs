@@ -1,5 +1,6 @@
-//! The gateway's log, metrics and request ids, and the log lines of guests.
+//! The gateway's log, metrics, request ids and clock, and the log lines of guests.
 
+pub(crate) mod clock;
 pub(crate) mod guest_logs;
 pub(crate) mod log;
 pub(crate) mod metrics;

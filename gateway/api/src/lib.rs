@@ -9,46 +9,46 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
-mod channel;
-mod function;
+mod functions;
 mod limits;
 mod log;
 mod node;
-mod revision;
 mod route;
-mod secret;
-mod settings;
-mod token;
 mod whole;
 mod words;
 
 pub use crate::{
-    answer::{NextCursor, ProblemView},
-    channel::{
-        CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,
+    access::{
+        secret::{PutSecret, SecretView, SecretsView},
+        token::{CreateToken, FreshTokenView, TokenView, TokensView},
     },
-    function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
+    answer::{NextCursor, ProblemView},
+    functions::{
+        channel::{
+            CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,
+        },
+        function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
+        revision::{
+            ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView,
+            SettingDiff, TextDiff,
+        },
+        settings::{
+            CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch,
+            SettingsView, SnapshotSetting, WindowView,
+        },
+    },
     limits::{
         FunctionLimit, LIMITS, LimitRow, Unit,
         values::{AskedLimits, LimitValues},
     },
     log::{LineView, LogView},
     node::{MachineView, NodeLimitsView},
-    revision::{
-        ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView, SettingDiff,
-        TextDiff,
-    },
     route::{
         ApiKeysView, CorsView, HeaderRules, RateView, RedirectView, RouteSpec, RouteView,
         RoutesView, StaticAnswer,
     },
-    secret::{PutSecret, SecretView, SecretsView},
-    settings::{
-        CredentialView, IsolationView, OTHER_SETTINGS, OtherSettings, SettingsPatch, SettingsView,
-        SnapshotSetting, WindowView,
-    },
-    token::{CreateToken, FreshTokenView, TokenView, TokensView},
     words::{
         ActionWord, DayWord, FaultWord, FollowWord, IsolationWord, KindWord, ScopeWord, StateWord,
         StreamWord,

@@ -1,6 +1,10 @@
 //! Work that repeats while the gateway runs: warm instances, eviction, garbage collection, and one
 //! report about the compiler's sandbox.
 
+pub(crate) mod canaries;
+mod keep_warm;
+pub(crate) mod recompile;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -11,7 +15,8 @@ use store::Store;
 use tokio::{runtime::Handle, task::JoinSet, time};
 
 use crate::{
-    app::keep_warm::keep_warm, clock::now_ms, functions::catalog::Catalog, invoker::InvokerMetrics,
+    app::upkeep::keep_warm::keep_warm, functions::catalog::Catalog, invoker::InvokerMetrics,
+    telemetry::clock::now_ms,
 };
 
 /// The interval at which functions are evicted whose idle time is over.

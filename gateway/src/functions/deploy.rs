@@ -25,7 +25,6 @@ use store::{ActiveFunction, NewRevision, Precondition, Settings, Store};
 use tokio::sync::Mutex;
 
 use crate::{
-    clock::now_ms,
     config::Config,
     functions::{
         catalog::Catalog,
@@ -39,6 +38,7 @@ use crate::{
         qualified_name::QualifiedName,
         quarantine::Quarantine,
     },
+    telemetry::clock::now_ms,
 };
 
 /// How often an upload is compiled again because another change altered the function's settings

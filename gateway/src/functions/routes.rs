@@ -27,7 +27,7 @@ use self::{
     route::{Route, RouteAction},
     table::RouteTable,
 };
-use crate::{clock::now_ms, functions::catalog::Catalog};
+use crate::{functions::catalog::Catalog, telemetry::clock::now_ms};
 
 /// Why a route was not set.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use store::{NewSecret, SecretRecord, Store, Tenant};
 use tokio::sync::Mutex;
 
-use crate::{clock::now_ms, functions::name::is_name};
+use crate::{functions::name::is_name, telemetry::clock::now_ms};
 
 /// Bytes of a value. It must fit into a header that common servers accept.
 const VALUE_BYTES: usize = 4 << 10;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use store::{NewToken, Store, Tenant};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use crate::clock::now_ms;
+use crate::telemetry::clock::now_ms;
 
 const PREFIX: &str = "mfy_";
 const ID_BYTES: usize = 8;

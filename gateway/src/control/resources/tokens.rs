@@ -5,7 +5,6 @@ use gateway_api::{CreateToken, FreshTokenView, TokenView, TokensView};
 use http::StatusCode;
 
 use crate::{
-    clock::now_ms,
     control::{
         auth::tokens::{self, Scope},
         extract::{Document, PathParams, deleted_or},
@@ -13,6 +12,7 @@ use crate::{
         views::{self, rfc3339},
     },
     problem::Problem,
+    telemetry::clock::now_ms,
 };
 
 /// Creates a token.

@@ -6,7 +6,6 @@ use serde_json::Value;
 use store::{NewSettings, Published};
 
 use crate::{
-    clock::now_ms,
     functions::{
         deploy::{
             Deployer,
@@ -18,6 +17,7 @@ use crate::{
         labels::OTHER,
         qualified_name::QualifiedName,
     },
+    telemetry::clock::now_ms,
 };
 
 impl Deployer {

@@ -5,7 +5,6 @@ use store::{
 };
 
 use crate::{
-    clock::now_ms,
     functions::{
         channels::{
             AskedChannel,
@@ -19,6 +18,7 @@ use crate::{
         labels::OTHER,
         qualified_name::QualifiedName,
     },
+    telemetry::clock::now_ms,
 };
 
 impl Deployer {

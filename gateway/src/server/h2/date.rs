@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use http::HeaderValue;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
-use crate::clock;
+use crate::telemetry::clock;
 
 thread_local! {
     /// The last second in which this thread was asked, and how it is written.

@@ -1,0 +1,4 @@
+//! Subcommands for API tokens and secrets.
+
+pub(crate) mod secret;
+pub(crate) mod token;
