@@ -1,5 +1,5 @@
-//! Runs the blocks of `docs/tutorial.md`, chapter by chapter, against a gateway of their own, and
-//! compares what they print with what the page shows.
+//! Runs the blocks of `docs/tutorial.md` and `docs/releases.md`, chapter by chapter, against a gateway
+//! of their own, and compares what they print with what the page shows.
 //!
 //! The words at the top of a block say what happens to it:
 //!
@@ -38,7 +38,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-const PAGE: &str = include_str!("../../docs/tutorial.md");
+const TUTORIAL: Page = ("docs/tutorial.md", include_str!("../../docs/tutorial.md"));
+const RELEASES: Page = ("docs/releases.md", include_str!("../../docs/releases.md"));
+
+/// A page's path and its text.
+type Page = (&'static str, &'static str);
 
 /// The chapter that the others build on.
 const START: &str = "Start the gateway";
@@ -49,6 +53,14 @@ const JAVASCRIPT: &[&str] = &[START, "JavaScript"];
 const PYTHON: &[&str] = &[START, "Python"];
 const GO: &[&str] = &[START, "Go"];
 const C: &[&str] = &[START, "C"];
+/// The page about releases begins where the first chapter of the tutorial ends.
+const RELEASE: &[&str] = &[
+    "The first version",
+    "Deploy without releasing",
+    "A canary that is rolled back",
+    "A canary that is promoted",
+    "Undo",
+];
 
 /// How long a block may take that compiles with a cold cache.
 const BLOCK: &str = "600";
@@ -58,51 +70,61 @@ const POLL: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_function_in_rust_is_written_changed_and_deleted() {
-    walk(RUST);
+    walk(&[(TUTORIAL, RUST)]);
 }
 
 #[test]
 fn a_function_in_javascript_is_written() {
-    walk(JAVASCRIPT);
+    walk(&[(TUTORIAL, JAVASCRIPT)]);
 }
 
 /// Long: it builds a sample that no other test needs.
 #[test]
 fn a_function_in_python_is_written() {
     if std::env::var_os("MAYFLY_LONG").is_some_and(|value| value == "1") {
-        walk(PYTHON);
+        walk(&[(TUTORIAL, PYTHON)]);
     }
 }
 
 #[test]
 fn a_function_in_go_is_written() {
-    walk(GO);
+    walk(&[(TUTORIAL, GO)]);
 }
 
 #[test]
 fn a_function_in_c_is_written() {
-    walk(C);
+    walk(&[(TUTORIAL, C)]);
+}
+
+#[test]
+fn three_versions_are_released() {
+    walk(&[(TUTORIAL, &[START]), (RELEASES, RELEASE)]);
 }
 
 #[test]
 fn every_chapter_with_commands_is_walked() {
-    let walked = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
-    for chapter in chapters(PAGE) {
-        assert!(
-            chapter.blocks.is_empty() || walked.contains(&chapter.title),
-            "no test runs the commands of the chapter `{}`",
-            chapter.title
-        );
+    let of_tutorial = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
+    for (page, walked) in [(TUTORIAL, &of_tutorial[..]), (RELEASES, RELEASE)] {
+        for chapter in chapters(page) {
+            assert!(
+                chapter.blocks.is_empty() || walked.contains(&chapter.title),
+                "no test runs the commands of the chapter `{}` of {}",
+                chapter.title,
+                page.0
+            );
+        }
     }
 }
 
-fn walk(titles: &[&str]) {
-    let chapters = chapters(PAGE);
+fn walk(parts: &[(Page, &[&str])]) {
     let mut walk = Walk::begin();
-    for title in titles {
-        let chapter = chapters.iter().find(|chapter| chapter.title == *title);
-        let chapter = chapter.unwrap_or_else(|| panic!("the page has no chapter `{title}`"));
-        walk.chapter(chapter);
+    for (page, titles) in parts {
+        let chapters = chapters(*page);
+        for title in *titles {
+            let chapter = chapters.iter().find(|chapter| chapter.title == *title);
+            let chapter = chapter.unwrap_or_else(|| panic!("{} has no chapter `{title}`", page.0));
+            walk.chapter(chapter);
+        }
     }
     walk.end();
 }
@@ -117,8 +139,8 @@ struct Chapter<'a> {
 
 #[derive(Debug)]
 struct Block<'a> {
-    /// The line of the page at which the text begins.
-    line: usize,
+    /// The page and the line at which the text begins.
+    place: String,
     use_as: Use<'a>,
     text: String,
 }
@@ -134,18 +156,18 @@ enum Use<'a> {
 }
 
 /// The parts below headings of the second level, with their blocks.
-fn chapters(page: &str) -> Vec<Chapter<'_>> {
+fn chapters((path, text): Page) -> Vec<Chapter<'static>> {
     let mut chapters = vec![Chapter::default()];
-    let mut lines = page.lines().zip(1..);
+    let mut lines = text.lines().zip(1..);
     while let Some((line, number)) = lines.next() {
         if let Some(title) = line.strip_prefix("## ") {
             chapters.push(Chapter { title, blocks: Vec::new() });
         } else if let Some(info) = line.strip_prefix("```") {
             let inside = lines.by_ref().map(|(line, _)| line).take_while(|line| *line != "```");
             let text = inside.flat_map(|line| [line, "\n"]).collect();
-            let use_as = what_for(info)
-                .unwrap_or_else(|| panic!("docs/tutorial.md:{number}: `{info}` says no use"));
-            let block = Block { line: number + 1, use_as, text };
+            let use_as =
+                what_for(info).unwrap_or_else(|| panic!("{path}:{number}: `{info}` says no use"));
+            let block = Block { place: format!("{path}:{}", number + 1), use_as, text };
             chapters.last_mut().unwrap().blocks.push(block);
         }
     }
@@ -212,11 +234,14 @@ fn output_is_compared_to_the_letter_but_for_ellipses() {
 fn blocks_are_found_with_their_chapter_their_use_and_their_line() {
     let page = "# T\n\n## A\n\n```sh\n## no heading\n```\n```text\nx\n\ny\n```\n## B\n\
                 ```rust file=src/lib.rs\n```\n```sh install\n```\n";
-    let chapters = chapters(page);
+    let chapters = chapters(("page", page));
     let titles: Vec<_> = chapters.iter().map(|chapter| chapter.title).collect();
     assert_eq!(titles, ["", "A", "B"]);
     let [run, shown] = &chapters[1].blocks[..] else { panic!("{chapters:?}") };
-    assert_eq!((run.line, &run.use_as, run.text.as_str()), (6, &Use::Run, "## no heading\n"));
+    assert_eq!(
+        (run.place.as_str(), &run.use_as, run.text.as_str()),
+        ("page:6", &Use::Run, "## no heading\n")
+    );
     assert_eq!((&shown.use_as, shown.text.as_str()), (&Use::Compare, "x\n\ny\n"));
     let [file, install] = &chapters[2].blocks[..] else { panic!("{chapters:?}") };
     assert_eq!((&file.use_as, &install.use_as), (&Use::Write("src/lib.rs"), &Use::Install));
@@ -275,8 +300,8 @@ impl Walk {
                 }
                 Use::Compare => assert!(
                     is_as_shown(&block.text, &self.printed),
-                    "docs/tutorial.md:{}: the page shows\n{}\nand the commands before it print\n{}",
-                    block.line,
+                    "{}: the page shows\n{}\nand the commands before it print\n{}",
+                    block.place,
                     block.text,
                     self.printed,
                 ),
@@ -304,8 +329,8 @@ impl Walk {
         }
         assert!(
             status.success(),
-            "docs/tutorial.md:{}: {status} of\n{commands}\nwhich printed\n{}{}",
-            block.line,
+            "{}: {status} of\n{commands}\nwhich printed\n{}{}",
+            block.place,
             self.printed,
             self.gateway.as_ref().map_or_else(String::new, Gateway::log),
         );

@@ -11,7 +11,10 @@ use runtime_pool::{LogLine, LogStream};
 use store::Store;
 use tokio::sync::mpsc;
 
-use crate::{config::LogsSection, telemetry::{clock::now_ms, request_id::id_text}};
+use crate::{
+    config::LogsSection,
+    telemetry::{clock::now_ms, request_id::id_text},
+};
 
 /// How many lines may wait. Each has at most a few kilobytes.
 pub(crate) const CHANNEL_LINES: usize = 4_096;
