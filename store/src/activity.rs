@@ -1,3 +1,4 @@
-//! The activity of functions: their log lines.
+//! The activity of functions: their log lines, and the calls that wait to be made.
 
+pub(crate) mod invocation;
 pub(crate) mod log;

@@ -77,6 +77,7 @@ impl Directory {
         // database, and treats an empty file as an empty database.
         private_file(&self.main_database())?;
         private_file(&self.log_database())?;
+        private_file(&self.queue_database())?;
         sync_directory(&self.root)?;
         match self.root.parent().map_or(Ok(()), sync_directory) {
             // A process that may only pass through the parent did not create the entry in it.
@@ -91,6 +92,10 @@ impl Directory {
 
     pub(crate) fn log_database(&self) -> PathBuf {
         self.root.join("logs.db")
+    }
+
+    pub(crate) fn queue_database(&self) -> PathBuf {
+        self.root.join("queue.db")
     }
 
     /// The key that secrets are encrypted with.

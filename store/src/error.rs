@@ -121,6 +121,10 @@ pub enum Quota {
     Routes,
     /// Recorded replies.
     IdempotencyKeys,
+    /// Calls that wait in one lane of the queue.
+    QueuedCalls,
+    /// Bytes of calls that wait in the queue.
+    QueuedBytes,
 }
 
 impl fmt::Display for Quota {
@@ -131,6 +135,8 @@ impl fmt::Display for Quota {
             Self::Channels => "channels of a function",
             Self::Routes => "routes",
             Self::IdempotencyKeys => "idempotency keys",
+            Self::QueuedCalls => "queued calls",
+            Self::QueuedBytes => "bytes of queued calls",
         })
     }
 }

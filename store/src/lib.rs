@@ -1,7 +1,7 @@
 //! Persistent state: the deployed functions, and everything else that must not be lost.
 //!
 //! The store keeps functions, their revisions, the artifacts (Wasm bytes) that revisions run, API
-//! tokens, secrets, and the lines that functions logged. It is the only crate that uses SQL. It
+//! tokens, secrets, the lines that functions logged, and the calls that wait to be made. It is the only crate that uses SQL. It
 //! knows nothing of HTTP or of Wasmtime, and reads neither the environment nor a clock: times are
 //! Unix milliseconds and come from the caller.
 //!
@@ -10,6 +10,7 @@
 //! ```text
 //! mayfly.db      functions, revisions, routes, tokens, secrets, idempotency keys  (synchronous FULL)
 //! logs.db        log lines                                                (synchronous NORMAL)
+//! queue.db       calls that wait to be made, and their answers            (synchronous FULL)
 //! secrets.key    the key that secrets are encrypted with
 //! artifacts/ab/abcd….wasm    artifacts, named by their SHA-256, never by an owner
 //! quarantine/    damaged artifacts, kept for inspection
@@ -48,7 +49,18 @@ pub use crate::{
         tenant::{InvalidTenant, Tenant},
         token::{NewToken, TokenRecord},
     },
-    activity::log::{LogQuery, LogSource, NewLogLine, StoredLogLine},
+    activity::{
+        invocation::{
+            Cause, Dedup, Fields, Invocation, InvocationState, NewInvocation, StoredAnswer,
+            StoredRequest,
+            claim::Claim,
+            enqueue::{EnqueueLimits, EnqueueOutcome, Enqueued},
+            finish::{Finished, NextState},
+            kept::{InvocationFilter, InvocationSummary, KeepInvocations, RemovedInvocations},
+            lane::{Lane, LaneTotals},
+        },
+        log::{LogQuery, LogSource, NewLogLine, StoredLogLine},
+    },
     artifacts::{
         digest::{Digest, ParseDigestError},
         upload::{StoredUpload, UploadWriter},

@@ -11,7 +11,7 @@ use tokio::sync::RwLock;
 use crate::{
     Result,
     directory::{Directory, blocking},
-    sql::Database,
+    sql::{Batches, Database},
 };
 
 /// Where the store is, and how many connections it opens.
@@ -47,6 +47,8 @@ struct OpenedStore {
     main: Database,
     /// Log lines. They have a file of their own, so that many of them do not delay a deploy.
     logs: Database,
+    /// Calls that wait to be made. They have a file of their own for the same reason.
+    queue: Batches,
     /// Publishing holds it shared, garbage collection exclusively, each from the moment it looks at
     /// an artifact's file until the artifact's row agrees with the file.
     artifact_lock: Arc<RwLock<()>>,
@@ -82,8 +84,17 @@ impl Store {
             &sqlx::migrate!("../migrations/sqlite-logs"),
         )
         .await?;
-        let artifact_lock = Arc::new(RwLock::new(()));
-        Ok(Self { opened: Arc::new(OpenedStore { directory, main, logs, artifact_lock, lock }) })
+        let queue = Database::open(
+            &directory.queue_database(),
+            SqliteSynchronous::Full,
+            // Arbitrary: callers poll for answers, and the worker looks what is due.
+            2,
+            &sqlx::migrate!("../migrations/sqlite-queue"),
+        )
+        .await?;
+        let (queue, artifact_lock) = (Batches::new(queue), Arc::new(RwLock::new(())));
+        let opened = OpenedStore { directory, main, logs, queue, artifact_lock, lock };
+        Ok(Self { opened: Arc::new(opened) })
     }
 
     /// Waits for running transactions, moves the write-ahead logs into the databases, and releases
@@ -92,6 +103,7 @@ impl Store {
     pub async fn close(&self) {
         self.opened.main.close().await;
         self.opened.logs.close().await;
+        self.opened.queue.database().close().await;
         // Fails only if the descriptor is not open, and then there is no lock.
         let _ = self.opened.lock.unlock();
     }
@@ -122,6 +134,16 @@ impl Store {
         &self.opened.logs
     }
 
+    /// The database of calls that wait.
+    pub(crate) fn queue_db(&self) -> &Database {
+        self.opened.queue.database()
+    }
+
+    /// Writes to that database that share transactions.
+    pub(crate) fn queue_writes(&self) -> &Batches {
+        &self.opened.queue
+    }
+
     /// The lock between publishing, which holds it shared, and garbage collection, which holds it
     /// exclusively.
     pub(crate) fn artifact_lock(&self) -> &Arc<RwLock<()>> {
@@ -144,6 +166,10 @@ mod tests {
         assert_eq!(
             sqlx::migrate!("../migrations/sqlite-logs").iter().count(),
             files("sqlite-logs")
+        );
+        assert_eq!(
+            sqlx::migrate!("../migrations/sqlite-queue").iter().count(),
+            files("sqlite-queue")
         );
     }
 }

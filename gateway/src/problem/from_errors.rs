@@ -17,6 +17,8 @@ use super::{
 const BUSY_S: u32 = 5;
 /// Seconds after which the oldest of the stored idempotency keys may have expired.
 const IDEMPOTENCY_S: u32 = 600;
+/// Seconds after which a full queue may have room again. Arbitrary.
+const QUEUE_FULL_S: u32 = 5;
 
 const SEE_THE_FUNCTIONS_LOG: &str = "The function's log has the reason.";
 
@@ -272,6 +274,14 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
                  `quotas.idempotency_keys`.",
             )
             .retry_after(IDEMPOTENCY_S),
+        Quota::QueuedCalls => Problem::new(&table::CALL_QUEUE_FULL)
+            .detail(format!("at most {max} calls of one function wait"))
+            .hint("Send it again later, or without `prefer: respond-async`.")
+            .retry_after(QUEUE_FULL_S),
+        Quota::QueuedBytes => Problem::new(&table::CALL_QUEUE_BYTES)
+            .detail(format!("the calls that wait take at most {max} bytes"))
+            .hint("Send it again later.")
+            .retry_after(QUEUE_FULL_S),
     }
 }
 

@@ -91,6 +91,8 @@ problem_types! {
 
     // Admitting a call.
     CONCURRENCY_LIMIT: "concurrency-limit", 429, Admit, Platform, "Function concurrency limit reached";
+    CALL_QUEUE_FULL: "call-queue-full", 429, Admit, Platform, "Too many calls wait for the function";
+    CALL_QUEUE_BYTES: "call-queue-bytes", 429, Admit, Platform, "Too many bytes of calls wait on the node";
     ADDRESS_LIMIT: "address-limit", 429, Admit, Caller, "Too many requests in flight from one address";
     OVERLOADED: "overloaded", 503, Admit, Platform, "Gateway request limit reached";
     CPU_PRESSURE: "cpu-pressure", 503, Admit, Platform, "Gateway is short of CPU time";

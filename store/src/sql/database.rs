@@ -40,7 +40,7 @@ pub(crate) type WriteTransaction = Transaction<'static, Sqlite>;
 /// One connection writes, so that writers queue here in order; SQLite's busy handler would poll.
 /// Every transaction on it is immediate: it holds the write lock from its beginning, and cannot
 /// fail to get it after it has read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Database {
     writer: SqlitePool,
     readers: SqlitePool,

@@ -7,9 +7,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use store::{Digest, Store, StoreConfig};
+use store::{Digest, InvocationState, NextState, Store, StoreConfig};
 
-use crate::support::{TestStore, new, ours, publish};
+use crate::{
+    invocations::{NO_LIMITS, call, claim, finished},
+    support::{TestStore, new, ours, publish},
+};
 
 /// The file that gives [`publisher`] its work. Without it there is none.
 const ORDER: &str = "publish-until-killed";
@@ -96,4 +99,74 @@ async fn everything_survives_a_restart_without_a_close() {
     assert!(store.open_artifact(&found.revision.digest).await.unwrap().is_some());
     let next = publish(&store, new("f"), b"y").await.unwrap();
     assert_eq!(next.revision.number, 2);
+}
+
+/// The file that gives [`caller`] its work.
+const QUEUE_ORDER: &str = "queue-until-killed";
+
+/// Not a test of its own: like [`publisher`], for calls. It enqueues, claims and finishes, some at a
+/// time, and prints what it was told.
+#[tokio::test]
+async fn caller() {
+    let Ok(round) = fs::read_to_string(QUEUE_ORDER) else { return };
+    let store = Store::open(&StoreConfig::new("store")).await.unwrap();
+    let mut told = std::io::stdout();
+    let mut tell = |what: &str, id: &str| {
+        told.write_all(format!("\n{what} {id}\n").as_bytes()).unwrap();
+    };
+    for n in 0.. {
+        let id = format!("{round}-{n}");
+        let both = tokio::join!(
+            store.enqueue(vec![call(&id)], NO_LIMITS),
+            store.enqueue(vec![call(&format!("{id}b"))], NO_LIMITS),
+        );
+        assert!(both.0.is_ok() && both.1.is_ok());
+        tell("enqueued", &id);
+        tell("enqueued", &format!("{id}b"));
+        for claimed in store.claim(claim(1, 1_000)).await.unwrap() {
+            let done = finished(&claimed.id, claimed.attempt, NextState::Succeeded);
+            assert_eq!(store.finish(vec![done]).await.unwrap(), 1);
+            tell("finished", &claimed.id);
+        }
+    }
+}
+
+/// Case Q01.
+#[tokio::test]
+async fn a_killed_queue_loses_no_call_and_repeats_none_that_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for round in 0..8 {
+        fs::write(dir.path().join(QUEUE_ORDER), round.to_string()).unwrap();
+        let mut caller = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crashes::caller", "--nocapture"])
+            .current_dir(dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(caller.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut lines =
+            lines.filter(|line| line.starts_with("enqueued ") || line.starts_with("finished "));
+        told.extend(lines.by_ref().take(7 + round));
+        caller.kill().unwrap();
+        told.extend(lines);
+        caller.wait().unwrap();
+    }
+
+    let store = Store::open(&StoreConfig::new(dir.path().join("store"))).await.unwrap();
+    store.return_expired_leases(i64::MAX).await.unwrap();
+    let again = store.claim(claim(100_000, 1_000)).await.unwrap();
+
+    let (enqueued, ended): (Vec<_>, Vec<_>) =
+        told.iter().map(|line| line.split_at(9)).partition(|(what, _)| *what == "enqueued ");
+    assert!(enqueued.len() >= 8 * 3 && ended.len() >= 8, "{told:?}");
+    for (_, id) in &enqueued {
+        let found = store.invocation(&ours(), id).await.unwrap();
+        assert!(found.is_some(), "{id} is lost");
+    }
+    for (_, id) in &ended {
+        let found = store.invocation(&ours(), id).await.unwrap().unwrap();
+        assert_eq!(found.state, InvocationState::Succeeded, "{id}");
+        assert!(!again.iter().any(|call| call.id == *id), "{id} would run again");
+    }
 }

@@ -10,6 +10,7 @@ mod damage;
 mod functions;
 mod history;
 mod idempotency;
+mod invocations;
 mod logs;
 mod opening;
 mod support;

@@ -67,7 +67,7 @@ async fn a_closed_store_leaves_no_write_ahead_log_and_refuses_calls() {
 /// Case C12.
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
-    for file in ["mayfly.db", "logs.db"] {
+    for file in ["mayfly.db", "logs.db", "queue.db"] {
         let test = TestStore::new().await;
         let mut db = test.other_client(file).await;
         sqlx::query(

@@ -1,0 +1,110 @@
+//! What calls wait in: one function's, its deliveries, or a queue.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use crate::{Error, Result, Tenant, access::tenant::read_tenant};
+
+/// What a call waits in. How many of a lane run at once is bounded, and a full lane does not hold up
+/// another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Calls of the function with this id.
+    Function(i64),
+    /// Deliveries to addresses that the function with this id has named.
+    Delivery(i64),
+    /// Messages of a named queue.
+    Queue {
+        /// The owner.
+        tenant: Tenant,
+        /// The name of the queue.
+        name: String,
+    },
+}
+
+impl Lane {
+    /// The text in the database.
+    pub(crate) fn to_text(&self) -> String {
+        match self {
+            Self::Function(id) => format!("function/{id}"),
+            Self::Delivery(id) => format!("delivery/{id}"),
+            Self::Queue { tenant, name } => format!("queue/{tenant}/{name}"),
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once('/')?;
+        match kind {
+            "function" => Some(Self::Function(rest.parse().ok()?)),
+            "delivery" => Some(Self::Delivery(rest.parse().ok()?)),
+            "queue" => {
+                let (tenant, name) = rest.split_once('/')?;
+                let tenant = Tenant::try_from(tenant).ok()?;
+                Some(Self::Queue { tenant, name: name.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads the column `lane`.
+    pub(crate) fn read(row: &SqliteRow) -> Result<Self> {
+        let text: &str = row.try_get("lane")?;
+        Self::from_text(text)
+            .ok_or_else(|| Error::Inconsistent { reason: format!("lane {text:?} of a call") })
+    }
+}
+
+/// How much is in a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneTotals {
+    /// The lane.
+    pub lane: Lane,
+    /// Its owner.
+    pub tenant: Tenant,
+    /// The name of its function when the lane began; empty for a queue.
+    pub function: String,
+    /// The id of its function, 0 for a queue.
+    pub function_id: i64,
+    /// Calls that wait.
+    pub due: u64,
+    /// Calls that run.
+    pub running: u64,
+    /// Calls that have failed for good.
+    pub dead: u64,
+    /// When the first that waits is due, in Unix milliseconds.
+    pub first_due_ms: Option<i64>,
+}
+
+/// Reads a row of totals.
+pub(crate) fn read_totals(row: &SqliteRow) -> Result<LaneTotals> {
+    let count = |column| Ok::<_, Error>(row.try_get::<i64, _>(column)?.cast_unsigned());
+    Ok(LaneTotals {
+        lane: Lane::read(row)?,
+        tenant: read_tenant(row)?,
+        function: row.try_get("function")?,
+        function_id: row.try_get("function_id")?,
+        due: count("due")?,
+        running: count("running")?,
+        dead: count("dead")?,
+        first_due_ms: row.try_get("first_due_ms")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_read_as_it_was_written() {
+        let tenant = Tenant::default();
+        for lane in [
+            Lane::Function(7),
+            Lane::Delivery(7),
+            Lane::Queue { tenant, name: "orders".to_owned() },
+        ] {
+            assert_eq!(Lane::from_text(&lane.to_text()), Some(lane));
+        }
+        for other in ["", "function", "function/x", "queue/a", "other/1"] {
+            assert_eq!(Lane::from_text(other), None, "{other}");
+        }
+    }
+}
