@@ -78,7 +78,8 @@ async fn a_candidate_that_fails_is_rolled_back_within_its_step() {
     assert_eq!(figures["worse"][0], "errors");
     assert_eq!(figures["old"]["errors"], 0);
     assert_eq!(figures["new"]["errors"], figures["new"]["requests"]);
-    assert!(figures["new"]["requests"].as_u64().unwrap() >= 20, "{figures}");
+    // It need not fail twenty times to be known.
+    assert!(figures["new"]["requests"].as_u64().unwrap() >= 5, "{figures}");
     assert!(figures["tests"]["errors"]["p"].as_f64().unwrap() < 0.001, "{figures}");
     let labels = [("decision", "roll-back")];
     assert_eq!(gateway.metric_with("mayfly_canary_decisions_total", &labels).await, 1.0);

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -64,6 +64,8 @@ pub(crate) struct CanaryMeter {
     pub(crate) canary: Canary,
     old: Side,
     new: Side,
+    /// The quarters of the step after which its errors were looked at.
+    looked: AtomicU8,
     /// Whether its step is over.
     closed: AtomicBool,
 }
@@ -86,8 +88,8 @@ impl CanaryMeter {
         canary: Canary,
     ) -> Self {
         let (old, new) = (Side::new(), Side::new());
-        let closed = AtomicBool::new(false);
-        Self { function, function_id, channel, old_revision, canary, old, new, closed }
+        let (looked, closed) = (AtomicU8::new(0), AtomicBool::new(false));
+        Self { function, function_id, channel, old_revision, canary, old, new, looked, closed }
     }
 
     /// Counts a call. What a tester has asked for, or the caller or the node has prevented, says
@@ -132,15 +134,24 @@ impl CanaryMeter {
         self.closed.store(true, Relaxed);
     }
 
-    /// Judges the step; `None` while either has too few requests, and when the step is over.
+    /// Judges the step. `None` while either has too few requests, unless the candidate clearly fails, and
+    /// when the step is over.
     pub(crate) fn judge(&self) -> Option<Judged> {
         let wanted = self.canary.requests;
-        if self.closed.load(Relaxed) || self.new.requests.load(Relaxed) < wanted {
+        let quarter = (self.new.requests.load(Relaxed) * 4 / wanted.max(1)).min(4) as u8;
+        // One look at each quarter: looking more often would find what chance offers.
+        if self.closed.load(Relaxed) || quarter < 4 && quarter == self.looked.load(Relaxed) {
             return None;
         }
         let (old, new) = (self.old_sample(), self.new.sample());
-        if old.requests < wanted {
-            return None;
+        if quarter < 4 || old.requests < wanted {
+            if old.requests * 4 < wanted * u64::from(quarter) {
+                return None;
+            }
+            if !judge::fails_early(&old, &new) {
+                self.looked.store(quarter, Relaxed);
+                return None;
+            }
         }
         let timing = if self.canary.percent() == 100 { Timing::Before } else { Timing::Together };
         let verdict = judge::judge(&old, &new, timing);
@@ -268,6 +279,32 @@ mod tests {
             call(&last, Role::Weight, ended, 20);
             assert_eq!(decided(&last), Some(CanaryDecision::RollBack));
         }
+    }
+
+    /// Case R12.
+    #[test]
+    fn a_candidate_that_clearly_fails_is_rolled_back_at_a_quarter_of_its_step() {
+        let failing = meter(0, serde_json::Value::Null);
+        call(&failing, Role::Own, CallEnd::Ok, 100);
+        call(&failing, Role::Weight, CallEnd::Failed, 4);
+        assert_eq!(decided(&failing), None);
+        call(&failing, Role::Weight, CallEnd::Failed, 1);
+        assert_eq!(decided(&failing), Some(CanaryDecision::RollBack));
+        assert_eq!(
+            decided(&failing),
+            Some(CanaryDecision::RollBack),
+            "the store may have been busy"
+        );
+
+        // What looks well at a quarter is not looked at again before the next one.
+        let later = meter(0, serde_json::Value::Null);
+        call(&later, Role::Own, CallEnd::Ok, 100);
+        call(&later, Role::Weight, CallEnd::Ok, 5);
+        assert_eq!(decided(&later), None);
+        call(&later, Role::Weight, CallEnd::Failed, 4);
+        assert_eq!(decided(&later), None);
+        call(&later, Role::Weight, CallEnd::Failed, 1);
+        assert_eq!(decided(&later), Some(CanaryDecision::RollBack));
     }
 
     #[test]
