@@ -363,6 +363,21 @@ impl Catalog {
         self.functions.pin().values().filter(|entry| wanted(entry)).cloned().collect()
     }
 
+    /// The specifications, without grants, of all revisions that calls can reach: those of functions, of
+    /// their channels, and those with a share of requests or of copies.
+    pub(crate) fn reachable(&self) -> Vec<FunctionSpec> {
+        let mut specs = Vec::new();
+        let mut add = |entry: &CatalogEntry| {
+            specs.push(entry.ungranted.clone());
+            let others = entry.channel.iter().flat_map(|channel| channel.entries());
+            specs.extend(others.map(|other| other.ungranted.clone()));
+        };
+        self.functions.pin().values().for_each(|entry| add(entry));
+        let channels = self.channels.pin();
+        channels.values().flat_map(|channels| channels.values()).for_each(|entry| add(entry));
+        specs
+    }
+
     /// The limits in effect: those of the settings or the defaults, and at most the ceilings.
     pub(crate) fn limits(&self, settings: &Settings) -> LimitValues {
         let bounds = self.bounds();

@@ -1,6 +1,6 @@
 //! Operations of the pool on native code: compiling it in advance, and removing it.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use crate::{
     ArtifactDigest, Pool,
@@ -40,8 +40,8 @@ impl Pool {
         self.loader.snapshot(spec).await
     }
 
-    /// Returns those of `specs` that have no native code. Reads no file unless another build of the
-    /// gateway filled the cache last.
+    /// Returns those of `specs` that have no native code, one of each that would have the same. Reads no
+    /// file unless another build of the gateway filled the cache last.
     pub async fn missing_code(
         &self,
         mut specs: Vec<FunctionSpec>,
@@ -52,7 +52,11 @@ impl Pool {
         }
         let keys = specs.iter().map(FunctionSpec::code_key).collect();
         let on_disk = compiler.stored(keys).await?;
-        specs.retain(|spec| !on_disk.contains(&spec.code_key()));
+        let mut found = HashSet::new();
+        specs.retain(|spec| {
+            let key = spec.code_key();
+            !on_disk.contains(&key) && found.insert(key)
+        });
         Ok(specs)
     }
 

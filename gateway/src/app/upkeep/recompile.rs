@@ -34,7 +34,7 @@ impl Recompiler {
     ) -> prometheus::Result<Self> {
         let missing = IntGauge::new(
             "mayfly_native_code_missing",
-            "Functions that are not recompiled yet since a start with another build",
+            "Artifacts of functions that are not recompiled yet since a start with another build",
         )?;
         registry.register(Box::new(missing.clone()))?;
         Ok(Self {
@@ -46,16 +46,14 @@ impl Recompiler {
         })
     }
 
-    /// Compiles all active revisions without native code of this build. Dropping the future aborts
+    /// Compiles all revisions that calls can reach and that have no native code of this build. Dropping the future aborts
     /// a compilation.
     pub(crate) async fn run(self) {
         if !self.is_on {
             return;
         }
-        let entries = self.catalog.filter(|_| true);
         // Native code is the same whatever guests are granted.
-        let specs = entries.iter().map(|entry| entry.ungranted.clone()).collect();
-        let missing = match self.pool.missing_code(specs).await {
+        let missing = match self.pool.missing_code(self.catalog.reachable()).await {
             Ok(missing) => missing,
             Err(error) => return tracing::error!(%error, "looking for native code"),
         };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::Method;
+use serde_json::json;
 
 use crate::{
     client::eventually,
@@ -86,6 +87,34 @@ async fn after_an_upgrade_native_code_is_compiled_in_the_background_and_a_downgr
     assert_eq!(gateway.metric("mayfly_compilations_total").await, 1.0);
     let cold = gateway.metric_with("mayfly_requests_total", &[("start", "cold")]).await;
     assert_eq!(cold, f64::from(OLD + 1), "no call may wait for the compiler");
+}
+
+/// Case C07.
+#[tokio::test]
+async fn revisions_of_channels_are_compiled_in_the_background_too() {
+    let wasm = guest("c-hello-cgi");
+    let dir = tempfile::tempdir().unwrap();
+    let other = another_build(dir.path());
+    let mut gateway = TestGateway::start().await;
+    let channel = "/v1/functions/greet/channels/";
+    for revision in 1..=4 {
+        let put = gateway.put("greet", distinct(&wasm, revision));
+        assert_eq!(put.send().await.status(), 201);
+    }
+    // Revision 4 is active, 1 has a channel, 2 a share of its requests, and 3 is reached by nothing.
+    let share = json!([{"revision": 2, "percent": 50}]);
+    let old = json!({"revision": 1, "weights": share});
+    let put = gateway.control(Method::PUT, &format!("{channel}old"));
+    assert_eq!(put.json(&old).send().await.status(), 200);
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+
+    gateway.start_build(&other).await;
+    compiled(&gateway, 3.0).await;
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/f/greet@old/").await.plain(), (200, "hello from c\n"));
+    }
+    assert_eq!(gateway.metric("mayfly_compilations_total").await, 3.0);
 }
 
 /// Case C07.
