@@ -51,7 +51,8 @@ pub use crate::{
     },
     outbound::{
         AddressRange, CdnLoop, Credential, Grant, Listeners, NameSource, NotACredential, NotAGrant,
-        NotANameSource, OutboundConfig, Secret, SecretHost,
+        NotANameSource, OutboundConfig, Secret, SecretHost, VettedAnswer, VettedClient,
+        VettedError, VettedRequest,
     },
     pool::{
         Pool,

@@ -7,7 +7,8 @@
 //! checked as a request of its own.
 //!
 //! Read `rules` (where a request goes, what may be called), `client` (one for the node), `policy` (one
-//! for a revision), then `connection` and `exchange`.
+//! for a revision), then `connection` and `exchange`. The gateway's own requests to URLs of owners go
+//! the same way (`vetted`).
 
 mod cdn_loop;
 mod client;
@@ -21,6 +22,7 @@ mod policy;
 mod report;
 mod resolve;
 mod rules;
+mod vetted;
 
 use std::sync::{Arc, atomic::AtomicU32};
 
@@ -36,6 +38,7 @@ pub use self::{
         credential::{Credential, NotACredential, Secret, SecretHost},
         grant::{Grant, NotAGrant},
     },
+    vetted::{VettedAnswer, VettedClient, VettedError, VettedRequest},
 };
 pub(crate) use self::{
     client::OutboundClient,

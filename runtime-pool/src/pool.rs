@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Function, InvokeError, Listeners, LogLine, PoolMetrics, Secret, StartError, State,
+    VettedClient,
     admission::run_queue::RunQueue,
     code::{
         cache::CodeCache,
@@ -113,6 +114,12 @@ impl Pool {
     /// Sets the addresses at which the gateway listens. Guests cannot call them.
     pub fn set_listeners(&self, listeners: Listeners) {
         self.node.client.set_listeners(listeners);
+    }
+
+    /// A client for requests of the gateway itself to URLs that owners name. `purpose` is its label
+    /// in metrics. Each client has its own share of look-ups.
+    pub fn vetted_client(&self, purpose: &'static str) -> VettedClient {
+        VettedClient::new(Arc::clone(&self.node.client), purpose)
     }
 
     /// Adds or replaces a secret of a tenant.

@@ -83,7 +83,7 @@ impl Policy {
 
     /// Puts a request into the form of HTTP/1.1: the path in its target, the host in a header. Adds
     /// the secrets that the function's credentials name.
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         request: http::Request<WasiBody>,
         target: &Target,

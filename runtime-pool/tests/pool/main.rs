@@ -16,4 +16,5 @@ mod invoking;
 mod loading;
 mod panics;
 mod secrets;
+mod vetted;
 mod warm;
