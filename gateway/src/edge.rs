@@ -14,6 +14,7 @@ pub(crate) mod response_body;
 pub(crate) mod routes;
 pub(crate) mod server_timing;
 mod shadow;
+mod targets;
 mod trailers;
 
 use std::{net::IpAddr, sync::Arc};
@@ -21,7 +22,7 @@ use std::{net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
 use runtime_pool::{CdnLoop, FunctionCall, InvocationContext, RequestBody};
-use store::{DEFAULT_CHANNEL, Tenant};
+use store::Tenant;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
@@ -32,13 +33,12 @@ use crate::{
         routes::{At, Route},
         server_timing::SERVER_TIMING,
         shadow::Shadows,
+        targets::{Targets, Way},
         trailers::Trailers,
     },
     functions::{
         catalog::{Catalog, CatalogEntry},
         channels::revision_urls::RevisionUrls,
-        name::FunctionName,
-        qualified_name::QualifiedName,
         routes::{
             Routes,
             rate::RateCallers,
@@ -73,8 +73,7 @@ pub(crate) struct Arrival {
 
 /// Serves requests to functions.
 pub(crate) struct Edge {
-    catalog: Arc<Catalog>,
-    revisions: RevisionUrls,
+    targets: Targets,
     owned: Routes,
     rate_callers: RateCallers,
     /// The tenant whose functions are called here.
@@ -102,8 +101,7 @@ impl Edge {
         config: &ServerSection,
     ) -> Self {
         Self {
-            catalog,
-            revisions,
+            targets: Targets::new(catalog, revisions),
             owned,
             rate_callers: RateCallers::new(),
             tenant: Tenant::default(),
@@ -181,7 +179,10 @@ impl Edge {
         let client = origin.rewrite(&mut head.headers, &self.proxies, &self.unwanted);
         let host = validate::host(&head.uri, &head.headers)?;
         let (target, mount, owned) = match self.route(&host.name, head, &client) {
-            Found::Function(route) => (self.target(&route).await?, route.mount, None),
+            Found::Function(route) => {
+                let target = self.targets.find(&self.tenant, &route, Way::Address).await?;
+                (target, route.mount, None)
+            }
             Found::Owned(matched) => {
                 // Boxed: the future is large, and most requests do not need it.
                 match Box::pin(self.owned_target(matched, client.addr.ip(), head)).await? {
@@ -287,47 +288,11 @@ impl Edge {
             return Err(Problem::no_route());
         };
         let at = channel.as_deref().map_or(At::Default, At::Channel);
-        let target = self.target(&Route { function, at, mount: 0 }).await;
+        let route = Route { function, at, mount: 0 };
+        let target = self.targets.find(&self.tenant, &route, Way::Within).await;
         let target = target
             .map_err(|problem| Problem::route_without_target(&matched.route.name, problem))?;
         Ok(OwnedTarget::Call(target, matched))
-    }
-
-    /// The revision, or channel, of the function that a route names.
-    async fn target(&self, route: &Route<'_>) -> Result<Arc<CatalogEntry>, Problem> {
-        if route.at == At::Default
-            && let Some(entry) = self.catalog.get(&self.tenant, route.function)
-        {
-            return Ok(entry);
-        }
-        // Boxed: the future is large, and such calls are rare.
-        Box::pin(self.addressed(route)).await
-    }
-
-    /// What an address other than a function's plain one names.
-    async fn addressed(&self, route: &Route<'_>) -> Result<Arc<CatalogEntry>, Problem> {
-        let not_found = || Problem::function_not_found(route.function);
-        let (at, function) = match route.at {
-            At::Default => routes::labelled(route.function).ok_or_else(not_found)?,
-            at => (at, route.function),
-        };
-        let default = self.catalog.get(&self.tenant, function).ok_or_else(not_found)?;
-        match at {
-            At::Default | At::Channel(DEFAULT_CHANNEL) => Ok(default),
-            At::Channel(channel) => self
-                .catalog
-                .channel(&self.tenant, function, channel)
-                .ok_or_else(|| Problem::channel_not_found(function, channel)),
-            At::Revision(_) if !default.revision_urls => Err(Problem::revision_urls_off(function)),
-            At::Revision(revision) => {
-                let name = FunctionName::try_from(function).map_err(|_| not_found())?;
-                let name = QualifiedName { tenant: self.tenant.clone(), name };
-                let found = self.revisions.get(&name, &default, revision).await;
-                found
-                    .map_err(|error| Problem::of_store(&error))?
-                    .ok_or_else(|| Problem::revision_not_found(function, revision))
-            }
-        }
     }
 
     /// Gives the call its body as the guest will read it. Returns where its faults will be noted. A body

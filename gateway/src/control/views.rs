@@ -241,6 +241,7 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         arguments: settings.arguments,
         stream_body: settings.stream_body,
         revision_urls: settings.revision_urls,
+        private: settings.private,
         snapshot: settings.snapshot.map(|snapshot| match snapshot {
             SnapshotMode::Switch(on) => SnapshotSetting::Switch(on),
             SnapshotMode::After(function) => SnapshotSetting::After(function),

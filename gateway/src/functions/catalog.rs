@@ -79,6 +79,8 @@ pub(crate) struct CatalogEntry {
     pub(crate) timing: bool,
     /// Whether each revision of the function has an address of its own.
     pub(crate) revision_urls: bool,
+    /// Whether the function has no address of its own.
+    pub(crate) private: bool,
     /// How many instances stay warm without calls.
     pub(crate) schedule: WarmSchedule,
     /// What calls do besides running the revision, if this is the revision of a channel that was set.
@@ -504,6 +506,7 @@ impl Catalog {
             request_bytes: limits[FunctionLimit::RequestBytes],
             timing: settings.server_timing.unwrap_or(self.timing),
             revision_urls: settings.revision_urls.unwrap_or(true),
+            private: settings.private.unwrap_or_default(),
             schedule: self.schedule(settings, &limits),
             channel: None,
             ok: OkCounter::default(),

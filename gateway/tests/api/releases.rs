@@ -212,6 +212,58 @@ async fn an_owner_can_take_the_addresses_of_revisions_away() {
     assert_eq!(gateway.get("/f/greet/").await.status(), 200);
 }
 
+/// Case N01.
+#[tokio::test]
+async fn a_private_function_answers_at_no_address_and_its_routes_still_reach_it() {
+    let mut gateway = TestGateway::start().await;
+    assert_eq!(gateway.put("greet", guest("c-hello")).send().await.status(), 201);
+    let channel = gateway.control(Method::PUT, "/v1/functions/greet/channels/prod");
+    assert!(channel.json(&json!({"revision": 1})).send().await.status() < 300);
+    let at = json!({"host": "api.example.com", "path": "/*all", "function": "greet"});
+    let route = gateway.control(Method::PUT, "/v1/routes/api").json(&at).send().await;
+    assert_eq!(route.status(), 201, "{route:?}");
+    let routed = async |gateway: &TestGateway| {
+        gateway.call(Method::GET, "/").header("host", "api.example.com").send().await
+    };
+    let addresses = ["", "@1", "@2", "@prod", "@absent"];
+    let hosts = ["", "r1--", "prod--", "absent--"];
+    assert_eq!(gateway.get("/f/greet@prod/").await.status(), 200);
+
+    let changed = gateway.patch("greet", &json!({"settings": {"private": true}})).await;
+    assert_eq!(changed.json()["settings"]["private"], true);
+    for restarted in [false, true] {
+        if restarted {
+            gateway.restart().await;
+        }
+        for at in addresses {
+            let private = gateway.get(&format!("/f/greet{at}/")).await;
+            let absent = gateway.get(&format!("/f/gruet{at}/")).await;
+            assert_eq!(private.problem(), (404, "function-not-found"), "{at}");
+            assert_eq!(without_id(&private, "greet"), without_id(&absent, "gruet"), "{at}");
+        }
+        for at in hosts {
+            let by = |name: &str| {
+                let host = format!("{at}{name}.localhost");
+                gateway.call(Method::GET, "/").header("host", &host).send()
+            };
+            let (private, absent) = (by("greet").await, by("gruet").await);
+            assert_eq!(private.problem(), (404, "function-not-found"), "{at}");
+            assert_eq!(without_id(&private, "greet"), without_id(&absent, "gruet"), "{at}");
+        }
+        assert_eq!(routed(&gateway).await.plain(), (200, "hello from c\n"));
+    }
+    let back = gateway.cli(&["set", "greet", "private=false"]).await;
+    assert_eq!(back.status.code(), Some(0), "{back:?}");
+    assert_eq!(gateway.get("/f/greet/").await.status(), 200);
+}
+
+/// A problem without the id of its request, and with the function's name left out.
+fn without_id(response: &FullResponse, name: &str) -> Value {
+    let mut problem = response.json().clone();
+    problem.as_object_mut().unwrap().remove("request_id");
+    serde_json::from_str(&problem.to_string().replace(name, "NAME")).unwrap()
+}
+
 /// Case R07.
 #[tokio::test]
 async fn two_revisions_differ_in_settings_imports_exports_and_size() {

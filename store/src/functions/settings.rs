@@ -38,6 +38,10 @@ pub struct Settings {
     /// Whether each revision of the function has an address of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision_urls: Option<bool>,
+    /// Whether the function has no address of its own, so that only routes, other functions and
+    /// triggers reach it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private: Option<bool>,
     /// Whether instances start from a snapshot that the deploy takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotMode>,
@@ -151,6 +155,7 @@ impl fmt::Debug for Settings {
             .field("arguments", &self.arguments)
             .field("stream_body", &self.stream_body)
             .field("revision_urls", &self.revision_urls)
+            .field("private", &self.private)
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)

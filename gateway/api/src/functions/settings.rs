@@ -22,6 +22,7 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "arguments",
     "stream_body",
     "revision_urls",
+    "private",
     "outbound",
     "credentials",
     "snapshot",
@@ -69,6 +70,10 @@ pub struct OtherSettings {
     /// `/f/{name}@{revision}/`. By default it has. The setting of the active revision counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision_urls: Option<bool>,
+    /// Whether the function has no address of its own: then only routes, other functions and triggers
+    /// reach it. By default it has. The setting of the active revision counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private: Option<bool>,
     /// Whether instances start from a snapshot that is taken at the deploy: true, false, or the
     /// name of the export to call before it is taken. With true that is `wizer-initialize`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
