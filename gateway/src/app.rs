@@ -49,6 +49,7 @@ use crate::{
     edge::{
         Edge,
         admission::{clients::Clients, in_flight::InFlight, load_shed::LoadShedder},
+        calls::{Calls, within::CallsWithin},
         data_plane::DataPlane,
         rejections::Rejections,
     },
@@ -120,8 +121,8 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
 
     // The data plane.
     let routes = Routes::load(&store, &catalog).await?;
-    let data_plane =
-        data_plane(&config, &store, (&catalog, &routes), invoker, load_shedder, &registry)?;
+    let parts = (&*pool, &store, &catalog, &routes);
+    let data_plane = data_plane(&config, parts, invoker, load_shedder, (data, &registry))?;
 
     // The control plane.
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
@@ -182,21 +183,24 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 
 fn data_plane(
     config: &Config,
-    store: &Store,
-    (catalog, routes): (&Arc<Catalog>, &Routes),
+    (pool, store, catalog, routes): (&Pool, &Store, &Arc<Catalog>, &Routes),
     invoker: Invoker,
     load_shedder: Arc<LoadShedder>,
-    registry: &Registry,
+    (runtime, registry): (&Handle, &Registry),
 ) -> anyhow::Result<Arc<DataPlane>> {
     let rejections = Arc::new(Rejections::new(registry)?);
-    let revisions = RevisionUrls::new(store, catalog);
-    let (catalog, routes) = (Arc::clone(catalog), routes.clone());
-    let edge =
-        Edge::new(catalog, revisions, routes, invoker, Arc::clone(&rejections), &config.server);
+    let (revisions, catalog) = (RevisionUrls::new(store, catalog), Arc::clone(catalog));
+    let calls =
+        Arc::new(Calls::new(catalog, revisions, invoker, Arc::clone(&rejections), &config.server));
+    let edge = Edge::new(Arc::clone(&calls), routes.clone(), &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
+    let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
+    let within = Arc::new(within);
+    pool.set_function_calls(Arc::<CallsWithin>::downgrade(&within));
     let in_flight = InFlight::new(config.server.admission.in_flight);
     let clients = Clients::new(config.in_flight_per_address());
-    let plane = DataPlane::new(edge, in_flight, clients, load_shedder, rejections, request_ids);
+    let permits = (in_flight, clients);
+    let plane = DataPlane::new(edge, within, permits, load_shedder, rejections, request_ids);
     Ok(Arc::new(plane))
 }
 

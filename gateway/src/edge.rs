@@ -4,6 +4,7 @@
 //! of a request, calls it through the invoker, and finishes its response.
 
 pub(crate) mod admission;
+pub(crate) mod calls;
 mod channel;
 pub(crate) mod data_plane;
 mod owned_routes;
@@ -14,31 +15,25 @@ pub(crate) mod response_body;
 pub(crate) mod routes;
 pub(crate) mod server_timing;
 mod shadow;
-mod targets;
 mod trailers;
 
 use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Response, Uri, header, request::Parts, uri::PathAndQuery};
-use http_body_util::BodyExt as _;
-use runtime_pool::{CdnLoop, FunctionCall, InvocationContext, RequestBody};
+use runtime_pool::{FunctionCall, InvocationContext};
 use store::Tenant;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    config::{FieldNames, HostRoutes, MinRate, ServerSection, TrustedProxies},
+    config::{HostRoutes, MinRate, ServerSection},
     edge::{
-        rejections::Rejections,
+        calls::{Calls, PreparedCall, targets::Way},
         response_body::EdgeBody,
         routes::{At, Route},
-        server_timing::SERVER_TIMING,
-        shadow::Shadows,
-        targets::{Targets, Way},
         trailers::Trailers,
     },
     functions::{
-        catalog::{Catalog, CatalogEntry},
-        channels::revision_urls::RevisionUrls,
+        catalog::CatalogEntry,
         routes::{
             Routes,
             rate::RateCallers,
@@ -46,20 +41,16 @@ use crate::{
             table::Matched,
         },
     },
-    invoker::Invoker,
-    problem::{OUTCOME, Problem, REQUEST_ID},
+    problem::{Problem, REQUEST_ID},
     request::{
         cookies,
-        forwarded::{self, ConnectionOrigin, OWN_PREFIX, RequestClient},
-        limited_body::{self, BodyFaults, LimitedBody},
+        forwarded::{self, ConnectionOrigin, RequestClient},
         server_options, validate,
     },
     server::IncomingBody,
     telemetry::request_id::id_header,
 };
 
-/// Says that a response is the function's own, whatever its status.
-const FUNCTION_OUTCOME: HeaderValue = HeaderValue::from_static("function");
 /// The header with the secret that lets a request see the timing of its invocation.
 const TIMING_SECRET: &str = "mayfly-server-timing";
 
@@ -73,46 +64,25 @@ pub(crate) struct Arrival {
 
 /// Serves requests to functions.
 pub(crate) struct Edge {
-    targets: Targets,
+    calls: Arc<Calls>,
     owned: Routes,
     rate_callers: RateCallers,
     /// The tenant whose functions are called here.
     tenant: Tenant,
-    invoker: Invoker,
-    shadows: Shadows,
-    rejections: Arc<Rejections>,
-    target_bytes: usize,
-    hops: usize,
     min_rate: MinRate,
-    proxies: TrustedProxies,
-    unwanted: FieldNames,
     host_routes: HostRoutes,
     no_mount: Arc<str>,
     timing_secret: String,
 }
 
 impl Edge {
-    pub(crate) fn new(
-        catalog: Arc<Catalog>,
-        revisions: RevisionUrls,
-        owned: Routes,
-        invoker: Invoker,
-        rejections: Arc<Rejections>,
-        config: &ServerSection,
-    ) -> Self {
+    pub(crate) fn new(calls: Arc<Calls>, owned: Routes, config: &ServerSection) -> Self {
         Self {
-            targets: Targets::new(catalog, revisions),
+            calls,
             owned,
             rate_callers: RateCallers::new(),
             tenant: Tenant::default(),
-            shadows: Shadows::new(invoker.clone(), &config.edge.shadow),
-            invoker,
-            rejections,
-            target_bytes: config.listener.http.uri_bytes,
-            hops: config.edge.hops,
             min_rate: config.min_rate,
-            proxies: config.proxies.trusted.clone(),
-            unwanted: config.proxies.strip_headers.clone(),
             host_routes: config.edge.host_routes,
             no_mount: "".into(),
             timing_secret: config.edge.timing_secret.clone(),
@@ -140,7 +110,7 @@ impl Edge {
         let invocation = arrival.call.context.invocation;
         match self.serve(arrival, origin).await {
             Ok(response) => response,
-            Err(problem) => self.rejections.answer(problem, invocation),
+            Err(problem) => self.calls.rejections.answer(problem, invocation),
         }
     }
 
@@ -150,7 +120,7 @@ impl Edge {
         origin: &ConnectionOrigin,
         headers: &HeaderMap,
     ) -> Option<IpAddr> {
-        origin.named_client(headers, &self.proxies)
+        origin.named_client(headers, &self.calls.proxies)
     }
 
     /// Whether a request may see the timing of its invocation. Removes the secret, so that the
@@ -168,19 +138,17 @@ impl Edge {
     ) -> Result<Response<EdgeBody>, Problem> {
         let invocation = call.context.invocation;
         let head = &mut call.head;
-        validate::check(head, self.target_bytes)?;
-        let cdn_loop = CdnLoop::of(&head.headers);
-        if cdn_loop.as_ref().is_some_and(|cdn_loop| cdn_loop.hops() >= self.hops) {
-            return Err(Problem::loop_detected(self.hops));
-        }
+        validate::check(head, self.calls.target_bytes)?;
+        let cdn_loop = self.calls.cdn_loop(&head.headers)?;
         // Not `||`: the secret must be removed in any case.
         let shown = self.take_timing_secret(&mut head.headers);
         let trailers = Trailers::of(head);
-        let client = origin.rewrite(&mut head.headers, &self.proxies, &self.unwanted);
+        let Calls { proxies, unwanted, .. } = &*self.calls;
+        let client = origin.rewrite(&mut head.headers, proxies, unwanted);
         let host = validate::host(&head.uri, &head.headers)?;
         let (target, mount, owned) = match self.route(&host.name, head, &client) {
             Found::Function(route) => {
-                let target = self.targets.find(&self.tenant, &route, Way::Address).await?;
+                let target = self.calls.targets.find(&self.tenant, &route, Way::Address).await?;
                 (target, route.mount, None)
             }
             Found::Owned(matched) => {
@@ -212,33 +180,18 @@ impl Edge {
         let faults = match body {
             None => None,
             // Boxed, so that requests without a body are small.
-            Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, &target)).await?),
+            Some(body) => {
+                let begun = calls::begin_body(*body, &mut call, &target, self.min_rate);
+                Some(Box::pin(begun).await?)
+            }
         };
-        self.shadows.follow(channel.as_ref(), &mut call);
-        let result = self.invoker.invoke(&target, call).await;
-        if let Some(channel) = &channel {
-            channel.record(self.invoker.channel_metrics(), &result);
-        }
-        // The client learns what is wrong with its body, not what the function makes of half of it.
-        if let Some(fault) = faults.and_then(|faults| faults.first()) {
-            return Err(fault.into());
-        }
-        let (response, start) = result?;
-        let (mut parts, body) = response.into_parts();
-        // Only the gateway may set its own header fields.
-        forwarded::remove(&mut parts.headers, |name| name.as_str().starts_with(OWN_PREFIX));
+        let prepared = PreparedCall { target, channel, call, faults, timing };
+        let (mut parts, body) = self.calls.call(prepared).await?;
         trailers.announce(&mut parts);
-        if timing {
-            parts.headers.append(SERVER_TIMING, server_timing::value(&start));
-        }
-        if let Some(channel) = channel {
-            channel.tell(&mut parts.headers);
-        }
         if let Some(owned) = owned {
             owned_routes::finish(&owned.route, owned.origin.as_ref(), &mut parts.headers);
         }
-        parts.headers.insert(OUTCOME, FUNCTION_OUTCOME);
-        parts.headers.insert(REQUEST_ID, id_header(invocation));
+        calls::sign(&mut parts.headers, invocation);
         Ok(Response::from_parts(parts, body.into()))
     }
 
@@ -289,39 +242,10 @@ impl Edge {
         };
         let at = channel.as_deref().map_or(At::Default, At::Channel);
         let route = Route { function, at, mount: 0 };
-        let target = self.targets.find(&self.tenant, &route, Way::Within).await;
+        let target = self.calls.targets.find(&self.tenant, &route, Way::Within).await;
         let target = target
             .map_err(|problem| Problem::route_without_target(&matched.route.name, problem))?;
         Ok(OwnedTarget::Call(target, matched))
-    }
-
-    /// Gives the call its body as the guest will read it. Returns where its faults will be noted. A body
-    /// whose `content-length` exceeds the limit is rejected before the function is called.
-    async fn begin_body(
-        &self,
-        body: IncomingBody,
-        call: &mut FunctionCall,
-        target: &CatalogEntry,
-    ) -> Result<BodyFaults, Problem> {
-        let headers = &call.head.headers;
-        let max = target.request_bytes;
-        let declared = headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if declared.is_some_and(|declared| declared > max) {
-            return Err(limited_body::too_large(max));
-        }
-        let faults = BodyFaults::default();
-        let mut body = LimitedBody::new(body, max, self.min_rate, faults.clone());
-        // With an expectation, the client sends nothing before the guest reads.
-        if !headers.contains_key(header::EXPECT) {
-            body.begin().await;
-        }
-        if let Some(fault) = faults.first() {
-            return Err(fault.into());
-        }
-        call.body = RequestBody::Stream(body.boxed_unsync());
-        Ok(faults)
     }
 }
 

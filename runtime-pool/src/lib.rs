@@ -50,9 +50,9 @@ pub use crate::{
         start::{Phase, Phases, Start, Tier},
     },
     outbound::{
-        AddressRange, CdnLoop, Credential, Grant, Listeners, NameSource, NotACredential, NotAGrant,
-        NotANameSource, OutboundConfig, Secret, SecretHost, VettedAnswer, VettedClient,
-        VettedError, VettedRequest,
+        AddressRange, CdnLoop, Credential, FunctionAnswer, FunctionBody, FunctionCalls,
+        FunctionRequest, Grant, Listeners, NameSource, NotACredential, NotAGrant, NotANameSource,
+        OutboundConfig, Secret, SecretHost, VettedAnswer, VettedClient, VettedError, VettedRequest,
     },
     pool::{
         Pool,

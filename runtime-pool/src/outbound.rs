@@ -17,6 +17,7 @@ mod connection;
 mod exchange;
 mod failure;
 mod framing;
+mod functions;
 mod idle;
 mod policy;
 mod report;
@@ -33,6 +34,7 @@ use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
 pub use self::{
     cdn_loop::CdnLoop,
     config::{AddressRange, NameSource, NotANameSource, OutboundConfig},
+    functions::{FunctionAnswer, FunctionBody, FunctionCalls, FunctionRequest},
     rules::{
         address::Listeners,
         credential::{Credential, NotACredential, Secret, SecretHost},
@@ -42,6 +44,7 @@ pub use self::{
 };
 pub(crate) use self::{
     client::OutboundClient,
+    functions::RequestOrigin,
     policy::{Policy, PolicySettings},
 };
 use self::{
@@ -56,7 +59,7 @@ use crate::{error::Limit, metrics::guest_log::InvocationLog};
 pub(crate) struct Outbound {
     policy: Arc<Policy>,
     log: Arc<InvocationLog>,
-    cdn_loop: Option<CdnLoop>,
+    origin: RequestOrigin,
     /// Requests that the invocation may still make.
     left: u32,
     /// Permits for open requests. Made with the first request: most invocations make none.
@@ -68,7 +71,7 @@ pub(crate) struct Outbound {
 impl Outbound {
     pub(crate) fn new(policy: Arc<Policy>, log: Arc<InvocationLog>) -> Self {
         let left = policy.client.config.per_invocation;
-        Self { policy, log, cdn_loop: None, left, at_once: None, lines: None }
+        Self { policy, log, origin: RequestOrigin::default(), left, at_once: None, lines: None }
     }
 
     /// For a guest that runs without a request, at its start-up: every request is refused.
@@ -79,9 +82,9 @@ impl Outbound {
         Self::new(Arc::new(policy), log)
     }
 
-    /// Sets the gateways that the invocation's own request has passed.
-    pub(crate) fn set_cdn_loop(&mut self, cdn_loop: CdnLoop) {
-        self.cdn_loop = Some(cdn_loop);
+    /// Sets where the invocation's own request comes from.
+    pub(crate) fn set_origin(&mut self, origin: RequestOrigin) {
+        self.origin = origin;
     }
 
     /// The checks that need no waiting: the address, the method, the grants, the number of
@@ -155,7 +158,7 @@ impl WasiHttpHooks for Outbound {
         let mut permit = Box::pin(self.at_once().acquire_owned());
         let acquired = permit.as_mut().now_or_never();
         let options = options.unwrap_or_default();
-        let cdn_loop = self.cdn_loop.clone();
+        let (origin, invocation) = (self.origin.clone(), self.log.invocation());
         Box::new(async move {
             let permit = match acquired {
                 Some(permit) => permit,
@@ -165,7 +168,7 @@ impl WasiHttpHooks for Outbound {
                 }
             };
             let permit = permit.expect("the semaphore is never closed");
-            let admitted = Admitted { request, target, options, cdn_loop, report };
+            let admitted = Admitted { request, target, options, origin, invocation, report };
             let response = policy.send(admitted, permit).await?;
             Ok((response, Box::new(async { Ok(()) }) as BackgroundWork))
         })

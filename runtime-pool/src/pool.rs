@@ -13,7 +13,7 @@ mod node;
 mod statistics;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -21,8 +21,8 @@ use moka::{Expiry, future::Cache, notification::RemovalCause, policy::EvictionPo
 use tokio::runtime::Handle;
 
 use crate::{
-    Function, InvokeError, Listeners, LogLine, PoolMetrics, Secret, StartError, State,
-    VettedClient,
+    Function, FunctionCalls, InvokeError, Listeners, LogLine, PoolMetrics, Secret, StartError,
+    State, VettedClient,
     admission::run_queue::RunQueue,
     code::{
         cache::CodeCache,
@@ -120,6 +120,11 @@ impl Pool {
     /// in metrics. Each client has its own share of look-ups.
     pub fn vetted_client(&self, purpose: &'static str) -> VettedClient {
         VettedClient::new(Arc::clone(&self.node.client), purpose)
+    }
+
+    /// Sets what calls functions for guests of other functions.
+    pub fn set_function_calls(&self, calls: Weak<dyn FunctionCalls>) {
+        self.node.client.set_functions(calls);
     }
 
     /// Adds or replaces a secret of a tenant.

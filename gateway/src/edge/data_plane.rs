@@ -16,6 +16,7 @@ use crate::{
             in_flight::InFlight,
             load_shed::LoadShedder,
         },
+        calls::within::CallsWithin,
         panics,
         rejections::Rejections,
         response_body::EdgeBody,
@@ -29,6 +30,8 @@ use crate::{
 /// Serves the data plane.
 pub(crate) struct DataPlane {
     edge: Edge,
+    /// Functions can call each other for as long as it runs.
+    _within: Arc<CallsWithin>,
     in_flight: Arc<InFlight>,
     clients: Arc<Clients>,
     load_shedder: Arc<LoadShedder>,
@@ -39,14 +42,14 @@ pub(crate) struct DataPlane {
 impl DataPlane {
     pub(crate) fn new(
         edge: Edge,
-        in_flight: InFlight,
-        clients: Clients,
+        within: Arc<CallsWithin>,
+        (in_flight, clients): (InFlight, Clients),
         load_shedder: Arc<LoadShedder>,
         rejections: Arc<Rejections>,
         request_ids: RequestIdSource,
     ) -> Self {
         let (in_flight, clients) = (Arc::new(in_flight), Arc::new(clients));
-        Self { edge, in_flight, clients, load_shedder, rejections, request_ids }
+        Self { edge, _within: within, in_flight, clients, load_shedder, rejections, request_ids }
     }
 
     /// The service of the connection from `peer`.

@@ -1,6 +1,7 @@
 //! Bodies of requests, which must not be too large or too slow.
 
 use std::{
+    error::Error,
     future::poll_fn,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -11,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use gateway_api::FunctionLimit;
 use http_body::{Body, Frame, SizeHint};
-use runtime_pool::BodyError;
+use runtime_pool::{BodyError, FunctionBody};
 use tokio::time::{self, Instant, Sleep};
 
 use crate::{
@@ -83,10 +84,29 @@ impl MinRate {
     }
 }
 
+/// The body of a request that has just come.
+pub(crate) trait ArrivingBody:
+    Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send + Unpin + 'static
+{
+    /// Ends whatever brings it: it does not come as it must.
+    fn give_up(&mut self);
+}
+
+impl ArrivingBody for IncomingBody {
+    fn give_up(&mut self) {
+        IncomingBody::give_up(self);
+    }
+}
+
+/// Nothing but the body itself brings it.
+impl ArrivingBody for FunctionBody {
+    fn give_up(&mut self) {}
+}
+
 /// The body of a request, with a limit on its length and a minimum for its rate.
 #[derive(Debug)]
-pub(crate) struct LimitedBody {
-    body: IncomingBody,
+pub(crate) struct LimitedBody<B> {
+    body: B,
     max: u64,
     left: u64,
     min_rate: MinRate,
@@ -105,8 +125,8 @@ struct BodyWait {
     timeout: Pin<Box<Sleep>>,
 }
 
-impl LimitedBody {
-    pub(crate) fn new(body: IncomingBody, max: u64, min_rate: MinRate, faults: BodyFaults) -> Self {
+impl<B: ArrivingBody> LimitedBody<B> {
+    pub(crate) fn new(body: B, max: u64, min_rate: MinRate, faults: BodyFaults) -> Self {
         let (left, waited) = (max, Duration::ZERO);
         Self { body, max, left, min_rate, waited, wait: None, faults, first: None }
     }
@@ -169,7 +189,7 @@ impl LimitedBody {
     }
 }
 
-impl Body for LimitedBody {
+impl<B: ArrivingBody> Body for LimitedBody<B> {
     type Data = Bytes;
     type Error = BodyError;
 

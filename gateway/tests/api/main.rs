@@ -25,6 +25,7 @@ mod density;
 mod deploy;
 mod errors;
 mod fairness;
+mod function_calls;
 mod gateway_log;
 mod herd;
 mod hostile_clients;

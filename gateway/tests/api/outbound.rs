@@ -10,8 +10,10 @@ mod upstream;
 
 use serde_json::json;
 
-use self::name_server::NameServer;
-pub(crate) use self::upstream::{Upstream, UpstreamConnection};
+pub(crate) use self::{
+    name_server::NameServer,
+    upstream::{Upstream, UpstreamConnection},
+};
 use crate::{client::FullResponse, test_gateway::TestGateway};
 
 /// Guests that make requests as their query asks: WASI 0.2 and 0.3.

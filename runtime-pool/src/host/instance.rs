@@ -19,7 +19,7 @@ use crate::{
         invocation_state::InvocationState,
     },
     metrics::guest_log::InvocationLog,
-    outbound::{CdnLoop, Outbound, Policy},
+    outbound::{Outbound, Policy, RequestOrigin},
 };
 
 /// A guest whose imports are resolved.
@@ -108,18 +108,14 @@ impl Instance {
         }
     }
 
-    /// Sets the gateways that the request has already passed. Requests of the guest repeat them.
-    pub(crate) fn set_cdn_loop(&mut self, cdn_loop: CdnLoop) {
+    /// Sets where the request comes from. Requests of the guest tell it to those whom they reach.
+    pub(crate) fn set_origin(&mut self, origin: RequestOrigin) {
         match &mut self.guest {
-            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
-            AnyGuest::HttpCore(guest) => {
-                guest.store.data_mut().host.outbound().set_cdn_loop(cdn_loop);
-            }
-            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
-            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_cdn_loop(cdn_loop),
-            AnyGuest::CommandAsync(guest) => {
-                guest.store.data_mut().outbound().set_cdn_loop(cdn_loop);
-            }
+            AnyGuest::Http(guest) => guest.store.data_mut().outbound().set_origin(origin),
+            AnyGuest::HttpCore(guest) => guest.store.data_mut().host.outbound().set_origin(origin),
+            AnyGuest::HttpAsync(guest) => guest.store.data_mut().outbound().set_origin(origin),
+            AnyGuest::Command(guest) => guest.store.data_mut().outbound().set_origin(origin),
+            AnyGuest::CommandAsync(guest) => guest.store.data_mut().outbound().set_origin(origin),
             // Modules make no requests.
             AnyGuest::Module(_) => {}
         }

@@ -15,6 +15,7 @@ use crate::{
         invocation_state::{FailOnDrop, InvocationState},
     },
     invocation::instance::take_or_make,
+    outbound::RequestOrigin,
     warm::reuse::Reusable,
 };
 
@@ -28,8 +29,9 @@ pub(super) async fn run(
     // First: no instance waits for a client.
     function.template.know_length(&mut call).await?;
     let mut instance = take_or_make(&function, &state, &call.context).await?;
-    if let Some(cdn_loop) = call.context.cdn_loop.take() {
-        instance.set_cdn_loop(cdn_loop);
+    let (cdn_loop, others) = (call.context.cdn_loop.take(), call.context.others);
+    if cdn_loop.is_some() || others > 0 {
+        instance.set_origin(RequestOrigin { cdn_loop, others });
     }
     // Declared after the instance, so that it is dropped before it: the end of the store looks like
     // the end of the body, and must not look like a good one.

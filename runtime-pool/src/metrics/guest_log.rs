@@ -159,8 +159,12 @@ impl InvocationLog {
 
     /// Writes lines of the platform's own about this invocation.
     pub(crate) fn system(&self, text: &str) {
-        let invocation = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).invocation;
-        self.function.system(invocation, text);
+        self.function.system(self.invocation(), text);
+    }
+
+    /// The invocation that runs.
+    pub(crate) fn invocation(&self) -> u128 {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).invocation
     }
 
     /// The largest write of the function to a body, in bytes.

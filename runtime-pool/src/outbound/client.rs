@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use super::{
     config::OutboundConfig,
     connection::{StepTimeouts, UpstreamConnection},
     failure::OutboundFailure,
+    functions::FunctionCalls,
     resolve::{LookupShare, Resolver},
     rules::{
         address::{self, Listeners},
@@ -46,6 +47,8 @@ pub(crate) struct OutboundClient {
     pub(super) idle_permits: Arc<Semaphore>,
     /// Set once the listeners are bound, which is before the first invocation.
     listeners: OnceLock<Listeners>,
+    /// Set before the first invocation. Weak: what calls functions has the pool.
+    functions: OnceLock<Weak<dyn FunctionCalls>>,
     pub(super) forbidden_headers: ForbiddenHeaderFilter,
     /// The secrets that credentials name.
     pub(crate) secrets: NodeSecrets,
@@ -73,6 +76,7 @@ impl OutboundClient {
             config,
             tls,
             listeners: OnceLock::new(),
+            functions: OnceLock::new(),
             forbidden_headers: Arc::new(|name| {
                 DEFAULT_FORBIDDEN_HEADERS.contains(name) || *name == cdn_loop::HEADER
             }),
@@ -85,6 +89,17 @@ impl OutboundClient {
     pub(crate) fn set_listeners(&self, listeners: Listeners) {
         // Listeners are bound once, so a second call changes nothing.
         let _ = self.listeners.set(listeners);
+    }
+
+    /// Sets what calls functions for guests.
+    pub(crate) fn set_functions(&self, functions: Weak<dyn FunctionCalls>) {
+        // As above.
+        let _ = self.functions.set(functions);
+    }
+
+    /// What calls functions for guests, while there is a gateway.
+    pub(super) fn functions(&self) -> Option<Arc<dyn FunctionCalls>> {
+        self.functions.get()?.upgrade()
     }
 
     /// Opens a connection to one of the target's addresses.

@@ -23,6 +23,7 @@ use super::{
     connection::{StepTimeouts, UpstreamConnection},
     failure::OutboundFailure,
     framing::framed,
+    functions::RequestOrigin,
     policy::Policy,
     report::OutboundReport,
     rules::{credential::Requester, target::Target},
@@ -33,17 +34,18 @@ pub(super) struct Admitted {
     pub(super) request: http::Request<WasiBody>,
     pub(super) target: Target,
     pub(super) options: RequestOptions,
-    pub(super) cdn_loop: Option<CdnLoop>,
+    pub(super) origin: RequestOrigin,
+    /// The invocation that makes it.
+    pub(super) invocation: u128,
     pub(super) report: OutboundReport,
 }
 
-/// Held until the end of a response: the connection, which the next request can use, and the
-/// permit, which counts against the invocation's limit of open requests.
-struct ConnectionLease {
-    policy: Arc<Policy>,
-    target: Target,
-    connection: UpstreamConnection,
-    _permit: OwnedSemaphorePermit,
+/// Held until the end of a response: the connection, if it needed one, which the next request can use,
+/// and the permit, which counts against the invocation's limit of open requests.
+pub(super) struct Lease {
+    pub(super) policy: Arc<Policy>,
+    pub(super) connection: Option<(Target, UpstreamConnection)>,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 impl Policy {
@@ -53,9 +55,13 @@ impl Policy {
         admitted: Admitted,
         permit: OwnedSemaphorePermit,
     ) -> Result<http::Response<WasiBody>, Error> {
-        let Admitted { request, target, options, cdn_loop, mut report } = admitted;
+        if admitted.target.function().is_some() {
+            // Boxed, so that requests to servers are no larger.
+            return Box::pin(self.call_function(admitted, permit)).await;
+        }
+        let Admitted { request, target, options, origin, mut report, .. } = admitted;
         let times = StepTimeouts::of(&self.client.config, &options);
-        let request = self.prepare(request, &target, cdn_loop.as_ref());
+        let request = self.prepare(request, &target, origin.cdn_loop.as_ref());
         let exchanged = async {
             let request = framed(request?).await?;
             let (response, connection) = self.exchange(request, &target, &times).await?;
@@ -72,7 +78,8 @@ impl Policy {
         match exchanged.await {
             Ok((response, connection)) => {
                 report.responded();
-                let lease = ConnectionLease { policy: self, target, connection, _permit: permit };
+                let connection = Some((target, connection));
+                let lease = Lease { policy: self, connection, _permit: permit };
                 Ok(response.map(|body| {
                     UpstreamBody::new(body, times.between_bytes, report, lease).boxed_unsync()
                 }))
@@ -134,25 +141,20 @@ impl Policy {
 }
 
 /// The body of a response, with its limits.
-struct UpstreamBody {
-    body: Incoming,
+pub(super) struct UpstreamBody<B> {
+    body: B,
     max: u64,
     left: u64,
     between: Duration,
     silence: Pin<Box<Sleep>>,
     report: OutboundReport,
     /// Until the end of the body.
-    lease: Option<ConnectionLease>,
+    lease: Option<Lease>,
     failed: bool,
 }
 
-impl UpstreamBody {
-    fn new(
-        body: Incoming,
-        between: Duration,
-        report: OutboundReport,
-        lease: ConnectionLease,
-    ) -> Self {
+impl<B: Body> UpstreamBody<B> {
+    pub(super) fn new(body: B, between: Duration, report: OutboundReport, lease: Lease) -> Self {
         let max = lease.policy.client.config.response_bytes;
         let silence = Box::pin(time::sleep(between));
         let lease = Some(lease);
@@ -170,7 +172,9 @@ impl UpstreamBody {
     }
 
     fn release(&mut self) {
-        if let Some(ConnectionLease { policy, target, connection, .. }) = self.lease.take() {
+        if let Some(Lease { policy, connection: Some((target, connection)), .. }) =
+            self.lease.take()
+        {
             policy.idle.put(target, connection);
         }
     }
@@ -183,7 +187,10 @@ impl UpstreamBody {
     }
 }
 
-impl Body for UpstreamBody {
+impl<B> Body for UpstreamBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<OutboundFailure>> + Unpin,
+{
     type Data = Bytes;
     type Error = Error;
 

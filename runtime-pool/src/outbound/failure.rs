@@ -32,6 +32,14 @@ pub(super) enum OutboundFailure {
     )]
     Gateway(IpAddr),
     #[error(
+        "a function is called at http://NAME.mayfly.internal, without https and without a port"
+    )]
+    FunctionAddress,
+    #[error("the gateway is stopping, and calls no more functions")]
+    NoFunctions,
+    #[error("the answer of the function ended early: {0}")]
+    FunctionBody(String),
+    #[error(
         "the secret {0:?}, which the setting credentials names, does not exist or is not valid in \
          a header"
     )]
@@ -79,7 +87,8 @@ impl OutboundFailure {
     /// The error for the guest.
     pub(super) fn code(&self) -> Error {
         match self {
-            Self::Address => Error::HttpRequestUriInvalid,
+            Self::Address | Self::FunctionAddress => Error::HttpRequestUriInvalid,
+            Self::NoFunctions => Error::DestinationUnavailable,
             Self::Method => Error::HttpRequestMethodInvalid,
             Self::NotGranted => Error::HttpRequestDenied,
             Self::Requests(_) => Error::ConnectionLimitReached,
@@ -104,7 +113,7 @@ impl OutboundFailure {
             Self::ResponseBytes(max) => Error::HttpResponseBodySize(Some(*max)),
             Self::Upgrade(StatusCode::SWITCHING_PROTOCOLS) => Error::HttpUpgradeFailed,
             Self::Upgrade(_) | Self::Protocol(_) => Error::HttpProtocolError,
-            Self::Broken => Error::HttpResponseIncomplete,
+            Self::Broken | Self::FunctionBody(_) => Error::HttpResponseIncomplete,
             Self::RequestBody => Error::ConnectionTerminated,
             Self::RequestLength(sent) => Error::HttpRequestBodySize(*sent),
         }
@@ -113,7 +122,7 @@ impl OutboundFailure {
     /// Its label in metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Address | Self::Method => "invalid",
+            Self::Address | Self::Method | Self::FunctionAddress => "invalid",
             Self::NotGranted => "not-granted",
             Self::Requests(_) => "too-many",
             Self::NotPublic(_) => "not-public",
@@ -121,7 +130,7 @@ impl OutboundFailure {
             Self::Gateway(_) => "gateway",
             Self::NoSecret(_) | Self::SecretHost(_) | Self::SecretFunction(_) => "secret",
             Self::Name(_) | Self::NameTime(_) => "name",
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::NoFunctions => "connect",
             Self::ConnectTime(_) => "connect-timeout",
             Self::Tls(_) => "tls",
             Self::TlsTime(_) => "tls-timeout",
@@ -130,7 +139,7 @@ impl OutboundFailure {
             Self::ResponseHead => "response-head",
             Self::ResponseBytes(_) => "response-bytes",
             Self::Upgrade(_) | Self::Protocol(_) => "protocol",
-            Self::Broken | Self::RequestBody => "broken",
+            Self::Broken | Self::FunctionBody(_) | Self::RequestBody => "broken",
             Self::RequestLength(_) => "invalid",
         }
     }
@@ -152,6 +161,9 @@ impl OutboundFailure {
             | Self::NotPublic(_)
             | Self::Denied(_)
             | Self::Gateway(_)
+            | Self::FunctionAddress
+            | Self::NoFunctions
+            | Self::FunctionBody(_)
             | Self::NoSecret(_)
             | Self::SecretHost(_)
             | Self::SecretFunction(_)
@@ -184,6 +196,13 @@ impl From<hyper::Error> for OutboundFailure {
             // The connection was closed or reset, so the rest of the response is missing.
             Self::Broken
         }
+    }
+}
+
+/// The body of a function's answer.
+impl From<Box<dyn std::error::Error + Send + Sync>> for OutboundFailure {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self::FunctionBody(error.to_string())
     }
 }
 

@@ -131,6 +131,10 @@ impl VettedClient {
         if !target::is_method(&request.method) {
             return Err((VettedError::Address, OutboundFailure::Method));
         }
+        // The gateway calls functions itself, and the name is nothing to a name server.
+        if target.function().is_some() {
+            return Err((VettedError::Address, OutboundFailure::FunctionAddress));
+        }
         let deadline = Instant::now() + within;
         let times = StepTimeouts::of(&self.policy.client.config, &RequestOptions::default());
         let _permit = time::timeout_at(deadline, self.at_once.acquire())

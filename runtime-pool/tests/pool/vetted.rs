@@ -114,7 +114,8 @@ async fn an_owner_cannot_tell_a_closed_port_from_one_that_is_forbidden() {
         assert_eq!(error, VettedError::Unreachable, "{uri}");
     }
     assert_eq!(server.connections(), 0, "the gateway's own listener is out of reach");
-    for uri in ["ftp://127.0.0.1/", "/path", "http://user@127.0.0.1/", "http://127.0.0.1:0/"] {
+    let addresses = ["ftp://127.0.0.1/", "/path", "http://user@127.0.0.1/", "http://127.0.0.1:0/"];
+    for uri in addresses.into_iter().chain(["http://greet.mayfly.internal/"]) {
         let error = get(&pool.pool, uri.parse().unwrap()).await.unwrap_err();
         assert_eq!(error, VettedError::Address, "{uri}");
     }

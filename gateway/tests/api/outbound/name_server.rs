@@ -18,14 +18,14 @@ use tokio::{
 };
 
 /// Answers over UDP. Ends with the test's runtime.
-pub(super) struct NameServer {
+pub(crate) struct NameServer {
     address: SocketAddr,
     asked: Arc<AtomicU32>,
 }
 
 impl NameServer {
     /// `addresses` gets the name and the number of earlier queries for it.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         addresses: impl Fn(&str, u32) -> Vec<IpAddr> + Send + 'static,
     ) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -52,7 +52,7 @@ impl NameServer {
     }
 
     /// Never answers for one name, and has this address for every other.
-    pub(super) async fn start_silent(silent: &'static str, address: IpAddr) -> Self {
+    pub(crate) async fn start_silent(silent: &'static str, address: IpAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let at = socket.local_addr().unwrap();
         tokio::spawn(async move {
@@ -69,7 +69,7 @@ impl NameServer {
     }
 
     /// Has more addresses than a datagram holds, and returns them over TCP.
-    pub(super) async fn over_tcp(addresses: Vec<IpAddr>) -> Self {
+    pub(crate) async fn over_tcp(addresses: Vec<IpAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let socket = UdpSocket::bind(address).await.unwrap();
@@ -99,12 +99,12 @@ impl NameServer {
     }
 
     /// The setting that makes a gateway use this server.
-    pub(super) fn setting(&self) -> String {
+    pub(crate) fn setting(&self) -> String {
         format!("outbound.resolver={}", self.address)
     }
 
     /// The number of queries: those for IPv4 addresses, or all over TCP.
-    pub(super) fn asked(&self) -> u32 {
+    pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Relaxed)
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use http::{Method, uri::Scheme};
 use url::Host;
 
-use super::target::{Target, default_port, is_method, read_host};
+use super::target::{Target, below_functions, default_port, is_method, read_host};
 
 /// One entry of a function's list: `api.example.com`, `*.example.com`,
 /// `https://api.example.com:8443`, `GET|HEAD https://api.example.com`.
@@ -53,7 +53,10 @@ impl Grant {
         let named = match (&self.host, &target.host) {
             (HostPattern::One(host), target) => host == target,
             (HostPattern::Below(suffix), Host::Domain(name)) => {
-                name.len() > suffix.len() && name.ends_with(suffix.as_str())
+                name.len() > suffix.len()
+                    && name.ends_with(suffix.as_str())
+                    // A star over a network's own names does not mean functions.
+                    && (target.function().is_none() || below_functions(&suffix[1..]).is_some())
             }
             (HostPattern::Below(_), Host::Ipv4(_) | Host::Ipv6(_)) => false,
         };
@@ -152,6 +155,16 @@ mod tests {
         assert!(!allows("*.a.com", "http://a.com/"));
         assert!(!allows("*.a.com", "http://xa.com/"));
         assert!(!allows("*.a.com", "http://x.a.com.evil/"));
+    }
+
+    #[test]
+    fn only_a_star_below_their_domain_means_functions() {
+        let greet = "http://greet.mayfly.internal/";
+        assert!(allows("greet.mayfly.internal", greet));
+        assert!(allows("*.mayfly.internal", greet));
+        assert!(!allows("*.internal", greet));
+        assert!(allows("*.internal", "http://files.internal/"));
+        assert!(!allows("greet.mayfly.internal", "http://other.mayfly.internal/"));
     }
 
     #[test]

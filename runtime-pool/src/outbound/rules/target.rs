@@ -35,6 +35,15 @@ impl Target {
         Some(Self { host: read_host(authority.host())?, scheme, port })
     }
 
+    /// The function that it names, if it is one of this gateway: the host without
+    /// `.mayfly.internal`.
+    pub(crate) fn function(&self) -> Option<&str> {
+        match &self.host {
+            Host::Domain(name) => below_functions(name),
+            Host::Ipv4(_) | Host::Ipv6(_) => None,
+        }
+    }
+
     /// The value of the header `host`.
     pub(crate) fn authority(&self) -> String {
         if self.port == default_port(&self.scheme) {
@@ -49,6 +58,15 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme, self.authority())
     }
+}
+
+/// The domain below which names are those of functions.
+const FUNCTIONS: &str = "mayfly.internal";
+
+/// What a name has before the domain of functions, which may be nothing. `None` if it is not there.
+pub(super) fn below_functions(name: &str) -> Option<&str> {
+    let before = name.strip_suffix(FUNCTIONS)?;
+    if before.is_empty() { Some(before) } else { before.strip_suffix('.') }
 }
 
 /// Whether guests may use a method. CONNECT would open a tunnel.
@@ -110,6 +128,26 @@ mod tests {
             ("http://[0:0::1]:81/", "http://[::1]:81"),
         ] {
             assert_eq!(target(uri).as_deref(), Some(same), "{uri}");
+        }
+    }
+
+    #[test]
+    fn names_below_one_domain_are_functions() {
+        let function = |uri: &str| {
+            let target = Target::of(&uri.parse().unwrap()).unwrap();
+            target.function().map(str::to_owned)
+        };
+        for (uri, expected) in [
+            ("http://greet.mayfly.internal/x", Some("greet")),
+            ("http://Prod--Greet.MAYFLY.internal./", Some("prod--greet")),
+            ("http://a.b.mayfly.internal/", Some("a.b")),
+            ("http://mayfly.internal/", Some("")),
+            ("http://xmayfly.internal/", None),
+            ("http://mayfly.internal.example/", None),
+            ("http://internal/", None),
+            ("http://127.0.0.1/", None),
+        ] {
+            assert_eq!(function(uri).as_deref(), expected, "{uri}");
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
 
 /// By which way a call comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(in crate::edge) enum Way {
     /// By an address of the function's own, which private functions do not have.
     Address,
     /// By a route of its owner, or from another function.
@@ -25,7 +25,7 @@ pub(super) enum Way {
 }
 
 /// What can be called.
-pub(super) struct Targets {
+pub(in crate::edge) struct Targets {
     catalog: Arc<Catalog>,
     revisions: RevisionUrls,
 }
@@ -36,7 +36,7 @@ impl Targets {
     }
 
     /// The revision, or channel, of a function of `tenant` that a route names.
-    pub(super) async fn find(
+    pub(in crate::edge) async fn find(
         &self,
         tenant: &Tenant,
         route: &Route<'_>,
