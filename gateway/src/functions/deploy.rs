@@ -21,7 +21,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use runtime_pool::Pool;
-use store::{ActiveFunction, NewRevision, Precondition, Settings, Store};
+use store::{
+    ActiveFunction, DEFAULT_CHANNEL, FunctionRecord, NewRevision, Precondition, Revision, Settings,
+    Store,
+};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -49,8 +52,9 @@ const ATTEMPTS: usize = 8;
 pub(crate) enum Deployed {
     /// A new revision is active.
     New(Activated),
-    /// These bytes, with these settings, were active already.
-    Already(ActiveFunction),
+    /// A revision with these bytes and settings was active already, or it was the newest one and waits
+    /// for its owner.
+    Already(Activated),
 }
 
 /// The effect of an upload.
@@ -215,26 +219,35 @@ impl DeployState {
             return Ok(DeployPlan::Answer(if answered.created {
                 Deployed::New(answered.active.into())
             } else {
-                Deployed::Already(answered.active)
+                Deployed::Already(answered.active.into())
             }));
         }
         let before = self.store.function(tenant, name.as_str()).await?;
         upload.precondition.check(before.as_ref())?;
         let settings = self.patched(before.as_ref(), upload.settings.clone())?;
         let digest = upload.artifact.digest();
-        let same = |active: &&ActiveFunction| {
-            active.revision.digest == digest
-                && active.revision.settings == settings
-                && upload.says_nothing_new_of(&active.revision.release)
+        let same = |revision: &Revision| {
+            revision.digest == digest
+                && revision.settings == settings
+                && upload.says_nothing_new_of(&revision.release)
+        };
+        let existing = match &before {
+            Some(active) if same(&active.revision) => Some(Activated::from(active.clone())),
+            Some(active) => self.waiting(active).await?.filter(&same).map(|newest| {
+                let inactive_revision = Some(newest.number);
+                Activated { inactive_revision, ..active.clone().into() }
+            }),
+            None => None,
         };
         // If the stored file is damaged or missing, publishing the same bytes again repairs it.
-        if let Some(active) = before.as_ref().filter(same)
+        if let Some(existing) = existing
             && self.store.is_whole(&digest).await?
         {
             if let Some(request) = upload.request() {
+                let active = &existing.active;
                 self.store.record_reply(request, active, &self.store_quotas(), now_ms()).await?;
             }
-            return Ok(DeployPlan::Answer(Deployed::Already(active.clone())));
+            return Ok(DeployPlan::Answer(Deployed::Already(existing)));
         }
         let precondition = match before {
             _ if upload.precondition.is_none() => Precondition::Unconditional,
@@ -242,6 +255,19 @@ impl DeployState {
             None => Precondition::Absent,
         };
         Ok(DeployPlan::Publish(precondition, settings))
+    }
+
+    /// The newest revision, if it is not active and a publish of it again would not make it so: the
+    /// channel `default` is tied to something else.
+    async fn waiting(&self, active: &ActiveFunction) -> store::Result<Option<Revision>> {
+        let FunctionRecord { tenant, name, .. } = &active.function;
+        let newest = self.store.revisions(tenant, name, None, 1).await?.into_iter().next();
+        let waiting = newest.filter(|newest| newest.number != active.revision.number);
+        if waiting.is_none() {
+            return Ok(None);
+        }
+        let channels = self.store.channels(tenant, name).await?;
+        Ok(waiting.filter(|_| channels.iter().any(|channel| channel.name == DEFAULT_CHANNEL)))
     }
 
     /// Compiles the artifact and starts one instance of it. Returns its kind.

@@ -81,6 +81,37 @@ async fn a_tied_default_channel_lets_a_deploy_wait_for_its_owner() {
     assert_eq!(gateway.get("/f/greet/").await.plain(), (200, OLD));
 }
 
+/// Case R04.
+#[tokio::test]
+async fn a_deploy_that_waits_already_changes_nothing() {
+    let gateway = two_revisions().await;
+    assert_eq!(set(&gateway, "default", json!({"revision": 2})).await.status(), 200);
+    assert_eq!(gateway.put("greet", guest("t-env")).send().await.status(), 201);
+    for key in [None, Some("again"), Some("again")] {
+        let mut again = gateway.put("greet", guest("t-env"));
+        if let Some(key) = key {
+            again = again.header("idempotency-key", key);
+        }
+        let again = again.send().await;
+        assert_eq!(again.status(), 200, "it waits already: {again:?}");
+        assert_eq!(again.json()["revision"], 2);
+    }
+    let again = gateway.put("greet", guest("t-env")).send().await;
+    assert_eq!(again.json()["inactive_revision"], 3);
+    let revisions = gateway.api("/v1/functions/greet/revisions").await;
+    assert_eq!(revisions.json()["revisions"].as_array().unwrap().len(), 3);
+    let path = path("t-env");
+    let printed = gateway.cli(&["deploy", path.to_str().unwrap(), "--name", "greet"]).await;
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.starts_with("unchanged: greet, revision 3, which is not active"), "{printed}");
+
+    // Where nothing is tied, as after a roll-back, the same bytes become active again.
+    let target = "/v1/functions/greet/channels/default";
+    assert_eq!(gateway.control(Method::DELETE, target).send().await.status(), 204);
+    let again = gateway.put("greet", guest("t-env")).send().await;
+    assert_eq!((again.status(), &again.json()["revision"]), (201, &json!(4)));
+}
+
 /// Case R05.
 #[tokio::test]
 async fn weights_share_the_requests_as_they_say() {

@@ -196,7 +196,7 @@ fn summary(status: StatusCode, view: &FunctionView) -> String {
     let mut text = format!("{done} {name}, revision {} ({kind}, {size})\n{url}", view.revision);
     if let Some(made) = view.inactive_revision {
         text = format!(
-            "deployed {name}, revision {made}, which is not active: the channel `default` is at {}\n{url}",
+            "{done} {name}, revision {made}, which is not active: the channel `default` is at {}\n{url}",
             view.revision
         );
     }

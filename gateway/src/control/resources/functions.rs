@@ -60,7 +60,7 @@ struct KnownBytes {
     request_body(content = Binary, content_type = "application/wasm"),
     responses(
         (status = 201, description = "A new revision is active", body = FunctionView),
-        (status = 200, description = "These bytes are active already", body = FunctionView),
+        (status = 200, description = "These bytes are active already, or wait in the newest revision", body = FunctionView),
         (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "A quota is used up", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The function does not meet the precondition", body = Problem, content_type = "application/problem+json"),
@@ -91,7 +91,7 @@ pub(crate) async fn deploy(
     };
     let (status, activated) = match deployed.await {
         Ok(Deployed::New(activated)) => (StatusCode::CREATED, activated),
-        Ok(Deployed::Already(active)) => (StatusCode::OK, active.into()),
+        Ok(Deployed::Already(activated)) => (StatusCode::OK, activated),
         Err(problem) => {
             state.deployer.count_refused(problem.slug());
             return Err(problem);
