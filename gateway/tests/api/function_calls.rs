@@ -281,3 +281,43 @@ async fn a_large_body_passes_and_memory_stays_small() {
         assert_eq!(ask(&most, "t-outbound", &query).await, expected);
     }
 }
+
+/// Case F07.
+#[tokio::test]
+async fn channels_share_and_lead_calls_of_functions_as_they_do_others() {
+    const OLD: &str = "hello from c\n";
+    const NEW: &str = "hello from rust\n";
+    let gateway = TestGateway::start().await;
+    for name in ["c-hello", "hello-cgi"] {
+        let put =
+            gateway.put("greet", guest(name)).header("mayfly-settings", r#"{"private":true}"#);
+        assert_eq!(put.send().await.status(), 201);
+    }
+    gateway.deploy_with("fetch", &json!({"outbound": [GRANT]})).await;
+    for (channel, to) in [
+        ("default", json!({"revision": 1, "weights": [{"revision": 2, "percent": 50}]})),
+        ("beta", json!({"revision": 2})),
+    ] {
+        let target = format!("/v1/functions/greet/channels/{channel}");
+        let set = gateway.control(Method::PUT, &target).json(&to).send().await;
+        assert_eq!(set.status(), 200, "{set:?}");
+    }
+    let (mut old, mut new) = (0, 0);
+    for _ in 0..64 {
+        let answer = fetch(&gateway, "http://greet.mayfly.internal/").await;
+        match answer.plain() {
+            (200, OLD) => old += 1,
+            (200, NEW) => new += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // Fewer than 8 of 64 halves: once in two billion runs.
+    assert!(old >= 8 && new >= 8, "{old} {new}");
+    for (host, says) in [("beta--greet", NEW), ("r1--greet", OLD), ("r2--greet", NEW)] {
+        let answer = fetch(&gateway, &format!("http://{host}.mayfly.internal/")).await;
+        assert_eq!(answer.plain(), (200, says), "{host}");
+    }
+    let labels = [("function", "greet"), ("channel", "default")];
+    let counted = gateway.metric_with("mayfly_channel_requests_total", &labels).await;
+    assert_eq!(counted, 64.0);
+}
