@@ -51,11 +51,16 @@ use crate::{
         admission::{clients::Clients, in_flight::InFlight, load_shed::LoadShedder},
         calls::{Calls, within::CallsWithin},
         data_plane::DataPlane,
+        owned_routes::RouteGate,
         rejections::Rejections,
     },
     functions::{
-        catalog::Catalog, channels::revision_urls::RevisionUrls, deploy::Deployer,
-        quarantine::Quarantine, routes::Routes, secrets::Secrets,
+        catalog::Catalog,
+        channels::revision_urls::RevisionUrls,
+        deploy::Deployer,
+        quarantine::Quarantine,
+        routes::{Routes, auth::RouteAuth},
+        secrets::Secrets,
     },
     invoker::Invoker,
     server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},
@@ -121,7 +126,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
 
     // The data plane.
     let routes = Routes::load(&store, &catalog).await?;
-    let parts = (&*pool, &store, &catalog, &routes);
+    let parts = (&pool, &store, &catalog, &routes);
     let data_plane = data_plane(&config, parts, invoker, load_shedder, (data, &registry))?;
 
     // The control plane.
@@ -183,7 +188,7 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 
 fn data_plane(
     config: &Config,
-    (pool, store, catalog, routes): (&Pool, &Store, &Arc<Catalog>, &Routes),
+    (pool, store, catalog, routes): (&Arc<Pool>, &Store, &Arc<Catalog>, &Routes),
     invoker: Invoker,
     load_shedder: Arc<LoadShedder>,
     (runtime, registry): (&Handle, &Registry),
@@ -192,7 +197,9 @@ fn data_plane(
     let (revisions, catalog) = (RevisionUrls::new(store, catalog), Arc::clone(catalog));
     let calls =
         Arc::new(Calls::new(catalog, revisions, invoker, Arc::clone(&rejections), &config.server));
-    let edge = Edge::new(Arc::clone(&calls), routes.clone(), &config.server);
+    let auth = RouteAuth::new(pool, &config.server.edge.issuers);
+    let owned = RouteGate::new(routes.clone(), auth);
+    let edge = Edge::new(Arc::clone(&calls), owned, &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
     let within = Arc::new(within);

@@ -27,8 +27,8 @@ pub use self::{
     root::{CONTROL_SOCKET, Config, Numbers},
     sections::{
         AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, HostRoutes,
-        HttpLimits, LingerLimits, ListenerSettings, LogFormat, LogsSection, MetricsSection,
-        MinRate, PoolSection, ProxySettings, QuotasSection, ServerSection, ShadowSettings,
-        Timeouts, TlsFiles, TlsSettings, TrustedProxies, UploadsSection,
+        HttpLimits, IssuerSettings, LingerLimits, ListenerSettings, LogFormat, LogsSection,
+        MetricsSection, MinRate, PoolSection, ProxySettings, QuotasSection, ServerSection,
+        ShadowSettings, Timeouts, TlsFiles, TlsSettings, TrustedProxies, UploadsSection,
     },
 };

@@ -7,7 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod calls;
 mod channel;
 pub(crate) mod data_plane;
-mod owned_routes;
+pub(crate) mod owned_routes;
 pub(crate) mod panics;
 mod problems;
 pub(crate) mod rejections;
@@ -28,6 +28,10 @@ use crate::{
     config::{HostRoutes, MinRate, ServerSection},
     edge::{
         calls::{Calls, PreparedCall, targets::Way},
+        owned_routes::{
+            RouteGate,
+            signed_body::{self, SignedBodies},
+        },
         response_body::EdgeBody,
         routes::{At, Route},
         trailers::Trailers,
@@ -35,8 +39,7 @@ use crate::{
     functions::{
         catalog::CatalogEntry,
         routes::{
-            Routes,
-            rate::RateCallers,
+            auth::SignedBody,
             route::{Route as OwnedRoute, RouteAction},
             table::Matched,
         },
@@ -45,6 +48,7 @@ use crate::{
     request::{
         cookies,
         forwarded::{self, ConnectionOrigin, RequestClient},
+        limited_body::BodyFaults,
         server_options, validate,
     },
     server::IncomingBody,
@@ -65,8 +69,8 @@ pub(crate) struct Arrival {
 /// Serves requests to functions.
 pub(crate) struct Edge {
     calls: Arc<Calls>,
-    owned: Routes,
-    rate_callers: RateCallers,
+    owned: RouteGate,
+    signed_bodies: SignedBodies,
     /// The tenant whose functions are called here.
     tenant: Tenant,
     min_rate: MinRate,
@@ -76,11 +80,11 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(calls: Arc<Calls>, owned: Routes, config: &ServerSection) -> Self {
+    pub(crate) fn new(calls: Arc<Calls>, owned: RouteGate, config: &ServerSection) -> Self {
         Self {
             calls,
             owned,
-            rate_callers: RateCallers::new(),
+            signed_bodies: SignedBodies::new(),
             tenant: Tenant::default(),
             min_rate: config.min_rate,
             host_routes: config.edge.host_routes,
@@ -98,6 +102,7 @@ impl Edge {
             mount: Arc::clone(&self.no_mount),
             cdn_loop: None,
             others: 0,
+            timeout: None,
         }
     }
 
@@ -108,10 +113,32 @@ impl Edge {
         origin: &ConnectionOrigin,
     ) -> Response<EdgeBody> {
         let invocation = arrival.call.context.invocation;
-        match self.serve(arrival, origin).await {
+        let mut applied = None;
+        match self.serve(arrival, origin, &mut applied).await {
             Ok(response) => response,
-            Err(problem) => self.calls.rejections.answer(problem, invocation),
+            Err(problem) => match applied {
+                None => self.calls.rejections.answer(problem, invocation),
+                Some(applied) => self.refuse(problem, &applied, invocation),
+            },
         }
+    }
+
+    /// The answer to a request to the route of an owner that was refused or failed. Pages that may read
+    /// the route's responses may read this one, too.
+    fn refuse(
+        &self,
+        problem: Problem,
+        applied: &AppliedRoute,
+        invocation: u128,
+    ) -> Response<EdgeBody> {
+        let route = &applied.route;
+        let is_limited = route.timeout.is_some() || route.request_bytes.is_some();
+        let problem = if is_limited { problem.of_route(&route.name) } else { problem };
+        let mut response = self.calls.rejections.answer(problem, invocation);
+        if let Some(cors) = &route.cors {
+            cors.answer(applied.origin.as_ref(), response.headers_mut());
+        }
+        response
     }
 
     /// The client that a trusted proxy names for a request with these header fields.
@@ -135,6 +162,7 @@ impl Edge {
         &self,
         Arrival { mut call, body }: Arrival,
         origin: &ConnectionOrigin,
+        applied: &mut Option<Box<AppliedRoute>>,
     ) -> Result<Response<EdgeBody>, Problem> {
         let invocation = call.context.invocation;
         let head = &mut call.head;
@@ -152,9 +180,10 @@ impl Edge {
                 (target, route.mount, None)
             }
             Found::Owned(matched) => {
+                *applied = Some(Box::new(AppliedRoute::of(&matched.route, &head.headers)));
                 // Boxed: the future is large, and most requests do not need it.
                 match Box::pin(self.owned_target(matched, client.addr.ip(), head)).await? {
-                    OwnedTarget::Call(target, matched) => (target, 0, Some(matched)),
+                    OwnedTarget::Call(target, owned) => (target, 0, Some(owned)),
                     OwnedTarget::Response(mut response) => {
                         response.headers_mut().insert(REQUEST_ID, id_header(invocation));
                         return Ok(response);
@@ -172,23 +201,20 @@ impl Edge {
             call.context.mount = Arc::clone(&target.mount);
         }
         let owned = match owned {
-            None => None,
-            Some(matched) => Some(begin_owned(matched, &mut call)?),
+            None => OwnedLimits::none(&target),
+            Some(owned) => begin_owned(&owned, &target, &mut call)?,
         };
         (call.context.peer, call.context.https) = (client.addr, client.https);
         call.context.cdn_loop = cdn_loop;
         let faults = match body {
-            None => None,
+            None => owned.without_body()?,
             // Boxed, so that requests without a body are small.
-            Some(body) => {
-                let begun = calls::begin_body(*body, &mut call, &target, self.min_rate);
-                Some(Box::pin(begun).await?)
-            }
+            Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, owned)).await?),
         };
         let prepared = PreparedCall { target, channel, call, faults, timing };
         let (mut parts, body) = self.calls.call(prepared).await?;
         trailers.announce(&mut parts);
-        if let Some(owned) = owned {
+        if let Some(owned) = applied {
             owned_routes::finish(&owned.route, owned.origin.as_ref(), &mut parts.headers);
         }
         calls::sign(&mut parts.headers, invocation);
@@ -202,7 +228,7 @@ impl Edge {
         if path == "*" {
             return Found::Nothing;
         }
-        let tables = self.owned.tables();
+        let tables = self.owned.routes().tables();
         let owned = tables.get(&self.tenant).map(|table| (table, owned_routes::asked(parts)));
         if let Some((table, asked)) = &owned
             && let Some(found) = table.at_host(host, *asked)
@@ -233,7 +259,7 @@ impl Edge {
         if let Some(response) = owned_routes::preflight(&matched.route, head) {
             return Ok(OwnedTarget::Response(response));
         }
-        owned_routes::admit(&matched.route, &self.rate_callers, client, head).await?;
+        let signed = self.owned.admit(&matched.route, &self.tenant, client, head).await?;
         if let Some(response) = owned_routes::own_response(&matched, head) {
             return Ok(OwnedTarget::Response(response));
         }
@@ -245,7 +271,23 @@ impl Edge {
         let target = self.calls.targets.find(&self.tenant, &route, Way::Within).await;
         let target = target
             .map_err(|problem| Problem::route_without_target(&matched.route.name, problem))?;
-        Ok(OwnedTarget::Call(target, matched))
+        Ok(OwnedTarget::Call(target, Box::new(OwnedCall { matched, signed })))
+    }
+
+    /// Gives the call its body, within the limits of its route.
+    async fn begin_body(
+        &self,
+        body: IncomingBody,
+        call: &mut FunctionCall,
+        limits: OwnedLimits,
+    ) -> Result<BodyFaults, Problem> {
+        let max = limits.request_bytes;
+        let faults = calls::begin_limited_body(body, call, max, self.min_rate).await?;
+        if let Some(signed) = limits.signed {
+            let body = std::mem::take(&mut call.body);
+            call.body = self.signed_bodies.read(body, signed, &faults).await?;
+        }
+        Ok(faults)
     }
 }
 
@@ -273,27 +315,69 @@ enum Found<'a> {
 
 /// What the route of an owner leads to.
 enum OwnedTarget {
-    Call(Arc<CatalogEntry>, Box<Matched>),
+    Call(Arc<CatalogEntry>, Box<OwnedCall>),
     Response(Response<EdgeBody>),
 }
 
-/// What is left to do for the route of an owner when the function has answered.
+/// A call by the route of an owner.
+struct OwnedCall {
+    matched: Box<Matched>,
+    signed: Option<SignedBody>,
+}
+
+/// What a body may be.
+#[derive(Clone, Copy)]
+struct OwnedLimits {
+    request_bytes: u64,
+    /// What it must be, if the request is signed.
+    signed: Option<SignedBody>,
+}
+
+impl OwnedLimits {
+    /// Without a route of an owner.
+    fn none(target: &CatalogEntry) -> Self {
+        Self { request_bytes: target.request_bytes, signed: None }
+    }
+
+    /// Checks a request that has no body. There is nothing that could be wrong with it later.
+    fn without_body(self) -> Result<Option<BodyFaults>, Problem> {
+        self.signed.map_or(Ok(()), signed_body::check_none)?;
+        Ok(None)
+    }
+}
+
+/// What is left to do for the route of an owner when there is an answer.
 struct AppliedRoute {
     route: Arc<OwnedRoute>,
+    /// Whose page asks, if the route says something about that.
     origin: Option<HeaderValue>,
 }
 
+impl AppliedRoute {
+    fn of(route: &Arc<OwnedRoute>, headers: &HeaderMap) -> Self {
+        let origin = route.cors.as_ref().and_then(|_| headers.get(header::ORIGIN).cloned());
+        Self { route: Arc::clone(route), origin }
+    }
+}
+
 /// Makes a call what the route of an owner says.
-fn begin_owned(matched: Box<Matched>, call: &mut FunctionCall) -> Result<AppliedRoute, Problem> {
-    let head = &mut call.head;
-    owned_routes::tell(&matched, head);
-    if let RouteAction::Call { mount: Some((mount, field)), .. } = &matched.route.action {
+fn begin_owned(
+    owned: &OwnedCall,
+    target: &CatalogEntry,
+    call: &mut FunctionCall,
+) -> Result<OwnedLimits, Problem> {
+    let (head, route) = (&mut call.head, &owned.matched.route);
+    owned_routes::tell(&owned.matched, head);
+    if let RouteAction::Call { mount: Some((mount, field)), .. } = &route.action {
         head.uri = below_mount(&head.uri, mount.len()).ok_or_else(Problem::bad_target)?;
         forwarded::tell_mount(&mut head.headers, field);
         call.context.mount = Arc::clone(mount);
     }
-    let origin = matched.route.cors.is_some().then(|| head.headers.get(header::ORIGIN).cloned());
-    Ok(AppliedRoute { route: matched.route, origin: origin.flatten() })
+    call.context.timeout = route.timeout;
+    let of_route = route.request_bytes.unwrap_or(u64::MAX);
+    let of_signed = owned.signed.map_or(u64::MAX, |_| signed_body::SIGNED_BODY_BYTES);
+    let request_bytes = target.request_bytes.min(of_route).min(of_signed);
+    Ok(OwnedLimits { request_bytes, signed: owned.signed })
 }
 
 /// The address as the function sees it: below its mount, the first `mount` bytes of the path.

@@ -152,7 +152,10 @@ impl Invoker {
         let (function, mut start, now) = match target.resident.get(since) {
             Some(function) => (function, Start::resident(), since),
             None => {
-                let (function, start) = Box::pin(self.get_or_load(target, since)).await?;
+                let (function, start) = {
+                    let timeout = call.context.timeout;
+                    Box::pin(self.get_or_load(target, timeout, since)).await?
+                };
                 (function, start, Instant::now())
             }
         };
@@ -173,12 +176,14 @@ impl Invoker {
     async fn get_or_load(
         &self,
         target: &CatalogEntry,
+        timeout: Option<Duration>,
         since: Instant,
     ) -> Result<(Arc<Function>, Start), Error> {
         let load = async { Ok::<_, LoadError>(target.spec()) };
         // The tier in which it would have started is not known if this fails.
         let mut unknown = Start { tier: Tier::Cold, phases: Default::default() };
         let most = target.ungranted.limits.timeout;
+        let most = timeout.map_or(most, |timeout| timeout.min(most));
         let Ok(loaded) = time::timeout(most, self.pool.get_or_load(target.key, load)).await else {
             self.metrics.record(target, "load-timeout", &mut unknown, since);
             return Err(Error::LoadTimeout(most));

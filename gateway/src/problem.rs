@@ -143,6 +143,12 @@ impl Problem {
         self
     }
 
+    /// Adds a way in which a caller may say who it is. There may be several.
+    pub(crate) fn challenge(mut self, challenge: HeaderValue) -> Self {
+        self.fields.get_or_insert_default().append(header::WWW_AUTHENTICATE, challenge);
+        self
+    }
+
     /// Adds the id of the invocation.
     pub(crate) fn for_invocation(mut self, invocation: u128) -> Self {
         let apart = invocation % RETRY_SPREAD_S;
@@ -211,8 +217,11 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        for name in self.fields.iter().flat_map(|fields| fields.keys()) {
+            headers.remove(name);
+        }
         for (name, value) in self.fields.iter().flat_map(|fields| fields.iter()) {
-            headers.insert(name, value.clone());
+            headers.append(name, value.clone());
         }
     }
 
@@ -224,6 +233,11 @@ impl Problem {
         let mut body = serde_json::to_vec(self).unwrap_or_default();
         body.push(b'\n');
         body.into()
+    }
+
+    /// Whether it is of this type.
+    pub(crate) fn is(&self, problem_type: &ProblemType) -> bool {
+        self.slug == problem_type.slug
     }
 
     /// The last part of the type.

@@ -56,7 +56,7 @@ async fn admit_and_run(
     mut start: Start,
     now: Instant,
 ) -> Result<(Response, Start), InvokeError> {
-    let invocation = call.context.invocation;
+    let (invocation, timeout) = (call.context.invocation, call.context.timeout);
     let (slot, since) = admit::admit(function, &mut start, now).await?;
     let state = Arc::new(InvocationState::default());
     let guard = InvocationGuard::new(slot, invocation, Arc::clone(&state));
@@ -64,6 +64,7 @@ async fn admit_and_run(
     let is_head = call.head.method == http::Method::HEAD;
     let guest = Box::pin(run::run(Arc::clone(function), call, sender, state));
     let mut run = GuestRun::new(guest, head, is_head, guard, invocation, start, since);
+    run.limit_to(timeout);
     let background = &function.admission.background;
     if background.starts_in_background() {
         return background.run_boxed(Box::pin(run.into_response()), None).await;

@@ -132,6 +132,11 @@ impl Pool {
         self.node.client.secrets.set(tenant, name, secret);
     }
 
+    /// A secret of a tenant, for the gateway's own use.
+    pub fn secret(&self, tenant: &str, name: &str) -> Option<Arc<Secret>> {
+        self.node.client.secrets.get(tenant, name)
+    }
+
     /// Removes a secret of a tenant.
     pub fn remove_secret(&self, tenant: &str, name: &str) {
         self.node.client.secrets.remove(tenant, name);

@@ -248,6 +248,7 @@ async fn call(function: &Arc<Function>, start: runtime_pool::Start) -> runtime_p
         mount: "".into(),
         cdn_loop: None,
         others: 0,
+        timeout: None,
     };
     let (response, start) =
         match function.invoke(FunctionCall::new(request, caller), start, Instant::now()).await {

@@ -46,8 +46,8 @@ pub use crate::{
     log::{LineView, LogView},
     node::{MachineView, NodeLimitsView},
     route::{
-        ApiKeysView, CorsView, HeaderRules, RateView, RedirectView, RouteSpec, RouteView,
-        RoutesView, StaticAnswer,
+        ApiKeysView, BasicView, CorsView, HeaderRules, HmacView, JwtView, RateView, RedirectView,
+        RouteSpec, RouteView, RoutesView, StaticAnswer,
     },
     words::{
         ActionWord, DayWord, FaultWord, FollowWord, IsolationWord, KindWord, ScopeWord, StateWord,

@@ -1,11 +1,15 @@
 //! Routes: which requests go to which function.
 
+mod auth;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::whole;
+
+pub use self::auth::{ApiKeysView, BasicView, HmacView, JwtView};
 
 /// Requests, and what happens to them. Exactly one of `function`, `redirect` and `answer` is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -60,22 +64,35 @@ pub struct RouteSpec {
     /// The keys with one of which a caller must come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<ApiKeysView>,
+    /// The users with one of whose passwords a caller must come. Of several ways to say who one is, any
+    /// suffices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicView>,
+    /// The issuer with one of whose tokens a caller must come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtView>,
+    /// The keys with one of which a caller must sign its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac: Option<HmacView>,
+    /// The time for a call, in milliseconds, if it is less than the function's.
+    #[serde(
+        default,
+        deserialize_with = "whole::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(minimum = 1, maximum = 3_600_000, example = 2_000)]
+    pub timeout_ms: Option<u64>,
+    /// The bytes of a request's body, if they are less than the function's.
+    #[serde(
+        default,
+        deserialize_with = "whole::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(maximum = 1_099_511_627_776_i64, example = 65_536)]
+    pub request_bytes: Option<u64>,
     /// How many requests a caller may send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<RateView>,
-}
-
-/// Keys of callers. A key should be long and random: `openssl rand -hex 32`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApiKeysView {
-    /// The SHA-256 of each key in hexadecimal digits, by a name for it, which the function sees.
-    pub sha256: BTreeMap<String, String>,
-    /// The header field that it comes in, with or without `Bearer ` before it; `x-api-key` if it is
-    /// left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "x-api-key")]
-    pub header: Option<String>,
 }
 
 /// How many requests a caller may send.
@@ -98,8 +115,9 @@ pub struct RateView {
     )]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub burst: Option<u32>,
-    /// Who has a limit of its own: `client` (an address), `key` (an API key), `header:NAME` (its value)
-    /// or `route` (all share one); `client` if it is left out.
+    /// Who has a limit of its own: `client` (an address), `key` (the API key, the key of a signature,
+    /// the user or the subject of a token), `header:NAME` (its value) or `route` (all share one);
+    /// `client` if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^(client|key|route|header:.+)$", example = "client")]
     pub by: Option<String>,

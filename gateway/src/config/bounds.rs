@@ -107,6 +107,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("server.hops", 1, 1_000),
     ("server.shadow_calls", 0, 10_000),
     ("server.shadow_body_bytes", 0, 16 * MIB),
+    ("server.jwks_refresh_ms", 100, HOUR_MS),
+    ("server.jwks_keep_ms", 0, 24 * HOUR_MS),
     ("server.http2_streams", 1, 10_000),
     ("server.http2_header_bytes", KIB, 16 * MIB),
     ("server.control_frames_per_s", 10, 1_000_000),

@@ -15,8 +15,8 @@ pub use self::{
     pool::{CompileSection, PoolSection},
     server::{
         AdmissionSettings, ControlSettings, EdgeSettings, FieldNames, HostRoutes, HttpLimits,
-        LingerLimits, ListenerSettings, MinRate, ProxySettings, ServerSection, ShadowSettings,
-        Timeouts, TlsFiles, TlsSettings, TrustedProxies,
+        IssuerSettings, LingerLimits, ListenerSettings, MinRate, ProxySettings, ServerSection,
+        ShadowSettings, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
     },
     telemetry::{LogFormat, LogsSection, MetricsSection},
 };

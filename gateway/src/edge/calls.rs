@@ -130,8 +130,17 @@ pub(super) async fn begin_body<B: ArrivingBody>(
     target: &CatalogEntry,
     min_rate: MinRate,
 ) -> Result<BodyFaults, Problem> {
+    begin_limited_body(body, call, target.request_bytes, min_rate).await
+}
+
+/// The same with another limit than the function's.
+pub(super) async fn begin_limited_body<B: ArrivingBody>(
+    body: B,
+    call: &mut FunctionCall,
+    max: u64,
+    min_rate: MinRate,
+) -> Result<BodyFaults, Problem> {
     let headers = &call.head.headers;
-    let max = target.request_bytes;
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

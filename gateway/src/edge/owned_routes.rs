@@ -1,14 +1,21 @@
 //! Applies the routes of owners.
 
+mod route_problems;
+pub(super) mod signed_body;
+
 use std::net::IpAddr;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, header, request::Parts, uri::Uri,
 };
+use store::Tenant;
 
+use self::route_problems::refused;
 use crate::{
     edge::response_body::EdgeBody,
     functions::routes::{
+        Routes,
+        auth::{RouteAuth, SignedBody},
         cors::Cors,
         rate::{RateCallers, TooMany},
         route::{Asked, LocationPart, Route, RouteAction},
@@ -20,8 +27,6 @@ use crate::{
 
 /// Tells the function which route has led to it.
 const ROUTE: &str = "mayfly-route";
-/// Tells the function the name of the caller's API key.
-const API_KEY: &str = "mayfly-api-key";
 // draft-ietf-httpapi-ratelimit-headers-10.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -42,32 +47,57 @@ pub(super) fn preflight(route: &Route, head: &Parts) -> Option<Response<EdgeBody
     Some(response)
 }
 
-/// Lets a request through that has a key, if the route asks for one, and is not one too many. What
-/// does not get through has spent no slot.
-pub(super) async fn admit(
-    route: &Route,
-    callers: &RateCallers,
-    client: IpAddr,
-    head: &mut Parts,
-) -> Result<(), Problem> {
-    let (early, late) = match &route.rate {
-        Some(rate) if rate.is_by_key() => (None, Some(rate)),
-        rate => (rate.as_ref(), None),
-    };
-    // Before the key, where it can be: so that nobody tries one key after the other.
-    if let Some(rate) = early {
-        let counted = callers.count(&route.name, rate, client, &head.headers, None).await;
-        counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
+/// The routes of owners, and whom they let through.
+pub(crate) struct RouteGate {
+    routes: Routes,
+    callers: RateCallers,
+    auth: RouteAuth,
+}
+
+impl RouteGate {
+    pub(crate) fn new(routes: Routes, auth: RouteAuth) -> Self {
+        Self { routes, callers: RateCallers::new(), auth }
     }
-    let Some(keys) = &route.api_keys else { return Ok(()) };
-    let key = keys.take(&mut head.headers);
-    let key = key.ok_or_else(|| no_key(&route.name, keys.header()))?;
-    if let Some(rate) = late {
-        let counted = callers.count(&route.name, rate, client, &head.headers, Some(&key)).await;
-        counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
+
+    /// The routes as they are now.
+    pub(super) fn routes(&self) -> &Routes {
+        &self.routes
     }
-    head.headers.insert(API_KEY, key);
-    Ok(())
+
+    /// Lets a request through whose caller the route knows, if it asks, and that is not one too many.
+    /// What does not get through has spent no slot. Returns what the body must be, if the request is
+    /// signed.
+    pub(super) async fn admit(
+        &self,
+        route: &Route,
+        tenant: &Tenant,
+        client: IpAddr,
+        head: &mut Parts,
+    ) -> Result<Option<SignedBody>, Problem> {
+        let (early, late) = match &route.rate {
+            Some(rate) if rate.is_by_key() => (None, Some(rate)),
+            rate => (rate.as_ref(), None),
+        };
+        // Before the credentials, where it can be: so that nobody tries one after the other.
+        if let Some(rate) = early {
+            let counted = self.callers.count(&route.name, rate, client, &head.headers, None).await;
+            counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
+        }
+        let Some(rules) = &route.auth else { return Ok(None) };
+        let function = match &route.action {
+            RouteAction::Call { function, .. } => Some(function.as_str()),
+            RouteAction::Redirect { .. } | RouteAction::Answer { .. } => None,
+        };
+        let known = self.auth.authenticate(rules, (tenant, function), client, head).await;
+        let caller = known.map_err(|why| refused(&route.name, rules, why))?;
+        if let Some(rate) = late {
+            let who = Some(caller.identity());
+            let counted = self.callers.count(&route.name, rate, client, &head.headers, who).await;
+            counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
+        }
+        caller.tell(&mut head.headers);
+        Ok(caller.body)
+    }
 }
 
 fn rate_limited(route: &HeaderValue, too_many: TooMany) -> Problem {
@@ -83,15 +113,6 @@ fn rate_limited(route: &HeaderValue, too_many: TooMany) -> Problem {
         Ok(left) => problem.field(RATE_LIMIT, left),
         Err(_) => problem,
     }
-}
-
-fn no_key(route: &HeaderValue, header: &HeaderName) -> Problem {
-    let name = route.to_str().unwrap_or_default();
-    let challenge = if *header == header::AUTHORIZATION { "Bearer" } else { "ApiKey" };
-    Problem::new(&table::API_KEY_REQUIRED)
-        .detail(format!("the route {name:?} takes requests with one of its API keys only"))
-        .hint(format!("Send one key in the header `{header}`."))
-        .field(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
 /// The response to a request whose route calls no function.
@@ -162,13 +183,5 @@ pub(super) fn finish(route: &Route, origin: Option<&HeaderValue>, headers: &mut 
     route.response_headers.apply(headers);
     if let Some(cors) = &route.cors {
         cors.answer(origin, headers);
-    }
-}
-
-impl Problem {
-    /// A route leads to nothing any more.
-    pub(super) fn route_without_target(name: &HeaderValue, problem: Self) -> Self {
-        let name = name.to_str().unwrap_or_default();
-        problem.hint(format!("The route {name:?} names it: correct or delete the route."))
     }
 }

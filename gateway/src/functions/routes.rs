@@ -4,9 +4,9 @@
 //! swapped as a whole: a request sees the table before a change or the one after it. When a change
 //! is acknowledged, only the one after it.
 
+pub(crate) mod auth;
 pub(crate) mod cors;
 mod fields;
-mod keys;
 pub(crate) mod measured;
 mod path;
 pub(crate) mod rate;
@@ -126,6 +126,7 @@ impl Routes {
         let put = tokio::spawn(async move {
             let mut owned = state.owned.lock().await;
             state.check_target(&tenant, &route)?;
+            state.check_secrets(&tenant, &route).await?;
             let others = owned.get(&tenant).into_iter().flatten();
             let mut others = others.filter(|(other, _)| **other != name);
             if let Some((other, _)) = others.find(|(_, (_, other))| route.conflicts_with(other)) {
@@ -182,6 +183,24 @@ impl RoutesState {
                 Err(RouteError::Refused(why))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the secrets that a route names are there. They may go later; nobody can sign with them
+    /// then.
+    async fn check_secrets(&self, tenant: &Tenant, route: &Route) -> Result<(), RouteError> {
+        let Some(auth) = &route.auth else { return Ok(()) };
+        let named: Vec<&str> = auth.secrets().collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let stored = self.store.secrets(tenant).await?;
+        let is_there = |name: &&str| stored.iter().any(|secret| secret.name == *name);
+        match named.into_iter().find(|name| !is_there(name)) {
+            None => Ok(()),
+            Some(name) => Err(RouteError::Refused(format!(
+                "hmac.keys: there is no secret {name:?}; set it with `mayfly secret set {name}`"
+            ))),
         }
     }
 

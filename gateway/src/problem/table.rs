@@ -165,6 +165,10 @@ problem_types! {
     UNKNOWN_SCOPE: "unknown-scope", 400, Request, Caller, "Unknown token scope";
     TOKEN_IN_QUERY: "token-in-query", 400, Authenticate, Caller, "Token sent in the query string";
     API_KEY_REQUIRED: "api-key-required", 401, Authenticate, Caller, "Valid API key required";
+    AUTHENTICATION_REQUIRED: "authentication-required", 401, Authenticate, Caller, "Valid credentials required";
+    NOT_PERMITTED: "not-permitted", 403, Authenticate, Caller, "Token does not permit this call";
+    ISSUER_UNAVAILABLE: "issuer-unavailable", 503, Authenticate, Function, "Keys of the token's issuer are not available";
+    AUTHENTICATION_BUSY: "authentication-busy", 503, Authenticate, Platform, "Too many credentials are being checked";
     RATE_LIMITED: "rate-limited", 429, Admit, Caller, "Too many requests";
     UNAUTHORIZED: "unauthorized", 401, Authenticate, Caller, "Valid token required";
     FORBIDDEN: "forbidden", 403, Authenticate, Caller, "Token scope is not sufficient";

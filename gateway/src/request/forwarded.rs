@@ -222,6 +222,13 @@ fn is_never_passed_on(name: &str) -> bool {
     }
 }
 
+/// Removes the trailers of a request that no client may set. All that concern its way are in its head.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    remove(trailers, |name| {
+        is_never_passed_on(name.as_str()) || is_forwarding_field(name.as_str())
+    });
+}
+
 /// Removes the fields for which `unwanted` holds. Most requests have none.
 pub(crate) fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     if headers.keys().any(&unwanted) {

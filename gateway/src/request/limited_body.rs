@@ -18,6 +18,7 @@ use tokio::time::{self, Instant, Sleep};
 use crate::{
     config::MinRate,
     problem::{Problem, function_setting, table},
+    request::forwarded,
     server::IncomingBody,
 };
 
@@ -150,7 +151,12 @@ impl<B: ArrivingBody> LimitedBody<B> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => self.poll_wait(cx).map(|error| Some(Err(error))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.count(frame))),
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    forwarded::strip_trailers(trailers);
+                }
+                Poll::Ready(Some(self.count(frame)))
+            }
             Poll::Ready(Some(Err(error))) => {
                 self.faults.note(BodyFault::Broken);
                 Poll::Ready(Some(Err(BodyError::Client(error))))

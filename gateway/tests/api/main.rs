@@ -45,6 +45,7 @@ mod overload;
 mod ownership;
 mod programs;
 mod releases;
+mod route_auth;
 mod routes;
 mod scratch;
 mod semantics;

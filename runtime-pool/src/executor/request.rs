@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -66,6 +67,8 @@ pub struct InvocationContext {
     pub cdn_loop: Option<CdnLoop>,
     /// The other calls of the same client that are in flight.
     pub others: usize,
+    /// The time for the call, if it is less than the function's.
+    pub timeout: Option<Duration>,
 }
 
 /// Why a body ended early.

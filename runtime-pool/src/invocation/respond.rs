@@ -54,6 +54,8 @@ pub(super) struct GuestRun<G> {
     start: Start,
     /// When it began.
     since: Instant,
+    /// The time for all of it, from the request for the function on.
+    timeout: Duration,
 }
 
 impl<G> GuestRun<G>
@@ -71,6 +73,7 @@ where
         since: Instant,
     ) -> Self {
         let guest = MeteredGuest::new(guest, Arc::clone(&guard.state));
+        let timeout = guard.function().limits().timeout;
         Self {
             guest,
             head,
@@ -82,12 +85,18 @@ where
             invocation,
             start,
             since,
+            timeout,
         }
+    }
+
+    /// Gives it no more time than this.
+    pub(super) fn limit_to(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
     }
 
     /// When the invocation's time is over. Loading the function is a part of it.
     fn deadline(&self) -> time::Instant {
-        let left = self.guard.function().limits().timeout.saturating_sub(self.start.loading());
+        let left = self.timeout.saturating_sub(self.start.loading());
         (self.since + left).into()
     }
 
@@ -153,7 +162,7 @@ where
     }
 
     fn timed_out(&self) -> InvokeError {
-        InvokeError::Timeout(self.guard.function().limits().timeout)
+        InvokeError::Timeout(self.timeout)
     }
 
     /// A guest that writes a large body before it has given its response waits for a reader for ever.

@@ -258,6 +258,7 @@ async fn invoke_beside(
         mount: "".into(),
         cdn_loop: None,
         others,
+        timeout: None,
     };
     function.invoke(FunctionCall::new(request, context), Start::resident(), Instant::now()).await
 }

@@ -255,6 +255,7 @@ fn caller() -> InvocationContext {
         mount: "".into(),
         cdn_loop: None,
         others: 0,
+        timeout: None,
     }
 }
 

@@ -411,6 +411,27 @@ pub struct EdgeSettings {
     /// Copies of requests to channels with a shadow.
     #[serde(flatten)]
     pub shadow: ShadowSettings,
+    /// Keys of issuers whose tokens routes take.
+    #[serde(flatten)]
+    pub issuers: IssuerSettings,
+}
+
+/// How long keys of issuers are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IssuerSettings {
+    /// The shortest time from one request for the keys of an issuer to the next.
+    #[serde(rename = "jwks_refresh_ms", with = "milliseconds")]
+    pub refresh: Duration,
+    /// How long keys stay known while their issuer does not answer.
+    #[serde(rename = "jwks_keep_ms", with = "milliseconds")]
+    pub keep: Duration,
+}
+
+impl Default for IssuerSettings {
+    fn default() -> Self {
+        Self { refresh: Duration::from_secs(60), keep: Duration::from_secs(3_600) }
+    }
 }
 
 /// Bounds for copies of requests.
@@ -440,6 +461,7 @@ impl fmt::Debug for EdgeSettings {
             .field("timing", &self.timing)
             .field("timing_secret", &!self.timing_secret.is_empty())
             .field("shadow", &self.shadow)
+            .field("issuers", &self.issuers)
             .finish()
     }
 }
@@ -453,6 +475,7 @@ impl Default for EdgeSettings {
             timing: true,
             timing_secret: String::new(),
             shadow: ShadowSettings::default(),
+            issuers: IssuerSettings::default(),
         }
     }
 }

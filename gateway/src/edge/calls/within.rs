@@ -141,6 +141,7 @@ impl CallsWithin {
             mount: Arc::clone(&self.no_mount),
             cdn_loop,
             others,
+            timeout: None,
         };
         let mut call = Box::new(FunctionCall { head, body: RequestBody::Empty, context });
         let faults = match body.is_end_stream() {

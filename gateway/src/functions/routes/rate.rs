@@ -44,7 +44,7 @@ pub(crate) enum RateBy {
     Route,
     /// The client's address; of IPv6 its network of 64 bits.
     Client,
-    /// The API key that was sent.
+    /// Who the caller has said to be: the name of a key, a user, the subject of a token.
     Key,
     /// The value of a header field.
     Header(HeaderName),
@@ -61,7 +61,7 @@ pub(crate) struct TooMany {
 
 impl RateLimit {
     /// Checks what an owner asks for. An error says what is wrong, and names the member.
-    pub(crate) fn new(rate: &RateView, has_keys: bool) -> Result<Self, String> {
+    pub(crate) fn new(rate: &RateView, knows_callers: bool) -> Result<Self, String> {
         let burst = rate.burst.unwrap_or(rate.requests);
         for (member, value) in [("requests", rate.requests), ("burst", burst)] {
             if !(1..=REQUESTS).contains(&value) {
@@ -74,8 +74,11 @@ impl RateLimit {
         let by = match rate.by.as_deref().unwrap_or("client") {
             "route" => RateBy::Route,
             "client" => RateBy::Client,
-            "key" if has_keys => RateBy::Key,
-            "key" => return Err("rate.by: the route has no `api_keys`".to_owned()),
+            "key" if knows_callers => RateBy::Key,
+            "key" => {
+                let why = "rate.by: the route has none of `api_keys`, `basic`, `jwt` and `hmac`";
+                return Err(why.to_owned());
+            }
             other => match other.strip_prefix("header:") {
                 Some(name) => RateBy::Header(field_name("rate.by", name)?),
                 None => {
@@ -122,15 +125,15 @@ impl RateCallers {
         rate: &RateLimit,
         client: IpAddr,
         headers: &HeaderMap,
-        key: Option<&HeaderValue>,
+        caller: Option<(&'static str, &HeaderValue)>,
     ) -> Result<(), TooMany> {
-        let caller = match &rate.by {
+        let place = match &rate.by {
             RateBy::Route => self.seed.hash_one((route, 0)),
             RateBy::Client => self.seed.hash_one((route, 1, network(client))),
-            RateBy::Key => self.seed.hash_one((route, 2, key)),
+            RateBy::Key => self.seed.hash_one((route, 2, caller)),
             RateBy::Header(name) => self.seed.hash_one((route, 3, headers.get(name))),
         };
-        let due = self.due.get_with(caller, async { Arc::default() }).await;
+        let due = self.due.get_with(place, async { Arc::default() }).await;
         let now = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         take(&due, rate, now).map_err(|wait| TooMany { wait, policy: rate.policy.clone() })
     }
@@ -148,7 +151,7 @@ fn take(due: &AtomicU64, rate: &RateLimit, now: u64) -> Result<(), Duration> {
 }
 
 /// One client of IPv6 may have all addresses of a network.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);

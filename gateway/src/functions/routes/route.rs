@@ -1,6 +1,6 @@
 //! A route as it is applied, and whether it can be.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gateway_api::RouteSpec;
@@ -11,9 +11,9 @@ use crate::{
         channels::is_channel_name,
         name::is_name,
         routes::{
+            auth::AuthRules,
             cors::Cors,
             fields::{FieldChanges, changes, fields, methods},
-            keys::ApiKeys,
             path::PathPattern,
             rate::RateLimit,
         },
@@ -27,6 +27,10 @@ const LOCATION_BYTES: usize = 4 << 10;
 const BODY_BYTES: usize = 16 << 10;
 /// Bytes of a route's document: its values are kept in memory.
 const DOCUMENT_BYTES: usize = 64 << 10;
+/// Bounds of an owner's choice; the function's own limits hold besides.
+const TIMEOUT_MS: u64 = 3_600_000;
+const REQUEST_BYTES: u64 = 1 << 40;
+
 /// A route.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -43,8 +47,12 @@ pub(crate) struct Route {
     pub(crate) request_headers: FieldChanges,
     pub(crate) response_headers: FieldChanges,
     pub(crate) cors: Option<Cors>,
-    pub(crate) api_keys: Option<ApiKeys>,
+    pub(crate) auth: Option<Box<AuthRules>>,
     pub(crate) rate: Option<RateLimit>,
+    /// The time for a call, if it is less than the function's.
+    pub(crate) timeout: Option<Duration>,
+    /// The bytes of a body, if they are less than the function's.
+    pub(crate) request_bytes: Option<u64>,
 }
 
 /// The parts of a request that a route depends on.
@@ -111,8 +119,8 @@ impl Route {
         }
         let methods = methods("methods", &spec.methods)?;
         let cors = spec.cors.as_ref().map(|cors| Cors::new(cors, &methods)).transpose()?;
-        let api_keys = spec.api_keys.as_ref().map(ApiKeys::new).transpose()?;
-        let rate = spec.rate.as_ref().map(|rate| RateLimit::new(rate, api_keys.is_some()));
+        let auth = AuthRules::new(name, spec)?;
+        let rate = spec.rate.as_ref().map(|rate| RateLimit::new(rate, auth.is_some()));
         let parameter = |name: &str| HeaderName::try_from(format!("mayfly-param-{name}"));
         Ok(Self {
             name: HeaderValue::try_from(name).map_err(|error| error.to_string())?,
@@ -129,8 +137,10 @@ impl Route {
             request_headers: changes("request_headers", &spec.request_headers)?,
             response_headers: changes("response_headers", &spec.response_headers)?,
             cors,
-            api_keys,
+            auth,
             rate: rate.transpose()?,
+            timeout: timeout(spec)?,
+            request_bytes: request_bytes(spec)?,
             path,
         })
     }
@@ -201,6 +211,24 @@ fn conditions(
 ) -> Result<Vec<(HeaderName, Option<HeaderValue>)>, String> {
     let wanted = fields("headers", wanted)?.into_iter();
     Ok(wanted.map(|(name, value)| (name, (value != "*").then_some(value))).collect())
+}
+
+fn timeout(spec: &RouteSpec) -> Result<Option<Duration>, String> {
+    match spec.timeout_ms {
+        Some(ms) if !(1..=TIMEOUT_MS).contains(&ms) => {
+            Err(format!("timeout_ms: from 1 to {TIMEOUT_MS} are allowed"))
+        }
+        ms => Ok(ms.map(Duration::from_millis)),
+    }
+}
+
+fn request_bytes(spec: &RouteSpec) -> Result<Option<u64>, String> {
+    match spec.request_bytes {
+        Some(bytes) if bytes > REQUEST_BYTES => {
+            Err(format!("request_bytes: at most {REQUEST_BYTES} are allowed"))
+        }
+        bytes => Ok(bytes),
+    }
 }
 
 fn action(spec: &RouteSpec, path: &PathPattern) -> Result<RouteAction, String> {

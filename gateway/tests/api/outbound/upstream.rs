@@ -66,8 +66,18 @@ impl Upstream {
         .await
     }
 
-    /// The same over TLS, with a self-signed certificate for `name`, which is returned as PEM.
+    /// Responds `ok` over TLS, with a self-signed certificate for `name`, which is returned as PEM.
     pub(crate) async fn echo_over_tls(name: &str) -> (Self, String) {
+        let ok = |_: &str| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned();
+        Self::answering_over_tls(name, ok).await
+    }
+
+    /// Responds to every request on a kept connection over TLS, with a self-signed certificate for
+    /// `name`, which is returned as PEM.
+    pub(crate) async fn answering_over_tls(
+        name: &str,
+        answer: impl Fn(&str) -> String + Clone + Send + 'static,
+    ) -> (Self, String) {
         let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let config =
@@ -79,11 +89,11 @@ impl Upstream {
                 .unwrap();
         let tls = TlsAcceptor::from(Arc::new(config));
         let upstream = Self::serving(move |served| {
-            let tls = tls.clone();
+            let (tls, answer) = (tls.clone(), answer.clone());
             async move {
                 let Some(mut served) = served.secured(&tls).await else { return };
-                while served.head().await.is_some() {
-                    served.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                while let Some(head) = served.head().await {
+                    served.write(answer(&head).as_bytes()).await;
                 }
             }
         })

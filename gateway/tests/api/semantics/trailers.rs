@@ -1,8 +1,9 @@
 //! Trailers, and gRPC, which needs them.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::BodyExt as _;
+use tokio::net::TcpStream;
 
 use super::with_each_kind;
 use crate::{client::Http2, hostile_clients::said, test_gateway::TestGateway};
@@ -62,6 +63,32 @@ async fn trailers_reach_those_who_can_read_them() {
             (&"1".parse().unwrap(), &"2".parse().unwrap())
         );
     }
+}
+
+/// Case P11. The guest sends back the trailers that it reads.
+#[tokio::test]
+async fn no_client_can_say_in_trailers_what_only_the_gateway_says() {
+    let gateway = TestGateway::start().await;
+    gateway.deploy("echo-p3").await;
+    let socket = TcpStream::connect(gateway.data()).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://{}/f/echo-p3/", gateway.data())).body(()).unwrap();
+    let (response, mut body) = sender.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"body"), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-mine", HeaderValue::from_static("mine"));
+    for name in ["mayfly-auth-sub", "mayfly_auth_sub", "x-forwarded-for", "x_forwarded-for"] {
+        trailers.insert(name, HeaderValue::from_static("forged"));
+    }
+    body.send_trailers(trailers).unwrap();
+    let mut answer = response.await.unwrap().into_body();
+    assert_eq!(answer.data().await.unwrap().unwrap(), "body");
+    while let Some(more) = answer.data().await {
+        assert_eq!(more.unwrap(), "");
+    }
+    let seen = answer.trailers().await.unwrap().unwrap();
+    assert_eq!((&seen["x-mine"], seen.len()), (&HeaderValue::from_static("mine"), 1), "{seen:?}");
 }
 
 /// One message in gRPC's framing.

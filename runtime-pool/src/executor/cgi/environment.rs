@@ -203,6 +203,7 @@ mod tests {
             mount: "/f/hello".into(),
             cdn_loop: None,
             others: 0,
+            timeout: None,
         };
         let owner: Vec<_> =
             owner.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();

@@ -144,7 +144,7 @@ impl NodeSecrets {
         }
     }
 
-    fn get(&self, tenant: &str, name: &str) -> Option<Arc<Secret>> {
+    pub(crate) fn get(&self, tenant: &str, name: &str) -> Option<Arc<Secret>> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         secrets.get(tenant)?.get(name).cloned()
     }

@@ -69,7 +69,7 @@ impl SetSecret {
     async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         // Not an argument: other users of the machine see arguments, and shells record them.
-        let value = read_value()?;
+        let value = read_value("the value")?;
         let functions = (!self.functions.is_empty()).then_some(self.functions);
         let secret = PutSecret { value, hosts: self.hosts, functions };
         let answer = client.put_json(&path(&self.name), &secret).await?;
@@ -107,12 +107,11 @@ fn path(name: &str) -> String {
 }
 
 /// Reads standard input, without a line break at its end.
-fn read_value() -> Result<String, Failure> {
+pub(crate) fn read_value(what: &str) -> Result<String, Failure> {
     let input = io::stdin().lock();
     if input.is_terminal() {
         // A closed standard error is not a failure.
-        let _ =
-            writeln!(io::stderr().lock(), "type the value, then Ctrl-D; it is shown as you type");
+        let _ = writeln!(io::stderr().lock(), "type {what}, then Ctrl-D; it is shown as you type");
     }
     let mut value = String::new();
     input

@@ -4,12 +4,15 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use gateway_api::{RedirectView, RouteSpec, RouteView, RoutesView};
 
-use crate::cli::{
-    client::{Answer, Client, Remote, transport::escape},
-    commands::functions::PAGE,
-    failure::Failure,
-    output::{Output, print, print_line, table},
-    printable::printable,
+use crate::{
+    cli::{
+        client::{Answer, Client, Remote, transport::escape},
+        commands::{access::secret::read_value, functions::PAGE},
+        failure::Failure,
+        output::{Output, print, print_line, table},
+        printable::printable,
+    },
+    functions::routes::auth::basic::PasswordHash,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -22,6 +25,8 @@ pub(crate) enum RouteCommand {
     Show(ShowRoute),
     /// Delete a route
     Delete(DeleteRoute),
+    /// Hash a password from standard input, for `basic` of a route
+    Password,
 }
 
 #[derive(Debug, clap::Args)]
@@ -102,6 +107,7 @@ impl RouteCommand {
             Self::List(command) => command.run().await,
             Self::Show(command) => command.run().await,
             Self::Delete(command) => command.run().await,
+            Self::Password => hash_password(),
         }
     }
 }
@@ -209,6 +215,18 @@ fn read(file: &PathBuf) -> Result<RouteSpec, Failure> {
         .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
     serde_json::from_slice(&text)
         .map_err(|error| Failure::usage(format!("{} is no route: {error}", file.display())))
+}
+
+/// Prints what a route keeps of a password.
+fn hash_password() -> Result<ExitCode, Failure> {
+    let password = read_value("the password")?;
+    if password.is_empty() {
+        return Err(Failure::usage("the password is empty: write it to standard input"));
+    }
+    let hash = PasswordHash::of(&password)
+        .map_err(|error| Failure::failed(format!("asking the system for random bytes: {error}")))?;
+    print_line(&hash.to_string())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

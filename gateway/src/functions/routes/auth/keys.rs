@@ -15,7 +15,7 @@ const KEY_BYTES: usize = 512;
 
 /// The keys of a route.
 #[derive(Debug)]
-pub(crate) struct ApiKeys {
+pub(super) struct ApiKeys {
     header: HeaderName,
     /// Each with its name.
     keys: Vec<([u8; 32], HeaderValue)>,
@@ -23,7 +23,7 @@ pub(crate) struct ApiKeys {
 
 impl ApiKeys {
     /// Checks what an owner asks for. An error says what is wrong, and names the member.
-    pub(crate) fn new(keys: &ApiKeysView) -> Result<Self, String> {
+    pub(super) fn new(keys: &ApiKeysView) -> Result<Self, String> {
         if !(1..=KEYS).contains(&keys.sha256.len()) {
             return Err(format!("api_keys.sha256: 1 to {KEYS} are allowed"));
         }
@@ -42,16 +42,16 @@ impl ApiKeys {
     }
 
     /// The field that keys come in.
-    pub(crate) fn header(&self) -> &HeaderName {
+    pub(super) fn header(&self) -> &HeaderName {
         &self.header
     }
 
-    /// The name of the key that a request has. Takes the key out: the function does not see it.
-    pub(crate) fn take(&self, headers: &mut HeaderMap) -> Option<HeaderValue> {
-        let several = headers.get_all(&self.header).iter().nth(1).is_some();
-        let sent = headers.remove(&self.header)?;
+    /// The name of the key that a request has.
+    pub(super) fn find(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let mut values = headers.get_all(&self.header).iter();
+        let (sent, None) = (values.next()?, values.next()) else { return None };
         let bare = sent.as_bytes().strip_prefix(b"Bearer ").unwrap_or(sent.as_bytes());
-        if several || bare.len() > KEY_BYTES {
+        if bare.len() > KEY_BYTES {
             return None;
         }
         let hash: [u8; 32] = Sha256::digest(bare).into();
@@ -79,7 +79,7 @@ mod tests {
         ApiKeys::new(&ApiKeysView { sha256, header: header.map(ToOwned::to_owned) }).unwrap()
     }
 
-    fn taken(keys: &ApiKeys, fields: &[(&'static str, &str)]) -> Option<String> {
+    fn found(keys: &ApiKeys, fields: &[(&'static str, &str)]) -> Option<String> {
         let field = |&(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), HeaderValue::try_from(value).unwrap())
         };
@@ -87,28 +87,26 @@ mod tests {
         for (name, value) in fields.iter().map(field) {
             headers.append(name, value);
         }
-        let taken = keys.take(&mut headers);
-        assert!(headers.is_empty(), "{headers:?}");
-        taken.map(|name| name.to_str().unwrap().to_owned())
+        keys.find(&headers).map(|name| name.to_str().unwrap().to_owned())
     }
 
     #[test]
-    fn a_key_is_known_by_its_name_and_taken_out() {
+    fn a_key_is_known_by_its_name() {
         let keys = keys(None);
-        assert_eq!(taken(&keys, &[("x-api-key", "first key")]).as_deref(), Some("one"));
-        assert_eq!(taken(&keys, &[("x-api-key", "second key")]).as_deref(), Some("two"));
+        assert_eq!(found(&keys, &[("x-api-key", "first key")]).as_deref(), Some("one"));
+        assert_eq!(found(&keys, &[("x-api-key", "second key")]).as_deref(), Some("two"));
         for wrong in ["", "First key", "first key ", "first"] {
-            assert_eq!(taken(&keys, &[("x-api-key", wrong)]), None, "{wrong}");
+            assert_eq!(found(&keys, &[("x-api-key", wrong)]), None, "{wrong}");
         }
-        assert_eq!(taken(&keys, &[]), None);
+        assert_eq!(found(&keys, &[]), None);
         let twice = [("x-api-key", "wrong"), ("x-api-key", "first key")];
-        assert_eq!(taken(&keys, &twice), None);
+        assert_eq!(found(&keys, &twice), None);
     }
 
     #[test]
     fn a_key_may_be_a_bearer_token() {
         let keys = keys(Some("authorization"));
         let sent = [("authorization", "Bearer first key")];
-        assert_eq!(taken(&keys, &sent).as_deref(), Some("one"));
+        assert_eq!(found(&keys, &sent).as_deref(), Some("one"));
     }
 }
