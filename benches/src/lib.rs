@@ -26,6 +26,7 @@ pub mod cold_start_table;
 pub mod comparison;
 pub mod density;
 pub mod deploy;
+pub mod drain;
 pub mod fairness;
 pub mod gateway;
 pub mod generator;

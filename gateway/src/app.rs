@@ -69,6 +69,7 @@ use crate::{
         guest_logs::{self, LineStore},
         request_id::RequestIdSource,
     },
+    triggers::{attempt::Attempts, call_queue::CallQueue, delivery::Deliveries, worker::Worker},
 };
 
 /// How long the last lines of functions may take to be stored after the drain.
@@ -101,13 +102,8 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let tenant = Tenant::default();
 
     // The store, and the pool that runs its functions.
-    let store = open_store(&config).await?;
-    let (lines, lines_to_store) = mpsc::channel(guest_logs::CHANNEL_LINES);
-    let (pool, pool_metrics) = start_pool(&config, lines, &registry, runtimes)?;
-    let catalog = Arc::new(Catalog::load(&store, &config).await?);
-    let quarantine = Quarantine::start(&registry, store.clone(), control)?;
-    let invoker = Invoker::new(&pool, &quarantine, &registry, pool_metrics)?;
-    let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, &config, &registry)?;
+    let Core { store, lines_to_store, pool, catalog, quarantine, invoker, deployer } =
+        Core::start(&config, &registry, runtimes).await?;
 
     // The listeners. Connections wait in their queues until the planes run.
     let listeners = PlaneListeners::new(&config, ConnectionMetrics::register(&registry)?)?;
@@ -126,8 +122,12 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
 
     // The data plane.
     let routes = Routes::load(&store, &catalog).await?;
-    let parts = (&pool, &store, &catalog, &routes);
-    let data_plane = data_plane(&config, parts, invoker, load_shedder, (data, &registry))?;
+    let queue = CallQueue::new(&store, &config.queue, &registry)?;
+    upkeep.spawn_on(queue.clone().upkeep(), control);
+    let found = (&store, &catalog, &routes);
+    let worker = worker(&config, found, (&invoker, &queue), &pool, control);
+    let calls = (invoker, queue.clone());
+    let data_plane = data_plane(&config, (&pool, found), calls, load_shedder, (data, &registry))?;
 
     // The control plane.
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
@@ -144,6 +144,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         require_sandbox: config.compile.require_sandbox,
         secrets: Secrets::load(&store, &pool).await?,
         routes,
+        queue,
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
@@ -166,11 +167,39 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     systemd::watchdog(&mut upkeep, data, control);
 
     let planes =
-        Planes::new(draining, (data_listener, data_task), (control_listener, control_task));
+        Planes::new(draining, (data_listener, data_task), (control_listener, control_task), worker);
     run_until_signal(signals, &ready, planes, unready).await?;
     // With the last users of the pool, the channel of lines closes.
     drop((upkeep, pool));
     close(log_task, &store).await
+}
+
+/// The store, the pool that runs its functions, and what everything else uses of both.
+struct Core {
+    store: Store,
+    lines_to_store: mpsc::Receiver<LogLine>,
+    pool: Arc<Pool>,
+    catalog: Arc<Catalog>,
+    quarantine: Arc<Quarantine>,
+    invoker: Invoker,
+    deployer: Deployer,
+}
+
+impl Core {
+    async fn start(
+        config: &Config,
+        registry: &Registry,
+        runtimes: &Runtimes,
+    ) -> anyhow::Result<Self> {
+        let store = open_store(config).await?;
+        let (lines, lines_to_store) = mpsc::channel(guest_logs::CHANNEL_LINES);
+        let (pool, pool_metrics) = start_pool(config, lines, registry, runtimes)?;
+        let catalog = Arc::new(Catalog::load(&store, config).await?);
+        let quarantine = Quarantine::start(registry, store.clone(), runtimes.control())?;
+        let invoker = Invoker::new(&pool, &quarantine, registry, pool_metrics)?;
+        let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, config, registry)?;
+        Ok(Self { store, lines_to_store, pool, catalog, quarantine, invoker, deployer })
+    }
 }
 
 /// Waits until the task has stored the lines in its channel, and closes the store.
@@ -188,8 +217,8 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 
 fn data_plane(
     config: &Config,
-    (pool, store, catalog, routes): (&Arc<Pool>, &Store, &Arc<Catalog>, &Routes),
-    invoker: Invoker,
+    (pool, (store, catalog, routes)): (&Arc<Pool>, (&Store, &Arc<Catalog>, &Routes)),
+    (invoker, queue): (Invoker, CallQueue),
     load_shedder: Arc<LoadShedder>,
     (runtime, registry): (&Handle, &Registry),
 ) -> anyhow::Result<Arc<DataPlane>> {
@@ -199,7 +228,7 @@ fn data_plane(
         Arc::new(Calls::new(catalog, revisions, invoker, Arc::clone(&rejections), &config.server));
     let auth = RouteAuth::new(pool, &config.server.edge.issuers);
     let owned = RouteGate::new(routes.clone(), auth);
-    let edge = Edge::new(Arc::clone(&calls), owned, &config.server);
+    let edge = Edge::new(Arc::clone(&calls), queue, owned, &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
     let within = Arc::new(within);
@@ -209,6 +238,28 @@ fn data_plane(
     let permits = (in_flight, clients);
     let plane = DataPlane::new(edge, within, permits, load_shedder, rejections, request_ids);
     Ok(Arc::new(plane))
+}
+
+/// Starts to empty the queue of calls. The task ends some time after the sender says that it is to.
+fn worker(
+    config: &Config,
+    (store, catalog, routes): (&Store, &Arc<Catalog>, &Routes),
+    (invoker, queue): (&Invoker, &CallQueue),
+    pool: &Arc<Pool>,
+    control: &Handle,
+) -> (watch::Sender<bool>, JoinHandle<()>) {
+    let attempts = Attempts {
+        catalog: Arc::clone(catalog),
+        routes: routes.clone(),
+        revisions: RevisionUrls::new(store, catalog),
+        invoker: invoker.clone(),
+        queue: queue.clone(),
+        deliveries: Deliveries::new(pool),
+    };
+    let (stop, stopping) = watch::channel(false);
+    let worker = Worker::new(attempts, pool.background_runtime().clone());
+    let drain = config.server.listener.drain;
+    (stop, control.spawn(worker.run(stopping, drain)))
 }
 
 /// Starts to recompile functions and to judge canaries.

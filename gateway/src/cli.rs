@@ -42,6 +42,9 @@ enum Command {
     Delete(crate::cli::commands::functions::DeleteFunction),
     /// Call a function and print its response
     Invoke(crate::cli::commands::invoke::Invoke),
+    /// List, show, run again and remove calls that were enqueued
+    #[command(subcommand)]
+    Invocations(crate::cli::commands::invocations::InvocationsCommand),
     /// Print a function's log
     Logs(crate::cli::commands::logs::Logs),
     /// List the revisions of a function
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Show(command) => client(command.run()),
         Command::Delete(command) => client(command.run()),
         Command::Invoke(command) => client(command.run()),
+        Command::Invocations(command) => client(command.run()),
         Command::Logs(command) => client(command.run()),
         Command::Revisions(command) => client(command.run()),
         Command::Revision(command) => client(command.run()),

@@ -28,7 +28,8 @@ pub use self::{
     sections::{
         AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, HostRoutes,
         HttpLimits, IssuerSettings, LingerLimits, ListenerSettings, LogFormat, LogsSection,
-        MetricsSection, MinRate, PoolSection, ProxySettings, QuotasSection, ServerSection,
-        ShadowSettings, Timeouts, TlsFiles, TlsSettings, TrustedProxies, UploadsSection,
+        MetricsSection, MinRate, PoolSection, ProxySettings, QueueSection, QuotasSection,
+        ServerSection, ShadowSettings, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
+        UploadsSection,
     },
 };

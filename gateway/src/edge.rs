@@ -4,6 +4,7 @@
 //! of a request, calls it through the invoker, and finishes its response.
 
 pub(crate) mod admission;
+mod asynchronous;
 pub(crate) mod calls;
 mod channel;
 pub(crate) mod data_plane;
@@ -27,6 +28,7 @@ use subtle::ConstantTimeEq as _;
 use crate::{
     config::{HostRoutes, MinRate, ServerSection},
     edge::{
+        asynchronous::{AsyncCall, AsyncCalls},
         calls::{Calls, PreparedCall, targets::Way},
         owned_routes::{
             RouteGate,
@@ -53,6 +55,7 @@ use crate::{
     },
     server::IncomingBody,
     telemetry::request_id::id_header,
+    triggers::call_queue::CallQueue,
 };
 
 /// The header with the secret that lets a request see the timing of its invocation.
@@ -73,6 +76,7 @@ pub(crate) struct Edge {
     signed_bodies: SignedBodies,
     /// The tenant whose functions are called here.
     tenant: Tenant,
+    asynchronous: AsyncCalls,
     min_rate: MinRate,
     host_routes: HostRoutes,
     no_mount: Arc<str>,
@@ -80,12 +84,18 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(calls: Arc<Calls>, owned: RouteGate, config: &ServerSection) -> Self {
+    pub(crate) fn new(
+        calls: Arc<Calls>,
+        queue: CallQueue,
+        owned: RouteGate,
+        config: &ServerSection,
+    ) -> Self {
         Self {
             calls,
             owned,
             signed_bodies: SignedBodies::new(),
             tenant: Tenant::default(),
+            asynchronous: AsyncCalls::new(queue, Tenant::default()),
             min_rate: config.min_rate,
             host_routes: config.edge.host_routes,
             no_mount: "".into(),
@@ -174,6 +184,9 @@ impl Edge {
         let Calls { proxies, unwanted, .. } = &*self.calls;
         let client = origin.rewrite(&mut head.headers, proxies, unwanted);
         let host = validate::host(&head.uri, &head.headers)?;
+        if asynchronous::is_reserved(head.uri.path()) {
+            return Box::pin(self.asynchronous.reserved(head, invocation)).await;
+        }
         let (target, mount, owned) = match self.route(&host.name, head, &client) {
             Found::Function(route) => {
                 let target = self.calls.targets.find(&self.tenant, &route, Way::Address).await?;
@@ -192,13 +205,16 @@ impl Edge {
             }
             Found::Nothing => return nothing_at(&host.name, head, invocation),
         };
-        let (target, channel) = channel::enter(target, &mut head.headers, &client, invocation)?;
+        let waits = !asynchronous::is_wanted(&target, &head.headers);
+        let (target, channel) = match waits {
+            true => channel::enter(target, &mut head.headers, &client, invocation)?,
+            // The channel chooses when the call runs.
+            false => (target, None),
+        };
         let timing = target.timing || shown;
         cookies::join(&mut head.headers);
         if mount > 0 {
-            head.uri = below_mount(&head.uri, mount).ok_or_else(Problem::bad_target)?;
-            forwarded::tell_mount(&mut head.headers, &target.mount_field);
-            call.context.mount = Arc::clone(&target.mount);
+            enter_mount(&mut call, &target, mount)?;
         }
         let owned = match owned {
             None => OwnedLimits::none(&target),
@@ -211,14 +227,23 @@ impl Edge {
             // Boxed, so that requests without a body are small.
             Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, owned)).await?),
         };
-        let prepared = PreparedCall { target, channel, call, faults, timing };
-        let (mut parts, body) = self.calls.call(prepared).await?;
-        trailers.announce(&mut parts);
+        let mut response = if waits {
+            let prepared = PreparedCall { target, channel, call, faults, timing };
+            let (mut parts, body) = self.calls.call(prepared).await?;
+            trailers.announce(&mut parts);
+            calls::sign(&mut parts.headers, invocation);
+            Response::from_parts(parts, body.into())
+        } else {
+            let route = applied.as_ref().map(|applied| &*applied.route);
+            let asked = AsyncCall { target, call, faults, route };
+            // Boxed: the future is large, and most clients wait for the answer.
+            Box::pin(self.asynchronous.enqueue(asked)).await?
+        };
         if let Some(owned) = applied {
-            owned_routes::finish(&owned.route, owned.origin.as_ref(), &mut parts.headers);
+            let headers = response.headers_mut();
+            owned_routes::finish(&owned.route, owned.origin.as_ref(), headers);
         }
-        calls::sign(&mut parts.headers, invocation);
-        Ok(Response::from_parts(parts, body.into()))
+        Ok(response)
     }
 
     /// Where a request goes. The routes of owners that name its host come first, then the addresses of
@@ -378,6 +403,19 @@ fn begin_owned(
     let of_signed = owned.signed.map_or(u64::MAX, |_| signed_body::SIGNED_BODY_BYTES);
     let request_bytes = target.request_bytes.min(of_route).min(of_signed);
     Ok(OwnedLimits { request_bytes, signed: owned.signed })
+}
+
+/// Makes a call by path one of the function.
+fn enter_mount(
+    call: &mut FunctionCall,
+    target: &CatalogEntry,
+    mount: usize,
+) -> Result<(), Problem> {
+    let head = &mut call.head;
+    head.uri = below_mount(&head.uri, mount).ok_or_else(Problem::bad_target)?;
+    forwarded::tell_mount(&mut head.headers, &target.mount_field);
+    call.context.mount = Arc::clone(&target.mount);
+    Ok(())
 }
 
 /// The address as the function sees it: below its mount, the first `mount` bytes of the path.

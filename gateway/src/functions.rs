@@ -1,5 +1,6 @@
 //! The deployed functions, and all changes to them.
 
+pub(crate) mod background;
 pub(crate) mod catalog;
 pub(crate) mod channels;
 pub(crate) mod deploy;

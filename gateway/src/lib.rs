@@ -22,6 +22,7 @@ pub mod request;
 #[doc(hidden)]
 pub mod server;
 mod telemetry;
+mod triggers;
 
 #[doc(hidden)]
 pub use crate::functions::routes::measured::MeasuredRoutes;

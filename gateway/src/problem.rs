@@ -185,6 +185,18 @@ impl Problem {
             .detail(format!("the function {name:?} has no channel {channel:?}"))
     }
 
+    pub(crate) fn invocation_not_found() -> Self {
+        Self::new(&table::INVOCATION_NOT_FOUND)
+            .hint("Correct the id. Answers are kept for as long as `queue.results_ms` says.")
+    }
+
+    /// A change of a call for which it is too late.
+    pub(crate) fn invocation_begun(state: &str) -> Self {
+        Self::new(&table::INVOCATION_BEGUN)
+            .detail(format!("the call is in the state `{state}`"))
+            .hint("Only a call in the state `due` can be cancelled.")
+    }
+
     /// A tester has named a revision that the channel does not have.
     pub(crate) fn revision_not_in_channel(header: &str, revisions: &[u32]) -> Self {
         let listed: Vec<String> = revisions.iter().map(u32::to_string).collect();
@@ -238,6 +250,11 @@ impl Problem {
     /// Whether it is of this type.
     pub(crate) fn is(&self, problem_type: &ProblemType) -> bool {
         self.slug == problem_type.slug
+    }
+
+    /// The type and the title.
+    pub(crate) fn summary(&self) -> String {
+        format!("{}: {}", self.slug, self.title)
     }
 
     /// The last part of the type.

@@ -137,6 +137,19 @@ impl Pool {
         self.node.client.secrets.get(tenant, name)
     }
 
+    /// The value of a secret, to sign a request of the gateway itself to `uri` with it for a function. `None`
+    /// unless the function may use it and it may be sent there.
+    pub fn signing_secret(
+        &self,
+        tenant: &str,
+        function: &str,
+        name: &str,
+        method: &http::Method,
+        uri: &http::Uri,
+    ) -> Option<secrecy::SecretString> {
+        self.node.client.secrets.for_signing(tenant, function, name, method, uri)
+    }
+
     /// Removes a secret of a tenant.
     pub fn remove_secret(&self, tenant: &str, name: &str) {
         self.node.client.secrets.remove(tenant, name);

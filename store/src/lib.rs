@@ -51,9 +51,9 @@ pub use crate::{
     },
     activity::{
         invocation::{
-            Cause, Dedup, Fields, Invocation, InvocationState, NewInvocation, StoredAnswer,
+            CallState, Cause, Dedup, Invocation, NewInvocation, StoredAnswer, StoredFields,
             StoredRequest,
-            claim::Claim,
+            claim::CallClaim,
             enqueue::{EnqueueLimits, EnqueueOutcome, Enqueued},
             finish::{Finished, NextState},
             kept::{InvocationFilter, InvocationSummary, KeepInvocations, RemovedInvocations},
@@ -81,8 +81,8 @@ pub use crate::{
         revision::{Release, Revision},
         route::RouteRecord,
         settings::{
-            CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, Settings, SnapshotMode,
-            WarmWindow,
+            CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, RespondAsync, Settings,
+            SnapshotMode, WarmWindow,
         },
     },
     store::{Store, StoreConfig},

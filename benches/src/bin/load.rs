@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p benches --bin load -- report [--quick] [--help]
 //! cargo run --release -p benches --bin load -- [--guests c-hello,hello] [--json out.json]
-//! cargo run --release -p benches --bin load -- cold|deploy|density|fairness|overload|profile [--help]
+//! cargo run --release -p benches --bin load -- cold|deploy|density|drain|fairness|overload|profile [--help]
 //! ```
 //!
 //! `report` compares the gateway with every peer that it finds and writes docs/benchmarks. Without
@@ -18,6 +18,7 @@ use benches::{
     comparison::{self, ComparisonOptions},
     density::{self, DensityOptions},
     deploy::{self, DeployOptions},
+    drain::{self, DrainOptions},
     fairness::{self, FairnessOptions},
     gateway::GatewayOptions,
     machine::Machine,
@@ -59,6 +60,8 @@ enum Scenario {
     Deploy(Args<DeployOptions>),
     /// Measure memory and start-up with many functions
     Density(Args<DensityOptions>),
+    /// Measure a short function while queued calls drain
+    Drain(Args<DrainOptions>),
     /// Measure a short function beside endless loops, and beside uploads that are compiled
     Fairness(Args<FairnessOptions>),
     /// Measure the gateway under more requests than it can serve
@@ -92,6 +95,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Cold(args)) => &args.common,
         Some(Scenario::Deploy(args)) => &args.common,
         Some(Scenario::Density(args)) => &args.common,
+        Some(Scenario::Drain(args)) => &args.common,
         Some(Scenario::Fairness(args)) => &args.common,
         Some(Scenario::Overload(args)) => &args.common,
         Some(Scenario::Profile(args)) => &args.common,
@@ -104,6 +108,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Some(Scenario::Cold(args)) => cold::run(gateway, &args.options)?,
         Some(Scenario::Deploy(args)) => deploy::run(gateway, &args.options)?,
         Some(Scenario::Density(args)) => density::run(gateway, &args.options)?,
+        Some(Scenario::Drain(args)) => drain::run(gateway, &args.options)?,
         Some(Scenario::Fairness(args)) => fairness::run(gateway, &args.options)?,
         Some(Scenario::Overload(args)) => overload::run(gateway, &args.options)?,
         Some(Scenario::Profile(args)) => profile::run(gateway, &args.options)?,

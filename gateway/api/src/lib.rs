@@ -12,6 +12,7 @@
 mod access;
 mod answer;
 mod functions;
+mod invocation;
 mod limits;
 mod log;
 mod node;
@@ -39,6 +40,10 @@ pub use crate::{
             SettingsView, SnapshotSetting, WindowView,
         },
     },
+    invocation::{
+        AnsweredView, ChangedInvocationsView, InvocationStatusView, InvocationView,
+        InvocationsView, SentView,
+    },
     limits::{
         FunctionLimit, LIMITS, LimitRow, Unit,
         values::{AskedLimits, LimitValues},
@@ -50,7 +55,7 @@ pub use crate::{
         RouteSpec, RouteView, RoutesView, StaticAnswer,
     },
     words::{
-        ActionWord, DayWord, FaultWord, FollowWord, IsolationWord, KindWord, ScopeWord, StateWord,
-        StreamWord,
+        ActionWord, CauseWord, DayWord, FaultWord, FollowWord, InvocationWord, IsolationWord,
+        KindWord, RespondAsyncWord, ScopeWord, StateWord, StreamWord,
     },
 };

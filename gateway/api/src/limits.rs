@@ -123,6 +123,18 @@ limits! {
     /// The scratch directory of one invocation, which counts as its memory; with 0 there is none.
     ScratchBytes = "scratch_bytes" in Bytes,
         from 0, to 4 * GIB, default 0, ceiling 256 * MIB, zero true;
+    /// Calls that were enqueued and wait or run; with 0 none can be enqueued.
+    Queued = "queued" in Count,
+        from 0, to 10_000_000, default 10_000, ceiling 1_000_000, zero true;
+    /// Enqueued calls of one function that run at once.
+    QueuedConcurrency = "queued_concurrency" in Count,
+        from 1, to 10_000, default 8, ceiling 256, zero false;
+    /// Attempts of an enqueued call, the first included.
+    QueuedAttempts = "queued_attempts" in Count,
+        from 1, to 1_000, default 3, ceiling 20, zero false;
+    /// Time after which an enqueued call that has not succeeded is given up.
+    QueuedAgeMs = "queued_age_ms" in Milliseconds,
+        from 1_000, to 365 * DAY_MS, default 6 * HOUR_MS, ceiling 14 * DAY_MS, zero false;
     /// Warm instances that are kept even without calls.
     MinWarm = "min_warm" in Count,
         from 0, to 10_000, default 0, ceiling 16, zero true;

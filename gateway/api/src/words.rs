@@ -53,6 +53,12 @@ words! {
         "channel-deleted", "canary-step", "canary-promoted", "canary-rolled-back";
     /// What moves a channel.
     FollowWord = "revision", "range", "newest";
+    /// What caused a call that was enqueued.
+    CauseWord = "http", "schedule", "queue", "flow", "callback";
+    /// How far a call is that was enqueued.
+    InvocationWord = "due", "running", "succeeded", "dead", "cancelled";
+    /// When calls are enqueued and answered by 202.
+    RespondAsyncWord = "prefer", "always", "never";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }

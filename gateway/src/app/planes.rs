@@ -26,6 +26,8 @@ pub(crate) struct Planes {
     draining: Arc<AtomicBool>,
     data: (watch::Sender<ListenerControl>, JoinHandle<()>),
     control: (watch::Sender<ListenerControl>, JoinHandle<()>),
+    /// What empties the queue of calls.
+    worker: (watch::Sender<bool>, JoinHandle<()>),
 }
 
 impl Planes {
@@ -33,8 +35,9 @@ impl Planes {
         draining: Arc<AtomicBool>,
         data: (watch::Sender<ListenerControl>, JoinHandle<()>),
         control: (watch::Sender<ListenerControl>, JoinHandle<()>),
+        worker: (watch::Sender<bool>, JoinHandle<()>),
     ) -> Self {
-        Self { draining, data, control }
+        Self { draining, data, control, worker }
     }
 
     /// Tells clients to reconnect elsewhere for the time of `pause`, then waits until the requests
@@ -42,12 +45,18 @@ impl Planes {
     pub(crate) async fn drain(self, pause: Duration) -> Result<(), JoinError> {
         self.draining.store(true, Relaxed);
         time::sleep(pause).await;
+        // Queued calls get the same time as those that clients wait for.
+        let (stop, worker) = self.worker;
+        stop.send_replace(true);
+        let (data, task) = self.data;
+        ListenerControl::stop(&data);
+        task.await?;
+        worker.await?;
         // The control plane stops last: probes see that the gateway is not ready, and metrics show
         // how far the drain is.
-        for (control, task) in [self.data, self.control] {
-            ListenerControl::stop(&control);
-            task.await?;
-        }
+        let (control, task) = self.control;
+        ListenerControl::stop(&control);
+        task.await?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod deploy;
 pub(crate) mod functions;
+pub(crate) mod invocations;
 pub(crate) mod invoke;
 pub(crate) mod logs;
 pub(crate) mod patch;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::sections::{
-    AdmissionSettings, CompileSection, LogsSection, MetricsSection, PoolSection, QuotasSection,
-    ServerSection, UploadsSection, address::deserialize_address,
+    AdmissionSettings, CompileSection, LogsSection, MetricsSection, PoolSection, QueueSection,
+    QuotasSection, ServerSection, UploadsSection, address::deserialize_address,
 };
 
 /// The control plane's Unix socket, in the data directory.
@@ -57,6 +57,8 @@ pub struct Config {
     pub uploads: UploadsSection,
     /// Limits for all artifacts and functions of this node.
     pub quotas: QuotasSection,
+    /// Calls that wait to be made.
+    pub queue: QueueSection,
     /// Both listeners, and the admission of requests.
     pub server: ServerSection,
     /// Requests that guests make.
@@ -83,6 +85,7 @@ impl Default for Config {
             compile: CompileSection::default(),
             uploads: UploadsSection::default(),
             quotas: QuotasSection::default(),
+            queue: QueueSection::default(),
             server: ServerSection::default(),
             outbound: OutboundConfig::default(),
             logs: LogsSection::default(),
@@ -100,6 +103,7 @@ impl Config {
         held.pool.memory_bytes = self.pool.memory_budget();
         held.pool.loads = self.pool.load_count();
         held.compile.jobs = self.compile.job_count();
+        held.queue.workers = self.queue.worker_count();
         held.server.admission.workers = self.server.admission.worker_count();
         held.server.admission.in_flight_per_address = self.in_flight_per_address();
         let listener = &self.server.listener;

@@ -7,12 +7,14 @@ pub(crate) mod address;
 mod deploys;
 mod machine;
 mod pool;
+mod queue;
 mod server;
 mod telemetry;
 
 pub use self::{
     deploys::{QuotasSection, UploadsSection},
     pool::{CompileSection, PoolSection},
+    queue::QueueSection,
     server::{
         AdmissionSettings, ControlSettings, EdgeSettings, FieldNames, HostRoutes, HttpLimits,
         IssuerSettings, LingerLimits, ListenerSettings, MinRate, ProxySettings, ServerSection,

@@ -44,7 +44,8 @@ impl NumbersPage {
     }
 }
 
-fn entries(limit: Option<u32>) -> u32 {
+/// Entries on a page of so many that a client wants.
+pub(crate) fn entries(limit: Option<u32>) -> u32 {
     limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
 }
 

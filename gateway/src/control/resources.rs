@@ -3,6 +3,7 @@
 pub(crate) mod channels;
 pub(crate) mod diff;
 pub(crate) mod functions;
+pub(crate) mod invocations;
 pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod probes;

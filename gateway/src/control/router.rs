@@ -15,7 +15,7 @@ use crate::{
         extract::JSON_BYTES,
         layers,
         resources::{
-            channels, diff, functions, limits, logs,
+            channels, diff, functions, invocations, limits, logs,
             probes::{self, Probes},
             revisions, routes as owned_routes, secrets, tokens as api_tokens,
         },
@@ -34,6 +34,7 @@ use crate::{
     tags(
         (name = "functions", description = "The deployed functions"),
         (name = "routes", description = "Which requests go to which function"),
+        (name = "invocations", description = "Calls that were enqueued, and what became of them"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
         (name = "probes", description = "The state of the gateway"),
@@ -57,6 +58,8 @@ pub(crate) fn control_plane(
         .routes(routes!(channels::list))
         .routes(routes!(owned_routes::list))
         .routes(routes!(owned_routes::show))
+        .routes(routes!(invocations::list))
+        .routes(routes!(invocations::show))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -67,6 +70,10 @@ pub(crate) fn control_plane(
         .routes(routes!(revisions::roll_back))
         .routes(routes!(channels::put, channels::delete))
         .routes(routes!(owned_routes::put, owned_routes::delete))
+        .routes(routes!(invocations::purge))
+        .routes(routes!(invocations::delete))
+        .routes(routes!(invocations::redrive))
+        .routes(routes!(invocations::redrive_all))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))

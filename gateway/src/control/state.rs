@@ -12,6 +12,7 @@ use crate::{
         catalog::Catalog, deploy::Deployer, name::FunctionName, qualified_name::QualifiedName,
         quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
+    triggers::call_queue::CallQueue,
 };
 
 /// The state of all handlers.
@@ -32,6 +33,7 @@ pub(crate) struct ControlState {
     pub(crate) require_sandbox: bool,
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,
+    pub(crate) queue: CallQueue,
     /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,
 }

@@ -9,8 +9,8 @@ use runtime_pool::{SnapshotOutcome, State};
 use serde_json::Value;
 use store::{
     ActiveFunction, Canary, Change, Channel, CredentialSetting, DEFAULT_CHANNEL, DayOfWeek,
-    IsolationMode, IsolationSetting, LogSource, Overlay, Revision, SecretRecord, Settings, Shadow,
-    SnapshotMode, Sticky, StoredLogLine, TokenRecord, WarmWindow, Weight,
+    IsolationMode, IsolationSetting, LogSource, Overlay, RespondAsync, Revision, SecretRecord,
+    Settings, Shadow, SnapshotMode, Sticky, StoredLogLine, TokenRecord, WarmWindow, Weight,
 };
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         routes::StoredRoute,
         secrets::EVERY,
     },
+    telemetry::clock::rfc3339,
 };
 
 /// Stands for the value of an environment variable, for those who may only read.
@@ -248,6 +249,17 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         }),
         outbound: settings.outbound,
         credentials: settings.credentials.into_iter().map(credential).collect(),
+        respond_async: settings.respond_async.map(|respond| {
+            let word = match respond {
+                RespondAsync::Prefer => "prefer",
+                RespondAsync::Always => "always",
+                RespondAsync::Never => "never",
+            };
+            word.to_owned()
+        }),
+        on_success: settings.on_success,
+        on_failure: settings.on_failure,
+        callback_secret: settings.callback_secret,
     };
     SettingsView { limits, others }
 }
@@ -307,9 +319,4 @@ pub(crate) fn route(route: StoredRoute) -> RouteView {
         created_at: rfc3339(route.created_ms),
         updated_at: rfc3339(route.updated_ms),
     }
-}
-
-/// A time as text. A time outside of the calendar is shown as the beginning of 1970.
-pub(crate) fn rfc3339(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
 }

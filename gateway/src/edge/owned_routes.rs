@@ -23,6 +23,7 @@ use crate::{
     },
     problem::{OUTCOME, Problem, table},
     request::server_options::PLATFORM_OUTCOME,
+    triggers::queued_call::IDEMPOTENCY_KEY,
 };
 
 /// Tells the function which route has led to it.
@@ -45,6 +46,15 @@ pub(super) fn preflight(route: &Route, head: &Parts) -> Option<Response<EdgeBody
     let mut response = respond(http::StatusCode::NO_CONTENT, Default::default());
     cors.answer_preflight(head.headers.get(header::ORIGIN), response.headers_mut());
     Some(response)
+}
+
+/// Who has sent a request that is to be made only once.
+#[derive(Clone, Debug)]
+pub(super) struct RouteCaller {
+    /// How it was recognised.
+    pub(super) method: &'static str,
+    /// Its name within that.
+    pub(super) name: HeaderValue,
 }
 
 /// The routes of owners, and whom they let through.
@@ -96,6 +106,10 @@ impl RouteGate {
             counted.map_err(|too_many| rate_limited(&route.name, too_many))?;
         }
         caller.tell(&mut head.headers);
+        if head.headers.contains_key(IDEMPOTENCY_KEY) {
+            let (method, name) = caller.identity();
+            head.extensions.insert(RouteCaller { method, name: name.clone() });
+        }
         Ok(caller.body)
     }
 }

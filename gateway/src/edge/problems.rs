@@ -28,6 +28,15 @@ impl Problem {
             )
     }
 
+    pub(crate) fn queued_body_too_large(max: u64) -> Self {
+        Self::new(&table::QUEUED_BODY_TOO_LARGE)
+            .detail(format!("the body of a call that is enqueued has at most {max} bytes"))
+            .hint(
+                "Send less, or call without `prefer: respond-async`. The operator can raise the \
+                 setting `queue.body_bytes`.",
+            )
+    }
+
     pub(crate) fn revision_urls_off(name: &str) -> Self {
         Self::new(&table::REVISION_NOT_FOUND)
             .detail(format!(

@@ -20,13 +20,14 @@ use runtime_pool::{
 };
 use serde::{Deserialize as _, de::value::MapDeserializer};
 use store::{
-    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Overlay, Settings, Shadow,
-    SnapshotMode, Store, Tenant,
+    ActiveFunction, ChannelTargets, DEFAULT_CHANNEL, IsolationMode, Overlay, RespondAsync,
+    Settings, Shadow, SnapshotMode, Store, Tenant,
 };
 
 use crate::{
     config::Config,
     functions::{
+        background::BackgroundSettings,
         channels::{
             channel_labels::ChannelLabels,
             counts::ChannelLabel,
@@ -81,6 +82,10 @@ pub(crate) struct CatalogEntry {
     pub(crate) revision_urls: bool,
     /// Whether the function has no address of its own.
     pub(crate) private: bool,
+    /// When its calls are enqueued.
+    pub(crate) respond_async: RespondAsync,
+    /// How its calls are enqueued. Apart, because most calls do not need it.
+    pub(crate) background: Box<BackgroundSettings>,
     /// How many instances stay warm without calls.
     pub(crate) schedule: WarmSchedule,
     /// What calls do besides running the revision, if this is the revision of a channel that was set.
@@ -150,6 +155,7 @@ impl CatalogEntry {
         let (ours, theirs) = (&self.ungranted, &other.ungranted);
         (&ours.limits, ours.max_warm) == (&theirs.limits, theirs.max_warm)
             && (self.request_bytes, &self.schedule) == (other.request_bytes, &other.schedule)
+            && self.background == other.background
     }
 }
 
@@ -507,6 +513,8 @@ impl Catalog {
             timing: settings.server_timing.unwrap_or(self.timing),
             revision_urls: settings.revision_urls.unwrap_or(true),
             private: settings.private.unwrap_or_default(),
+            respond_async: settings.respond_async.unwrap_or_default(),
+            background: Box::new(BackgroundSettings::new(settings, &limits)),
             schedule: self.schedule(settings, &limits),
             channel: None,
             ok: OkCounter::default(),

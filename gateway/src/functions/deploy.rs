@@ -313,7 +313,8 @@ impl DeployState {
             now_ms: now_ms(),
         };
         let published = self.store.publish(&upload.artifact, new).await?;
-        let activated = self.activate(upload.function.clone(), published).await;
+        // Boxed: the future is large.
+        let activated = Box::pin(self.activate(upload.function.clone(), published)).await;
         Ok(Some(Deployed::New(activated)))
     }
 

@@ -111,6 +111,12 @@ impl Routes {
         owned.get(tenant)?.get(name).map(|(stored, _)| stored.clone())
     }
 
+    /// A route as calls see it.
+    pub(crate) async fn find(&self, tenant: &Tenant, name: &str) -> Option<Arc<Route>> {
+        let owned = self.state.owned.lock().await;
+        owned.get(tenant)?.get(name).map(|(_, route)| Arc::clone(route))
+    }
+
     /// Sets a route, or replaces all of it. Refuses a new one if there are `max`. Returns whether it is
     /// new.
     pub(crate) async fn put(

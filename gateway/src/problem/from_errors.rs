@@ -276,11 +276,14 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
             .retry_after(IDEMPOTENCY_S),
         Quota::QueuedCalls => Problem::new(&table::CALL_QUEUE_FULL)
             .detail(format!("at most {max} calls of one function wait"))
-            .hint("Send it again later, or without `prefer: respond-async`.")
+            .hint(
+                "Send it again later, or without `prefer: respond-async`. The owner can raise the \
+                 function's setting `queued`.",
+            )
             .retry_after(QUEUE_FULL_S),
         Quota::QueuedBytes => Problem::new(&table::CALL_QUEUE_BYTES)
             .detail(format!("the calls that wait take at most {max} bytes"))
-            .hint("Send it again later.")
+            .hint("Send it again later. The operator can raise the setting `queue.bytes`.")
             .retry_after(QUEUE_FULL_S),
     }
 }

@@ -76,6 +76,7 @@ problem_types! {
     BAD_BODY: "bad-body", 400, Request, Caller, "Request body could not be read";
     REQUEST_TOO_SLOW: "request-too-slow", 408, Request, Caller, "Request body sent too slowly";
     REQUEST_TOO_LARGE: "request-too-large", 413, Request, Caller, "Request body too large";
+    QUEUED_BODY_TOO_LARGE: "queued-body-too-large", 413, Request, Caller, "Body of an enqueued call too large";
     TARGET_TOO_LONG: "target-too-long", 414, Request, Caller, "Request target too long";
     EXPECTATION_FAILED: "expectation-failed", 417, Request, Caller, "Unsupported expectation";
     TOO_MANY_HEADERS: "too-many-headers", 431, Request, Caller, "Too many header fields";
@@ -87,6 +88,8 @@ problem_types! {
 
     // Finding a function.
     NO_ROUTE: "no-route", 404, Route, Caller, "Address does not name a function";
+    INVOCATION_NOT_FOUND: "invocation-not-found", 404, Route, Caller, "Enqueued call not found";
+    INVOCATION_BEGUN: "invocation-begun", 409, Route, Caller, "Enqueued call has begun or ended";
     FUNCTION_NOT_FOUND: "function-not-found", 404, Route, Caller, "Function not found";
 
     // Admitting a call.
@@ -140,7 +143,7 @@ problem_types! {
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", 415, Upload, Caller, "Unsupported content type";
     UNSUPPORTED_CONTENT_ENCODING: "unsupported-content-encoding", 415, Upload, Caller, "Unsupported content encoding";
     DIGEST_MISMATCH: "digest-mismatch", 422, Upload, Caller, "Upload does not match its digest";
-    IDEMPOTENCY_KEY_REUSED: "idempotency-key-reused", 422, Upload, Caller, "Idempotency key belongs to another upload";
+    IDEMPOTENCY_KEY_REUSED: "idempotency-key-reused", 422, Upload, Caller, "Idempotency key belongs to another request";
     BAD_SETTINGS: "bad-settings", 422, Request, Caller, "Invalid function settings";
     INVALID_WASM: "invalid-wasm", 422, Compile, Caller, "Invalid or unsupported wasm binary";
     NO_ENTRY_POINT: "no-entry-point", 422, Compile, Caller, "Artifact has no supported entry point";

@@ -6,6 +6,7 @@ mod disk;
 mod every_nth;
 mod faults;
 mod points;
+mod queue;
 mod strace;
 mod upgrade;
 

@@ -55,7 +55,7 @@ impl Cause {
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum InvocationState {
+pub enum CallState {
     /// It waits until it is due, or for a free slot.
     Due,
     /// It runs.
@@ -68,7 +68,7 @@ pub enum InvocationState {
     Cancelled,
 }
 
-impl InvocationState {
+impl CallState {
     /// Every state.
     pub const ALL: [Self; 5] =
         [Self::Due, Self::Running, Self::Succeeded, Self::Dead, Self::Cancelled];
@@ -98,10 +98,10 @@ impl InvocationState {
 
 /// Header fields, in order. A name has no colon, and neither part a line break.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(pub Vec<(String, Vec<u8>)>);
+pub struct StoredFields(pub Vec<(String, Vec<u8>)>);
 
-impl Fields {
-    /// One field in a line. Fields that would not be read back are left out.
+impl StoredFields {
+    /// One field in a line. StoredFields that would not be read back are left out.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (name, value) in &self.0 {
@@ -135,7 +135,7 @@ pub struct StoredRequest {
     /// The path and the query, as the function sees them; for a delivery its whole address.
     pub target: String,
     /// The header fields.
-    pub fields: Fields,
+    pub fields: StoredFields,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -146,7 +146,7 @@ pub struct StoredAnswer {
     /// The status.
     pub status: u16,
     /// The header fields.
-    pub fields: Fields,
+    pub fields: StoredFields,
     /// The body, or its beginning.
     pub body: Vec<u8>,
     /// Whether the body was longer.
@@ -237,7 +237,7 @@ pub struct Invocation {
     /// What is sent. A call that has succeeded keeps no body.
     pub request: StoredRequest,
     /// How far it is.
-    pub state: InvocationState,
+    pub state: CallState,
     /// How many attempts have begun.
     pub attempt: u32,
     /// When it was made, in Unix milliseconds.
@@ -261,7 +261,7 @@ fn read_invocation(row: &SqliteRow) -> Result<Invocation> {
         None => None,
         Some(status) => Some(StoredAnswer {
             status,
-            fields: Fields::from_bytes(
+            fields: StoredFields::from_bytes(
                 row.try_get::<Option<&[u8]>, _>("answer_fields")?.unwrap_or_default(),
             ),
             body: row.try_get::<Option<Vec<u8>>, _>("answer_body")?.unwrap_or_default(),
@@ -271,7 +271,7 @@ fn read_invocation(row: &SqliteRow) -> Result<Invocation> {
     let request = StoredRequest {
         method: row.try_get("method")?,
         target: row.try_get("target")?,
-        fields: Fields::from_bytes(row.try_get("fields")?),
+        fields: StoredFields::from_bytes(row.try_get("fields")?),
         body: row.try_get("body")?,
     };
     Ok(Invocation {
@@ -304,9 +304,9 @@ fn read_cause(row: &SqliteRow) -> Result<Cause> {
     found.ok_or_else(|| Error::Inconsistent { reason: format!("cause {text:?} of a call") })
 }
 
-fn read_state(row: &SqliteRow) -> Result<InvocationState> {
+fn read_state(row: &SqliteRow) -> Result<CallState> {
     let number: i64 = row.try_get("state")?;
-    let found = InvocationState::ALL.into_iter().find(|state| state.number() == number);
+    let found = CallState::ALL.into_iter().find(|state| state.number() == number);
     found.ok_or_else(|| Error::Inconsistent { reason: format!("state {number} of a call") })
 }
 
@@ -316,21 +316,21 @@ mod tests {
 
     #[test]
     fn fields_are_read_as_they_were_written() {
-        let fields = Fields(vec![
+        let fields = StoredFields(vec![
             ("accept".to_owned(), b"text/html, */*".to_vec()),
             ("x".to_owned(), b"a:b: c".to_vec()),
             ("x".to_owned(), vec![0xff, b' ', 0xe9]),
             ("empty".to_owned(), Vec::new()),
         ]);
 
-        assert_eq!(Fields::from_bytes(&fields.to_bytes()), fields);
-        assert_eq!(Fields::from_bytes(b""), Fields::default());
+        assert_eq!(StoredFields::from_bytes(&fields.to_bytes()), fields);
+        assert_eq!(StoredFields::from_bytes(b""), StoredFields::default());
     }
 
     #[test]
     fn a_field_cannot_become_two() {
-        let fields = Fields(vec![("a".to_owned(), b"1\nb:2".to_vec())]);
+        let fields = StoredFields(vec![("a".to_owned(), b"1\nb:2".to_vec())]);
 
-        assert_eq!(Fields::from_bytes(&fields.to_bytes()), Fields::default());
+        assert_eq!(StoredFields::from_bytes(&fields.to_bytes()), StoredFields::default());
     }
 }

@@ -52,6 +52,18 @@ pub struct Settings {
     /// Secrets that the gateway puts into the function's requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialSetting>,
+    /// When calls are enqueued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub respond_async: Option<RespondAsync>,
+    /// The function, or the address, that is told of enqueued calls that have succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<String>,
+    /// The function, or the address, that is told of enqueued calls that have failed for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
+    /// The name of the secret that signs what an address is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_secret: Option<String>,
 }
 
 impl Settings {
@@ -60,6 +72,19 @@ impl Settings {
     pub fn limit(&self, name: &str) -> Option<u64> {
         self.limits.get(name).copied()
     }
+}
+
+/// When calls are enqueued, and answered before they run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RespondAsync {
+    /// If their clients prefer that.
+    #[default]
+    Prefer,
+    /// In any case.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// A secret that is put into requests to a host.
@@ -159,6 +184,10 @@ impl fmt::Debug for Settings {
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
+            .field("respond_async", &self.respond_async)
+            .field("on_success", &self.on_success)
+            .field("on_failure", &self.on_failure)
+            .field("callback_secret", &self.callback_secret)
             .finish()
     }
 }

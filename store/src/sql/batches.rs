@@ -31,19 +31,19 @@ pub(crate) type Applying<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send 
 #[derive(Clone, Debug)]
 pub(crate) struct Batches {
     database: Database,
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Arc<Mutex<WaitingWrites>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingWrites {
     writes: Vec<Box<dyn BatchedWrite>>,
     /// Whether a task takes them.
     taken_care_of: bool,
 }
 
-impl fmt::Debug for Waiting {
+impl fmt::Debug for WaitingWrites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("writes", &self.writes.len()).finish_non_exhaustive()
+        f.debug_struct("WaitingWrites").field("writes", &self.writes.len()).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +80,7 @@ impl Batches {
         outcome.await.unwrap_or(Err(Error::Busy))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingWrites> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use store::{Digest, InvocationState, NextState, Store, StoreConfig};
+use store::{CallState, Digest, NextState, Store, StoreConfig};
 
 use crate::{
     invocations::{NO_LIMITS, call, claim, finished},
@@ -166,7 +166,7 @@ async fn a_killed_queue_loses_no_call_and_repeats_none_that_has_ended() {
     }
     for (_, id) in &ended {
         let found = store.invocation(&ours(), id).await.unwrap().unwrap();
-        assert_eq!(found.state, InvocationState::Succeeded, "{id}");
+        assert_eq!(found.state, CallState::Succeeded, "{id}");
         assert!(!again.iter().any(|call| call.id == *id), "{id} would run again");
     }
 }

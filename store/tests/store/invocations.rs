@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use store::{
-    Cause, Claim, Dedup, EnqueueLimits, EnqueueOutcome, Error, Fields, Finished, Invocation,
-    InvocationFilter, InvocationState, KeepInvocations, Lane, NewInvocation, NextState, Quota,
-    RemovedInvocations, StoredAnswer, StoredRequest,
+    CallClaim, CallState, Cause, Dedup, EnqueueLimits, EnqueueOutcome, Error, Finished, Invocation,
+    InvocationFilter, KeepInvocations, Lane, NewInvocation, NextState, Quota, RemovedInvocations,
+    StoredAnswer, StoredFields, StoredRequest,
 };
 
 use crate::support::{TestStore, ours, tenant};
@@ -28,7 +28,7 @@ pub(crate) fn call(id: &str) -> NewInvocation {
         request: StoredRequest {
             method: "POST".to_owned(),
             target: "/a?b".to_owned(),
-            fields: Fields(vec![("x".to_owned(), vec![0xff])]),
+            fields: StoredFields(vec![("x".to_owned(), vec![0xff])]),
             body: b"sent".to_vec(),
         },
         created_ms: 1_000,
@@ -38,8 +38,8 @@ pub(crate) fn call(id: &str) -> NewInvocation {
     }
 }
 
-pub(crate) fn claim(most: u32, now_ms: i64) -> Claim {
-    Claim { lanes: vec![(Lane::Function(7), most)], now_ms, lease_until_ms: now_ms + 100 }
+pub(crate) fn claim(most: u32, now_ms: i64) -> CallClaim {
+    CallClaim { lanes: vec![(Lane::Function(7), most)], now_ms, lease_until_ms: now_ms + 100 }
 }
 
 pub(crate) fn finished(id: &str, attempt: u32, next: NextState) -> Finished {
@@ -74,12 +74,12 @@ async fn a_call_is_read_as_it_was_enqueued_and_answered() {
         (&read.channel, read.revision, &read.source),
         (&new.channel, new.revision, &new.source)
     );
-    assert_eq!((read.state, read.attempt), (InvocationState::Running, 1));
+    assert_eq!((read.state, read.attempt), (CallState::Running, 1));
     assert_eq!(test.store.invocation(&tenant("other"), "a").await.unwrap(), None);
 
     let answer = StoredAnswer {
         status: 201,
-        fields: Fields(vec![("content-type".to_owned(), b"text/plain".to_vec())]),
+        fields: StoredFields(vec![("content-type".to_owned(), b"text/plain".to_vec())]),
         body: b"done".to_vec(),
         cut: true,
     };
@@ -88,7 +88,7 @@ async fn a_call_is_read_as_it_was_enqueued_and_answered() {
     assert_eq!(test.store.finish(vec![done]).await.unwrap(), 0, "it has ended already");
 
     let read = get(&test, "a").await;
-    assert_eq!((read.answer, read.state), (Some(answer), InvocationState::Succeeded));
+    assert_eq!((read.answer, read.state), (Some(answer), CallState::Succeeded));
     assert_eq!(read.finished_ms, Some(2_000));
     assert_eq!(read.request.body, b"", "it will not run again");
 }
@@ -123,7 +123,7 @@ async fn an_attempt_whose_lease_is_over_is_taken_over_and_cannot_finish() {
     assert!(again[0].last_error.as_ref().unwrap().contains("ended during"), "{again:?}");
     let late = finished("a", 1, NextState::Succeeded);
     assert_eq!(test.store.finish(vec![late]).await.unwrap(), 0);
-    assert_eq!(get(&test, "a").await.state, InvocationState::Running);
+    assert_eq!(get(&test, "a").await.state, CallState::Running);
 }
 
 #[tokio::test]
@@ -140,8 +140,8 @@ async fn an_attempt_that_was_handed_back_does_not_count_and_a_failed_one_does() 
     assert_eq!(test.store.finish(next).await.unwrap(), 2);
 
     let (back, again) = (get(&test, "back").await, get(&test, "again").await);
-    assert_eq!((back.state, back.attempt, back.due_ms), (InvocationState::Due, 0, 3_000));
-    assert_eq!((again.state, again.attempt, again.due_ms), (InvocationState::Due, 1, 4_000));
+    assert_eq!((back.state, back.attempt, back.due_ms), (CallState::Due, 0, 3_000));
+    assert_eq!((again.state, again.attempt, again.due_ms), (CallState::Due, 1, 4_000));
     assert_eq!(again.last_error.as_deref(), Some("busy"));
 }
 
@@ -213,7 +213,7 @@ async fn dead_calls_are_listed_redriven_under_their_ids_and_purged() {
     let dead = |id| Finished { error: Some("no".to_owned()), ..finished(id, 1, NextState::Dead) };
     test.store.finish(vec![dead("a"), dead("b"), dead("other")]).await.unwrap();
 
-    let state = Some(InvocationState::Dead);
+    let state = Some(CallState::Dead);
     let filter = InvocationFilter { function: Some("seven".to_owned()), state, queue: None };
     let list = async |filter: &InvocationFilter, before| {
         let list = test.store.invocations(&ours(), filter, before, 1).await.unwrap();
@@ -228,10 +228,7 @@ async fn dead_calls_are_listed_redriven_under_their_ids_and_purged() {
     let redriven = test.store.redrive_invocations(&ours(), &filter, Some("a"), 50_000).await;
     assert_eq!(redriven.unwrap(), 1);
     let a = get(&test, "a").await;
-    assert_eq!(
-        (a.state, a.attempt, a.due_ms, a.expires_ms),
-        (InvocationState::Due, 0, 50_000, 58_000)
-    );
+    assert_eq!((a.state, a.attempt, a.due_ms, a.expires_ms), (CallState::Due, 0, 50_000, 58_000));
     assert_eq!(a.request, call("a").request);
     assert_eq!(test.store.redrive_invocations(&tenant("x"), &filter, None, 0).await.unwrap(), 0);
     assert_eq!(test.store.purge_invocations(&ours(), &filter, None).await.unwrap(), 1);
@@ -243,7 +240,7 @@ async fn dead_calls_are_listed_redriven_under_their_ids_and_purged() {
     test.store.claim(claim(9, 60_000)).await.unwrap();
     assert!(!test.store.cancel_invocation(&ours(), "a", 3_000).await.unwrap(), "it runs");
     assert_eq!(test.store.purge_invocations(&ours(), &any, None).await.unwrap(), 1);
-    assert_eq!(get(&test, "a").await.state, InvocationState::Running);
+    assert_eq!(get(&test, "a").await.state, CallState::Running);
 }
 
 #[tokio::test]
@@ -268,9 +265,9 @@ async fn trimming_removes_what_is_old_too_much_or_too_large() {
     let removed = test.store.trim_invocations(keep).await.unwrap();
     assert_eq!(removed, RemovedInvocations { results: 3, dead: 2 });
     assert_eq!(test.store.invocation(&ours(), "c2").await.unwrap(), None);
-    assert_eq!(get(&test, "c3").await.state, InvocationState::Succeeded);
+    assert_eq!(get(&test, "c3").await.state, CallState::Succeeded);
     assert_eq!(test.store.invocation(&ours(), "c11").await.unwrap(), None);
-    assert_eq!(get(&test, "c12").await.state, InvocationState::Dead);
+    assert_eq!(get(&test, "c12").await.state, CallState::Dead);
 
     let removed = test.store.trim_invocations(KeepInvocations { bytes: 0, ..keep }).await.unwrap();
     assert_eq!(removed, RemovedInvocations { results: 7, dead: 8 });

@@ -11,7 +11,7 @@ use utoipa::{
     },
 };
 
-use crate::{AskedLimits, DayWord, IsolationWord};
+use crate::{AskedLimits, DayWord, IsolationWord, RespondAsyncWord};
 
 /// The keys of a function's settings other than the limits in [`LIMITS`](crate::LIMITS).
 pub const OTHER_SETTINGS: &[&str] = &[
@@ -26,6 +26,10 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "outbound",
     "credentials",
     "snapshot",
+    "respond_async",
+    "on_success",
+    "on_failure",
+    "callback_secret",
 ];
 
 /// The settings that a function's owner has chosen. The platform's default applies to a setting
@@ -84,6 +88,23 @@ pub struct OtherSettings {
     /// Secrets that the gateway adds to the guest's requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialView>,
+    /// When calls are enqueued and answered by 202: `prefer`, if they ask for it by
+    /// `prefer: respond-async`, which is the default; `always`; `never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<RespondAsyncWord>, example = "prefer")]
+    pub respond_async: Option<String>,
+    /// The name of a function, or an address, that is told when an enqueued call has succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "audit")]
+    pub on_success: Option<String>,
+    /// The name of a function, or an address, that is told when an enqueued call has failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "alarm")]
+    pub on_failure: Option<String>,
+    /// The name of the secret that signs what an address is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "callbacks")]
+    pub callback_secret: Option<String>,
 }
 
 /// Shows the names of the environment variables without their values, which may be passwords.
@@ -97,6 +118,10 @@ impl fmt::Debug for OtherSettings {
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
+            .field("respond_async", &self.respond_async)
+            .field("on_success", &self.on_success)
+            .field("on_failure", &self.on_failure)
+            .field("callback_secret", &self.callback_secret)
             .finish()
     }
 }

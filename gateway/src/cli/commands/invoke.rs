@@ -42,6 +42,9 @@ pub(crate) struct Invoke {
     /// The body: the text itself, @FILE, or - for standard input
     #[arg(long, short = 'd', value_name = "DATA", allow_hyphen_values = true)]
     data: Option<String>,
+    /// Do not wait for the answer: have the call enqueued, and print where to ask for it
+    #[arg(long = "async")]
+    asynchronous: bool,
     /// Print the head of the response, too
     #[arg(long, short = 'i')]
     include: bool,
@@ -74,6 +77,10 @@ impl Invoke {
         *request.method_mut() = self.method.unwrap_or(default);
         *request.uri_mut() = url;
         request.headers_mut().extend(self.header);
+        if self.asynchronous {
+            let respond_async = HeaderValue::from_static("respond-async");
+            request.headers_mut().append("prefer", respond_async);
+        }
         let response = transport::send(request, Plane::Data, &client.trust, HEAD).await?;
         let failed = response.status().as_u16() >= 400;
         let shown = !self.raw && io::stdout().is_terminal();

@@ -60,6 +60,7 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
         "outbound" => hosts(text.split(',')),
         "snapshot" => snapshot(text),
         "server_timing" | "stream_body" | "revision_urls" | "private" => boolean(key, text)?.into(),
+        "respond_async" | "on_success" | "on_failure" | "callback_secret" => text.into(),
         // Most functions with an isolation set only its mode.
         "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
         _ if JSON.contains(&key) => serde_json::from_str(text)

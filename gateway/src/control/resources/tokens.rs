@@ -9,10 +9,10 @@ use crate::{
         auth::tokens::{self, Scope},
         extract::{Document, PathParams, deleted_or},
         state::ControlState,
-        views::{self, rfc3339},
+        views,
     },
     problem::Problem,
-    telemetry::clock::now_ms,
+    telemetry::clock::{now_ms, rfc3339},
 };
 
 /// Creates a token.

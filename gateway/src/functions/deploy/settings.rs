@@ -10,10 +10,12 @@ use store::{ActiveFunction, IsolationMode, Settings, SnapshotMode};
 use crate::{
     config::nearest::nearest,
     functions::{
+        background::is_address,
         catalog::settings_bytes,
         channels::overlay::merge,
         deploy::{error::DeployError, state::DeployState},
         grants::credential,
+        name::is_name,
         schedule::WarmSchedule,
     },
 };
@@ -27,6 +29,8 @@ const CREDENTIALS: usize = 64;
 /// Fixed arguments of one program, and their bytes together. Arbitrary, large enough.
 const ARGUMENTS: usize = 64;
 const ARGUMENTS_BYTES: usize = 16 << 10;
+/// Bytes of the address of a callback. Arbitrary, large enough.
+const CALLBACK_BYTES: usize = 2 << 10;
 /// Bytes of the name of the export that is called before a snapshot. Arbitrary, large enough.
 const START_FUNCTION_BYTES: usize = 128;
 
@@ -69,6 +73,7 @@ impl DeployState {
         self.check_environment(settings)?;
         check_arguments(settings)?;
         check_snapshot(settings)?;
+        check_callbacks(settings)?;
         if settings.outbound.len() > OUTBOUND {
             return Err(DeployError::Settings(format!(
                 "outbound: at most {OUTBOUND} entries are allowed"
@@ -217,6 +222,31 @@ fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
         return Ok(());
     };
     Err(DeployError::Settings(format!("snapshot: {wrong}")))
+}
+
+/// The functions and the secret that are named need not be there yet. An address is looked at again at
+/// each callback.
+fn check_callbacks(settings: &Settings) -> Result<(), DeployError> {
+    let Settings { on_success, on_failure, callback_secret, .. } = settings;
+    let wrong = |key: &str, why: &str| Err(DeployError::Settings(format!("{key}: {why}")));
+    for (key, told) in [("on_success", on_success), ("on_failure", on_failure)] {
+        let Some(told) = told.as_deref().filter(|told| !is_name(told)) else { continue };
+        let uri = told.parse::<http::Uri>();
+        if !is_address(told) || told.len() > CALLBACK_BYTES || uri.is_err() {
+            let why = "must be the name of a function, or an https:// or http:// address";
+            return wrong(key, why);
+        }
+        if told.contains('@') {
+            return wrong(key, "an address with a user or a password is not allowed");
+        }
+        if callback_secret.is_none() {
+            return wrong(key, "an address needs `callback_secret`, which signs what it is told");
+        }
+    }
+    if callback_secret.as_deref().is_some_and(|name| !is_name(name)) {
+        return wrong("callback_secret", "must be the name of a secret");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

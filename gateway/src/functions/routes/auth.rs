@@ -88,6 +88,21 @@ impl AuthRules {
         self.hmac.iter().flat_map(HmacRules::secrets)
     }
 
+    /// What tells the API key that a request has come with from a later one of the same name, without
+    /// telling the key.
+    pub(crate) fn mark(&self, headers: &HeaderMap) -> Option<String> {
+        self.keys.as_ref()?.mark(headers.get(API_KEY)?)
+    }
+
+    /// Whether the API key with this mark may still be used; without one, whether there are other ways.
+    pub(crate) fn still_admits(&self, mark: Option<&str>) -> bool {
+        match (&self.keys, mark) {
+            (Some(keys), Some(mark)) => keys.has_mark(mark),
+            (None, Some(_)) => false,
+            (_, None) => !self.has_only_keys(),
+        }
+    }
+
     /// Whether API keys are the only way.
     pub(crate) fn has_only_keys(&self) -> bool {
         self.basic.is_none() && self.jwt.is_none() && self.hmac.is_none()

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::Scheme};
 use secrecy::{ExposeSecret as _, SecretString};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 
@@ -142,6 +142,23 @@ impl NodeSecrets {
         if let Some(secrets) = secrets.get_mut(tenant) {
             secrets.remove(name);
         }
+    }
+
+    /// The value of a secret that the function may use, and that may be sent to `uri`.
+    pub(crate) fn for_signing(
+        &self,
+        tenant: &str,
+        function: &str,
+        name: &str,
+        method: &Method,
+        uri: &Uri,
+    ) -> Option<SecretString> {
+        let secret = self.get(tenant, name)?;
+        let target = Target::of(uri)?;
+        let may_use = |functions: &Vec<String>| functions.iter().any(|one| one == function);
+        let allowed = secret.functions.as_ref().is_none_or(may_use)
+            && secret.hosts.iter().any(|host| host.allows(method, &target));
+        allowed.then(|| secret.value.clone())
     }
 
     pub(crate) fn get(&self, tenant: &str, name: &str) -> Option<Arc<Secret>> {

@@ -3,7 +3,7 @@
 use crate::{
     Result, Store,
     activity::invocation::{
-        Invocation, InvocationState,
+        CallState, Invocation,
         lane::{Lane, LaneTotals, read_totals},
         read_invocation,
     },
@@ -12,7 +12,7 @@ use crate::{
 
 /// Which calls to claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct CallClaim {
     /// From which lanes, and from each at most how many.
     pub lanes: Vec<(Lane, u32)>,
     /// The time, in Unix milliseconds.
@@ -21,7 +21,7 @@ pub struct Claim {
     pub lease_until_ms: i64,
 }
 
-async fn apply(tx: &mut WriteTransaction, claim: &Claim) -> Result<Vec<Invocation>> {
+async fn apply(tx: &mut WriteTransaction, claim: &CallClaim) -> Result<Vec<Invocation>> {
     let mut claimed = Vec::new();
     for (lane, most) in &claim.lanes {
         let rows = sqlx::query(
@@ -55,7 +55,7 @@ impl Store {
     /// [`Error::Busy`](crate::Error::Busy), [`Error::NoSpace`](crate::Error::NoSpace),
     /// [`Error::Database`](crate::Error::Database),
     /// [`Error::Inconsistent`](crate::Error::Inconsistent).
-    pub async fn claim(&self, claim: Claim) -> Result<Vec<Invocation>> {
+    pub async fn claim(&self, claim: CallClaim) -> Result<Vec<Invocation>> {
         self.queue_writes().submit(move |tx| Box::pin(async move { apply(tx, &claim).await })).await
     }
 
@@ -70,6 +70,21 @@ impl Store {
             "SELECT *, (SELECT MIN(due_ms) FROM invocations
                         WHERE lane = lanes.lane AND state = 0) AS first_due_ms
              FROM invocation_lanes lanes",
+        );
+        rows.fetch_all(self.queue_db().readers()).await?.iter().map(read_totals).collect()
+    }
+
+    /// The lanes in which something waits, with what is in them, the longest waiting first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`](crate::Error::Busy), [`Error::Database`](crate::Error::Database),
+    /// [`Error::Inconsistent`](crate::Error::Inconsistent).
+    pub async fn due_lanes(&self) -> Result<Vec<LaneTotals>> {
+        let rows = sqlx::query(
+            "SELECT *, (SELECT MIN(due_ms) FROM invocations
+                        WHERE lane = lanes.lane AND state = 0) AS first_due_ms
+             FROM invocation_lanes lanes WHERE due > 0 ORDER BY first_due_ms",
         );
         rows.fetch_all(self.queue_db().readers()).await?.iter().map(read_totals).collect()
     }
@@ -109,6 +124,6 @@ impl Store {
                  last_error = 'the gateway ended during the attempt'
              WHERE state = 1 AND lease_ms < $2",
         );
-        self.queue_db().change(expired.bind(InvocationState::Due.number()).bind(before_ms)).await
+        self.queue_db().change(expired.bind(CallState::Due.number()).bind(before_ms)).await
     }
 }

@@ -4,7 +4,7 @@ use sqlx::Row as _;
 
 use crate::{
     Error, Quota, Result, Store,
-    activity::invocation::{Dedup, InvocationState, NewInvocation},
+    activity::invocation::{CallState, Dedup, NewInvocation},
     sql::WriteTransaction,
 };
 
@@ -256,7 +256,7 @@ pub(crate) async fn insert(tx: &mut WriteTransaction, new: &NewInvocation) -> Re
     .bind(&new.request.target)
     .bind(&fields)
     .bind(&new.request.body)
-    .bind(InvocationState::Due.number())
+    .bind(CallState::Due.number())
     .bind(new.created_ms)
     .bind(new.due_ms)
     .bind(new.expires_ms)

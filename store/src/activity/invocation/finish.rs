@@ -2,7 +2,7 @@
 
 use crate::{
     Result, Store,
-    activity::invocation::{InvocationState, NewInvocation, ROW_BYTES, StoredAnswer, enqueue},
+    activity::invocation::{CallState, NewInvocation, ROW_BYTES, StoredAnswer, enqueue},
     sql::WriteTransaction,
 };
 
@@ -75,10 +75,10 @@ async fn apply(tx: &mut WriteTransaction, finished: &[Finished]) -> Result<u64> 
 
 async fn store_one(tx: &mut WriteTransaction, finished: &Finished) -> Result<u64> {
     let (state, due_ms, back) = match finished.next {
-        NextState::Succeeded => (InvocationState::Succeeded, None, 0),
-        NextState::Dead => (InvocationState::Dead, None, 0),
-        NextState::Retry { due_ms } => (InvocationState::Due, Some(due_ms), 0),
-        NextState::HandedBack { due_ms } => (InvocationState::Due, Some(due_ms), 1),
+        NextState::Succeeded => (CallState::Succeeded, None, 0),
+        NextState::Dead => (CallState::Dead, None, 0),
+        NextState::Retry { due_ms } => (CallState::Due, Some(due_ms), 0),
+        NextState::HandedBack { due_ms } => (CallState::Due, Some(due_ms), 1),
     };
     let ended = due_ms.is_none().then_some(finished.now_ms);
     let answer = finished.answer.as_ref();
@@ -87,7 +87,7 @@ async fn store_one(tx: &mut WriteTransaction, finished: &Finished) -> Result<u64
     let answer_bytes = fields.as_ref().map_or(0, Vec::len) + body.map_or(0, <[u8]>::len);
     let answer_bytes = i64::try_from(answer_bytes).unwrap_or(i64::MAX);
     // Only what failed can run again, and needs what was sent.
-    let succeeded = state == InvocationState::Succeeded;
+    let succeeded = state == CallState::Succeeded;
     let done = sqlx::query(
         "UPDATE invocations SET
              state = $1, due_ms = COALESCE($2, due_ms), attempt = attempt - $3, lease_ms = NULL,

@@ -4,9 +4,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     Result, Store, Tenant,
-    activity::invocation::{
-        Cause, Invocation, InvocationState, read_cause, read_invocation, read_state,
-    },
+    activity::invocation::{CallState, Cause, Invocation, read_cause, read_invocation, read_state},
 };
 
 /// Calls that one transaction removes or changes. Writers wait a few milliseconds for it.
@@ -18,7 +16,7 @@ pub struct InvocationFilter {
     /// Only calls of the function of this name.
     pub function: Option<String>,
     /// Only calls in this state.
-    pub state: Option<InvocationState>,
+    pub state: Option<CallState>,
     /// Only messages of the queue of this name.
     pub queue: Option<String>,
 }
@@ -37,7 +35,7 @@ pub struct InvocationSummary {
     /// The name of what it came through.
     pub source: Option<String>,
     /// How far it is.
-    pub state: InvocationState,
+    pub state: CallState,
     /// How many attempts have begun.
     pub attempt: u32,
     /// When it was made, in Unix milliseconds.
@@ -133,7 +131,7 @@ impl Store {
         id: Option<&str>,
         now_ms: i64,
     ) -> Result<u64> {
-        let filter = InvocationFilter { state: Some(InvocationState::Dead), ..filter.clone() };
+        let filter = InvocationFilter { state: Some(CallState::Dead), ..filter.clone() };
         self.in_batches(|statement| {
             statement.push("UPDATE invocations SET state = 0, attempt = 0, due_ms = ");
             statement.push_bind(now_ms);
@@ -210,11 +208,19 @@ impl Store {
 
     /// Removes calls in a state that ended before a time.
     async fn remove_before(&self, state: &'static str, before_ms: i64) -> Result<u64> {
+        // A look first: mostly there is nothing, and a writer would have to wait for its turn.
+        let mut any = QueryBuilder::<Sqlite>::new("SELECT seq FROM invocations WHERE ");
+        push_ended(&mut any, state, before_ms, 1);
+        let any: Option<i64> =
+            any.build_query_scalar().fetch_optional(self.queue_db().readers()).await?;
+        if any.is_none() {
+            return Ok(0);
+        }
         self.in_batches(|statement| {
             statement
                 .push("DELETE FROM invocations WHERE seq IN (SELECT seq FROM invocations WHERE ");
-            statement.push(state).push(" AND state >= 2 AND finished_ms < ").push_bind(before_ms);
-            statement.push(" LIMIT ").push_bind(BATCH).push(")");
+            push_ended(statement, state, before_ms, BATCH);
+            statement.push(")");
         })
         .await
     }
@@ -288,6 +294,17 @@ impl Store {
             }
         }
     }
+}
+
+/// Selects calls in a state that ended before a time.
+fn push_ended(
+    statement: &mut QueryBuilder<Sqlite>,
+    state: &'static str,
+    before_ms: i64,
+    most: i64,
+) {
+    statement.push(state).push(" AND state >= 2 AND finished_ms < ").push_bind(before_ms);
+    statement.push(" LIMIT ").push_bind(most);
 }
 
 /// Selects some of the calls that a statement may change, which a running one never is.

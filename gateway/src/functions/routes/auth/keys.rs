@@ -46,6 +46,16 @@ impl ApiKeys {
         &self.header
     }
 
+    /// What tells the key of this name from a later one of the same name, without telling the key.
+    pub(super) fn mark(&self, name: &HeaderValue) -> Option<String> {
+        self.keys.iter().find(|(_, key)| key == name).map(mark)
+    }
+
+    /// Whether one of the keys has this mark.
+    pub(super) fn has_mark(&self, sought: &str) -> bool {
+        self.keys.iter().any(|key| mark(key) == sought)
+    }
+
     /// The name of the key that a request has.
     pub(super) fn find(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let mut values = headers.get_all(&self.header).iter();
@@ -64,6 +74,12 @@ impl ApiKeys {
         }
         found.cloned()
     }
+}
+
+fn mark((hash, name): &([u8; 32], HeaderValue)) -> String {
+    let again = Sha256::digest(hash);
+    let digits: String = again.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}/{digits}", name.to_str().unwrap_or_default())
 }
 
 #[cfg(test)]

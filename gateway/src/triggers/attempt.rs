@@ -1,0 +1,315 @@
+//! One attempt of a queued call.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use http_body_util::BodyExt as _;
+use runtime_pool::{Fault, FunctionCall, Response, Start, Tier};
+use store::{
+    Cause, DEFAULT_CHANNEL, Finished, Invocation, Lane, NextState, StoredAnswer, StoredFields,
+};
+
+use crate::{
+    functions::{
+        catalog::{Catalog, CatalogEntry},
+        channels::revision_urls::RevisionUrls,
+        name::FunctionName,
+        qualified_name::QualifiedName,
+        routes::Routes,
+    },
+    invoker::{self, Invoker},
+    problem::Problem,
+    request::forwarded::OWN_PREFIX,
+    telemetry::clock::now_ms,
+    triggers::{
+        backoff::{AttemptEnd, Retries, of_status},
+        call_queue::{CallQueue, random_number},
+        delivery::{Deliveries, NotDelivered},
+        queued_call::{self, CallOrigin},
+        told,
+    },
+};
+
+/// Bytes of an answer's body that are kept.
+const ANSWER_BYTES: usize = 64 << 10;
+/// Bytes of the names and values of an answer's header fields that are kept.
+const ANSWER_FIELD_BYTES: usize = 16 << 10;
+
+/// Runs queued calls.
+pub(crate) struct Attempts {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) routes: Routes,
+    pub(crate) revisions: RevisionUrls,
+    pub(crate) invoker: Invoker,
+    pub(crate) queue: CallQueue,
+    pub(crate) deliveries: Deliveries,
+}
+
+/// How an attempt went, why it has failed, and its answer.
+struct Attempt {
+    end: AttemptEnd,
+    error: Option<String>,
+    answer: Option<StoredAnswer>,
+}
+
+impl Attempt {
+    fn without_answer(end: AttemptEnd, why: impl Into<String>) -> Self {
+        Self { end, error: Some(why.into()), answer: None }
+    }
+}
+
+impl Attempts {
+    /// Whether the node has no time for calls that nobody waits for.
+    pub(super) fn is_busy(&self) -> bool {
+        self.invoker.is_busy(Instant::now())
+    }
+
+    /// How many calls of a function may run at once. One for a function that is gone: its calls are
+    /// only marked as dead.
+    pub(super) fn concurrency(&self, tenant: &store::Tenant, name: &str, id: i64) -> u32 {
+        let entry = self.catalog.get(tenant, name).filter(|entry| entry.key.function == id);
+        entry.map_or(1, |entry| entry.background.concurrency)
+    }
+
+    /// Runs a call once, and returns what becomes of it.
+    pub(super) async fn run(&self, call: Invocation) -> (Cause, Finished) {
+        let target = self.target(&call).await;
+        let attempt = match &target {
+            Err(attempt) => Attempt { error: attempt.error.clone(), answer: None, ..*attempt },
+            Ok(entry) => match too_late(entry, &call) {
+                Some(attempt) => attempt,
+                None if matches!(call.lane, Lane::Delivery(_)) => self.deliver(entry, &call).await,
+                None => self.call(entry, &call).await,
+            },
+        };
+        let entry = target.ok();
+        let attempts = entry.as_ref().map_or(1, |entry| entry.background.attempts);
+        let settings = self.queue.settings();
+        let now = now_ms();
+        let retries = Retries {
+            attempt: call.attempt,
+            attempts,
+            now_ms: now,
+            expires_ms: call.expires_ms,
+            retry_ms: settings.retry_ms,
+            retry_max_ms: settings.retry_max_ms,
+            random: random_number(),
+        };
+        let next = retries.next(attempt.end);
+        let (error, answer) = (attempt.error, attempt.answer);
+        let follow_ups = entry.and_then(|entry| {
+            let end = (next, error.as_deref(), answer.as_ref());
+            told::of_end(&self.catalog, &entry, &call, end, now)
+        });
+        if next == NextState::Dead {
+            tracing::warn!(
+                function = call.function,
+                cause = call.cause.as_str(),
+                attempts = call.attempt,
+                error = error.as_deref().unwrap_or_default(),
+                "a queued call has failed for good",
+            );
+        }
+        let follow_ups = follow_ups.into_iter().collect();
+        let (id, attempt) = (call.id, call.attempt);
+        (call.cause, Finished { id, attempt, next, error, answer, follow_ups, now_ms: now })
+    }
+
+    /// What a call goes to, if it may still run.
+    async fn target(&self, call: &Invocation) -> Result<Arc<CatalogEntry>, Attempt> {
+        let dead = |why: &str| Err(Attempt::without_answer(AttemptEnd::Final, why));
+        let default = self.catalog.get(&call.tenant, &call.function);
+        let default = default.filter(|entry| entry.key.function == call.function_id);
+        let Some(default) = default else { return dead("the function is gone") };
+        if let Err(why) = self.still_admitted(call).await {
+            return dead(why);
+        }
+        if let Some(revision) = call.revision {
+            return self.revision(call, &default, revision).await;
+        }
+        match call.channel.as_deref() {
+            None | Some(DEFAULT_CHANNEL) => Ok(default),
+            Some(channel) => self
+                .catalog
+                .channel(&call.tenant, &call.function, channel)
+                .ok_or_else(|| Attempt::without_answer(AttemptEnd::Final, "the channel is gone")),
+        }
+    }
+
+    async fn revision(
+        &self,
+        call: &Invocation,
+        default: &CatalogEntry,
+        revision: u32,
+    ) -> Result<Arc<CatalogEntry>, Attempt> {
+        let dead = |why: &str| Attempt::without_answer(AttemptEnd::Final, why);
+        if !default.revision_urls {
+            return Err(dead("the revisions of the function have no addresses of their own"));
+        }
+        let name = FunctionName::try_from(call.function.as_str())
+            .map_err(|_| dead("the function is gone"))?;
+        let name = QualifiedName { tenant: call.tenant.clone(), name };
+        match self.revisions.get(&name, default, revision).await {
+            Ok(found) => found.ok_or_else(|| dead("the revision is gone")),
+            Err(_) => Err(Attempt::without_answer(
+                AttemptEnd::NotRun,
+                "the revision could not be read from the store",
+            )),
+        }
+    }
+
+    /// Whether the route and the API key by which a call came in would still let it in.
+    async fn still_admitted(&self, call: &Invocation) -> Result<(), &'static str> {
+        let origin = CallOrigin::of(call);
+        let Some(name) = &origin.route else { return Ok(()) };
+        let route = self.routes.find(&call.tenant, name).await;
+        let route = route.ok_or("the route that the call came through is gone")?;
+        match &route.auth {
+            Some(auth) if !auth.still_admits(origin.key.as_deref()) => {
+                Err("the API key that the call came with is gone")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a callback to its address.
+    async fn deliver(&self, entry: &CatalogEntry, call: &Invocation) -> Attempt {
+        let secret = entry.background.told.as_ref().and_then(|told| told.secret.as_deref());
+        match self.deliveries.send(call, secret, (now_ms(), ANSWER_BYTES)).await {
+            Err(NotDelivered::Final(why)) => Attempt::without_answer(AttemptEnd::Final, why),
+            Err(NotDelivered::Failed(why)) => Attempt::without_answer(AttemptEnd::Failed, why),
+            Ok(answer) => {
+                let status = answer.status.as_u16();
+                // Redirects are not followed.
+                let end = if answer.status.is_redirection() {
+                    AttemptEnd::Final
+                } else {
+                    of_status(status)
+                };
+                let error = (end != AttemptEnd::Succeeded)
+                    .then(|| format!("the server answered with the status {status}"));
+                let mut fields = queued_call::fields(&answer.headers);
+                keep_some(&mut fields);
+                let (body, cut) = (answer.body.to_vec(), answer.truncated);
+                let answer = Some(StoredAnswer { status, fields, body, cut });
+                Attempt { end, error, answer }
+            }
+        }
+    }
+
+    /// Calls the function.
+    async fn call(&self, entry: &Arc<CatalogEntry>, call: &Invocation) -> Attempt {
+        let origin = CallOrigin::of(call);
+        let Some(request) = queued_call::call(call, &origin) else {
+            let why = "what is stored of the call is no request";
+            return Attempt::without_answer(AttemptEnd::Final, why);
+        };
+        let client = request.context.peer.ip();
+        match self.invoke(entry, request, client).await {
+            Err(attempt) => attempt,
+            Ok((response, _)) => match read(response).await {
+                Ok(answer) => {
+                    let end = of_status(answer.status);
+                    let error = (end != AttemptEnd::Succeeded).then(|| {
+                        format!("the function answered with the status {}", answer.status)
+                    });
+                    Attempt { end, error, answer: Some(answer) }
+                }
+                Err(why) => Attempt::without_answer(AttemptEnd::Failed, why),
+            },
+        }
+    }
+
+    /// Calls the revision that a channel chooses.
+    async fn invoke(
+        &self,
+        entry: &Arc<CatalogEntry>,
+        mut request: Box<FunctionCall>,
+        client: IpAddr,
+    ) -> Result<(Response, Start), Attempt> {
+        let since = Instant::now();
+        let id = request.context.invocation;
+        let (chosen, role) = match &entry.channel {
+            None => (Arc::clone(entry), None),
+            Some(plan) => match plan.choose(&mut request.head.headers, client, id) {
+                Ok(choice) => {
+                    (choice.entry.unwrap_or_else(|| Arc::clone(entry)), Some(choice.role))
+                }
+                Err(_) => {
+                    let why = "the channel does not have the revision that the call names";
+                    return Err(Attempt::without_answer(AttemptEnd::Final, why));
+                }
+            },
+        };
+        let result = self.invoker.invoke(&chosen, request).await;
+        if let (Some(plan), Some(role)) = (&entry.channel, role) {
+            let ended = invoker::ended(&result);
+            plan.counts.count(self.invoker.channel_metrics(), role, ended);
+            if let Some(meter) = &plan.meter {
+                let cold = result
+                    .as_ref()
+                    .is_ok_and(|(_, start)| matches!(start.tier, Tier::Cold | Tier::Frozen));
+                meter.count(role, ended, cold, since.elapsed());
+            }
+        }
+        result.map_err(|error| {
+            let end = end_of(&error);
+            Attempt::without_answer(end, Problem::from(error).summary())
+        })
+    }
+}
+
+/// What has become of a call that does not run any more, although it was claimed.
+fn too_late(entry: &CatalogEntry, call: &Invocation) -> Option<Attempt> {
+    let why = if now_ms() >= call.expires_ms {
+        "it has waited for longer than the function's setting `queued_age_ms` allows"
+    } else if call.attempt > entry.background.attempts {
+        call.last_error.as_deref().unwrap_or("the gateway ended during the attempt")
+    } else {
+        return None;
+    };
+    Some(Attempt::without_answer(AttemptEnd::Final, why))
+}
+
+fn end_of(error: &invoker::Error) -> AttemptEnd {
+    let fault = match error {
+        invoker::Error::Load(error) => error.fault(),
+        invoker::Error::LoadTimeout(_) => Fault::Platform,
+        invoker::Error::Invoke(error) => error.fault(),
+    };
+    match fault {
+        Fault::Function => AttemptEnd::Failed,
+        Fault::Caller => AttemptEnd::Final,
+        Fault::Platform => AttemptEnd::NotRun,
+    }
+}
+
+/// Keeps the first of an answer's header fields.
+fn keep_some(fields: &mut StoredFields) {
+    let mut bytes = 0;
+    fields.0.retain(|(name, value)| {
+        bytes += name.len() + value.len();
+        bytes <= ANSWER_FIELD_BYTES
+    });
+}
+
+/// Reads an answer to its end, and keeps the beginning.
+async fn read(response: Response) -> Result<StoredAnswer, String> {
+    let (mut parts, mut body) = response.into_parts();
+    let names: Vec<_> = parts.headers.keys().cloned().collect();
+    for name in names {
+        if name.as_str().starts_with(OWN_PREFIX) {
+            parts.headers.remove(name);
+        }
+    }
+    let (mut kept, mut cut) = (Vec::new(), false);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        let Ok(data) = frame.into_data() else { continue };
+        let room = ANSWER_BYTES - kept.len();
+        cut |= data.len() > room;
+        kept.extend_from_slice(&data[..data.len().min(room)]);
+    }
+    let mut fields = queued_call::fields(&parts.headers);
+    keep_some(&mut fields);
+    Ok(StoredAnswer { status: parts.status.as_u16(), fields, body: kept, cut })
+}
