@@ -69,7 +69,10 @@ use crate::{
         guest_logs::{self, LineStore},
         request_id::RequestIdSource,
     },
-    triggers::{attempt::Attempts, call_queue::CallQueue, delivery::Deliveries, worker::Worker},
+    triggers::{
+        attempt::Attempts, call_queue::CallQueue, delivery::Deliveries, schedules::Schedules,
+        worker::Worker,
+    },
 };
 
 /// How long the last lines of functions may take to be stored after the drain.
@@ -130,6 +133,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let data_plane = data_plane(&config, (&pool, found), calls, load_shedder, (data, &registry))?;
 
     // The control plane.
+    let schedules = schedules(found, &queue, &registry, &readiness, (&mut upkeep, control)).await?;
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
     let tokens = Tokens::new(&store, &tenant, &config.server, &registry)?;
     let state = ControlState {
@@ -145,6 +149,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         secrets: Secrets::load(&store, &pool).await?,
         routes,
         queue,
+        schedules,
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
@@ -200,6 +205,19 @@ impl Core {
         let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, config, registry)?;
         Ok(Self { store, lines_to_store, pool, catalog, quarantine, invoker, deployer })
     }
+}
+
+/// Starts to enqueue the runs of schedules, while the gateway is ready.
+async fn schedules(
+    (store, catalog, _): (&Store, &Arc<Catalog>, &Routes),
+    queue: &CallQueue,
+    registry: &Registry,
+    readiness: &watch::Receiver<bool>,
+    (upkeep, control): (&mut JoinSet<()>, &Handle),
+) -> anyhow::Result<Schedules> {
+    let schedules = Schedules::load(store, catalog, queue, registry).await?;
+    upkeep.spawn_on(schedules.clone().tick(readiness.clone()), control);
+    Ok(schedules)
 }
 
 /// Waits until the task has stored the lines in its channel, and closes the store.

@@ -64,6 +64,9 @@ enum Command {
     /// Set, list, show and delete routes: which requests go to which function
     #[command(subcommand)]
     Route(crate::cli::commands::releases::route::RouteCommand),
+    /// Set, list, show, run, pause and delete schedules: when functions are called, by the calendar
+    #[command(subcommand)]
+    Schedule(crate::cli::commands::triggers::schedule::ScheduleCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::History(command) => client(command.run()),
         Command::Channel(command) => client(command.run()),
         Command::Route(command) => client(command.run()),
+        Command::Schedule(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),

@@ -2,7 +2,8 @@
 //!
 //! A trigger is one more caller of the invoker. `call_queue` takes calls in, `worker` runs them while the
 //! node has time, `attempt` is one run, `backoff` decides what becomes of it, `told` makes the calls that
-//! tell others of an end, and `delivery` sends those that go to an address.
+//! tell others of an end, and `delivery` sends those that go to an address. `schedules` make calls by the
+//! calendar.
 
 pub(crate) mod attempt;
 mod backoff;
@@ -10,6 +11,7 @@ pub(crate) mod call_queue;
 pub(crate) mod delivery;
 pub(crate) mod queue_metrics;
 pub(crate) mod queued_call;
+pub(crate) mod schedules;
 mod told;
 pub(crate) mod views;
 pub(crate) mod worker;

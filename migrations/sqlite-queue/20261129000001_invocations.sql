@@ -94,9 +94,3 @@ CREATE TRIGGER invocation_removed AFTER DELETE ON invocations BEGIN
         kept_bytes = kept_bytes - (OLD.state >= 2) * OLD.bytes
     WHERE lane = OLD.lane;
 END;
-
--- Until when the calls of a schedule have been enqueued.
-CREATE TABLE schedule_progress (
-    schedule TEXT    PRIMARY KEY,
-    due_ms   INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;

@@ -2,3 +2,5 @@
 
 pub(crate) mod invocation;
 pub(crate) mod log;
+pub(crate) mod schedule;
+pub(crate) mod scheduled;

@@ -119,6 +119,8 @@ pub enum Quota {
     Channels,
     /// Routes.
     Routes,
+    /// Schedules.
+    Schedules,
     /// Recorded replies.
     IdempotencyKeys,
     /// Calls that wait in one lane of the queue.
@@ -134,6 +136,7 @@ impl fmt::Display for Quota {
             Self::ArtifactBytes => "bytes of artifacts",
             Self::Channels => "channels of a function",
             Self::Routes => "routes",
+            Self::Schedules => "schedules",
             Self::IdempotencyKeys => "idempotency keys",
             Self::QueuedCalls => "queued calls",
             Self::QueuedBytes => "bytes of queued calls",

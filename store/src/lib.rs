@@ -8,7 +8,7 @@
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, routes, tokens, secrets, idempotency keys  (synchronous FULL)
+//! mayfly.db      functions, revisions, routes, schedules, tokens, secrets, idempotency keys (synchronous FULL)
 //! logs.db        log lines                                                (synchronous NORMAL)
 //! queue.db       calls that wait to be made, and their answers            (synchronous FULL)
 //! secrets.key    the key that secrets are encrypted with
@@ -60,6 +60,8 @@ pub use crate::{
             lane::{Lane, LaneTotals},
         },
         log::{LogQuery, LogSource, NewLogLine, StoredLogLine},
+        schedule::{PutSchedule, ScheduleRecord},
+        scheduled::{DueRun, MissedRuns, RunOutcome, ScheduleRun, ScheduleTurn},
     },
     artifacts::{
         digest::{Digest, ParseDigestError},

@@ -17,6 +17,7 @@ mod limits;
 mod log;
 mod node;
 mod route;
+mod schedule;
 mod whole;
 mod words;
 
@@ -54,8 +55,12 @@ pub use crate::{
         ApiKeysView, BasicView, CorsView, HeaderRules, HmacView, JwtView, RateView, RedirectView,
         RouteSpec, RouteView, RoutesView, StaticAnswer,
     },
+    schedule::{
+        CatchUpPolicy, ChangeSchedule, OverlapPolicy, RunView, ScheduleSpec, ScheduleView,
+        ScheduledRequest, SchedulesView, StartedRun,
+    },
     words::{
         ActionWord, CauseWord, DayWord, FaultWord, FollowWord, InvocationWord, IsolationWord,
-        KindWord, RespondAsyncWord, ScopeWord, StateWord, StreamWord,
+        KindWord, RespondAsyncWord, RunOutcomeWord, ScopeWord, StateWord, StreamWord,
     },
 };

@@ -59,6 +59,9 @@ words! {
     InvocationWord = "due", "running", "succeeded", "dead", "cancelled";
     /// When calls are enqueued and answered by 202.
     RespondAsyncWord = "prefer", "always", "never";
+    /// What became of a due time of a schedule.
+    RunOutcomeWord = "queued", "running", "succeeded", "failed", "cancelled", "skipped", "missed",
+        "refused", "forgotten";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }

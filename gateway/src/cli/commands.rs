@@ -11,3 +11,4 @@ pub(crate) mod progress;
 pub(crate) mod releases;
 pub(crate) mod serve;
 pub(crate) mod settings;
+pub(crate) mod triggers;

@@ -75,6 +75,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.revisions_per_function", 1, 1_000_000),
     ("quotas.channels_per_function", 1, 1_000),
     ("quotas.routes", 0, 1_000_000),
+    ("quotas.schedules", 0, 1_000_000),
     ("quotas.settings_bytes", KIB, 16 * MIB),
     ("quotas.all_settings_bytes", KIB, TIB),
     ("quotas.code_bytes", 0, 1_024 * TIB),

@@ -15,6 +15,7 @@ use crate::{
         secrets::SecretError,
     },
     problem::{Problem, chain, operator_setting, table},
+    triggers::schedules::ScheduleError,
 };
 
 impl Problem {
@@ -96,6 +97,19 @@ impl Problem {
 
     pub(crate) fn route_not_found(name: &str) -> Self {
         Self::new(&table::ROUTE_NOT_FOUND).detail(format!("there is no route {name:?}"))
+    }
+
+    pub(crate) fn schedule_not_found(name: &str) -> Self {
+        Self::new(&table::SCHEDULE_NOT_FOUND).detail(format!("there is no schedule {name:?}"))
+    }
+
+    /// The problem of a change or a run of the schedule with this name.
+    pub(crate) fn of_schedule(error: ScheduleError, name: &str) -> Self {
+        match error {
+            ScheduleError::Refused(detail) => Self::new(&table::BAD_SCHEDULE).detail(detail),
+            ScheduleError::NotFound => Self::schedule_not_found(name),
+            ScheduleError::Store(error) => error.into(),
+        }
     }
 
     pub(crate) fn secret_not_found(name: &str) -> Self {

@@ -9,5 +9,6 @@ pub(crate) mod logs;
 pub(crate) mod probes;
 pub(crate) mod revisions;
 pub(crate) mod routes;
+pub(crate) mod schedules;
 pub(crate) mod secrets;
 pub(crate) mod tokens;

@@ -17,7 +17,7 @@ use crate::{
         resources::{
             channels, diff, functions, invocations, limits, logs,
             probes::{self, Probes},
-            revisions, routes as owned_routes, secrets, tokens as api_tokens,
+            revisions, routes as owned_routes, schedules, secrets, tokens as api_tokens,
         },
         state::ControlState,
     },
@@ -35,6 +35,7 @@ use crate::{
         (name = "functions", description = "The deployed functions"),
         (name = "routes", description = "Which requests go to which function"),
         (name = "invocations", description = "Calls that were enqueued, and what became of them"),
+        (name = "schedules", description = "When functions are called, by the calendar"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
         (name = "probes", description = "The state of the gateway"),
@@ -60,6 +61,8 @@ pub(crate) fn control_plane(
         .routes(routes!(owned_routes::show))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::show))
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -74,6 +77,8 @@ pub(crate) fn control_plane(
         .routes(routes!(invocations::delete))
         .routes(routes!(invocations::redrive))
         .routes(routes!(invocations::redrive_all))
+        .routes(routes!(schedules::put, schedules::change, schedules::delete))
+        .routes(routes!(schedules::run))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))

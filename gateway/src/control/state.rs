@@ -12,7 +12,7 @@ use crate::{
         catalog::Catalog, deploy::Deployer, name::FunctionName, qualified_name::QualifiedName,
         quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
-    triggers::call_queue::CallQueue,
+    triggers::{call_queue::CallQueue, schedules::Schedules},
 };
 
 /// The state of all handlers.
@@ -34,6 +34,7 @@ pub(crate) struct ControlState {
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,
     pub(crate) queue: CallQueue,
+    pub(crate) schedules: Schedules,
     /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,
 }

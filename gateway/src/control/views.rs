@@ -2,15 +2,17 @@
 
 use gateway_api::{
     AskedLimits, CanaryView, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
-    IsolationView, LineView, OtherSettings, RevisionView, RouteView, SecretView, SettingsView,
-    ShadowView, SnapshotSetting, SnapshotView, TokenView, WeightView, WindowView,
+    IsolationView, LineView, OtherSettings, RevisionView, RouteView, RunView, ScheduleView,
+    SecretView, SettingsView, ShadowView, SnapshotSetting, SnapshotView, TokenView, WeightView,
+    WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
 use serde_json::Value;
 use store::{
-    ActiveFunction, Canary, Change, Channel, CredentialSetting, DEFAULT_CHANNEL, DayOfWeek,
-    IsolationMode, IsolationSetting, LogSource, Overlay, RespondAsync, Revision, SecretRecord,
-    Settings, Shadow, SnapshotMode, Sticky, StoredLogLine, TokenRecord, WarmWindow, Weight,
+    ActiveFunction, CallState, Canary, Change, Channel, CredentialSetting, DEFAULT_CHANNEL,
+    DayOfWeek, IsolationMode, IsolationSetting, LogSource, Overlay, RespondAsync, Revision,
+    RunOutcome, ScheduleRun, SecretRecord, Settings, Shadow, SnapshotMode, Sticky, StoredLogLine,
+    TokenRecord, WarmWindow, Weight,
 };
 
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
         secrets::EVERY,
     },
     telemetry::clock::rfc3339,
+    triggers::schedules::StoredSchedule,
 };
 
 /// Stands for the value of an environment variable, for those who may only read.
@@ -318,5 +321,39 @@ pub(crate) fn route(route: StoredRoute) -> RouteView {
         route: route.spec,
         created_at: rfc3339(route.created_ms),
         updated_at: rfc3339(route.updated_ms),
+    }
+}
+
+/// A schedule.
+pub(crate) fn schedule(schedule: StoredSchedule) -> ScheduleView {
+    let StoredSchedule { record, spec, next, runs } = schedule;
+    ScheduleView {
+        name: record.name,
+        schedule: spec,
+        next: next.iter().map(ToString::to_string).collect(),
+        runs: runs.into_iter().map(run).collect(),
+        created_at: rfc3339(record.created_ms),
+        updated_at: rfc3339(record.updated_ms),
+    }
+}
+
+fn run(run: ScheduleRun) -> RunView {
+    let outcome = match (run.outcome, run.state) {
+        (RunOutcome::Skipped, _) => "skipped",
+        (RunOutcome::Missed, _) => "missed",
+        (RunOutcome::Refused, _) => "refused",
+        (RunOutcome::Queued, Some(CallState::Due)) => "queued",
+        (RunOutcome::Queued, Some(CallState::Running)) => "running",
+        (RunOutcome::Queued, Some(CallState::Succeeded)) => "succeeded",
+        (RunOutcome::Queued, Some(CallState::Dead)) => "failed",
+        (RunOutcome::Queued, Some(CallState::Cancelled)) => "cancelled",
+        (RunOutcome::Queued, None) => "forgotten",
+    };
+    RunView {
+        due_at: rfc3339(run.due_ms),
+        outcome: outcome.to_owned(),
+        manual: run.manual,
+        invocation: run.invocation,
+        others: run.others,
     }
 }

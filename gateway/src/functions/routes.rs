@@ -6,7 +6,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod cors;
-mod fields;
+pub(crate) mod fields;
 pub(crate) mod measured;
 mod path;
 pub(crate) mod rate;

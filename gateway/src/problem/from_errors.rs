@@ -267,6 +267,9 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
         Quota::Routes => Problem::new(&table::ROUTE_QUOTA)
             .detail(format!("the limit is {max} routes"))
             .hint("Delete a route. The operator can raise the setting `quotas.routes`."),
+        Quota::Schedules => Problem::new(&table::SCHEDULE_QUOTA)
+            .detail(format!("the limit is {max} schedules"))
+            .hint("Delete a schedule. The operator can raise the setting `quotas.schedules`."),
         Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
             .detail(format!("the limit is {max} keys within a day"))
             .hint(

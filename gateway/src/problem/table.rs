@@ -135,6 +135,7 @@ problem_types! {
     STORAGE_QUOTA: "storage-quota", 409, Store, Caller, "Artifact storage quota reached";
     SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
     ROUTE_QUOTA: "route-quota", 409, Store, Caller, "Route quota reached";
+    SCHEDULE_QUOTA: "schedule-quota", 409, Store, Caller, "Schedule quota reached";
     ROUTE_CONFLICT: "route-conflict", 409, Request, Caller, "Route takes the requests of another one";
     CHANNEL_QUOTA: "channel-quota", 409, Store, Caller, "Channel quota reached";
     VERSION_TAKEN: "version-taken", 409, Store, Caller, "Version belongs to another artifact";
@@ -178,6 +179,7 @@ problem_types! {
     RESOURCE_NOT_FOUND: "resource-not-found", 404, Route, Caller, "API resource not found";
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
+    SCHEDULE_NOT_FOUND: "schedule-not-found", 404, Route, Caller, "Schedule not found";
     CHANNEL_NOT_FOUND: "channel-not-found", 404, Route, Caller, "Channel not found";
     REVISION_NOT_IN_CHANNEL: "revision-not-in-channel", 404, Route, Caller, "Revision not in the channel";
     SECRET_NOT_FOUND: "secret-not-found", 404, Route, Caller, "Secret not found";
@@ -187,6 +189,7 @@ problem_types! {
     CONFLICT: "conflict", 409, Store, Caller, "Conflict with another change";
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
     BAD_ROUTE: "bad-route", 422, Request, Caller, "Invalid route";
+    BAD_SCHEDULE: "bad-schedule", 422, Request, Caller, "Invalid schedule";
     BAD_CHANNEL: "bad-channel", 422, Request, Caller, "Invalid channel";
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";
     TOO_MANY_ATTEMPTS: "too-many-attempts", 429, Authenticate, Caller, "Too many invalid tokens from this address";

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus::Registry;
 use store::{
-    EnqueueLimits, EnqueueOutcome, Enqueued, Invocation, KeepInvocations, NewInvocation, Store,
-    Tenant,
+    Cause, EnqueueLimits, EnqueueOutcome, Enqueued, Invocation, KeepInvocations, NewInvocation,
+    Store, Tenant,
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -74,6 +74,12 @@ impl CallQueue {
     /// How much may wait, of which `calls` in one lane.
     pub(crate) fn limits(&self, calls: u64) -> EnqueueLimits {
         EnqueueLimits { lane_calls: calls, bytes: self.state.settings.bytes }
+    }
+
+    /// Counts calls that were enqueued beside this, and has the worker look at once.
+    pub(super) fn added(&self, cause: Cause, calls: u64) {
+        (0..calls).for_each(|_| self.state.metrics.enqueued(cause));
+        self.wake();
     }
 
     /// Has the worker look at once.

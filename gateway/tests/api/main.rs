@@ -48,6 +48,7 @@ mod programs;
 mod releases;
 mod route_auth;
 mod routes;
+mod schedules;
 mod scratch;
 mod semantics;
 mod shadows;

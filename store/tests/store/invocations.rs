@@ -274,31 +274,6 @@ async fn trimming_removes_what_is_old_too_much_or_too_large() {
     assert_eq!(test.store.lanes().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_schedule_enqueues_each_of_its_times_once() {
-    let test = TestStore::new().await;
-    let scheduled = async |due_ms, id| {
-        let done = test.store.enqueue_scheduled("s", due_ms, call(id), NO_LIMITS).await.unwrap();
-        done.map(|done| done.outcome)
-    };
-    assert_eq!(test.store.schedule_progress("s").await.unwrap(), None);
-    assert_eq!(scheduled(100, "a").await, Some(EnqueueOutcome::New));
-    assert_eq!(scheduled(100, "b").await, None);
-    assert_eq!(scheduled(50, "c").await, None);
-    assert_eq!(scheduled(200, "d").await, Some(EnqueueOutcome::New));
-    assert_eq!(test.store.schedule_progress("s").await.unwrap(), Some(200));
-    test.store.move_schedule("s", 300).await.unwrap();
-    assert_eq!(scheduled(250, "e").await, None);
-
-    let none = EnqueueLimits { lane_calls: 0, bytes: 1 << 30 };
-    let refused = test.store.enqueue_scheduled("s", 400, call("f"), none).await;
-    assert!(matches!(refused, Err(Error::Quota { .. })), "{refused:?}");
-    assert_eq!(test.store.schedule_progress("s").await.unwrap(), Some(300), "it can try again");
-
-    test.store.forget_schedule("s").await.unwrap();
-    assert_eq!(test.store.schedule_progress("s").await.unwrap(), None);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_many_callers_at_once_are_all_stored_and_a_refused_one_fails_alone() {
     let test = TestStore::new().await;

@@ -36,6 +36,8 @@ pub struct QuotasSection {
     pub channels_per_function: usize,
     /// Routes.
     pub routes: usize,
+    /// Schedules.
+    pub schedules: usize,
     /// The settings of one function as JSON, without its environment.
     pub settings_bytes: usize,
     /// The settings and environments of all functions: they are kept in memory.
@@ -62,6 +64,8 @@ impl Default for QuotasSection {
             channels_per_function: 32,
             // Their table takes a few megabytes.
             routes: 10_000,
+            // Some hundred bytes of memory each.
+            schedules: 10_000,
             // Several times what 64 hosts and 64 credentials take.
             settings_bytes: 64 << 10,
             all_settings_bytes: 256 * MIB,

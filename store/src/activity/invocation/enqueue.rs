@@ -55,67 +55,10 @@ impl Store {
             .submit(move |tx| Box::pin(async move { apply(tx, &new, limits).await }))
             .await
     }
-
-    /// Enqueues the call that a schedule makes at `due_ms`, and remembers that in the same transaction.
-    /// Does nothing, and returns `None`, if the schedule is at `due_ms` or later already.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Quota`] if a limit does not allow it, and then the schedule is where it was;
-    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
-    pub async fn enqueue_scheduled(
-        &self,
-        schedule: &str,
-        due_ms: i64,
-        new: NewInvocation,
-        limits: EnqueueLimits,
-    ) -> Result<Option<Enqueued>> {
-        let schedule = schedule.to_owned();
-        self.queue_writes()
-            .submit(move |tx| {
-                Box::pin(async move { apply_scheduled(tx, &schedule, due_ms, new, limits).await })
-            })
-            .await
-    }
-
-    /// Until when the calls of a schedule have been enqueued.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`], [`Error::Database`].
-    pub async fn schedule_progress(&self, schedule: &str) -> Result<Option<i64>> {
-        let progress =
-            sqlx::query_scalar("SELECT due_ms FROM schedule_progress WHERE schedule = $1");
-        Ok(progress.bind(schedule).fetch_optional(self.queue_db().readers()).await?)
-    }
-
-    /// Moves a schedule to `due_ms` without a call, if it is not there yet: calls that were missed are
-    /// left out, or the schedule begins.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
-    pub async fn move_schedule(&self, schedule: &str, due_ms: i64) -> Result<()> {
-        let schedule = schedule.to_owned();
-        self.queue_writes()
-            .submit(move |tx| Box::pin(async move { move_progress(tx, &schedule, due_ms).await }))
-            .await
-    }
-
-    /// Forgets a schedule that was deleted.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
-    pub async fn forget_schedule(&self, schedule: &str) -> Result<()> {
-        let forget = sqlx::query("DELETE FROM schedule_progress WHERE schedule = $1");
-        self.queue_db().change(forget.bind(schedule)).await?;
-        Ok(())
-    }
 }
 
 /// Adds calls that are not there yet. A refusal by a quota has changed nothing.
-async fn apply(
+pub(crate) async fn apply(
     tx: &mut WriteTransaction,
     new: &[NewInvocation],
     limits: EnqueueLimits,
@@ -134,38 +77,6 @@ async fn apply(
         });
     }
     Ok(done)
-}
-
-async fn apply_scheduled(
-    tx: &mut WriteTransaction,
-    schedule: &str,
-    due_ms: i64,
-    new: NewInvocation,
-    limits: EnqueueLimits,
-) -> Result<Option<Enqueued>> {
-    let at: Option<i64> =
-        sqlx::query_scalar("SELECT due_ms FROM schedule_progress WHERE schedule = $1")
-            .bind(schedule)
-            .fetch_optional(&mut **tx)
-            .await?;
-    if at.is_some_and(|at| at >= due_ms) {
-        return Ok(None);
-    }
-    let enqueued = apply(tx, &[new], limits).await?;
-    move_progress(tx, schedule, due_ms).await?;
-    Ok(enqueued.into_iter().next())
-}
-
-async fn move_progress(tx: &mut WriteTransaction, schedule: &str, due_ms: i64) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO schedule_progress (schedule, due_ms) VALUES ($1, $2)
-         ON CONFLICT (schedule) DO UPDATE SET due_ms = MAX(due_ms, $2)",
-    )
-    .bind(schedule)
-    .bind(due_ms)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
 }
 
 /// The call that is there already, by its id or by the name that its client has given it.

@@ -1,0 +1,3 @@
+//! The subcommands for what calls functions besides requests.
+
+pub(crate) mod schedule;
