@@ -120,17 +120,15 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let mut upkeep = upkeep::start(control, (&catalog, &pool, &store), &sandbox, invoker.metrics());
     let parts = (&catalog, &pool, &quarantine, &deployer);
     start_background(&config, control, parts, &registry, &mut upkeep)?;
-    let load_shedder =
+    let shedder =
         load_shedding::start(&config, runtimes, &pool, &data_listener, &registry, &mut upkeep)?;
 
     // The data plane.
     let routes = Routes::load(&store, &catalog).await?;
     let queue = CallQueue::new(&store, &config.queue, &registry)?;
-    upkeep.spawn_on(queue.clone().upkeep(), control);
     let found = (&store, &catalog, &routes);
     let worker = worker(&config, found, (&invoker, &queue), &pool, control);
-    let calls = (invoker, queue.clone());
-    let data_plane = data_plane(&config, (&pool, found), calls, load_shedder, (data, &registry))?;
+    let plane = data_plane(&config, (&pool, found), (invoker, &queue), shedder, (data, &registry))?;
 
     // The control plane.
     let schedules = schedules(found, &queue, &registry, &readiness, (&mut upkeep, control)).await?;
@@ -159,7 +157,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let control_plane = ControlPlane::new(router, &config.server, control_server.addr());
 
     // Serve.
-    let connection = move |peer| data_plane.connection(peer);
+    let connection = move |peer| plane.connection(peer);
     let data_task = data.spawn(data_server.run(connection, data_commands));
     let connection = move |peer| control_plane.connection(peer);
     let control_task = control.spawn(control_server.run(connection, control_commands));
@@ -207,7 +205,7 @@ impl Core {
     }
 }
 
-/// Starts to enqueue the runs of schedules, while the gateway is ready.
+/// Starts the upkeep of the queue, and to enqueue the runs of schedules while the gateway is ready.
 async fn schedules(
     (store, catalog, _): (&Store, &Arc<Catalog>, &Routes),
     queue: &CallQueue,
@@ -216,6 +214,7 @@ async fn schedules(
     (upkeep, control): (&mut JoinSet<()>, &Handle),
 ) -> anyhow::Result<Schedules> {
     let schedules = Schedules::load(store, catalog, queue, registry).await?;
+    upkeep.spawn_on(queue.clone().upkeep(), control);
     upkeep.spawn_on(schedules.clone().tick(readiness.clone()), control);
     Ok(schedules)
 }
@@ -236,7 +235,7 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 fn data_plane(
     config: &Config,
     (pool, (store, catalog, routes)): (&Arc<Pool>, (&Store, &Arc<Catalog>, &Routes)),
-    (invoker, queue): (Invoker, CallQueue),
+    (invoker, queue): (Invoker, &CallQueue),
     load_shedder: Arc<LoadShedder>,
     (runtime, registry): (&Handle, &Registry),
 ) -> anyhow::Result<Arc<DataPlane>> {
@@ -246,7 +245,7 @@ fn data_plane(
         Arc::new(Calls::new(catalog, revisions, invoker, Arc::clone(&rejections), &config.server));
     let auth = RouteAuth::new(pool, &config.server.edge.issuers);
     let owned = RouteGate::new(routes.clone(), auth);
-    let edge = Edge::new(Arc::clone(&calls), queue, owned, &config.server);
+    let edge = Edge::new(Arc::clone(&calls), queue.clone(), owned, &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
     let within = Arc::new(within);
