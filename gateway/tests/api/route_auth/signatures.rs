@@ -1,7 +1,5 @@
 //! Signed requests.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use futures_util::future::join_all;
 use http::Method;
 use ring::hmac;
@@ -15,7 +13,7 @@ use crate::{
 };
 
 fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    jiff::Timestamp::now().as_second().unsigned_abs()
 }
 
 fn hexadecimal(bytes: impl AsRef<[u8]>) -> String {
