@@ -53,6 +53,7 @@ use crate::{
         data_plane::DataPlane,
         owned_routes::RouteGate,
         rejections::Rejections,
+        response_body::compression::Compression,
     },
     functions::{
         catalog::Catalog,
@@ -245,7 +246,8 @@ fn data_plane(
         Arc::new(Calls::new(catalog, revisions, invoker, Arc::clone(&rejections), &config.server));
     let auth = RouteAuth::new(pool, &config.server.edge.issuers);
     let owned = RouteGate::new(routes.clone(), auth);
-    let edge = Edge::new(Arc::clone(&calls), queue.clone(), owned, &config.server);
+    let answering = (owned, Compression::register(registry)?);
+    let edge = Edge::new(Arc::clone(&calls), queue.clone(), answering, &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
     let within = Arc::new(within);

@@ -34,7 +34,10 @@ use crate::{
             RouteGate,
             signed_body::{self, SignedBodies},
         },
-        response_body::EdgeBody,
+        response_body::{
+            EdgeBody,
+            compression::{Acceptable, Compression},
+        },
         routes::{At, Route},
         trailers::Trailers,
     },
@@ -74,6 +77,7 @@ pub(crate) struct Edge {
     calls: Arc<Calls>,
     owned: RouteGate,
     signed_bodies: SignedBodies,
+    compression: Compression,
     /// The tenant whose functions are called here.
     tenant: Tenant,
     asynchronous: AsyncCalls,
@@ -87,13 +91,14 @@ impl Edge {
     pub(crate) fn new(
         calls: Arc<Calls>,
         queue: CallQueue,
-        owned: RouteGate,
+        (owned, compression): (RouteGate, Compression),
         config: &ServerSection,
     ) -> Self {
         Self {
             calls,
             owned,
             signed_bodies: SignedBodies::new(),
+            compression,
             tenant: Tenant::default(),
             asynchronous: AsyncCalls::new(queue, Tenant::default()),
             min_rate: config.min_rate,
@@ -193,13 +198,13 @@ impl Edge {
                 (target, route.mount, None)
             }
             Found::Owned(matched) => {
-                *applied = Some(Box::new(AppliedRoute::of(&matched.route, &head.headers)));
+                *applied = Some(Box::new(AppliedRoute::of(&matched.route, head)));
                 // Boxed: the future is large, and most requests do not need it.
                 match Box::pin(self.owned_target(matched, client.addr.ip(), head)).await? {
                     OwnedTarget::Call(target, owned) => (target, 0, Some(owned)),
                     OwnedTarget::Response(mut response) => {
                         response.headers_mut().insert(REQUEST_ID, id_header(invocation));
-                        return Ok(response);
+                        return Ok(self.compressed(applied.as_deref(), response));
                     }
                 }
             }
@@ -243,7 +248,23 @@ impl Edge {
             let headers = response.headers_mut();
             owned_routes::finish(&owned.route, owned.origin.as_ref(), headers);
         }
-        Ok(response)
+        Ok(self.compressed(applied.as_deref(), response))
+    }
+
+    /// Compresses a response, if its route asks for it.
+    fn compressed(
+        &self,
+        applied: Option<&AppliedRoute>,
+        response: Response<EdgeBody>,
+    ) -> Response<EdgeBody> {
+        let Some((applied, client)) =
+            applied.and_then(|applied| Some((applied, applied.client.as_ref()?)))
+        else {
+            return response;
+        };
+        let (mut head, body) = response.into_parts();
+        let body = self.compression.apply(&applied.route.compression, client, &mut head, body);
+        Response::from_parts(head, body)
     }
 
     /// Where a request goes. The routes of owners that name its host come first, then the addresses of
@@ -376,12 +397,16 @@ struct AppliedRoute {
     route: Arc<OwnedRoute>,
     /// Whose page asks, if the route says something about that.
     origin: Option<HeaderValue>,
+    /// What the client can read, if the route compresses.
+    client: Option<Acceptable>,
 }
 
 impl AppliedRoute {
-    fn of(route: &Arc<OwnedRoute>, headers: &HeaderMap) -> Self {
-        let origin = route.cors.as_ref().and_then(|_| headers.get(header::ORIGIN).cloned());
-        Self { route: Arc::clone(route), origin }
+    fn of(route: &Arc<OwnedRoute>, head: &Parts) -> Self {
+        let origin = route.cors.as_ref().and_then(|_| head.headers.get(header::ORIGIN).cloned());
+        let compresses = !route.compression.is_empty();
+        let client = compresses.then(|| Acceptable::of(&head.method, &head.headers));
+        Self { route: Arc::clone(route), origin, client }
     }
 }
 

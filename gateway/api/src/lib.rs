@@ -52,8 +52,8 @@ pub use crate::{
     log::{LineView, LogView},
     node::{MachineView, NodeLimitsView},
     route::{
-        ApiKeysView, BasicView, CorsView, HeaderRules, HmacView, JwtView, RateView, RedirectView,
-        RouteSpec, RouteView, RoutesView, StaticAnswer,
+        ApiKeysView, BasicView, CompressionView, CorsView, HeaderRules, HmacView, JwtView,
+        RateView, RedirectView, RouteSpec, RouteView, RoutesView, StaticAnswer,
     },
     schedule::{
         CatchUpPolicy, ChangeSchedule, OverlapPolicy, RunView, ScheduleSpec, ScheduleView,

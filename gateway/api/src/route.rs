@@ -74,6 +74,10 @@ pub struct RouteSpec {
     /// The keys with one of which a caller must sign its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac: Option<HmacView>,
+    /// Whether responses are compressed, or the codings in the order in which they are chosen: `br`,
+    /// `zstd`, `gzip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionView>,
     /// The time for a call, in milliseconds, if it is less than the function's.
     #[serde(
         default,
@@ -93,6 +97,16 @@ pub struct RouteSpec {
     /// How many requests a caller may send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<RateView>,
+}
+
+/// Whether responses are compressed, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CompressionView {
+    /// Not at all, or with each of `br`, `zstd` and `gzip`.
+    All(bool),
+    /// With these codings.
+    Codings(Vec<String>),
 }
 
 /// How many requests a caller may send.

@@ -1,5 +1,8 @@
 //! Bodies of the data plane's responses.
 
+pub(crate) mod compression;
+mod encoder;
+
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -9,12 +12,14 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use runtime_pool::{BodyError, ResponseBody};
 
+use self::encoder::EncodedBody;
 use crate::edge::admission::CallPermit;
 
 /// A response's body with the request's permit, which it holds until it has ended or was dropped.
-#[derive(Debug)]
 pub(crate) struct EdgeBody {
     body: ResponseBody,
+    /// Compresses it. Most bodies stay as they are.
+    encoded: Option<Box<EncodedBody>>,
     permit: Option<CallPermit>,
 }
 
@@ -24,11 +29,16 @@ impl EdgeBody {
         self.permit = Some(permit);
         self
     }
+
+    fn encoded(mut self, encoded: EncodedBody) -> Self {
+        self.encoded = Some(Box::new(encoded));
+        self
+    }
 }
 
 impl From<ResponseBody> for EdgeBody {
     fn from(body: ResponseBody) -> Self {
-        Self { body, permit: None }
+        Self { body, encoded: None, permit: None }
     }
 }
 
@@ -43,17 +53,27 @@ impl Body for EdgeBody {
     type Error = BodyError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = self.get_mut();
+        match &mut this.encoded {
+            None => Pin::new(&mut this.body).poll_frame(cx),
+            Some(encoded) => encoded.poll_frame(&mut this.body, cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.encoded {
+            None => self.body.is_end_stream(),
+            Some(encoded) => encoded.is_ended(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.encoded {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! is acknowledged, only the one after it.
 
 pub(crate) mod auth;
+pub(crate) mod coding;
 pub(crate) mod cors;
 pub(crate) mod fields;
 pub(crate) mod measured;

@@ -18,6 +18,7 @@ mod cgi;
 mod channels;
 mod cli;
 mod compile_line;
+mod compression;
 mod connections;
 mod control_plane;
 mod core_modules;

@@ -12,6 +12,7 @@ use crate::{
         name::is_name,
         routes::{
             auth::AuthRules,
+            coding::{Coding, codings},
             cors::Cors,
             fields::{FieldChanges, changes, fields, methods},
             path::PathPattern,
@@ -49,6 +50,8 @@ pub(crate) struct Route {
     pub(crate) cors: Option<Cors>,
     pub(crate) auth: Option<Box<AuthRules>>,
     pub(crate) rate: Option<RateLimit>,
+    /// The codings that responses may have; without any, they stay as they are.
+    pub(crate) compression: Vec<Coding>,
     /// The time for a call, if it is less than the function's.
     pub(crate) timeout: Option<Duration>,
     /// The bytes of a body, if they are less than the function's.
@@ -139,6 +142,7 @@ impl Route {
             cors,
             auth,
             rate: rate.transpose()?,
+            compression: codings(spec.compression.as_ref())?,
             timeout: timeout(spec)?,
             request_bytes: request_bytes(spec)?,
             path,
