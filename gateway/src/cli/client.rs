@@ -1,6 +1,7 @@
 //! The client of the control plane: its address, the token, and its errors.
 
 pub(crate) mod body;
+mod list;
 pub(crate) mod tls;
 pub(crate) mod transport;
 

@@ -11,7 +11,7 @@ use crate::{
         client::{Answer, Client, Remote, transport::escape},
         commands::patch,
         failure::Failure,
-        output::{Output, plain, print, snapshot_line, table},
+        output::{Output, plain, print, snapshot_line},
         printable::printable,
         terminal,
     },
@@ -29,21 +29,10 @@ pub(crate) struct ListFunctions {
 
 impl ListFunctions {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        let head = ["NAME", "REVISION", "KIND", "SIZE", "STATE", "UPDATED", "URL"];
+        let rows = |page: FunctionsView| page.functions.into_iter().map(row).collect();
         let client = Client::new(&self.remote)?;
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| match self.remote.output {
-            Output::Json => answer.print_json(),
-            Output::Text => {
-                rows.extend(answer.parse::<FunctionsView>()?.functions.into_iter().map(row));
-                Ok(())
-            }
-        };
-        client.pages("/v1/functions", PAGE, each).await?;
-        if self.remote.output == Output::Text {
-            let head = ["NAME", "REVISION", "KIND", "SIZE", "STATE", "UPDATED", "URL"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        client.print_list(("/v1/functions", PAGE), self.remote.output, &head, rows).await
     }
 }
 

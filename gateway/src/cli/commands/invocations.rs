@@ -8,7 +8,7 @@ use crate::cli::{
     client::{Answer, Client, Remote, transport::escape},
     commands::functions::PAGE,
     failure::Failure,
-    output::{Output, print, print_line, table},
+    output::{Output, print_line},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -89,23 +89,12 @@ impl InvocationsCommand {
 
 impl ListInvocations {
     async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.remote)?;
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| {
-            if self.remote.output == Output::Json {
-                return answer.print_json();
-            }
-            rows.extend(answer.parse::<InvocationsView>()?.invocations.into_iter().map(row));
-            Ok(())
-        };
+        let head = ["ID", "FUNCTION", "CAUSE", "STATE", "ATTEMPTS", "CREATED", "STATUS", "ERROR"];
+        let rows = |page: InvocationsView| page.invocations.into_iter().map(row).collect();
         let query = query(&[("function", &self.function), ("state", &self.state)]);
-        client.pages("/v1/invocations", &format!("{PAGE}{query}"), each).await?;
-        if self.remote.output == Output::Text {
-            let head =
-                ["ID", "FUNCTION", "CAUSE", "STATE", "ATTEMPTS", "CREATED", "STATUS", "ERROR"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        let query = format!("{PAGE}{query}");
+        let client = Client::new(&self.remote)?;
+        client.print_list(("/v1/invocations", &query), self.remote.output, &head, rows).await
     }
 }
 

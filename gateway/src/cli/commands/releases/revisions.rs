@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use gateway_api::{FunctionView, HistoryView, RevisionsView};
+use gateway_api::{ChangeView, FunctionView, HistoryView, RevisionView, RevisionsView};
 
 use crate::{
     cli::{
         client::{Answer, Client, Remote, transport::escape},
         commands::functions::PAGE,
         failure::Failure,
-        output::{Output, print, print_line, table},
+        output::{Output, print_line},
         printable::printable,
     },
     config::sizes,
@@ -25,33 +25,24 @@ pub(crate) struct Revisions {
 
 impl Revisions {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.remote)?;
+        let head = ["REVISION", "ACTIVE", "VERSION", "KIND", "SIZE", "CREATED", "DIGEST"];
+        let rows = |page: RevisionsView| page.revisions.into_iter().map(revision_row).collect();
         let path = format!("/v1/functions/{}/revisions", escape(&self.name));
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| match self.remote.output {
-            Output::Json => answer.print_json(),
-            Output::Text => {
-                for view in answer.parse::<RevisionsView>()?.revisions {
-                    rows.push(vec![
-                        view.revision.to_string(),
-                        if view.active { "yes" } else { "" }.to_owned(),
-                        view.version.unwrap_or_default(),
-                        view.kind,
-                        sizes::format(view.bytes),
-                        view.created_at,
-                        view.digest,
-                    ]);
-                }
-                Ok(())
-            }
-        };
-        client.pages(&path, PAGE, each).await?;
-        if self.remote.output == Output::Text {
-            let head = ["REVISION", "ACTIVE", "VERSION", "KIND", "SIZE", "CREATED", "DIGEST"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        let client = Client::new(&self.remote)?;
+        client.print_list((&path, PAGE), self.remote.output, &head, rows).await
     }
+}
+
+fn revision_row(view: RevisionView) -> Vec<String> {
+    vec![
+        view.revision.to_string(),
+        if view.active { "yes" } else { "" }.to_owned(),
+        view.version.unwrap_or_default(),
+        view.kind,
+        sizes::format(view.bytes),
+        view.created_at,
+        view.digest,
+    ]
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,35 +102,25 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.remote)?;
+        let head = ["TIME", "ACTION", "CHANNEL", "FROM", "TO", "BY", "ADDRESS", "DETAIL"];
+        let rows = |page: HistoryView| page.changes.into_iter().map(change_row).collect();
         let path = format!("/v1/functions/{}/history", escape(&self.name));
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| match self.remote.output {
-            Output::Json => answer.print_json(),
-            Output::Text => {
-                for view in answer.parse::<HistoryView>()?.changes {
-                    let summary =
-                        view.detail.as_ref().and_then(|detail| detail["summary"].as_str());
-                    let summary = summary.unwrap_or_default().to_owned();
-                    rows.push(vec![
-                        view.made_at,
-                        view.action,
-                        view.channel,
-                        view.from.map(|from| from.to_string()).unwrap_or_default(),
-                        view.to.to_string(),
-                        view.made_by,
-                        view.made_from,
-                        summary,
-                    ]);
-                }
-                Ok(())
-            }
-        };
-        client.pages(&path, PAGE, each).await?;
-        if self.remote.output == Output::Text {
-            let head = ["TIME", "ACTION", "CHANNEL", "FROM", "TO", "BY", "ADDRESS", "DETAIL"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        let client = Client::new(&self.remote)?;
+        client.print_list((&path, PAGE), self.remote.output, &head, rows).await
     }
+}
+
+fn change_row(view: ChangeView) -> Vec<String> {
+    let summary = view.detail.as_ref().and_then(|detail| detail["summary"].as_str());
+    let summary = summary.unwrap_or_default().to_owned();
+    vec![
+        view.made_at,
+        view.action,
+        view.channel,
+        view.from.map(|from| from.to_string()).unwrap_or_default(),
+        view.to.to_string(),
+        view.made_by,
+        view.made_from,
+        summary,
+    ]
 }

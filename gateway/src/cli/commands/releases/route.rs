@@ -6,10 +6,10 @@ use gateway_api::{RedirectView, RouteSpec, RouteView, RoutesView};
 
 use crate::{
     cli::{
-        client::{Answer, Client, Remote, transport::escape},
+        client::{Client, Remote, transport::escape},
         commands::{access::secret::read_value, functions::PAGE},
         failure::Failure,
-        output::{Output, print, print_line, table},
+        output::{Output, print_line},
         printable::printable,
     },
     functions::routes::auth::basic::PasswordHash,
@@ -147,21 +147,10 @@ impl SetRoute {
 
 impl ListRoutes {
     async fn run(self) -> Result<ExitCode, Failure> {
+        let head = ["ROUTE", "ADDRESS", "METHODS", "PRIORITY", "LEADS TO"];
+        let rows = |page: RoutesView| page.routes.into_iter().map(row).collect();
         let client = Client::new(&self.remote)?;
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| {
-            if self.remote.output == Output::Json {
-                return answer.print_json();
-            }
-            rows.extend(answer.parse::<RoutesView>()?.routes.into_iter().map(row));
-            Ok(())
-        };
-        client.pages("/v1/routes", PAGE, each).await?;
-        if self.remote.output == Output::Text {
-            let head = ["ROUTE", "ADDRESS", "METHODS", "PRIORITY", "LEADS TO"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        client.print_list(("/v1/routes", PAGE), self.remote.output, &head, rows).await
     }
 }
 

@@ -9,10 +9,10 @@ use gateway_api::{
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::cli::{
-    client::{Answer, Client, Remote, transport::escape, unreadable},
+    client::{Client, Remote, transport::escape, unreadable},
     commands::functions::PAGE,
     failure::Failure,
-    output::{Output, print, print_line, table},
+    output::{Output, print_line},
     printable::printable,
 };
 
@@ -167,21 +167,10 @@ impl SetSchedule {
 
 impl ListSchedules {
     async fn run(self) -> Result<ExitCode, Failure> {
+        let head = ["SCHEDULE", "CRON", "ZONE", "FUNCTION", "NEXT"];
+        let rows = |page: SchedulesView| page.schedules.into_iter().map(row).collect();
         let client = Client::new(&self.remote)?;
-        let mut rows = Vec::new();
-        let each = |answer: &Answer| {
-            if self.remote.output == Output::Json {
-                return answer.print_json();
-            }
-            rows.extend(answer.parse::<SchedulesView>()?.schedules.into_iter().map(row));
-            Ok(())
-        };
-        client.pages("/v1/schedules", PAGE, each).await?;
-        if self.remote.output == Output::Text {
-            let head = ["SCHEDULE", "CRON", "ZONE", "FUNCTION", "NEXT"];
-            print(table(&head, &rows).as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        client.print_list(("/v1/schedules", PAGE), self.remote.output, &head, rows).await
     }
 }
 
