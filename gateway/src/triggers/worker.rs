@@ -137,12 +137,12 @@ impl Worker {
             .iter()
             .filter(|totals| totals.first_due_ms.is_some_and(|due| due <= now))
             .filter_map(|totals| {
-                let (Lane::Function(id) | Lane::Delivery(id)) = totals.lane else { return None };
+                let (Lane::Function(id) | Lane::Delivery(id)) = totals.lane;
                 let most = self.attempts.concurrency(&totals.tenant, &totals.function, id);
                 let run = self.begun.values().filter(|begun| begun.lane == totals.lane).count();
                 let due = u32::try_from(totals.due).unwrap_or(u32::MAX);
                 let most = most.saturating_sub(u32::try_from(run).unwrap_or(u32::MAX)).min(due);
-                (most > 0).then(|| (totals.lane.clone(), most, 0))
+                (most > 0).then_some((totals.lane, most, 0))
             })
             .collect();
         while free > 0 && shares.iter().any(|(_, most, share)| share < most) {
@@ -161,7 +161,7 @@ impl Worker {
             id: call.id.clone(),
             attempt: call.attempt,
             cause: call.cause,
-            lane: call.lane.clone(),
+            lane: call.lane,
         };
         let attempts = Arc::clone(&self.attempts);
         let task = self.running.spawn_on(async move { attempts.run(call).await }, &self.threads);

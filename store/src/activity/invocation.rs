@@ -1,5 +1,5 @@
-//! Calls that wait to be made, and what became of them: the durable queue below asynchronous calls,
-//! schedules and named queues.
+//! Calls that wait to be made, and what became of them: the durable queue below asynchronous calls
+//! and schedules.
 //!
 //! A call is enqueued once, and is acknowledged when it would survive a power cut. It is claimed for a
 //! time (its lease), run, and finished; if the process dies in between, it is claimed again, under the
@@ -28,26 +28,19 @@ pub enum Cause {
     Http,
     /// A schedule.
     Schedule,
-    /// A message in a named queue.
-    Queue,
-    /// A step of a flow.
-    Flow,
     /// The end of another call.
     Callback,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 5] =
-        [Self::Http, Self::Schedule, Self::Queue, Self::Flow, Self::Callback];
+    pub const ALL: [Self; 3] = [Self::Http, Self::Schedule, Self::Callback];
 
     /// The name, as the database and the API have it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Schedule => "schedule",
-            Self::Queue => "queue",
-            Self::Flow => "flow",
             Self::Callback => "callback",
         }
     }
@@ -93,6 +86,11 @@ impl CallState {
             Self::Dead => 3,
             Self::Cancelled => 4,
         }
+    }
+
+    pub(crate) fn from_number(number: i64) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|state| state.number() == number);
+        found.ok_or_else(|| Error::Inconsistent { reason: format!("state {number} of a call") })
     }
 }
 
@@ -171,10 +169,10 @@ pub struct NewInvocation {
     pub tenant: Tenant,
     /// What it waits in.
     pub lane: Lane,
-    /// The name of the function, empty if none is known yet.
+    /// The name of the function.
     pub function: String,
-    /// The id of the function, 0 if none is known yet. A function of the same name that comes later has
-    /// another id, and does not get the call.
+    /// The id of the function. A function of the same name that comes later has another id, and does not
+    /// get the call.
     pub function_id: i64,
     /// The channel that it goes to, unless that is the default one.
     pub channel: Option<String>,
@@ -182,8 +180,7 @@ pub struct NewInvocation {
     pub revision: Option<u32>,
     /// What caused it.
     pub cause: Cause,
-    /// The name of the route, schedule or queue that it came through, or the id of the call that it
-    /// tells about.
+    /// The name of the route or schedule that it came through, or the id of the call that it tells about.
     pub source: Option<String>,
     /// What the gateway must know of the caller when it makes the call. The store does not read it.
     pub context: String,
@@ -219,9 +216,9 @@ pub struct Invocation {
     pub tenant: Tenant,
     /// What it waits in.
     pub lane: Lane,
-    /// The name of the function, empty if none is known yet.
+    /// The name of the function.
     pub function: String,
-    /// The id of the function, 0 if none is known yet.
+    /// The id of the function.
     pub function_id: i64,
     /// The channel that it goes to, unless that is the default one.
     pub channel: Option<String>,
@@ -229,8 +226,7 @@ pub struct Invocation {
     pub revision: Option<u32>,
     /// What caused it.
     pub cause: Cause,
-    /// The name of the route, schedule or queue that it came through, or the id of the call that it
-    /// tells about.
+    /// The name of the route or schedule that it came through, or the id of the call that it tells about.
     pub source: Option<String>,
     /// What the gateway must know of the caller.
     pub context: String,
@@ -305,9 +301,7 @@ fn read_cause(row: &SqliteRow) -> Result<Cause> {
 }
 
 fn read_state(row: &SqliteRow) -> Result<CallState> {
-    let number: i64 = row.try_get("state")?;
-    let found = CallState::ALL.into_iter().find(|state| state.number() == number);
-    found.ok_or_else(|| Error::Inconsistent { reason: format!("state {number} of a call") })
+    CallState::from_number(row.try_get("state")?)
 }
 
 #[cfg(test)]

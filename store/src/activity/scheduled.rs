@@ -298,10 +298,6 @@ fn read_run(row: &SqliteRow) -> Result<ScheduleRun> {
     let number: i64 = row.try_get("outcome")?;
     let outcome = RunOutcome::ALL.into_iter().find(|outcome| outcome.number() == number);
     let state: Option<i64> = row.try_get("state")?;
-    let state = state.map(|number| {
-        let found = CallState::ALL.into_iter().find(|state| state.number() == number);
-        found.ok_or_else(|| Error::Inconsistent { reason: format!("state {number} of a call") })
-    });
     Ok(ScheduleRun {
         due_ms: row.try_get("due_ms")?,
         manual: row.try_get("manual")?,
@@ -309,6 +305,6 @@ fn read_run(row: &SqliteRow) -> Result<ScheduleRun> {
             .ok_or_else(|| Error::Inconsistent { reason: format!("outcome {number} of a run") })?,
         others: row.try_get::<i64, _>("others")?.cast_unsigned(),
         invocation: row.try_get("invocation")?,
-        state: state.transpose()?,
+        state: state.map(CallState::from_number).transpose()?,
     })
 }

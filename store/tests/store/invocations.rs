@@ -214,7 +214,7 @@ async fn dead_calls_are_listed_redriven_under_their_ids_and_purged() {
     test.store.finish(vec![dead("a"), dead("b"), dead("other")]).await.unwrap();
 
     let state = Some(CallState::Dead);
-    let filter = InvocationFilter { function: Some("seven".to_owned()), state, queue: None };
+    let filter = InvocationFilter { function: Some("seven".to_owned()), state };
     let list = async |filter: &InvocationFilter, before| {
         let list = test.store.invocations(&ours(), filter, before, 1).await.unwrap();
         list.first().map(|call| (call.id.clone(), call.seq))

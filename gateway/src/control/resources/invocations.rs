@@ -242,7 +242,7 @@ fn filter(function: Option<String>, state: Option<&str>) -> Result<InvocationFil
             Problem::bad_query(format!("state: must be one of {names}"))
         })
     };
-    Ok(InvocationFilter { function, state: state.map(known).transpose()?, queue: None })
+    Ok(InvocationFilter { function, state: state.map(known).transpose()? })
 }
 
 fn cursor(text: &str) -> Result<i64, Problem> {

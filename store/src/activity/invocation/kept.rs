@@ -17,8 +17,6 @@ pub struct InvocationFilter {
     pub function: Option<String>,
     /// Only calls in this state.
     pub state: Option<CallState>,
-    /// Only messages of the queue of this name.
-    pub queue: Option<String>,
 }
 
 /// A call in a list: all but what was sent and answered.
@@ -329,9 +327,6 @@ fn push_filter(select: &mut QueryBuilder<Sqlite>, tenant: &Tenant, filter: &Invo
     }
     if let Some(state) = filter.state {
         select.push(" AND state = ").push_bind(state.number());
-    }
-    if let Some(queue) = &filter.queue {
-        select.push(" AND lane = ").push_bind(format!("queue/{tenant}/{queue}"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What calls wait in: one function's, its deliveries, or a queue.
+//! What calls wait in: one function's, or its deliveries.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
@@ -6,28 +6,20 @@ use crate::{Error, Result, Tenant, access::tenant::read_tenant};
 
 /// What a call waits in. How many of a lane run at once is bounded, and a full lane does not hold up
 /// another one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Calls of the function with this id.
     Function(i64),
     /// Deliveries to addresses that the function with this id has named.
     Delivery(i64),
-    /// Messages of a named queue.
-    Queue {
-        /// The owner.
-        tenant: Tenant,
-        /// The name of the queue.
-        name: String,
-    },
 }
 
 impl Lane {
     /// The text in the database.
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn to_text(self) -> String {
         match self {
             Self::Function(id) => format!("function/{id}"),
             Self::Delivery(id) => format!("delivery/{id}"),
-            Self::Queue { tenant, name } => format!("queue/{tenant}/{name}"),
         }
     }
 
@@ -36,11 +28,6 @@ impl Lane {
         match kind {
             "function" => Some(Self::Function(rest.parse().ok()?)),
             "delivery" => Some(Self::Delivery(rest.parse().ok()?)),
-            "queue" => {
-                let (tenant, name) = rest.split_once('/')?;
-                let tenant = Tenant::try_from(tenant).ok()?;
-                Some(Self::Queue { tenant, name: name.to_owned() })
-            }
             _ => None,
         }
     }
@@ -60,9 +47,9 @@ pub struct LaneTotals {
     pub lane: Lane,
     /// Its owner.
     pub tenant: Tenant,
-    /// The name of its function when the lane began; empty for a queue.
+    /// The name of its function when the lane began.
     pub function: String,
-    /// The id of its function, 0 for a queue.
+    /// The id of its function.
     pub function_id: i64,
     /// Calls that wait.
     pub due: u64,
@@ -95,12 +82,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_read_as_it_was_written() {
-        let tenant = Tenant::default();
-        for lane in [
-            Lane::Function(7),
-            Lane::Delivery(7),
-            Lane::Queue { tenant, name: "orders".to_owned() },
-        ] {
+        for lane in [Lane::Function(7), Lane::Delivery(7)] {
             assert_eq!(Lane::from_text(&lane.to_text()), Some(lane));
         }
         for other in ["", "function", "function/x", "queue/a", "other/1"] {
