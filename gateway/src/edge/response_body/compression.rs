@@ -125,21 +125,26 @@ impl Compression {
         }
         vary(&mut head.headers);
         let Some(coding) = client.best(codings) else { return body };
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        // All that can fail comes before the head says how the body is encoded.
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        let encoded = place.and_then(|place| match client.is_head {
+            true => Some(None),
+            false => Some(Some(EncodedBody::new(Encoder::new(coding)?, place))),
+        });
+        let Some(encoded) = encoded else {
             self.responses.with_label_values(&["none-busy"]).inc();
             return body;
         };
         self.responses.with_label_values(&[coding.name()]).inc();
-        let encoder = if client.is_head { None } else { Encoder::new(coding) };
         let headers = &mut head.headers;
         for name in [header::CONTENT_LENGTH, header::ACCEPT_RANGES] {
             headers.remove(name);
         }
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         weaken(headers);
-        match encoder {
+        match encoded {
             None => body,
-            Some(encoder) => body.encoded(EncodedBody::new(encoder, place)),
+            Some(encoded) => body.encoded(encoded),
         }
     }
 }
