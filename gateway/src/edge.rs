@@ -6,7 +6,6 @@
 pub(crate) mod admission;
 mod asynchronous;
 pub(crate) mod calls;
-mod channel;
 pub(crate) mod data_plane;
 pub(crate) mod owned_routes;
 pub(crate) mod panics;
@@ -49,6 +48,7 @@ use crate::{
             table::Matched,
         },
     },
+    invoker::channel,
     problem::{Problem, REQUEST_ID},
     request::{
         cookies,
@@ -212,7 +212,7 @@ impl Edge {
         };
         let waits = !asynchronous::is_wanted(&target, &head.headers);
         let (target, channel) = match waits {
-            true => channel::enter(target, &mut head.headers, &client, invocation)?,
+            true => channel::enter(target, &mut head.headers, client.addr.ip(), invocation)?,
             // The channel chooses when the call runs.
             false => (target, None),
         };

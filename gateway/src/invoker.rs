@@ -1,5 +1,7 @@
 //! The only way to call a function, for HTTP requests and for triggers of any other kind.
 
+pub(crate) mod channel;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

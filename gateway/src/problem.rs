@@ -21,7 +21,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use self::table::{ProblemType, RequestPhase};
-use crate::telemetry::request_id::id_text;
+use crate::telemetry::request_id::id_string;
 
 pub(crate) use self::hints::{function_setting, operator_setting};
 
@@ -153,8 +153,7 @@ impl Problem {
     pub(crate) fn for_invocation(mut self, invocation: u128) -> Self {
         let apart = invocation % RETRY_SPREAD_S;
         self.retry_after_s = self.retry_after_s.map(|seconds| seconds + apart as u32);
-        let text = id_text(invocation);
-        self.for_request(String::from_utf8_lossy(&text).into_owned())
+        self.for_request(id_string(invocation))
     }
 
     /// Adds the id of the request.
@@ -195,14 +194,6 @@ impl Problem {
         Self::new(&table::INVOCATION_BEGUN)
             .detail(format!("the call is in the state `{state}`"))
             .hint("Only a call in the state `due` can be cancelled.")
-    }
-
-    /// A tester has named a revision that the channel does not have.
-    pub(crate) fn revision_not_in_channel(header: &str, revisions: &[u32]) -> Self {
-        let listed: Vec<String> = revisions.iter().map(u32::to_string).collect();
-        Self::new(&table::REVISION_NOT_IN_CHANNEL)
-            .detail(format!("`{header}` must be one of {}", listed.join(", ")))
-            .hint("Leave the header field out, or give the revision a share in the channel.")
     }
 
     /// Logs `error` with its causes and keeps them from the caller.

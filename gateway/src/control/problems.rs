@@ -15,6 +15,7 @@ use crate::{
         secrets::SecretError,
     },
     problem::{Problem, chain, operator_setting, table},
+    request::idempotency_key::IDEMPOTENCY_KEY_BYTES,
     triggers::schedules::ScheduleError,
 };
 
@@ -148,7 +149,9 @@ impl From<UploadHeadError> for Problem {
             UploadHeadError::Digest => Self::new(&table::BAD_DIGEST)
                 .hint("Send `repr-digest: sha-256=:<base64>:` (RFC 9530)."),
             UploadHeadError::IdempotencyKey => Self::new(&table::BAD_IDEMPOTENCY_KEY)
-                .detail("`idempotency-key` must have 1 to 255 visible ASCII characters"),
+                .detail(format!(
+                    "`idempotency-key` must have 1 to {IDEMPOTENCY_KEY_BYTES} visible ASCII characters"
+                )),
             UploadHeadError::Release(detail) => Self::new(&table::BAD_RELEASE).detail(detail),
             UploadHeadError::Settings(_) => {
                 Self::new(&table::BAD_SETTINGS).detail(error.to_string())

@@ -16,6 +16,10 @@ use crate::{
         },
         qualified_name::QualifiedName,
     },
+    request::{
+        idempotency_key::{IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES},
+        limited_body::declared_length,
+    },
 };
 
 /// Settings for a new revision, as a JSON merge patch on those of the active one.
@@ -24,10 +28,6 @@ const SETTINGS_HEADER: &str = "mayfly-settings";
 const VERSION_HEADER: &str = "mayfly-version";
 /// The labels of a new revision, as a JSON object of strings.
 const LABELS_HEADER: &str = "mayfly-labels";
-/// The client's name for an upload, by which a repetition is recognised.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Bytes of an idempotency key. Arbitrary, several times a UUID.
-const IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// The header fields of an upload, for the API's description.
 #[expect(dead_code, reason = "`UploadHead` reads them itself, to answer with problems")]
@@ -105,8 +105,7 @@ impl UploadHead {
             .get(SETTINGS_HEADER)
             .map(|value| serde_json::from_slice(value.as_bytes()))
             .transpose()?;
-        let length =
-            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = declared_length(headers);
         let precondition = preconditions::parse(headers);
         let idempotency = headers.get(IDEMPOTENCY_KEY).map(|key| idempotency_key(key, headers));
         let idempotency = idempotency.transpose()?;
@@ -255,7 +254,7 @@ mod tests {
     fn the_fingerprint_of_an_upload_stays_the_same_between_versions() {
         use sha2::{Digest as _, Sha256};
         let headers = HeaderMap::from_iter([
-            (header::HeaderName::from_static(IDEMPOTENCY_KEY), HeaderValue::from_static("k")),
+            (IDEMPOTENCY_KEY, HeaderValue::from_static("k")),
             (header::HeaderName::from_static(SETTINGS_HEADER), HeaderValue::from_static("{}")),
             (header::IF_NONE_MATCH, HeaderValue::from_static("*")),
         ]);

@@ -24,7 +24,8 @@ use crate::{
     functions::{catalog::CatalogEntry, routes::route::Route},
     problem::{OUTCOME, Problem, REQUEST_ID, table},
     request::{
-        limited_body::{BodyFault, BodyFaults},
+        idempotency_key::{IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_BYTES},
+        limited_body::{BodyFault, BodyFaults, declared_length},
         server_options::PLATFORM_OUTCOME,
     },
     telemetry::{
@@ -33,7 +34,7 @@ use crate::{
     },
     triggers::{
         call_queue::{CallQueue, random_id},
-        queued_call::{CallOrigin, IDEMPOTENCY_KEY, stored},
+        queued_call::{CallOrigin, stored},
         views::{self, STATUS_PREFIX},
     },
 };
@@ -43,8 +44,6 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const RESPOND_ASYNC: &str = "respond-async";
 /// The beginning of all paths that the gateway keeps for itself.
 const RESERVED: &str = "/.mayfly/";
-/// Bytes of a key by which a client names a call.
-const KEY_BYTES: usize = 255;
 
 /// Whether a call is to be enqueued.
 pub(super) fn is_wanted(target: &CatalogEntry, headers: &HeaderMap) -> bool {
@@ -147,9 +146,7 @@ impl AsyncCalls {
         faults: Option<BodyFaults>,
     ) -> Result<Vec<u8>, Problem> {
         let max = self.queue.settings().body_bytes;
-        let declared = call.head.headers.get(header::CONTENT_LENGTH);
-        let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if declared.is_some_and(|declared| declared > max) {
+        if declared_length(&call.head.headers).is_some_and(|declared| declared > max) {
             return Err(Problem::queued_body_too_large(max));
         }
         let (mut body, mut bytes) = (std::mem::take(&mut call.body), Vec::new());
@@ -208,9 +205,11 @@ fn client_key(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Problem> {
     let several = headers.get_all(IDEMPOTENCY_KEY).iter().nth(1).is_some();
     let Some(key) = headers.remove(IDEMPOTENCY_KEY) else { return Ok(None) };
     let visible = key.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~'));
-    if several || key.is_empty() || key.len() > KEY_BYTES || !visible {
+    if several || key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES || !visible {
         return Err(Problem::new(&table::BAD_IDEMPOTENCY_KEY)
-            .detail(format!("it must be one of 1 to {KEY_BYTES} visible ASCII characters"))
+            .detail(format!(
+                "it must be one of 1 to {IDEMPOTENCY_KEY_BYTES} visible ASCII characters"
+            ))
             .hint("Correct the header `idempotency-key`, or leave it out."));
     }
     Ok(Some(key))

@@ -13,7 +13,6 @@ use crate::{
     config::{FieldNames, MinRate, ServerSection, TrustedProxies},
     edge::{
         calls::targets::Targets,
-        channel::ChannelCall,
         rejections::Rejections,
         server_timing::{self, SERVER_TIMING},
         shadow::Shadows,
@@ -22,7 +21,7 @@ use crate::{
         catalog::{Catalog, CatalogEntry},
         channels::revision_urls::RevisionUrls,
     },
-    invoker::Invoker,
+    invoker::{Invoker, channel::ChannelCall},
     problem::{OUTCOME, Problem, REQUEST_ID},
     request::{
         forwarded::{self, OWN_PREFIX},
@@ -141,10 +140,7 @@ pub(super) async fn begin_limited_body<B: ArrivingBody>(
     min_rate: MinRate,
 ) -> Result<BodyFaults, Problem> {
     let headers = &call.head.headers;
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|declared| declared > max) {
+    if limited_body::declared_length(headers).is_some_and(|declared| declared > max) {
         return Err(limited_body::too_large(max));
     }
     let faults = BodyFaults::default();

@@ -22,8 +22,7 @@ use crate::{
         table::Matched,
     },
     problem::{OUTCOME, Problem, table},
-    request::server_options::PLATFORM_OUTCOME,
-    triggers::queued_call::IDEMPOTENCY_KEY,
+    request::{idempotency_key::IDEMPOTENCY_KEY, server_options::PLATFORM_OUTCOME},
 };
 
 /// Tells the function which route has led to it.
@@ -88,7 +87,7 @@ impl RouteGate {
             Some(rate) if rate.is_by_key() => (None, Some(rate)),
             rate => (rate.as_ref(), None),
         };
-        // Before the credentials, where it can be: so that nobody tries one after the other.
+        // Before the credentials, where it can be, so that a caller cannot try one after the other.
         if let Some(rate) = early {
             let counted = self.callers.count(&route.name, rate, client, &head.headers, None).await;
             counted.map_err(|too_many| rate_limited(&route.name, too_many))?;

@@ -1,6 +1,7 @@
 //! Problems that only the data plane reports, and those of the invoker's errors.
 
 use crate::{
+    functions::channels::plan::NotInChannel,
     invoker,
     problem::{Problem, table},
 };
@@ -75,6 +76,15 @@ impl Problem {
                  limit of the control group.",
             )
             .retry_after(1)
+    }
+}
+
+impl From<NotInChannel> for Problem {
+    fn from(NotInChannel { header, revisions }: NotInChannel) -> Self {
+        let listed: Vec<String> = revisions.iter().map(u32::to_string).collect();
+        Self::new(&table::REVISION_NOT_IN_CHANNEL)
+            .detail(format!("`{header}` must be one of {}", listed.join(", ")))
+            .hint("Leave the header field out, or give the revision a share in the channel.")
     }
 }
 

@@ -20,12 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     config::ShadowSettings,
-    edge::channel::ChannelCall,
     functions::{
         catalog::CatalogEntry,
         channels::counts::{CallEnd, Role},
     },
-    invoker::{self, Invoker},
+    invoker::{self, Invoker, channel::ChannelCall},
 };
 
 /// Tells a guest that its answer will be dropped. Only the gateway can set it.

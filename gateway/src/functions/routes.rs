@@ -193,7 +193,7 @@ impl RoutesState {
         }
     }
 
-    /// Whether the secrets that a route names are there. They may go later; nobody can sign with them
+    /// Whether the secrets that a route names are there. They may go later; no request can be signed with them
     /// then.
     async fn check_secrets(&self, tenant: &Tenant, route: &Route) -> Result<(), RouteError> {
         let Some(auth) = &route.auth else { return Ok(()) };

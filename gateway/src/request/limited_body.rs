@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use gateway_api::FunctionLimit;
+use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use runtime_pool::{BodyError, FunctionBody};
 use tokio::time::{self, Instant, Sleep};
@@ -102,6 +103,11 @@ impl ArrivingBody for IncomingBody {
 /// Nothing but the body itself brings it.
 impl ArrivingBody for FunctionBody {
     fn give_up(&mut self) {}
+}
+
+/// The length that a request says its body has.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The body of a request, with a limit on its length and a minimum for its rate.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::LogsSection,
-    telemetry::{clock::now_ms, request_id::id_text},
+    telemetry::{clock::now_ms, request_id::id_string},
 };
 
 /// How many lines may wait. Each has at most a few kilobytes.
@@ -149,7 +149,7 @@ fn row(line: LogLine, time_ms: i64) -> Option<store::NewLogLine> {
     (line.function.function != 0).then(|| store::NewLogLine {
         function_id: line.function.function,
         time_ms,
-        invocation: String::from_utf8_lossy(&id_text(line.invocation)).into_owned(),
+        invocation: id_string(line.invocation),
         revision: line.function.revision,
         stream: match line.stream {
             LogStream::Stdout => store::LogSource::Stdout,

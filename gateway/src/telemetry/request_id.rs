@@ -90,6 +90,11 @@ pub(crate) fn id_text(invocation: u128) -> [u8; 32] {
     text
 }
 
+/// The same as a string.
+pub(crate) fn id_string(invocation: u128) -> String {
+    String::from_utf8_lossy(&id_text(invocation)).into_owned()
+}
+
 /// An id as the value of a header.
 pub(crate) fn id_header(invocation: u128) -> HeaderValue {
     let text = Bytes::copy_from_slice(&id_text(invocation));

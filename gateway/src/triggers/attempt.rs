@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http_body_util::BodyExt as _;
-use runtime_pool::{Fault, FunctionCall, Response, Start, Tier};
+use runtime_pool::{Fault, FunctionCall, Response, Start};
 use store::{
     Cause, DEFAULT_CHANNEL, Finished, Invocation, Lane, NextState, StoredAnswer, StoredFields,
 };
@@ -11,14 +11,14 @@ use store::{
 use crate::{
     functions::{
         catalog::{Catalog, CatalogEntry},
-        channels::revision_urls::RevisionUrls,
+        channels::{plan::NotInChannel, revision_urls::RevisionUrls},
         name::FunctionName,
         qualified_name::QualifiedName,
         routes::Routes,
     },
-    invoker::{self, Invoker},
+    invoker::{self, Invoker, channel},
     problem::Problem,
-    request::forwarded::OWN_PREFIX,
+    request::forwarded::{self, OWN_PREFIX},
     telemetry::clock::now_ms,
     triggers::{
         backoff::{AttemptEnd, Retries, of_status},
@@ -58,7 +58,7 @@ impl Attempt {
 }
 
 impl Attempts {
-    /// Whether the node has no time for calls that nobody waits for.
+    /// Whether the node has no time for calls whose clients do not wait.
     pub(super) fn is_busy(&self) -> bool {
         self.invoker.is_busy(Instant::now())
     }
@@ -226,30 +226,15 @@ impl Attempts {
         mut request: Box<FunctionCall>,
         client: IpAddr,
     ) -> Result<(Response, Start), Attempt> {
-        let since = Instant::now();
         let id = request.context.invocation;
-        let (chosen, role) = match &entry.channel {
-            None => (Arc::clone(entry), None),
-            Some(plan) => match plan.choose(&mut request.head.headers, client, id) {
-                Ok(choice) => {
-                    (choice.entry.unwrap_or_else(|| Arc::clone(entry)), Some(choice.role))
-                }
-                Err(_) => {
-                    let why = "the channel does not have the revision that the call names";
-                    return Err(Attempt::without_answer(AttemptEnd::Final, why));
-                }
-            },
-        };
+        let entered = channel::enter(Arc::clone(entry), &mut request.head.headers, client, id);
+        let (chosen, channel) = entered.map_err(|NotInChannel { .. }| {
+            let why = "the channel does not have the revision that the call names";
+            Attempt::without_answer(AttemptEnd::Final, why)
+        })?;
         let result = self.invoker.invoke(&chosen, request).await;
-        if let (Some(plan), Some(role)) = (&entry.channel, role) {
-            let ended = invoker::ended(&result);
-            plan.counts.count(self.invoker.channel_metrics(), role, ended);
-            if let Some(meter) = &plan.meter {
-                let cold = result
-                    .as_ref()
-                    .is_ok_and(|(_, start)| matches!(start.tier, Tier::Cold | Tier::Frozen));
-                meter.count(role, ended, cold, since.elapsed());
-            }
+        if let Some(channel) = &channel {
+            channel.record(self.invoker.channel_metrics(), &result);
         }
         result.map_err(|error| {
             let end = end_of(&error);
@@ -295,12 +280,7 @@ fn keep_some(fields: &mut StoredFields) {
 /// Reads an answer to its end, and keeps the beginning.
 async fn read(response: Response) -> Result<StoredAnswer, String> {
     let (mut parts, mut body) = response.into_parts();
-    let names: Vec<_> = parts.headers.keys().cloned().collect();
-    for name in names {
-        if name.as_str().starts_with(OWN_PREFIX) {
-            parts.headers.remove(name);
-        }
-    }
+    forwarded::remove(&mut parts.headers, |name| name.as_str().starts_with(OWN_PREFIX));
     let (mut kept, mut cut) = (Vec::new(), false);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| error.to_string())?;

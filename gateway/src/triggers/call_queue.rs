@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     config::QueueSection,
-    telemetry::{clock::now_ms, request_id::id_text},
+    telemetry::{clock::now_ms, request_id::id_string},
     triggers::queue_metrics::QueueMetrics,
 };
 
@@ -178,8 +178,7 @@ pub(super) fn random_number() -> u64 {
 pub(crate) fn random_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
-    let text = id_text(u128::from_be_bytes(bytes));
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(id_string(u128::from_be_bytes(bytes)))
 }
 
 #[cfg(test)]

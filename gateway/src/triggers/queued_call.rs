@@ -13,10 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use store::{Invocation, StoredFields, StoredRequest};
 
-use crate::telemetry::request_id::id_text;
+use crate::{request::idempotency_key::IDEMPOTENCY_KEY, telemetry::request_id::id_string};
 
-/// The field by which a guest sees the id of its call, the same in each attempt.
-pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Tells a guest the number of the attempt. Only the gateway can set it.
 const ATTEMPT: HeaderName = HeaderName::from_static("mayfly-attempt");
 /// What a queued call counts as having in flight, so that it gets no instance that is reserved.
@@ -85,6 +83,7 @@ pub(super) fn call(call: &Invocation, origin: &CallOrigin) -> Option<Box<Functio
         request.headers_mut().append(name, HeaderValue::from_bytes(value).ok()?);
     }
     let headers = request.headers_mut();
+    // The same in each attempt.
     headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&call.id).ok()?);
     headers.insert(ATTEMPT, HeaderValue::from(call.attempt));
     if !body.is_empty() {
@@ -114,7 +113,7 @@ fn request_id(id: &str, attempt: u32) -> u128 {
 
 /// The same as text.
 pub(crate) fn request_id_text(id: &str, attempt: u32) -> String {
-    String::from_utf8_lossy(&id_text(request_id(id, attempt))).into_owned()
+    id_string(request_id(id, attempt))
 }
 
 #[cfg(test)]

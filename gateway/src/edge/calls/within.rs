@@ -24,11 +24,12 @@ use crate::{
     config::MinRate,
     edge::{
         calls::{self, Calls, PreparedCall, targets::Way},
-        channel, panics,
+        panics,
         response_body::EdgeBody,
         routes::{At, Route},
     },
     functions::name::is_name,
+    invoker::channel,
     problem::Problem,
     request::{cookies, forwarded::ConnectionOrigin, validate},
     server::Peer,
@@ -133,7 +134,7 @@ impl CallsWithin {
         let tenant = tenant.ok_or_else(|| Problem::function_not_found(&function))?;
         let route = Route { function: &function, at: At::Default, mount: 0 };
         let target = calls.targets.find(&tenant, &route, Way::Within).await?;
-        let (target, channel) = channel::enter(target, headers, &client, invocation)?;
+        let (target, channel) = channel::enter(target, headers, client.addr.ip(), invocation)?;
         let context = InvocationContext {
             invocation,
             peer: client.addr,

@@ -11,6 +11,7 @@ use store::{
 
 use crate::{
     functions::catalog::{Catalog, CatalogEntry},
+    telemetry::request_id::id_string,
     triggers::call_queue::{CallQueue, random_id},
 };
 
@@ -128,5 +129,6 @@ impl ScheduledCalls {
 /// opens the answer.
 fn id_of(record: &ScheduleRecord, due_ms: i64) -> String {
     let hash = Sha256::digest(format!("{} {due_ms}", record.seed));
-    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let half = hash.first_chunk().expect("a hash has 32 bytes");
+    id_string(u128::from_be_bytes(*half))
 }

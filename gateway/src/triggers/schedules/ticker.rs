@@ -14,7 +14,7 @@ use crate::{
 
 /// Schedules that have their turn at once. They share a transaction.
 const TURNS: usize = 128;
-/// The longest time for which the ticker does not look at the clock: somebody may set it.
+/// The longest time for which the ticker does not look at the clock, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 /// When a run is tried again that the queue has not taken.
 const RETRY_MS: i64 = 2_000;

@@ -2,7 +2,7 @@
 //!
 //! They are fetched when the first token comes, and again after a while, or when a token names a key
 //! that is not known; but at most once in `server.jwks_refresh_ms`, whatever tokens come. While an
-//! issuer does not answer, its keys stay known for `server.jwks_keep_ms`, and then nobody gets in.
+//! issuer does not answer, its keys stay known for `server.jwks_keep_ms`, and then its callers are refused.
 
 use std::{
     sync::Arc,
@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::jwk::KeySet;
 use crate::config::IssuerSettings;
 
-/// Issuers that are known at a time. One beyond that is fetched anew.
+/// Issuers that are known at a time. The keys of one beyond that are fetched again.
 const ISSUERS: u64 = 1_024;
 /// An issuer whose tokens have not come for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(86_400);

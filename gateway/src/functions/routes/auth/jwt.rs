@@ -296,7 +296,7 @@ fn text(member: &str, text: &str) -> Result<(), String> {
     Err(format!("{member}: 1 to {TEXT_BYTES} bytes are allowed"))
 }
 
-/// Keys come over TLS, so that nobody on the way can replace them.
+/// Keys come over TLS, so that they cannot be replaced on the way.
 fn https(member: &str, url: &str) -> Result<String, String> {
     let wrong = || format!("jwt.{member}: {url:?} is not an address with https://");
     let uri: Uri = url.parse().map_err(|_| wrong())?;

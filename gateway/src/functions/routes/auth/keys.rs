@@ -1,5 +1,5 @@
-//! API keys of a route. The gateway knows their SHA-256 only, so that nobody who reads routes, or the
-//! database, can call with them. Keys are long and random: a slow hash would protect nothing more.
+//! API keys of a route. The gateway knows their SHA-256 only: those who read routes, or the
+//! database, cannot call with them. Keys are long and random: a slow hash would protect nothing more.
 
 use gateway_api::ApiKeysView;
 use http::{HeaderMap, HeaderName, HeaderValue};

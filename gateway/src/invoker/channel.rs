@@ -1,6 +1,6 @@
 //! A call through a channel: which revision it goes to, and how it went.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use runtime_pool::{Response, Start, Tier};
@@ -14,8 +14,6 @@ use crate::{
         },
     },
     invoker,
-    problem::Problem,
-    request::forwarded::RequestClient,
 };
 
 /// Says which revision has answered, where the channel has several.
@@ -36,15 +34,12 @@ pub(crate) struct ChannelCall {
 pub(crate) fn enter(
     target: Arc<CatalogEntry>,
     headers: &mut HeaderMap,
-    client: &RequestClient,
+    client: IpAddr,
     request: u128,
-) -> Result<(Arc<CatalogEntry>, Option<ChannelCall>), Problem> {
+) -> Result<(Arc<CatalogEntry>, Option<ChannelCall>), NotInChannel> {
     let Some(plan) = &target.channel else { return Ok((target, None)) };
     let since = plan.meter.as_ref().map(|_| Instant::now());
-    let choice = plan.choose(headers, client.addr.ip(), request);
-    let choice = choice.map_err(|NotInChannel { header, revisions }| {
-        Problem::revision_not_in_channel(header.as_str(), &revisions)
-    })?;
+    let choice = plan.choose(headers, client, request)?;
     let entry = choice.entry.unwrap_or_else(|| Arc::clone(&target));
     let revision = entry.key.revision;
     Ok((entry, Some(ChannelCall { channel: target, role: choice.role, revision, since })))
