@@ -3,10 +3,11 @@
 //! `mayfly serve`, and the client commands for the control plane.
 //!
 //! The client commands use the public API alone, in the types of `gateway_api`. `mayfly bench`
-//! needs no server: it runs functions in its own process.
+//! and `mayfly check` need no server.
 //! Exit codes: 0 success, 1 failure, 2 a wrong command or wrong settings.
 
 mod bench;
+mod check;
 mod client;
 pub(crate) mod commands;
 mod failure;
@@ -34,6 +35,8 @@ enum Command {
     Serve(Box<crate::cli::commands::serve::Serve>),
     /// Deploy a WebAssembly file as a function, or as a new revision of one
     Deploy(Box<crate::cli::commands::deploy::Deploy>),
+    /// Check whether a WebAssembly file can be deployed, and what it needs
+    Check(check::Check),
     /// List the functions
     List(crate::cli::commands::functions::ListFunctions),
     /// Show one function with its settings and limits
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::CompileWorker { job } => return runtime_pool::compile_worker(&job),
         Command::Serve(serve) => serve.run(),
         Command::Config(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::Deploy(command) => client(command.run()),
         Command::List(command) => client(command.run()),
         Command::Show(command) => client(command.run()),

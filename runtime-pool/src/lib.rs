@@ -28,7 +28,11 @@ pub use crate::{
     code::{
         artifact::{ArtifactDigest, Kind},
         compiler::{CompileConfig, Uploader},
-        inspect::{Inspection, inspect},
+        inspect::{
+            Inspection,
+            describe::{Description, ImportedName, describe},
+            inspect,
+        },
         sandbox::Sandbox,
         snapshot::SnapshotOutcome,
         worker::compile_worker,

@@ -16,6 +16,7 @@ mod bench;
 mod canaries;
 mod cgi;
 mod channels;
+mod check;
 mod cli;
 mod compile_line;
 mod compression;

@@ -2,6 +2,8 @@
 //!
 //! The bytes may be hostile. This runs in the compile worker, and must not panic.
 
+pub(crate) mod describe;
+
 use serde::{Deserialize, Serialize};
 use wasmparser::{
     ComponentExternalKind, Encoding, ExternalKind, Parser, Payload, TypeRef, Validator,
@@ -222,19 +224,28 @@ impl Contents {
 
     /// The best kind whose imports are all provided.
     fn best_kind(&self) -> Result<Kind, Refusal> {
-        let kinds = self.kinds()?;
-        let unknown = |kind| {
-            let names = self.imports.iter().filter(move |name| !is_provided(kind, name));
-            names.map(move |name| unknown_import(kind, name)).collect::<Vec<_>>()
-        };
-        let with_unknown: Vec<_> = kinds.into_iter().map(|kind| (kind, unknown(kind))).collect();
-        // The first of those with the fewest: of the kinds that would work, the best.
-        match with_unknown.into_iter().min_by_key(|(_, unknown)| unknown.len()) {
+        match self.fewest_unknown(self.kinds()?) {
             Some((kind, unknown)) if unknown.is_empty() => Ok(kind),
             Some((_, unknown)) => Err(Refusal::UnknownImports(unknown)),
             None => Err(Refusal::NoEntryPoint("it has no entry point".into())),
         }
     }
+
+    /// The first of those kinds with the fewest imports that are not provided, and these: of the kinds
+    /// that would work, the best.
+    fn fewest_unknown(&self, kinds: Vec<Kind>) -> Option<(Kind, Vec<String>)> {
+        let unknown = |kind| {
+            let names = self.imports.iter().filter(move |name| !is_provided(kind, name));
+            names.map(move |name| unknown_import(kind, name)).collect::<Vec<_>>()
+        };
+        let with_unknown = kinds.into_iter().map(|kind| (kind, unknown(kind)));
+        with_unknown.min_by_key(|(_, unknown)| unknown.len())
+    }
+}
+
+/// The kind that an artifact with these contents would run as, if something is missing, too.
+fn best_entry(contents: &Contents) -> Option<Kind> {
+    contents.fewest_unknown(contents.kinds().ok()?).map(|(kind, _)| kind)
 }
 
 /// The interfaces that make a component a function. Where it exports several, the first is the best:
