@@ -71,8 +71,8 @@ use crate::{
         request_id::RequestIdSource,
     },
     triggers::{
-        attempt::Attempts, call_queue::CallQueue, delivery::Deliveries, schedules::Schedules,
-        worker::Worker,
+        attempt::Attempts, call_queue::CallQueue, calling::FunctionCaller, delivery::Deliveries,
+        schedules::Schedules, worker::Worker,
     },
 };
 
@@ -271,7 +271,7 @@ fn worker(
         catalog: Arc::clone(catalog),
         routes: routes.clone(),
         revisions: RevisionUrls::new(store, catalog),
-        invoker: invoker.clone(),
+        functions: FunctionCaller::new(invoker.clone()),
         queue: queue.clone(),
         deliveries: Deliveries::new(pool),
     };

@@ -1,13 +1,14 @@
 //! Calls that no client waits for: the queue of asynchronous calls, and what empties it.
 //!
 //! A trigger is one more caller of the invoker. `call_queue` takes calls in, `worker` runs them while the
-//! node has time, `attempt` is one run, `backoff` decides what becomes of it, `told` makes the calls that
-//! tell others of an end, and `delivery` sends those that go to an address. `schedules` make calls by the
-//! calendar.
+//! node has time, `attempt` is one run, `calling` calls the function, `backoff` decides what becomes of
+//! it, `told` makes the calls that tell others of an end, and `delivery` sends those that go to an
+//! address. `schedules` make calls by the calendar.
 
 pub(crate) mod attempt;
 mod backoff;
 pub(crate) mod call_queue;
+pub(crate) mod calling;
 pub(crate) mod delivery;
 pub(crate) mod queue_metrics;
 pub(crate) mod queued_call;

@@ -1,66 +1,42 @@
 //! One attempt of a queued call.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use http_body_util::BodyExt as _;
-use runtime_pool::{Fault, FunctionCall, Response, Start};
-use store::{
-    Cause, DEFAULT_CHANNEL, Finished, Invocation, Lane, NextState, StoredAnswer, StoredFields,
-};
+use store::{Cause, DEFAULT_CHANNEL, Finished, Invocation, Lane, NextState, StoredAnswer};
 
 use crate::{
     functions::{
         catalog::{Catalog, CatalogEntry},
-        channels::{plan::NotInChannel, revision_urls::RevisionUrls},
+        channels::revision_urls::RevisionUrls,
         name::FunctionName,
         qualified_name::QualifiedName,
         routes::Routes,
     },
-    invoker::{self, Invoker, channel},
-    problem::Problem,
-    request::forwarded::{self, OWN_PREFIX},
     telemetry::clock::now_ms,
     triggers::{
         backoff::{AttemptEnd, Retries, of_status},
         call_queue::{CallQueue, random_number},
+        calling::{ANSWER_BYTES, Attempt, FunctionCaller, keep_some},
         delivery::{Deliveries, NotDelivered},
         queued_call::{self, CallOrigin},
         told,
     },
 };
 
-/// Bytes of an answer's body that are kept.
-const ANSWER_BYTES: usize = 64 << 10;
-/// Bytes of the names and values of an answer's header fields that are kept.
-const ANSWER_FIELD_BYTES: usize = 16 << 10;
-
 /// Runs queued calls.
 pub(crate) struct Attempts {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) routes: Routes,
     pub(crate) revisions: RevisionUrls,
-    pub(crate) invoker: Invoker,
+    pub(crate) functions: FunctionCaller,
     pub(crate) queue: CallQueue,
     pub(crate) deliveries: Deliveries,
-}
-
-/// How an attempt went, why it has failed, and its answer.
-struct Attempt {
-    end: AttemptEnd,
-    error: Option<String>,
-    answer: Option<StoredAnswer>,
-}
-
-impl Attempt {
-    fn without_answer(end: AttemptEnd, why: impl Into<String>) -> Self {
-        Self { end, error: Some(why.into()), answer: None }
-    }
 }
 
 impl Attempts {
     /// Whether the node has no time for calls whose clients do not wait.
     pub(super) fn is_busy(&self) -> bool {
-        self.invoker.is_busy(Instant::now())
+        self.functions.is_busy()
     }
 
     /// How many calls of a function may run at once. One for a function that is gone: its calls are
@@ -203,43 +179,7 @@ impl Attempts {
             let why = "what is stored of the call is no request";
             return Attempt::without_answer(AttemptEnd::Final, why);
         };
-        let client = request.context.peer.ip();
-        match self.invoke(entry, request, client).await {
-            Err(attempt) => attempt,
-            Ok((response, _)) => match read(response).await {
-                Ok(answer) => {
-                    let end = of_status(answer.status);
-                    let error = (end != AttemptEnd::Succeeded).then(|| {
-                        format!("the function answered with the status {}", answer.status)
-                    });
-                    Attempt { end, error, answer: Some(answer) }
-                }
-                Err(why) => Attempt::without_answer(AttemptEnd::Failed, why),
-            },
-        }
-    }
-
-    /// Calls the revision that a channel chooses.
-    async fn invoke(
-        &self,
-        entry: &Arc<CatalogEntry>,
-        mut request: Box<FunctionCall>,
-        client: IpAddr,
-    ) -> Result<(Response, Start), Attempt> {
-        let id = request.context.invocation;
-        let entered = channel::enter(Arc::clone(entry), &mut request.head.headers, client, id);
-        let (chosen, channel) = entered.map_err(|NotInChannel { .. }| {
-            let why = "the channel does not have the revision that the call names";
-            Attempt::without_answer(AttemptEnd::Final, why)
-        })?;
-        let result = self.invoker.invoke(&chosen, request).await;
-        if let Some(channel) = &channel {
-            channel.record(self.invoker.channel_metrics(), &result);
-        }
-        result.map_err(|error| {
-            let end = end_of(&error);
-            Attempt::without_answer(end, Problem::from(error).summary())
-        })
+        self.functions.attempt(entry, request).await
     }
 }
 
@@ -253,43 +193,4 @@ fn too_late(entry: &CatalogEntry, call: &Invocation) -> Option<Attempt> {
         return None;
     };
     Some(Attempt::without_answer(AttemptEnd::Final, why))
-}
-
-fn end_of(error: &invoker::Error) -> AttemptEnd {
-    let fault = match error {
-        invoker::Error::Load(error) => error.fault(),
-        invoker::Error::LoadTimeout(_) => Fault::Platform,
-        invoker::Error::Invoke(error) => error.fault(),
-    };
-    match fault {
-        Fault::Function => AttemptEnd::Failed,
-        Fault::Caller => AttemptEnd::Final,
-        Fault::Platform => AttemptEnd::NotRun,
-    }
-}
-
-/// Keeps the first of an answer's header fields.
-fn keep_some(fields: &mut StoredFields) {
-    let mut bytes = 0;
-    fields.0.retain(|(name, value)| {
-        bytes += name.len() + value.len();
-        bytes <= ANSWER_FIELD_BYTES
-    });
-}
-
-/// Reads an answer to its end, and keeps the beginning.
-async fn read(response: Response) -> Result<StoredAnswer, String> {
-    let (mut parts, mut body) = response.into_parts();
-    forwarded::remove(&mut parts.headers, |name| name.as_str().starts_with(OWN_PREFIX));
-    let (mut kept, mut cut) = (Vec::new(), false);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let Ok(data) = frame.into_data() else { continue };
-        let room = ANSWER_BYTES - kept.len();
-        cut |= data.len() > room;
-        kept.extend_from_slice(&data[..data.len().min(room)]);
-    }
-    let mut fields = queued_call::fields(&parts.headers);
-    keep_some(&mut fields);
-    Ok(StoredAnswer { status: parts.status.as_u16(), fields, body: kept, cut })
 }
