@@ -13,6 +13,7 @@ pub(crate) mod delivery;
 pub(crate) mod queue_metrics;
 pub(crate) mod queued_call;
 pub(crate) mod schedules;
+mod target;
 mod told;
 pub(crate) mod views;
 pub(crate) mod worker;

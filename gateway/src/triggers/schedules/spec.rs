@@ -1,7 +1,6 @@
 //! Whether a document can be a schedule.
 
 use gateway_api::{ScheduleSpec, ScheduledRequest};
-use http::uri::PathAndQuery;
 use jiff::Timestamp;
 
 use crate::{
@@ -10,12 +9,9 @@ use crate::{
         name::is_name,
         routes::fields::{fields, methods},
     },
-    request::canonical::canonical_path,
-    triggers::schedules::timing::CronTiming,
+    triggers::{schedules::timing::CronTiming, target::check_target},
 };
 
-/// Bytes of a path with its query. Arbitrary, large enough.
-const PATH_BYTES: usize = 2_048;
 /// Bytes of a body. A function can fetch more.
 const BODY_BYTES: usize = 64 << 10;
 
@@ -45,22 +41,7 @@ pub(crate) fn check(name: &str, spec: &ScheduleSpec, now: Timestamp) -> Result<C
 fn check_request(request: &ScheduledRequest) -> Result<(), String> {
     methods("request.method", std::slice::from_ref(&request.method))?;
     fields("request.headers", &request.headers)?;
-    let path = &*request.path;
-    if path.len() > PATH_BYTES {
-        return Err(format!("request.path: at most {PATH_BYTES} bytes are allowed"));
-    }
-    if !path.starts_with('/') {
-        return Err(format!("request.path: {path:?} does not begin with `/`"));
-    }
-    let target: PathAndQuery =
-        path.parse().map_err(|error| format!("request.path: {path:?} is not a path: {error}"))?;
-    match canonical_path(target.path()) {
-        Ok(canonical) if canonical == target.path() && target.as_str() == path => {}
-        Ok(canonical) => {
-            return Err(format!("request.path: functions get it as `{canonical}`: write it so"));
-        }
-        Err(wrong) => return Err(format!("request.path: {path:?}: {wrong}")),
-    }
+    check_target(&request.path).map_err(|why| format!("request.path: {why}"))?;
     if request.body.len() > BODY_BYTES {
         return Err(format!("request.body: at most {BODY_BYTES} bytes are allowed"));
     }
