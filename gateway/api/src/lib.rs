@@ -12,12 +12,11 @@
 mod access;
 mod answer;
 mod functions;
-mod invocation;
 mod limits;
 mod log;
 mod node;
 mod route;
-mod schedule;
+mod triggers;
 mod whole;
 mod words;
 
@@ -41,10 +40,6 @@ pub use crate::{
             SettingsView, SnapshotSetting, WindowView,
         },
     },
-    invocation::{
-        AnsweredView, ChangedInvocationsView, InvocationStatusView, InvocationView,
-        InvocationsView, SentView,
-    },
     limits::{
         FunctionLimit, LIMITS, LimitRow, Unit,
         values::{AskedLimits, LimitValues},
@@ -55,9 +50,15 @@ pub use crate::{
         ApiKeysView, BasicView, CompressionView, CorsView, HeaderRules, HmacView, JwtView,
         RateView, RedirectView, RouteSpec, RouteView, RoutesView, StaticAnswer,
     },
-    schedule::{
-        CatchUpPolicy, ChangeSchedule, OverlapPolicy, RunView, ScheduleSpec, ScheduleView,
-        ScheduledRequest, SchedulesView, StartedRun,
+    triggers::{
+        invocation::{
+            AnsweredView, ChangedInvocationsView, InvocationStatusView, InvocationView,
+            InvocationsView, SentView,
+        },
+        schedule::{
+            CatchUpPolicy, ChangeSchedule, OverlapPolicy, RunView, ScheduleSpec, ScheduleView,
+            ScheduledRequest, SchedulesView, StartedRun,
+        },
     },
     words::{
         ActionWord, CauseWord, DayWord, FaultWord, FollowWord, InvocationWord, IsolationWord,

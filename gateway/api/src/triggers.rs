@@ -1,0 +1,4 @@
+//! What calls functions besides requests.
+
+pub(crate) mod invocation;
+pub(crate) mod schedule;
