@@ -13,6 +13,7 @@ pub(crate) mod reload;
 pub(crate) mod runtimes;
 pub(crate) mod shutdown;
 pub(crate) mod systemd;
+pub(crate) mod triggers;
 pub(crate) mod upkeep;
 
 use std::{sync::Arc, time::Duration};
@@ -70,10 +71,7 @@ use crate::{
         guest_logs::{self, LineStore},
         request_id::RequestIdSource,
     },
-    triggers::{
-        attempt::Attempts, call_queue::CallQueue, calling::FunctionCaller, delivery::Deliveries,
-        schedules::Schedules, worker::Worker,
-    },
+    triggers::call_queue::CallQueue,
 };
 
 /// How long the last lines of functions may take to be stored after the drain.
@@ -120,19 +118,19 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let sandbox = Arc::default();
     let mut upkeep = upkeep::start(control, (&catalog, &pool, &store), &sandbox, invoker.metrics());
     let parts = (&catalog, &pool, &quarantine, &deployer);
-    start_background(&config, control, parts, &registry, &mut upkeep)?;
-    let shedder =
-        load_shedding::start(&config, runtimes, &pool, &data_listener, &registry, &mut upkeep)?;
+    let told = (&data_listener, &registry);
+    let shedder = start_background(&config, runtimes, parts, told, &mut upkeep)?;
 
     // The data plane.
     let routes = Routes::load(&store, &catalog).await?;
-    let queue = CallQueue::new(&store, &config.queue, &registry)?;
     let found = (&store, &catalog, &routes);
-    let worker = worker(&config, found, (&invoker, &queue), &pool, control);
-    let plane = data_plane(&config, (&pool, found), (invoker, &queue), shedder, (data, &registry))?;
+    let called = (&invoker, &pool, &registry);
+    let (triggers, worker) =
+        triggers::start(&config, found, called, &readiness, (&mut upkeep, control)).await?;
+    let callers = (invoker, &triggers.queue);
+    let plane = data_plane(&config, (&pool, found), callers, shedder, (data, &registry))?;
 
     // The control plane.
-    let schedules = schedules(found, &queue, &registry, &readiness, (&mut upkeep, control)).await?;
     let limits = Arc::new(ArcSwap::from_pointee(config.numbers()));
     let tokens = Tokens::new(&store, &tenant, &config.server, &registry)?;
     let state = ControlState {
@@ -147,8 +145,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         require_sandbox: config.compile.require_sandbox,
         secrets: Secrets::load(&store, &pool).await?,
         routes,
-        queue,
-        schedules,
+        triggers,
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
@@ -170,8 +167,8 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     upkeep.spawn_on(reload.run(hang_up), control);
     systemd::watchdog(&mut upkeep, data, control);
 
-    let planes =
-        Planes::new(draining, (data_listener, data_task), (control_listener, control_task), worker);
+    let (data, control) = ((data_listener, data_task), (control_listener, control_task));
+    let planes = Planes::new(draining, data, control, worker);
     run_until_signal(signals, &ready, planes, unready).await?;
     // With the last users of the pool, the channel of lines closes.
     drop((upkeep, pool));
@@ -204,20 +201,6 @@ impl Core {
         let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, config, registry)?;
         Ok(Self { store, lines_to_store, pool, catalog, quarantine, invoker, deployer })
     }
-}
-
-/// Starts the upkeep of the queue, and to enqueue the runs of schedules while the gateway is ready.
-async fn schedules(
-    (store, catalog, _): (&Store, &Arc<Catalog>, &Routes),
-    queue: &CallQueue,
-    registry: &Registry,
-    readiness: &watch::Receiver<bool>,
-    (upkeep, control): (&mut JoinSet<()>, &Handle),
-) -> anyhow::Result<Schedules> {
-    let schedules = Schedules::load(store, catalog, queue, registry).await?;
-    upkeep.spawn_on(queue.clone().upkeep(), control);
-    upkeep.spawn_on(schedules.clone().tick(readiness.clone()), control);
-    Ok(schedules)
 }
 
 /// Waits until the task has stored the lines in its channel, and closes the store.
@@ -259,40 +242,19 @@ fn data_plane(
     Ok(Arc::new(plane))
 }
 
-/// Starts to empty the queue of calls. The task ends some time after the sender says that it is to.
-fn worker(
-    config: &Config,
-    (store, catalog, routes): (&Store, &Arc<Catalog>, &Routes),
-    (invoker, queue): (&Invoker, &CallQueue),
-    pool: &Arc<Pool>,
-    control: &Handle,
-) -> (watch::Sender<bool>, JoinHandle<()>) {
-    let attempts = Attempts {
-        catalog: Arc::clone(catalog),
-        routes: routes.clone(),
-        revisions: RevisionUrls::new(store, catalog),
-        functions: FunctionCaller::new(invoker.clone()),
-        queue: queue.clone(),
-        deliveries: Deliveries::new(pool),
-    };
-    let (stop, stopping) = watch::channel(false);
-    let worker = Worker::new(attempts, pool.background_runtime().clone());
-    let drain = config.server.listener.drain;
-    (stop, control.spawn(worker.run(stopping, drain)))
-}
-
-/// Starts to recompile functions and to judge canaries.
+/// Starts to recompile functions, to judge canaries, and to watch how busy the node is.
 fn start_background(
     config: &Config,
-    control: &Handle,
+    runtimes: &Runtimes,
     (catalog, pool, quarantine, deployer): (&Arc<Catalog>, &Arc<Pool>, &Arc<Quarantine>, &Deployer),
-    registry: &Registry,
+    (data_listener, registry): (&watch::Sender<ListenerControl>, &Registry),
     upkeep: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<LoadShedder>> {
+    let control = runtimes.control();
     let recompiler = Recompiler::new(&config.compile, catalog, pool, quarantine, registry)?;
     upkeep.spawn_on(recompiler.run(), control);
     upkeep.spawn_on(CanaryJudge::new(catalog, deployer, registry)?.run(), control);
-    Ok(())
+    load_shedding::start(config, runtimes, pool, data_listener, registry, upkeep)
 }
 
 /// Whether a start failed because other users could change or read its files, which only the

@@ -70,6 +70,9 @@ enum Command {
     /// Set, list, show, run, pause and delete schedules: when functions are called, by the calendar
     #[command(subcommand)]
     Schedule(crate::cli::commands::triggers::schedule::ScheduleCommand),
+    /// Set, list, show and delete queues, and publish, peek, purge and redrive their messages
+    #[command(subcommand)]
+    Queue(crate::cli::commands::triggers::queue::QueueCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Channel(command) => client(command.run()),
         Command::Route(command) => client(command.run()),
         Command::Schedule(command) => client(command.run()),
+        Command::Queue(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),

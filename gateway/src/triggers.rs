@@ -3,7 +3,7 @@
 //! A trigger is one more caller of the invoker. `call_queue` takes calls in, `worker` runs them while the
 //! node has time, `attempt` is one run, `calling` calls the function, `backoff` decides what becomes of
 //! it, `told` makes the calls that tell others of an end, and `delivery` sends those that go to an
-//! address. `schedules` make calls by the calendar.
+//! address. `schedules` make calls by the calendar, and `queues` have messages that wait for a function.
 
 pub(crate) mod attempt;
 mod backoff;
@@ -12,6 +12,7 @@ pub(crate) mod calling;
 pub(crate) mod delivery;
 pub(crate) mod queue_metrics;
 pub(crate) mod queued_call;
+pub(crate) mod queues;
 pub(crate) mod schedules;
 mod target;
 mod told;

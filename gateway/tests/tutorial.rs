@@ -1,5 +1,5 @@
-//! Runs the blocks of `docs/tutorial.md` and `docs/releases.md`, chapter by chapter, against a gateway
-//! of their own, and compares what they print with what the page shows.
+//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md` and `docs/queues.md`, chapter by chapter,
+//! against a gateway of their own, and compares what they print with what the page shows.
 //!
 //! The words at the top of a block say what happens to it:
 //!
@@ -41,6 +41,8 @@ use tempfile::TempDir;
 const TUTORIAL: Page = ("docs/tutorial.md", include_str!("../../docs/tutorial.md"));
 const RELEASES: Page = ("docs/releases.md", include_str!("../../docs/releases.md"));
 
+const QUEUES: Page = ("docs/queues.md", include_str!("../../docs/queues.md"));
+
 /// A page's path and its text.
 type Page = (&'static str, &'static str);
 
@@ -61,6 +63,9 @@ const RELEASE: &[&str] = &[
     "A canary that is promoted",
     "Undo",
 ];
+
+/// So does the page about queues.
+const QUEUE: &[&str] = &["Messages one by one", "Dead messages", "Batches"];
 
 /// How long a block may take that compiles with a cold cache.
 const BLOCK: &str = "600";
@@ -102,9 +107,14 @@ fn three_versions_are_released() {
 }
 
 #[test]
+fn messages_are_published_delivered_and_redriven() {
+    walk(&[(TUTORIAL, &[START]), (QUEUES, QUEUE)]);
+}
+
+#[test]
 fn every_chapter_with_commands_is_walked() {
     let of_tutorial = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
-    for (page, walked) in [(TUTORIAL, &of_tutorial[..]), (RELEASES, RELEASE)] {
+    for (page, walked) in [(TUTORIAL, &of_tutorial[..]), (RELEASES, RELEASE), (QUEUES, QUEUE)] {
         for chapter in chapters(page) {
             assert!(
                 chapter.blocks.is_empty() || walked.contains(&chapter.title),

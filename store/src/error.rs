@@ -121,10 +121,14 @@ pub enum Quota {
     Routes,
     /// Schedules.
     Schedules,
+    /// Named queues.
+    Queues,
     /// Recorded replies.
     IdempotencyKeys,
     /// Calls that wait in one lane of the queue.
     QueuedCalls,
+    /// Messages that wait in one named queue.
+    Messages,
     /// Bytes of calls that wait in the queue.
     QueuedBytes,
 }
@@ -137,8 +141,10 @@ impl fmt::Display for Quota {
             Self::Channels => "channels of a function",
             Self::Routes => "routes",
             Self::Schedules => "schedules",
+            Self::Queues => "queues",
             Self::IdempotencyKeys => "idempotency keys",
             Self::QueuedCalls => "queued calls",
+            Self::Messages => "messages in a queue",
             Self::QueuedBytes => "bytes of queued calls",
         })
     }

@@ -1,16 +1,17 @@
 //! Persistent state: the deployed functions, and everything else that must not be lost.
 //!
 //! The store keeps functions, their revisions, the artifacts (Wasm bytes) that revisions run, API
-//! tokens, secrets, the lines that functions logged, and the calls that wait to be made. It is the only crate that uses SQL. It
-//! knows nothing of HTTP or of Wasmtime, and reads neither the environment nor a clock: times are
-//! Unix milliseconds and come from the caller.
+//! tokens, secrets, the lines that functions logged, and the calls and messages that wait. It is the
+//! only crate that uses SQL. It knows nothing of HTTP or of Wasmtime, and reads neither the
+//! environment nor a clock: times are Unix milliseconds and come from the caller.
 //!
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, routes, schedules, tokens, secrets, idempotency keys (synchronous FULL)
+//! mayfly.db      functions, revisions, routes, schedules, queues, tokens, secrets,
+//!                idempotency keys                                         (synchronous FULL)
 //! logs.db        log lines                                                (synchronous NORMAL)
-//! queue.db       calls that wait to be made, and their answers            (synchronous FULL)
+//! queue.db       calls and messages that wait, and their answers          (synchronous FULL)
 //! secrets.key    the key that secrets are encrypted with
 //! artifacts/ab/abcd….wasm    artifacts, named by their SHA-256, never by an owner
 //! quarantine/    damaged artifacts, kept for inspection
@@ -53,13 +54,15 @@ pub use crate::{
         invocation::{
             CallState, Cause, Dedup, Invocation, NewInvocation, StoredAnswer, StoredFields,
             StoredRequest,
-            claim::CallClaim,
+            claim::{CallClaim, LaneClaim},
             enqueue::{EnqueueLimits, EnqueueOutcome, Enqueued},
             finish::{Finished, NextState},
             kept::{InvocationFilter, InvocationSummary, KeepInvocations, RemovedInvocations},
             lane::{Lane, LaneTotals},
         },
         log::{LogQuery, LogSource, NewLogLine, StoredLogLine},
+        message::{MessagePage, MovedMessages, WaitingMessage},
+        queue::{PutQueue, QueueRecord},
         schedule::{PutSchedule, ScheduleRecord},
         scheduled::{DueRun, MissedRuns, RunOutcome, ScheduleRun, ScheduleTurn},
     },

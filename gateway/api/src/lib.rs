@@ -15,6 +15,7 @@ mod functions;
 mod limits;
 mod log;
 mod node;
+mod objects;
 mod route;
 mod triggers;
 mod whole;
@@ -54,6 +55,10 @@ pub use crate::{
         invocation::{
             AnsweredView, ChangedInvocationsView, InvocationStatusView, InvocationView,
             InvocationsView, SentView,
+        },
+        queue::{
+            ChangeQueue, DepthView, MessageView, MessagesView, PublishMessages, PublishedBody,
+            PublishedMessage, PublishedView, QueueSpec, QueueView, QueuesView,
         },
         schedule::{
             CatchUpPolicy, ChangeSchedule, OverlapPolicy, RunView, ScheduleSpec, ScheduleView,

@@ -1,4 +1,5 @@
 //! What calls functions besides requests.
 
 pub(crate) mod invocation;
+pub(crate) mod queue;
 pub(crate) mod schedule;

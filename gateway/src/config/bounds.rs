@@ -76,6 +76,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.channels_per_function", 1, 1_000),
     ("quotas.routes", 0, 1_000_000),
     ("quotas.schedules", 0, 1_000_000),
+    ("quotas.queues", 0, 100_000),
     ("quotas.settings_bytes", KIB, 16 * MIB),
     ("quotas.all_settings_bytes", KIB, TIB),
     ("quotas.code_bytes", 0, 1_024 * TIB),
@@ -84,6 +85,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.idempotency_keys", 0, 10_000_000),
     ("queue.workers", 0, 10_000),
     ("queue.body_bytes", 0, 64 * MIB),
+    ("queue.messages", 0, 100_000_000),
     ("queue.bytes", 0, 16 * TIB),
     ("queue.kept_bytes", 0, 16 * TIB),
     ("queue.results_ms", 0, 365 * DAY_MS),
@@ -147,6 +149,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     // Each label value also costs memory in the system that collects the metrics.
     ("metrics.functions", 0, 100_000),
     ("metrics.channels", 0, 100_000),
+    ("metrics.queues", 0, 100_000),
 ];
 
 /// Returns the first error in `settings`.

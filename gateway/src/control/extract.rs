@@ -8,13 +8,13 @@ use axum::{
     },
 };
 use http::{StatusCode, request::Parts};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
 };
 
-use crate::problem::Problem;
+use crate::{control::state::ControlState, problem::Problem};
 
 /// Bytes of a JSON body.
 pub(crate) const JSON_BYTES: usize = 256 << 10;
@@ -80,14 +80,37 @@ impl<S: Send + Sync> FromRequest<S> for Document {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        use BytesRejection::FailedToBufferBody as NotRead;
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| match rejection {
-            NotRead(FailedToBufferBody::LengthLimitError(_)) => {
-                Problem::document_too_large(JSON_BYTES)
-            }
-            other => Problem::bad_body(other),
-        })
+        read(request, state, JSON_BYTES).await.map(Self)
     }
+}
+
+/// Reads a document that is one object. A type whose members may all be absent could be read from an array, too.
+pub(crate) fn object<T: DeserializeOwned>(document: &[u8]) -> Result<T, Problem> {
+    let read = match document.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(document),
+        _ => Err(serde_json::Error::custom("expected an object")),
+    };
+    read.map_err(|error| Problem::bad_json(&error))
+}
+
+/// Messages that are published. They may be larger than other documents: the route has a limit of its own.
+pub(crate) struct PublishedDocument(pub(crate) Bytes);
+
+impl FromRequest<ControlState> for PublishedDocument {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ControlState) -> Result<Self, Problem> {
+        read(request, state, state.published_bytes()).await.map(Self)
+    }
+}
+
+/// Reads a body, of which the router limits the length to `max`.
+async fn read<S: Send + Sync>(request: Request, state: &S, max: usize) -> Result<Bytes, Problem> {
+    use BytesRejection::FailedToBufferBody as NotRead;
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        NotRead(FailedToBufferBody::LengthLimitError(_)) => Problem::document_too_large(max),
+        other => Problem::bad_body(other),
+    })
 }
 
 /// The answer to a deletion: `absent` if there was nothing to delete.

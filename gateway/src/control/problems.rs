@@ -16,7 +16,7 @@ use crate::{
     },
     problem::{Problem, chain, operator_setting, table},
     request::idempotency_key::IDEMPOTENCY_KEY_BYTES,
-    triggers::schedules::ScheduleError,
+    triggers::{queues::QueueError, schedules::ScheduleError},
 };
 
 impl Problem {
@@ -110,6 +110,30 @@ impl Problem {
             ScheduleError::Refused(detail) => Self::new(&table::BAD_SCHEDULE).detail(detail),
             ScheduleError::NotFound => Self::schedule_not_found(name),
             ScheduleError::Store(error) => error.into(),
+        }
+    }
+
+    pub(crate) fn queue_not_found(name: &str) -> Self {
+        Self::new(&table::QUEUE_NOT_FOUND).detail(format!("there is no queue {name:?}"))
+    }
+
+    /// The problem of a change of the queue with this name, or of messages to it.
+    pub(crate) fn of_queue(error: QueueError, name: &str) -> Self {
+        match error {
+            QueueError::Refused(detail) => Self::new(&table::BAD_QUEUE).detail(detail),
+            QueueError::BadMessage(detail) => Self::new(&table::BAD_MESSAGE).detail(detail),
+            QueueError::TooLarge { max } => Self::new(&table::QUEUED_BODY_TOO_LARGE)
+                .detail(format!("the body of a message has at most {max} bytes"))
+                .hint(operator_setting("queue.body_bytes")),
+            QueueError::OtherMessage { .. } => Self::new(&table::IDEMPOTENCY_KEY_REUSED)
+                .detail(error.to_string())
+                .hint("Give each message its own key. None of these messages was added."),
+            QueueError::NotFound => Self::queue_not_found(name),
+            QueueError::NotEmpty { messages } => Self::new(&table::QUEUE_NOT_EMPTY)
+                .detail(format!("the queue {name:?} has {messages} messages that are not done"))
+                .hint("Purge it first, or delete it with them: `?force=true`."),
+            QueueError::Random(error) => Self::internal(&error),
+            QueueError::Store(error) => error.into(),
         }
     }
 

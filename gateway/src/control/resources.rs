@@ -12,3 +12,4 @@ pub(crate) mod routes;
 pub(crate) mod schedules;
 pub(crate) mod secrets;
 pub(crate) mod tokens;
+pub(crate) mod triggers;

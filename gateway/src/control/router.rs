@@ -18,6 +18,7 @@ use crate::{
             channels, diff, functions, invocations, limits, logs,
             probes::{self, Probes},
             revisions, routes as owned_routes, schedules, secrets, tokens as api_tokens,
+            triggers::queues,
         },
         state::ControlState,
     },
@@ -36,6 +37,7 @@ use crate::{
         (name = "routes", description = "Which requests go to which function"),
         (name = "invocations", description = "Calls that were enqueued, and what became of them"),
         (name = "schedules", description = "When functions are called, by the calendar"),
+        (name = "queues", description = "Messages that wait until a function has taken them"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
         (name = "probes", description = "The state of the gateway"),
@@ -61,8 +63,7 @@ pub(crate) fn control_plane(
         .routes(routes!(owned_routes::show))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show))
-        .routes(routes!(schedules::list))
-        .routes(routes!(schedules::show))
+        .merge(reading_triggers())
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -77,8 +78,7 @@ pub(crate) fn control_plane(
         .routes(routes!(invocations::delete))
         .routes(routes!(invocations::redrive))
         .routes(routes!(invocations::redrive_all))
-        .routes(routes!(schedules::put, schedules::change, schedules::delete))
-        .routes(routes!(schedules::run))
+        .merge(changing_triggers(&state))
         .with_state(state.clone());
     let admin = OpenApiRouter::new()
         .routes(routes!(api_tokens::create, api_tokens::list))
@@ -121,4 +121,26 @@ pub(crate) fn control_plane(
         .fallback(async || Problem::resource_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     Ok(layers::control_plane(router, problems))
+}
+
+/// What reads schedules and queues.
+fn reading_triggers() -> OpenApiRouter<ControlState> {
+    OpenApiRouter::new()
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::show))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show))
+        .routes(routes!(queues::messages))
+}
+
+/// What changes and uses them. Documents of messages may be larger than others.
+fn changing_triggers(state: &ControlState) -> OpenApiRouter<ControlState> {
+    let messages = DefaultBodyLimit::max(state.published_bytes());
+    OpenApiRouter::new()
+        .routes(routes!(schedules::put, schedules::change, schedules::delete))
+        .routes(routes!(schedules::run))
+        .routes(routes!(queues::put, queues::change, queues::delete))
+        .routes(routes!(queues::purge))
+        .routes(routes!(queues::redrive))
+        .merge(OpenApiRouter::new().routes(routes!(queues::publish)).layer(messages))
 }

@@ -12,7 +12,7 @@ use crate::{
         catalog::Catalog, deploy::Deployer, name::FunctionName, qualified_name::QualifiedName,
         quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
-    triggers::{call_queue::CallQueue, schedules::Schedules},
+    triggers::{call_queue::CallQueue, queues::Queues, schedules::Schedules},
 };
 
 /// The state of all handlers.
@@ -33,13 +33,30 @@ pub(crate) struct ControlState {
     pub(crate) require_sandbox: bool,
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,
-    pub(crate) queue: CallQueue,
-    pub(crate) schedules: Schedules,
+    pub(crate) triggers: ControlTriggers,
     /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,
 }
 
+/// What calls functions when no client waits.
+#[derive(Clone)]
+pub(crate) struct ControlTriggers {
+    pub(crate) queue: CallQueue,
+    pub(crate) schedules: Schedules,
+    pub(crate) queues: Queues,
+}
+
+/// Bytes of a document of messages besides their bodies.
+const AROUND_BODIES: usize = 256 << 10;
+
 impl ControlState {
+    /// Bytes of a document of messages that are published: a body of the largest size fits, whichever way
+    /// JSON writes it.
+    pub(crate) fn published_bytes(&self) -> usize {
+        let body = usize::try_from(self.triggers.queue.settings().body_bytes).unwrap_or(usize::MAX);
+        body.saturating_mul(2).saturating_add(AROUND_BODIES)
+    }
+
     /// The function of this name that the control plane manages.
     pub(crate) fn qualified(&self, name: FunctionName) -> QualifiedName {
         QualifiedName { tenant: self.tenant.clone(), name }

@@ -116,6 +116,11 @@ impl Deployer {
         self.state.quotas.load().schedules as u64
     }
 
+    /// How many named queues there may be.
+    pub(crate) fn queues_max(&self) -> u64 {
+        self.state.quotas.load().queues as u64
+    }
+
     /// Counts an upload that was refused, or that failed.
     pub(crate) fn count_refused(&self, problem: &str) {
         self.state.refused.with_label_values(&[problem]).inc();

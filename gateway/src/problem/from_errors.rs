@@ -270,6 +270,9 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
         Quota::Schedules => Problem::new(&table::SCHEDULE_QUOTA)
             .detail(format!("the limit is {max} schedules"))
             .hint("Delete a schedule. The operator can raise the setting `quotas.schedules`."),
+        Quota::Queues => Problem::new(&table::QUEUE_QUOTA)
+            .detail(format!("the limit is {max} queues"))
+            .hint("Delete a queue. The operator can raise the setting `quotas.queues`."),
         Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
             .detail(format!("the limit is {max} keys within a day"))
             .hint(
@@ -284,8 +287,12 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
                  function's setting `queued`.",
             )
             .retry_after(QUEUE_FULL_S),
+        Quota::Messages => Problem::new(&table::QUEUE_FULL)
+            .detail(format!("at most {max} messages wait in one queue"))
+            .hint("Publish it again later. The operator can raise the setting `queue.messages`.")
+            .retry_after(QUEUE_FULL_S),
         Quota::QueuedBytes => Problem::new(&table::CALL_QUEUE_BYTES)
-            .detail(format!("the calls that wait take at most {max} bytes"))
+            .detail(format!("the calls and messages that wait take at most {max} bytes"))
             .hint("Send it again later. The operator can raise the setting `queue.bytes`.")
             .retry_after(QUEUE_FULL_S),
     }

@@ -95,6 +95,7 @@ problem_types! {
     // Admitting a call.
     CONCURRENCY_LIMIT: "concurrency-limit", 429, Admit, Platform, "Function concurrency limit reached";
     CALL_QUEUE_FULL: "call-queue-full", 429, Admit, Platform, "Too many calls wait for the function";
+    QUEUE_FULL: "queue-full", 429, Admit, Platform, "Too many messages wait in the queue";
     CALL_QUEUE_BYTES: "call-queue-bytes", 429, Admit, Platform, "Too many bytes of calls wait on the node";
     ADDRESS_LIMIT: "address-limit", 429, Admit, Caller, "Too many requests in flight from one address";
     OVERLOADED: "overloaded", 503, Admit, Platform, "Gateway request limit reached";
@@ -136,6 +137,8 @@ problem_types! {
     SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
     ROUTE_QUOTA: "route-quota", 409, Store, Caller, "Route quota reached";
     SCHEDULE_QUOTA: "schedule-quota", 409, Store, Caller, "Schedule quota reached";
+    QUEUE_QUOTA: "queue-quota", 409, Store, Caller, "Queue quota reached";
+    QUEUE_NOT_EMPTY: "queue-not-empty", 409, Store, Caller, "Queue has messages";
     ROUTE_CONFLICT: "route-conflict", 409, Request, Caller, "Route takes the requests of another one";
     CHANNEL_QUOTA: "channel-quota", 409, Store, Caller, "Channel quota reached";
     VERSION_TAKEN: "version-taken", 409, Store, Caller, "Version belongs to another artifact";
@@ -180,6 +183,7 @@ problem_types! {
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
     SCHEDULE_NOT_FOUND: "schedule-not-found", 404, Route, Caller, "Schedule not found";
+    QUEUE_NOT_FOUND: "queue-not-found", 404, Route, Caller, "Queue not found";
     CHANNEL_NOT_FOUND: "channel-not-found", 404, Route, Caller, "Channel not found";
     REVISION_NOT_IN_CHANNEL: "revision-not-in-channel", 404, Route, Caller, "Revision not in the channel";
     SECRET_NOT_FOUND: "secret-not-found", 404, Route, Caller, "Secret not found";
@@ -190,6 +194,8 @@ problem_types! {
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
     BAD_ROUTE: "bad-route", 422, Request, Caller, "Invalid route";
     BAD_SCHEDULE: "bad-schedule", 422, Request, Caller, "Invalid schedule";
+    BAD_QUEUE: "bad-queue", 422, Request, Caller, "Invalid queue";
+    BAD_MESSAGE: "bad-message", 422, Request, Caller, "Invalid message";
     BAD_CHANNEL: "bad-channel", 422, Request, Caller, "Invalid channel";
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";
     TOO_MANY_ATTEMPTS: "too-many-attempts", 429, Authenticate, Caller, "Too many invalid tokens from this address";

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use store::{Cause, DEFAULT_CHANNEL, Finished, Invocation, Lane, NextState, StoredAnswer};
+use store::{
+    Cause, DEFAULT_CHANNEL, Finished, Invocation, Lane, LaneTotals, NextState, StoredAnswer,
+};
 
 use crate::{
     functions::{
@@ -19,6 +21,7 @@ use crate::{
         calling::{ANSWER_BYTES, Attempt, FunctionCaller, keep_some},
         delivery::{Deliveries, NotDelivered},
         queued_call::{self, CallOrigin},
+        queues::consume::{Consumers, Delivery},
         told,
     },
 };
@@ -31,6 +34,7 @@ pub(crate) struct Attempts {
     pub(crate) functions: FunctionCaller,
     pub(crate) queue: CallQueue,
     pub(crate) deliveries: Deliveries,
+    pub(crate) consumers: Consumers,
 }
 
 impl Attempts {
@@ -39,15 +43,32 @@ impl Attempts {
         self.functions.is_busy()
     }
 
-    /// How many calls of a function may run at once. One for a function that is gone: its calls are
-    /// only marked as dead.
-    pub(super) fn concurrency(&self, tenant: &store::Tenant, name: &str, id: i64) -> u32 {
-        let entry = self.catalog.get(tenant, name).filter(|entry| entry.key.function == id);
-        entry.map_or(1, |entry| entry.background.concurrency)
+    /// How many attempts of a lane may run at once, and of how many calls each is. One for a function that
+    /// is gone: its calls are only marked as dead.
+    pub(super) fn delivery(&self, lane: &LaneTotals) -> Option<Delivery> {
+        let id = match lane.lane {
+            Lane::Queue(queue) => return self.consumers.delivery(queue),
+            Lane::Function(id) | Lane::Delivery(id) => id,
+        };
+        let entry = self.catalog.get(&lane.tenant, &lane.function);
+        let entry = entry.filter(|entry| entry.key.function == id);
+        let concurrency = entry.map_or(1, |entry| entry.background.concurrency);
+        Some(Delivery { concurrency, batch: 1 })
     }
 
-    /// Runs a call once, and returns what becomes of it.
-    pub(super) async fn run(&self, call: Invocation) -> (Cause, Finished) {
+    /// Makes one attempt of calls that were claimed together, and returns what becomes of each.
+    pub(super) async fn run(&self, calls: Vec<Invocation>) -> Vec<(Cause, Finished)> {
+        if let Some(Lane::Queue(queue)) = calls.first().map(|call| call.lane) {
+            return self.consumers.run(queue, calls).await;
+        }
+        let mut finished = Vec::with_capacity(calls.len());
+        for call in calls {
+            finished.push(self.run_call(call).await);
+        }
+        finished
+    }
+
+    async fn run_call(&self, call: Invocation) -> (Cause, Finished) {
         let target = self.target(&call).await;
         let attempt = match &target {
             Err(attempt) => Attempt { error: attempt.error.clone(), answer: None, ..*attempt },

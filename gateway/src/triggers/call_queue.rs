@@ -58,17 +58,25 @@ impl CallQueue {
 
     /// Enqueues a call. When this returns, it will run. `calls` is how many may wait in its lane.
     pub(crate) async fn enqueue(&self, new: NewInvocation, calls: u64) -> store::Result<Enqueued> {
-        let cause = new.cause;
-        let enqueued = self.state.store.enqueue(vec![new], self.limits(calls)).await?;
-        let first = enqueued.into_iter().next();
-        let first = first.ok_or_else(|| store::Error::Inconsistent {
+        let first = self.enqueue_all(vec![new], calls).await?.into_iter().next();
+        first.ok_or_else(|| store::Error::Inconsistent {
             reason: "a call was enqueued without an outcome".to_owned(),
-        })?;
-        if first.outcome == EnqueueOutcome::New {
-            self.state.metrics.enqueued(cause);
-            self.wake();
+        })
+    }
+
+    /// Enqueues calls of one cause, all or none. One outcome for each, in order.
+    pub(super) async fn enqueue_all(
+        &self,
+        new: Vec<NewInvocation>,
+        calls: u64,
+    ) -> store::Result<Vec<Enqueued>> {
+        let Some(cause) = new.first().map(|first| first.cause) else { return Ok(Vec::new()) };
+        let enqueued = self.state.store.enqueue(new, self.limits(calls)).await?;
+        let added = enqueued.iter().filter(|one| one.outcome == EnqueueOutcome::New).count();
+        if added > 0 {
+            self.added(cause, added as u64);
         }
-        Ok(first)
+        Ok(enqueued)
     }
 
     /// How much may wait, of which `calls` in one lane.

@@ -44,7 +44,7 @@ impl Attempt {
 }
 
 /// Why a call has no answer.
-pub(super) struct NoAnswer {
+pub(super) struct Unanswered {
     pub(super) end: AttemptEnd,
     pub(super) why: String,
 }
@@ -73,7 +73,7 @@ impl FunctionCaller {
     ) -> Attempt {
         match self.answer(entry, request, ANSWER_BYTES).await {
             Ok(answer) => Attempt::answered(answer),
-            Err(NoAnswer { end, why }) => Attempt::without_answer(end, why),
+            Err(Unanswered { end, why }) => Attempt::without_answer(end, why),
         }
     }
 
@@ -83,10 +83,10 @@ impl FunctionCaller {
         entry: &Arc<CatalogEntry>,
         request: Box<FunctionCall>,
         most: usize,
-    ) -> Result<StoredAnswer, NoAnswer> {
+    ) -> Result<StoredAnswer, Unanswered> {
         let response = self.invoke(entry, request).await?;
         let read = read(response, most).await;
-        read.map_err(|why| NoAnswer { end: AttemptEnd::Failed, why })
+        read.map_err(|why| Unanswered { end: AttemptEnd::Failed, why })
     }
 
     /// Calls the revision that a channel chooses.
@@ -94,12 +94,12 @@ impl FunctionCaller {
         &self,
         entry: &Arc<CatalogEntry>,
         mut request: Box<FunctionCall>,
-    ) -> Result<Response, NoAnswer> {
+    ) -> Result<Response, Unanswered> {
         let (client, id) = (request.context.peer.ip(), request.context.invocation);
         let entered = channel::enter(Arc::clone(entry), &mut request.head.headers, client, id);
         let (chosen, channel) = entered.map_err(|NotInChannel { .. }| {
             let why = "the channel does not have the revision that the call names";
-            NoAnswer { end: AttemptEnd::Final, why: why.to_owned() }
+            Unanswered { end: AttemptEnd::Final, why: why.to_owned() }
         })?;
         let result = self.invoker.invoke(&chosen, request).await;
         if let Some(channel) = &channel {
@@ -109,7 +109,7 @@ impl FunctionCaller {
             Ok((response, _)) => Ok(response),
             Err(error) => {
                 let end = end_of(&error);
-                Err(NoAnswer { end, why: Problem::from(error).summary() })
+                Err(Unanswered { end, why: Problem::from(error).summary() })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What operators see of the queue.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
-use store::{Cause, LaneTotals, NextState, RemovedInvocations};
+use store::{Cause, Lane, LaneTotals, NextState, RemovedInvocations};
 
 /// The metrics of the queue.
 #[derive(Clone, Debug)]
@@ -70,6 +70,7 @@ impl QueueMetrics {
             NextState::Dead => "dead",
             NextState::Retry { .. } => "retry",
             NextState::HandedBack { .. } => "handed-back",
+            NextState::Moved { .. } => "moved",
         };
         self.attempts.with_label_values(&[cause.as_str(), outcome]).inc();
     }
@@ -88,7 +89,9 @@ impl QueueMetrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.calls.with_label_values(&[state]).set(count);
         }
-        let first = lanes.iter().filter_map(|lane| lane.first_due_ms).min();
+        // Messages have metrics of their own, and may wait because their owner wants it.
+        let calls = lanes.iter().filter(|lane| !matches!(lane.lane, Lane::Queue(_)));
+        let first = calls.filter_map(|lane| lane.first_due_ms).min();
         let late = first.map_or(0, |first| now_ms.saturating_sub(first).max(0));
         self.delay.set(late as f64 / 1_000.0);
     }

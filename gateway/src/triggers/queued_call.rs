@@ -74,7 +74,16 @@ pub(crate) fn fields(headers: &HeaderMap) -> StoredFields {
 
 /// The call of one attempt. `None` if what is stored is no request.
 pub(super) fn call(call: &Invocation, origin: &CallOrigin) -> Option<Box<FunctionCall>> {
-    let StoredRequest { method, target, fields, body } = &call.request;
+    request(&call.request, (&call.id, call.attempt), origin)
+}
+
+/// A request as one attempt of the call with an id sends it. `None` if it is none.
+pub(super) fn request(
+    stored: &StoredRequest,
+    (id, attempt): (&str, u32),
+    origin: &CallOrigin,
+) -> Option<Box<FunctionCall>> {
+    let StoredRequest { method, target, fields, body } = stored;
     let mut request = Request::new(RequestBody::Empty);
     *request.method_mut() = Method::from_bytes(method.as_bytes()).ok()?;
     *request.uri_mut() = target.parse().ok()?;
@@ -84,13 +93,13 @@ pub(super) fn call(call: &Invocation, origin: &CallOrigin) -> Option<Box<Functio
     }
     let headers = request.headers_mut();
     // The same in each attempt.
-    headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&call.id).ok()?);
-    headers.insert(ATTEMPT, HeaderValue::from(call.attempt));
+    headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(id).ok()?);
+    headers.insert(ATTEMPT, HeaderValue::from(attempt));
     if !body.is_empty() {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     let context = InvocationContext {
-        invocation: request_id(&call.id, call.attempt),
+        invocation: request_id(id, attempt),
         peer: origin.peer.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)),
         https: origin.https,
         mount: Arc::from(origin.mount.as_str()),

@@ -28,7 +28,9 @@ pub(super) fn of_end(
     let (name, outcome) = match next {
         NextState::Succeeded => (told.on_success.as_deref()?, "succeeded"),
         NextState::Dead => (told.on_failure.as_deref()?, "dead"),
-        NextState::Retry { .. } | NextState::HandedBack { .. } => return None,
+        NextState::Retry { .. } | NextState::HandedBack { .. } | NextState::Moved { .. } => {
+            return None;
+        }
     };
     let (lane, function, function_id, age_ms) = if is_address(name) {
         let own = (entry.key.function, entry.background.age_ms);

@@ -3,9 +3,11 @@
 //! Calls run on the threads of the lowest priority, a few at a time, and none begins while guests of
 //! clients that wait must queue for the processors. What has ended is stored together.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, iter, sync::Arc, time::Duration};
 
-use store::{CallClaim, Cause, Finished, Invocation, Lane, LaneTotals, NextState, Store};
+use store::{
+    CallClaim, Cause, Finished, Invocation, Lane, LaneClaim, LaneTotals, NextState, Store,
+};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -18,12 +20,15 @@ use crate::{
     triggers::{
         attempt::Attempts,
         call_queue::{CallQueue, report},
+        queues::consume::Delivery,
     },
 };
 
 /// How long a claimed call is ours. It is renewed long before.
 const LEASE_MS: i64 = 30_000;
 const RENEW: Duration = Duration::from_secs(10);
+/// Bytes of the messages of one request: a message more is not added to so many.
+const BATCH_BYTES: u64 = 4 << 20;
 /// How long to wait while the node is busy.
 const BUSY: Duration = Duration::from_millis(20);
 /// How long to wait at most before another look: a failed look is repeated then, too.
@@ -37,10 +42,24 @@ pub(crate) struct Worker {
     /// The threads that calls run on.
     threads: Handle,
     workers: usize,
-    running: JoinSet<(Cause, Finished)>,
-    begun: HashMap<Id, BegunCall>,
+    running: JoinSet<Vec<(Cause, Finished)>>,
+    begun: HashMap<Id, BegunAttempt>,
     /// What has ended, and is not stored yet.
     ended: Vec<(Cause, Finished)>,
+}
+
+/// An attempt that runs, of one call or of several messages.
+struct BegunAttempt {
+    lane: Lane,
+    calls: Vec<BegunCall>,
+}
+
+/// What begins of a lane.
+#[derive(Clone, Copy)]
+struct LaneTurn {
+    claim: LaneClaim,
+    /// Whether all of it is one attempt.
+    together: bool,
 }
 
 /// A call that runs.
@@ -48,7 +67,6 @@ struct BegunCall {
     id: String,
     attempt: u32,
     cause: Cause,
-    lane: Lane,
 }
 
 impl Worker {
@@ -110,17 +128,24 @@ impl Worker {
                 return LOOK;
             }
         };
-        let shares = self.shares(&lanes, free, now);
-        if shares.is_empty() {
+        let turns = self.turns(&lanes, free, now);
+        if turns.is_empty() {
             let later = lanes.iter().filter_map(|lane| lane.first_due_ms);
             let next = later.filter(|due| *due > now).min();
             let wait = next.map_or(LOOK, |due| Duration::from_millis((due - now).unsigned_abs()));
             return wait.min(LOOK);
         }
-        let claim = CallClaim { lanes: shares, now_ms: now, lease_until_ms: now + LEASE_MS };
+        let (lanes, together): (Vec<_>, Vec<_>) =
+            turns.into_iter().map(|turn| (turn.claim, turn.together)).unzip();
+        let claim = CallClaim { lanes, now_ms: now, lease_until_ms: now + LEASE_MS };
         match self.store.claim(claim).await {
             Ok(claimed) => {
-                claimed.into_iter().for_each(|call| self.spawn(call));
+                for (calls, together) in claimed.into_iter().zip(together) {
+                    match together {
+                        true => self.spawn(calls),
+                        false => calls.into_iter().for_each(|call| self.spawn(vec![call])),
+                    }
+                }
                 // Others may be due; the next look finds that out when one of these has ended.
                 LOOK
             }
@@ -131,18 +156,19 @@ impl Worker {
         }
     }
 
-    /// How many calls of each lane may begin: each lane gets one in turn, up to its own limit.
-    fn shares(&self, lanes: &[LaneTotals], mut free: usize, now: i64) -> Vec<(Lane, u32)> {
-        let mut shares: Vec<(Lane, u32, u32)> = lanes
+    /// How many attempts of each lane may begin: each lane gets one in turn, up to its own limit.
+    fn turns(&self, lanes: &[LaneTotals], mut free: usize, now: i64) -> Vec<LaneTurn> {
+        let mut shares: Vec<(LaneClaim, u32, u32)> = lanes
             .iter()
             .filter(|totals| totals.first_due_ms.is_some_and(|due| due <= now))
             .filter_map(|totals| {
-                let (Lane::Function(id) | Lane::Delivery(id)) = totals.lane;
-                let most = self.attempts.concurrency(&totals.tenant, &totals.function, id);
+                let Delivery { concurrency, batch } = self.attempts.delivery(totals)?;
                 let run = self.begun.values().filter(|begun| begun.lane == totals.lane).count();
-                let due = u32::try_from(totals.due).unwrap_or(u32::MAX);
-                let most = most.saturating_sub(u32::try_from(run).unwrap_or(u32::MAX)).min(due);
-                (most > 0).then_some((totals.lane, most, 0))
+                let due = totals.due.div_ceil(batch.into());
+                let most = concurrency.saturating_sub(u32::try_from(run).unwrap_or(u32::MAX));
+                let most = most.min(u32::try_from(due).unwrap_or(u32::MAX));
+                let claim = LaneClaim { lane: totals.lane, calls: batch, bytes: BATCH_BYTES };
+                (most > 0).then_some((claim, most, 0))
             })
             .collect();
         while free > 0 && shares.iter().any(|(_, most, share)| share < most) {
@@ -152,36 +178,45 @@ impl Worker {
                 }
             }
         }
-        let shares = shares.into_iter().filter(|(_, _, share)| *share > 0);
-        shares.map(|(lane, _, share)| (lane, share)).collect()
+        let turns = shares.into_iter().filter(|(_, _, share)| *share > 0);
+        let turns = turns.flat_map(|(claim, _, share)| match claim.calls {
+            1 => {
+                let claim = LaneClaim { calls: share, bytes: u64::MAX, ..claim };
+                iter::repeat_n(LaneTurn { claim, together: false }, 1)
+            }
+            // One claim for each request.
+            _ => iter::repeat_n(LaneTurn { claim, together: true }, share as usize),
+        });
+        turns.collect()
     }
 
-    fn spawn(&mut self, call: Invocation) {
-        let begun = BegunCall {
+    fn spawn(&mut self, calls: Vec<Invocation>) {
+        // Fewer were due than it seemed: others wait for a later attempt.
+        let Some(lane) = calls.first().map(|call| call.lane) else { return };
+        let begun = calls.iter().map(|call| BegunCall {
             id: call.id.clone(),
             attempt: call.attempt,
             cause: call.cause,
-            lane: call.lane,
-        };
+        });
+        let begun = BegunAttempt { lane, calls: begun.collect() };
         let attempts = Arc::clone(&self.attempts);
-        let task = self.running.spawn_on(async move { attempts.run(call).await }, &self.threads);
+        let task = self.running.spawn_on(async move { attempts.run(calls).await }, &self.threads);
         self.begun.insert(task.id(), begun);
     }
 
     /// Notes the end of an attempt, and of all others that have ended by now.
-    fn note(&mut self, first: Result<(Id, (Cause, Finished)), JoinError>) {
+    fn note(&mut self, first: Result<(Id, Vec<(Cause, Finished)>), JoinError>) {
         let mut next = Some(first);
         while let Some(ended) = next {
             match ended {
                 Ok((id, ended)) => {
                     self.begun.remove(&id);
-                    self.ended.push(ended);
+                    self.ended.extend(ended);
                 }
                 // A panic was logged where it happened. It is an attempt: another may panic as well.
                 Err(error) => {
-                    if let Some(begun) = self.begun.remove(&error.id()) {
-                        self.ended.push(begun.after_panic());
-                    }
+                    let begun = self.begun.remove(&error.id()).map(|begun| begun.calls);
+                    self.ended.extend(begun.into_iter().flatten().map(BegunCall::after_panic));
                 }
             }
             next = self.running.try_join_next_with_id();
@@ -209,7 +244,8 @@ impl Worker {
     }
 
     async fn renew(&self) {
-        let running = self.begun.values().map(|begun| begun.id.clone());
+        let running = self.begun.values().flat_map(|begun| &begun.calls);
+        let running = running.map(|call| call.id.clone());
         let ended = self.ended.iter().map(|(_, finished)| finished.id.clone());
         let ids: Vec<String> = running.chain(ended).collect();
         if ids.is_empty() {
@@ -231,8 +267,8 @@ impl Worker {
             self.store_ended().await;
         }
         self.running.abort_all();
-        let left = self.begun.drain().map(|(_, begun)| begun.handed_back());
-        self.ended.extend(left);
+        let left = self.begun.drain().flat_map(|(_, begun)| begun.calls);
+        self.ended.extend(left.map(BegunCall::handed_back));
         self.store_ended().await;
     }
 }
@@ -249,7 +285,7 @@ impl BegunCall {
     }
 
     fn finished(self, next: NextState, why: &str) -> (Cause, Finished) {
-        let Self { id, attempt, cause, .. } = self;
+        let Self { id, attempt, cause } = self;
         let finished = Finished {
             id,
             attempt,

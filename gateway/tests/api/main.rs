@@ -47,6 +47,7 @@ mod outbound;
 mod overload;
 mod ownership;
 mod programs;
+mod queues;
 mod releases;
 mod route_auth;
 mod routes;

@@ -1,5 +1,5 @@
-//! Calls that wait to be made, and what became of them: the durable queue below asynchronous calls
-//! and schedules.
+//! Calls that wait to be made, and what became of them: the durable queue below asynchronous calls,
+//! schedules and named queues.
 //!
 //! A call is enqueued once, and is acknowledged when it would survive a power cut. It is claimed for a
 //! time (its lease), run, and finished; if the process dies in between, it is claimed again, under the
@@ -28,19 +28,22 @@ pub enum Cause {
     Http,
     /// A schedule.
     Schedule,
+    /// A message in a named queue.
+    Queue,
     /// The end of another call.
     Callback,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 3] = [Self::Http, Self::Schedule, Self::Callback];
+    pub const ALL: [Self; 4] = [Self::Http, Self::Schedule, Self::Queue, Self::Callback];
 
     /// The name, as the database and the API have it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Schedule => "schedule",
+            Self::Queue => "queue",
             Self::Callback => "callback",
         }
     }
@@ -114,7 +117,7 @@ impl StoredFields {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let fields = lines.filter_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
@@ -169,10 +172,10 @@ pub struct NewInvocation {
     pub tenant: Tenant,
     /// What it waits in.
     pub lane: Lane,
-    /// The name of the function.
+    /// The name of the function; empty for a message.
     pub function: String,
-    /// The id of the function. A function of the same name that comes later has another id, and does not
-    /// get the call.
+    /// The id of the function, 0 for a message. A function of the same name that comes later has another
+    /// id, and does not get the call.
     pub function_id: i64,
     /// The channel that it goes to, unless that is the default one.
     pub channel: Option<String>,
@@ -180,7 +183,8 @@ pub struct NewInvocation {
     pub revision: Option<u32>,
     /// What caused it.
     pub cause: Cause,
-    /// The name of the route or schedule that it came through, or the id of the call that it tells about.
+    /// The name of the route, schedule or queue that it came through, or the id of the call that it tells
+    /// about.
     pub source: Option<String>,
     /// What the gateway must know of the caller when it makes the call. The store does not read it.
     pub context: String,
@@ -216,9 +220,9 @@ pub struct Invocation {
     pub tenant: Tenant,
     /// What it waits in.
     pub lane: Lane,
-    /// The name of the function.
+    /// The name of the function; empty for a message.
     pub function: String,
-    /// The id of the function.
+    /// The id of the function, 0 for a message.
     pub function_id: i64,
     /// The channel that it goes to, unless that is the default one.
     pub channel: Option<String>,
@@ -226,7 +230,8 @@ pub struct Invocation {
     pub revision: Option<u32>,
     /// What caused it.
     pub cause: Cause,
-    /// The name of the route or schedule that it came through, or the id of the call that it tells about.
+    /// The name of the route, schedule or queue that it came through, or the id of the call that it tells
+    /// about.
     pub source: Option<String>,
     /// What the gateway must know of the caller.
     pub context: String,

@@ -123,7 +123,7 @@ async fn caller() {
         assert!(both.0.is_ok() && both.1.is_ok());
         tell("enqueued", &id);
         tell("enqueued", &format!("{id}b"));
-        for claimed in store.claim(claim(1, 1_000)).await.unwrap() {
+        for claimed in store.claim(claim(1, 1_000)).await.unwrap().concat() {
             let done = finished(&claimed.id, claimed.attempt, NextState::Succeeded);
             assert_eq!(store.finish(vec![done]).await.unwrap(), 1);
             tell("finished", &claimed.id);
@@ -155,7 +155,7 @@ async fn a_killed_queue_loses_no_call_and_repeats_none_that_has_ended() {
 
     let store = Store::open(&StoreConfig::new(dir.path().join("store"))).await.unwrap();
     store.return_expired_leases(i64::MAX).await.unwrap();
-    let again = store.claim(claim(100_000, 1_000)).await.unwrap();
+    let again = store.claim(claim(100_000, 1_000)).await.unwrap().concat();
 
     let (enqueued, ended): (Vec<_>, Vec<_>) =
         told.iter().map(|line| line.split_at(9)).partition(|(what, _)| *what == "enqueued ");

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use store::{
     CallClaim, CallState, Cause, Dedup, EnqueueLimits, EnqueueOutcome, Error, Finished, Invocation,
-    InvocationFilter, KeepInvocations, Lane, NewInvocation, NextState, Quota, RemovedInvocations,
-    StoredAnswer, StoredFields, StoredRequest,
+    InvocationFilter, KeepInvocations, Lane, LaneClaim, NewInvocation, NextState, Quota,
+    RemovedInvocations, StoredAnswer, StoredFields, StoredRequest,
 };
 
 use crate::support::{TestStore, ours, tenant};
@@ -39,7 +39,8 @@ pub(crate) fn call(id: &str) -> NewInvocation {
 }
 
 pub(crate) fn claim(most: u32, now_ms: i64) -> CallClaim {
-    CallClaim { lanes: vec![(Lane::Function(7), most)], now_ms, lease_until_ms: now_ms + 100 }
+    let lane = LaneClaim { lane: Lane::Function(7), calls: most, bytes: u64::MAX };
+    CallClaim { lanes: vec![lane], now_ms, lease_until_ms: now_ms + 100 }
 }
 
 pub(crate) fn finished(id: &str, attempt: u32, next: NextState) -> Finished {
@@ -67,7 +68,7 @@ async fn a_call_is_read_as_it_was_enqueued_and_answered() {
     };
     test.store.enqueue(vec![new.clone()], NO_LIMITS).await.unwrap();
 
-    let claimed = test.store.claim(claim(5, 1_000)).await.unwrap();
+    let claimed = test.store.claim(claim(5, 1_000)).await.unwrap().concat();
     let read = &claimed[0];
     assert_eq!((&read.id, &read.request, read.cause), (&new.id, &new.request, new.cause));
     assert_eq!(
@@ -101,9 +102,9 @@ async fn calls_are_claimed_in_the_order_in_which_they_are_due_and_only_once() {
     let new = vec![due("b", 20), due("a", 10), due("late", 5_000), due("c", 30), other];
     test.store.enqueue(new, NO_LIMITS).await.unwrap();
 
-    assert_eq!(ids(&test.store.claim(claim(2, 1_000)).await.unwrap()), ["a", "b"]);
-    assert_eq!(ids(&test.store.claim(claim(2, 1_000)).await.unwrap()), ["c"]);
-    assert_eq!(ids(&test.store.claim(claim(2, 1_000)).await.unwrap()), [""; 0]);
+    assert_eq!(ids(&test.store.claim(claim(2, 1_000)).await.unwrap().concat()), ["a", "b"]);
+    assert_eq!(ids(&test.store.claim(claim(2, 1_000)).await.unwrap().concat()), ["c"]);
+    assert_eq!(ids(&test.store.claim(claim(2, 1_000)).await.unwrap().concat()), [""; 0]);
     let lanes = test.store.lanes().await.unwrap();
     let lane = lanes.iter().find(|totals| totals.lane == Lane::Function(7)).unwrap();
     assert_eq!((lane.due, lane.running, lane.dead, lane.first_due_ms), (1, 3, 0, Some(5_000)));
@@ -117,7 +118,7 @@ async fn an_attempt_whose_lease_is_over_is_taken_over_and_cannot_finish() {
     assert_eq!(test.store.renew_leases(&["b".to_owned()], 9_000).await.unwrap(), 1);
 
     assert_eq!(test.store.return_expired_leases(2_000).await.unwrap(), 1);
-    let again = test.store.claim(claim(2, 2_000)).await.unwrap();
+    let again = test.store.claim(claim(2, 2_000)).await.unwrap().concat();
 
     assert_eq!((ids(&again), again[0].attempt), (vec!["a"], 2));
     assert!(again[0].last_error.as_ref().unwrap().contains("ended during"), "{again:?}");
@@ -168,7 +169,7 @@ async fn a_call_that_its_client_sends_again_is_one_call() {
     assert_eq!(outcomes, expected);
     let same_id = test.store.enqueue(vec![call("a")], NO_LIMITS).await.unwrap();
     assert_eq!(same_id[0].outcome, EnqueueOutcome::Known);
-    assert_eq!(test.store.claim(claim(9, 1_000)).await.unwrap().len(), 2);
+    assert_eq!(test.store.claim(claim(9, 1_000)).await.unwrap().concat().len(), 2);
 }
 
 /// Case Q03.
@@ -214,7 +215,7 @@ async fn dead_calls_are_listed_redriven_under_their_ids_and_purged() {
     test.store.finish(vec![dead("a"), dead("b"), dead("other")]).await.unwrap();
 
     let state = Some(CallState::Dead);
-    let filter = InvocationFilter { function: Some("seven".to_owned()), state };
+    let filter = InvocationFilter { function: Some("seven".to_owned()), state, lane: None };
     let list = async |filter: &InvocationFilter, before| {
         let list = test.store.invocations(&ours(), filter, before, 1).await.unwrap();
         list.first().map(|call| (call.id.clone(), call.seq))
@@ -292,7 +293,7 @@ async fn calls_of_many_callers_at_once_are_all_stored_and_a_refused_one_fails_al
     let admitted = callers.join_all().await.into_iter().filter(|admitted| *admitted).count();
 
     assert_eq!(admitted, 1_980);
-    let claimed = test.store.claim(claim(5_000, 1_000)).await.unwrap();
+    let claimed = test.store.claim(claim(5_000, 1_000)).await.unwrap().concat();
     let all: HashSet<_> = claimed.iter().map(|call| &call.id).collect();
     assert_eq!(all.len(), 1_980);
 }

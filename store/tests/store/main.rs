@@ -13,6 +13,7 @@ mod idempotency;
 mod invocations;
 mod logs;
 mod opening;
+mod queues;
 mod schedules;
 mod support;
 mod tenants;

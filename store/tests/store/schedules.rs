@@ -135,12 +135,12 @@ async fn an_overlap_is_skipped_and_remembered() {
     assert_eq!(skip(&[100, 200]).await, [(100, queued), (200, skipped)]);
     assert_eq!(skip(&[300]).await, [(300, skipped)]);
     // While it runs, too, and while it waits for another attempt.
-    let claimed = test.store.claim(claim(1, 1_000)).await.unwrap();
+    let claimed = test.store.claim(claim(1, 1_000)).await.unwrap().concat();
     assert_eq!(skip(&[400]).await, [(400, skipped)]);
     let again = NextState::Retry { due_ms: 9_000 };
     test.store.finish(vec![finished(&claimed[0].id, 1, again)]).await.unwrap();
     assert_eq!(skip(&[500]).await, [(500, skipped)]);
-    let claimed = test.store.claim(claim(1, 9_000)).await.unwrap();
+    let claimed = test.store.claim(claim(1, 9_000)).await.unwrap().concat();
     let done = finished(&claimed[0].id, 2, NextState::Succeeded);
     test.store.finish(vec![done]).await.unwrap();
     assert_eq!(skip(&[600]).await, [(600, queued)]);

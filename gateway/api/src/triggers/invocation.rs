@@ -12,7 +12,7 @@ use crate::{CauseWord, InvocationWord};
 pub struct InvocationView {
     /// The id. Its function sees it as `idempotency-key`.
     pub id: String,
-    /// The name of the function; empty for a message of a queue that no function has taken yet.
+    /// The name of the function; empty for a message of a queue.
     pub function: String,
     /// The channel that it goes to, unless that is `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,8 @@ pub struct QuotasSection {
     pub routes: usize,
     /// Schedules.
     pub schedules: usize,
+    /// Named queues.
+    pub queues: usize,
     /// The settings of one function as JSON, without its environment.
     pub settings_bytes: usize,
     /// The settings and environments of all functions: they are kept in memory.
@@ -66,6 +68,8 @@ impl Default for QuotasSection {
             routes: 10_000,
             // Some hundred bytes of memory each.
             schedules: 10_000,
+            // The worker looks at each that has messages.
+            queues: 1_000,
             // Several times what 64 hosts and 64 credentials take.
             settings_bytes: 64 << 10,
             all_settings_bytes: 256 * MIB,

@@ -14,8 +14,10 @@ const DAY_MS: u64 = 24 * 3_600_000;
 pub struct QueueSection {
     /// Enqueued calls that run at once; 0 stands for twice the processors, at least 4.
     pub workers: usize,
-    /// Bytes of the body of one call.
+    /// Bytes of the body of one call, or of one message.
     pub body_bytes: u64,
+    /// Messages that wait or run in one named queue.
+    pub messages: u64,
     /// Bytes of all calls that wait or run.
     pub bytes: u64,
     /// Bytes of all calls that have ended and are kept.
@@ -36,6 +38,8 @@ impl Default for QueueSection {
             workers: 0,
             // Several thousand of them fit into what may wait.
             body_bytes: MIB,
+            // With 10 KiB each, one queue takes the bytes of all.
+            messages: 100_000,
             bytes: GIB,
             kept_bytes: GIB,
             results_ms: DAY_MS,

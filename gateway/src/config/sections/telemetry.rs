@@ -56,10 +56,12 @@ pub struct MetricsSection {
     pub functions: usize,
     /// Channels with a label value of their own; all others share the value `other`.
     pub channels: usize,
+    /// Named queues with a label value of their own; all others share the value `other`.
+    pub queues: usize,
 }
 
 impl Default for MetricsSection {
     fn default() -> Self {
-        Self { functions: 1_000, channels: 1_000 }
+        Self { functions: 1_000, channels: 1_000, queues: 100 }
     }
 }

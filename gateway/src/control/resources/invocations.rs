@@ -221,7 +221,7 @@ async fn redriven(
 ) -> Result<u64, Problem> {
     let count = state.store.redrive_invocations(&state.tenant, filter, id, now_ms()).await;
     let count = count.map_err(|error| Problem::of_store(&error))?;
-    state.queue.wake();
+    state.triggers.queue.wake();
     Ok(count)
 }
 
@@ -235,17 +235,20 @@ async fn absent_or_begun(state: &ControlState, id: &str) -> Problem {
 }
 
 fn filter(function: Option<String>, state: Option<&str>) -> Result<InvocationFilter, Problem> {
-    let known = |text: &str| {
-        let found = CallState::ALL.into_iter().find(|state| state.as_str() == text);
-        found.ok_or_else(|| {
-            let names = CallState::ALL.map(CallState::as_str).join(", ");
-            Problem::bad_query(format!("state: must be one of {names}"))
-        })
-    };
-    Ok(InvocationFilter { function, state: state.map(known).transpose()? })
+    Ok(InvocationFilter { function, state: state.map(known_state).transpose()?, lane: None })
 }
 
-fn cursor(text: &str) -> Result<i64, Problem> {
+/// A state by its name.
+pub(crate) fn known_state(text: &str) -> Result<CallState, Problem> {
+    let found = CallState::ALL.into_iter().find(|state| state.as_str() == text);
+    found.ok_or_else(|| {
+        let names = CallState::ALL.map(CallState::as_str).join(", ");
+        Problem::bad_query(format!("state: must be one of {names}"))
+    })
+}
+
+/// A cursor that is a number.
+pub(crate) fn cursor(text: &str) -> Result<i64, Problem> {
     text.parse()
         .map_err(|_| Problem::bad_query("cursor: must be `next_cursor` of another page".to_owned()))
 }

@@ -45,7 +45,7 @@ pub(crate) async fn put(
     let spec: ScheduleSpec =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
     let max = state.deployer.schedules_max();
-    let put = state.schedules.put(state.tenant.clone(), &name, spec, max).await;
+    let put = state.triggers.schedules.put(state.tenant.clone(), &name, spec, max).await;
     let (schedule, is_new) = put.map_err(|error| Problem::of_schedule(error, &name))?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(views::schedule(schedule))))
@@ -67,7 +67,7 @@ pub(crate) async fn list(
 ) -> Result<Json<SchedulesView>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
     let after = page.cursor.as_deref().unwrap_or_default();
-    let schedules = state.schedules.list(&state.tenant, after, page.limit()).await?;
+    let schedules = state.triggers.schedules.list(&state.tenant, after, page.limit()).await?;
     let next_cursor =
         next_cursor(&schedules, page.limit(), |schedule| schedule.record.name.clone());
     let schedules = schedules.into_iter().map(views::schedule).collect();
@@ -88,7 +88,7 @@ pub(crate) async fn show(
     State(state): State<ControlState>,
     PathParams(name): PathParams<String>,
 ) -> Result<Json<ScheduleView>, Problem> {
-    let schedule = state.schedules.get(&state.tenant, &name).await?;
+    let schedule = state.triggers.schedules.get(&state.tenant, &name).await?;
     Ok(Json(views::schedule(schedule.ok_or_else(|| Problem::schedule_not_found(&name))?)))
 }
 
@@ -113,7 +113,7 @@ pub(crate) async fn change(
 ) -> Result<Json<ScheduleView>, Problem> {
     let change: ChangeSchedule =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
-    let changed = state.schedules.change(state.tenant.clone(), &name, change).await;
+    let changed = state.triggers.schedules.change(state.tenant.clone(), &name, change).await;
     let schedule = changed.map_err(|error| Problem::of_schedule(error, &name))?;
     Ok(Json(views::schedule(schedule)))
 }
@@ -132,7 +132,7 @@ pub(crate) async fn delete(
     State(state): State<ControlState>,
     PathParams(name): PathParams<String>,
 ) -> Result<StatusCode, Problem> {
-    deleted_or(state.schedules.delete(state.tenant.clone(), &name).await?, || {
+    deleted_or(state.triggers.schedules.delete(state.tenant.clone(), &name).await?, || {
         Problem::schedule_not_found(&name)
     })
 }
@@ -154,7 +154,7 @@ pub(crate) async fn run(
     State(state): State<ControlState>,
     PathParams(name): PathParams<String>,
 ) -> Result<(StatusCode, Json<StartedRun>), Problem> {
-    let run = state.schedules.run(&state.tenant, &name).await;
+    let run = state.triggers.schedules.run(&state.tenant, &name).await;
     let (invocation, due_ms) = run.map_err(|error| Problem::of_schedule(error, &name))?;
     let started = StartedRun { invocation, due_at: rfc3339(due_ms) };
     Ok((StatusCode::ACCEPTED, Json(started)))

@@ -13,49 +13,63 @@ use crate::{
 /// Which calls to claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallClaim {
-    /// From which lanes, and from each at most how many.
-    pub lanes: Vec<(Lane, u32)>,
+    /// From which lanes, and how many. A lane may come several times.
+    pub lanes: Vec<LaneClaim>,
     /// The time, in Unix milliseconds.
     pub now_ms: i64,
     /// How long they are the caller's.
     pub lease_until_ms: i64,
 }
 
-async fn apply(tx: &mut WriteTransaction, claim: &CallClaim) -> Result<Vec<Invocation>> {
-    let mut claimed = Vec::new();
-    for (lane, most) in &claim.lanes {
+/// How many calls to claim from a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneClaim {
+    /// The lane.
+    pub lane: Lane,
+    /// At most so many.
+    pub calls: u32,
+    /// At most so many bytes, but for the last of them, which may exceed that.
+    pub bytes: u64,
+}
+
+async fn apply(tx: &mut WriteTransaction, claim: &CallClaim) -> Result<Vec<Vec<Invocation>>> {
+    let mut claimed = Vec::with_capacity(claim.lanes.len());
+    for LaneClaim { lane, calls, bytes } in &claim.lanes {
         let rows = sqlx::query(
             "UPDATE invocations SET state = 1, attempt = attempt + 1, lease_ms = $1
-             WHERE seq IN (SELECT seq FROM invocations
+             WHERE seq IN (
+                 SELECT seq FROM (
+                     SELECT seq, SUM(bytes) OVER (ORDER BY due_ms, seq) - bytes AS ahead
+                     FROM (SELECT seq, due_ms, bytes FROM invocations
                            WHERE lane = $2 AND state = 0 AND due_ms <= $3
-                           ORDER BY due_ms LIMIT $4)
+                           ORDER BY due_ms, seq LIMIT $4))
+                 WHERE ahead < $5)
              RETURNING *",
         )
         .bind(claim.lease_until_ms)
         .bind(lane.to_text())
         .bind(claim.now_ms)
-        .bind(most)
+        .bind(calls)
+        .bind(i64::try_from(*bytes).unwrap_or(i64::MAX))
         .fetch_all(&mut **tx)
         .await?;
-        let from = claimed.len();
-        for row in &rows {
-            claimed.push(read_invocation(row)?);
-        }
-        claimed[from..].sort_by_key(|call| (call.due_ms, call.seq));
+        let mut calls = rows.iter().map(read_invocation).collect::<Result<Vec<_>>>()?;
+        calls.sort_by_key(|call| (call.due_ms, call.seq));
+        claimed.push(calls);
     }
     Ok(claimed)
 }
 
 impl Store {
-    /// Claims calls that are due, the longest waiting first. Each has begun one more attempt, and is
-    /// the caller's until its lease is over.
+    /// Claims calls that are due, the longest waiting first, as many lists as the claim has. Each has begun
+    /// one more attempt, and is the caller's until its lease is over.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy), [`Error::NoSpace`](crate::Error::NoSpace),
     /// [`Error::Database`](crate::Error::Database),
     /// [`Error::Inconsistent`](crate::Error::Inconsistent).
-    pub async fn claim(&self, claim: CallClaim) -> Result<Vec<Invocation>> {
+    pub async fn claim(&self, claim: CallClaim) -> Result<Vec<Vec<Invocation>>> {
         self.queue_writes().submit(move |tx| Box::pin(async move { apply(tx, &claim).await })).await
     }
 
@@ -68,7 +82,8 @@ impl Store {
     pub async fn lanes(&self) -> Result<Vec<LaneTotals>> {
         let rows = sqlx::query(
             "SELECT *, (SELECT MIN(due_ms) FROM invocations
-                        WHERE lane = lanes.lane AND state = 0) AS first_due_ms
+                        WHERE lane = lanes.lane AND state = 0) AS first_due_ms,
+                    NULL AS oldest_ms
              FROM invocation_lanes lanes",
         );
         rows.fetch_all(self.queue_db().readers()).await?.iter().map(read_totals).collect()
@@ -83,7 +98,8 @@ impl Store {
     pub async fn due_lanes(&self) -> Result<Vec<LaneTotals>> {
         let rows = sqlx::query(
             "SELECT *, (SELECT MIN(due_ms) FROM invocations
-                        WHERE lane = lanes.lane AND state = 0) AS first_due_ms
+                        WHERE lane = lanes.lane AND state = 0) AS first_due_ms,
+                    NULL AS oldest_ms
              FROM invocation_lanes lanes WHERE due > 0 ORDER BY first_due_ms",
         );
         rows.fetch_all(self.queue_db().readers()).await?.iter().map(read_totals).collect()

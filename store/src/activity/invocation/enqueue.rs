@@ -4,7 +4,7 @@ use sqlx::Row as _;
 
 use crate::{
     Error, Quota, Result, Store,
-    activity::invocation::{CallState, Dedup, NewInvocation},
+    activity::invocation::{CallState, Dedup, NewInvocation, lane::Lane},
     sql::WriteTransaction,
 };
 
@@ -36,11 +36,13 @@ pub enum EnqueueOutcome {
     Known,
     /// Another call of its client's has this name. Nothing was added.
     Mismatch,
+    /// It is new, and was not added because of a mismatch beside it.
+    NotAdded,
 }
 
 impl Store {
-    /// Enqueues calls, all or none, unless they are enqueued already. When this returns, they survive a
-    /// power cut. One outcome for each, in order.
+    /// Enqueues calls, all or none, unless they are enqueued already. No two of them may have the same
+    /// name. When this returns, they survive a power cut. One outcome for each, in order.
     ///
     /// # Errors
     ///
@@ -66,6 +68,14 @@ pub(crate) async fn apply(
     let mut outcomes = Vec::with_capacity(new.len());
     for call in new {
         outcomes.push(known(tx, call).await?);
+    }
+    if outcomes.iter().flatten().any(|known| known.outcome == EnqueueOutcome::Mismatch) {
+        let not_added = |call: &NewInvocation| Enqueued {
+            id: call.id.clone(),
+            outcome: EnqueueOutcome::NotAdded,
+        };
+        let all = new.iter().zip(outcomes);
+        return Ok(all.map(|(call, known)| known.unwrap_or_else(|| not_added(call))).collect());
     }
     let added = || new.iter().zip(&outcomes).filter(|(_, known)| known.is_none());
     admit(tx, added().map(|(call, _)| call), limits).await?;
@@ -106,13 +116,12 @@ async fn admit(
     new: impl Iterator<Item = &NewInvocation>,
     limits: EnqueueLimits,
 ) -> Result<()> {
-    let mut more: Vec<(String, u64, u64)> = Vec::new();
+    let mut more: Vec<(Lane, u64, u64)> = Vec::new();
     for call in new {
-        let lane = call.lane.to_text();
         let bytes = call.bytes(&call.request.fields.to_bytes()).cast_unsigned();
-        match more.iter_mut().find(|(name, ..)| *name == lane) {
+        match more.iter_mut().find(|(lane, ..)| *lane == call.lane) {
             Some((_, calls, sum)) => (*calls, *sum) = (*calls + 1, *sum + bytes),
-            None => more.push((lane, 1, bytes)),
+            None => more.push((call.lane, 1, bytes)),
         }
     }
     for (lane, calls, bytes) in more {
@@ -123,12 +132,16 @@ async fn admit(
                     COALESCE(SUM(due + running > 0 AND lane <> $1), 0) AS others
              FROM invocation_lanes",
         )
-        .bind(&lane)
+        .bind(lane.to_text())
         .fetch_one(&mut **tx)
         .await?;
         let count = |column| Ok::<_, Error>(row.try_get::<i64, _>(column)?.cast_unsigned());
         if count("calls")? + calls > limits.lane_calls {
-            return Err(Error::Quota { quota: Quota::QueuedCalls, max: limits.lane_calls });
+            let quota = match lane {
+                Lane::Function(_) | Lane::Delivery(_) => Quota::QueuedCalls,
+                Lane::Queue(_) => Quota::Messages,
+            };
+            return Err(Error::Quota { quota, max: limits.lane_calls });
         }
         let (all, own) = (count("bytes")? + bytes, count("own")? + bytes);
         let share = limits.bytes / (count("others")? + 2);

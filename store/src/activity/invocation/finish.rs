@@ -2,7 +2,9 @@
 
 use crate::{
     Result, Store,
-    activity::invocation::{CallState, NewInvocation, ROW_BYTES, StoredAnswer, enqueue},
+    activity::invocation::{
+        CallState, NewInvocation, ROW_BYTES, StoredAnswer, enqueue, lane::Lane,
+    },
     sql::WriteTransaction,
 };
 
@@ -42,6 +44,14 @@ pub enum NextState {
         /// In Unix milliseconds.
         due_ms: i64,
     },
+    /// It waits in another lane from here on, under its id, with all its attempts. What its client has
+    /// named it is forgotten.
+    Moved {
+        /// The other lane.
+        lane: Lane,
+        /// When it is given up there, in Unix milliseconds.
+        expires_ms: i64,
+    },
 }
 
 impl Store {
@@ -75,6 +85,9 @@ async fn apply(tx: &mut WriteTransaction, finished: &[Finished]) -> Result<u64> 
 
 async fn store_one(tx: &mut WriteTransaction, finished: &Finished) -> Result<u64> {
     let (state, due_ms, back) = match finished.next {
+        NextState::Moved { lane, expires_ms } => {
+            return move_one(tx, finished, lane, expires_ms).await;
+        }
         NextState::Succeeded => (CallState::Succeeded, None, 0),
         NextState::Dead => (CallState::Dead, None, 0),
         NextState::Retry { due_ms } => (CallState::Due, Some(due_ms), 0),
@@ -119,4 +132,27 @@ async fn store_one(tx: &mut WriteTransaction, finished: &Finished) -> Result<u64
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected())
+}
+
+async fn move_one(
+    tx: &mut WriteTransaction,
+    finished: &Finished,
+    lane: Lane,
+    expires_ms: i64,
+) -> Result<u64> {
+    let moved = sqlx::query(
+        "UPDATE invocations SET
+             lane = $1, state = 0, attempt = 0, created_ms = $2, due_ms = $2, expires_ms = $3,
+             lease_ms = NULL, last_error = $4, dedup = NULL, fingerprint = NULL
+         WHERE id = $5 AND state = 1 AND attempt = $6",
+    )
+    .bind(lane.to_text())
+    .bind(finished.now_ms)
+    .bind(expires_ms)
+    .bind(&finished.error)
+    .bind(&finished.id)
+    .bind(finished.attempt)
+    .execute(&mut **tx)
+    .await?;
+    Ok(moved.rows_affected())
 }

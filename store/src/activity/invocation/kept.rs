@@ -4,11 +4,13 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     Result, Store, Tenant,
-    activity::invocation::{CallState, Cause, Invocation, read_cause, read_invocation, read_state},
+    activity::invocation::{
+        CallState, Cause, Invocation, lane::Lane, read_cause, read_invocation, read_state,
+    },
 };
 
 /// Calls that one transaction removes or changes. Writers wait a few milliseconds for it.
-const BATCH: i64 = 1_000;
+pub(in crate::activity) const BATCH: i64 = 1_000;
 
 /// Selects calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct InvocationFilter {
     pub function: Option<String>,
     /// Only calls in this state.
     pub state: Option<CallState>,
+    /// Only calls in this lane.
+    pub lane: Option<Lane>,
 }
 
 /// A call in a list: all but what was sent and answered.
@@ -280,7 +284,10 @@ impl Store {
     }
 
     /// Executes a statement that changes at most [`BATCH`] calls, until it changes fewer.
-    async fn in_batches(&self, statement: impl Fn(&mut QueryBuilder<Sqlite>)) -> Result<u64> {
+    pub(in crate::activity) async fn in_batches(
+        &self,
+        statement: impl Fn(&mut QueryBuilder<Sqlite>),
+    ) -> Result<u64> {
         let mut changed = 0;
         loop {
             let mut builder = QueryBuilder::new("");
@@ -327,6 +334,9 @@ fn push_filter(select: &mut QueryBuilder<Sqlite>, tenant: &Tenant, filter: &Invo
     }
     if let Some(state) = filter.state {
         select.push(" AND state = ").push_bind(state.number());
+    }
+    if let Some(lane) = filter.lane {
+        select.push(" AND lane = ").push_bind(lane.to_text());
     }
 }
 

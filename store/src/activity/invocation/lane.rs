@@ -1,4 +1,4 @@
-//! What calls wait in: one function's, or its deliveries.
+//! What calls wait in: one function's, its deliveries, or a named queue.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
@@ -12,6 +12,8 @@ pub enum Lane {
     Function(i64),
     /// Deliveries to addresses that the function with this id has named.
     Delivery(i64),
+    /// Messages of the named queue with this id.
+    Queue(i64),
 }
 
 impl Lane {
@@ -20,6 +22,7 @@ impl Lane {
         match self {
             Self::Function(id) => format!("function/{id}"),
             Self::Delivery(id) => format!("delivery/{id}"),
+            Self::Queue(id) => format!("queue/{id}"),
         }
     }
 
@@ -28,6 +31,7 @@ impl Lane {
         match kind {
             "function" => Some(Self::Function(rest.parse().ok()?)),
             "delivery" => Some(Self::Delivery(rest.parse().ok()?)),
+            "queue" => Some(Self::Queue(rest.parse().ok()?)),
             _ => None,
         }
     }
@@ -47,9 +51,9 @@ pub struct LaneTotals {
     pub lane: Lane,
     /// Its owner.
     pub tenant: Tenant,
-    /// The name of its function when the lane began.
+    /// The name of its function when the lane began; empty for a queue.
     pub function: String,
-    /// The id of its function.
+    /// The id of its function, 0 for a queue.
     pub function_id: i64,
     /// Calls that wait.
     pub due: u64,
@@ -57,8 +61,14 @@ pub struct LaneTotals {
     pub running: u64,
     /// Calls that have failed for good.
     pub dead: u64,
+    /// Calls that have succeeded or were cancelled, and are kept.
+    pub done: u64,
+    /// Bytes of those that wait or run.
+    pub waiting_bytes: u64,
     /// When the first that waits is due, in Unix milliseconds.
     pub first_due_ms: Option<i64>,
+    /// When the oldest that waits was made, in Unix milliseconds, where that is asked for.
+    pub oldest_ms: Option<i64>,
 }
 
 /// Reads a row of totals.
@@ -72,7 +82,10 @@ pub(crate) fn read_totals(row: &SqliteRow) -> Result<LaneTotals> {
         due: count("due")?,
         running: count("running")?,
         dead: count("dead")?,
+        done: count("done")?,
+        waiting_bytes: count("waiting_bytes")?,
         first_due_ms: row.try_get("first_due_ms")?,
+        oldest_ms: row.try_get("oldest_ms")?,
     })
 }
 
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_read_as_it_was_written() {
-        for lane in [Lane::Function(7), Lane::Delivery(7)] {
+        for lane in [Lane::Function(7), Lane::Delivery(7), Lane::Queue(7)] {
             assert_eq!(Lane::from_text(&lane.to_text()), Some(lane));
         }
         for other in ["", "function", "function/x", "queue/a", "other/1"] {

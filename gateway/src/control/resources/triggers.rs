@@ -1,0 +1,3 @@
+//! What calls functions besides requests.
+
+pub(crate) mod queues;

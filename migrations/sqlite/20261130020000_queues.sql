@@ -1,0 +1,12 @@
+-- Named queues: who gets their messages, and how. `document` is what the owner asked for, as JSON. An id is
+-- never used again: the messages, which are in another database file, are found by it. Times are Unix
+-- milliseconds.
+CREATE TABLE queues (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant     TEXT    NOT NULL,
+    name       TEXT    NOT NULL,
+    document   TEXT    NOT NULL,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    UNIQUE (tenant, name)
+) STRICT;
