@@ -60,6 +60,7 @@ use crate::{
         catalog::Catalog,
         channels::revision_urls::RevisionUrls,
         deploy::Deployer,
+        files::Files,
         quarantine::Quarantine,
         routes::{Routes, auth::RouteAuth},
         secrets::Secrets,
@@ -143,6 +144,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         limits: Arc::clone(&limits),
         sandbox,
         require_sandbox: config.compile.require_sandbox,
+        files: Files::new(&store, &config.uploads),
         secrets: Secrets::load(&store, &pool).await?,
         routes,
         triggers,
@@ -155,8 +157,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let control_plane = ControlPlane::new(router, &config.server, control_server.addr());
 
     // Serve.
-    let connection = move |peer| plane.connection(peer);
-    let data_task = data.spawn(data_server.run(connection, data_commands));
+    let data_task = data.spawn(data_server.run(move |peer| plane.connection(peer), data_commands));
     let connection = move |peer| control_plane.connection(peer);
     let control_task = control.spawn(control_server.run(connection, control_commands));
     let log_task = control.spawn(line_store.run(lines_to_store));

@@ -50,6 +50,8 @@ enum Command {
     Invocations(crate::cli::commands::invocations::InvocationsCommand),
     /// Print a function's log
     Logs(crate::cli::commands::logs::Logs),
+    /// List the files that a function's guests can read
+    Files(crate::cli::commands::files::FilesOf),
     /// List the revisions of a function
     Revisions(crate::cli::commands::releases::revisions::Revisions),
     /// Compare two revisions of a function
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Invoke(command) => client(command.run()),
         Command::Invocations(command) => client(command.run()),
         Command::Logs(command) => client(command.run()),
+        Command::Files(command) => client(command.run()),
         Command::Revisions(command) => client(command.run()),
         Command::Revision(command) => client(command.run()),
         Command::Activate(command) => client(command.run()),

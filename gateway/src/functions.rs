@@ -4,6 +4,7 @@ pub(crate) mod background;
 pub(crate) mod catalog;
 pub(crate) mod channels;
 pub(crate) mod deploy;
+pub(crate) mod files;
 pub(crate) mod grants;
 pub(crate) mod labels;
 pub(crate) mod name;

@@ -260,6 +260,9 @@ pub enum LoadError {
     /// The artifact's bytes do not match its digest.
     #[error("the artifact was damaged on disk")]
     Damaged,
+    /// The list of the files that the function is given is damaged or missing.
+    #[error("the list of the function's files was damaged on disk, or is missing")]
+    FilesDamaged,
     /// The artifact's file is missing.
     #[error("the artifact's file is missing")]
     Missing,
@@ -300,6 +303,7 @@ impl LoadError {
             Self::CompilerBusy
             | Self::NoSpace
             | Self::Damaged
+            | Self::FilesDamaged
             | Self::Missing
             | Self::Io { .. }
             | Self::Engine { .. } => Fault::Platform,

@@ -5,6 +5,7 @@
 
 pub(crate) mod core_module;
 mod denied_sockets;
+pub(crate) mod files;
 pub(crate) mod guarded_call;
 #[cfg(test)]
 mod handed_over;
@@ -13,11 +14,10 @@ pub(crate) mod instance;
 pub(crate) mod interfaces;
 pub(crate) mod invocation_state;
 mod kept_memory;
-mod scratch;
 mod store_limits;
 pub(crate) mod wasi;
 
-use std::any::Any;
+use std::{any::Any, sync::Arc};
 
 use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p1::WasiP1Ctx};
@@ -25,11 +25,13 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     host::{
-        kept_memory::KeptMemory,
-        scratch::{
-            component::{OpenNode, ScratchView},
+        files::{
+            component::{FilesView, OpenNode},
+            mounted::MountedFiles,
             preview1::Descriptors,
+            scratch::Scratch,
         },
+        kept_memory::KeptMemory,
         wasi::{LazyWasi, WasiSource, variables::GuestVariables},
     },
     outbound::Outbound,
@@ -45,13 +47,15 @@ pub(crate) struct Host {
     outbound: Outbound,
     table: ResourceTable,
     kept: KeptMemory,
+    /// The files that the function was given.
+    mounted: Option<Arc<MountedFiles>>,
     limits: StoreLimits,
 }
 
 /// The host of a preview1 module.
 pub(crate) struct ModuleHost {
     wasi: LazyWasi<WasiP1Ctx>,
-    /// What is open in the scratch directory, if there is one.
+    /// What is open of the files of the guest, if there are any.
     files: Option<Descriptors>,
     variables: GuestVariables,
     limits: StoreLimits,
@@ -79,6 +83,7 @@ impl Host {
         wasi: WasiSource,
         variables: GuestVariables,
         outbound: Outbound,
+        mounted: Option<Arc<MountedFiles>>,
         limits: StoreLimits,
     ) -> Self {
         let mut http = WasiHttpCtx::new();
@@ -86,7 +91,8 @@ impl Host {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.guest.host_resources);
         let kept = KeptMemory::new(&limits.guest);
-        Self { wasi: LazyWasi::Later(wasi), variables, http, outbound, table, kept, limits }
+        let wasi = LazyWasi::Later(wasi);
+        Self { wasi, variables, http, outbound, table, kept, mounted, limits }
     }
 
     /// Replaces the streams and the variables by those of one invocation.
@@ -120,25 +126,33 @@ impl Host {
     }
 
     /// Whether the guest holds any resource of the host: a stream, a request, a body, a file. It may keep
-    /// the scratch directory itself, which is empty in the next call.
+    /// the directories that it began in: the scratch directory is empty in the next call.
     pub(crate) fn holds_resources(&mut self) -> bool {
-        let Some(scratch) = self.limits.scratch() else { return !self.table.is_empty() };
+        let scratch = self.limits.scratch();
+        if scratch.is_none() && self.mounted.is_none() {
+            return !self.table.is_empty();
+        }
         let is_root =
             |resource: &dyn Any| resource.downcast_ref::<OpenNode>().is_some_and(OpenNode::is_root);
-        scratch.is_open() || !self.table.iter_mut().all(|resource| is_root(resource))
+        scratch.is_some_and(Scratch::is_open)
+            || !self.table.iter_mut().all(|resource| is_root(resource))
     }
 
-    /// The scratch directory, as the interfaces for files see it.
-    fn files(&mut self) -> ScratchView<'_> {
-        let scratch = self.limits.scratch().expect("only a function with a directory is linked so");
-        ScratchView { table: &mut self.table, scratch }
+    /// Its files, as the interfaces for them see them.
+    fn files(&mut self) -> FilesView<'_> {
+        let (scratch, mounted) = (self.limits.scratch(), self.mounted.as_ref());
+        FilesView { table: &mut self.table, scratch, mounted }
     }
 }
 
 impl ModuleHost {
-    pub(crate) fn new(wasi: WasiSource, variables: GuestVariables, limits: StoreLimits) -> Self {
-        let most = limits.guest.host_resources;
-        let files = limits.scratch().map(|scratch| Descriptors::new(scratch, most));
+    pub(crate) fn new(
+        wasi: WasiSource,
+        variables: GuestVariables,
+        mounted: Option<&Arc<MountedFiles>>,
+        limits: StoreLimits,
+    ) -> Self {
+        let files = Descriptors::new(limits.scratch(), mounted, limits.guest.host_resources);
         Self { wasi: LazyWasi::Later(wasi), files, variables, limits }
     }
 
@@ -197,7 +211,7 @@ fn new_store<T: HasStoreLimits>(engine: &Engine, data: T) -> Store<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::{
@@ -247,7 +261,8 @@ mod tests {
         let limits = limits();
         let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let log = log(&limits);
-        let host = Host::new(source(&log), variables(), Outbound::denied(log), store_limits);
+        let outbound = Outbound::denied(Arc::clone(&log));
+        let host = Host::new(source(&log), variables(), outbound, None, store_limits);
         let mut store = component_store(&engine(), host);
         assert_eq!(store.hostcall_fuel(), 13);
         assert_eq!(store.max_component_handles(), 12);
@@ -260,7 +275,7 @@ mod tests {
         let log = log(&limits);
         let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let mut store =
-            module_store(&engine(), ModuleHost::new(source(&log), variables(), store_limits));
+            module_store(&engine(), ModuleHost::new(source(&log), variables(), None, store_limits));
         assert_eq!(store.hostcall_fuel(), 14);
         assert_eq!(store.data_mut().wasi().ctx().table.max_capacity(), 11);
         // Each invocation has a context of its own.

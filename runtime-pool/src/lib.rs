@@ -42,7 +42,11 @@ pub use crate::{
     executor::{
         cgi::buffer::BufferConfig,
         request::{BodyError, FunctionCall, InvocationContext, RequestBody},
-        spec::FunctionSpec,
+        spec::{FilesSpec, FunctionSpec},
+    },
+    host::files::mounted::{
+        blobs::BlobPath,
+        list::{FileList, ListedEntry, NotAList},
     },
     invocation::response_body::{Response, ResponseBody},
     limits::{ArtifactLimits, GuestLimits, Isolation, Limits, milliseconds},

@@ -76,6 +76,8 @@ pub struct Families {
     pub(crate) sandbox: IntGaugeVec,
     phases: PhaseHistograms,
     limit_hits: IntCounterVec,
+    /// Files of functions that were damaged on disk.
+    pub(crate) files_damaged: IntCounter,
     /// Native code that has left the disk, because there was too much.
     pub(crate) code_removed: IntCounter,
     compile_seconds: Histogram,
@@ -138,6 +140,7 @@ impl PoolMetrics {
             sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
             limit_hits: limit_hits()?,
+            files_damaged: files_damaged()?,
             code_removed: code_removed()?,
             compile_seconds: compile_seconds()?,
             compilations: counters(
@@ -162,6 +165,11 @@ fn limit_hits() -> prometheus::Result<IntCounterVec> {
         hits.with_label_values(&[limit.as_str()]);
     }
     Ok(hits)
+}
+
+fn files_damaged() -> prometheus::Result<IntCounter> {
+    let help = "Files of functions that were damaged on disk";
+    IntCounter::new("mayfly_files_damaged_total", help)
 }
 
 fn code_removed() -> prometheus::Result<IntCounter> {
@@ -221,6 +229,7 @@ impl Families {
             Box::new(self.poll_seconds.clone()),
             Box::new(self.limit_hits.clone()),
             Box::new(self.sandbox.clone()),
+            Box::new(self.files_damaged.clone()),
             Box::new(self.code_removed.clone()),
             Box::new(self.compile_seconds.clone()),
             Box::new(self.compilations.clone()),

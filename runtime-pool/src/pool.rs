@@ -4,6 +4,7 @@
 //! `invocation` calls them; the pool does not know how.
 
 pub(crate) mod config;
+mod file_trees;
 pub(crate) mod function;
 mod idle_memory;
 pub(crate) mod linker;
@@ -275,7 +276,8 @@ fn resident_cache(bytes: u64, metrics: PoolMetrics) -> Cache<FunctionKey, Arc<Fu
     Cache::builder()
         .max_capacity(bytes)
         .weigher(|_, function: &Arc<Function>| {
-            let bytes = function.statistics.code_bytes + BESIDES_CODE;
+            let names = function.template.names_bytes();
+            let bytes = function.statistics.code_bytes + names + BESIDES_CODE;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         })
         .expire_after(IdleTime)

@@ -17,6 +17,10 @@ pub enum Error {
     #[error("another artifact of the function has this version")]
     VersionTaken,
 
+    /// The tenant has no tree with the digest that the settings name. Nothing was changed.
+    #[error("there is no tree of files with the digest that the settings name")]
+    NoSuchTree,
+
     /// The function has no revision with this number. Nothing was changed.
     #[error("the function has no revision {number}")]
     NoSuchRevision {
@@ -115,6 +119,8 @@ pub enum Quota {
     Functions,
     /// Bytes of artifacts.
     ArtifactBytes,
+    /// Files of trees.
+    Files,
     /// Channels of a function.
     Channels,
     /// Routes.
@@ -138,6 +144,7 @@ impl fmt::Display for Quota {
         f.write_str(match self {
             Self::Functions => "functions",
             Self::ArtifactBytes => "bytes of artifacts",
+            Self::Files => "files of trees",
             Self::Channels => "channels of a function",
             Self::Routes => "routes",
             Self::Schedules => "schedules",

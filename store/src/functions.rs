@@ -11,3 +11,4 @@ pub(crate) mod quota;
 pub(crate) mod revision;
 pub(crate) mod route;
 pub(crate) mod settings;
+pub(crate) mod tree;

@@ -14,6 +14,7 @@
 //! queue.db       calls and messages that wait, and their answers          (synchronous FULL)
 //! secrets.key    the key that secrets are encrypted with
 //! artifacts/ab/abcd….wasm    artifacts, named by their SHA-256, never by an owner
+//! artifacts/ab/abcd….file    files of trees, and the lists of trees, named alike
 //! quarantine/    damaged artifacts, kept for inspection
 //! tmp/           uploads in progress; none of them was acknowledged
 //! lock           held by the one gateway that uses the directory
@@ -24,7 +25,7 @@
 //! disk. And every future may be dropped at any await: its change is then complete or absent.
 //!
 //! Some types have a counterpart in another crate. [`Settings`], [`IsolationSetting`],
-//! [`CredentialSetting`] and [`SnapshotMode`] are settings as an owner asked for them, with
+//! [`FilesSetting`], [`CredentialSetting`] and [`SnapshotMode`] are settings as an owner asked for them, with
 //! optional fields; the pool's `Limits`, `Isolation` and `Credential` are in force, complete and
 //! clamped. [`FunctionRecord`], [`SecretRecord`], [`TokenRecord`] and [`StoredLogLine`] are rows;
 //! the pool's `Function`, `Secret` and `LogLine` are values in memory.
@@ -67,6 +68,7 @@ pub use crate::{
         scheduled::{DueRun, MissedRuns, RunOutcome, ScheduleRun, ScheduleTurn},
     },
     artifacts::{
+        blob::{BlobWriter, TreeUpload},
         digest::{Digest, ParseDigestError},
         upload::{StoredUpload, UploadWriter},
     },
@@ -86,9 +88,10 @@ pub use crate::{
         revision::{Release, Revision},
         route::RouteRecord,
         settings::{
-            CredentialSetting, DayOfWeek, IsolationMode, IsolationSetting, RespondAsync, Settings,
-            SnapshotMode, WarmWindow,
+            CredentialSetting, DayOfWeek, FilesSetting, IsolationMode, IsolationSetting,
+            RespondAsync, Settings, SnapshotMode, WarmWindow,
         },
+        tree::{NewTree, TreeRecord},
     },
     store::{Store, StoreConfig},
 };

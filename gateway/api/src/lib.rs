@@ -11,6 +11,7 @@
 
 mod access;
 mod answer;
+mod files;
 mod functions;
 mod limits;
 mod log;
@@ -27,6 +28,7 @@ pub use crate::{
         token::{CreateToken, FreshTokenView, TokenView, TokensView},
     },
     answer::{NextCursor, ProblemView},
+    files::{FilesDiff, MountView, TreeEntryView, TreePageView, TreeView},
     functions::{
         channel::{
             CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,

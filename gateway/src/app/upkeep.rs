@@ -72,7 +72,7 @@ async fn tidy(pool: Arc<Pool>, store: Store) {
     }
 }
 
-/// Removes artifacts that no revision refers to, and the native code that was made of them.
+/// Removes artifacts and files that no revision refers to, and the native code that was made of them.
 async fn collect_garbage(pool: &Pool, store: &Store) {
     match store.collect_garbage(now_ms() - GARBAGE_AGE_MS).await {
         Ok(removed) => {
@@ -84,6 +84,11 @@ async fn collect_garbage(pool: &Pool, store: &Store) {
             }
         }
         Err(error) => tracing::error!(%error, "removing unused artifacts"),
+    }
+    match store.collect_trees(now_ms() - GARBAGE_AGE_MS, now_ms()).await {
+        Ok((0, 0)) => {}
+        Ok((trees, files)) => tracing::info!(trees, files, "removed unused files of functions"),
+        Err(error) => tracing::error!(%error, "removing unused files of functions"),
     }
     if let Err(error) = pool.forget_old_builds().await {
         tracing::error!(%error, "removing native code of old builds");

@@ -242,6 +242,17 @@ impl Client {
         self.send(build(request, transport::empty())?, QUICK).await
     }
 
+    /// Whether there is something at this path.
+    pub(crate) async fn has(&self, path: &str) -> Result<bool, Failure> {
+        let request = build(self.request(Method::GET, path)?, transport::empty())?;
+        let (status, body) = self.exchange(request, QUICK).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => Ok(true),
+            status => Err(problem(status, &body)),
+        }
+    }
+
     pub(crate) async fn post(&self, path: &str) -> Result<Answer, Failure> {
         let request = self.request(Method::POST, path)?;
         self.send(build(request, transport::empty())?, QUICK).await
@@ -326,6 +337,15 @@ impl Client {
         request: Request<Body>,
         head_deadline: Duration,
     ) -> Result<Answer, Failure> {
+        let (status, body) = self.exchange(request, head_deadline).await?;
+        if status.is_success() { Ok(Answer { status, body }) } else { Err(problem(status, &body)) }
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Body>,
+        head_deadline: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let plane = self.access.plane();
         let response = transport::send(request, plane, &self.trust, head_deadline).await?;
         let (head, body) = response.into_parts();
@@ -335,11 +355,7 @@ impl Client {
             .map_err(|_| Failure::failed("the answer stopped before its end"))?
             .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?
             .to_bytes();
-        if head.status.is_success() {
-            Ok(Answer { status: head.status, body })
-        } else {
-            Err(problem(head.status, &body))
-        }
+        Ok((head.status, body))
     }
 }
 

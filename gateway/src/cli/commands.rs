@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod deploy;
+pub(crate) mod files;
 pub(crate) mod functions;
 pub(crate) mod invocations;
 pub(crate) mod invoke;

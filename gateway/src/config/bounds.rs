@@ -58,6 +58,12 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("compile.output_bytes", MIB, 16 * GIB),
     // Offsets within a module are 32 bits wide.
     ("uploads.artifact_bytes", KIB, 4 * GIB),
+    // What a tree has is in memory while its function is.
+    ("uploads.files", 1, 1_000_000),
+    ("uploads.files_bytes", 0, 16 * GIB),
+    ("uploads.file_bytes", 0, 4 * GIB),
+    ("uploads.file_path_bytes", 1, 4_000),
+    ("uploads.file_depth", 1, 256),
     // The maxima are those of the validator for one module. In a component, all modules count
     // together.
     ("uploads.functions", 1, 1_000_000),
@@ -71,6 +77,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("uploads.tables", 1, 100),
     ("quotas.functions", 0, 10_000_000),
     ("quotas.artifact_bytes", 0, 1_024 * TIB),
+    ("quotas.files", 0, 1_000_000_000),
     // The active revision always stays.
     ("quotas.revisions_per_function", 1, 1_000_000),
     ("quotas.channels_per_function", 1, 1_000),

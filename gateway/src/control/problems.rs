@@ -10,6 +10,7 @@ use crate::{
         deploy::{
             change_condition::ConditionFailed, change_rate::TooManyChanges, error::DeployError,
         },
+        files::{FilesError, unpack::UnpackError},
         name::InvalidFunctionName,
         routes::RouteError,
         secrets::SecretError,
@@ -92,6 +93,22 @@ impl Problem {
 
     // Finding a resource.
 
+    pub(crate) fn files_not_found(digest: &store::Digest) -> Self {
+        Self::new(&table::FILES_NOT_FOUND)
+            .detail(format!("there is no tree of files sha256:{digest}"))
+            .hint("A tree that no function names is removed after about a day.")
+    }
+
+    pub(crate) fn not_an_archive() -> Self {
+        Self::new(&table::UNSUPPORTED_MEDIA_TYPE)
+            .hint("Send a tar archive, with `content-type: application/x-tar`.")
+    }
+
+    pub(crate) fn archive_coding() -> Self {
+        Self::new(&table::UNSUPPORTED_CONTENT_ENCODING)
+            .hint("Send the archive as it is, or with `content-encoding: gzip` or `zstd`.")
+    }
+
     pub(crate) fn token_not_found(id: &str) -> Self {
         Self::new(&table::TOKEN_NOT_FOUND).detail(format!("there is no token with the id {id:?}"))
     }
@@ -159,6 +176,33 @@ impl From<SecretError> for Problem {
         match error {
             SecretError::Refused(detail) => Self::new(&table::BAD_SECRET).detail(detail),
             SecretError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FilesError> for Problem {
+    fn from(error: FilesError) -> Self {
+        match error {
+            FilesError::Receive(error) => Self::bad_body(&*error),
+            FilesError::Interrupted(error) => Self::internal(&error),
+            FilesError::Damaged => Self::files_damaged(),
+            FilesError::Store(store::Error::TooLarge { max_bytes }) => {
+                Self::new(&table::FILES_TOO_LARGE)
+                    .detail(format!("the archive has more than {max_bytes} bytes"))
+                    .hint(operator_setting("uploads.files_bytes"))
+            }
+            FilesError::Store(error) | FilesError::Unpack(UnpackError::Store(error)) => {
+                error.into()
+            }
+            FilesError::Unpack(UnpackError::TooLarge(detail)) => {
+                Self::new(&table::FILES_TOO_LARGE).detail(detail)
+            }
+            FilesError::Unpack(
+                error @ (UnpackError::Archive(_) | UnpackError::Name(_)),
+            ) => Self::new(&table::BAD_ARCHIVE).detail(chain(&error)).hint(
+                "An archive holds files and directories with plain relative names, such as those \
+                 that `tar --create --directory DIR .` makes.",
+            ),
         }
     }
 }

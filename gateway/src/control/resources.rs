@@ -2,6 +2,7 @@
 
 pub(crate) mod channels;
 pub(crate) mod diff;
+pub(crate) mod files;
 pub(crate) mod functions;
 pub(crate) mod invocations;
 pub(crate) mod limits;

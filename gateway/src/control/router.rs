@@ -15,7 +15,7 @@ use crate::{
         extract::JSON_BYTES,
         layers,
         resources::{
-            channels, diff, functions, invocations, limits, logs,
+            channels, diff, files, functions, invocations, limits, logs,
             probes::{self, Probes},
             revisions, routes as owned_routes, schedules, secrets, tokens as api_tokens,
             triggers::queues,
@@ -34,6 +34,7 @@ use crate::{
     ),
     tags(
         (name = "functions", description = "The deployed functions"),
+        (name = "files", description = "Files that functions are given"),
         (name = "routes", description = "Which requests go to which function"),
         (name = "invocations", description = "Calls that were enqueued, and what became of them"),
         (name = "schedules", description = "When functions are called, by the calendar"),
@@ -58,6 +59,7 @@ pub(crate) fn control_plane(
         .routes(routes!(revisions::list))
         .routes(routes!(revisions::history))
         .routes(routes!(diff::show))
+        .routes(routes!(files::show))
         .routes(routes!(channels::list))
         .routes(routes!(owned_routes::list))
         .routes(routes!(owned_routes::show))
@@ -70,6 +72,7 @@ pub(crate) fn control_plane(
     let deploy = OpenApiRouter::new()
         .routes(routes!(functions::deploy, functions::change, functions::delete))
         .routes(routes!(functions::artifact))
+        .routes(routes!(files::store))
         .routes(routes!(revisions::activate))
         .routes(routes!(revisions::roll_back))
         .routes(routes!(channels::put, channels::delete))

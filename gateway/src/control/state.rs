@@ -9,8 +9,8 @@ use store::{Store, Tenant};
 use crate::{
     config::Numbers,
     functions::{
-        catalog::Catalog, deploy::Deployer, name::FunctionName, qualified_name::QualifiedName,
-        quarantine::Quarantine, routes::Routes, secrets::Secrets,
+        catalog::Catalog, deploy::Deployer, files::Files, name::FunctionName,
+        qualified_name::QualifiedName, quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
     triggers::{call_queue::CallQueue, queues::Queues, schedules::Schedules},
 };
@@ -31,6 +31,7 @@ pub(crate) struct ControlState {
     pub(crate) sandbox: Arc<OnceLock<Sandbox>>,
     /// Whether uploads by tokens that may deploy but not administer need all of them.
     pub(crate) require_sandbox: bool,
+    pub(crate) files: Files,
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,
     pub(crate) triggers: ControlTriggers,

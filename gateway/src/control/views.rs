@@ -2,9 +2,9 @@
 
 use gateway_api::{
     AskedLimits, CanaryView, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
-    IsolationView, LineView, OtherSettings, RevisionView, RouteView, RunView, ScheduleView,
-    SecretView, SettingsView, ShadowView, SnapshotSetting, SnapshotView, TokenView, WeightView,
-    WindowView,
+    IsolationView, LineView, MountView, OtherSettings, RevisionView, RouteView, RunView,
+    ScheduleView, SecretView, SettingsView, ShadowView, SnapshotSetting, SnapshotView, TokenView,
+    WeightView, WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
 use serde_json::Value;
@@ -243,6 +243,9 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         server_timing: settings.server_timing,
         environment: settings.environment,
         arguments: settings.arguments,
+        files: settings
+            .files
+            .map(|files| MountView { tree: format!("sha256:{}", files.tree), at: files.at }),
         stream_body: settings.stream_body,
         revision_urls: settings.revision_urls,
         private: settings.private,

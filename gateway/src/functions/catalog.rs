@@ -16,7 +16,8 @@ use gateway_api::{FunctionLimit, LimitValues};
 use http::HeaderValue;
 use papaya::Guard as _;
 use runtime_pool::{
-    ArtifactDigest, Function, FunctionKey, FunctionSpec, GuestLimits, Isolation, Limits,
+    ArtifactDigest, BlobPath, FilesSpec, Function, FunctionKey, FunctionSpec, GuestLimits,
+    Isolation, Limits,
 };
 use serde::{Deserialize as _, de::value::MapDeserializer};
 use store::{
@@ -55,6 +56,9 @@ pub(crate) fn start_function(snapshot: &SnapshotMode) -> Option<&str> {
         SnapshotMode::After(function) => Some(function),
     }
 }
+
+/// Where guests see their files if the settings do not say.
+const ROOT_MOUNT: &str = "/";
 
 /// Invocations after which a reused instance is dropped, which bounds what it can leak.
 const REUSE_USES: u32 = 1_000;
@@ -213,6 +217,8 @@ pub(crate) struct Catalog {
     channel_labels: ChannelLabels,
     canaries: CanaryMeters,
     store: Store,
+    /// Where files of functions are.
+    blob_path: BlobPath,
     bounds: ArcSwap<Bounds>,
     guest: GuestLimits,
     /// Whether responses have the header `Server-Timing` if a function's settings do not say.
@@ -231,6 +237,7 @@ impl Catalog {
             channel_labels: ChannelLabels::new(config.metrics.channels),
             canaries: CanaryMeters::default(),
             store: store.clone(),
+            blob_path: blob_path(store),
             bounds: ArcSwap::from_pointee(Bounds { defaults, ceilings, generation: 0 }),
             guest: config.guests,
             timing: config.server.edge.timing,
@@ -533,6 +540,13 @@ impl Catalog {
         add_grants(settings, self.ungranted(function, label, digest, settings))
     }
 
+    fn files(&self, settings: &Settings) -> Option<Arc<FilesSpec>> {
+        let files = settings.files.as_ref()?;
+        let at = files.at.as_deref().unwrap_or(ROOT_MOUNT).into();
+        let (tree, blob_path) = (*files.tree.as_bytes(), self.blob_path.clone());
+        Some(Arc::new(FilesSpec { tree, at, blob_path }))
+    }
+
     /// The same without what the settings grant to guests.
     fn ungranted(
         &self,
@@ -554,11 +568,17 @@ impl Catalog {
             stream_body: settings.stream_body.unwrap_or_default(),
             outbound: Vec::new(),
             credentials: Vec::new(),
+            files: self.files(settings),
             isolation: effective_isolation(settings),
             max_warm: limits.size(FunctionLimit::MaxWarm),
             snapshot: settings.snapshot.as_ref().and_then(start_function).map(Into::into),
         }
     }
+}
+
+fn blob_path(store: &Store) -> BlobPath {
+    let store = store.clone();
+    BlobPath::new(move |digest| store.blob_path(&store::Digest::from_bytes(*digest)))
 }
 
 /// The limits that the pool enforces: it names them by the same keys.

@@ -22,8 +22,8 @@ use futures_util::{Stream, StreamExt as _};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use runtime_pool::Pool;
 use store::{
-    ActiveFunction, DEFAULT_CHANNEL, FunctionRecord, NewRevision, Precondition, Revision, Settings,
-    Store,
+    ActiveFunction, DEFAULT_CHANNEL, FunctionRecord, NewRevision, Precondition, Quotas, Revision,
+    Settings, Store, Tenant,
 };
 use tokio::sync::Mutex;
 
@@ -119,6 +119,16 @@ impl Deployer {
     /// How many named queues there may be.
     pub(crate) fn queues_max(&self) -> u64 {
         self.state.quotas.load().queues as u64
+    }
+
+    /// Counts one change, or refuses it.
+    pub(crate) fn admit(&self, token: &TokenId) -> Result<(), DeployError> {
+        self.state.admit_change(token)
+    }
+
+    /// The quotas that the store enforces.
+    pub(crate) fn quotas(&self) -> Quotas {
+        self.state.store_quotas()
     }
 
     /// Counts an upload that was refused, or that failed.
@@ -287,9 +297,24 @@ impl DeployState {
         settings: &Settings,
     ) -> Result<&'static str, DeployError> {
         let (function, digest) = (upload.function.borrowed(), upload.artifact.digest());
+        self.check_tree(function.tenant, settings).await?;
         let mut spec = self.catalog.spec(function, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
         Ok(self.pool.validate(spec, upload.actor.token.uploader()).await?.kind.as_str())
+    }
+
+    /// Refuses settings that name a tree of files which the tenant does not have. The store does so, too,
+    /// when it publishes them: but no guest is to see another tenant's files before.
+    pub(super) async fn check_tree(
+        &self,
+        tenant: &Tenant,
+        settings: &Settings,
+    ) -> Result<(), DeployError> {
+        let Some(files) = &settings.files else { return Ok(()) };
+        match self.store.tree(tenant, &files.tree).await? {
+            Some(_) => Ok(()),
+            None => Err(store::Error::NoSuchTree.into()),
+        }
     }
 
     /// Publishes an upload that was tried with the settings `tried`, and activates it. `None` if

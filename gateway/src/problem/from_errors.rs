@@ -30,6 +30,10 @@ impl Problem {
             LoadError::AsyncEngineOff => async_engine_off(&table::ASYNC_ENGINE_OFF),
             LoadError::NoSpace => no_space(),
             LoadError::Damaged => Self::artifact_damaged(),
+            LoadError::FilesDamaged => {
+                tracing::error!("the list of a published revision's files is damaged or missing");
+                Self::files_damaged()
+            }
             LoadError::Missing => {
                 tracing::error!("the artifact of a published revision is missing");
                 Self::artifact_damaged()
@@ -68,6 +72,11 @@ impl Problem {
     }
 
     /// The quarantine logs each damaged artifact.
+    pub(crate) fn files_damaged() -> Self {
+        Self::new(&table::FILES_DAMAGED)
+            .hint("Upload the same files again, which replaces the damaged ones.")
+    }
+
     pub(crate) fn artifact_damaged() -> Self {
         Self::new(&table::ARTIFACT_DAMAGED)
             .hint("Deploy the same bytes again, which replaces the artifact.")
@@ -227,6 +236,9 @@ impl Problem {
             store::Error::VersionTaken => Self::new(&table::VERSION_TAKEN)
                 .detail("a revision of the function with this version runs other bytes")
                 .hint("Give the new artifact a version of its own."),
+            store::Error::NoSuchTree => Self::new(&table::FILES_NOT_FOUND_AT_DEPLOY)
+                .detail("the settings name a tree of files that is not stored")
+                .hint("Upload the files first: `POST /v1/files`, or `mayfly deploy --files`."),
             store::Error::NoSuchRevision { number } => Self::new(&table::BAD_CHANNEL)
                 .detail(format!("the function has no revision {number}"))
                 .hint("`mayfly revisions` lists them."),
@@ -255,9 +267,16 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
             .hint("Delete a function. The operator can raise the setting `quotas.functions`."),
         Quota::ArtifactBytes => Problem::new(&table::STORAGE_QUOTA)
             .detail(format!(
-                "the limit is {max} bytes; artifacts that no function uses are removed within a day"
+                "the limit is {max} bytes; artifacts and files that no function uses are removed \
+                 within a day"
             ))
             .hint("Delete functions. The operator can raise the setting `quotas.artifact_bytes`."),
+        Quota::Files => Problem::new(&table::FILES_QUOTA)
+            .detail(format!(
+                "the limit is {max} different files; files that no function uses are removed within \
+                 a day"
+            ))
+            .hint("Delete functions. The operator can raise the setting `quotas.files`."),
         Quota::Channels => Problem::new(&table::CHANNEL_QUOTA)
             .detail(format!("the limit is {max} channels of one function"))
             .hint(
@@ -314,6 +333,7 @@ impl From<LoadError> for Problem {
                 )
                 .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1)),
             LoadError::Damaged | LoadError::Missing => Self::artifact_damaged(),
+            LoadError::FilesDamaged => Self::files_damaged(),
             LoadError::Io { .. } | LoadError::Engine { .. } => Self::internal(&error),
         }
     }

@@ -110,6 +110,7 @@ problem_types! {
     LOAD_TIMEOUT: "load-timeout", 503, Load, Platform, "Function is still being loaded";
     ASYNC_ENGINE_OFF: "async-engine-off", 503, Load, Platform, "WASI 0.3 components are disabled on this node";
     LOAD_FAILED: "load-failed", 500, Load, Platform, "Function could not be loaded";
+    FILES_DAMAGED: "files-damaged", 500, Load, Platform, "Files of the function are damaged or missing";
     ARTIFACT_DAMAGED: "artifact-damaged", 500, Load, Platform, "Function artifact is damaged or missing";
 
     // Running a function.
@@ -134,6 +135,7 @@ problem_types! {
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", 400, Upload, Caller, "Invalid idempotency key";
     FUNCTION_QUOTA: "function-quota", 409, Store, Caller, "Function quota reached";
     STORAGE_QUOTA: "storage-quota", 409, Store, Caller, "Artifact storage quota reached";
+    FILES_QUOTA: "files-quota", 409, Store, Caller, "Quota of files reached";
     SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
     ROUTE_QUOTA: "route-quota", 409, Store, Caller, "Route quota reached";
     SCHEDULE_QUOTA: "schedule-quota", 409, Store, Caller, "Schedule quota reached";
@@ -146,9 +148,12 @@ problem_types! {
     ARTIFACT_TOO_LARGE: "artifact-too-large", 413, Store, Caller, "Artifact too large";
     UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type", 415, Upload, Caller, "Unsupported content type";
     UNSUPPORTED_CONTENT_ENCODING: "unsupported-content-encoding", 415, Upload, Caller, "Unsupported content encoding";
+    FILES_TOO_LARGE: "files-too-large", 413, Upload, Caller, "Files too large";
+    BAD_ARCHIVE: "bad-archive", 422, Upload, Caller, "Archive of files cannot be used";
     DIGEST_MISMATCH: "digest-mismatch", 422, Upload, Caller, "Upload does not match its digest";
     IDEMPOTENCY_KEY_REUSED: "idempotency-key-reused", 422, Upload, Caller, "Idempotency key belongs to another request";
     BAD_SETTINGS: "bad-settings", 422, Request, Caller, "Invalid function settings";
+    FILES_NOT_FOUND_AT_DEPLOY: "files-not-found", 422, Store, Caller, "Tree of files not found";
     INVALID_WASM: "invalid-wasm", 422, Compile, Caller, "Invalid or unsupported wasm binary";
     NO_ENTRY_POINT: "no-entry-point", 422, Compile, Caller, "Artifact has no supported entry point";
     UNKNOWN_IMPORTS: "unknown-imports", 422, Compile, Caller, "Artifact has unknown imports";
@@ -181,6 +186,7 @@ problem_types! {
     FORBIDDEN: "forbidden", 403, Authenticate, Caller, "Token scope is not sufficient";
     RESOURCE_NOT_FOUND: "resource-not-found", 404, Route, Caller, "API resource not found";
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
+    FILES_NOT_FOUND: "files-not-found", 404, Route, Caller, "Tree of files not found";
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
     SCHEDULE_NOT_FOUND: "schedule-not-found", 404, Route, Caller, "Schedule not found";
     QUEUE_NOT_FOUND: "queue-not-found", 404, Route, Caller, "Queue not found";

@@ -28,6 +28,7 @@ mod density;
 mod deploy;
 mod errors;
 mod fairness;
+mod files;
 mod function_calls;
 mod gateway_log;
 mod herd;

@@ -339,6 +339,8 @@ fn is_from_another_purpose(error: &LoadError, purpose: Purpose) -> bool {
         // Asked again, one of the same purpose is refused again.
         LoadError::CompilerBusy => true,
         LoadError::Refused(_)
+        // Not of the compiler.
+        | LoadError::FilesDamaged
         | LoadError::NoSpace
         | LoadError::Io { .. }
         | LoadError::Engine { .. }

@@ -115,7 +115,7 @@ async fn component(
 
     let (output, log) = output();
     let limits = store_limits(start_up);
-    let host = Host::new(wasi(&log), variables(), Outbound::denied(log), limits);
+    let host = Host::new(wasi(&log), variables(), Outbound::denied(log), None, limits);
     let mut store = component_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {
@@ -162,7 +162,7 @@ async fn module(wasm: &[u8], start_up: &StartUp) -> Result<(Vec<u8>, u64), Snaps
 
     let (output, log) = output();
     let limits = store_limits(start_up);
-    let host = ModuleHost::new(wasi(&log), variables(), limits);
+    let host = ModuleHost::new(wasi(&log), variables(), None, limits);
     drop(log);
     let mut store = module_store(&engine, host);
     let before = thread_cpu_ns();

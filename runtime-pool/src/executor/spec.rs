@@ -7,6 +7,7 @@ use crate::{
         artifact::ArtifactDigest,
         key::{CodeKey, StartUp},
     },
+    host::files::mounted::blobs::BlobPath,
     limits::{Isolation, Limits},
     outbound::{Credential, Grant},
 };
@@ -38,6 +39,8 @@ pub struct FunctionSpec {
     pub outbound: Vec<Grant>,
     /// Secrets that the gateway adds to their requests.
     pub credentials: Vec<Credential>,
+    /// The files that its guests can read.
+    pub files: Option<Arc<FilesSpec>>,
     /// The isolation of its invocations.
     pub isolation: Isolation,
     /// The most instances that are kept warm.
@@ -45,6 +48,24 @@ pub struct FunctionSpec {
     /// The export that is called once, at the deploy. Every instance then starts from the memory that
     /// it leaves.
     pub snapshot: Option<Arc<str>>,
+}
+
+/// A tree of files that guests can read.
+#[derive(Clone)]
+pub struct FilesSpec {
+    /// The digest of its list, which is stored like its files.
+    pub tree: [u8; 32],
+    /// The path of the directory at which guests see it.
+    pub at: Arc<str>,
+    /// Where the file with a digest is.
+    pub blob_path: BlobPath,
+}
+
+impl fmt::Debug for FilesSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = self.blob_path.of(&self.tree);
+        f.debug_struct("FilesSpec").field("list", &list).field("at", &self.at).finish()
+    }
 }
 
 /// Shows the names of the environment's variables without their values, which may be secret.
@@ -58,6 +79,7 @@ impl fmt::Debug for FunctionSpec {
             .field("artifact", &self.artifact)
             .field("limits", &self.limits)
             .field("environment", &variables)
+            .field("files", &self.files)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
             .field("isolation", &self.isolation)
@@ -68,6 +90,11 @@ impl fmt::Debug for FunctionSpec {
 }
 
 impl FunctionSpec {
+    /// Whether its guests have any files: their own, or a scratch directory.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.is_some() || self.limits.scratch_bytes > 0
+    }
+
     /// The key of the native code that it needs.
     pub(crate) fn code_key(&self) -> CodeKey {
         let memory_bytes = self.limits.memory_bytes as u64;
@@ -95,6 +122,7 @@ mod tests {
             stream_body: false,
             outbound: Vec::new(),
             credentials: Vec::new(),
+            files: None,
             isolation: Isolation::Request,
             max_warm: 0,
             snapshot: None,

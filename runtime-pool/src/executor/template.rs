@@ -21,6 +21,7 @@ use crate::{
     },
     host::{
         Host, ModuleHost, StoreLimits,
+        files::mounted::MountedFiles,
         instance::{AnyGuest, Instance, PreInstance},
         invocation_state::{InvocationState, MeteredGuest},
         wasi::{
@@ -42,6 +43,8 @@ pub(crate) struct InstanceTemplate {
     /// The environment of its guests, as they share it.
     environment: Arc<[(String, String)]>,
     code: Option<PreInstance>,
+    /// The files that its guests can read.
+    files: Option<Arc<MountedFiles>>,
     policy: Arc<Policy>,
     log: Arc<FunctionLog>,
     node: NodeParts,
@@ -62,7 +65,7 @@ pub(crate) struct NodeParts {
 impl InstanceTemplate {
     pub(crate) fn new(
         spec: FunctionSpec,
-        code: PreInstance,
+        (code, files): (PreInstance, Option<Arc<MountedFiles>>),
         policy: Policy,
         log: FunctionLog,
         node: NodeParts,
@@ -71,6 +74,7 @@ impl InstanceTemplate {
             environment: spec.environment.as_slice().into(),
             spec,
             code: Some(code),
+            files,
             policy: Arc::new(policy),
             log: Arc::new(log),
             node,
@@ -80,6 +84,11 @@ impl InstanceTemplate {
 
     pub(crate) fn spec(&self) -> &FunctionSpec {
         &self.spec
+    }
+
+    /// What the names of its guests' files take in memory.
+    pub(crate) fn names_bytes(&self) -> u64 {
+        self.files.as_ref().map_or(0, |files| files.tree.memory_bytes() as u64)
     }
 
     pub(crate) fn policy(&self) -> &Arc<Policy> {
@@ -103,7 +112,7 @@ impl InstanceTemplate {
         let variables = GuestVariables::Settings(Arc::clone(&self.environment));
         let host = |wasi, variables, store_limits| {
             let outbound = Outbound::new(Arc::clone(&self.policy), Arc::clone(&log));
-            Host::new(wasi, variables, outbound, store_limits)
+            Host::new(wasi, variables, outbound, self.files.clone(), store_limits)
         };
         let guest = match self.code() {
             PreInstance::Http(pre) => {
@@ -122,7 +131,7 @@ impl InstanceTemplate {
                 cgi::instantiate_async_component(pre, host(wasi, variables, store_limits)).await?,
             ),
             PreInstance::Module(pre) => {
-                let host = ModuleHost::new(wasi, variables, store_limits);
+                let host = ModuleHost::new(wasi, variables, self.files.as_ref(), store_limits);
                 AnyGuest::Module(cgi::instantiate_module(pre, host).await?)
             }
         };

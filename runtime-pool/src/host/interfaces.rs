@@ -12,12 +12,12 @@ use crate::{
     host::{
         Host, ModuleHost,
         denied_sockets::deny_sockets,
+        files,
         http::{
             outgoing_body::write_responses,
             requests::watch_requests,
             short_texts::{shorten_02, shorten_03},
         },
-        scratch,
         wasi::{preview1::tell_modules, variables::Variables},
     },
 };
@@ -39,12 +39,12 @@ pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     Ok(linker)
 }
 
-/// The same with a scratch directory.
+/// The same with files.
 pub(crate) fn wasi_02_with_files(
     linker: &component::Linker<Host>,
 ) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = linker.clone();
-    scratch::wasi_02::add_to_linker(&mut linker)?;
+    files::wasi_02::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -78,12 +78,12 @@ pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     Ok(linker)
 }
 
-/// The same with a scratch directory.
+/// The same with files.
 pub(crate) fn wasi_03_with_files(
     linker: &component::Linker<Host>,
 ) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = wasi_02_with_files(linker)?;
-    scratch::wasi_03::add_to_linker(&mut linker)?;
+    files::wasi_03::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -100,12 +100,12 @@ pub(crate) fn preview1(linker: &mut Linker<ModuleHost>) -> wasmtime::Result<()> 
     deny_sockets(linker)
 }
 
-/// Adds what core modules may import that have a scratch directory.
+/// Adds what core modules may import that have files.
 pub(crate) fn preview1_with_files(
     linker: &Linker<ModuleHost>,
 ) -> wasmtime::Result<Linker<ModuleHost>> {
     let mut linker = linker.clone();
-    scratch::preview1::add_to_linker(&mut linker)?;
+    files::preview1::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 

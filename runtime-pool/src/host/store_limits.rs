@@ -6,7 +6,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::{
     error::{CpuExceeded, Limit},
-    host::{invocation_state::InvocationState, scratch::Scratch},
+    host::{files::scratch::Scratch, invocation_state::InvocationState},
     limits::{GrowthLimiter, GuestLimits, Limits, NodeMemory},
 };
 

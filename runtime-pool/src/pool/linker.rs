@@ -29,7 +29,7 @@ use crate::{
 /// linker takes longer than a cold start.
 pub(crate) struct Linkers {
     plain: LinkerSet,
-    /// For functions with a scratch directory, from the first of them on: many nodes have none.
+    /// For functions with files, from the first of them on: many nodes have none.
     with_files: OnceLock<LinkerSet>,
 }
 
@@ -83,7 +83,7 @@ impl Linkers {
             return Ok(linkers);
         }
         let failed = |error| LoadError::Engine {
-            what: "linking the scratch directory",
+            what: "linking the interfaces for files",
             detail: format!("{error:#}"),
         };
         let linkers = self.plain.with_files().map_err(failed)?;
@@ -91,17 +91,17 @@ impl Linkers {
         Ok(self.with_files.get_or_init(|| linkers))
     }
 
-    /// Maps native code into memory and resolves its imports, those for files to a scratch directory if
-    /// the function has one. Records how long each took. Blocks on the file system.
+    /// Maps native code into memory and resolves its imports, those for files only if the function has
+    /// any. Records how long each took. Blocks on the file system.
     pub(crate) fn link(
         &self,
         code: &NativeCode,
-        scratch: bool,
+        files: bool,
         phases: &mut Phases,
     ) -> Result<PreInstance, LoadError> {
         let since = Instant::now();
         let kind = code.inspection.kind;
-        let linkers = if scratch { self.with_files()? } else { &self.plain };
+        let linkers = if files { self.with_files()? } else { &self.plain };
         if kind == Kind::WasiPreview1 {
             let module =
                 code.module(linkers.modules.engine()).map_err(|error| unloadable(&error))?;
@@ -146,7 +146,7 @@ impl Linkers {
 }
 
 impl LinkerSet {
-    /// The same linkers with a scratch directory.
+    /// The same linkers with files.
     fn with_files(&self) -> wasmtime::Result<Self> {
         Ok(Self {
             lean: wasi_02_with_files(&self.lean)?,

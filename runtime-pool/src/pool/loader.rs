@@ -26,7 +26,11 @@ use crate::{
         guest_log::FunctionKey,
         start::{Phase, Phases, Tier},
     },
-    pool::{function::Function, linker::Linkers, node::NodeShared},
+    pool::{
+        function::Function,
+        linker::Linkers,
+        node::{LoadedParts, NodeShared},
+    },
 };
 
 /// Native code up to this size is mapped by the thread that needs it. That takes a few hundred
@@ -148,7 +152,12 @@ impl Loader {
         let mut phases = Phases::default();
         let linked = self.find_and_link(spec, purpose, &mut phases).await?;
         let Linked { native, code, tier } = linked;
-        let function = node.function(key, spec.clone(), code, native.bytes, tier);
+        let files = match &spec.files {
+            Some(files) => Some(node.trees.load(files).await?),
+            None => None,
+        };
+        let parts = LoadedParts { code, files, code_bytes: native.bytes, origin: tier };
+        let function = node.function(key, spec.clone(), parts);
         let took = started.elapsed().as_secs_f64();
         node.metrics.load_seconds.with_label_values(&[tier.as_str()]).observe(took);
         let inspection = native.inspection.clone();
@@ -188,7 +197,7 @@ impl Loader {
         phases.add(phase, since.elapsed());
         // Taken only here: a load that waits for a compiler must not block other loads.
         let _permit = self.permit(phases).await;
-        let code = self.link(&native, spec.limits.scratch_bytes > 0, phases).await?;
+        let code = self.link(&native, spec.has_files(), phases).await?;
         Ok(Linked { native, code, tier })
     }
 
@@ -206,16 +215,16 @@ impl Loader {
     async fn link(
         &self,
         native: &Arc<NativeCode>,
-        scratch: bool,
+        files: bool,
         phases: &mut Phases,
     ) -> Result<PreInstance, LoadError> {
         if native.bytes <= INLINE_BYTES {
-            return self.linkers.link(native, scratch, phases);
+            return self.linkers.link(native, files, phases);
         }
         let (linkers, native, mut linked_phases) =
             (Arc::clone(&self.linkers), Arc::clone(native), *phases);
         let linking = spawn_blocking(move || {
-            let linked = linkers.link(&native, scratch, &mut linked_phases)?;
+            let linked = linkers.link(&native, files, &mut linked_phases)?;
             Ok::<_, LoadError>((linked, linked_phases))
         });
         let (linked, linked_phases) = linking.await.map_err(|error| LoadError::Engine {

@@ -21,16 +21,27 @@ use crate::{
         spec::FunctionSpec,
         template::{InstanceTemplate, NodeParts},
     },
-    host::instance::PreInstance,
+    host::{files::mounted::MountedFiles, instance::PreInstance},
     limits::{GuestLimits, NodeMemory},
     metrics::{
         guest_log::{FunctionKey, FunctionLog},
         start::Tier,
     },
     outbound::{OutboundClient, Policy, PolicySettings},
-    pool::{config::PoolConfig, function::Function, statistics::Statistics},
+    pool::{config::PoolConfig, file_trees::FileTrees, function::Function, statistics::Statistics},
     warm::{WarmBudget, WarmSet},
 };
+
+/// What loading a function has brought.
+pub(super) struct LoadedParts {
+    pub(super) code: PreInstance,
+    /// The files that the function is given.
+    pub(super) files: Option<Arc<MountedFiles>>,
+    /// Bytes of its native code.
+    pub(super) code_bytes: u64,
+    /// From where its native code came.
+    pub(super) origin: Tier,
+}
 
 /// Everything that each resident function gets from the node.
 pub(super) struct NodeShared {
@@ -41,6 +52,8 @@ pub(super) struct NodeShared {
     pub(super) metrics: PoolMetrics,
     queue: Arc<NodeQueue>,
     pub(super) memory: NodeMemory,
+    /// The trees of files that functions are given.
+    pub(super) trees: FileTrees,
     buffers: Arc<BodyBuffers>,
     guest: GuestLimits,
     slots: EngineSlots,
@@ -69,6 +82,7 @@ impl NodeShared {
                 config.buffers.clone(),
                 metrics.buffered_body_bytes.clone(),
             )),
+            trees: FileTrees::new(metrics.clone()),
             guest: config.engine.guest,
             slots: EngineSlots::new(&config.engine),
             logs,
@@ -82,10 +96,9 @@ impl NodeShared {
         &self,
         key: FunctionKey,
         spec: FunctionSpec,
-        code: PreInstance,
-        code_bytes: u64,
-        origin: Tier,
+        parts: LoadedParts,
     ) -> Function {
+        let LoadedParts { code, files, code_bytes, origin } = parts;
         let limits = &spec.limits;
         let admission = Admission {
             slots: Slots::new(
@@ -114,7 +127,7 @@ impl NodeShared {
             buffers: Arc::clone(&self.buffers),
             reaper: self.reaper.clone(),
         };
-        let template = Arc::new(InstanceTemplate::new(spec, code, policy, log, node));
+        let template = Arc::new(InstanceTemplate::new(spec, (code, files), policy, log, node));
         let (budget, cpu_seconds) = (Arc::clone(&self.warm), statistics.cpu_seconds.clone());
         let warm = Arc::new(WarmSet::new(Arc::clone(&template), budget, cpu_seconds));
         Function { template, warm, admission, statistics }

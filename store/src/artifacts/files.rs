@@ -13,6 +13,9 @@ use crate::{
     directory::{Directory, blocking, private_directory, sync_directory},
 };
 
+/// The suffix of an artifact's file.
+pub(super) const SUFFIX: &str = ".wasm";
+
 /// Bytes that are read and hashed at a time.
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -96,7 +99,7 @@ impl Store {
 /// `artifacts/ab/abcd….wasm`: 256 shards, so that no directory grows huge.
 pub(crate) fn path_in(directory: &Directory, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
-    directory.artifacts().join(&name[..2]).join(name + ".wasm")
+    directory.artifacts().join(&name[..2]).join(name + SUFFIX)
 }
 
 fn move_into_place(directory: &Directory, digest: &Digest, temp: &Path) -> io::Result<()> {

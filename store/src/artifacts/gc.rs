@@ -19,7 +19,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 
 use crate::{
     Digest, Result, Store,
-    artifacts::files::path_in,
+    artifacts::files::{SUFFIX, path_in},
     directory::{Directory, blocking},
     sql::sha256,
 };
@@ -51,7 +51,8 @@ impl Store {
             }
         }
         let directory = self.directory().clone();
-        let old = blocking("listing artifacts", move || old_files(&directory, older_than_ms));
+        let old =
+            blocking("listing artifacts", move || old_files(&directory, SUFFIX, older_than_ms));
         for files in old.await?.chunks(BATCH) {
             removed.extend(self.collect_files_without_row(files).await?);
         }
@@ -116,16 +117,21 @@ impl Store {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a file that may be gone.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Artifacts whose file was last modified before `older_than_ms`. Files that are not named by a
-/// digest are not ours, and are kept.
-fn old_files(directory: &Directory, older_than_ms: i64) -> io::Result<Vec<Digest>> {
+/// Files with this suffix that were last modified before `older_than_ms`. Files that are not named by
+/// a digest are not ours, and are kept.
+pub(super) fn old_files(
+    directory: &Directory,
+    suffix: &str,
+    older_than_ms: i64,
+) -> io::Result<Vec<Digest>> {
     let age = Duration::from_millis(older_than_ms.max(0).unsigned_abs());
     // A time that the system cannot express is later than that of every file.
     let limit = SystemTime::UNIX_EPOCH.checked_add(age);
@@ -138,7 +144,7 @@ fn old_files(directory: &Directory, older_than_ms: i64) -> io::Result<Vec<Digest
         for file in fs::read_dir(shard.path())? {
             let file = file?;
             let name = file.file_name();
-            let digest = name.to_str().and_then(|name| name.strip_suffix(".wasm")?.parse().ok());
+            let digest = name.to_str().and_then(|name| name.strip_suffix(suffix)?.parse().ok());
             let modified = file.metadata()?.modified()?;
             if let Some(digest) = digest
                 && limit.is_none_or(|limit| modified < limit)

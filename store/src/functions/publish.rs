@@ -11,6 +11,7 @@ use crate::{
         published::{active, commit},
         quota,
         revision::{Release, trim},
+        tree::tree_id,
     },
     sql::{WriteTransaction, to_json},
 };
@@ -85,7 +86,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Conflict`] when `new.precondition` does not hold; [`Error::VersionTaken`] when
-    /// another artifact of the function has the same version; [`Error::Quota`];
+    /// another artifact of the function has the same version; [`Error::NoSuchTree`]; [`Error::Quota`];
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Io`], [`Error::Database`],
     /// [`Error::Inconsistent`].
     pub async fn publish(&self, upload: &StoredUpload, new: NewRevision<'_>) -> Result<Published> {
@@ -119,11 +120,13 @@ impl Store {
             tx.rollback().await?;
             return Err(Error::VersionTaken);
         }
+        let settings = new.settings.unwrap_or(inherited);
         let row = RevisionRow {
             function_id,
             digest: upload.digest(),
             kind: new.kind,
-            settings: &new.settings.unwrap_or(inherited),
+            tree: tree_of(&mut tx, &new.tenant, &settings).await?,
+            settings: &settings,
             release: &new.release,
             made: Made { action: Action::Deploy, actor: new.actor, now_ms: new.now_ms },
         };
@@ -145,6 +148,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Conflict`] when the active revision is not `new.expected_revision`;
+    /// [`Error::NoSuchTree`];
     /// [`Error::NoSpace`], [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
     pub async fn change_settings(&self, new: NewSettings<'_>) -> Result<Option<Published>> {
         let mut tx = self.main_db().begin().await?;
@@ -161,6 +165,7 @@ impl Store {
             function_id: revision.function_id,
             digest: revision.digest,
             kind: &revision.kind,
+            tree: tree_of(&mut tx, &new.tenant, &new.settings).await?,
             settings: &new.settings,
             release: &revision.release,
             made: Made { action: Action::Settings, actor: new.actor, now_ms: new.now_ms },
@@ -185,6 +190,8 @@ struct RevisionRow<'a> {
     function_id: i64,
     digest: Digest,
     kind: &'a str,
+    /// The tree that the settings name.
+    tree: Option<i64>,
     settings: &'a Settings,
     release: &'a Release,
     made: Made<'a>,
@@ -223,6 +230,19 @@ async fn insert_function(tx: &mut WriteTransaction, new: &NewRevision<'_>) -> Re
     Ok(id)
 }
 
+/// The tree that settings name. Garbage collection takes no tree between this and the commit.
+async fn tree_of(
+    tx: &mut WriteTransaction,
+    tenant: &Tenant,
+    settings: &Settings,
+) -> Result<Option<i64>> {
+    let Some(files) = &settings.files else { return Ok(None) };
+    match tree_id(&mut **tx, tenant, &files.tree).await? {
+        Some(id) => Ok(Some(id)),
+        None => Err(Error::NoSuchTree),
+    }
+}
+
 /// Whether a revision with the same version runs another artifact.
 async fn is_taken(
     tx: &mut WriteTransaction,
@@ -249,12 +269,12 @@ async fn insert_revision(
     was: Option<u32>,
     row: RevisionRow<'_>,
 ) -> Result<(u32, u64)> {
-    let RevisionRow { function_id, digest, kind, settings, release, made } = row;
+    let RevisionRow { function_id, digest, kind, tree, settings, release, made } = row;
     // The newest revision is deleted only with its function, so the maximum is the last number used.
     let number: u32 = sqlx::query_scalar(
         "INSERT INTO revisions (function_id, number, digest, kind, settings, created_ms,
-                                semver, labels, deployed_by, deployed_from)
-         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
+                                semver, labels, deployed_by, deployed_from, tree)
+         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10
          FROM revisions WHERE function_id = $1
          RETURNING number",
     )
@@ -267,6 +287,7 @@ async fn insert_revision(
     .bind(to_json(&release.labels))
     .bind(made.actor.token)
     .bind(made.actor.origin)
+    .bind(tree)
     .fetch_one(&mut **tx)
     .await?;
     let active = follow(tx, function_id, made).await?.unwrap_or(number);

@@ -10,8 +10,10 @@ use crate::{Error, Quota, Result, StoredUpload, sql::WriteTransaction};
 pub struct Quotas {
     /// The number of functions of all tenants.
     pub functions: u64,
-    /// The bytes of all artifacts, including those that await garbage collection.
+    /// The bytes of all artifacts and files of trees, including those that await garbage collection.
     pub artifact_bytes: u64,
+    /// The number of files of all trees, including those that await garbage collection.
+    pub files: u64,
     /// The number of revisions of one function. The oldest inactive ones are removed.
     pub revisions_per_function: u64,
     /// The number of recorded replies of all tenants.
@@ -23,6 +25,7 @@ impl Default for Quotas {
         Self {
             functions: u64::MAX,
             artifact_bytes: u64::MAX,
+            files: u64::MAX,
             revisions_per_function: u64::MAX,
             idempotency_keys: u64::MAX,
         }
@@ -70,7 +73,8 @@ pub(crate) async fn admit_artifact(
     quotas: &Quotas,
 ) -> Result<()> {
     let row = sqlx::query(
-        "SELECT COALESCE(SUM(bytes), 0) AS bytes, COALESCE(SUM(digest = $1), 0) AS stored
+        "SELECT COALESCE(SUM(bytes), 0) + (SELECT COALESCE(SUM(bytes), 0) FROM blobs) AS bytes,
+                COALESCE(SUM(digest = $1), 0) AS stored
          FROM artifacts",
     )
     .bind(upload.digest().as_bytes().as_slice())

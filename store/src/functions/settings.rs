@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Digest;
+
 /// The settings of a revision, as its owner asked for them. `None` means the platform's default.
 ///
 /// These are requests: the gateway clamps them to the platform's limits. They are stored as JSON,
@@ -32,6 +34,9 @@ pub struct Settings {
     /// The arguments of a CGI program. An empty list stands for those of the convention.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
+    /// The files that guests can read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesSetting>,
     /// Whether a CGI program reads a body of unknown length while it arrives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_body: Option<bool>,
@@ -85,6 +90,17 @@ pub enum RespondAsync {
     Always,
     /// Not at all.
     Never,
+}
+
+/// The files that guests can read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesSetting {
+    /// The tree, by the digest of its list.
+    pub tree: Digest,
+    /// The directory at which guests see it. `/` if it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 /// A secret that is put into requests to a host.
@@ -178,6 +194,7 @@ impl fmt::Debug for Settings {
             .field("server_timing", &self.server_timing)
             .field("environment", &self.environment.keys())
             .field("arguments", &self.arguments)
+            .field("files", &self.files)
             .field("stream_body", &self.stream_body)
             .field("revision_urls", &self.revision_urls)
             .field("private", &self.private)

@@ -18,4 +18,5 @@ mod schedules;
 mod support;
 mod tenants;
 mod tokens;
+mod trees;
 mod upgrades;

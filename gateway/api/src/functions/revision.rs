@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{ActionWord, KindWord, SettingsView};
+use crate::{ActionWord, FilesDiff, KindWord, SettingsView};
 
 /// One immutable deployment of a function.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -110,6 +110,9 @@ pub struct RevisionDiff {
     pub imports: NamesDiff,
     /// What the artifacts export.
     pub exports: NamesDiff,
+    /// The files that differ, of those that guests can read.
+    #[serde(default)]
+    pub files: FilesDiff,
     /// The settings that differ, by name. Members of the environment are named each, without their
     /// values.
     pub settings: Vec<SettingDiff>,

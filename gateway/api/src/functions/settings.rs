@@ -11,7 +11,7 @@ use utoipa::{
     },
 };
 
-use crate::{AskedLimits, DayWord, IsolationWord, RespondAsyncWord};
+use crate::{AskedLimits, DayWord, IsolationWord, MountView, RespondAsyncWord};
 
 /// The keys of a function's settings other than the limits in [`LIMITS`](crate::LIMITS).
 pub const OTHER_SETTINGS: &[&str] = &[
@@ -20,6 +20,7 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "server_timing",
     "environment",
     "arguments",
+    "files",
     "stream_body",
     "revision_urls",
     "private",
@@ -66,6 +67,9 @@ pub struct OtherSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["python", "/app.py", "${ARGS}"]))]
     pub arguments: Vec<String>,
+    /// The files that guests can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<MountView>,
     /// Whether a CGI program reads a body of unknown length while it arrives, without
     /// `CONTENT_LENGTH`. By default the body is buffered first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +119,7 @@ impl fmt::Debug for OtherSettings {
             .field("isolation", &self.isolation)
             .field("server_timing", &self.server_timing)
             .field("environment", &self.environment.keys())
+            .field("files", &self.files)
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
@@ -155,6 +160,7 @@ impl PartialSchema for SettingsPatch {
         if let RefOr::T(Schema::Object(object)) = &mut settings {
             object.description = Some("Null resets a setting to its default.".to_owned());
             object.properties.insert("isolation".to_owned(), patch_of(IsolationView::schema()));
+            object.properties.insert("files".to_owned(), patch_of(MountView::schema()));
             let environment = ObjectBuilder::new()
                 .property_names(Some(ObjectBuilder::new().pattern(Some("^[^=\\u0000]+$"))))
                 .additional_properties(Some(nullable(

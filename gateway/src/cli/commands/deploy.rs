@@ -19,7 +19,7 @@ use crate::{
             transport::escape,
             unreadable,
         },
-        commands::{patch, progress::Progress},
+        commands::{files, patch, progress::Progress},
         failure::Failure,
         output::{Output, print_line, snapshot_line},
         printable::printable,
@@ -67,6 +67,12 @@ pub(crate) struct Deploy {
     /// A host that the function may call; may be repeated
     #[arg(long, value_name = "PATTERN")]
     allow_host: Vec<String>,
+    /// Directory whose files the function can read; they belong to the revision
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// Directory at which the function sees the files [default: that of the revision before, or /]
+    #[arg(long, value_name = "PATH", requires = "files")]
+    files_at: Option<String>,
     /// Start instances from a snapshot that is taken after a call of this export [default:
     /// wizer-initialize]; --snapshot=false ends that
     #[arg(long, value_name = "EXPORT", num_args = 0..=1, require_equals = true,
@@ -96,8 +102,14 @@ fn size(text: &str) -> Result<u64, String> {
 
 impl Deploy {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
-        let settings = self.settings()?;
+        let mut settings = self.settings()?;
         let client = Client::new(&self.remote)?;
+        if let Some(directory) = &self.files {
+            let tree = files::send(&client, directory, self.remote.output).await?;
+            let at = self.files_at.as_deref().map(|at| ("at".to_owned(), at.into()));
+            let files = [("tree".to_owned(), Value::from(tree))].into_iter().chain(at).collect();
+            settings.insert("files".to_owned(), Value::Object(files));
+        }
         let path = format!("/v1/functions/{}", escape(&self.name));
         let uploaded = self.upload(&client, &path, &settings).await?;
         // A second request: the description is not a setting, so the upload cannot carry it.

@@ -17,7 +17,7 @@ use crate::{
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings whose values are given as JSON.
-const JSON: &[&str] = &["arguments", "credentials", "isolation", "schedule"];
+const JSON: &[&str] = &["arguments", "credentials", "files", "isolation", "schedule"];
 
 /// The change that sets each `KEY=VALUE`; `KEY=` resets the setting to its default.
 pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure> {

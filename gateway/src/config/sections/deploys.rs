@@ -5,12 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::sizes::{GIB, MIB};
 
-/// Limits for one artifact.
+/// Limits for one upload: an artifact, or the files that a function is given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UploadsSection {
     /// Size of one artifact.
     pub artifact_bytes: u64,
+    /// Files and directories of one tree.
+    pub files: usize,
+    /// Bytes of all files of one tree.
+    pub files_bytes: u64,
+    /// Bytes of one file of a tree.
+    pub file_bytes: u64,
+    /// Bytes of the path of a file in its tree.
+    pub file_path_bytes: usize,
+    /// Names in the path of a file.
+    pub file_depth: usize,
     /// Limits on its content.
     #[serde(flatten)]
     pub artifact: ArtifactLimits,
@@ -18,7 +28,17 @@ pub struct UploadsSection {
 
 impl Default for UploadsSection {
     fn default() -> Self {
-        Self { artifact_bytes: 50 * MIB, artifact: ArtifactLimits::default() }
+        Self {
+            artifact_bytes: 50 * MIB,
+            // An interpreter with its library has some thousands.
+            files: 10_000,
+            files_bytes: 256 * MIB,
+            file_bytes: 128 * MIB,
+            // Well below that of Linux, so that programs can put something before it.
+            file_path_bytes: 1_024,
+            file_depth: 32,
+            artifact: ArtifactLimits::default(),
+        }
     }
 }
 
@@ -28,8 +48,10 @@ impl Default for UploadsSection {
 pub struct QuotasSection {
     /// Functions.
     pub functions: usize,
-    /// Bytes of all artifacts.
+    /// Bytes of all artifacts, and of the files that are given to functions.
     pub artifact_bytes: u64,
+    /// Different files that are given to functions.
+    pub files: usize,
     /// Revisions of one function. The oldest inactive ones are removed.
     pub revisions_per_function: usize,
     /// Channels of one function.
@@ -60,6 +82,8 @@ impl Default for QuotasSection {
             // Ten times the largest number that was measured on one node.
             functions: 100_000,
             artifact_bytes: 100 * GIB,
+            // Fewer than a file system has inodes.
+            files: 1_000_000,
             // Enough to go back to what ran weeks ago.
             revisions_per_function: 100,
             // More than stages and customers of one function.

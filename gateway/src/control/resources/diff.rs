@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State};
-use gateway_api::{NamesDiff, RevisionDiff, SettingDiff, TextDiff};
-use runtime_pool::Inspection;
+use gateway_api::{FilesDiff, NamesDiff, RevisionDiff, SettingDiff, TextDiff};
+use runtime_pool::{FileList, Inspection, ListedEntry};
 use serde_json::Value;
 use store::{Revision, Settings};
 
@@ -18,6 +18,9 @@ use crate::{
     functions::{labels::OTHER, name::FunctionName, qualified_name::BorrowedName},
     problem::Problem,
 };
+
+/// Files of each kind that are named.
+const FILES_MAX: usize = 1_000;
 
 /// Compares two revisions.
 ///
@@ -50,6 +53,10 @@ pub(crate) async fn show(
             (names_diff(a.imports, b.imports), names_diff(a.exports, b.exports))
         }
     };
+    let files = match a.settings.files == b.settings.files {
+        true => FilesDiff::default(),
+        false => files_diff(&files(&state, &a).await?, &files(&state, &b).await?),
+    };
     Ok(Json(RevisionDiff {
         from: a.number,
         to: b.number,
@@ -60,6 +67,7 @@ pub(crate) async fn show(
         to_bytes: b.bytes,
         imports,
         exports,
+        files,
         settings: settings_diff(&a.settings, &b.settings),
     }))
 }
@@ -90,6 +98,36 @@ async fn names(
     let (label, settings) = (OTHER.into(), &revision.settings);
     let spec = state.catalog.spec(function, label, revision.digest, settings);
     Ok(state.pool.inspection(&spec).await?)
+}
+
+/// The files that a revision gives to its guests.
+async fn files(state: &ControlState, revision: &Revision) -> Result<FileList, Problem> {
+    let Some(files) = &revision.settings.files else { return Ok(FileList::default()) };
+    let found = state.files.get(&state.tenant, &files.tree).await?;
+    found.map(|(_, list)| list).ok_or_else(|| Problem::files_not_found(&files.tree))
+}
+
+fn files_diff(from: &FileList, to: &FileList) -> FilesDiff {
+    let (from, to): (BTreeMap<&str, ListedEntry>, BTreeMap<&str, ListedEntry>) =
+        (from.entries().collect(), to.entries().collect());
+    let mut diff = FilesDiff::default();
+    let mut name = |names: &mut Vec<String>, path: &str| {
+        if names.len() < FILES_MAX {
+            names.push(path.to_owned());
+        } else {
+            diff.more = true;
+        }
+    };
+    for (path, entry) in &to {
+        match from.get(path) {
+            None => name(&mut diff.added, path),
+            Some(before) if before != entry => name(&mut diff.changed, path),
+            Some(_) => {}
+        }
+    }
+    let gone = from.keys().filter(|path| !to.contains_key(*path));
+    gone.for_each(|path| name(&mut diff.removed, path));
+    diff
 }
 
 fn text_diff(from: Option<String>, to: Option<String>) -> Option<TextDiff> {
@@ -146,6 +184,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn files_that_differ_are_named_up_to_a_limit() {
+        let list = |paths: &[(&str, u8)]| {
+            let entries = paths.iter().map(|(path, content)| {
+                let entry = ListedEntry::File { digest: [*content; 32], bytes: 1 };
+                ((*path).to_owned(), entry)
+            });
+            FileList::new(entries.collect())
+        };
+        let from = list(&[("a", 1), ("b", 1), ("c", 1)]);
+        let diff = files_diff(&from, &list(&[("b", 1), ("c", 2), ("d", 1)]));
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!((diff.added, diff.removed), (names(&["d"]), names(&["a"])));
+        assert_eq!((diff.changed, diff.more), (names(&["c"]), false));
+        let many: Vec<String> = (0..=FILES_MAX).map(|n| n.to_string()).collect();
+        let many: Vec<(&str, u8)> = many.iter().map(|path| (&**path, 1)).collect();
+        let diff = files_diff(&list(&many), &FileList::default());
+        assert_eq!((diff.removed.len(), diff.more), (FILES_MAX, true));
+    }
 
     #[test]
     fn settings_that_differ_are_named_and_environments_keep_their_values() {

@@ -49,6 +49,7 @@ impl Deployer {
         state.admit_change(&actor.token)?;
         // The new limit may be less than what an instance needs to start.
         let digest = before.revision.digest;
+        state.check_tree(&function.tenant, &settings).await?;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
         if let Err(error) = state.pool.validate(spec, actor.token.uploader()).await {
             state.quarantine.suspect(&error, digest);

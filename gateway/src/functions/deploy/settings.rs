@@ -14,6 +14,7 @@ use crate::{
         catalog::settings_bytes,
         channels::overlay::merge,
         deploy::{error::DeployError, state::DeployState},
+        files::check_mount,
         grants::credential,
         name::is_name,
         schedule::WarmSchedule,
@@ -73,6 +74,7 @@ impl DeployState {
         self.check_environment(settings)?;
         check_arguments(settings)?;
         check_snapshot(settings)?;
+        check_files(settings)?;
         check_callbacks(settings)?;
         if settings.outbound.len() > OUTBOUND {
             return Err(DeployError::Settings(format!(
@@ -222,6 +224,12 @@ fn check_snapshot(settings: &Settings) -> Result<(), DeployError> {
         return Ok(());
     };
     Err(DeployError::Settings(format!("snapshot: {wrong}")))
+}
+
+/// Whether the tree is stored is looked at before the artifact is tried.
+fn check_files(settings: &Settings) -> Result<(), DeployError> {
+    let at = settings.files.as_ref().and_then(|files| files.at.as_deref());
+    at.map_or(Ok(()), |at| check_mount(at).map_err(DeployError::Settings))
 }
 
 /// The functions and the secret that are named need not be there yet. An address is looked at again at

@@ -101,6 +101,7 @@ impl DeployState {
         Quotas {
             functions: section.functions as u64,
             artifact_bytes: section.artifact_bytes,
+            files: section.files as u64,
             revisions_per_function: section.revisions_per_function as u64,
             idempotency_keys: section.idempotency_keys as u64,
         }

@@ -3,6 +3,7 @@
 import schemathesis
 
 schemathesis.serializer.alias("application/wasm", "application/octet-stream")
+schemathesis.serializer.alias("application/x-tar", "application/octet-stream")
 
 
 @schemathesis.deserializer("application/wasm")

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gateway_api::{NamesDiff, RevisionDiff, TextDiff};
+use gateway_api::{FilesDiff, NamesDiff, RevisionDiff, TextDiff};
 use serde_json::Value;
 
 use crate::{
@@ -70,6 +70,14 @@ fn rows(diff: RevisionDiff) -> Vec<Vec<String>> {
     };
     names("import", diff.imports);
     names("export", diff.exports);
+    let FilesDiff { added, removed, changed, more } = diff.files;
+    names("file", NamesDiff { added, removed });
+    for path in changed {
+        row("file", path.clone(), path);
+    }
+    if more {
+        row("file", "…".to_owned(), "…".to_owned());
+    }
     let value = |value: Option<Value>| match value {
         None => String::new(),
         Some(Value::String(text)) => text,
