@@ -45,7 +45,11 @@ use crate::{
     },
     config::Config,
     control::{
-        auth::Tokens, layers::ControlPlane, resources::probes::Probes, router, state::ControlState,
+        auth::Tokens,
+        layers::ControlPlane,
+        resources::probes::Probes,
+        router,
+        state::{ControlState, ControlTriggers},
     },
     edge::{
         Edge,
@@ -72,7 +76,6 @@ use crate::{
         guest_logs::{self, LineStore},
         request_id::RequestIdSource,
     },
-    triggers::call_queue::CallQueue,
 };
 
 /// How long the last lines of functions may take to be stored after the drain.
@@ -128,7 +131,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let called = (&invoker, &pool, &registry);
     let (triggers, worker) =
         triggers::start(&config, found, called, &readiness, (&mut upkeep, control)).await?;
-    let callers = (invoker, &triggers.queue);
+    let callers = (invoker, &triggers);
     let plane = data_plane(&config, (&pool, found), callers, shedder, (data, &registry))?;
 
     // The control plane.
@@ -220,7 +223,7 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 fn data_plane(
     config: &Config,
     (pool, (store, catalog, routes)): (&Arc<Pool>, (&Store, &Arc<Catalog>, &Routes)),
-    (invoker, queue): (Invoker, &CallQueue),
+    (invoker, triggers): (Invoker, &ControlTriggers),
     load_shedder: Arc<LoadShedder>,
     (runtime, registry): (&Handle, &Registry),
 ) -> anyhow::Result<Arc<DataPlane>> {
@@ -231,7 +234,8 @@ fn data_plane(
     let auth = RouteAuth::new(pool, &config.server.edge.issuers);
     let owned = RouteGate::new(routes.clone(), auth);
     let answering = (owned, Compression::register(registry)?);
-    let edge = Edge::new(Arc::clone(&calls), queue.clone(), answering, &config.server);
+    let triggers = (triggers.queue.clone(), triggers.flows.clone());
+    let edge = Edge::new(Arc::clone(&calls), triggers, answering, &config.server);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
     let within = Arc::new(within);

@@ -75,6 +75,9 @@ enum Command {
     /// Set, list, show and delete queues, and publish, peek, purge and redrive their messages
     #[command(subcommand)]
     Queue(crate::cli::commands::triggers::queue::QueueCommand),
+    /// Set, list, show, run and delete flows: functions that are called one after the other
+    #[command(subcommand)]
+    Flow(crate::cli::commands::triggers::flow::FlowCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Route(command) => client(command.run()),
         Command::Schedule(command) => client(command.run()),
         Command::Queue(command) => client(command.run()),
+        Command::Flow(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Token(command) => client(command.run()),

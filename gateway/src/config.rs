@@ -26,10 +26,10 @@ pub use self::{
     flags::Flags,
     root::{CONTROL_SOCKET, Config, Numbers},
     sections::{
-        AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, HostRoutes,
-        HttpLimits, IssuerSettings, LingerLimits, ListenerSettings, LogFormat, LogsSection,
-        MetricsSection, MinRate, PoolSection, ProxySettings, QueueSection, QuotasSection,
-        ServerSection, ShadowSettings, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
-        UploadsSection,
+        AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, FlowsSection,
+        HostRoutes, HttpLimits, IssuerSettings, LingerLimits, ListenerSettings, LogFormat,
+        LogsSection, MetricsSection, MinRate, PoolSection, ProxySettings, QueueSection,
+        QuotasSection, ServerSection, ShadowSettings, Timeouts, TlsFiles, TlsSettings,
+        TrustedProxies, UploadsSection,
     },
 };

@@ -7,6 +7,7 @@ pub(crate) mod admission;
 mod asynchronous;
 pub(crate) mod calls;
 pub(crate) mod data_plane;
+mod flow_calls;
 pub(crate) mod owned_routes;
 pub(crate) mod panics;
 mod problems;
@@ -29,6 +30,7 @@ use crate::{
     edge::{
         asynchronous::{AsyncCall, AsyncCalls},
         calls::{Calls, PreparedCall, targets::Way},
+        flow_calls::{FlowCall, FlowCalls},
         owned_routes::{
             RouteGate,
             signed_body::{self, SignedBodies},
@@ -58,7 +60,7 @@ use crate::{
     },
     server::IncomingBody,
     telemetry::request_id::id_header,
-    triggers::call_queue::CallQueue,
+    triggers::{call_queue::CallQueue, flows::Flows},
 };
 
 /// The header with the secret that lets a request see the timing of its invocation.
@@ -81,6 +83,7 @@ pub(crate) struct Edge {
     /// The tenant whose functions are called here.
     tenant: Tenant,
     asynchronous: AsyncCalls,
+    flows: FlowCalls,
     min_rate: MinRate,
     host_routes: HostRoutes,
     no_mount: Arc<str>,
@@ -90,7 +93,7 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn new(
         calls: Arc<Calls>,
-        queue: CallQueue,
+        (queue, flows): (CallQueue, Flows),
         (owned, compression): (RouteGate, Compression),
         config: &ServerSection,
     ) -> Self {
@@ -101,6 +104,7 @@ impl Edge {
             compression,
             tenant: Tenant::default(),
             asynchronous: AsyncCalls::new(queue, Tenant::default()),
+            flows: FlowCalls::new(flows, Tenant::default()),
             min_rate: config.min_rate,
             host_routes: config.edge.host_routes,
             no_mount: "".into(),
@@ -202,6 +206,12 @@ impl Edge {
                 // Boxed: the future is large, and most requests do not need it.
                 match Box::pin(self.owned_target(matched, client.addr.ip(), head)).await? {
                     OwnedTarget::Call(target, owned) => (target, 0, Some(owned)),
+                    OwnedTarget::Flow(owned) => {
+                        (call.context.peer, call.context.https) = (client.addr, client.https);
+                        call.context.cdn_loop = cdn_loop;
+                        let response = self.run_flow(&owned, call, body).await?;
+                        return Ok(self.finished(applied.as_deref(), response));
+                    }
                     OwnedTarget::Response(mut response) => {
                         response.headers_mut().insert(REQUEST_ID, id_header(invocation));
                         return Ok(self.compressed(applied.as_deref(), response));
@@ -223,7 +233,7 @@ impl Edge {
         }
         let owned = match owned {
             None => OwnedLimits::none(&target),
-            Some(owned) => begin_owned(&owned, &target, &mut call)?,
+            Some(owned) => begin_owned(&owned, target.request_bytes, &mut call)?,
         };
         (call.context.peer, call.context.https) = (client.addr, client.https);
         call.context.cdn_loop = cdn_loop;
@@ -232,7 +242,7 @@ impl Edge {
             // Boxed, so that requests without a body are small.
             Some(body) => Some(Box::pin(self.begin_body(*body, &mut call, owned)).await?),
         };
-        let mut response = if waits {
+        let response = if waits {
             let prepared = PreparedCall { target, channel, call, faults, timing };
             let (mut parts, body) = self.calls.call(prepared).await?;
             trailers.announce(&mut parts);
@@ -244,11 +254,40 @@ impl Edge {
             // Boxed: the future is large, and most clients wait for the answer.
             Box::pin(self.asynchronous.enqueue(asked)).await?
         };
+        Ok(self.finished(applied.as_deref(), response))
+    }
+
+    /// Makes a response what its route says.
+    fn finished(
+        &self,
+        applied: Option<&AppliedRoute>,
+        mut response: Response<EdgeBody>,
+    ) -> Response<EdgeBody> {
         if let Some(owned) = applied {
             let headers = response.headers_mut();
             owned_routes::finish(&owned.route, owned.origin.as_ref(), headers);
         }
-        Ok(self.compressed(applied.as_deref(), response))
+        self.compressed(applied, response)
+    }
+
+    /// Runs the flow of a route.
+    async fn run_flow(
+        &self,
+        owned: &OwnedCall,
+        mut call: Box<FunctionCall>,
+        body: Option<Box<IncomingBody>>,
+    ) -> Result<Response<EdgeBody>, Problem> {
+        let route = &owned.matched.route;
+        let RouteAction::Flow { flow, .. } = &route.action else {
+            return Err(Problem::no_route());
+        };
+        cookies::join(&mut call.head.headers);
+        let limits = begin_owned(owned, self.flows.request_bytes(), &mut call)?;
+        let faults = match body {
+            None => limits.without_body()?,
+            Some(body) => Some(self.begin_body(*body, &mut call, limits).await?),
+        };
+        self.flows.answer(FlowCall { flow, call, faults, route }).await
     }
 
     /// Compresses a response, if its route asks for it.
@@ -309,8 +348,14 @@ impl Edge {
         if let Some(response) = owned_routes::own_response(&matched, head) {
             return Ok(OwnedTarget::Response(response));
         }
-        let RouteAction::Call { function, channel, .. } = &matched.route.action else {
-            return Err(Problem::no_route());
+        let (function, channel) = match &matched.route.action {
+            RouteAction::Call { function, channel, .. } => (function, channel),
+            RouteAction::Flow { .. } => {
+                return Ok(OwnedTarget::Flow(Box::new(OwnedCall { matched, signed })));
+            }
+            RouteAction::Redirect { .. } | RouteAction::Answer { .. } => {
+                return Err(Problem::no_route());
+            }
         };
         let at = channel.as_deref().map_or(At::Default, At::Channel);
         let route = Route { function, at, mount: 0 };
@@ -362,6 +407,7 @@ enum Found<'a> {
 /// What the route of an owner leads to.
 enum OwnedTarget {
     Call(Arc<CatalogEntry>, Box<OwnedCall>),
+    Flow(Box<OwnedCall>),
     Response(Response<EdgeBody>),
 }
 
@@ -410,15 +456,17 @@ impl AppliedRoute {
     }
 }
 
-/// Makes a call what the route of an owner says.
+/// Makes a call what the route of an owner says. Its target takes bodies of so many bytes at most.
 fn begin_owned(
     owned: &OwnedCall,
-    target: &CatalogEntry,
+    most: u64,
     call: &mut FunctionCall,
 ) -> Result<OwnedLimits, Problem> {
     let (head, route) = (&mut call.head, &owned.matched.route);
     owned_routes::tell(&owned.matched, head);
-    if let RouteAction::Call { mount: Some((mount, field)), .. } = &route.action {
+    if let RouteAction::Call { mount: Some((mount, field)), .. }
+    | RouteAction::Flow { mount: Some((mount, field)), .. } = &route.action
+    {
         head.uri = below_mount(&head.uri, mount.len()).ok_or_else(Problem::bad_target)?;
         forwarded::tell_mount(&mut head.headers, field);
         call.context.mount = Arc::clone(mount);
@@ -426,7 +474,7 @@ fn begin_owned(
     call.context.timeout = route.timeout;
     let of_route = route.request_bytes.unwrap_or(u64::MAX);
     let of_signed = owned.signed.map_or(u64::MAX, |_| signed_body::SIGNED_BODY_BYTES);
-    let request_bytes = target.request_bytes.min(of_route).min(of_signed);
+    let request_bytes = most.min(of_route).min(of_signed);
     Ok(OwnedLimits { request_bytes, signed: owned.signed })
 }
 

@@ -30,6 +30,9 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("mayfly-reques
 /// The header that says who answers: `function`, or, with a problem, whose fault it is.
 pub(crate) const OUTCOME: HeaderName = HeaderName::from_static("mayfly-outcome");
 
+/// The header that says in which step of a flow a request ended.
+pub(crate) const FLOW_STEP: HeaderName = HeaderName::from_static("mayfly-flow-step");
+
 /// `retry-after` is spread over so many seconds, so that callers who were rejected together do not
 /// return together.
 const RETRY_SPREAD_S: u128 = 3;
@@ -196,6 +199,18 @@ impl Problem {
             .hint("Only a call in the state `due` can be cancelled.")
     }
 
+    pub(crate) fn flow_not_found(name: &str) -> Self {
+        Self::new(&table::FLOW_NOT_FOUND).detail(format!("there is no flow {name:?}"))
+    }
+
+    /// Says in which step of a flow it was.
+    pub(crate) fn of_step(self, path: &str) -> Self {
+        match HeaderValue::try_from(path) {
+            Ok(path) => self.field(FLOW_STEP, path),
+            Err(_) => self,
+        }
+    }
+
     /// Logs `error` with its causes and keeps them from the caller.
     pub(crate) fn internal(error: &dyn StdError) -> Self {
         tracing::error!(error = chain(error), "internal error");
@@ -241,6 +256,11 @@ impl Problem {
     /// Whether it is of this type.
     pub(crate) fn is(&self, problem_type: &ProblemType) -> bool {
         self.slug == problem_type.slug
+    }
+
+    /// The status as a number.
+    pub(crate) fn status_code(&self) -> u16 {
+        self.status
     }
 
     /// The type and the title.

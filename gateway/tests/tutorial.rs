@@ -1,4 +1,4 @@
-//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md` and `docs/queues.md`, chapter by chapter,
+//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md` and `docs/flows.md`, chapter by chapter,
 //! against a gateway of their own, and compares what they print with what the page shows.
 //!
 //! The words at the top of a block say what happens to it:
@@ -42,6 +42,7 @@ const TUTORIAL: Page = ("docs/tutorial.md", include_str!("../../docs/tutorial.md
 const RELEASES: Page = ("docs/releases.md", include_str!("../../docs/releases.md"));
 
 const QUEUES: Page = ("docs/queues.md", include_str!("../../docs/queues.md"));
+const FLOWS: Page = ("docs/flows.md", include_str!("../../docs/flows.md"));
 
 /// A page's path and its text.
 type Page = (&'static str, &'static str);
@@ -66,6 +67,8 @@ const RELEASE: &[&str] = &[
 
 /// So does the page about queues.
 const QUEUE: &[&str] = &["Messages one by one", "Dead messages", "Batches"];
+/// And the one about flows.
+const FLOW: &[&str] = &["Steps over one state", "Asynchronous runs"];
 
 /// How long a block may take that compiles with a cold cache.
 const BLOCK: &str = "600";
@@ -112,9 +115,16 @@ fn messages_are_published_delivered_and_redriven() {
 }
 
 #[test]
+fn steps_run_while_a_client_waits_and_while_none_does() {
+    walk(&[(TUTORIAL, &[START]), (FLOWS, FLOW)]);
+}
+
+#[test]
 fn every_chapter_with_commands_is_walked() {
     let of_tutorial = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
-    for (page, walked) in [(TUTORIAL, &of_tutorial[..]), (RELEASES, RELEASE), (QUEUES, QUEUE)] {
+    for (page, walked) in
+        [(TUTORIAL, &of_tutorial[..]), (RELEASES, RELEASE), (QUEUES, QUEUE), (FLOWS, FLOW)]
+    {
         for chapter in chapters(page) {
             assert!(
                 chapter.blocks.is_empty() || walked.contains(&chapter.title),

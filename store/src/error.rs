@@ -129,12 +129,16 @@ pub enum Quota {
     Schedules,
     /// Named queues.
     Queues,
+    /// Flows.
+    Flows,
     /// Recorded replies.
     IdempotencyKeys,
     /// Calls that wait in one lane of the queue.
     QueuedCalls,
     /// Messages that wait in one named queue.
     Messages,
+    /// Runs of one flow that wait.
+    FlowRuns,
     /// Bytes of calls that wait in the queue.
     QueuedBytes,
 }
@@ -149,9 +153,11 @@ impl fmt::Display for Quota {
             Self::Routes => "routes",
             Self::Schedules => "schedules",
             Self::Queues => "queues",
+            Self::Flows => "flows",
             Self::IdempotencyKeys => "idempotency keys",
             Self::QueuedCalls => "queued calls",
             Self::Messages => "messages in a queue",
+            Self::FlowRuns => "runs of a flow",
             Self::QueuedBytes => "bytes of queued calls",
         })
     }

@@ -8,7 +8,7 @@
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, routes, schedules, queues, tokens, secrets,
+//! mayfly.db      functions, revisions, routes, schedules, queues, flows, tokens, secrets,
 //!                idempotency keys                                         (synchronous FULL)
 //! logs.db        log lines                                                (synchronous NORMAL)
 //! queue.db       calls and messages that wait, and their answers          (synchronous FULL)
@@ -52,6 +52,7 @@ pub use crate::{
         token::{NewToken, TokenRecord},
     },
     activity::{
+        flow::{FlowRecord, PutFlow, StepAnswer, StepOutcome, StepRecord},
         invocation::{
             CallState, Cause, Dedup, Invocation, NewInvocation, StoredAnswer, StoredFields,
             StoredRequest,

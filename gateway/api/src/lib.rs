@@ -54,6 +54,10 @@ pub use crate::{
         RateView, RedirectView, RouteSpec, RouteView, RoutesView, StaticAnswer,
     },
     triggers::{
+        flow::{
+            DurableRunView, DurableRunsView, ErrorAction, FlowRunView, FlowSpec, FlowStep,
+            FlowStepView, FlowView, FlowsView, OnError, StartFlow, StartedFlow,
+        },
         invocation::{
             AnsweredView, ChangedInvocationsView, InvocationStatusView, InvocationView,
             InvocationsView, SentView,
@@ -68,7 +72,8 @@ pub use crate::{
         },
     },
     words::{
-        ActionWord, CauseWord, DayWord, FaultWord, FollowWord, InvocationWord, IsolationWord,
-        KindWord, RespondAsyncWord, RunOutcomeWord, ScopeWord, StateWord, StreamWord,
+        ActionWord, CauseWord, DayWord, FaultWord, FlowOutcomeWord, FollowWord, InvocationWord,
+        IsolationWord, KindWord, RespondAsyncWord, RunOutcomeWord, ScopeWord, StateWord,
+        StepOutcomeWord, StreamWord,
     },
 };

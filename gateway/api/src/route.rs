@@ -11,7 +11,7 @@ use crate::whole;
 
 pub use self::auth::{ApiKeysView, BasicView, HmacView, JwtView};
 
-/// Requests, and what happens to them. Exactly one of `function`, `redirect` and `answer` is given.
+/// Requests, and what happens to them. Exactly one of `function`, `flow`, `redirect` and `answer` is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
@@ -43,7 +43,10 @@ pub struct RouteSpec {
     /// The channel of the function; without it, the function itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Whether the function sees the path below the fixed beginning of `path`, and not all of it.
+    /// The flow that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<String>,
+    /// Whether the function, or the first step of the flow, sees the path below the fixed beginning of `path`, and not all of it.
     #[serde(default)]
     pub strip: bool,
     /// Sends the client to another address.

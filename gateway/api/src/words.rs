@@ -62,6 +62,10 @@ words! {
     /// What became of a due time of a schedule.
     RunOutcomeWord = "queued", "running", "succeeded", "failed", "cancelled", "skipped", "missed",
         "refused", "forgotten";
+    /// How a run of a flow has ended.
+    FlowOutcomeWord = "ok", "error", "timeout", "too-large", "interrupted";
+    /// How a step of a flow has ended.
+    StepOutcomeWord = "done", "continued", "failed";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }

@@ -21,6 +21,7 @@ use crate::{
         call_queue::CallQueue,
         calling::FunctionCaller,
         delivery::Deliveries,
+        flows::Flows,
         queues::{Queues, consume::Consumers},
         schedules::Schedules,
         worker::Worker,
@@ -43,6 +44,7 @@ pub(super) async fn start(
     let labels = (registry, config.metrics.queues);
     let queues = Queues::load((store, catalog), &queue, labels).await?;
     let functions = FunctionCaller::new(invoker.clone());
+    let flows = Flows::load((store, catalog), (&queue, &functions), (registry, config)).await?;
     let attempts = Attempts {
         catalog: Arc::clone(catalog),
         routes: routes.clone(),
@@ -51,6 +53,7 @@ pub(super) async fn start(
         queue: queue.clone(),
         deliveries: Deliveries::new(pool),
         consumers: Consumers::new(queues.clone(), functions),
+        flows: flows.clone(),
     };
     let (stop, stopping) = watch::channel(false);
     let worker = Worker::new(attempts, pool.background_runtime().clone());
@@ -60,5 +63,5 @@ pub(super) async fn start(
     upkeep.spawn_on(queue.clone().upkeep(), control);
     upkeep.spawn_on(queues.clone().upkeep(), control);
     upkeep.spawn_on(schedules.clone().tick(readiness.clone()), control);
-    Ok((ControlTriggers { queue, schedules, queues }, worker))
+    Ok((ControlTriggers { queue, schedules, queues, flows }, worker))
 }

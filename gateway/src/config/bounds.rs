@@ -84,6 +84,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.routes", 0, 1_000_000),
     ("quotas.schedules", 0, 1_000_000),
     ("quotas.queues", 0, 100_000),
+    ("quotas.flows", 0, 100_000),
     ("quotas.settings_bytes", KIB, 16 * MIB),
     ("quotas.all_settings_bytes", KIB, TIB),
     ("quotas.code_bytes", 0, 1_024 * TIB),
@@ -99,6 +100,8 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("queue.dead_ms", 0, 365 * DAY_MS),
     ("queue.retry_ms", 1, HOUR_MS),
     ("queue.retry_max_ms", 1, DAY_MS),
+    ("flows.state_bytes", 4 * KIB, 256 * MIB),
+    ("flows.runs", 0, 10_000_000),
     ("server.connections", 1, 1_000_000),
     ("server.connections_per_address", 0, 1_000_000),
     ("server.in_flight", 1, 1_000_000),
@@ -157,6 +160,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("metrics.functions", 0, 100_000),
     ("metrics.channels", 0, 100_000),
     ("metrics.queues", 0, 100_000),
+    ("metrics.flows", 0, 100_000),
 ];
 
 /// Returns the first error in `settings`.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::sections::{
-    AdmissionSettings, CompileSection, LogsSection, MetricsSection, PoolSection, QueueSection,
-    QuotasSection, ServerSection, UploadsSection, address::deserialize_address,
+    AdmissionSettings, CompileSection, FlowsSection, LogsSection, MetricsSection, PoolSection,
+    QueueSection, QuotasSection, ServerSection, UploadsSection, address::deserialize_address,
 };
 
 /// The control plane's Unix socket, in the data directory.
@@ -59,6 +59,8 @@ pub struct Config {
     pub quotas: QuotasSection,
     /// Calls that wait to be made.
     pub queue: QueueSection,
+    /// Functions that are called one after the other.
+    pub flows: FlowsSection,
     /// Both listeners, and the admission of requests.
     pub server: ServerSection,
     /// Requests that guests make.
@@ -86,6 +88,7 @@ impl Default for Config {
             uploads: UploadsSection::default(),
             quotas: QuotasSection::default(),
             queue: QueueSection::default(),
+            flows: FlowsSection::default(),
             server: ServerSection::default(),
             outbound: OutboundConfig::default(),
             logs: LogsSection::default(),

@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 mod deploys;
+mod flows;
 mod machine;
 mod pool;
 mod queue;
@@ -13,6 +14,7 @@ mod telemetry;
 
 pub use self::{
     deploys::{QuotasSection, UploadsSection},
+    flows::FlowsSection,
     pool::{CompileSection, PoolSection},
     queue::QueueSection,
     server::{

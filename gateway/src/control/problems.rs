@@ -17,7 +17,7 @@ use crate::{
     },
     problem::{Problem, chain, operator_setting, table},
     request::idempotency_key::IDEMPOTENCY_KEY_BYTES,
-    triggers::{queues::QueueError, schedules::ScheduleError},
+    triggers::{flows::FlowError, queues::QueueError, schedules::ScheduleError},
 };
 
 impl Problem {
@@ -151,6 +151,25 @@ impl Problem {
                 .hint("Purge it first, or delete it with them: `?force=true`."),
             QueueError::Random(error) => Self::internal(&error),
             QueueError::Store(error) => error.into(),
+        }
+    }
+
+    /// The problem of a change or a run of the flow with this name.
+    pub(crate) fn of_flow(error: FlowError, name: &str) -> Self {
+        match error {
+            FlowError::Refused(detail) => Self::new(&table::BAD_FLOW).detail(detail),
+            FlowError::NotFound => Self::flow_not_found(name),
+            FlowError::InUse(why) => {
+                Self::new(&table::FLOW_IN_USE).detail(format!("the flow {name:?}: {why}"))
+            }
+            FlowError::OtherRun => Self::new(&table::IDEMPOTENCY_KEY_REUSED)
+                .detail(error.to_string())
+                .hint("Give each run its own key."),
+            FlowError::TooLarge { max } => Self::new(&table::QUEUED_BODY_TOO_LARGE)
+                .detail(format!("the input of a run has at most {max} bytes"))
+                .hint("The operator can raise `queue.body_bytes` and `flows.state_bytes`."),
+            FlowError::Random(error) => Self::internal(&error),
+            FlowError::Store(error) => error.into(),
         }
     }
 

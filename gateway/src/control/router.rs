@@ -18,7 +18,7 @@ use crate::{
             channels, diff, files, functions, invocations, limits, logs,
             probes::{self, Probes},
             revisions, routes as owned_routes, schedules, secrets, tokens as api_tokens,
-            triggers::queues,
+            triggers::{flows, queues},
         },
         state::ControlState,
     },
@@ -39,6 +39,7 @@ use crate::{
         (name = "invocations", description = "Calls that were enqueued, and what became of them"),
         (name = "schedules", description = "When functions are called, by the calendar"),
         (name = "queues", description = "Messages that wait until a function has taken them"),
+        (name = "flows", description = "Functions that are called one after the other"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
         (name = "probes", description = "The state of the gateway"),
@@ -134,6 +135,10 @@ fn reading_triggers() -> OpenApiRouter<ControlState> {
         .routes(routes!(queues::list))
         .routes(routes!(queues::show))
         .routes(routes!(queues::messages))
+        .routes(routes!(flows::list))
+        .routes(routes!(flows::show))
+        .routes(routes!(flows::runs))
+        .routes(routes!(flows::run))
 }
 
 /// What changes and uses them. Documents of messages may be larger than others.
@@ -145,5 +150,7 @@ fn changing_triggers(state: &ControlState) -> OpenApiRouter<ControlState> {
         .routes(routes!(queues::put, queues::change, queues::delete))
         .routes(routes!(queues::purge))
         .routes(routes!(queues::redrive))
+        .routes(routes!(flows::put, flows::delete))
+        .routes(routes!(flows::start))
         .merge(OpenApiRouter::new().routes(routes!(queues::publish)).layer(messages))
 }

@@ -12,7 +12,7 @@ use crate::{
         catalog::Catalog, deploy::Deployer, files::Files, name::FunctionName,
         qualified_name::QualifiedName, quarantine::Quarantine, routes::Routes, secrets::Secrets,
     },
-    triggers::{call_queue::CallQueue, queues::Queues, schedules::Schedules},
+    triggers::{call_queue::CallQueue, flows::Flows, queues::Queues, schedules::Schedules},
 };
 
 /// The state of all handlers.
@@ -45,6 +45,7 @@ pub(crate) struct ControlTriggers {
     pub(crate) queue: CallQueue,
     pub(crate) schedules: Schedules,
     pub(crate) queues: Queues,
+    pub(crate) flows: Flows,
 }
 
 /// Bytes of a document of messages besides their bodies.

@@ -39,7 +39,7 @@ use crate::{
     },
 };
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const RESPOND_ASYNC: &str = "respond-async";
 /// The beginning of all paths that the gateway keeps for itself.
@@ -54,7 +54,8 @@ pub(super) fn is_wanted(target: &CatalogEntry, headers: &HeaderMap) -> bool {
     }
 }
 
-fn prefers(headers: &HeaderMap) -> bool {
+/// Whether a client does not want to wait.
+pub(super) fn prefers(headers: &HeaderMap) -> bool {
     let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut named = values.flat_map(|value| value.split(','));
     named.any(|preference| {
@@ -120,23 +121,9 @@ impl AsyncCalls {
         let enqueued = self.queue.enqueue(new, target.background.calls).await;
         let enqueued = enqueued.map_err(|error| Problem::of_store(&error))?;
         if enqueued.outcome == EnqueueOutcome::Mismatch {
-            return Err(Problem::new(&table::IDEMPOTENCY_KEY_REUSED)
-                .detail("an earlier call with this `idempotency-key` sent something else")
-                .hint("Give each call its own key."));
+            return Err(key_reused());
         }
-        let location = format!("{STATUS_PREFIX}{}", enqueued.id);
-        let body = accepted(&enqueued.id, &location);
-        let mut response = json_response(StatusCode::ACCEPTED, &body, head_only);
-        let headers = response.headers_mut();
-        if let Ok(location) = HeaderValue::try_from(location) {
-            headers.insert(header::LOCATION, location);
-        }
-        headers.insert(header::VARY, HeaderValue::from_static("prefer"));
-        if preferred {
-            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
-        }
-        headers.insert(REQUEST_ID, id_header(invocation));
-        Ok(response)
+        Ok(accepted(AcceptedCall { id: &enqueued.id, preferred, head_only, invocation }))
     }
 
     /// Reads all of a body, which is in memory until the call is stored.
@@ -201,7 +188,7 @@ impl AsyncCalls {
 }
 
 /// Takes the key by which a client names its call: the function gets ours.
-fn client_key(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+pub(super) fn client_key(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Problem> {
     let several = headers.get_all(IDEMPOTENCY_KEY).iter().nth(1).is_some();
     let Some(key) = headers.remove(IDEMPOTENCY_KEY) else { return Ok(None) };
     let visible = key.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~'));
@@ -217,7 +204,7 @@ fn client_key(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Problem> {
 
 /// Names a call for those who know the key and have the same credentials: the answer to one client is
 /// not for another one that guesses its key.
-fn dedup(
+pub(super) fn dedup(
     key: &HeaderValue,
     request: &StoredRequest,
     origin: &CallOrigin,
@@ -289,17 +276,48 @@ fn new_call(
     })
 }
 
-fn accepted(id: &str, location: &str) -> InvocationStatusView {
-    InvocationStatusView {
+/// A call, or a run of a flow, that was enqueued.
+#[derive(Clone, Copy)]
+pub(super) struct AcceptedCall<'a> {
+    pub(super) id: &'a str,
+    /// Whether the client has asked for that.
+    pub(super) preferred: bool,
+    pub(super) head_only: bool,
+    pub(super) invocation: u128,
+}
+
+/// Says where what becomes of it is asked for.
+pub(super) fn accepted(accepted: AcceptedCall<'_>) -> Response<EdgeBody> {
+    let AcceptedCall { id, preferred, head_only, invocation } = accepted;
+    let location = format!("{STATUS_PREFIX}{id}");
+    let body = InvocationStatusView {
         id: id.to_owned(),
         state: store::CallState::Due.as_str().to_owned(),
         attempts: 0,
-        location: location.to_owned(),
+        location: location.clone(),
         created_at: rfc3339(now_ms()),
         finished_at: None,
         error: None,
         answer: None,
+    };
+    let mut response = json_response(StatusCode::ACCEPTED, &body, head_only);
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        headers.insert(header::LOCATION, location);
     }
+    headers.insert(header::VARY, HeaderValue::from_static("prefer"));
+    if preferred {
+        headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
+    }
+    headers.insert(REQUEST_ID, id_header(invocation));
+    response
+}
+
+/// The problem of a call whose client gives the name of another one.
+pub(super) fn key_reused() -> Problem {
+    Problem::new(&table::IDEMPOTENCY_KEY_REUSED)
+        .detail("an earlier call with this `idempotency-key` sent something else")
+        .hint("Give each call its own key.")
 }
 
 fn json_response(

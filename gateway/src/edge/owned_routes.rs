@@ -95,7 +95,9 @@ impl RouteGate {
         let Some(rules) = &route.auth else { return Ok(None) };
         let function = match &route.action {
             RouteAction::Call { function, .. } => Some(function.as_str()),
-            RouteAction::Redirect { .. } | RouteAction::Answer { .. } => None,
+            RouteAction::Flow { .. }
+            | RouteAction::Redirect { .. }
+            | RouteAction::Answer { .. } => None,
         };
         let known = self.auth.authenticate(rules, (tenant, function), client, head).await;
         let caller = known.map_err(|why| refused(&route.name, rules, why))?;
@@ -132,7 +134,7 @@ fn rate_limited(route: &HeaderValue, too_many: TooMany) -> Problem {
 pub(super) fn own_response(matched: &Matched, head: &Parts) -> Option<Response<EdgeBody>> {
     let route = &*matched.route;
     let mut response = match &route.action {
-        RouteAction::Call { .. } => return None,
+        RouteAction::Call { .. } | RouteAction::Flow { .. } => return None,
         RouteAction::Redirect { status, location } => {
             let mut response = respond(*status, Default::default());
             let location = redirected(location, matched, &head.uri);

@@ -131,6 +131,11 @@ impl Deployer {
         self.state.store_quotas()
     }
 
+    /// How many flows there may be.
+    pub(crate) fn flows_max(&self) -> u64 {
+        self.state.quotas.load().flows as u64
+    }
+
     /// Counts an upload that was refused, or that failed.
     pub(crate) fn count_refused(&self, problem: &str) {
         self.state.refused.with_label_values(&[problem]).inc();

@@ -292,6 +292,9 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
         Quota::Queues => Problem::new(&table::QUEUE_QUOTA)
             .detail(format!("the limit is {max} queues"))
             .hint("Delete a queue. The operator can raise the setting `quotas.queues`."),
+        Quota::Flows => Problem::new(&table::FLOW_QUOTA)
+            .detail(format!("the limit is {max} flows"))
+            .hint("Delete a flow. The operator can raise the setting `quotas.flows`."),
         Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
             .detail(format!("the limit is {max} keys within a day"))
             .hint(
@@ -309,6 +312,10 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
         Quota::Messages => Problem::new(&table::QUEUE_FULL)
             .detail(format!("at most {max} messages wait in one queue"))
             .hint("Publish it again later. The operator can raise the setting `queue.messages`.")
+            .retry_after(QUEUE_FULL_S),
+        Quota::FlowRuns => Problem::new(&table::FLOW_FULL)
+            .detail(format!("at most {max} runs of one flow wait"))
+            .hint("Start it again later. The operator can raise the setting `flows.runs`.")
             .retry_after(QUEUE_FULL_S),
         Quota::QueuedBytes => Problem::new(&table::CALL_QUEUE_BYTES)
             .detail(format!("the calls and messages that wait take at most {max} bytes"))

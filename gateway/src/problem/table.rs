@@ -90,11 +90,13 @@ problem_types! {
     NO_ROUTE: "no-route", 404, Route, Caller, "Address does not name a function";
     INVOCATION_NOT_FOUND: "invocation-not-found", 404, Route, Caller, "Enqueued call not found";
     INVOCATION_BEGUN: "invocation-begun", 409, Route, Caller, "Enqueued call has begun or ended";
+    FLOW_NOT_FOUND: "flow-not-found", 404, Route, Caller, "Flow not found";
     FUNCTION_NOT_FOUND: "function-not-found", 404, Route, Caller, "Function not found";
 
     // Admitting a call.
     CONCURRENCY_LIMIT: "concurrency-limit", 429, Admit, Platform, "Function concurrency limit reached";
     CALL_QUEUE_FULL: "call-queue-full", 429, Admit, Platform, "Too many calls wait for the function";
+    FLOW_FULL: "flow-full", 429, Admit, Platform, "Too many runs of the flow wait";
     QUEUE_FULL: "queue-full", 429, Admit, Platform, "Too many messages wait in the queue";
     CALL_QUEUE_BYTES: "call-queue-bytes", 429, Admit, Platform, "Too many bytes of calls wait on the node";
     ADDRESS_LIMIT: "address-limit", 429, Admit, Caller, "Too many requests in flight from one address";
@@ -128,6 +130,10 @@ problem_types! {
     CPU_LIMIT: "cpu-limit", 504, Guest, Function, "Function CPU time limit reached";
     TIMEOUT: "timeout", 504, Guest, Function, "Function timed out";
 
+    // Running a flow.
+    FLOW_STATE_TOO_LARGE: "flow-state-too-large", 502, Guest, Function, "State of the flow too large";
+    FLOW_TIMEOUT: "flow-timeout", 504, Guest, Function, "Flow timed out";
+
     // Uploading a function.
     BAD_NAME: "bad-name", 400, Request, Caller, "Invalid function name";
     BAD_DIGEST: "bad-digest", 400, Upload, Caller, "Invalid digest header";
@@ -140,6 +146,8 @@ problem_types! {
     ROUTE_QUOTA: "route-quota", 409, Store, Caller, "Route quota reached";
     SCHEDULE_QUOTA: "schedule-quota", 409, Store, Caller, "Schedule quota reached";
     QUEUE_QUOTA: "queue-quota", 409, Store, Caller, "Queue quota reached";
+    FLOW_QUOTA: "flow-quota", 409, Store, Caller, "Flow quota reached";
+    FLOW_IN_USE: "flow-in-use", 409, Store, Caller, "Flow is in use";
     QUEUE_NOT_EMPTY: "queue-not-empty", 409, Store, Caller, "Queue has messages";
     ROUTE_CONFLICT: "route-conflict", 409, Request, Caller, "Route takes the requests of another one";
     CHANNEL_QUOTA: "channel-quota", 409, Store, Caller, "Channel quota reached";
@@ -200,6 +208,7 @@ problem_types! {
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
     BAD_ROUTE: "bad-route", 422, Request, Caller, "Invalid route";
     BAD_SCHEDULE: "bad-schedule", 422, Request, Caller, "Invalid schedule";
+    BAD_FLOW: "bad-flow", 422, Request, Caller, "Invalid flow";
     BAD_QUEUE: "bad-queue", 422, Request, Caller, "Invalid queue";
     BAD_MESSAGE: "bad-message", 422, Request, Caller, "Invalid message";
     BAD_CHANNEL: "bad-channel", 422, Request, Caller, "Invalid channel";

@@ -20,6 +20,7 @@ use crate::{
         call_queue::{CallQueue, random_number},
         calling::{ANSWER_BYTES, Attempt, FunctionCaller, keep_some},
         delivery::{Deliveries, NotDelivered},
+        flows::Flows,
         queued_call::{self, CallOrigin},
         queues::consume::{Consumers, Delivery},
         told,
@@ -35,6 +36,7 @@ pub(crate) struct Attempts {
     pub(crate) queue: CallQueue,
     pub(crate) deliveries: Deliveries,
     pub(crate) consumers: Consumers,
+    pub(crate) flows: Flows,
 }
 
 impl Attempts {
@@ -48,6 +50,10 @@ impl Attempts {
     pub(super) fn delivery(&self, lane: &LaneTotals) -> Option<Delivery> {
         let id = match lane.lane {
             Lane::Queue(queue) => return self.consumers.delivery(queue),
+            Lane::Flow(flow) => {
+                let concurrency = self.flows.concurrency(flow)?;
+                return Some(Delivery { concurrency, batch: 1 });
+            }
             Lane::Function(id) | Lane::Delivery(id) => id,
         };
         let entry = self.catalog.get(&lane.tenant, &lane.function);
@@ -63,7 +69,15 @@ impl Attempts {
         }
         let mut finished = Vec::with_capacity(calls.len());
         for call in calls {
-            finished.push(self.run_call(call).await);
+            match call.lane {
+                Lane::Flow(flow) => {
+                    let refused = self.still_admitted(&call).await.err();
+                    finished.extend(self.flows.attempt(flow, call, refused).await);
+                }
+                Lane::Function(_) | Lane::Delivery(_) | Lane::Queue(_) => {
+                    finished.push(self.run_call(call).await);
+                }
+            }
         }
         finished
     }

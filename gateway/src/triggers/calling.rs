@@ -9,7 +9,7 @@ use store::{StoredAnswer, StoredFields};
 use crate::{
     functions::{catalog::CatalogEntry, channels::plan::NotInChannel},
     invoker::{self, Invoker, channel},
-    problem::Problem,
+    problem::{Problem, table},
     request::forwarded::{self, OWN_PREFIX},
     triggers::{
         backoff::{AttemptEnd, of_status},
@@ -46,7 +46,8 @@ impl Attempt {
 /// Why a call has no answer.
 pub(super) struct Unanswered {
     pub(super) end: AttemptEnd,
-    pub(super) why: String,
+    /// Boxed, because most calls have an answer.
+    pub(super) problem: Box<Problem>,
 }
 
 /// Calls functions.
@@ -73,7 +74,7 @@ impl FunctionCaller {
     ) -> Attempt {
         match self.answer(entry, request, ANSWER_BYTES).await {
             Ok(answer) => Attempt::answered(answer),
-            Err(Unanswered { end, why }) => Attempt::without_answer(end, why),
+            Err(Unanswered { end, problem }) => Attempt::without_answer(end, problem.summary()),
         }
     }
 
@@ -86,7 +87,10 @@ impl FunctionCaller {
     ) -> Result<StoredAnswer, Unanswered> {
         let response = self.invoke(entry, request).await?;
         let read = read(response, most).await;
-        read.map_err(|why| Unanswered { end: AttemptEnd::Failed, why })
+        read.map_err(|why| {
+            let problem = Problem::new(&table::FUNCTION_FAILED).detail(why);
+            Unanswered { end: AttemptEnd::Failed, problem: Box::new(problem) }
+        })
     }
 
     /// Calls the revision that a channel chooses.
@@ -97,9 +101,9 @@ impl FunctionCaller {
     ) -> Result<Response, Unanswered> {
         let (client, id) = (request.context.peer.ip(), request.context.invocation);
         let entered = channel::enter(Arc::clone(entry), &mut request.head.headers, client, id);
-        let (chosen, channel) = entered.map_err(|NotInChannel { .. }| {
-            let why = "the channel does not have the revision that the call names";
-            Unanswered { end: AttemptEnd::Final, why: why.to_owned() }
+        let (chosen, channel) = entered.map_err(|error: NotInChannel| Unanswered {
+            end: AttemptEnd::Final,
+            problem: Box::new(error.into()),
         })?;
         let result = self.invoker.invoke(&chosen, request).await;
         if let Some(channel) = &channel {
@@ -109,7 +113,7 @@ impl FunctionCaller {
             Ok((response, _)) => Ok(response),
             Err(error) => {
                 let end = end_of(&error);
-                Err(Unanswered { end, why: Problem::from(error).summary() })
+                Err(Unanswered { end, problem: Box::new(error.into()) })
             }
         }
     }

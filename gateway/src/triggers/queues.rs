@@ -112,7 +112,7 @@ impl Queues {
             if let Lane::Queue(id) = lane.lane
                 && !known.contains(&id)
             {
-                store.forget_queue(id).await?;
+                store.forget_lane(lane.lane).await?;
             }
         }
         metrics.count.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
@@ -277,7 +277,7 @@ impl Queues {
             this.swap(|table| table.remove(&queue));
             state.metrics.forget(&queue);
             // If this is interrupted, the next start does it.
-            state.store.forget_queue(queue.id).await?;
+            state.store.forget_lane(Lane::Queue(queue.id)).await?;
             Ok(())
         });
         delete.await.expect("the task does not panic and is not aborted")

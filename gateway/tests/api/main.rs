@@ -29,6 +29,7 @@ mod deploy;
 mod errors;
 mod fairness;
 mod files;
+mod flows;
 mod function_calls;
 mod gateway_log;
 mod herd;

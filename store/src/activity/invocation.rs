@@ -1,5 +1,5 @@
 //! Calls that wait to be made, and what became of them: the durable queue below asynchronous calls,
-//! schedules and named queues.
+//! schedules, named queues and flows.
 //!
 //! A call is enqueued once, and is acknowledged when it would survive a power cut. It is claimed for a
 //! time (its lease), run, and finished; if the process dies in between, it is claimed again, under the
@@ -30,13 +30,16 @@ pub enum Cause {
     Schedule,
     /// A message in a named queue.
     Queue,
+    /// A run of a flow.
+    Flow,
     /// The end of another call.
     Callback,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Schedule, Self::Queue, Self::Callback];
+    pub const ALL: [Self; 5] =
+        [Self::Http, Self::Schedule, Self::Queue, Self::Flow, Self::Callback];
 
     /// The name, as the database and the API have it.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Cause {
             Self::Http => "http",
             Self::Schedule => "schedule",
             Self::Queue => "queue",
+            Self::Flow => "flow",
             Self::Callback => "callback",
         }
     }
@@ -172,9 +176,9 @@ pub struct NewInvocation {
     pub tenant: Tenant,
     /// What it waits in.
     pub lane: Lane,
-    /// The name of the function; empty for a message.
+    /// The name of the function; empty for a message or a run.
     pub function: String,
-    /// The id of the function, 0 for a message. A function of the same name that comes later has another
+    /// The id of the function, 0 for a message or a run. A function of the same name that comes later has another
     /// id, and does not get the call.
     pub function_id: i64,
     /// The channel that it goes to, unless that is the default one.
@@ -183,7 +187,7 @@ pub struct NewInvocation {
     pub revision: Option<u32>,
     /// What caused it.
     pub cause: Cause,
-    /// The name of the route, schedule or queue that it came through, or the id of the call that it tells
+    /// The name of the route, schedule, queue or flow that it came through, or the id of the call that it tells
     /// about.
     pub source: Option<String>,
     /// What the gateway must know of the caller when it makes the call. The store does not read it.
@@ -220,9 +224,9 @@ pub struct Invocation {
     pub tenant: Tenant,
     /// What it waits in.
     pub lane: Lane,
-    /// The name of the function; empty for a message.
+    /// The name of the function; empty for a message or a run.
     pub function: String,
-    /// The id of the function, 0 for a message.
+    /// The id of the function, 0 for a message or a run.
     pub function_id: i64,
     /// The channel that it goes to, unless that is the default one.
     pub channel: Option<String>,
@@ -230,7 +234,7 @@ pub struct Invocation {
     pub revision: Option<u32>,
     /// What caused it.
     pub cause: Cause,
-    /// The name of the route, schedule or queue that it came through, or the id of the call that it tells
+    /// The name of the route, schedule, queue or flow that it came through, or the id of the call that it tells
     /// about.
     pub source: Option<String>,
     /// What the gateway must know of the caller.

@@ -219,18 +219,18 @@ impl Store {
         .await
     }
 
-    /// Removes all messages of a queue that was deleted, those that run included.
+    /// Removes all that is in a lane, what runs included: the queue or the flow was deleted.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`](crate::Error::Busy), [`Error::NoSpace`](crate::Error::NoSpace),
     /// [`Error::Database`](crate::Error::Database). What was removed before the error stays removed.
-    pub async fn forget_queue(&self, queue: i64) -> Result<u64> {
+    pub async fn forget_lane(&self, lane: Lane) -> Result<u64> {
         self.in_batches(|statement| {
             statement.push(
                 "DELETE FROM invocations WHERE seq IN (SELECT seq FROM invocations WHERE lane = ",
             );
-            statement.push_bind(Lane::Queue(queue).to_text());
+            statement.push_bind(lane.to_text());
             statement.push(" LIMIT ").push_bind(BATCH).push(")");
         })
         .await

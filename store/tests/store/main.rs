@@ -7,6 +7,7 @@ mod cancellation;
 mod channels;
 mod crashes;
 mod damage;
+mod flows;
 mod functions;
 mod history;
 mod idempotency;

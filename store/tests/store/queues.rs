@@ -197,7 +197,7 @@ async fn messages_that_expire_are_dead_or_moved_and_dead_ones_go() {
     assert_eq!(test.store.trim_dead_messages(1, 3_001).await.unwrap(), 1);
 
     assert_eq!(claimed(&test, 1, 1, 1 << 20).await, ["c"]);
-    assert_eq!(test.store.forget_queue(1).await.unwrap(), 2, "one that runs goes, too");
+    assert_eq!(test.store.forget_lane(Lane::Queue(1)).await.unwrap(), 2, "one that runs goes, too");
     let late = test.store.finish(vec![finished("c", 1, NextState::Succeeded)]).await.unwrap();
     assert_eq!(late, 0);
     let lane = totals(&test, 1).await.unwrap();

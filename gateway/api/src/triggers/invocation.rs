@@ -12,7 +12,7 @@ use crate::{CauseWord, InvocationWord};
 pub struct InvocationView {
     /// The id. Its function sees it as `idempotency-key`.
     pub id: String,
-    /// The name of the function; empty for a message of a queue.
+    /// The name of the function; empty for a message of a queue and a run of a flow.
     pub function: String,
     /// The channel that it goes to, unless that is `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub struct InvocationView {
     /// What caused it: `http`, `schedule`, `queue`, `flow` or `callback`.
     #[schema(value_type = CauseWord, example = "http")]
     pub cause: String,
-    /// The route, schedule or queue that it came through, or the call that it tells about.
+    /// The route, schedule, queue or flow that it came through, or the call that it tells about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// How far it is: `due`, `running`, `succeeded`, `dead` or `cancelled`.

@@ -58,10 +58,12 @@ pub struct MetricsSection {
     pub channels: usize,
     /// Named queues with a label value of their own; all others share the value `other`.
     pub queues: usize,
+    /// Flows with a label value of their own; all others share the value `other`.
+    pub flows: usize,
 }
 
 impl Default for MetricsSection {
     fn default() -> Self {
-        Self { functions: 1_000, channels: 1_000, queues: 100 }
+        Self { functions: 1_000, channels: 1_000, queues: 100, flows: 100 }
     }
 }

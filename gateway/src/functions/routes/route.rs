@@ -85,6 +85,12 @@ pub(crate) enum RouteAction {
         /// The part of the path that the function does not see, if any, also as a header field.
         mount: Option<(Arc<str>, HeaderValue)>,
     },
+    /// Runs a flow. Whether there is one is not known here.
+    Flow {
+        flow: String,
+        /// The part of the path that its first step does not see, as above.
+        mount: Option<(Arc<str>, HeaderValue)>,
+    },
     Redirect {
         status: StatusCode,
         location: Vec<LocationPart>,
@@ -236,12 +242,20 @@ fn request_bytes(spec: &RouteSpec) -> Result<Option<u64>, String> {
 }
 
 fn action(spec: &RouteSpec, path: &PathPattern) -> Result<RouteAction, String> {
-    let given = [spec.function.is_some(), spec.redirect.is_some(), spec.answer.is_some()];
+    let given = [
+        spec.function.is_some(),
+        spec.flow.is_some(),
+        spec.redirect.is_some(),
+        spec.answer.is_some(),
+    ];
     if given.iter().filter(|given| **given).count() != 1 {
-        return Err("give exactly one of `function`, `redirect` and `answer`".to_owned());
+        return Err("give exactly one of `function`, `flow`, `redirect` and `answer`".to_owned());
     }
-    if spec.function.is_none() && (spec.channel.is_some() || spec.strip) {
-        return Err("`channel` and `strip` go with `function`".to_owned());
+    if spec.function.is_none() && spec.channel.is_some() {
+        return Err("`channel` goes with `function`".to_owned());
+    }
+    if spec.function.is_none() && spec.flow.is_none() && spec.strip {
+        return Err("`strip` goes with `function` and `flow`".to_owned());
     }
     if let Some(redirect) = &spec.redirect {
         let status = match redirect.status {
@@ -264,6 +278,15 @@ fn action(spec: &RouteSpec, path: &PathPattern) -> Result<RouteAction, String> {
             body: Bytes::from(answer.body.clone()),
         });
     }
+    let mount = path.fixed_beginning();
+    let field = HeaderValue::try_from(&mount).map_err(|error| format!("path: {error}"))?;
+    let mount = (spec.strip && !mount.is_empty()).then(|| (mount.into(), field));
+    if let Some(flow) = &spec.flow {
+        if !is_name(flow) {
+            return Err(format!("flow: {flow:?} is not the name of a flow"));
+        }
+        return Ok(RouteAction::Flow { flow: flow.clone(), mount });
+    }
     let function = spec.function.clone().unwrap_or_default();
     if !is_name(&function) {
         return Err(format!("function: {function:?} is not the name of a function"));
@@ -271,9 +294,6 @@ fn action(spec: &RouteSpec, path: &PathPattern) -> Result<RouteAction, String> {
     if let Some(channel) = spec.channel.as_deref().filter(|channel| !is_channel_name(channel)) {
         return Err(format!("channel: {channel:?} is not the name of a channel"));
     }
-    let mount = path.fixed_beginning();
-    let field = HeaderValue::try_from(&mount).map_err(|error| format!("path: {error}"))?;
-    let mount = (spec.strip && !mount.is_empty()).then(|| (mount.into(), field));
     Ok(RouteAction::Call { function, channel: spec.channel.clone(), mount })
 }
 

@@ -140,6 +140,7 @@ async fn admit(
             let quota = match lane {
                 Lane::Function(_) | Lane::Delivery(_) => Quota::QueuedCalls,
                 Lane::Queue(_) => Quota::Messages,
+                Lane::Flow(_) => Quota::FlowRuns,
             };
             return Err(Error::Quota { quota, max: limits.lane_calls });
         }

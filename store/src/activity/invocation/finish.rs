@@ -113,6 +113,9 @@ async fn store_one(tx: &mut WriteTransaction, finished: &Finished) -> Result<u64
              body = CASE WHEN $10 THEN x'' ELSE body END,
              bytes = $11 + $12 + length(target) + length(context)
                    + CASE WHEN $10 THEN 0 ELSE length(fields) + length(body) END
+                   + CASE WHEN $10 OR cause <> 'flow' THEN 0 ELSE
+                         (SELECT COALESCE(SUM(length(answer) + 256), 0) FROM flow_steps
+                          WHERE run = invocations.id) END
          WHERE id = $13 AND state = 1 AND attempt = $14",
     )
     .bind(state.number())

@@ -1,4 +1,4 @@
-//! What calls wait in: one function's, its deliveries, or a named queue.
+//! What calls wait in: one function's, its deliveries, a named queue, or a flow.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
@@ -14,6 +14,8 @@ pub enum Lane {
     Delivery(i64),
     /// Messages of the named queue with this id.
     Queue(i64),
+    /// Runs of the flow with this id.
+    Flow(i64),
 }
 
 impl Lane {
@@ -23,6 +25,7 @@ impl Lane {
             Self::Function(id) => format!("function/{id}"),
             Self::Delivery(id) => format!("delivery/{id}"),
             Self::Queue(id) => format!("queue/{id}"),
+            Self::Flow(id) => format!("flow/{id}"),
         }
     }
 
@@ -32,6 +35,7 @@ impl Lane {
             "function" => Some(Self::Function(rest.parse().ok()?)),
             "delivery" => Some(Self::Delivery(rest.parse().ok()?)),
             "queue" => Some(Self::Queue(rest.parse().ok()?)),
+            "flow" => Some(Self::Flow(rest.parse().ok()?)),
             _ => None,
         }
     }
@@ -51,9 +55,9 @@ pub struct LaneTotals {
     pub lane: Lane,
     /// Its owner.
     pub tenant: Tenant,
-    /// The name of its function when the lane began; empty for a queue.
+    /// The name of its function when the lane began; empty for a queue or a flow.
     pub function: String,
-    /// The id of its function, 0 for a queue.
+    /// The id of its function, 0 for a queue or a flow.
     pub function_id: i64,
     /// Calls that wait.
     pub due: u64,
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_read_as_it_was_written() {
-        for lane in [Lane::Function(7), Lane::Delivery(7), Lane::Queue(7)] {
+        for lane in [Lane::Function(7), Lane::Delivery(7), Lane::Queue(7), Lane::Flow(7)] {
             assert_eq!(Lane::from_text(&lane.to_text()), Some(lane));
         }
         for other in ["", "function", "function/x", "queue/a", "other/1"] {

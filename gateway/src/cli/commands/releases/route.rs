@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum RouteCommand {
     /// Set a route, e.g. `route set users --host api.example.com --path '/users/*rest' --function users`
-    Set(SetRoute),
+    Set(Box<SetRoute>),
     /// List the routes
     List(ListRoutes),
     /// Show a route
@@ -38,8 +38,8 @@ pub(crate) struct SetRoute {
         long,
         value_name = "FILE",
         conflicts_with_all = [
-            "host", "path", "methods", "headers", "priority", "function", "channel", "strip",
-            "redirect", "status",
+            "host", "path", "methods", "headers", "priority", "function", "channel", "flow",
+            "strip", "redirect", "status",
         ]
     )]
     file: Option<PathBuf>,
@@ -60,16 +60,19 @@ pub(crate) struct SetRoute {
     #[arg(long, value_name = "NUMBER", default_value_t, allow_negative_numbers = true)]
     priority: i32,
     /// The function that is called
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["file", "redirect"])]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["file", "flow", "redirect"])]
     function: Option<String>,
     /// The channel of the function
     #[arg(long, value_name = "CHANNEL", requires = "function")]
     channel: Option<String>,
-    /// The function sees the path below the fixed beginning of PATH
-    #[arg(long, requires = "function")]
+    /// The flow that runs
+    #[arg(long, value_name = "NAME", conflicts_with = "function")]
+    flow: Option<String>,
+    /// The function, or the first step of the flow, sees the path below the fixed beginning of PATH
+    #[arg(long)]
     strip: bool,
     /// Send clients to this address, e.g. 'https://new.example.com/users/{id}'
-    #[arg(long, value_name = "LOCATION", conflicts_with = "function")]
+    #[arg(long, value_name = "LOCATION", conflicts_with_all = ["function", "flow"])]
     redirect: Option<String>,
     /// The status of the redirect
     #[arg(long, value_name = "STATUS", default_value = "308", requires = "redirect")]
@@ -125,6 +128,7 @@ impl SetRoute {
                 priority: self.priority,
                 function: self.function,
                 channel: self.channel,
+                flow: self.flow,
                 strip: self.strip,
                 redirect: self
                     .redirect
@@ -184,6 +188,9 @@ fn address(route: &RouteSpec) -> String {
 }
 
 fn leads_to(route: &RouteSpec) -> String {
+    if let Some(flow) = &route.flow {
+        return format!("flow {flow}");
+    }
     match (&route.function, &route.redirect, &route.answer) {
         (Some(function), ..) => match &route.channel {
             Some(channel) => format!("{function}@{channel}"),
