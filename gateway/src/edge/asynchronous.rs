@@ -109,6 +109,7 @@ impl AsyncCalls {
             mount: call.context.mount.to_string(),
             route: route.map(|route| route.name.to_str().unwrap_or_default().to_owned()),
             key: auth.and_then(|auth| auth.mark(&call.head.headers)),
+            timeout_ms: CallOrigin::in_ms(call.context.timeout),
         };
         let body = self.read_body(&mut call, faults).await?;
         for name in [PREFER, header::EXPECT, header::CONTENT_LENGTH] {

@@ -65,6 +65,7 @@ impl FlowCalls {
             mount: call.context.mount.to_string(),
             route: Some(route.name.to_str().unwrap_or_default().to_owned()),
             key: route.auth.as_ref().and_then(|auth| auth.mark(&call.head.headers)),
+            timeout_ms: CallOrigin::in_ms(call.context.timeout),
         };
         let body = read(&mut call, faults).await?;
         for name in [asynchronous::PREFER, header::EXPECT, header::CONTENT_LENGTH] {

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -38,9 +39,17 @@ pub(crate) struct CallOrigin {
     /// The mark of the API key that it came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
+    /// The time for each attempt that the route leaves, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
 }
 
 impl CallOrigin {
+    /// A time as the store keeps it.
+    pub(crate) fn in_ms(timeout: Option<Duration>) -> Option<u64> {
+        timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// As the store keeps it.
     pub(crate) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("texts and numbers have JSON")
@@ -105,7 +114,7 @@ pub(super) fn request(
         mount: Arc::from(origin.mount.as_str()),
         cdn_loop: CdnLoop::of(headers),
         others: MANY,
-        timeout: None,
+        timeout: origin.timeout_ms.map(Duration::from_millis),
     };
     if !body.is_empty() {
         let body = Full::new(Bytes::copy_from_slice(body)).map_err(|never| match never {});
@@ -137,6 +146,7 @@ mod tests {
             mount: "/f/a".to_owned(),
             route: Some("users".to_owned()),
             key: Some("ci".to_owned()),
+            timeout_ms: Some(500),
         };
         assert_eq!(serde_json::from_str::<CallOrigin>(&origin.to_text()).unwrap(), origin);
         assert_eq!(CallOrigin::default().to_text(), "{}");

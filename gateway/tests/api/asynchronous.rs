@@ -310,6 +310,20 @@ async fn a_queued_call_does_not_run_when_its_key_its_route_or_its_function_is_go
     assert!(ended_["error"].as_str().unwrap().contains("function is gone"), "{ended_}");
 }
 
+/// Case Q02.
+#[tokio::test]
+async fn a_call_through_a_route_has_the_time_of_its_route() {
+    let gateway = TestGateway::with(&QUICK).await;
+    gateway.deploy_with("t-sleep", &json!({"queued_attempts": 1})).await;
+    let route = json!({"path": "/short", "function": "t-sleep", "timeout_ms": 300});
+    let put = gateway.control(Method::PUT, "/v1/routes/short").json(&route).send().await;
+    assert_eq!(put.status(), 201, "{put:?}");
+    let id = enqueued(call(&gateway, "/short?ms=20000")).await;
+    let ended = ended(&gateway, &id).await;
+    assert_eq!(ended["state"], "dead", "{ended}");
+    assert!(ended["error"].as_str().unwrap().starts_with("timeout"), "{ended}");
+}
+
 /// Case Q08.
 #[tokio::test]
 async fn another_function_is_told_of_the_end() {

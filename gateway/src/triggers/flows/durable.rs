@@ -128,7 +128,8 @@ impl Flows {
             return Some(Attempt::without_answer(AttemptEnd::NotRun, why));
         };
         let started = Instant::now();
-        let timeout = Duration::from_millis(context.plan.flow.timeout_ms);
+        let of_route = context.origin.timeout_ms.unwrap_or(u64::MAX);
+        let timeout = Duration::from_millis(context.plan.flow.timeout_ms.min(of_route));
         let run = FlowRun {
             parts: self.state.parts.clone(),
             tenant: call.tenant.clone(),

@@ -138,6 +138,8 @@ impl From<NotRecorded> for FlowFailure {
 
 /// The status and the value of a step, or why it has failed.
 type StepEnded = Result<(u16, StateValue), Box<FailedStep>>;
+/// A run.
+type RunningFlow = Pin<Box<dyn Future<Output = Result<StateValue, FlowFailure>> + Send>>;
 /// A flow within another one, as it runs.
 type InnerFlow = Pin<Box<dyn Future<Output = Result<StepEnded, FlowFailure>> + Send>>;
 
@@ -150,11 +152,12 @@ struct FlowLevel {
 }
 
 impl FlowRun {
-    /// Runs the flow to its end, and returns its answer.
-    pub(super) async fn run(self: Arc<Self>) -> Result<StateValue, FlowFailure> {
+    /// Runs the flow to its end, and returns its answer. A boxed future of a named type: what serves requests
+    /// contains it, and its own type is too deep to be looked through from there.
+    pub(super) fn run(self: Arc<Self>) -> RunningFlow {
         let level = FlowLevel { prefix: String::new(), request: self.request.clone() };
         let flow = self.plan.flow.clone();
-        self.flow(flow, level).await
+        Box::pin(self.flow(flow, level))
     }
 
     async fn flow(
