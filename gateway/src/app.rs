@@ -66,11 +66,11 @@ use crate::{
         deploy::Deployer,
         files::Files,
         quarantine::Quarantine,
-        routes::{Routes, auth::RouteAuth},
+        routes::{Routes, auth::RouteAuth, certificates::Certificates},
         secrets::Secrets,
     },
     invoker::Invoker,
-    server::{ConnectionMetrics, ExposedKey, ListenerControl, Server},
+    server::{ConnectionMetrics, ExposedKey, HostCertificates, ListenerControl, Server},
     telemetry::{
         self,
         guest_logs::{self, LineStore},
@@ -93,8 +93,10 @@ pub(crate) struct StartOptions {
 ///
 /// Requests to functions run on threads of their own, so that they and everything else cannot
 /// starve each other.
-pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::Result<()> {
-    let StartOptions { config, load, sockets } = options;
+pub(crate) async fn run(
+    StartOptions { config, load, sockets }: StartOptions,
+    runtimes: &Runtimes,
+) -> anyhow::Result<()> {
     let (data, control) = (runtimes.data(), runtimes.control());
     let registry = telemetry::metrics::registry()?;
     // Bound first: it is dropped last.
@@ -108,11 +110,12 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let tenant = Tenant::default();
 
     // The store, and the pool that runs its functions.
-    let Core { store, lines_to_store, pool, catalog, quarantine, invoker, deployer } =
+    let Core { store, lines_to_store, pool, catalog, quarantine, invoker, deployer, owned } =
         Core::start(&config, &registry, runtimes).await?;
 
     // The listeners. Connections wait in their queues until the planes run.
-    let listeners = PlaneListeners::new(&config, ConnectionMetrics::register(&registry)?)?;
+    let listeners =
+        PlaneListeners::new(&config, owned.hosts(), ConnectionMetrics::register(&registry)?)?;
     let (certificates, draining) = (listeners.certificates(), listeners.draining());
     let (data_server, control_server) = listeners.bind(&config, sockets, runtimes).await?;
     pool.set_listeners(own_listeners(&data_server, &control_server));
@@ -121,7 +124,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     // Background work.
     let sandbox = Arc::default();
     let mut upkeep = upkeep::start(control, (&catalog, &pool, &store), &sandbox, invoker.metrics());
-    let parts = (&catalog, &pool, &quarantine, &deployer);
+    let parts = (&catalog, &pool, &quarantine, &deployer, &owned);
     let told = (&data_listener, &registry);
     let shedder = start_background(&config, runtimes, parts, told, &mut upkeep)?;
 
@@ -131,7 +134,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let called = (&invoker, &pool, &registry);
     let (triggers, worker) =
         triggers::start(&config, found, called, &readiness, (&mut upkeep, control)).await?;
-    let callers = (invoker, &triggers);
+    let callers = (invoker, &triggers, owned.hosts());
     let plane = data_plane(&config, (&pool, found), callers, shedder, (data, &registry))?;
 
     // The control plane.
@@ -148,13 +151,14 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
         sandbox,
         require_sandbox: config.compile.require_sandbox,
         files: Files::new(&store, &config.uploads),
+        certificates: owned,
         secrets: Secrets::load(&store, &pool).await?,
         routes,
         triggers,
         public_base: config.public_base(data_server.addr()).into(),
     };
     let metrics = ReloadMetrics::register(&registry)?;
-    let line_store = LineStore::new(&store, &config.logs, &registry)?;
+    let log_lines = LineStore::new(&store, &config.logs, &registry)?.run(lines_to_store);
     let probes = Probes::new(registry, readiness, config.server.control.open_metrics);
     let router = router::control_plane(state, tokens, &probes)?;
     let control_plane = ControlPlane::new(router, &config.server, control_server.addr());
@@ -163,7 +167,7 @@ pub(crate) async fn run(options: StartOptions, runtimes: &Runtimes) -> anyhow::R
     let data_task = data.spawn(data_server.run(move |peer| plane.connection(peer), data_commands));
     let connection = move |peer| control_plane.connection(peer);
     let control_task = control.spawn(control_server.run(connection, control_commands));
-    let log_task = control.spawn(line_store.run(lines_to_store));
+    let log_task = control.spawn(log_lines);
     let unready = config.server.unready;
     let reserved_bytes = config.ceilings[FunctionLimit::MemoryBytes];
     let reload =
@@ -188,6 +192,8 @@ struct Core {
     quarantine: Arc<Quarantine>,
     invoker: Invoker,
     deployer: Deployer,
+    /// The certificates of owners.
+    owned: Certificates,
 }
 
 impl Core {
@@ -203,7 +209,8 @@ impl Core {
         let quarantine = Quarantine::start(registry, store.clone(), runtimes.control())?;
         let invoker = Invoker::new(&pool, &quarantine, registry, pool_metrics)?;
         let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, config, registry)?;
-        Ok(Self { store, lines_to_store, pool, catalog, quarantine, invoker, deployer })
+        let owned = Certificates::load(&store, registry).await?;
+        Ok(Self { store, lines_to_store, pool, catalog, quarantine, invoker, deployer, owned })
     }
 }
 
@@ -223,7 +230,7 @@ fn own_listeners(data: &Server, control: &Server) -> Listeners {
 fn data_plane(
     config: &Config,
     (pool, (store, catalog, routes)): (&Arc<Pool>, (&Store, &Arc<Catalog>, &Routes)),
-    (invoker, triggers): (Invoker, &ControlTriggers),
+    (invoker, triggers, hosts): (Invoker, &ControlTriggers, &HostCertificates),
     load_shedder: Arc<LoadShedder>,
     (runtime, registry): (&Handle, &Registry),
 ) -> anyhow::Result<Arc<DataPlane>> {
@@ -235,7 +242,8 @@ fn data_plane(
     let owned = RouteGate::new(routes.clone(), auth);
     let answering = (owned, Compression::register(registry)?);
     let triggers = (triggers.queue.clone(), triggers.flows.clone());
-    let edge = Edge::new(Arc::clone(&calls), triggers, answering, &config.server);
+    let settings = (&config.server, hosts.clone());
+    let edge = Edge::new(Arc::clone(&calls), triggers, answering, settings);
     let request_ids = RequestIdSource::random().context("asking the system for random bytes")?;
     let within = CallsWithin::new(calls, request_ids.for_connection(), runtime, registry)?;
     let within = Arc::new(within);
@@ -247,17 +255,22 @@ fn data_plane(
     Ok(Arc::new(plane))
 }
 
+/// What works in the background without a call.
+type BackgroundParts<'a> =
+    (&'a Arc<Catalog>, &'a Arc<Pool>, &'a Arc<Quarantine>, &'a Deployer, &'a Certificates);
+
 /// Starts to recompile functions, to judge canaries, and to watch how busy the node is.
 fn start_background(
     config: &Config,
     runtimes: &Runtimes,
-    (catalog, pool, quarantine, deployer): (&Arc<Catalog>, &Arc<Pool>, &Arc<Quarantine>, &Deployer),
+    (catalog, pool, quarantine, deployer, owned): BackgroundParts<'_>,
     (data_listener, registry): (&watch::Sender<ListenerControl>, &Registry),
     upkeep: &mut JoinSet<()>,
 ) -> anyhow::Result<Arc<LoadShedder>> {
     let control = runtimes.control();
     let recompiler = Recompiler::new(&config.compile, catalog, pool, quarantine, registry)?;
     upkeep.spawn_on(recompiler.run(), control);
+    upkeep.spawn_on(owned.clone().watch_expiry(), control);
     upkeep.spawn_on(CanaryJudge::new(catalog, deployer, registry)?.run(), control);
     load_shedding::start(config, runtimes, pool, data_listener, registry, upkeep)
 }

@@ -83,6 +83,9 @@ enum Command {
     /// Store, list and delete secrets that the gateway adds to requests of functions
     #[command(subcommand)]
     Secret(crate::cli::commands::access::secret::SecretCommand),
+    /// Store, list, show and delete certificates of hosts
+    #[command(subcommand)]
+    Certificate(crate::cli::commands::access::certificate::CertificateCommand),
     /// Create, list and revoke tokens for the control plane
     #[command(subcommand)]
     Token(crate::cli::commands::access::token::TokenCommand),
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Flow(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
+        Command::Certificate(command) => client(command.run()),
         Command::Token(command) => client(command.run()),
         Command::Bench(command) => client(command.run()),
     };

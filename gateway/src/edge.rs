@@ -58,7 +58,7 @@ use crate::{
         limited_body::BodyFaults,
         server_options, validate,
     },
-    server::IncomingBody,
+    server::{HostCertificates, IncomingBody},
     telemetry::request_id::id_header,
     triggers::{call_queue::CallQueue, flows::Flows},
 };
@@ -86,6 +86,8 @@ pub(crate) struct Edge {
     flows: FlowCalls,
     min_rate: MinRate,
     host_routes: HostRoutes,
+    /// The certificates of owners, by host.
+    certificates: HostCertificates,
     no_mount: Arc<str>,
     timing_secret: String,
 }
@@ -95,7 +97,7 @@ impl Edge {
         calls: Arc<Calls>,
         (queue, flows): (CallQueue, Flows),
         (owned, compression): (RouteGate, Compression),
-        config: &ServerSection,
+        (config, certificates): (&ServerSection, HostCertificates),
     ) -> Self {
         Self {
             calls,
@@ -107,6 +109,7 @@ impl Edge {
             flows: FlowCalls::new(flows, Tenant::default()),
             min_rate: config.min_rate,
             host_routes: config.edge.host_routes,
+            certificates,
             no_mount: "".into(),
             timing_secret: config.edge.timing_secret.clone(),
         }
@@ -177,6 +180,17 @@ impl Edge {
             && bool::from(sent.as_bytes().ct_eq(self.timing_secret.as_bytes()))
     }
 
+    /// Refuses a request for a host whose certificate is not the one of the connection: a client that
+    /// has checked one owner's certificate has not checked another's. It repeats the request on a
+    /// connection of its own.
+    fn check_certificate(&self, host: &str, origin: &ConnectionOrigin) -> Result<(), Problem> {
+        let Some(connection) = origin.certificate() else { return Ok(()) };
+        if self.certificates.of(host) == connection {
+            return Ok(());
+        }
+        Err(Problem::misdirected_request(host))
+    }
+
     async fn serve(
         &self,
         Arrival { mut call, body }: Arrival,
@@ -193,6 +207,7 @@ impl Edge {
         let Calls { proxies, unwanted, .. } = &*self.calls;
         let client = origin.rewrite(&mut head.headers, proxies, unwanted);
         let host = validate::host(&head.uri, &head.headers)?;
+        self.check_certificate(&host.name, origin)?;
         if asynchronous::is_reserved(head.uri.path()) {
             return Box::pin(self.asynchronous.reserved(head, invocation)).await;
         }

@@ -26,6 +26,9 @@ pub(crate) use crate::server::{
     listener_control::ListenerControl,
     metrics::ConnectionMetrics,
     peer::{Peer, client_of},
-    tls::{CERTIFICATE_CHECK_INTERVAL, ExposedKey, Tls},
+    tls::{
+        CERTIFICATE_CHECK_INTERVAL, ExposedKey, Tls,
+        hosts::{CertificateId, HostCertificate, HostCertificates, HostTable},
+    },
     tracking::IncomingBody,
 };

@@ -1,5 +1,6 @@
-//! Tenants, their API tokens and their secrets.
+//! Tenants, their API tokens, their secrets and their certificates.
 
+pub(crate) mod certificate;
 pub(crate) mod secret;
 pub(crate) mod tenant;
 pub(crate) mod token;

@@ -17,6 +17,13 @@ pub enum Error {
     #[error("another artifact of the function has this version")]
     VersionTaken,
 
+    /// Another certificate is for a host of the new one. Nothing was changed.
+    #[error("another certificate is for {host}")]
+    HostTaken {
+        /// The host.
+        host: String,
+    },
+
     /// The tenant has no tree with the digest that the settings name. Nothing was changed.
     #[error("there is no tree of files with the digest that the settings name")]
     NoSuchTree,
@@ -119,6 +126,8 @@ pub enum Quota {
     Functions,
     /// Bytes of artifacts.
     ArtifactBytes,
+    /// Certificates.
+    Certificates,
     /// Files of trees.
     Files,
     /// Channels of a function.
@@ -148,6 +157,7 @@ impl fmt::Display for Quota {
         f.write_str(match self {
             Self::Functions => "functions",
             Self::ArtifactBytes => "bytes of artifacts",
+            Self::Certificates => "certificates",
             Self::Files => "files of trees",
             Self::Channels => "channels of a function",
             Self::Routes => "routes",

@@ -47,6 +47,7 @@ mod store;
 
 pub use crate::{
     access::{
+        certificate::{CertificateRecord, NewCertificate},
         secret::{NewSecret, SecretRecord},
         tenant::{InvalidTenant, Tenant},
         token::{NewToken, TokenRecord},

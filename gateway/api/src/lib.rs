@@ -24,6 +24,7 @@ mod words;
 
 pub use crate::{
     access::{
+        certificate::{CertificateView, CertificatesView, PutCertificate},
         secret::{PutSecret, SecretView, SecretsView},
         token::{CreateToken, FreshTokenView, TokenView, TokensView},
     },

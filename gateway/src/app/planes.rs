@@ -18,7 +18,10 @@ use tokio::{
 use crate::{
     app::{descriptors, runtimes::Runtimes, systemd::Sockets},
     config::{CONTROL_SOCKET, Config, TlsFiles, TrustedProxies},
-    server::{ConnectionMetrics, ListenerConfig, ListenerControl, LocalSocket, Server, Tls},
+    server::{
+        ConnectionMetrics, HostCertificates, ListenerConfig, ListenerControl, LocalSocket, Server,
+        Tls,
+    },
 };
 
 /// The running planes: for each, the control of its listener, and the task that ends with it.
@@ -70,10 +73,17 @@ pub(crate) struct PlaneListeners {
 }
 
 impl PlaneListeners {
-    pub(crate) fn new(config: &Config, metrics: ConnectionMetrics) -> anyhow::Result<Self> {
+    /// Owners' certificates are of the data plane alone.
+    pub(crate) fn new(
+        config: &Config,
+        hosts: &HostCertificates,
+        metrics: ConnectionMetrics,
+    ) -> anyhow::Result<Self> {
         let server = &config.server;
         let draining = Arc::new(AtomicBool::new(false));
-        let tls = |files: Option<TlsFiles>| files.map(Tls::load).transpose();
+        let tls = |files: Option<TlsFiles>, hosts: HostCertificates| {
+            files.map(|files| Tls::load(files, hosts)).transpose()
+        };
         // A quarter is left for files, outbound requests and compilers.
         let descriptors = descriptors::raise();
         Ok(Self {
@@ -82,7 +92,7 @@ impl PlaneListeners {
                 connections: server.listener.connections.min(descriptors / 2),
                 proxy_protocol: server.proxies.proxy_protocol,
                 trusted: server.proxies.trusted.clone(),
-                tls: tls(server.tls.data())?.map(Arc::new),
+                tls: tls(server.tls.data(), hosts.clone())?.map(Arc::new),
                 metrics: metrics.clone(),
                 draining: Arc::clone(&draining),
                 settings: server.listener.clone(),
@@ -92,7 +102,7 @@ impl PlaneListeners {
                 connections: server.listener.connections.min(descriptors / 4),
                 proxy_protocol: false,
                 trusted: TrustedProxies::default(),
-                tls: tls(server.tls.control())?.map(Arc::new),
+                tls: tls(server.tls.control(), HostCertificates::default())?.map(Arc::new),
                 metrics,
                 // The control plane answers until the end of the drain.
                 draining: Arc::default(),

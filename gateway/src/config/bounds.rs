@@ -82,6 +82,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.revisions_per_function", 1, 1_000_000),
     ("quotas.channels_per_function", 1, 1_000),
     ("quotas.routes", 0, 1_000_000),
+    ("quotas.certificates", 0, 100_000),
     ("quotas.schedules", 0, 1_000_000),
     ("quotas.queues", 0, 100_000),
     ("quotas.flows", 0, 100_000),

@@ -12,7 +12,7 @@ use crate::{
         },
         files::{FilesError, unpack::UnpackError},
         name::InvalidFunctionName,
-        routes::RouteError,
+        routes::{RouteError, certificates::CertificateError},
         secrets::SecretError,
     },
     problem::{Problem, chain, operator_setting, table},
@@ -113,6 +113,10 @@ impl Problem {
         Self::new(&table::TOKEN_NOT_FOUND).detail(format!("there is no token with the id {id:?}"))
     }
 
+    pub(crate) fn certificate_not_found(name: &str) -> Self {
+        Self::new(&table::CERTIFICATE_NOT_FOUND).detail(format!("there is no certificate {name:?}"))
+    }
+
     pub(crate) fn route_not_found(name: &str) -> Self {
         Self::new(&table::ROUTE_NOT_FOUND).detail(format!("there is no route {name:?}"))
     }
@@ -186,6 +190,18 @@ impl From<RouteError> for Problem {
                 .detail(error.to_string())
                 .hint("Give one of both another `priority`, or conditions of its own."),
             RouteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CertificateError> for Problem {
+    fn from(error: CertificateError) -> Self {
+        match error {
+            CertificateError::Refused(detail) => Self::new(&table::BAD_CERTIFICATE).detail(detail),
+            CertificateError::InUse { .. } => Self::new(&table::CERTIFICATE_IN_USE)
+                .detail(error.to_string())
+                .hint("Delete the route first, or delete the certificate with `force=true`."),
+            CertificateError::Store(error) => error.into(),
         }
     }
 }

@@ -17,7 +17,9 @@ use crate::{
         resources::{
             channels, diff, files, functions, invocations, limits, logs,
             probes::{self, Probes},
-            revisions, routes as owned_routes, schedules, secrets, tokens as api_tokens,
+            revisions, routes as owned_routes,
+            routes::certificates,
+            schedules, secrets, tokens as api_tokens,
             triggers::{flows, queues},
         },
         state::ControlState,
@@ -36,6 +38,7 @@ use crate::{
         (name = "functions", description = "The deployed functions"),
         (name = "files", description = "Files that functions are given"),
         (name = "routes", description = "Which requests go to which function"),
+        (name = "certificates", description = "Certificates of hosts"),
         (name = "invocations", description = "Calls that were enqueued, and what became of them"),
         (name = "schedules", description = "When functions are called, by the calendar"),
         (name = "queues", description = "Messages that wait until a function has taken them"),
@@ -46,6 +49,16 @@ use crate::{
     ),
 )]
 struct Api;
+
+/// The routes that need the scope of an administrator.
+fn administering() -> OpenApiRouter<ControlState> {
+    OpenApiRouter::new()
+        .routes(routes!(api_tokens::create, api_tokens::list))
+        .routes(routes!(api_tokens::revoke))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::put, secrets::delete))
+        .routes(routes!(certificates::put, certificates::delete))
+}
 
 /// The router of the control plane. Routes are grouped by the scope that they need.
 pub(crate) fn control_plane(
@@ -64,6 +77,8 @@ pub(crate) fn control_plane(
         .routes(routes!(channels::list))
         .routes(routes!(owned_routes::list))
         .routes(routes!(owned_routes::show))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show))
         .merge(reading_triggers())
@@ -84,12 +99,7 @@ pub(crate) fn control_plane(
         .routes(routes!(invocations::redrive_all))
         .merge(changing_triggers(&state))
         .with_state(state.clone());
-    let admin = OpenApiRouter::new()
-        .routes(routes!(api_tokens::create, api_tokens::list))
-        .routes(routes!(api_tokens::revoke))
-        .routes(routes!(secrets::list))
-        .routes(routes!(secrets::put, secrets::delete))
-        .with_state(state);
+    let admin = administering().with_state(state);
     let tokens = Arc::new(tokens);
     let needing = |scope, routes| auth::guarded(&tokens, scope, routes);
     let guarded = needing(Scope::Read, read)

@@ -9,8 +9,14 @@ use store::{Store, Tenant};
 use crate::{
     config::Numbers,
     functions::{
-        catalog::Catalog, deploy::Deployer, files::Files, name::FunctionName,
-        qualified_name::QualifiedName, quarantine::Quarantine, routes::Routes, secrets::Secrets,
+        catalog::Catalog,
+        deploy::Deployer,
+        files::Files,
+        name::FunctionName,
+        qualified_name::QualifiedName,
+        quarantine::Quarantine,
+        routes::{Routes, certificates::Certificates},
+        secrets::Secrets,
     },
     triggers::{call_queue::CallQueue, flows::Flows, queues::Queues, schedules::Schedules},
 };
@@ -32,6 +38,7 @@ pub(crate) struct ControlState {
     /// Whether uploads by tokens that may deploy but not administer need all of them.
     pub(crate) require_sandbox: bool,
     pub(crate) files: Files,
+    pub(crate) certificates: Certificates,
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,
     pub(crate) triggers: ControlTriggers,

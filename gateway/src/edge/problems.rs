@@ -7,6 +7,14 @@ use crate::{
 };
 
 impl Problem {
+    pub(crate) fn misdirected_request(host: &str) -> Self {
+        Self::new(&table::MISDIRECTED_REQUEST)
+            .detail(format!(
+                "the connection was made for a host with another certificate than {host:?}"
+            ))
+            .hint("Send the request on a connection whose TLS handshake names its host.")
+    }
+
     pub(crate) fn loop_detected(max: usize) -> Self {
         Self::new(&table::LOOP_DETECTED)
             .detail(format!("the request has passed {max} gateways, which is the limit"))

@@ -111,6 +111,11 @@ impl Deployer {
         self.state.quotas.load().routes as u64
     }
 
+    /// How many certificates there may be.
+    pub(crate) fn certificates_max(&self) -> u64 {
+        self.state.quotas.load().certificates as u64
+    }
+
     /// How many schedules there may be.
     pub(crate) fn schedules_max(&self) -> u64 {
         self.state.quotas.load().schedules as u64

@@ -5,6 +5,7 @@
 //! is acknowledged, only the one after it.
 
 pub(crate) mod auth;
+pub(crate) mod certificates;
 pub(crate) mod coding;
 pub(crate) mod cors;
 pub(crate) mod fields;
@@ -104,6 +105,16 @@ impl Routes {
         let all = owned.get(tenant).into_iter().flatten();
         let from = all.skip_while(|(name, _)| name.as_str() <= after);
         from.take(limit).map(|(_, (stored, _))| stored.clone()).collect()
+    }
+
+    /// The names and hosts of a tenant's routes that name a host.
+    pub(crate) async fn hosts(&self, tenant: &Tenant) -> Vec<(String, String)> {
+        let owned = self.state.owned.lock().await;
+        let routes = owned.get(tenant).into_iter().flatten();
+        let hosts = routes.filter_map(|(name, (stored, _))| {
+            stored.spec.host.clone().map(|host| (name.clone(), host))
+        });
+        hosts.collect()
     }
 
     /// A route.

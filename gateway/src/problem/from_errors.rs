@@ -236,6 +236,9 @@ impl Problem {
             store::Error::VersionTaken => Self::new(&table::VERSION_TAKEN)
                 .detail("a revision of the function with this version runs other bytes")
                 .hint("Give the new artifact a version of its own."),
+            store::Error::HostTaken { host } => Self::new(&table::HOST_TAKEN)
+                .detail(format!("another certificate is for {host:?}"))
+                .hint("`mayfly certificate list` shows those of yours."),
             store::Error::NoSuchTree => Self::new(&table::FILES_NOT_FOUND_AT_DEPLOY)
                 .detail("the settings name a tree of files that is not stored")
                 .hint("Upload the files first: `POST /v1/files`, or `mayfly deploy --files`."),
@@ -271,6 +274,9 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
                  within a day"
             ))
             .hint("Delete functions. The operator can raise the setting `quotas.artifact_bytes`."),
+        Quota::Certificates => Problem::new(&table::CERTIFICATE_QUOTA)
+            .detail(format!("the limit is {max} certificates"))
+            .hint("Delete one. The operator can raise the setting `quotas.certificates`."),
         Quota::Files => Problem::new(&table::FILES_QUOTA)
             .detail(format!(
                 "the limit is {max} different files; files that no function uses are removed within \

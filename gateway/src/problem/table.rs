@@ -87,6 +87,7 @@ problem_types! {
     LOOP_DETECTED: "loop-detected", 508, Request, Function, "Request loop detected";
 
     // Finding a function.
+    MISDIRECTED_REQUEST: "misdirected-request", 421, Route, Caller, "Host has another certificate than the connection";
     NO_ROUTE: "no-route", 404, Route, Caller, "Address does not name a function";
     INVOCATION_NOT_FOUND: "invocation-not-found", 404, Route, Caller, "Enqueued call not found";
     INVOCATION_BEGUN: "invocation-begun", 409, Route, Caller, "Enqueued call has begun or ended";
@@ -141,6 +142,9 @@ problem_types! {
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", 400, Upload, Caller, "Invalid idempotency key";
     FUNCTION_QUOTA: "function-quota", 409, Store, Caller, "Function quota reached";
     STORAGE_QUOTA: "storage-quota", 409, Store, Caller, "Artifact storage quota reached";
+    CERTIFICATE_QUOTA: "certificate-quota", 409, Store, Caller, "Certificate quota reached";
+    HOST_TAKEN: "host-taken", 409, Store, Caller, "Host belongs to another certificate";
+    CERTIFICATE_IN_USE: "certificate-in-use", 409, Store, Caller, "Certificate is in use";
     FILES_QUOTA: "files-quota", 409, Store, Caller, "Quota of files reached";
     SETTINGS_QUOTA: "settings-quota", 409, Store, Caller, "Settings quota reached";
     ROUTE_QUOTA: "route-quota", 409, Store, Caller, "Route quota reached";
@@ -195,6 +199,7 @@ problem_types! {
     RESOURCE_NOT_FOUND: "resource-not-found", 404, Route, Caller, "API resource not found";
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
     FILES_NOT_FOUND: "files-not-found", 404, Route, Caller, "Tree of files not found";
+    CERTIFICATE_NOT_FOUND: "certificate-not-found", 404, Route, Caller, "Certificate not found";
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
     SCHEDULE_NOT_FOUND: "schedule-not-found", 404, Route, Caller, "Schedule not found";
     QUEUE_NOT_FOUND: "queue-not-found", 404, Route, Caller, "Queue not found";
@@ -212,6 +217,7 @@ problem_types! {
     BAD_QUEUE: "bad-queue", 422, Request, Caller, "Invalid queue";
     BAD_MESSAGE: "bad-message", 422, Request, Caller, "Invalid message";
     BAD_CHANNEL: "bad-channel", 422, Request, Caller, "Invalid channel";
+    BAD_CERTIFICATE: "bad-certificate", 422, Request, Caller, "Invalid certificate";
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";
     TOO_MANY_ATTEMPTS: "too-many-attempts", 429, Authenticate, Caller, "Too many invalid tokens from this address";
     CONTROL_OVERLOADED: "control-overloaded", 503, Admit, Platform, "Control plane request limit reached";

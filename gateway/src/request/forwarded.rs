@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     config::{FieldNames, TrustedProxies},
-    server::Peer,
+    server::{CertificateId, Peer},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -69,6 +69,12 @@ impl ConnectionOrigin {
         let address = HeaderValue::from_maybe_shared(Bytes::from(text))
             .expect("an address is a valid header value");
         Self { peer, address }
+    }
+
+    /// Whether the connection is encrypted by a client that speaks for one host at a time, and with
+    /// which owner's certificate. A trusted proxy speaks for many hosts.
+    pub(crate) fn certificate(&self) -> Option<Option<CertificateId>> {
+        (self.peer.tls && !self.peer.trusted).then_some(self.peer.certificate)
     }
 
     /// The peer's end of the connection.
@@ -255,8 +261,13 @@ mod tests {
     fn rewritten(headers: &mut HeaderMap, peer: &str) -> String {
         let proxies = TrustedProxies::parse(&["10.0.0.0/8", "192.0.2.9"]).unwrap();
         let addr = SocketAddr::new(peer.parse().unwrap(), 5);
-        let peer =
-            Peer { addr, trusted: proxies.contains(addr.ip()), tls: false, local_user: None };
+        let peer = Peer {
+            addr,
+            trusted: proxies.contains(addr.ip()),
+            tls: false,
+            certificate: None,
+            local_user: None,
+        };
         let unwanted = FieldNames::parse(&["X-Original_URL"]).unwrap();
         ConnectionOrigin::new(peer).rewrite(headers, &proxies, &unwanted).addr.ip().to_string()
     }
@@ -355,7 +366,13 @@ mod tests {
         ] {
             let mut sent = headers(&[("x-forwarded-proto", told)]);
             let addr = SocketAddr::new(peer.parse().unwrap(), 5);
-            let peer = Peer { addr, trusted: proxies.contains(addr.ip()), tls, local_user: None };
+            let peer = Peer {
+                addr,
+                trusted: proxies.contains(addr.ip()),
+                tls,
+                certificate: None,
+                local_user: None,
+            };
             let client =
                 ConnectionOrigin::new(peer).rewrite(&mut sent, &proxies, &FieldNames::default());
             assert_eq!(client.https, https, "{peer:?} {told}");
@@ -376,8 +393,13 @@ mod tests {
         ] {
             let mut sent = headers(&[("x-forwarded-for", told)]);
             let addr = SocketAddr::new(peer.parse().unwrap(), 5);
-            let peer =
-                Peer { addr, trusted: proxies.contains(addr.ip()), tls: false, local_user: None };
+            let peer = Peer {
+                addr,
+                trusted: proxies.contains(addr.ip()),
+                tls: false,
+                certificate: None,
+                local_user: None,
+            };
             let client =
                 ConnectionOrigin::new(peer).rewrite(&mut sent, &proxies, &FieldNames::default());
             assert_eq!(client.local, local, "{peer:?} {told}");

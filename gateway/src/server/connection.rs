@@ -150,7 +150,13 @@ where
         tokio::spawn(async move {
             let _permit = permit;
             let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let peer = Peer { addr, trusted: false, tls: false, local_user: Some(user) };
+            let peer = Peer {
+                addr,
+                trusted: false,
+                tls: false,
+                certificate: None,
+                local_user: Some(user),
+            };
             if let Err(reason) = connections.http(stream, Protocol::Http1, peer, &activity).await {
                 connections.metrics.closed(reason);
             }
@@ -204,7 +210,8 @@ where
         if !trusted {
             permit.count_for(addr.ip())?;
         }
-        let peer = Peer { addr, trusted, tls: self.config.tls.is_some(), local_user: None };
+        let tls = self.config.tls.is_some();
+        let peer = Peer { addr, trusted, tls, certificate: None, local_user: None };
         let mut control = self.control.clone();
         let stopped = async move {
             ListenerControl::stopped(&mut control).await;
@@ -227,6 +234,8 @@ where
                 () = stopped => return Ok(()),
             };
             let Some(stream) = stream else { return Ok(()) };
+            let named = stream.get_ref().1.server_name();
+            let peer = Peer { certificate: tls.certificate_of(named), ..peer };
             let protocol =
                 if accept::is_http2(&stream) { Protocol::Http2 } else { Protocol::Http1 };
             self.http(stream, protocol, peer, activity).await

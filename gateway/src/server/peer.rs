@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::server::tls::hosts::CertificateId;
+
 /// The client, or the proxy, at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
@@ -12,6 +14,8 @@ pub(crate) struct Peer {
     pub(crate) trusted: bool,
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
+    /// The certificate of an owner that the connection is encrypted with. `None` for the listener's own.
+    pub(crate) certificate: Option<CertificateId>,
     /// The user of this machine who has connected by the plane's Unix socket.
     pub(crate) local_user: Option<u32>,
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod handshakes;
+pub(crate) mod hosts;
 
 use std::{
     fs::{self, Metadata},
@@ -20,9 +21,11 @@ use tokio_rustls::{
         ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+        sign::CertifiedKey,
     },
 };
 
+use self::hosts::{ByName, CertificateId, HostCertificates};
 use crate::config::TlsFiles;
 
 /// The supported protocols, the preferred one first.
@@ -33,6 +36,8 @@ const HTTP2: &[u8] = b"h2";
 /// Makes handshakes with the certificate in the files.
 pub(crate) struct Tls {
     files: TlsFiles,
+    /// The certificates that owners have uploaded.
+    hosts: HostCertificates,
     current: ArcSwap<ServerConfig>,
     /// The stamps of the files at the last check.
     checked: Mutex<[FileStamp; 2]>,
@@ -83,7 +88,7 @@ impl TlsFiles {
         [stamp(&self.cert), stamp(&self.key)]
     }
 
-    fn read(&self) -> anyhow::Result<ServerConfig> {
+    fn read(&self, hosts: &HostCertificates) -> anyhow::Result<ServerConfig> {
         let name = |path: &Path| path.display().to_string();
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&self.cert)
             .and_then(Iterator::collect)
@@ -92,29 +97,37 @@ impl TlsFiles {
         ExposedKey::check(&self.key)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .with_context(|| format!("reading the private key {}", name(&self.key)))?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = ring::default_provider();
+        let default = CertifiedKey::from_der(chain, key, &provider).with_context(|| {
+            format!("using {} with the key {}", name(&self.cert), name(&self.key))
+        })?;
+        let by_name = ByName { default: Arc::new(default), hosts: hosts.clone() };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .with_context(|| {
-                format!("using {} with the key {}", name(&self.cert), name(&self.key))
-            })?;
+            .with_cert_resolver(Arc::new(by_name));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(config)
     }
 }
 
 impl Tls {
-    pub(crate) fn load(files: TlsFiles) -> anyhow::Result<Self> {
+    /// Takes the certificate of `hosts` for the names that have one there.
+    pub(crate) fn load(files: TlsFiles, hosts: HostCertificates) -> anyhow::Result<Self> {
         // Stamps first: files that change between the two lines are read again.
         let checked = Mutex::new(files.stamps());
-        let current = ArcSwap::from_pointee(files.read()?);
-        Ok(Self { files, current, checked })
+        let current = ArcSwap::from_pointee(files.read(&hosts)?);
+        Ok(Self { files, hosts, current, checked })
     }
 
     /// The acceptor for the next handshake.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.current.load_full().into()
+    }
+
+    /// The owner's certificate of the host that a client has named in its handshake.
+    pub(crate) fn certificate_of(&self, host: Option<&str>) -> Option<CertificateId> {
+        self.hosts.of(host?)
     }
 
     /// Whether the files have changed since the last call.
@@ -126,7 +139,7 @@ impl Tls {
 
     /// Reads the files again. On an error the current certificate stays.
     pub(crate) fn reload(&self) -> anyhow::Result<()> {
-        self.current.store(Arc::new(self.files.read()?));
+        self.current.store(Arc::new(self.files.read(&self.hosts)?));
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ mod asynchronous;
 mod auth;
 mod bench;
 mod canaries;
+mod certificates;
 mod cgi;
 mod channels;
 mod check;

@@ -65,7 +65,7 @@ pub struct SecretRecord {
 }
 
 /// The key that values are encrypted with. It is erased from memory when dropped.
-struct SealingKey(SecretBox<[u8; KEY_BYTES]>);
+pub(crate) struct SealingKey(SecretBox<[u8; KEY_BYTES]>);
 
 impl Store {
     /// Stores a secret, or replaces all of it, and returns whether it is new. When this
@@ -79,9 +79,7 @@ impl Store {
         let key =
             blocking("creating the key of the secrets", move || SealingKey::read_or_create(&path))
                 .await?;
-        let sealed = key
-            .seal(&secret.tenant, secret.name, &secret.value)
-            .map_err(|_| Error::Io { action: RANDOM_BYTES, source: io::ErrorKind::Other.into() })?;
+        let sealed = key.seal(&row_identity(&secret.tenant, secret.name), &secret.value)?;
         let mut tx = self.main_db().begin().await?;
         let before = sqlx::query("SELECT 1 FROM secrets WHERE tenant = $1 AND name = $2")
             .bind(secret.tenant.as_str())
@@ -141,7 +139,9 @@ impl Store {
         let open = |row: &SqliteRow| {
             let secret = read_secret(row)?;
             let sealed: Vec<u8> = row.try_get("sealed")?;
-            let value = key.as_ref().and_then(|key| key.open(&secret.tenant, &secret.name, sealed));
+            let value = key
+                .as_ref()
+                .and_then(|key| key.open(&row_identity(&secret.tenant, &secret.name), sealed));
             Ok((secret, value))
         };
         rows.iter().map(open).collect()
@@ -160,7 +160,7 @@ impl Store {
 
 impl SealingKey {
     /// `None` when the file is missing or too short for a key.
-    fn read(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
         let mut file = match fs::File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -179,7 +179,7 @@ impl SealingKey {
 
     /// Reads the key, or creates it for the first secret. The file gets its name only after all of
     /// it is on disk, so that a crash never leaves part of a key.
-    fn read_or_create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn read_or_create(path: &Path) -> io::Result<Self> {
         if let Some(key) = Self::read(path)? {
             return Ok(key);
         }
@@ -204,27 +204,25 @@ impl SealingKey {
         LessSafeKey::new(key.expect("the key has the length that the cipher requires"))
     }
 
-    /// Encrypts a value under a random nonce. Returns the nonce, then the ciphertext.
-    fn seal(
-        &self,
-        tenant: &Tenant,
-        name: &str,
-        value: &SecretString,
-    ) -> Result<Vec<u8>, ring::error::Unspecified> {
+    /// Encrypts the value of a row under a random nonce. Returns the nonce, then the ciphertext.
+    pub(crate) fn seal(&self, identity: &[u8], value: &SecretString) -> Result<Vec<u8>> {
+        let failed = |_| Error::Io { action: RANDOM_BYTES, source: io::ErrorKind::Other.into() };
         let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce)?;
+        SystemRandom::new().fill(&mut nonce).map_err(failed)?;
         let mut sealed = value.expose_secret().as_bytes().to_vec();
         let unique = Nonce::assume_unique_for_key(nonce);
-        let identity = Aad::from(row_identity(tenant, name));
-        self.cipher().seal_in_place_append_tag(unique, identity, &mut sealed)?;
+        let cipher = self.cipher();
+        cipher
+            .seal_in_place_append_tag(unique, Aad::from(identity), &mut sealed)
+            .map_err(failed)?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    fn open(&self, tenant: &Tenant, name: &str, mut sealed: Vec<u8>) -> Option<SecretString> {
+    /// `None` if the value was not sealed with this key for this row.
+    pub(crate) fn open(&self, identity: &[u8], mut sealed: Vec<u8>) -> Option<SecretString> {
         let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let value =
-            self.cipher().open_in_place(nonce, Aad::from(row_identity(tenant, name)), sealed);
+        let value = self.cipher().open_in_place(nonce, Aad::from(identity), sealed);
         Some(SecretString::from(std::str::from_utf8(value.ok()?).ok()?))
     }
 }

@@ -1,4 +1,5 @@
-//! Subcommands for API tokens and secrets.
+//! Subcommands for API tokens, secrets and certificates.
 
+pub(crate) mod certificate;
 pub(crate) mod secret;
 pub(crate) mod token;

@@ -58,6 +58,8 @@ pub struct QuotasSection {
     pub channels_per_function: usize,
     /// Routes.
     pub routes: usize,
+    /// Certificates of hosts.
+    pub certificates: usize,
     /// Schedules.
     pub schedules: usize,
     /// Named queues.
@@ -92,6 +94,8 @@ impl Default for QuotasSection {
             channels_per_function: 32,
             // Their table takes a few megabytes.
             routes: 10_000,
+            // Some kilobytes of memory each.
+            certificates: 1_000,
             // Some hundred bytes of memory each.
             schedules: 10_000,
             // The worker looks at each that has messages.

@@ -72,7 +72,7 @@ impl CallsWithin {
         )?;
         registry.register(Box::new(count.clone()))?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let peer = Peer { addr, trusted: false, tls: false, local_user: None };
+        let peer = Peer { addr, trusted: false, tls: false, certificate: None, local_user: None };
         Ok(Self {
             calls,
             request_ids,
