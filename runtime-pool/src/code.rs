@@ -9,6 +9,7 @@ pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod compiler;
 pub(crate) mod core_module;
+pub(crate) mod describe;
 pub(crate) mod inspect;
 pub(crate) mod job;
 pub(crate) mod key;

@@ -28,11 +28,8 @@ pub use crate::{
     code::{
         artifact::{ArtifactDigest, Kind},
         compiler::{CompileConfig, Uploader},
-        inspect::{
-            Inspection,
-            describe::{Description, ImportedName, describe},
-            inspect,
-        },
+        describe::{Description, ImportedName, describe},
+        inspect::{Inspection, inspect},
         sandbox::Sandbox,
         snapshot::SnapshotOutcome,
         worker::compile_worker,

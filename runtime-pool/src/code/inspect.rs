@@ -2,8 +2,6 @@
 //!
 //! The bytes may be hostile. This runs in the compile worker, and must not panic.
 
-pub(crate) mod describe;
-
 use serde::{Deserialize, Serialize};
 use wasmparser::{
     ComponentExternalKind, Encoding, ExternalKind, Parser, Payload, TypeRef, Validator,
@@ -35,10 +33,10 @@ pub struct Inspection {
 
 /// The names that decide a binary's kind, and the counts that limits apply to.
 #[derive(Debug, Default)]
-struct Contents {
+pub(crate) struct Contents {
     component: bool,
-    imports: Vec<String>,
-    exports: Vec<String>,
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
     start_exported: bool,
     functions: u32,
     data: u32,
@@ -91,7 +89,7 @@ pub(crate) fn looks_like(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn read_contents(bytes: &[u8]) -> wasmparser::Result<Contents> {
+pub(crate) fn read_contents(bytes: &[u8]) -> wasmparser::Result<Contents> {
     let mut contents = Contents::default();
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -244,7 +242,7 @@ impl Contents {
 }
 
 /// The kind that an artifact with these contents would run as, if something is missing, too.
-fn best_entry(contents: &Contents) -> Option<Kind> {
+pub(crate) fn best_entry(contents: &Contents) -> Option<Kind> {
     contents.fewest_unknown(contents.kinds().ok()?).map(|(kind, _)| kind)
 }
 
@@ -374,7 +372,7 @@ const WASI_03: &[&str] = &[
 
 /// Whether the platform provides an import. The linker decides when the deploy makes an instance;
 /// this list exists to name every missing import at once.
-fn is_provided(kind: Kind, name: &str) -> bool {
+pub(crate) fn is_provided(kind: Kind, name: &str) -> bool {
     let listed = |list: &[&str]| list.iter().any(|known| interface_matches(name, known));
     match kind {
         Kind::WasiPreview1 => name.starts_with("wasi_snapshot_preview1."),

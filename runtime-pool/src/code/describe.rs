@@ -4,8 +4,14 @@
 
 use wasmparser::{KnownCustom, Parser, Payload};
 
-use super::{Contents, best_entry, inspect, is_provided, read_contents};
-use crate::{code::artifact::Kind, error::Refusal, limits::ArtifactLimits};
+use crate::{
+    code::{
+        artifact::Kind,
+        inspect::{Contents, best_entry, inspect, is_provided, read_contents},
+    },
+    error::Refusal,
+    limits::ArtifactLimits,
+};
 
 /// The size of a page of linear memory, unless a memory says otherwise.
 const PAGE_BYTES: u64 = 64 << 10;
