@@ -1,5 +1,6 @@
 //! The activity of functions: their log lines, and the calls and messages that wait.
 
+pub(crate) mod document;
 pub(crate) mod flow;
 pub(crate) mod invocation;
 pub(crate) mod log;

@@ -53,7 +53,8 @@ pub use crate::{
         token::{NewToken, TokenRecord},
     },
     activity::{
-        flow::{FlowRecord, PutFlow, StepAnswer, StepOutcome, StepRecord},
+        document::{DocumentRecord, PutDocument},
+        flow::{StepAnswer, StepOutcome, StepRecord},
         invocation::{
             CallState, Cause, Dedup, Invocation, NewInvocation, StoredAnswer, StoredFields,
             StoredRequest,
@@ -65,7 +66,6 @@ pub use crate::{
         },
         log::{LogQuery, LogSource, NewLogLine, StoredLogLine},
         message::{MessagePage, MovedMessages, WaitingMessage},
-        queue::{PutQueue, QueueRecord},
         schedule::{PutSchedule, ScheduleRecord},
         scheduled::{DueRun, MissedRuns, RunOutcome, ScheduleRun, ScheduleTurn},
     },

@@ -21,8 +21,8 @@ use bytes::Bytes;
 use gateway_api::FlowSpec;
 use prometheus::Registry;
 use store::{
-    CallState, InvocationFilter, InvocationSummary, Lane, LaneTotals, PutFlow, StepRecord, Store,
-    StoredRequest, Tenant,
+    CallState, InvocationFilter, InvocationSummary, Lane, LaneTotals, PutDocument, StepRecord,
+    Store, StoredRequest, Tenant,
 };
 use tokio::{sync::Mutex, time::Instant};
 
@@ -206,7 +206,7 @@ impl Flows {
             let _turn = state.changes.lock().await;
             this.check_nesting(&tenant, &name, &spec).map_err(FlowError::Refused)?;
             let document = serde_json::to_string(&spec).expect("a flow has a JSON form");
-            let put = PutFlow { tenant, name, document, now_ms: now_ms() };
+            let put = PutDocument { tenant, name, document, now_ms: now_ms() };
             let (record, is_new) = state.store.put_flow(put, max).await?;
             let label = state.parts.metrics.label(&record.tenant, &record.name);
             let flow = Arc::new(NamedFlow::new(record, label).map_err(FlowError::Refused)?);

@@ -18,8 +18,8 @@ use arc_swap::ArcSwap;
 use gateway_api::{ChangeQueue, QueueSpec};
 use prometheus::Registry;
 use store::{
-    CallState, Enqueued, InvocationFilter, Lane, LaneTotals, MessagePage, MovedMessages, PutQueue,
-    Store, Tenant, WaitingMessage,
+    CallState, Enqueued, InvocationFilter, Lane, LaneTotals, MessagePage, MovedMessages,
+    PutDocument, Store, Tenant, WaitingMessage,
 };
 use tokio::{sync::Mutex, time};
 
@@ -238,7 +238,7 @@ impl Queues {
     ) -> Result<(Arc<NamedQueue>, bool), QueueError> {
         let state = &self.state;
         let document = serde_json::to_string(spec).expect("a queue has a JSON form");
-        let put = PutQueue { tenant, name, document, now_ms: now_ms() };
+        let put = PutDocument { tenant, name, document, now_ms: now_ms() };
         let (record, is_new) = state.store.put_queue(put, max).await?;
         let label = state.metrics.label(&record.tenant, &record.name);
         let queue = NamedQueue::new(record, label).map_err(QueueError::Refused)?;

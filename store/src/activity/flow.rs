@@ -1,44 +1,16 @@
-//! Flows, and the steps of their runs that have ended. What a document may say is the gateway's to check. The
+//! Flows, and the steps of their runs that have ended. The
 //! runs themselves are calls in a lane of the flow's.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{
-    Error, Quota, Result, Store, Tenant, access::tenant::read_tenant, sql::WriteTransaction,
+    Error, Result, Store,
+    activity::document::{DocumentRecord, FLOWS, PutDocument},
+    sql::WriteTransaction,
 };
 
 /// What a stored step takes in the file besides its texts and its answer, roughly.
 const STEP_BYTES: usize = 256;
-
-/// A stored flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowRecord {
-    /// Never used again, not even for a flow of the same name.
-    pub id: i64,
-    /// The owner.
-    pub tenant: Tenant,
-    /// Unique within its tenant.
-    pub name: String,
-    /// What its owner asked for, as JSON.
-    pub document: String,
-    /// When it was first set, in Unix milliseconds.
-    pub created_ms: i64,
-    /// When it was last set, in Unix milliseconds.
-    pub updated_ms: i64,
-}
-
-/// What a flow is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PutFlow {
-    /// The owner.
-    pub tenant: Tenant,
-    /// Its name.
-    pub name: String,
-    /// What its owner asks for, as JSON.
-    pub document: String,
-    /// The time, in Unix milliseconds.
-    pub now_ms: i64,
-}
 
 /// How a step of a flow has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,9 +86,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::Database`], [`Error::Inconsistent`].
-    pub async fn all_flows(&self) -> Result<Vec<FlowRecord>> {
-        let all = sqlx::query("SELECT * FROM flows ORDER BY tenant, name");
-        all.fetch_all(self.main_db().readers()).await?.iter().map(read_flow).collect()
+    pub async fn all_flows(&self) -> Result<Vec<DocumentRecord>> {
+        FLOWS.all(self).await
     }
 
     /// Sets a flow, or replaces all of it, and returns whether it is new. When this returns, it survives a
@@ -126,36 +97,8 @@ impl Store {
     ///
     /// [`Error::Quota`] if it is new and there are `max` already; [`Error::Busy`],
     /// [`Error::NoSpace`], [`Error::Database`].
-    pub async fn put_flow(&self, put: PutFlow, max: u64) -> Result<(FlowRecord, bool)> {
-        let PutFlow { tenant, name, document, now_ms } = put;
-        let mut tx = self.main_db().begin().await?;
-        let before: Option<i64> =
-            sqlx::query_scalar("SELECT id FROM flows WHERE tenant = $1 AND name = $2")
-                .bind(tenant.as_str())
-                .bind(&name)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM flows").fetch_one(&mut *tx).await?;
-        if before.is_none() && count.cast_unsigned() >= max {
-            tx.rollback().await?;
-            return Err(Error::Quota { quota: Quota::Flows, max });
-        }
-        let row = sqlx::query(
-            "INSERT INTO flows (tenant, name, document, created_ms, updated_ms)
-             VALUES ($1, $2, $3, $4, $4)
-             ON CONFLICT (tenant, name) DO UPDATE SET document = $3, updated_ms = $4
-             RETURNING *",
-        )
-        .bind(tenant.as_str())
-        .bind(&name)
-        .bind(document)
-        .bind(now_ms)
-        .fetch_one(&mut *tx)
-        .await?;
-        let flow = read_flow(&row)?;
-        tx.commit().await?;
-        Ok((flow, before.is_none()))
+    pub async fn put_flow(&self, put: PutDocument, max: u64) -> Result<(DocumentRecord, bool)> {
+        FLOWS.put(self, put, max).await
     }
 
     /// Deletes a flow, and returns whether it existed. Its runs are left.
@@ -164,8 +107,7 @@ impl Store {
     ///
     /// [`Error::Busy`], [`Error::NoSpace`], [`Error::Database`].
     pub async fn delete_flow(&self, id: i64) -> Result<bool> {
-        let delete = sqlx::query("DELETE FROM flows WHERE id = $1");
-        Ok(self.main_db().change(delete.bind(id)).await? > 0)
+        FLOWS.delete(self, id).await
     }
 
     /// Stores a step of a run that has ended, in place of an earlier attempt of it. When this returns, it
@@ -229,17 +171,6 @@ async fn record(tx: &mut WriteTransaction, run: &str, step: &StepRecord) -> Resu
     .execute(&mut **tx)
     .await?;
     Ok(true)
-}
-
-fn read_flow(row: &SqliteRow) -> Result<FlowRecord> {
-    Ok(FlowRecord {
-        id: row.try_get("id")?,
-        tenant: read_tenant(row)?,
-        name: row.try_get("name")?,
-        document: row.try_get("document")?,
-        created_ms: row.try_get("created_ms")?,
-        updated_ms: row.try_get("updated_ms")?,
-    })
 }
 
 fn read_step(row: &SqliteRow) -> Result<StepRecord> {

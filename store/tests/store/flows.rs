@@ -1,8 +1,8 @@
 //! Flows, and the steps of their runs.
 
 use store::{
-    CallClaim, CallState, Cause, Error, Lane, LaneClaim, NewInvocation, NextState, PutFlow, Quota,
-    StepAnswer, StepOutcome, StepRecord,
+    CallClaim, CallState, Cause, Error, Lane, LaneClaim, NewInvocation, NextState, PutDocument,
+    Quota, StepAnswer, StepOutcome, StepRecord,
 };
 
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
     support::{TestStore, ours},
 };
 
-fn put(name: &str, document: &str) -> PutFlow {
+fn put(name: &str, document: &str) -> PutDocument {
     let (name, document) = (name.to_owned(), document.to_owned());
-    PutFlow { tenant: ours(), name, document, now_ms: 10 }
+    PutDocument { tenant: ours(), name, document, now_ms: 10 }
 }
 
 /// A run of the flow 1.

@@ -3,7 +3,7 @@
 use store::{
     CallClaim, CallState, Cause, Dedup, EnqueueLimits, EnqueueOutcome, Error, Finished,
     InvocationFilter, Lane, LaneClaim, LaneTotals, MessagePage, MovedMessages, NewInvocation,
-    NextState, PutQueue, Quota, StoredFields, StoredRequest, WaitingMessage,
+    NextState, PutDocument, Quota, StoredFields, StoredRequest, WaitingMessage,
 };
 
 use crate::{
@@ -11,9 +11,9 @@ use crate::{
     support::{TestStore, ours, tenant},
 };
 
-fn put(name: &str, document: &str, now_ms: i64) -> PutQueue {
+fn put(name: &str, document: &str, now_ms: i64) -> PutDocument {
     let (name, document) = (name.to_owned(), document.to_owned());
-    PutQueue { tenant: ours(), name, document, now_ms }
+    PutDocument { tenant: ours(), name, document, now_ms }
 }
 
 /// A message of a queue, due at once.
@@ -56,7 +56,7 @@ async fn a_queue_is_read_as_it_was_set_and_its_id_is_never_used_again() {
     assert!(!is_new);
     assert_eq!((again.id, again.created_ms, again.updated_ms), (first.id, 10, 20));
     assert_eq!(again.document, "{\"a\":1}");
-    let theirs = PutQueue { tenant: tenant("other"), ..put("orders", "{}", 10) };
+    let theirs = PutDocument { tenant: tenant("other"), ..put("orders", "{}", 10) };
     let (theirs, _) = test.store.put_queue(theirs, 2).await.unwrap();
     assert_ne!(theirs.id, first.id);
     let full = test.store.put_queue(put("more", "{}", 10), 2).await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use gateway_api::FlowSpec;
-use store::{FlowRecord, StepRecord, Tenant};
+use store::{DocumentRecord, StepRecord, Tenant};
 
 /// Runs of each flow that are remembered. Arbitrary: a page of them.
 const RECENT: usize = 20;
@@ -38,8 +38,8 @@ pub(crate) struct RecentRun {
 
 impl NamedFlow {
     /// An error says what this version does not know of what is stored.
-    pub(super) fn new(record: FlowRecord, label: Arc<str>) -> Result<Self, String> {
-        let FlowRecord { id, tenant, name, document, created_ms, updated_ms } = record;
+    pub(super) fn new(record: DocumentRecord, label: Arc<str>) -> Result<Self, String> {
+        let DocumentRecord { id, tenant, name, document, created_ms, updated_ms } = record;
         let spec = serde_json::from_str(&document).map_err(|error| error.to_string())?;
         let recent = Mutex::default();
         Ok(Self { id, tenant, name, spec, created_ms, updated_ms, label, recent })

@@ -7,7 +7,7 @@ use std::{
 };
 
 use gateway_api::QueueSpec;
-use store::{QueueRecord, Tenant};
+use store::{DocumentRecord, Tenant};
 
 /// A queue as it is in force. Immutable.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct NamedQueue {
 
 impl NamedQueue {
     /// An error says what this version does not know of what is stored.
-    pub(super) fn new(record: QueueRecord, label: Arc<str>) -> Result<Self, String> {
-        let QueueRecord { id, tenant, name, document, created_ms, updated_ms } = record;
+    pub(super) fn new(record: DocumentRecord, label: Arc<str>) -> Result<Self, String> {
+        let DocumentRecord { id, tenant, name, document, created_ms, updated_ms } = record;
         let spec = serde_json::from_str(&document).map_err(|error| error.to_string())?;
         Ok(Self { id, tenant, name, spec, created_ms, updated_ms, label })
     }
@@ -39,7 +39,7 @@ impl NamedQueue {
     pub(crate) fn for_tests(spec: &QueueSpec) -> Self {
         let document = serde_json::to_string(spec).unwrap();
         let (tenant, name) = (Tenant::default(), "orders".to_owned());
-        let record = QueueRecord { id: 1, tenant, name, document, created_ms: 0, updated_ms: 0 };
+        let record = DocumentRecord { id: 1, tenant, name, document, created_ms: 0, updated_ms: 0 };
         Self::new(record, "orders".into()).unwrap()
     }
 }
