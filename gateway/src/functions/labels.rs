@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -43,7 +43,7 @@ impl Labels {
 
     /// The function's own label, or [`OTHER`] if there is none for the token that has made it.
     pub(crate) fn take(&self, function: &QualifiedName, token: &str) -> Arc<str> {
-        let text = text(function);
+        let text = text(&function.tenant, function.name.as_str());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((label, _)) = taken.labels.get_key_value(&*text) {
             let label = Arc::clone(label);
@@ -72,7 +72,8 @@ impl Labels {
     /// Frees the label of a deleted function as soon as its last call has ended.
     pub(crate) fn retire(&self, function: &QualifiedName) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = taken.labels.get_mut(&*text(function)) {
+        if let Some(state) = taken.labels.get_mut(&*text(&function.tenant, function.name.as_str()))
+        {
             state.retired = true;
         }
     }
@@ -99,11 +100,43 @@ impl Labels {
     }
 }
 
-/// Functions of the default tenant are labelled by their bare names, those of others by
-/// `tenant/name`.
-fn text(QualifiedName { tenant, name }: &QualifiedName) -> Cow<'_, str> {
+/// The labels of other things that owners name, such as queues: the first so many have one of their own.
+#[derive(Debug)]
+pub(crate) struct NameLabels {
+    max: usize,
+    taken: Mutex<HashSet<Arc<str>>>,
+}
+
+impl NameLabels {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, taken: Mutex::default() }
+    }
+
+    /// The label of a name; [`OTHER`] if there are too many.
+    pub(crate) fn take(&self, tenant: &Tenant, name: &str) -> Arc<str> {
+        let own = text(tenant, name);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = taken.get(&*own) {
+            return Arc::clone(known);
+        }
+        if taken.len() >= self.max {
+            return OTHER.into();
+        }
+        let own: Arc<str> = own.into();
+        taken.insert(Arc::clone(&own));
+        own
+    }
+
+    /// Frees a label, and returns whether a name had it to itself: then its series can go.
+    pub(crate) fn free(&self, label: &str) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(label)
+    }
+}
+
+/// What the default tenant owns is labelled by its bare name, what others own by `tenant/name`.
+fn text<'a>(tenant: &Tenant, name: &'a str) -> Cow<'a, str> {
     if *tenant == Tenant::default() {
-        Cow::Borrowed(name.as_str())
+        Cow::Borrowed(name)
     } else {
         Cow::Owned(format!("{tenant}/{name}"))
     }

@@ -1,15 +1,12 @@
 //! What flows do, in numbers.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 use runtime_pool::remove_series;
 use store::{StepOutcome, Tenant};
 
-use crate::functions::labels::OTHER;
+use crate::functions::labels::NameLabels;
 
 /// Counts runs and steps.
 #[derive(Debug)]
@@ -19,9 +16,7 @@ pub(super) struct FlowMetrics {
     runs: IntCounterVec,
     steps: IntCounterVec,
     seconds: Histogram,
-    /// Flows with a label of their own, at most so many: owners choose their names.
-    labels: Mutex<HashSet<Arc<str>>>,
-    labels_max: usize,
+    labels: NameLabels,
 }
 
 impl FlowMetrics {
@@ -40,8 +35,7 @@ impl FlowMetrics {
                 HistogramOpts::new("mayfly_flow_seconds", "The time of a run of a flow")
                     .buckets(vec![0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0]),
             )?,
-            labels: Mutex::default(),
-            labels_max,
+            labels: NameLabels::new(labels_max),
         };
         registry.register(Box::new(metrics.count.clone()))?;
         registry.register(Box::new(metrics.runs.clone()))?;
@@ -50,28 +44,15 @@ impl FlowMetrics {
         Ok(metrics)
     }
 
-    /// The label of a flow; [`OTHER`] if there are too many.
+    /// The label of a flow; `other` if there are too many.
     pub(super) fn label(&self, tenant: &Tenant, name: &str) -> Arc<str> {
-        let own: Arc<str> = match *tenant == Tenant::default() {
-            true => name.into(),
-            false => format!("{tenant}/{name}").into(),
-        };
-        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = labels.get(&own) {
-            return Arc::clone(known);
-        }
-        if labels.len() >= self.labels_max {
-            return OTHER.into();
-        }
-        labels.insert(Arc::clone(&own));
-        own
+        self.labels.take(tenant, name)
     }
 
     /// Removes the series of a flow that was deleted.
     pub(super) fn forget(&self, label: &str) {
-        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         // The label that flows share stays.
-        if labels.remove(label) {
+        if self.labels.free(label) {
             remove_series(&self.runs, "flow", label);
             remove_series(&self.steps, "flow", label);
         }

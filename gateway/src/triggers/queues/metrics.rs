@@ -1,15 +1,12 @@
 //! What named queues do, in numbers.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use runtime_pool::remove_series;
 use store::{LaneTotals, NextState};
 
-use crate::{functions::labels::OTHER, triggers::queues::table::NamedQueue};
+use crate::{functions::labels::NameLabels, triggers::queues::table::NamedQueue};
 
 /// States of messages, as the metric names them.
 const STATES: [&str; 3] = ["waiting", "running", "dead"];
@@ -23,9 +20,7 @@ pub(super) struct MessageMetrics {
     delivered: IntCounterVec,
     depth: IntGaugeVec,
     age: GaugeVec,
-    /// Queues with a label of their own, at most so many: owners choose their names.
-    labels: Mutex<HashSet<Arc<str>>>,
-    labels_max: usize,
+    labels: NameLabels,
 }
 
 impl MessageMetrics {
@@ -57,8 +52,7 @@ impl MessageMetrics {
                 ),
                 &["queue"],
             )?,
-            labels: Mutex::default(),
-            labels_max,
+            labels: NameLabels::new(labels_max),
         };
         registry.register(Box::new(metrics.count.clone()))?;
         registry.register(Box::new(metrics.published.clone()))?;
@@ -68,29 +62,16 @@ impl MessageMetrics {
         Ok(metrics)
     }
 
-    /// The label of a queue; [`OTHER`] if there are too many.
+    /// The label of a queue; `other` if there are too many.
     pub(super) fn label(&self, tenant: &store::Tenant, name: &str) -> Arc<str> {
-        let own: Arc<str> = match *tenant == store::Tenant::default() {
-            true => name.into(),
-            false => format!("{tenant}/{name}").into(),
-        };
-        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = labels.get(&own) {
-            return Arc::clone(known);
-        }
-        if labels.len() >= self.labels_max {
-            return OTHER.into();
-        }
-        labels.insert(Arc::clone(&own));
-        own
+        self.labels.take(tenant, name)
     }
 
     /// Removes the series of a queue that was deleted.
     pub(super) fn forget(&self, queue: &NamedQueue) {
         let label = &*queue.label;
-        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         // The label that queues share stays.
-        if !labels.remove(label) {
+        if !self.labels.free(label) {
             return;
         }
         remove_series(&self.published, "queue", label);
@@ -152,6 +133,7 @@ mod tests {
     use store::Tenant;
 
     use super::*;
+    use crate::functions::labels::OTHER;
 
     /// Case B06.
     #[test]
