@@ -19,7 +19,7 @@ const fn by(words: &'static str, setting: &'static str) -> Meaning {
 }
 
 const SERVERS: Meaning = by("requests to other servers", "with the setting `outbound`");
-const FILES: Meaning = by("files", "with `scratch_bytes`; else there is no directory");
+const FILES: Meaning = by("files", "with `files` or `scratch_bytes`; else there is no directory");
 const VARIABLES: Meaning = given("environment variables, arguments");
 const SOCKETS: Meaning = by("sockets", "every use is refused");
 const STREAMS: Meaning = given("standard input, output and error");

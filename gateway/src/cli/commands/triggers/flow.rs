@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::{
     client::{Client, Remote, transport::escape, unreadable},
-    commands::functions::PAGE,
+    commands::{functions::PAGE, triggers::read_document},
     failure::Failure,
     output::{Output, print_line},
     printable::printable,
@@ -110,10 +110,7 @@ impl FlowCommand {
 
 impl SetFlow {
     async fn run(self) -> Result<ExitCode, Failure> {
-        let text = fs::read(&self.file).map_err(|error| unreadable(&self.file, &error))?;
-        let spec: FlowSpec = serde_json::from_slice(&text).map_err(|error| {
-            Failure::usage(format!("{} is no flow: {error}", self.file.display()))
-        })?;
+        let spec: FlowSpec = read_document(&self.file, "flow")?;
         let answer = Client::new(&self.remote)?.put_json(&path(&self.name), &spec).await?;
         match self.remote.output {
             Output::Json => answer.print_json()?,

@@ -16,7 +16,7 @@ use gateway_api::{
 
 use crate::cli::{
     client::{Answer, Client, Remote, transport::escape, unreadable},
-    commands::functions::PAGE,
+    commands::{functions::PAGE, triggers::read_document},
     failure::Failure,
     output::{Output, print_line},
     printable::printable,
@@ -198,10 +198,7 @@ impl SetQueue {
 
     fn spec(self) -> Result<QueueSpec, Failure> {
         if let Some(file) = &self.file {
-            let text = fs::read(file).map_err(|error| unreadable(file, &error))?;
-            return serde_json::from_slice(&text).map_err(|error| {
-                Failure::usage(format!("{} is no queue: {error}", file.display()))
-            });
+            return read_document(file, "queue");
         }
         Ok(QueueSpec {
             function: self.function,
