@@ -69,6 +69,18 @@ async fn seen(gateway: &TestGateway) -> BTreeMap<String, Vec<(u32, String)>> {
     seen
 }
 
+/// The same once it has so many deliveries: log lines of guests are stored in the background.
+async fn seen_all(
+    gateway: &TestGateway,
+    deliveries: usize,
+) -> BTreeMap<String, Vec<(u32, String)>> {
+    eventually(&format!("{deliveries} deliveries are in the log"), async || {
+        let seen = seen(gateway).await;
+        (seen.values().map(Vec::len).sum::<usize>() >= deliveries).then_some(seen)
+    })
+    .await
+}
+
 /// Waits until a queue has so many messages that wait, run, are dead and were delivered.
 async fn becomes(gateway: &TestGateway, name: &str, expected: [u64; 4]) {
     eventually(&format!("{name} has {expected:?}"), async || {
@@ -244,7 +256,7 @@ async fn a_message_that_fails_is_tried_again_and_dead_in_the_end() {
     let attempts = |seen: &BTreeMap<String, Vec<(u32, String)>>, id: &String| {
         seen[id].iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>()
     };
-    let first = seen(&gateway).await;
+    let first = seen_all(&gateway, 5).await;
     assert_eq!(attempts(&first, &ids[0]), [1, 2]);
     assert_eq!(attempts(&first, &ids[1]), [1, 2]);
     assert_eq!(attempts(&first, &ids[2]), [1], "a 4xx is final");
@@ -257,7 +269,7 @@ async fn a_message_that_fails_is_tried_again_and_dead_in_the_end() {
     let redriven = api(&gateway, Method::POST, "/v1/queues/orders/redrive").await;
     assert_eq!(redriven.json()["count"], 2);
     becomes(&gateway, "orders", [0, 0, 2, 1]).await;
-    let again = seen(&gateway).await;
+    let again = seen_all(&gateway, 8).await;
     assert_eq!(attempts(&again, &ids[0]), [1, 2, 1, 2], "the same id");
     let purged = api(&gateway, Method::DELETE, "/v1/queues/orders/messages?state=dead").await;
     assert_eq!(purged.json()["count"], 2);
@@ -318,7 +330,7 @@ async fn a_batch_is_one_request_and_names_what_has_failed() {
     let resumed = resume.json(&json!({"paused": false})).send().await;
     assert_eq!(resumed.json()["queue"]["paused"], false);
     becomes(&gateway, "orders", [0, 0, 1, 4]).await;
-    let all = seen(&gateway).await;
+    let all = seen_all(&gateway, 7).await;
     for (id, body) in ids.iter().zip(bodies) {
         let expected: &[u32] = if ["fail", "once"].contains(&body) { &[1, 2] } else { &[1] };
         let attempts: Vec<u32> = all[id].iter().map(|(attempt, _)| *attempt).collect();
@@ -380,9 +392,11 @@ async fn killed_at(call: &str, nth: u32) {
     gateway.deploy("t-messages").await;
     set(&gateway, "orders", json!({"function": "t-messages", "batch_size": 3})).await;
     let named = |nth: u32| {
+        // Log lines are stored in the background. With the pause, those of an attempt whose end is stored
+        // are stored, too, when the gateway is killed.
         let message = |part: &str| {
             let key = format!("{nth}-{part}");
-            json!({"body": key, "idempotency_key": key})
+            json!({"body": format!("{key} pause"), "idempotency_key": key})
         };
         json!([message("a"), message("b")])
     };
@@ -410,11 +424,14 @@ async fn killed_at(call: &str, nth: u32) {
     becomes(&gateway, "orders", [0, 0, 0, all]).await;
     let delivered = peek(&gateway, "orders", "succeeded").await;
     let delivered: Vec<&str> = delivered.iter().map(|m| m["id"].as_str().unwrap()).collect();
-    let seen = seen(&gateway).await;
     for id in acknowledged.iter().chain(&repeated) {
         assert!(delivered.contains(&id.as_str()), "{at}: {id} is lost");
-        assert!(seen.contains_key(id), "{at}: {id} was not delivered");
+        eventually(&format!("{at}: {id} was delivered"), async || {
+            seen(&gateway).await.contains_key(id).then_some(())
+        })
+        .await;
     }
+    let seen = seen(&gateway).await;
     let mut bodies: Vec<&str> = seen.values().map(|attempts| &*attempts[0].1).collect();
     bodies.sort_unstable();
     let before = bodies.len();

@@ -2,7 +2,7 @@
 //! `message ID attempt N: BODY`.
 //!
 //! What a body contains decides what becomes of its message: `fail` fails it in each attempt, `once` in the
-//! first one, `final` answers 400, `slow` takes four seconds.
+//! first one, `final` answers 400, `slow` takes four seconds, `pause` half a second.
 
 use std::{
     env,
@@ -30,6 +30,8 @@ fn main() -> io::Result<()> {
     let any = |word: &str| messages.iter().any(|(_, _, body)| body.contains(word));
     if any("slow") {
         thread::sleep(time::Duration::from_secs(4));
+    } else if any("pause") {
+        thread::sleep(time::Duration::from_millis(500));
     }
     let has_failed = |(_, attempt, body): &&Message| {
         body.contains("fail") || (body.contains("once") && *attempt == 1)
