@@ -3,6 +3,7 @@
 //! [`Host`] and [`ModuleHost`] are the data of a `wasmtime::Store`: a guest reaches what they grant,
 //! and nothing else.
 
+pub(crate) mod capabilities;
 pub(crate) mod core_module;
 mod denied_sockets;
 pub(crate) mod files;

@@ -41,9 +41,19 @@ pub use crate::{
         request::{BodyError, FunctionCall, InvocationContext, RequestBody},
         spec::{FilesSpec, FunctionSpec},
     },
-    host::files::mounted::{
-        blobs::BlobPath,
-        list::{FileList, ListedEntry, NotAList},
+    host::{
+        capabilities::{
+            guest_store::{GuestStore, StoreId},
+            key_value::{
+                Entry, Expect, KeyPage, KeyValue, Keys, ListedKey, Put, Removed, StoreAnswer,
+                StoreUsage, Written,
+            },
+            refused::Refused,
+        },
+        files::mounted::{
+            blobs::BlobPath,
+            list::{FileList, ListedEntry, NotAList},
+        },
     },
     invocation::response_body::{Response, ResponseBody},
     limits::{ArtifactLimits, GuestLimits, Isolation, Limits, milliseconds},
