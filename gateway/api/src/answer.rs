@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::MistakeView;
+
 /// The members of a problem document (RFC 9457) that clients show. Each may be missing: the answer
 /// can come from a proxy in front of the gateway.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +18,8 @@ pub struct ProblemView {
     pub hint: Option<String>,
     /// Identifies the request in logs.
     pub request_id: Option<String>,
+    /// What is wrong with a manifest, and where.
+    pub mistakes: Vec<MistakeView>,
 }
 
 /// The part that all lists have in common, for clients that follow a list to its end.

@@ -15,6 +15,7 @@ mod files;
 mod functions;
 mod limits;
 mod log;
+mod manifest;
 mod node;
 mod objects;
 mod route;
@@ -49,6 +50,7 @@ pub use crate::{
         values::{AskedLimits, LimitValues},
     },
     log::{LineView, LogView},
+    manifest::{Manifest, ManifestFunction, MistakeView, PlanChangeView, PlanStepView, PlanView},
     node::{MachineView, NodeLimitsView},
     route::{
         ApiKeysView, BasicView, CompressionView, CorsView, HeaderRules, HmacView, JwtView,
@@ -74,7 +76,7 @@ pub use crate::{
     },
     words::{
         ActionWord, CauseWord, DayWord, FaultWord, FlowOutcomeWord, FollowWord, InvocationWord,
-        IsolationWord, KindWord, RespondAsyncWord, RunOutcomeWord, ScopeWord, StateWord,
-        StepOutcomeWord, StreamWord,
+        IsolationWord, KindWord, PlanActionWord, PlanKindWord, RespondAsyncWord, RunOutcomeWord,
+        ScopeWord, StateWord, StepOutcomeWord, StreamWord,
     },
 };

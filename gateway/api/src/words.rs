@@ -66,6 +66,10 @@ words! {
     FlowOutcomeWord = "ok", "error", "timeout", "too-large", "interrupted";
     /// How a step of a flow has ended.
     StepOutcomeWord = "done", "continued", "failed";
+    /// What a plan does with a thing.
+    PlanActionWord = "create", "change", "delete", "keep";
+    /// What a step of a plan is about.
+    PlanKindWord = "function", "channel", "route", "schedule", "queue", "flow";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }
