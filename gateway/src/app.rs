@@ -47,7 +47,7 @@ use crate::{
     control::{
         auth::Tokens,
         layers::ControlPlane,
-        resources::probes::Probes,
+        resources::node::probes::Probes,
         router,
         state::{ControlState, ControlTriggers},
     },

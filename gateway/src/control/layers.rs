@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     config::{MinRate, ServerSection},
-    control::{auth::own_hosts::OwnHosts, request_log, resources::probes},
+    control::{auth::own_hosts::OwnHosts, request_log, resources::node::probes},
     problem::Problem,
     request::{
         limited_body::{BodyFaults, LimitedBody},

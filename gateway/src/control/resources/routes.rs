@@ -1,7 +1,5 @@
 //! `/v1/routes`: which requests go to which function.
 
-pub(crate) mod certificates;
-
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},

@@ -21,7 +21,7 @@ use crate::{
     control::{
         extract::{Document, NamePath, PathParams, object},
         page::{Page, entries, next_cursor},
-        resources::invocations::{cursor, known_state},
+        resources::triggers::invocations::{cursor, known_state},
         state::ControlState,
     },
     problem::Problem,

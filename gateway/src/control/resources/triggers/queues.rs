@@ -20,7 +20,7 @@ use crate::{
         auth::tokens::Scope,
         extract::{Document, NamePath, PathParams, PublishedDocument, object},
         page::{Page, next_cursor},
-        resources::invocations::{cursor, known_state},
+        resources::triggers::invocations::{cursor, known_state},
         state::ControlState,
     },
     problem::{Problem, table},

@@ -1,0 +1,4 @@
+//! What the gateway tells of itself.
+
+pub(crate) mod limits;
+pub(crate) mod probes;
