@@ -32,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway
-    Serve(Box<crate::cli::commands::serve::Serve>),
+    Serve(Box<crate::cli::commands::node::serve::Serve>),
     /// Deploy a WebAssembly file as a function, or as a new revision of one
     Deploy(Box<crate::cli::commands::deploy::Deploy>),
     /// Check whether a WebAssembly file can be deployed, and what it needs
@@ -47,7 +47,7 @@ enum Command {
     Invoke(crate::cli::commands::invoke::Invoke),
     /// List, show, run again and remove calls that were enqueued
     #[command(subcommand)]
-    Invocations(crate::cli::commands::invocations::InvocationsCommand),
+    Invocations(crate::cli::commands::triggers::invocations::InvocationsCommand),
     /// Print a function's log
     Logs(crate::cli::commands::logs::Logs),
     /// List the files that a function's guests can read
@@ -94,7 +94,7 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Check or show the gateway's settings
     #[command(subcommand)]
-    Config(crate::cli::commands::settings::SettingsCommand),
+    Config(crate::cli::commands::node::settings::SettingsCommand),
     /// Compile one artifact; only the gateway runs this
     #[command(hide = true)]
     CompileWorker {

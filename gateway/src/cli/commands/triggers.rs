@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::{client::unreadable, failure::Failure};
 
 pub(crate) mod flow;
+pub(crate) mod invocations;
 pub(crate) mod queue;
 pub(crate) mod schedule;
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
     app::{StartOptions, runtimes::Runtimes, systemd::Sockets},
-    cli::{commands::settings, failure::Failure},
+    cli::{commands::node::settings, failure::Failure},
     config::{Config, Flags},
 };
 

@@ -1,0 +1,4 @@
+//! The gateway itself.
+
+pub(crate) mod serve;
+pub(crate) mod settings;
