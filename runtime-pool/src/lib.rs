@@ -43,12 +43,14 @@ pub use crate::{
     },
     host::{
         capabilities::{
+            grants::{Access, ConfigValue, Grants, StoreGrant},
             guest_store::{GuestStore, StoreId},
             key_value::{
                 Entry, Expect, KeyPage, KeyValue, Keys, ListedKey, Put, Removed, StoreAnswer,
                 StoreUsage, Written,
             },
             refused::Refused,
+            stores::KeyValueStore,
         },
         files::mounted::{
             blobs::BlobPath,

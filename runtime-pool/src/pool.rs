@@ -22,8 +22,8 @@ use moka::{Expiry, future::Cache, notification::RemovalCause, policy::EvictionPo
 use tokio::runtime::Handle;
 
 use crate::{
-    Function, FunctionCalls, InvokeError, Listeners, LogLine, PoolMetrics, Secret, StartError,
-    State, VettedClient,
+    Function, FunctionCalls, InvokeError, KeyValueStore, Listeners, LogLine, PoolMetrics, Secret,
+    StartError, State, VettedClient,
     admission::run_queue::RunQueue,
     code::{
         cache::CodeCache,
@@ -154,6 +154,22 @@ impl Pool {
     /// Removes a secret of a tenant.
     pub fn remove_secret(&self, tenant: &str, name: &str) {
         self.node.client.secrets.remove(tenant, name);
+    }
+
+    /// Adds or replaces a store of keys and values. Guests that open it from here on get this one.
+    pub fn set_key_value_store(&self, tenant: &str, name: &str, store: KeyValueStore) {
+        self.node.stores.set(tenant, name, store);
+    }
+
+    /// Removes a store of keys and values. Guests that have opened it keep it until it is
+    /// [deleted](crate::GuestStore::delete).
+    pub fn remove_key_value_store(&self, tenant: &str, name: &str) {
+        self.node.stores.remove(tenant, name);
+    }
+
+    /// A store of keys and values.
+    pub fn key_value_store(&self, tenant: &str, name: &str) -> Option<KeyValueStore> {
+        self.node.stores.get(tenant, name)
     }
 
     /// Returns the resident function, or loads the one that `spec` resolves to; also how the

@@ -105,6 +105,7 @@ impl Candidate {
                 outbound: Vec::new(),
                 credentials: Vec::new(),
                 isolation: Isolation::Request,
+                capabilities: None,
                 files: None,
                 max_warm: 0,
                 arguments: Vec::new(),

@@ -568,6 +568,7 @@ impl Catalog {
             stream_body: settings.stream_body.unwrap_or_default(),
             outbound: Vec::new(),
             credentials: Vec::new(),
+            capabilities: None,
             files: self.files(settings),
             isolation: effective_isolation(settings),
             max_warm: limits.size(FunctionLimit::MaxWarm),

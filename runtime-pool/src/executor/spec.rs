@@ -7,7 +7,7 @@ use crate::{
         artifact::ArtifactDigest,
         key::{CodeKey, StartUp},
     },
-    host::files::mounted::blobs::BlobPath,
+    host::{capabilities::grants::Grants, files::mounted::blobs::BlobPath},
     limits::{Isolation, Limits},
     outbound::{Credential, Grant},
 };
@@ -39,6 +39,8 @@ pub struct FunctionSpec {
     pub outbound: Vec<Grant>,
     /// Secrets that the gateway adds to their requests.
     pub credentials: Vec<Credential>,
+    /// The stores and the configuration that its guests get.
+    pub capabilities: Option<Arc<Grants>>,
     /// The files that its guests can read.
     pub files: Option<Arc<FilesSpec>>,
     /// The isolation of its invocations.
@@ -82,6 +84,7 @@ impl fmt::Debug for FunctionSpec {
             .field("files", &self.files)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
+            .field("capabilities", &self.capabilities)
             .field("isolation", &self.isolation)
             .field("max_warm", &self.max_warm)
             .field("snapshot", &self.snapshot)
@@ -122,6 +125,7 @@ mod tests {
             stream_body: false,
             outbound: Vec::new(),
             credentials: Vec::new(),
+            capabilities: None,
             files: None,
             isolation: Isolation::Request,
             max_warm: 0,

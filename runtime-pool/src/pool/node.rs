@@ -21,7 +21,7 @@ use crate::{
         spec::FunctionSpec,
         template::{InstanceTemplate, NodeParts},
     },
-    host::{files::mounted::MountedFiles, instance::PreInstance},
+    host::{capabilities::stores::NodeStores, files::mounted::MountedFiles, instance::PreInstance},
     limits::{GuestLimits, NodeMemory},
     metrics::{
         guest_log::{FunctionKey, FunctionLog},
@@ -54,6 +54,8 @@ pub(super) struct NodeShared {
     pub(super) memory: NodeMemory,
     /// The trees of files that functions are given.
     pub(super) trees: FileTrees,
+    /// The stores that guests may be granted.
+    pub(super) stores: Arc<NodeStores>,
     buffers: Arc<BodyBuffers>,
     guest: GuestLimits,
     slots: EngineSlots,
@@ -83,6 +85,7 @@ impl NodeShared {
                 metrics.buffered_body_bytes.clone(),
             )),
             trees: FileTrees::new(metrics.clone()),
+            stores: Arc::default(),
             guest: config.engine.guest,
             slots: EngineSlots::new(&config.engine),
             logs,

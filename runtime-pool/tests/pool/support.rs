@@ -89,6 +89,7 @@ impl TestPool {
             outbound: Vec::new(),
             credentials: Vec::new(),
             isolation: Isolation::Request,
+            capabilities: None,
             files: None,
             max_warm: 0,
             arguments: Vec::new(),

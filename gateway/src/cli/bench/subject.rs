@@ -74,6 +74,7 @@ impl Subject {
             outbound: Vec::new(),
             credentials: Vec::new(),
             isolation: Isolation::Request,
+            capabilities: None,
             files: None,
             max_warm: 0,
             arguments: Vec::new(),
