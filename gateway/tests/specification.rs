@@ -61,8 +61,9 @@ fn root() -> &'static Path {
 
 fn sources() -> Sources {
     let mut sources = BTreeMap::new();
-    let mut directories: Vec<PathBuf> =
-        ["benches", "gateway", "runtime-pool", "store"].map(|name| root().join(name)).into();
+    let mut directories: Vec<PathBuf> = ["backends", "benches", "gateway", "runtime-pool", "store"]
+        .map(|name| root().join(name))
+        .into();
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -93,7 +94,8 @@ fn tests(source: &str) -> Tests {
         } else if let Some((_, after)) = line.split_once("fn ") {
             let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
             let name: String = after.chars().take_while(is_part).collect();
-            if is_test {
+            // One that every backend runs by the suite for backends.
+            if is_test || after.ends_with("(subject: TestedBackend) {") {
                 tests.insert(name, std::mem::take(&mut cases));
             }
             is_test = false;
