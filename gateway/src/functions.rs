@@ -8,7 +8,6 @@ pub(crate) mod files;
 pub(crate) mod grants;
 pub(crate) mod labels;
 pub(crate) mod name;
-pub(crate) mod ok_counter;
 pub(crate) mod qualified_name;
 pub(crate) mod quarantine;
 pub(crate) mod routes;

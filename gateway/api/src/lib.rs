@@ -11,7 +11,7 @@
 
 mod access;
 mod answer;
-mod files;
+mod data;
 mod functions;
 mod limits;
 mod log;
@@ -30,7 +30,7 @@ pub use crate::{
         token::{CreateToken, FreshTokenView, TokenView, TokensView},
     },
     answer::{NextCursor, ProblemView},
-    files::{FilesDiff, MountView, TreeEntryView, TreePageView, TreeView},
+    data::files::{FilesDiff, MountView, TreeEntryView, TreePageView, TreeView},
     functions::{
         channel::{
             CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,

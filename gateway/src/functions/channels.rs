@@ -4,6 +4,7 @@ pub(crate) mod channel_labels;
 pub(crate) mod counts;
 pub(crate) mod judge;
 pub(crate) mod meters;
+pub(crate) mod ok_counter;
 pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod revision_urls;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use crate::functions::ok_counter::OkCounter;
+use crate::functions::channels::ok_counter::OkCounter;
 
 /// The labels of a channel in metrics.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,3 @@
+//! What functions are given to read, and what they keep.
+
+pub(crate) mod files;
