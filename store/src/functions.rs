@@ -3,6 +3,7 @@
 pub(crate) mod activate;
 pub(crate) mod channel;
 pub(crate) mod function;
+pub(crate) mod grants;
 pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod publish;

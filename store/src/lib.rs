@@ -25,8 +25,8 @@
 //! disk. And every future may be dropped at any await: its change is then complete or absent.
 //!
 //! Some types have a counterpart in another crate. [`Settings`], [`IsolationSetting`],
-//! [`FilesSetting`], [`CredentialSetting`] and [`SnapshotMode`] are settings as an owner asked for them, with
-//! optional fields; the pool's `Limits`, `Isolation` and `Credential` are in force, complete and
+//! [`FilesSetting`], [`CredentialSetting`], [`GrantSettings`] and [`SnapshotMode`] are settings as an owner asked for them, with
+//! optional fields; the pool's `Limits`, `Isolation`, `Credential` and `Grants` are in force, complete and
 //! clamped. [`FunctionRecord`], [`SecretRecord`], [`TokenRecord`] and [`StoredLogLine`] are rows;
 //! the pool's `Function`, `Secret` and `LogLine` are values in memory.
 //!
@@ -82,6 +82,10 @@ pub use crate::{
             options::{ChannelOptions, Overlay, Shadow},
         },
         function::{ActiveFunction, FunctionRecord},
+        grants::{
+            ConfigSetting, GrantSettings, SecretSetting, StoreAccess, StoreGrantSetting, StorePart,
+            Ungranted,
+        },
         history::{Action, Actor, Change, DEFAULT_CHANNEL},
         idempotency::{IdempotentRequest, RecordedReply},
         publish::{NewRevision, NewSettings, Precondition},

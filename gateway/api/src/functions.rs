@@ -2,5 +2,6 @@
 
 pub(crate) mod channel;
 pub(crate) mod function;
+pub(crate) mod grants;
 pub(crate) mod revision;
 pub(crate) mod settings;

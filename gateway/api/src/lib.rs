@@ -36,6 +36,7 @@ pub use crate::{
             CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,
         },
         function::{ChangeFunction, FunctionView, FunctionsView, InstancesView, SnapshotView},
+        grants::{ConfigSecretView, ConfigView, GrantsView, StoreGrantView, StorePartView},
         revision::{
             ChangeView, HistoryView, NamesDiff, RevisionDiff, RevisionView, RevisionsView,
             SettingDiff, TextDiff,
@@ -75,8 +76,8 @@ pub use crate::{
         },
     },
     words::{
-        ActionWord, CauseWord, DayWord, FaultWord, FlowOutcomeWord, FollowWord, InvocationWord,
-        IsolationWord, KindWord, PlanActionWord, PlanKindWord, RespondAsyncWord, RunOutcomeWord,
-        ScopeWord, StateWord, StepOutcomeWord, StreamWord,
+        AccessWord, ActionWord, CauseWord, DayWord, FaultWord, FlowOutcomeWord, FollowWord,
+        InvocationWord, IsolationWord, KindWord, PlanActionWord, PlanKindWord, RespondAsyncWord,
+        RunOutcomeWord, ScopeWord, StateWord, StepOutcomeWord, StreamWord, UngrantedWord,
     },
 };

@@ -44,6 +44,10 @@ words! {
     IsolationWord = "request", "reuse";
     /// A day of the week.
     DayWord = "mon", "tue", "wed", "thu", "fri", "sat", "sun";
+    /// What guests may do in a store.
+    AccessWord = "read", "write", "read-write";
+    /// What becomes of an artifact that imports what no setting grants.
+    UngrantedWord = "refuse", "deny";
     /// A permission of a token.
     ScopeWord = "read", "deploy", "admin";
     /// Where a line of a log comes from.

@@ -1,18 +1,20 @@
 //! Stored and running functions as the types of the API.
 
 use gateway_api::{
-    AskedLimits, CanaryView, ChangeView, ChannelView, CredentialView, FunctionView, InstancesView,
-    IsolationView, LineView, MountView, OtherSettings, RevisionView, RouteView, RunView,
-    ScheduleView, SecretView, SettingsView, ShadowView, SnapshotSetting, SnapshotView, TokenView,
-    WeightView, WindowView,
+    AskedLimits, CanaryView, ChangeView, ChannelView, ConfigSecretView, ConfigView, CredentialView,
+    FunctionView, GrantsView, InstancesView, IsolationView, LineView, MountView, OtherSettings,
+    RevisionView, RouteView, RunView, ScheduleView, SecretView, SettingsView, ShadowView,
+    SnapshotSetting, SnapshotView, StoreGrantView, StorePartView, TokenView, WeightView,
+    WindowView,
 };
 use runtime_pool::{SnapshotOutcome, State};
 use serde_json::Value;
 use store::{
-    ActiveFunction, CallState, Canary, Change, Channel, CredentialSetting, DEFAULT_CHANNEL,
-    DayOfWeek, IsolationMode, IsolationSetting, LogSource, Overlay, RespondAsync, Revision,
-    RunOutcome, ScheduleRun, SecretRecord, Settings, Shadow, SnapshotMode, Sticky, StoredLogLine,
-    TokenRecord, WarmWindow, Weight,
+    ActiveFunction, CallState, Canary, Change, Channel, ConfigSetting, CredentialSetting,
+    DEFAULT_CHANNEL, DayOfWeek, IsolationMode, IsolationSetting, LogSource, Overlay, RespondAsync,
+    Revision, RunOutcome, ScheduleRun, SecretRecord, SecretSetting, Settings, Shadow, SnapshotMode,
+    Sticky, StoreAccess, StoreGrantSetting, StorePart, StoredLogLine, TokenRecord, Ungranted,
+    WarmWindow, Weight,
 };
 
 use crate::{
@@ -231,10 +233,15 @@ pub(crate) fn log_line(line: StoredLogLine) -> LineView {
     }
 }
 
-/// Environments often hold passwords, so their values are for those who may change them.
+/// Environments and configurations often hold passwords, so their values are for those who may change them.
 fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
     if !reader.covers(Scope::Deploy) {
         settings.environment.values_mut().for_each(|value| *value = HIDDEN.to_owned());
+        for value in settings.config.values_mut() {
+            if let ConfigSetting::Text(text) = value {
+                HIDDEN.clone_into(text);
+            }
+        }
     }
     let limits = AskedLimits::of(|row| settings.limit(row.key));
     let others = OtherSettings {
@@ -255,6 +262,27 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         }),
         outbound: settings.outbound,
         credentials: settings.credentials.into_iter().map(credential).collect(),
+        grants: GrantsView {
+            keyvalue: settings
+                .grants
+                .keyvalue
+                .into_iter()
+                .map(|(label, grant)| (label, store_grant(grant)))
+                .collect(),
+        },
+        config: settings
+            .config
+            .into_iter()
+            .map(|(name, value)| (name, config_value(value)))
+            .collect(),
+        config_lists_secrets: settings.config_lists_secrets,
+        ungranted: settings.ungranted.map(|ungranted| {
+            let word = match ungranted {
+                Ungranted::Refuse => "refuse",
+                Ungranted::Deny => "deny",
+            };
+            word.to_owned()
+        }),
         respond_async: settings.respond_async.map(|respond| {
             let word = match respond {
                 RespondAsync::Prefer => "prefer",
@@ -268,6 +296,31 @@ fn settings(mut settings: Settings, reader: Scope) -> SettingsView {
         callback_secret: settings.callback_secret,
     };
     SettingsView { limits, others }
+}
+
+fn store_grant(grant: StoreGrantSetting) -> StoreGrantView {
+    let StorePart { store, access, prefix } = match grant {
+        StoreGrantSetting::Store(name) => return StoreGrantView::Store(name),
+        StoreGrantSetting::Part(part) => part,
+    };
+    let access = access.map(|access| {
+        let word = match access {
+            StoreAccess::Read => "read",
+            StoreAccess::Write => "write",
+            StoreAccess::ReadWrite => "read-write",
+        };
+        word.to_owned()
+    });
+    StoreGrantView::Part(StorePartView { store, access, prefix })
+}
+
+fn config_value(value: ConfigSetting) -> ConfigView {
+    match value {
+        ConfigSetting::Text(text) => ConfigView::Text(text),
+        ConfigSetting::Secret(SecretSetting { secret, environment }) => {
+            ConfigView::Secret(ConfigSecretView { secret, environment })
+        }
+    }
 }
 
 fn window(window: WarmWindow) -> WindowView {

@@ -8,6 +8,7 @@ pub(crate) mod change_rate;
 pub(crate) mod changes;
 pub(crate) mod channel_changes;
 pub(crate) mod error;
+mod granted;
 pub(crate) mod releases;
 pub(crate) mod set_limits;
 pub(crate) mod settings;

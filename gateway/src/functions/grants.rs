@@ -1,10 +1,15 @@
-//! What the settings of a function give to its guests: environment, arguments, hosts, credentials.
+//! What the settings of a function give to its guests: environment, arguments, hosts, credentials,
+//! stores, configuration.
 //!
 //! Owners may grant much, and all functions are in memory, called or not. So the catalog keeps this
 //! part as compact text, and parses it when the function is loaded.
 
-use runtime_pool::{Credential, FunctionSpec, Grant, NotACredential};
-use store::{CredentialSetting, Settings};
+use std::sync::Arc;
+
+use runtime_pool::{
+    Access, ConfigValue, Credential, FunctionSpec, Grant, Grants, NotACredential, StoreGrant,
+};
+use store::{ConfigSetting, CredentialSetting, Settings, StoreAccess, Ungranted};
 
 /// Grants as text; empty for a function without any.
 #[derive(Debug)]
@@ -17,6 +22,10 @@ impl CompactGrants {
             arguments: settings.arguments.clone(),
             outbound: settings.outbound.clone(),
             credentials: settings.credentials.clone(),
+            grants: settings.grants.clone(),
+            config: settings.config.clone(),
+            config_lists_secrets: settings.config_lists_secrets,
+            ungranted: settings.ungranted,
             ..Settings::default()
         };
         if granted == Settings::default() {
@@ -46,8 +55,42 @@ pub(crate) fn add_grants(settings: &Settings, spec: FunctionSpec) -> FunctionSpe
         arguments: settings.arguments.clone(),
         outbound: outbound.collect(),
         credentials: credentials.collect(),
+        capabilities: capabilities(settings).map(Arc::new),
         ..spec
     }
+}
+
+/// The stores and the configuration of guests. `None` if they get neither.
+fn capabilities(settings: &Settings) -> Option<Grants> {
+    let Settings { grants, config, config_lists_secrets, ungranted, .. } = settings;
+    let key_value = grants.keyvalue.iter().map(|(label, grant)| StoreGrant {
+        label: label.as_str().into(),
+        store: grant.store().into(),
+        access: match grant.access() {
+            StoreAccess::Read => Access::Read,
+            StoreAccess::Write => Access::Write,
+            StoreAccess::ReadWrite => Access::ReadWrite,
+        },
+        prefix: grant.prefix().into(),
+    });
+    let config = config.iter().map(|(name, value)| {
+        let value = match value {
+            ConfigSetting::Text(text) => ConfigValue::Plain(text.as_str().into()),
+            ConfigSetting::Secret(secret) => ConfigValue::Secret {
+                name: secret.secret.as_str().into(),
+                environment: secret.environment.unwrap_or_default(),
+            },
+        };
+        (name.as_str().into(), value)
+    });
+    let grants = Grants {
+        key_value: key_value.collect(),
+        config: config.collect(),
+        config_lists_secrets: config_lists_secrets.unwrap_or_default(),
+    };
+    // What is denied is counted, too.
+    let counts = *ungranted == Some(Ungranted::Deny);
+    (counts || grants != Grants::default()).then_some(grants)
 }
 
 /// The credential that the gateway adds to requests of a function.
@@ -86,6 +129,15 @@ mod tests {
             arguments: vec!["-a".to_owned()],
             outbound: vec!["GET|HEAD *.example.com:8443".to_owned(), "a.example".to_owned()],
             credentials: vec![credential],
+            grants: serde_json::from_str(
+                r#"{"keyvalue": {"a": "s", "*": {"store": "t", "access": "read", "prefix": "p/"}}}"#,
+            )
+            .unwrap(),
+            config: serde_json::from_str(
+                r#"{"a": "b", "c": {"secret": "d", "environment": true}}"#,
+            )
+            .unwrap(),
+            config_lists_secrets: Some(true),
             ..Settings::default()
         };
         for settings in [Settings::default(), granted] {
@@ -94,6 +146,8 @@ mod tests {
             assert_eq!(later.environment, direct.environment);
             assert_eq!(later.arguments, direct.arguments);
             assert_eq!(later.outbound, direct.outbound);
+            assert_eq!(later.capabilities, direct.capabilities);
+            assert_eq!(later.capabilities.is_some(), !settings.config.is_empty());
             assert_eq!(later.credentials.len(), direct.credentials.len());
             assert_eq!(later.credentials.len(), settings.credentials.len());
         }

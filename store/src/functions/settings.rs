@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::grants::{ConfigSetting, GrantSettings, Ungranted};
 use crate::Digest;
 
 /// The settings of a revision, as its owner asked for them. `None` means the platform's default.
@@ -57,6 +58,18 @@ pub struct Settings {
     /// Secrets that the gateway puts into the function's requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialSetting>,
+    /// The stores that guests may open.
+    #[serde(skip_serializing_if = "GrantSettings::is_empty")]
+    pub grants: GrantSettings,
+    /// The values of the configuration that guests can read, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, ConfigSetting>,
+    /// Whether a list of all values of the configuration contains secrets, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_lists_secrets: Option<bool>,
+    /// What becomes of an artifact that imports what no setting grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ungranted: Option<Ungranted>,
     /// When calls are enqueued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub respond_async: Option<RespondAsync>,
@@ -76,6 +89,11 @@ impl Settings {
     #[must_use]
     pub fn limit(&self, name: &str) -> Option<u64> {
         self.limits.get(name).copied()
+    }
+
+    /// The names of the stores of keys and values that guests may open. A name may come twice.
+    pub fn granted_stores(&self) -> impl Iterator<Item = &str> {
+        self.grants.keyvalue.values().map(|grant| grant.store())
     }
 }
 
@@ -201,6 +219,10 @@ impl fmt::Debug for Settings {
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
+            .field("grants", &self.grants)
+            .field("config", &self.config)
+            .field("config_lists_secrets", &self.config_lists_secrets)
+            .field("ungranted", &self.ungranted)
             .field("respond_async", &self.respond_async)
             .field("on_success", &self.on_success)
             .field("on_failure", &self.on_failure)

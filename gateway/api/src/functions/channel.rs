@@ -92,8 +92,8 @@ pub struct PutChannel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^(none|client|header:.+|cookie:.+)$", example = "client")]
     pub sticky: Option<String>,
-    /// Settings that it has instead of those of its revisions: limits, `environment` and
-    /// `credentials`, as a JSON merge patch (RFC 7396) on those of the revision.
+    /// Settings that it has instead of those of its revisions: limits, `environment`,
+    /// `credentials`, `grants` and `config`, as a JSON merge patch (RFC 7396) on those of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<SettingsPatch>)]
     pub settings: Option<Value>,

@@ -11,7 +11,8 @@ use utoipa::{
     },
 };
 
-use crate::{AskedLimits, DayWord, IsolationWord, MountView, RespondAsyncWord};
+use super::grants::{ConfigView, GrantsView, StoreGrantView};
+use crate::{AskedLimits, DayWord, IsolationWord, MountView, RespondAsyncWord, UngrantedWord};
 
 /// The keys of a function's settings other than the limits in [`LIMITS`](crate::LIMITS).
 pub const OTHER_SETTINGS: &[&str] = &[
@@ -26,6 +27,10 @@ pub const OTHER_SETTINGS: &[&str] = &[
     "private",
     "outbound",
     "credentials",
+    "grants",
+    "config",
+    "config_lists_secrets",
+    "ungranted",
     "snapshot",
     "respond_async",
     "on_success",
@@ -92,6 +97,22 @@ pub struct OtherSettings {
     /// Secrets that the gateway adds to the guest's requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialView>,
+    /// The stores that guests may open.
+    #[serde(default, skip_serializing_if = "GrantsView::is_empty")]
+    pub grants: GrantsView,
+    /// The values of the configuration that guests can read, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"greeting": "hello", "token": {"secret": "upstream-token"}}))]
+    pub config: BTreeMap<String, ConfigView>,
+    /// Whether a list of all values of the configuration contains secrets, too. By default a guest has to
+    /// ask for each by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_lists_secrets: Option<bool>,
+    /// What becomes of an artifact that imports what no setting grants: `refuse`, which is the default, or
+    /// `deny`: it is deployed, and its calls are denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UngrantedWord>, example = "deny")]
+    pub ungranted: Option<String>,
     /// When calls are enqueued and answered by 202: `prefer`, if they ask for it by
     /// `prefer: respond-async`, which is the default; `always`; `never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +144,10 @@ impl fmt::Debug for OtherSettings {
             .field("snapshot", &self.snapshot)
             .field("outbound", &self.outbound)
             .field("credentials", &self.credentials)
+            .field("grants", &self.grants)
+            .field("config", &self.config)
+            .field("config_lists_secrets", &self.config_lists_secrets)
+            .field("ungranted", &self.ungranted)
             .field("respond_async", &self.respond_async)
             .field("on_success", &self.on_success)
             .field("on_failure", &self.on_failure)
@@ -161,15 +186,17 @@ impl PartialSchema for SettingsPatch {
             object.description = Some("Null resets a setting to its default.".to_owned());
             object.properties.insert("isolation".to_owned(), patch_of(IsolationView::schema()));
             object.properties.insert("files".to_owned(), patch_of(MountView::schema()));
-            let environment = ObjectBuilder::new()
-                .property_names(Some(ObjectBuilder::new().pattern(Some("^[^=\\u0000]+$"))))
-                .additional_properties(Some(nullable(
-                    ObjectBuilder::new()
-                        .schema_type(Type::String)
-                        .pattern(Some("^[^\\u0000]*$"))
-                        .into(),
-                )));
+            let variable =
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^\\u0000]*$"));
+            let environment = patch_of_map("^[^=\\u0000]+$", variable.into());
             object.properties.insert("environment".to_owned(), environment.into());
+            let stores = patch_of_map(LABEL, patch_of(StoreGrantView::schema()));
+            let grants = ObjectBuilder::new()
+                .property("keyvalue", nullable(stores.into()))
+                .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+            object.properties.insert("grants".to_owned(), grants.into());
+            let config = patch_of_map(CONFIG_NAME, patch_of(ConfigView::schema()));
+            object.properties.insert("config".to_owned(), config.into());
             make_nullable(object);
         }
         settings
@@ -180,6 +207,18 @@ impl ToSchema for SettingsPatch {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         SettingsView::schemas(schemas);
     }
+}
+
+/// Labels of grants.
+const LABEL: &str = r"^(\*|[A-Za-z0-9_-][A-Za-z0-9._-]{0,63})$";
+/// Names in a configuration.
+const CONFIG_NAME: &str = "^[A-Za-z_][A-Za-z0-9._-]{0,127}$";
+
+/// An object with members of these names, each of which may be null.
+fn patch_of_map(names: &str, member: RefOr<Schema>) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .property_names(Some(ObjectBuilder::new().pattern(Some(names))))
+        .additional_properties(Some(nullable(member)))
 }
 
 /// An object none of whose members must be there.

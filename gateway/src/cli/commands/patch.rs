@@ -17,7 +17,11 @@ use crate::{
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings whose values are given as JSON.
-const JSON: &[&str] = &["arguments", "credentials", "files", "isolation", "schedule"];
+const JSON: &[&str] =
+    &["arguments", "config", "credentials", "files", "grants", "isolation", "schedule"];
+
+/// Settings that are objects, and whose members are set each by themselves: `environment.NAME=VALUE`.
+const MEMBERS: &[&str] = &["environment", "config", "grants.keyvalue"];
 
 /// The change that sets each `KEY=VALUE`; `KEY=` resets the setting to its default.
 pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure> {
@@ -36,17 +40,12 @@ pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure
 }
 
 fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(), Failure> {
-    if let Some(name) = key.strip_prefix("environment.").filter(|name| !name.is_empty()) {
+    let member =
+        |object: &'static str| Some((object, key.strip_prefix(object)?.strip_prefix('.')?));
+    let member = MEMBERS.iter().find_map(|object| member(object));
+    if let Some((object, name)) = member.filter(|(_, name)| !name.is_empty()) {
         let value = if text.is_empty() { Value::Null } else { value(text)?.into() };
-        match settings.entry("environment").or_insert_with(|| json!({})) {
-            Value::Object(environment) => environment.insert(name.to_owned(), value),
-            _ => {
-                return Err(Failure::usage(
-                    "`environment=` and `environment.NAME=…` exclude each other",
-                ));
-            }
-        };
-        return Ok(());
+        return set_member(settings, object, name.to_owned(), value);
     }
     let value = match key {
         "environment" if !text.is_empty() || settings.contains_key(key) => {
@@ -59,8 +58,12 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
         }
         "outbound" => hosts(text.split(',')),
         "snapshot" => snapshot(text),
-        "server_timing" | "stream_body" | "revision_urls" | "private" => boolean(key, text)?.into(),
-        "respond_async" | "on_success" | "on_failure" | "callback_secret" => text.into(),
+        "server_timing" | "stream_body" | "revision_urls" | "private" | "config_lists_secrets" => {
+            boolean(key, text)?.into()
+        }
+        "respond_async" | "on_success" | "on_failure" | "callback_secret" | "ungranted" => {
+            text.into()
+        }
         // Most functions with an isolation set only its mode.
         "isolation" if ["request", "reuse"].contains(&text) => json!({ "mode": text }),
         _ if JSON.contains(&key) => serde_json::from_str(text)
@@ -71,6 +74,28 @@ fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(
         },
     };
     settings.insert(key.to_owned(), value);
+    Ok(())
+}
+
+/// Sets a member of an object, which may itself be a member of one.
+fn set_member(
+    settings: &mut Map<String, Value>,
+    object: &str,
+    name: String,
+    value: Value,
+) -> Result<(), Failure> {
+    let mut members = settings;
+    for part in object.split('.') {
+        members = match members.entry(part).or_insert_with(|| json!({})) {
+            Value::Object(inner) => inner,
+            _ => {
+                return Err(Failure::usage(format!(
+                    "`{object}=` and `{object}.NAME=…` exclude each other"
+                )));
+            }
+        };
+    }
+    members.insert(name, value);
     Ok(())
 }
 
@@ -191,6 +216,9 @@ mod tests {
             "environment.OLD=",
             "outbound=a.example, *.b.example",
             "snapshot=prepare",
+            "config.greeting=hello",
+            "config.old=",
+            "grants.keyvalue.default=carts",
         ];
         assert_eq!(
             patch(&given).unwrap(),
@@ -202,6 +230,8 @@ mod tests {
                     "environment": {"LANG": "de=x", "OLD": null},
                     "outbound": ["a.example", "*.b.example"],
                     "snapshot": "prepare",
+                    "config": {"greeting": "hello", "old": null},
+                    "grants": {"keyvalue": {"default": "carts"}},
                 },
             })
         );

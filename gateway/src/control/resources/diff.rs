@@ -24,7 +24,7 @@ const FILES_MAX: usize = 1_000;
 
 /// Compares two revisions.
 ///
-/// Values of environment variables are not shown: only that they differ.
+/// Values of environment variables and of the configuration are not shown: only that they differ.
 #[utoipa::path(
     get, path = "/v1/functions/{name}/revisions/{a}/diff/{b}", tag = "functions",
     operation_id = "diffRevisions",
@@ -153,7 +153,7 @@ fn settings_diff(from: &Settings, to: &Settings) -> Vec<SettingDiff> {
         if from == to {
             return None;
         }
-        let secret = setting.starts_with("environment.");
+        let secret = ["environment.", "config."].iter().any(|key| setting.starts_with(key));
         let shown = |value: Option<Value>| match secret {
             true => value.map(|_| HIDDEN.into()),
             false => value,
@@ -214,10 +214,11 @@ mod tests {
         }));
         let to = settings(json!({
             "cpu_ms": 6, "server_timing": true, "outbound": ["a.example"],
-            "environment": {"A": "1", "B": "hunter2", "D": "4"},
+            "environment": {"A": "1", "B": "hunter2", "D": "4"}, "config": {"key": "hunter3"},
         }));
         let shown = serde_json::to_value(settings_diff(&from, &to)).unwrap();
         let expected = json!([
+            {"setting": "config.key", "from": null, "to": "***"},
             {"setting": "cpu_ms", "from": 5, "to": 6},
             {"setting": "environment.B", "from": "***", "to": "***"},
             {"setting": "environment.C", "from": "***", "to": null},

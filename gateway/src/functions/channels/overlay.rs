@@ -1,7 +1,7 @@
 //! Settings that a channel has instead of those of its revisions.
 //!
 //! They are a JSON merge patch (RFC 7396): a member replaces the setting of the same name, null takes it
-//! away, and members of the environment are merged each by themselves.
+//! away, and members of an object such as the environment are merged each by themselves.
 
 use gateway_api::LIMITS;
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use store::{Overlay, Settings};
 use crate::config::nearest::nearest;
 
 /// What a channel may set besides limits. The rest belongs to the code: it is the revision's.
-const OTHERS: [&str; 2] = ["environment", "credentials"];
+const OTHERS: [&str; 4] = ["environment", "credentials", "grants", "config"];
 
 /// The settings that an owner asks for in a channel, or what is wrong with them.
 pub(crate) fn asked(settings: Option<Value>) -> Result<Overlay, String> {
@@ -25,8 +25,8 @@ pub(crate) fn asked(settings: Option<Value>) -> Result<Overlay, String> {
         if !known().any(|known| known == name) {
             let near = nearest(name, known()).map(|near| format!("; did you mean `{near}`?"));
             return Err(format!(
-                "settings: a channel has limits, `environment` and `credentials` of its own, and not \
-                 `{name}`{}",
+                "settings: a channel has limits, `environment`, `credentials`, `grants` and `config` of \
+                 its own, and not `{name}`{}",
                 near.unwrap_or_default()
             ));
         }

@@ -13,7 +13,7 @@ use crate::{
         background::is_address,
         catalog::settings_bytes,
         channels::overlay::merge,
-        deploy::{error::DeployError, state::DeployState},
+        deploy::{error::DeployError, granted::check_granted, state::DeployState},
         files::check_mount,
         grants::credential,
         name::is_name,
@@ -76,6 +76,7 @@ impl DeployState {
         check_snapshot(settings)?;
         check_files(settings)?;
         check_callbacks(settings)?;
+        check_granted(settings)?;
         if settings.outbound.len() > OUTBOUND {
             return Err(DeployError::Settings(format!(
                 "outbound: at most {OUTBOUND} entries are allowed"
