@@ -43,7 +43,7 @@ pub use crate::{
     },
     host::{
         capabilities::{
-            grants::{Access, ConfigValue, Grants, StoreGrant},
+            grants::{AllowedAccess, ConfigValue, Grants, StoreGrant},
             guest_store::{GuestStore, StoreId},
             key_value::{
                 Entry, Expect, KeyPage, KeyValue, Keys, ListedKey, Put, Removed, StoreAnswer,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use runtime_pool::{
-    Access, ConfigValue, Credential, FunctionSpec, Grant, Grants, NotACredential, StoreGrant,
+    AllowedAccess, ConfigValue, Credential, FunctionSpec, Grant, Grants, NotACredential, StoreGrant,
 };
 use store::{ConfigSetting, CredentialSetting, Settings, StoreAccess, Ungranted};
 
@@ -67,9 +67,9 @@ fn capabilities(settings: &Settings) -> Option<Grants> {
         label: label.as_str().into(),
         store: grant.store().into(),
         access: match grant.access() {
-            StoreAccess::Read => Access::Read,
-            StoreAccess::Write => Access::Write,
-            StoreAccess::ReadWrite => Access::ReadWrite,
+            StoreAccess::Read => AllowedAccess::Read,
+            StoreAccess::Write => AllowedAccess::Write,
+            StoreAccess::ReadWrite => AllowedAccess::ReadWrite,
         },
         prefix: grant.prefix().into(),
     });

@@ -22,14 +22,14 @@ pub struct StoreGrant {
     /// The name of the store.
     pub store: Arc<str>,
     /// What guests may do there.
-    pub access: Access,
+    pub access: AllowedAccess,
     /// The beginning of each key, which guests do not see.
     pub prefix: Arc<str>,
 }
 
 /// What guests may do in a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
+pub enum AllowedAccess {
     /// Read only.
     Read,
     /// Write only.

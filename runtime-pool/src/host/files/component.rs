@@ -13,7 +13,7 @@ use super::{
     handle::Handle,
     mounted::{MountedFiles, MountedHandle},
     node::{Open, Stat},
-    refused::{CallFailure, Refused},
+    refused::{CallFailure, PosixRefusal},
     scratch::Scratch,
 };
 
@@ -89,24 +89,24 @@ impl FilesView<'_> {
     pub(super) fn readable(&self, fd: &Fd) -> Result<&Handle, CallFailure> {
         let open = self.get(fd)?;
         if self.status(fd)?.is_directory {
-            return Err(Refused::IsDirectory.into());
+            return Err(PosixRefusal::IsDirectory.into());
         }
-        if open.mode.read { Ok(&open.handle) } else { Err(Refused::BadDescriptor.into()) }
+        if open.mode.read { Ok(&open.handle) } else { Err(PosixRefusal::BadDescriptor.into()) }
     }
 
     /// A file that can be written.
     pub(super) fn writable(&self, fd: &Fd) -> Result<&Handle, CallFailure> {
         let open = self.get(fd)?;
         if self.status(fd)?.is_directory {
-            return Err(Refused::IsDirectory.into());
+            return Err(PosixRefusal::IsDirectory.into());
         }
-        if open.mode.write { Ok(&open.handle) } else { Err(Refused::BadDescriptor.into()) }
+        if open.mode.write { Ok(&open.handle) } else { Err(PosixRefusal::BadDescriptor.into()) }
     }
 
     /// A directory.
     pub(super) fn directory(&self, fd: &Fd) -> Result<&Handle, CallFailure> {
         if !self.status(fd)?.is_directory {
-            return Err(Refused::NotDirectory.into());
+            return Err(PosixRefusal::NotDirectory.into());
         }
         Ok(&self.get(fd)?.handle)
     }
@@ -136,7 +136,8 @@ impl FilesView<'_> {
         fd: &Fd,
         length: u64,
         offset: u64,
-    ) -> Result<impl Future<Output = Result<Vec<u8>, Refused>> + Send + use<>, CallFailure> {
+    ) -> Result<impl Future<Output = Result<Vec<u8>, PosixRefusal>> + Send + use<>, CallFailure>
+    {
         let handle = self.readable(fd)?.clone();
         Ok(async move {
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(READ_BYTES)];
@@ -189,7 +190,7 @@ impl FilesView<'_> {
     /// There are no links: what exists is none.
     pub(super) fn read_link(&self, fd: &Fd, path: &str) -> Result<String, CallFailure> {
         self.status_at(fd, path)?;
-        Err(Refused::Invalid.into())
+        Err(PosixRefusal::Invalid.into())
     }
 
     pub(super) fn is_same(&self, one: &Fd, other: &Fd) -> wasmtime::Result<bool> {

@@ -6,7 +6,7 @@ use super::{
     READ_BYTES,
     mounted::MountedHandle,
     node::{DirEntry, Fetch, Open, Stat},
-    refused::Refused,
+    refused::PosixRefusal,
     scratch::ScratchHandle,
 };
 
@@ -35,7 +35,7 @@ impl Handle {
     }
 
     /// Opens what `path` names in this directory.
-    pub(super) fn open(&self, path: &str, how: Open) -> Result<Self, Refused> {
+    pub(super) fn open(&self, path: &str, how: Open) -> Result<Self, PosixRefusal> {
         match self {
             Self::Scratch(handle) => handle.open(path, how).map(Self::Scratch),
             Self::Mounted(handle) => handle.open(path, how).map(Self::Mounted),
@@ -50,7 +50,7 @@ impl Handle {
     }
 
     /// What is known about what `path` names.
-    pub(super) fn stat_at(&self, path: &str) -> Result<Stat, Refused> {
+    pub(super) fn stat_at(&self, path: &str) -> Result<Stat, PosixRefusal> {
         match self {
             Self::Scratch(handle) => handle.stat_at(path),
             Self::Mounted(handle) => handle.stat_at(path),
@@ -62,7 +62,7 @@ impl Handle {
         &self,
         offset: u64,
         buffer: &mut [u8],
-    ) -> Result<Option<usize>, Refused> {
+    ) -> Result<Option<usize>, PosixRefusal> {
         match self {
             Self::Scratch(handle) => handle.read(offset, buffer).map(Some),
             Self::Mounted(handle) => handle.read_now(offset, buffer),
@@ -78,7 +78,11 @@ impl Handle {
     }
 
     /// Fills `buffer` from `offset` on, up to the end of the file.
-    pub(super) async fn read_into(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Refused> {
+    pub(super) async fn read_into(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, PosixRefusal> {
         let mut filled = 0;
         while filled < buffer.len() {
             let at = offset.saturating_add(filled as u64);
@@ -99,7 +103,11 @@ impl Handle {
     }
 
     /// Writes at `offset`, or at the end. Returns how much was written, and where that ends.
-    pub(super) fn write(&self, offset: Option<u64>, data: &[u8]) -> Result<(usize, u64), Refused> {
+    pub(super) fn write(
+        &self,
+        offset: Option<u64>,
+        data: &[u8],
+    ) -> Result<(usize, u64), PosixRefusal> {
         self.scratch()?.write(offset, data)
     }
 
@@ -111,7 +119,7 @@ impl Handle {
         }
     }
 
-    pub(super) fn set_size(&self, size: u64) -> Result<(), Refused> {
+    pub(super) fn set_size(&self, size: u64) -> Result<(), PosixRefusal> {
         self.scratch()?.set_size(size)
     }
 
@@ -121,28 +129,28 @@ impl Handle {
         path: Option<&str>,
         accessed: Option<Duration>,
         modified: Option<Duration>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PosixRefusal> {
         self.scratch()?.set_times(path, accessed, modified)
     }
 
-    pub(super) fn create_directory(&self, path: &str) -> Result<(), Refused> {
+    pub(super) fn create_directory(&self, path: &str) -> Result<(), PosixRefusal> {
         self.scratch()?.create_directory(path)
     }
 
-    pub(super) fn remove_directory(&self, path: &str) -> Result<(), Refused> {
+    pub(super) fn remove_directory(&self, path: &str) -> Result<(), PosixRefusal> {
         self.scratch()?.remove_directory(path)
     }
 
-    pub(super) fn remove_file(&self, path: &str) -> Result<(), Refused> {
+    pub(super) fn remove_file(&self, path: &str) -> Result<(), PosixRefusal> {
         self.scratch()?.remove_file(path)
     }
 
     /// Moves an entry of this directory to another one.
-    pub(super) fn rename(&self, path: &str, to: &Self, to_path: &str) -> Result<(), Refused> {
+    pub(super) fn rename(&self, path: &str, to: &Self, to_path: &str) -> Result<(), PosixRefusal> {
         match (self, to) {
             (Self::Scratch(from), Self::Scratch(to)) => from.rename(path, to, to_path),
-            (Self::Mounted(_), Self::Mounted(_)) => Err(Refused::ReadOnly),
-            _ => Err(Refused::CrossDevice),
+            (Self::Mounted(_), Self::Mounted(_)) => Err(PosixRefusal::ReadOnly),
+            _ => Err(PosixRefusal::CrossDevice),
         }
     }
 
@@ -151,7 +159,7 @@ impl Handle {
         &self,
         from: u64,
         each: impl FnMut(DirEntry<'_>) -> bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PosixRefusal> {
         match self {
             Self::Scratch(handle) => handle.entries(from, each),
             Self::Mounted(handle) => handle.entries(from, each),
@@ -159,10 +167,10 @@ impl Handle {
     }
 
     /// What can be changed.
-    fn scratch(&self) -> Result<&ScratchHandle, Refused> {
+    fn scratch(&self) -> Result<&ScratchHandle, PosixRefusal> {
         match self {
             Self::Scratch(handle) => Ok(handle),
-            Self::Mounted(_) => Err(Refused::ReadOnly),
+            Self::Mounted(_) => Err(PosixRefusal::ReadOnly),
         }
     }
 }

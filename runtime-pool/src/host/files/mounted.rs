@@ -16,7 +16,7 @@ use self::{
 };
 use super::{
     node::{DirEntry, Fetch, NodeId, Open, ROOT, Stat},
-    refused::Refused,
+    refused::PosixRefusal,
 };
 
 /// A tree, and where guests see it.
@@ -52,19 +52,19 @@ impl MountedHandle {
 
     /// Opens what `path` names. As on a file system that is mounted read-only, what is there can be
     /// opened by who would make it if it were not.
-    pub(super) fn open(&self, path: &str, how: Open) -> Result<Self, Refused> {
+    pub(super) fn open(&self, path: &str, how: Open) -> Result<Self, PosixRefusal> {
         let tree = &self.files.tree;
         let node = match tree.find(self.node, path) {
-            Err(Refused::NoEntry) if how.create => return Err(Refused::ReadOnly),
+            Err(PosixRefusal::NoEntry) if how.create => return Err(PosixRefusal::ReadOnly),
             found => found?,
         };
         if how.create && how.exclusive {
-            return Err(Refused::Exists);
+            return Err(PosixRefusal::Exists);
         }
         match tree.is_directory(node) {
-            true if how.create || how.write || how.truncate => Err(Refused::IsDirectory),
-            false if how.directory => Err(Refused::NotDirectory),
-            false if how.write || how.truncate => Err(Refused::ReadOnly),
+            true if how.create || how.write || how.truncate => Err(PosixRefusal::IsDirectory),
+            false if how.directory => Err(PosixRefusal::NotDirectory),
+            false if how.write || how.truncate => Err(PosixRefusal::ReadOnly),
             _ => Ok(Self { files: Arc::clone(&self.files), node }),
         }
     }
@@ -73,7 +73,7 @@ impl MountedHandle {
         self.files.tree.stat(self.node)
     }
 
-    pub(super) fn stat_at(&self, path: &str) -> Result<Stat, Refused> {
+    pub(super) fn stat_at(&self, path: &str) -> Result<Stat, PosixRefusal> {
         Ok(self.files.tree.stat(self.files.tree.find(self.node, path)?))
     }
 
@@ -81,7 +81,7 @@ impl MountedHandle {
         &self,
         offset: u64,
         buffer: &mut [u8],
-    ) -> Result<Option<usize>, Refused> {
+    ) -> Result<Option<usize>, PosixRefusal> {
         self.files.blobs.read_cached(self.files.tree.file(self.node)?, offset, buffer)
     }
 
@@ -97,7 +97,7 @@ impl MountedHandle {
         &self,
         from: u64,
         mut each: impl FnMut(DirEntry<'_>) -> bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PosixRefusal> {
         for (place, name, node, is_directory) in self.files.tree.entries(self.node, from)? {
             if !each(DirEntry { place, name, node, is_directory }) {
                 break;

@@ -4,7 +4,7 @@ use std::{pin::Pin, time::Duration};
 
 use wasmtime_wasi::HostWallClock as _;
 
-use crate::host::{files::refused::Refused, wasi::clock::GuestWallClock};
+use crate::host::{files::refused::PosixRefusal, wasi::clock::GuestWallClock};
 
 /// A file or a directory. Unique among those that exist on one device.
 pub(super) type NodeId = u32;
@@ -56,7 +56,7 @@ pub(super) struct DirEntry<'a> {
 }
 
 /// A read that waits for the disk.
-pub(super) type Fetch = Pin<Box<dyn Future<Output = Result<Vec<u8>, Refused>> + Send>>;
+pub(super) type Fetch = Pin<Box<dyn Future<Output = Result<Vec<u8>, PosixRefusal>> + Send>>;
 
 /// The time that the guest sees.
 pub(super) fn now() -> Duration {

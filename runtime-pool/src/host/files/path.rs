@@ -1,6 +1,6 @@
 //! Paths inside the scratch directory.
 
-use crate::host::files::refused::Refused;
+use crate::host::files::refused::PosixRefusal;
 
 /// Bytes of one name, and of one path: those of Linux.
 const NAME_BYTES: usize = 255;
@@ -8,17 +8,17 @@ pub(super) const PATH_BYTES: usize = 4096;
 
 /// Checks what can be wrong with a path before it is followed. An absolute path would lead out of the
 /// directory that it is relative to.
-pub(super) fn check(path: &str) -> Result<(), Refused> {
+pub(super) fn check(path: &str) -> Result<(), PosixRefusal> {
     if path.len() > PATH_BYTES {
-        Err(Refused::NameTooLong)
+        Err(PosixRefusal::NameTooLong)
     } else if path.is_empty() {
-        Err(Refused::NoEntry)
+        Err(PosixRefusal::NoEntry)
     } else if path.starts_with('/') {
-        Err(Refused::NotPermitted)
+        Err(PosixRefusal::NotPermitted)
     } else if path.contains('\0') {
-        Err(Refused::Invalid)
+        Err(PosixRefusal::Invalid)
     } else if path.split('/').any(|name| name.len() > NAME_BYTES) {
-        Err(Refused::NameTooLong)
+        Err(PosixRefusal::NameTooLong)
     } else {
         Ok(())
     }
@@ -42,11 +42,11 @@ mod tests {
             ("a//b/", Ok(())),
             (&name, Ok(())),
             (&long, Ok(())),
-            (&format!("{name}n"), Err(Refused::NameTooLong)),
-            (&format!("{long}d"), Err(Refused::NameTooLong)),
-            ("", Err(Refused::NoEntry)),
-            ("/a", Err(Refused::NotPermitted)),
-            ("a\0b", Err(Refused::Invalid)),
+            (&format!("{name}n"), Err(PosixRefusal::NameTooLong)),
+            (&format!("{long}d"), Err(PosixRefusal::NameTooLong)),
+            ("", Err(PosixRefusal::NoEntry)),
+            ("/a", Err(PosixRefusal::NotPermitted)),
+            ("a\0b", Err(PosixRefusal::Invalid)),
         ] {
             assert_eq!(check(path), expected, "{path}");
         }

@@ -3,7 +3,7 @@
 /// Why an operation was refused, in the words of POSIX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{self:?}")]
-pub(super) enum Refused {
+pub(super) enum PosixRefusal {
     BadDescriptor,
     /// A file cannot be moved from one directory that guests begin in to the other.
     CrossDevice,
@@ -30,13 +30,13 @@ pub(super) enum Refused {
 /// Why an operation does not succeed.
 pub(super) enum CallFailure {
     /// The guest is told.
-    Refused(Refused),
+    PosixRefusal(PosixRefusal),
     /// The guest is ended: it passed an address outside of its memory, or has too many resources.
     Trap(wasmtime::Error),
 }
 
-impl From<Refused> for CallFailure {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
+impl From<PosixRefusal> for CallFailure {
+    fn from(refused: PosixRefusal) -> Self {
+        Self::PosixRefusal(refused)
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use self::tree::Tree;
 use super::{
     node::{DirEntry, NodeId, Open, ROOT, Stat},
-    refused::Refused,
+    refused::PosixRefusal,
 };
 use crate::{host::invocation_state::InvocationState, limits::ScratchBudget};
 
@@ -72,7 +72,7 @@ impl ScratchHandle {
         MOUNT
     }
 
-    pub(super) fn open(&self, path: &str, how: Open) -> Result<Self, Refused> {
+    pub(super) fn open(&self, path: &str, how: Open) -> Result<Self, PosixRefusal> {
         let node = self.tree().open(self.node, path, how)?;
         Ok(Self { scratch: self.scratch.clone(), node })
     }
@@ -81,15 +81,19 @@ impl ScratchHandle {
         self.tree().stat(self.node)
     }
 
-    pub(super) fn stat_at(&self, path: &str) -> Result<Stat, Refused> {
+    pub(super) fn stat_at(&self, path: &str) -> Result<Stat, PosixRefusal> {
         self.tree().stat_at(self.node, path)
     }
 
-    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Refused> {
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, PosixRefusal> {
         self.tree().read(self.node, offset, buffer)
     }
 
-    pub(super) fn write(&self, offset: Option<u64>, data: &[u8]) -> Result<(usize, u64), Refused> {
+    pub(super) fn write(
+        &self,
+        offset: Option<u64>,
+        data: &[u8],
+    ) -> Result<(usize, u64), PosixRefusal> {
         self.tree().write(self.node, offset, data)
     }
 
@@ -97,7 +101,7 @@ impl ScratchHandle {
         self.tree().room(self.node, offset)
     }
 
-    pub(super) fn set_size(&self, size: u64) -> Result<(), Refused> {
+    pub(super) fn set_size(&self, size: u64) -> Result<(), PosixRefusal> {
         self.tree().set_size(self.node, size)
     }
 
@@ -106,7 +110,7 @@ impl ScratchHandle {
         path: Option<&str>,
         accessed: Option<Duration>,
         modified: Option<Duration>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PosixRefusal> {
         let mut tree = self.tree();
         let node = match path {
             Some(path) => tree.find(self.node, path)?,
@@ -116,20 +120,20 @@ impl ScratchHandle {
         Ok(())
     }
 
-    pub(super) fn create_directory(&self, path: &str) -> Result<(), Refused> {
+    pub(super) fn create_directory(&self, path: &str) -> Result<(), PosixRefusal> {
         self.tree().create_directory(self.node, path)
     }
 
-    pub(super) fn remove_directory(&self, path: &str) -> Result<(), Refused> {
+    pub(super) fn remove_directory(&self, path: &str) -> Result<(), PosixRefusal> {
         self.tree().remove_directory(self.node, path)
     }
 
-    pub(super) fn remove_file(&self, path: &str) -> Result<(), Refused> {
+    pub(super) fn remove_file(&self, path: &str) -> Result<(), PosixRefusal> {
         self.tree().remove_file(self.node, path)
     }
 
     /// Moves an entry within the same scratch directory.
-    pub(super) fn rename(&self, path: &str, to: &Self, to_path: &str) -> Result<(), Refused> {
+    pub(super) fn rename(&self, path: &str, to: &Self, to_path: &str) -> Result<(), PosixRefusal> {
         self.tree().rename((self.node, path), (to.node, to_path))
     }
 
@@ -137,7 +141,7 @@ impl ScratchHandle {
         &self,
         from: u64,
         mut each: impl FnMut(DirEntry<'_>) -> bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PosixRefusal> {
         let tree = self.tree();
         for (place, name, node, is_directory) in tree.entries(self.node, from)? {
             if !each(DirEntry { place, name, node, is_directory }) {

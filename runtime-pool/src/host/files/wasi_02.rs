@@ -24,7 +24,7 @@ use self::streams::{DirectoryReader, FileReader, FileWriter};
 use super::{
     component::{Fd, FilesView, GuestFiles, Mode},
     node::{Open, Stat, now},
-    refused::{CallFailure, Refused},
+    refused::{CallFailure, PosixRefusal},
 };
 use crate::host::Host;
 
@@ -40,33 +40,33 @@ pub(in crate::host) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Res
 impl From<CallFailure> for FsError {
     fn from(failure: CallFailure) -> Self {
         match failure {
-            CallFailure::Refused(refused) => ErrorCode::from(refused).into(),
+            CallFailure::PosixRefusal(refused) => ErrorCode::from(refused).into(),
             CallFailure::Trap(error) => Self::trap(error),
         }
     }
 }
 
-impl From<Refused> for ErrorCode {
-    fn from(refused: Refused) -> Self {
+impl From<PosixRefusal> for ErrorCode {
+    fn from(refused: PosixRefusal) -> Self {
         match refused {
-            Refused::BadDescriptor => Self::BadDescriptor,
-            Refused::CrossDevice => Self::CrossDevice,
-            Refused::Exists => Self::Exist,
-            Refused::FileTooLarge => Self::FileTooLarge,
-            Refused::IllegalBytes => Self::IllegalByteSequence,
-            Refused::Invalid => Self::Invalid,
-            Refused::Io => Self::Io,
-            Refused::IsDirectory => Self::IsDirectory,
-            Refused::NameTooLong => Self::NameTooLong,
-            Refused::NoEntry => Self::NoEntry,
-            Refused::NoSpace => Self::InsufficientSpace,
-            Refused::NotDirectory => Self::NotDirectory,
-            Refused::NotEmpty => Self::NotEmpty,
-            Refused::NotPermitted => Self::NotPermitted,
-            Refused::Overflow => Self::Overflow,
-            Refused::ReadOnly => Self::ReadOnly,
-            Refused::TooManyOpen => Self::InsufficientMemory,
-            Refused::Unsupported => Self::Unsupported,
+            PosixRefusal::BadDescriptor => Self::BadDescriptor,
+            PosixRefusal::CrossDevice => Self::CrossDevice,
+            PosixRefusal::Exists => Self::Exist,
+            PosixRefusal::FileTooLarge => Self::FileTooLarge,
+            PosixRefusal::IllegalBytes => Self::IllegalByteSequence,
+            PosixRefusal::Invalid => Self::Invalid,
+            PosixRefusal::Io => Self::Io,
+            PosixRefusal::IsDirectory => Self::IsDirectory,
+            PosixRefusal::NameTooLong => Self::NameTooLong,
+            PosixRefusal::NoEntry => Self::NoEntry,
+            PosixRefusal::NoSpace => Self::InsufficientSpace,
+            PosixRefusal::NotDirectory => Self::NotDirectory,
+            PosixRefusal::NotEmpty => Self::NotEmpty,
+            PosixRefusal::NotPermitted => Self::NotPermitted,
+            PosixRefusal::Overflow => Self::Overflow,
+            PosixRefusal::ReadOnly => Self::ReadOnly,
+            PosixRefusal::TooManyOpen => Self::InsufficientMemory,
+            PosixRefusal::Unsupported => Self::Unsupported,
         }
     }
 }
@@ -86,7 +86,7 @@ impl types::Host for FilesView<'_> {
         &mut self,
         error: Resource<wasmtime::Error>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
-        Ok(self.table.get(&error)?.downcast_ref::<Refused>().map(|refused| (*refused).into()))
+        Ok(self.table.get(&error)?.downcast_ref::<PosixRefusal>().map(|refused| (*refused).into()))
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     component::{Fd, FilesView, GuestFiles, Mode},
     handle::Handle,
     node::{Open, Stat, now},
-    refused::{CallFailure, Refused},
+    refused::{CallFailure, PosixRefusal},
 };
 use crate::host::Host;
 
@@ -45,33 +45,33 @@ pub(in crate::host) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Res
 impl From<CallFailure> for FilesystemError {
     fn from(failure: CallFailure) -> Self {
         match failure {
-            CallFailure::Refused(refused) => ErrorCode::from(refused).into(),
+            CallFailure::PosixRefusal(refused) => ErrorCode::from(refused).into(),
             CallFailure::Trap(error) => Self::trap(error),
         }
     }
 }
 
-impl From<Refused> for ErrorCode {
-    fn from(refused: Refused) -> Self {
+impl From<PosixRefusal> for ErrorCode {
+    fn from(refused: PosixRefusal) -> Self {
         match refused {
-            Refused::BadDescriptor => Self::BadDescriptor,
-            Refused::CrossDevice => Self::CrossDevice,
-            Refused::Exists => Self::Exist,
-            Refused::FileTooLarge => Self::FileTooLarge,
-            Refused::IllegalBytes => Self::IllegalByteSequence,
-            Refused::Invalid => Self::Invalid,
-            Refused::Io => Self::Io,
-            Refused::IsDirectory => Self::IsDirectory,
-            Refused::NameTooLong => Self::NameTooLong,
-            Refused::NoEntry => Self::NoEntry,
-            Refused::NoSpace => Self::InsufficientSpace,
-            Refused::NotDirectory => Self::NotDirectory,
-            Refused::NotEmpty => Self::NotEmpty,
-            Refused::NotPermitted => Self::NotPermitted,
-            Refused::Overflow => Self::Overflow,
-            Refused::ReadOnly => Self::ReadOnly,
-            Refused::TooManyOpen => Self::InsufficientMemory,
-            Refused::Unsupported => Self::Unsupported,
+            PosixRefusal::BadDescriptor => Self::BadDescriptor,
+            PosixRefusal::CrossDevice => Self::CrossDevice,
+            PosixRefusal::Exists => Self::Exist,
+            PosixRefusal::FileTooLarge => Self::FileTooLarge,
+            PosixRefusal::IllegalBytes => Self::IllegalByteSequence,
+            PosixRefusal::Invalid => Self::Invalid,
+            PosixRefusal::Io => Self::Io,
+            PosixRefusal::IsDirectory => Self::IsDirectory,
+            PosixRefusal::NameTooLong => Self::NameTooLong,
+            PosixRefusal::NoEntry => Self::NoEntry,
+            PosixRefusal::NoSpace => Self::InsufficientSpace,
+            PosixRefusal::NotDirectory => Self::NotDirectory,
+            PosixRefusal::NotEmpty => Self::NotEmpty,
+            PosixRefusal::NotPermitted => Self::NotPermitted,
+            PosixRefusal::Overflow => Self::Overflow,
+            PosixRefusal::ReadOnly => Self::ReadOnly,
+            PosixRefusal::TooManyOpen => Self::InsufficientMemory,
+            PosixRefusal::Unsupported => Self::Unsupported,
         }
     }
 }
@@ -88,7 +88,7 @@ fn with<R>(
 fn handle(found: Result<&Handle, CallFailure>) -> wasmtime::Result<Result<&Handle, ErrorCode>> {
     match found {
         Ok(handle) => Ok(Ok(handle)),
-        Err(CallFailure::Refused(refused)) => Ok(Err(refused.into())),
+        Err(CallFailure::PosixRefusal(refused)) => Ok(Err(refused.into())),
         Err(CallFailure::Trap(error)) => Err(error),
     }
 }

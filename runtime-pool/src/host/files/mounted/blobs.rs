@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::tree::TreeFile;
-use crate::{host::files::refused::Refused, metrics::PoolMetrics};
+use crate::{host::files::refused::PosixRefusal, metrics::PoolMetrics};
 
 /// Files that stay open. Each is a descriptor of the process, whatever the number of guests that read
 /// it. Opening another one again takes some ten microseconds.
@@ -96,7 +96,7 @@ impl BlobFiles {
         blob: TreeFile,
         offset: u64,
         buffer: &mut [u8],
-    ) -> Result<Option<usize>, Refused> {
+    ) -> Result<Option<usize>, PosixRefusal> {
         let length = length(blob, offset, buffer.len());
         if length == 0 {
             return Ok(Some(0));
@@ -107,12 +107,12 @@ impl BlobFiles {
             // Only a file that was cut ends before its size. It is verified again when it is opened again.
             Ok(0) => {
                 self.state().open.remove(&blob.digest);
-                Err(Refused::Io)
+                Err(PosixRefusal::Io)
             }
             Ok(read) => Ok(Some(read)),
             // Not every file system can say what is cached.
             Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
-            Err(_) => Err(Refused::Io),
+            Err(_) => Err(PosixRefusal::Io),
         }
     }
 
@@ -123,7 +123,7 @@ impl BlobFiles {
         blob: TreeFile,
         offset: u64,
         most: usize,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, PosixRefusal> {
         let permit = Arc::clone(&self.reads).acquire_owned().await;
         let reading = spawn_blocking(move || {
             // Held until the thread is free again, even if the guest is gone by then.
@@ -137,10 +137,10 @@ impl BlobFiles {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a function's file cannot be read");
-                Err(Refused::Io)
+                Err(PosixRefusal::Io)
             }
             // The process is ending.
-            Err(_) => Err(Refused::Io),
+            Err(_) => Err(PosixRefusal::Io),
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
             blob: TreeFile,
             offset: u64,
             most: usize,
-        ) -> Result<Vec<u8>, Refused> {
+        ) -> Result<Vec<u8>, PosixRefusal> {
             self.files.clone().fetch(self.path(), blob, offset, most).await
         }
     }
@@ -312,15 +312,15 @@ mod tests {
     async fn a_damaged_file_is_never_read_and_a_repaired_one_is() {
         let blobs = Blobs::new();
         let blob = blobs.store(b"c0ntent", b"content");
-        assert_eq!(blobs.fetch(blob, 0, 9).await, Err(Refused::Io));
-        assert_eq!(blobs.fetch(blob, 0, 9).await, Err(Refused::Io));
+        assert_eq!(blobs.fetch(blob, 0, 9).await, Err(PosixRefusal::Io));
+        assert_eq!(blobs.fetch(blob, 0, 9).await, Err(PosixRefusal::Io));
         assert_eq!(blobs.metrics.files_damaged.get(), 1, "reported once");
         blobs.store(b"cont", b"content");
-        assert_eq!(blobs.fetch(blob, 0, 9).await, Err(Refused::Io), "too short");
+        assert_eq!(blobs.fetch(blob, 0, 9).await, Err(PosixRefusal::Io), "too short");
         blobs.store(b"content", b"content");
         assert_eq!(blobs.fetch(blob, 0, 9).await.unwrap(), b"content");
         let missing = TreeFile { digest: [7; 32], bytes: 1 };
-        assert_eq!(blobs.fetch(missing, 0, 9).await, Err(Refused::Io));
+        assert_eq!(blobs.fetch(missing, 0, 9).await, Err(PosixRefusal::Io));
     }
 
     #[tokio::test]

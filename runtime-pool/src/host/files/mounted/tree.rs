@@ -7,7 +7,7 @@ use super::list::{FileList, ListedEntry};
 use crate::host::files::{
     node::{FIXED_TIMES, NodeId, ROOT, Stat},
     path,
-    refused::Refused,
+    refused::PosixRefusal,
 };
 
 /// What a node takes in memory besides its name: this struct, its place in its directory, and the
@@ -91,7 +91,7 @@ impl FileTree {
     }
 
     /// What `path` names, relative to the directory `base`, which it cannot leave.
-    pub(super) fn find(&self, base: NodeId, path: &str) -> Result<NodeId, Refused> {
+    pub(super) fn find(&self, base: NodeId, path: &str) -> Result<NodeId, PosixRefusal> {
         path::check(path)?;
         let (mut at, mut depth) = (base, 0_usize);
         self.directory(at)?;
@@ -100,12 +100,12 @@ impl FileTree {
             match name {
                 "." => {}
                 ".." => {
-                    depth = depth.checked_sub(1).ok_or(Refused::NotPermitted)?;
+                    depth = depth.checked_sub(1).ok_or(PosixRefusal::NotPermitted)?;
                     at = self.node(at).parent;
                 }
                 name => {
                     let found = entries.binary_search_by(|(entry, _)| (**entry).cmp(name));
-                    at = entries[found.map_err(|_| Refused::NoEntry)?].1;
+                    at = entries[found.map_err(|_| PosixRefusal::NoEntry)?].1;
                     depth += 1;
                 }
             }
@@ -120,10 +120,10 @@ impl FileTree {
         matches!(self.node(id).body, TreeBody::Directory(_))
     }
 
-    pub(super) fn file(&self, id: NodeId) -> Result<TreeFile, Refused> {
+    pub(super) fn file(&self, id: NodeId) -> Result<TreeFile, PosixRefusal> {
         match self.node(id).body {
             TreeBody::File(file) => Ok(file),
-            TreeBody::Directory(_) => Err(Refused::IsDirectory),
+            TreeBody::Directory(_) => Err(PosixRefusal::IsDirectory),
         }
     }
 
@@ -140,16 +140,16 @@ impl FileTree {
         &self,
         id: NodeId,
         from: u64,
-    ) -> Result<impl Iterator<Item = (u64, &str, NodeId, bool)>, Refused> {
+    ) -> Result<impl Iterator<Item = (u64, &str, NodeId, bool)>, PosixRefusal> {
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let entries = self.directory(id)?.iter().enumerate().skip(from);
         Ok(entries.map(|(place, (name, id))| (place as u64, &**name, *id, self.is_directory(*id))))
     }
 
-    fn directory(&self, id: NodeId) -> Result<&[(Box<str>, NodeId)], Refused> {
+    fn directory(&self, id: NodeId) -> Result<&[(Box<str>, NodeId)], PosixRefusal> {
         match &self.node(id).body {
             TreeBody::Directory(entries) => Ok(entries),
-            TreeBody::File(_) => Err(Refused::NotDirectory),
+            TreeBody::File(_) => Err(PosixRefusal::NotDirectory),
         }
     }
 
@@ -197,22 +197,22 @@ mod tests {
             ("a/b/", Ok(0)),
             (".", Ok(0)),
             ("a/..", Ok(0)),
-            ("a.txt/", Err(Refused::NotDirectory)),
-            ("a.txt/..", Err(Refused::NotDirectory)),
-            ("a/c", Err(Refused::NoEntry)),
-            ("A.txt", Err(Refused::NoEntry)),
-            ("..", Err(Refused::NotPermitted)),
-            ("a/../..", Err(Refused::NotPermitted)),
-            ("/a.txt", Err(Refused::NotPermitted)),
-            ("", Err(Refused::NoEntry)),
+            ("a.txt/", Err(PosixRefusal::NotDirectory)),
+            ("a.txt/..", Err(PosixRefusal::NotDirectory)),
+            ("a/c", Err(PosixRefusal::NoEntry)),
+            ("A.txt", Err(PosixRefusal::NoEntry)),
+            ("..", Err(PosixRefusal::NotPermitted)),
+            ("a/../..", Err(PosixRefusal::NotPermitted)),
+            ("/a.txt", Err(PosixRefusal::NotPermitted)),
+            ("", Err(PosixRefusal::NoEntry)),
         ] {
             assert_eq!(found(path), expected, "{path}");
         }
         let below = tree.find(ROOT, "a").unwrap();
         assert_eq!(tree.find(below, "b/c").map(|id| tree.is_directory(id)), Ok(false));
-        assert_eq!(tree.find(below, "../z"), Err(Refused::NotPermitted));
+        assert_eq!(tree.find(below, "../z"), Err(PosixRefusal::NotPermitted));
         let file = tree.find(ROOT, "z").unwrap();
-        assert_eq!(tree.find(file, "z"), Err(Refused::NotDirectory));
+        assert_eq!(tree.find(file, "z"), Err(PosixRefusal::NotDirectory));
         assert_eq!(tree.file(file), Ok(TreeFile { digest: [1; 32], bytes: 1 }));
     }
 

@@ -3,7 +3,7 @@
 use super::descriptors::Descriptors;
 use crate::host::files::{
     path::PATH_BYTES,
-    refused::{CallFailure, Refused},
+    refused::{CallFailure, PosixRefusal},
 };
 
 pub(super) const NOT_PERMITTED: i32 = 63;
@@ -26,31 +26,31 @@ pub(super) type Outcome = Result<(), CallFailure>;
 pub(super) fn answer(outcome: Outcome) -> wasmtime::Result<i32> {
     match outcome {
         Ok(()) => Ok(0),
-        Err(CallFailure::Refused(refused)) => Ok(errno(refused)),
+        Err(CallFailure::PosixRefusal(refused)) => Ok(errno(refused)),
         Err(CallFailure::Trap(error)) => Err(error),
     }
 }
 
-fn errno(refused: Refused) -> i32 {
+fn errno(refused: PosixRefusal) -> i32 {
     match refused {
-        Refused::BadDescriptor => 8,
-        Refused::Exists => 20,
-        Refused::FileTooLarge => 22,
-        Refused::IllegalBytes => 25,
-        Refused::Invalid => 28,
-        Refused::Io => 29,
-        Refused::IsDirectory => 31,
-        Refused::TooManyOpen => 33,
-        Refused::NameTooLong => 37,
-        Refused::NoEntry => 44,
-        Refused::NoSpace => 51,
-        Refused::NotDirectory => 54,
-        Refused::NotEmpty => 55,
-        Refused::Unsupported => 58,
-        Refused::Overflow => 61,
-        Refused::NotPermitted => NOT_PERMITTED,
-        Refused::ReadOnly => 69,
-        Refused::CrossDevice => 75,
+        PosixRefusal::BadDescriptor => 8,
+        PosixRefusal::Exists => 20,
+        PosixRefusal::FileTooLarge => 22,
+        PosixRefusal::IllegalBytes => 25,
+        PosixRefusal::Invalid => 28,
+        PosixRefusal::Io => 29,
+        PosixRefusal::IsDirectory => 31,
+        PosixRefusal::TooManyOpen => 33,
+        PosixRefusal::NameTooLong => 37,
+        PosixRefusal::NoEntry => 44,
+        PosixRefusal::NoSpace => 51,
+        PosixRefusal::NotDirectory => 54,
+        PosixRefusal::NotEmpty => 55,
+        PosixRefusal::Unsupported => 58,
+        PosixRefusal::Overflow => 61,
+        PosixRefusal::NotPermitted => NOT_PERMITTED,
+        PosixRefusal::ReadOnly => 69,
+        PosixRefusal::CrossDevice => 75,
     }
 }
 
@@ -64,10 +64,10 @@ pub(super) fn put(memory: &mut [u8], address: u32, bytes: &[u8]) -> Outcome {
 pub(super) fn path(memory: &[u8], address: u32, length: u32) -> Result<&str, CallFailure> {
     let length = length as usize;
     if length > PATH_BYTES {
-        return Err(Refused::NameTooLong.into());
+        return Err(PosixRefusal::NameTooLong.into());
     }
     let path = str::from_utf8(slice(memory, address, length)?);
-    path.map_err(|_| Refused::IllegalBytes.into())
+    path.map_err(|_| PosixRefusal::IllegalBytes.into())
 }
 
 /// Goes through the guest's buffers of one call, one after the other, until one is not used whole.
@@ -95,13 +95,13 @@ impl GuestBuffers {
         let (start, length) = (number(&entry[..4]), number(&entry[4..]) as usize);
         self.length = length.min(CALL_BYTES - self.done);
         if left > 0 {
-            self.address = self.address.checked_add(8).ok_or(Refused::Overflow)?;
+            self.address = self.address.checked_add(8).ok_or(PosixRefusal::Overflow)?;
         }
         slice_mut(memory, start, self.length).map(Some)
     }
 
     /// Records how much of the last buffer was used.
-    pub(super) fn used(&mut self, used: Result<usize, Refused>) -> Outcome {
+    pub(super) fn used(&mut self, used: Result<usize, PosixRefusal>) -> Outcome {
         match used {
             Ok(used) => {
                 self.done += used;

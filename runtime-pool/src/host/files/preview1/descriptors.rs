@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use crate::host::files::{
     handle::Handle,
     mounted::{MountedFiles, MountedHandle},
-    refused::Refused,
+    refused::PosixRefusal,
     scratch::Scratch,
 };
 
@@ -60,22 +60,22 @@ impl Descriptors {
         Some(Self { open: roots.collect(), free: BTreeSet::new(), most })
     }
 
-    pub(super) fn get(&mut self, fd: u32) -> Result<&mut Descriptor, Refused> {
+    pub(super) fn get(&mut self, fd: u32) -> Result<&mut Descriptor, PosixRefusal> {
         let open = index(fd).and_then(|index| self.open.get_mut(index));
-        open.and_then(Option::as_mut).ok_or(Refused::BadDescriptor)
+        open.and_then(Option::as_mut).ok_or(PosixRefusal::BadDescriptor)
     }
 
     /// A descriptor of a file.
-    pub(super) fn file(&mut self, fd: u32) -> Result<&mut Descriptor, Refused> {
+    pub(super) fn file(&mut self, fd: u32) -> Result<&mut Descriptor, PosixRefusal> {
         let open = self.get(fd)?;
-        if open.kind == DescriptorKind::File { Ok(open) } else { Err(Refused::BadDescriptor) }
+        if open.kind == DescriptorKind::File { Ok(open) } else { Err(PosixRefusal::BadDescriptor) }
     }
 
     /// The handle of a directory.
-    pub(super) fn directory(&mut self, fd: u32) -> Result<&Handle, Refused> {
+    pub(super) fn directory(&mut self, fd: u32) -> Result<&Handle, PosixRefusal> {
         let open = self.get(fd)?;
         if open.kind == DescriptorKind::File {
-            Err(Refused::NotDirectory)
+            Err(PosixRefusal::NotDirectory)
         } else {
             Ok(&open.handle)
         }
@@ -86,42 +86,43 @@ impl Descriptors {
         &mut self,
         one: u32,
         other: u32,
-    ) -> Result<(&Handle, &Handle), Refused> {
+    ) -> Result<(&Handle, &Handle), PosixRefusal> {
         self.directory(one)?;
         self.directory(other)?;
         let at = |fd| index(fd).and_then(|index| self.open[index].as_ref());
         match (at(one), at(other)) {
             (Some(one), Some(other)) => Ok((&one.handle, &other.handle)),
-            _ => Err(Refused::BadDescriptor),
+            _ => Err(PosixRefusal::BadDescriptor),
         }
     }
 
     /// Gives a descriptor the lowest free number.
-    pub(super) fn add(&mut self, descriptor: Descriptor) -> Result<u32, Refused> {
+    pub(super) fn add(&mut self, descriptor: Descriptor) -> Result<u32, PosixRefusal> {
         let index = match self.free.pop_first() {
             Some(free) => {
                 self.open[free] = Some(descriptor);
                 free
             }
-            None if self.open.len() >= self.most => return Err(Refused::TooManyOpen),
+            None if self.open.len() >= self.most => return Err(PosixRefusal::TooManyOpen),
             None => {
                 self.open.push(Some(descriptor));
                 self.open.len() - 1
             }
         };
-        u32::try_from(index).map(|index| STREAMS + index).map_err(|_| Refused::TooManyOpen)
+        u32::try_from(index).map(|index| STREAMS + index).map_err(|_| PosixRefusal::TooManyOpen)
     }
 
     /// Frees a number, and returns what it stood for.
-    pub(super) fn remove(&mut self, fd: u32) -> Result<Descriptor, Refused> {
-        let index = index(fd).ok_or(Refused::BadDescriptor)?;
-        let open = self.open.get_mut(index).and_then(Option::take).ok_or(Refused::BadDescriptor)?;
+    pub(super) fn remove(&mut self, fd: u32) -> Result<Descriptor, PosixRefusal> {
+        let index = index(fd).ok_or(PosixRefusal::BadDescriptor)?;
+        let open =
+            self.open.get_mut(index).and_then(Option::take).ok_or(PosixRefusal::BadDescriptor)?;
         self.free.insert(index);
         Ok(open)
     }
 
     /// Gives what `from` stands for the number `to`, in place of what that stood for.
-    pub(super) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Refused> {
+    pub(super) fn renumber(&mut self, from: u32, to: u32) -> Result<(), PosixRefusal> {
         self.get(from)?;
         self.get(to)?;
         if from != to {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::host::files::{
     node::{Stat, now},
-    refused::{CallFailure, Refused},
+    refused::{CallFailure, PosixRefusal},
 };
 
 /// Preview1's `fdflags`.
@@ -44,7 +44,7 @@ pub(super) fn fd_advise(call: &mut Call<'_>, fd: u32, _: u64, _: u64, _: u32) ->
 
 pub(super) fn fd_allocate(call: &mut Call<'_>, fd: u32, _: u64, _: u64) -> Outcome {
     call.files.file(fd)?;
-    Err(Refused::Unsupported.into())
+    Err(PosixRefusal::Unsupported.into())
 }
 
 pub(super) fn fd_close(call: &mut Call<'_>, fd: u32) -> Outcome {
@@ -85,7 +85,7 @@ pub(super) fn fd_fdstat_get(call: &mut Call<'_>, fd: u32, stat: u32) -> Outcome 
 
 pub(super) fn fd_fdstat_set_flags(call: &mut Call<'_>, fd: u32, flags: u32) -> Outcome {
     if flags & SYNC_FLAGS != 0 {
-        return Err(Refused::Invalid.into());
+        return Err(PosixRefusal::Invalid.into());
     }
     call.files.file(fd)?.flags = flags;
     Ok(())
@@ -93,7 +93,7 @@ pub(super) fn fd_fdstat_set_flags(call: &mut Call<'_>, fd: u32, flags: u32) -> O
 
 pub(super) fn fd_fdstat_set_rights(call: &mut Call<'_>, fd: u32, _: u64, _: u64) -> Outcome {
     call.files.get(fd)?;
-    Err(Refused::Unsupported.into())
+    Err(PosixRefusal::Unsupported.into())
 }
 
 pub(super) fn fd_filestat_get(call: &mut Call<'_>, fd: u32, stat: u32) -> Outcome {
@@ -104,7 +104,7 @@ pub(super) fn fd_filestat_get(call: &mut Call<'_>, fd: u32, stat: u32) -> Outcom
 pub(super) fn fd_filestat_set_size(call: &mut Call<'_>, fd: u32, size: u64) -> Outcome {
     let open = call.files.file(fd)?;
     if !open.writable {
-        return Err(Refused::Invalid.into());
+        return Err(PosixRefusal::Invalid.into());
     }
     Ok(open.handle.set_size(size)?)
 }
@@ -153,7 +153,7 @@ async fn read_at(
     parts: (u32, u32),
 ) -> Result<u32, CallFailure> {
     if !open.readable {
-        return Err(Refused::BadDescriptor.into());
+        return Err(PosixRefusal::BadDescriptor.into());
     }
     let mut buffers = GuestBuffers::new(parts);
     while let Some(buffer) = buffers.next(memory)? {
@@ -199,7 +199,7 @@ fn write_at(
     parts: (u32, u32),
 ) -> Result<(u32, u64), CallFailure> {
     if !open.writable {
-        return Err(Refused::BadDescriptor.into());
+        return Err(PosixRefusal::BadDescriptor.into());
     }
     let append = open.flags & APPEND != 0;
     let mut buffers = GuestBuffers::new(parts);
@@ -216,7 +216,7 @@ fn write_at(
 pub(super) fn fd_prestat_get(call: &mut Call<'_>, fd: u32, stat: u32) -> Outcome {
     let open = call.files.get(fd)?;
     if open.kind != DescriptorKind::Preopened {
-        return Err(Refused::BadDescriptor.into());
+        return Err(PosixRefusal::BadDescriptor.into());
     }
     let mut bytes = [0; 8];
     bytes[4..].copy_from_slice(&(open.handle.mount().len() as u32).to_le_bytes());
@@ -226,11 +226,11 @@ pub(super) fn fd_prestat_get(call: &mut Call<'_>, fd: u32, stat: u32) -> Outcome
 pub(super) fn fd_prestat_dir_name(call: &mut Call<'_>, fd: u32, name: u32, length: u32) -> Outcome {
     let open = call.files.get(fd)?;
     if open.kind != DescriptorKind::Preopened {
-        return Err(Refused::NotDirectory.into());
+        return Err(PosixRefusal::NotDirectory.into());
     }
     let mount = open.handle.mount();
     if (length as usize) < mount.len() {
-        return Err(Refused::NameTooLong.into());
+        return Err(PosixRefusal::NameTooLong.into());
     }
     put(call.memory, name, mount.as_bytes())
 }
@@ -279,7 +279,7 @@ pub(super) fn fd_readdir(
 /// A standard stream cannot become a file, because the library has them.
 pub(super) fn fd_renumber(call: &mut Call<'_>, fd: u32, to: u32) -> Outcome {
     if to < STREAMS {
-        return Err(Refused::Unsupported.into());
+        return Err(PosixRefusal::Unsupported.into());
     }
     Ok(call.files.renumber(fd, to)?)
 }
@@ -296,9 +296,9 @@ pub(super) fn fd_seek(
         0 => 0,
         1 => open.position,
         2 => open.handle.stat().size,
-        _ => return Err(Refused::Invalid.into()),
+        _ => return Err(PosixRefusal::Invalid.into()),
     };
-    open.position = from.checked_add_signed(offset.cast_signed()).ok_or(Refused::Invalid)?;
+    open.position = from.checked_add_signed(offset.cast_signed()).ok_or(PosixRefusal::Invalid)?;
     put(call.memory, position, &open.position.to_le_bytes())
 }
 
@@ -327,12 +327,12 @@ pub(super) fn times(
     accessed: u64,
     modified: u64,
     flags: u32,
-) -> Result<(Option<Duration>, Option<Duration>), Refused> {
+) -> Result<(Option<Duration>, Option<Duration>), PosixRefusal> {
     let chosen = |time, flags: u32| match flags & 3 {
         0 => Ok(None),
         1 => Ok(Some(Duration::from_nanos(time))),
         2 => Ok(Some(now())),
-        _ => Err(Refused::Invalid),
+        _ => Err(PosixRefusal::Invalid),
     };
     Ok((chosen(accessed, flags)?, chosen(modified, flags >> 2)?))
 }

@@ -5,7 +5,7 @@ use super::{
     descriptors::{Descriptor, DescriptorKind},
     files::{put_stat, times},
 };
-use crate::host::files::{node::Open, refused::Refused};
+use crate::host::files::{node::Open, refused::PosixRefusal};
 
 /// Preview1's `oflags`.
 const CREATE: u32 = 1;
@@ -71,7 +71,7 @@ pub(super) fn path_link(
     _: u32,
 ) -> Outcome {
     call.files.directory(fd)?;
-    Err(Refused::NotPermitted.into())
+    Err(PosixRefusal::NotPermitted.into())
 }
 
 #[expect(clippy::too_many_arguments, reason = "they are preview1's")]
@@ -119,7 +119,7 @@ pub(super) fn path_readlink(
     let directory = call.files.directory(fd)?;
     let path = path(call.memory, address, length)?;
     directory.stat_at(path)?;
-    Err(Refused::Invalid.into())
+    Err(PosixRefusal::Invalid.into())
 }
 
 pub(super) fn path_remove_directory(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use crate::host::files::refused::Refused;
+use crate::host::files::refused::PosixRefusal;
 
 /// The unit in which content takes memory.
 pub(super) const PAGE_BYTES: usize = 4 << 10;
@@ -49,13 +49,13 @@ impl FileContent {
         data: &[u8],
         size_max: u64,
         mut take: impl FnMut(usize) -> bool,
-    ) -> Result<usize, Refused> {
+    ) -> Result<usize, PosixRefusal> {
         if data.is_empty() {
             return Ok(0);
         }
         let length = clamped(size_max.saturating_sub(offset), data.len());
         if length == 0 {
-            return Err(Refused::FileTooLarge);
+            return Err(PosixRefusal::FileTooLarge);
         }
         let mut done = 0;
         while done < length {
@@ -70,7 +70,7 @@ impl FileContent {
             done += part;
         }
         if done == 0 {
-            return Err(Refused::NoSpace);
+            return Err(PosixRefusal::NoSpace);
         }
         self.size = self.size.max(offset + done as u64);
         Ok(done)
@@ -84,9 +84,9 @@ impl FileContent {
     }
 
     /// Cuts the file, or fills it with zeros. Returns the memory that became free.
-    pub(super) fn set_size(&mut self, size: u64, size_max: u64) -> Result<usize, Refused> {
+    pub(super) fn set_size(&mut self, size: u64, size_max: u64) -> Result<usize, PosixRefusal> {
         if size > size_max {
-            return Err(Refused::FileTooLarge);
+            return Err(PosixRefusal::FileTooLarge);
         }
         let before = self.bytes();
         if size < self.size {
@@ -159,7 +159,7 @@ mod tests {
         };
         let data = [1; 4 * PAGE_BYTES];
         assert_eq!(content.write(1, &data, u64::MAX, &mut take), Ok(2 * PAGE_BYTES - 1));
-        assert_eq!(content.write(2 * PAGE, &data, u64::MAX, &mut take), Err(Refused::NoSpace));
+        assert_eq!(content.write(2 * PAGE, &data, u64::MAX, &mut take), Err(PosixRefusal::NoSpace));
         assert_eq!(content.size(), 2 * PAGE);
         assert_eq!(content.room(2 * PAGE - 5, 0), 5);
         assert_eq!(content.room(2 * PAGE - 5, 3 * PAGE_BYTES - 1), 5 + 2 * PAGE_BYTES);
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(content.write(PAGE, &data, PAGE + 5, |_| true), Ok(5));
         for offset in [PAGE + 5, 1 << 40, u64::MAX] {
             let written = content.write(offset, &data, PAGE + 5, |_| true);
-            assert_eq!(written, Err(Refused::FileTooLarge), "{offset}");
+            assert_eq!(written, Err(PosixRefusal::FileTooLarge), "{offset}");
         }
-        assert_eq!(content.set_size(PAGE + 6, PAGE + 5), Err(Refused::FileTooLarge));
+        assert_eq!(content.set_size(PAGE + 6, PAGE + 5), Err(PosixRefusal::FileTooLarge));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         files::{
             node::{NodeId, Open, ROOT, Stat, now},
             path,
-            refused::Refused,
+            refused::PosixRefusal,
         },
         invocation_state::InvocationState,
     },
@@ -79,17 +79,22 @@ impl Tree {
     }
 
     /// Opens what `path` names, relative to the directory `base`.
-    pub(super) fn open(&mut self, base: NodeId, path: &str, how: Open) -> Result<NodeId, Refused> {
+    pub(super) fn open(
+        &mut self,
+        base: NodeId,
+        path: &str,
+        how: Open,
+    ) -> Result<NodeId, PosixRefusal> {
         let found = match self.walk(base, path)? {
             Target::Directory(id) => Some(id),
             Target::Entry { parent, name, must_be_directory } => {
                 match self.directory(parent)?.get(name) {
                     Some(id) if must_be_directory && !self.is_directory(id) => {
-                        return Err(Refused::NotDirectory);
+                        return Err(PosixRefusal::NotDirectory);
                     }
                     None if how.create => {
                         if must_be_directory || how.directory {
-                            return Err(Refused::Invalid);
+                            return Err(PosixRefusal::Invalid);
                         }
                         let id =
                             self.insert(parent, name, NodeBody::File(FileContent::default()))?;
@@ -100,13 +105,15 @@ impl Tree {
                 }
             }
         };
-        let id = found.ok_or(Refused::NoEntry)?;
+        let id = found.ok_or(PosixRefusal::NoEntry)?;
         if how.create && how.exclusive {
-            return Err(Refused::Exists);
+            return Err(PosixRefusal::Exists);
         }
         match self.is_directory(id) {
-            true if how.create || how.write || how.truncate => return Err(Refused::IsDirectory),
-            false if how.directory => return Err(Refused::NotDirectory),
+            true if how.create || how.write || how.truncate => {
+                return Err(PosixRefusal::IsDirectory);
+            }
+            false if how.directory => return Err(PosixRefusal::NotDirectory),
             false if how.truncate => self.set_size(id, 0)?,
             _ => {}
         }
@@ -127,31 +134,39 @@ impl Tree {
         self.remove_if_unused(id);
     }
 
-    pub(super) fn create_directory(&mut self, base: NodeId, path: &str) -> Result<(), Refused> {
+    pub(super) fn create_directory(
+        &mut self,
+        base: NodeId,
+        path: &str,
+    ) -> Result<(), PosixRefusal> {
         let Target::Entry { parent, name, .. } = self.walk(base, path)? else {
-            return Err(Refused::Exists);
+            return Err(PosixRefusal::Exists);
         };
         if self.directory(parent)?.get(name).is_some() {
-            return Err(Refused::Exists);
+            return Err(PosixRefusal::Exists);
         }
         self.insert(parent, name, NodeBody::Directory(DirectoryContent::default()))?;
         Ok(())
     }
 
-    pub(super) fn remove_directory(&mut self, base: NodeId, path: &str) -> Result<(), Refused> {
+    pub(super) fn remove_directory(
+        &mut self,
+        base: NodeId,
+        path: &str,
+    ) -> Result<(), PosixRefusal> {
         let (parent, name, id) = self.entry(base, path)?;
         if !self.directory(id)?.is_empty() {
-            return Err(Refused::NotEmpty);
+            return Err(PosixRefusal::NotEmpty);
         }
         self.unlist(parent, name);
         self.remove_if_unused(id);
         Ok(())
     }
 
-    pub(super) fn remove_file(&mut self, base: NodeId, path: &str) -> Result<(), Refused> {
+    pub(super) fn remove_file(&mut self, base: NodeId, path: &str) -> Result<(), PosixRefusal> {
         let (parent, name, id) = self.entry(base, path)?;
         if self.is_directory(id) {
-            return Err(Refused::IsDirectory);
+            return Err(PosixRefusal::IsDirectory);
         }
         self.unlist(parent, name);
         self.remove_if_unused(id);
@@ -163,17 +178,17 @@ impl Tree {
         &mut self,
         (from, from_path): (NodeId, &str),
         (to, to_path): (NodeId, &str),
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PosixRefusal> {
         let (from_parent, from_name, id) = self.entry(from, from_path)?;
         let Target::Entry { parent, name, must_be_directory } = self.walk(to, to_path)? else {
-            return Err(Refused::Invalid);
+            return Err(PosixRefusal::Invalid);
         };
         let is_directory = self.is_directory(id);
         if must_be_directory && !is_directory {
-            return Err(Refused::NotDirectory);
+            return Err(PosixRefusal::NotDirectory);
         }
         if is_directory && self.is_within(parent, id) {
-            return Err(Refused::Invalid);
+            return Err(PosixRefusal::Invalid);
         }
         let replaced = self.directory(parent)?.get(name);
         if let Some(old) = replaced {
@@ -181,9 +196,11 @@ impl Tree {
                 return Ok(());
             }
             match (is_directory, self.is_directory(old)) {
-                (true, false) => return Err(Refused::NotDirectory),
-                (false, true) => return Err(Refused::IsDirectory),
-                (true, true) if !self.directory(old)?.is_empty() => return Err(Refused::NotEmpty),
+                (true, false) => return Err(PosixRefusal::NotDirectory),
+                (false, true) => return Err(PosixRefusal::IsDirectory),
+                (true, true) if !self.directory(old)?.is_empty() => {
+                    return Err(PosixRefusal::NotEmpty);
+                }
                 _ => {}
             }
         }
@@ -198,7 +215,7 @@ impl Tree {
     }
 
     /// What is known about what `path` names.
-    pub(super) fn stat_at(&self, base: NodeId, path: &str) -> Result<Stat, Refused> {
+    pub(super) fn stat_at(&self, base: NodeId, path: &str) -> Result<Stat, PosixRefusal> {
         Ok(self.stat(self.find(base, path)?))
     }
 
@@ -226,7 +243,7 @@ impl Tree {
     }
 
     /// The node that `path` names.
-    pub(super) fn find(&self, base: NodeId, path: &str) -> Result<NodeId, Refused> {
+    pub(super) fn find(&self, base: NodeId, path: &str) -> Result<NodeId, PosixRefusal> {
         match self.walk(base, path)? {
             Target::Directory(id) => Ok(id),
             Target::Entry { .. } => self.entry(base, path).map(|(_, _, id)| id),
@@ -238,10 +255,10 @@ impl Tree {
         id: NodeId,
         offset: u64,
         buffer: &mut [u8],
-    ) -> Result<usize, Refused> {
+    ) -> Result<usize, PosixRefusal> {
         match &self.node(id).body {
             NodeBody::File(content) => Ok(content.read(offset, buffer)),
-            NodeBody::Directory(_) => Err(Refused::IsDirectory),
+            NodeBody::Directory(_) => Err(PosixRefusal::IsDirectory),
         }
     }
 
@@ -251,10 +268,10 @@ impl Tree {
         id: NodeId,
         offset: Option<u64>,
         data: &[u8],
-    ) -> Result<(usize, u64), Refused> {
+    ) -> Result<(usize, u64), PosixRefusal> {
         let Self { nodes, budget, state, .. } = self;
         let node = nodes[id as usize].as_mut().expect("a handle holds it");
-        let NodeBody::File(content) = &mut node.body else { return Err(Refused::IsDirectory) };
+        let NodeBody::File(content) = &mut node.body else { return Err(PosixRefusal::IsDirectory) };
         let offset = offset.unwrap_or(content.size());
         let take = |bytes| budget.take(bytes).map_err(|limit| state.refuse(limit)).is_ok();
         let written = content.write(offset, data, budget.bytes_max() as u64, take)?;
@@ -272,10 +289,10 @@ impl Tree {
         }
     }
 
-    pub(super) fn set_size(&mut self, id: NodeId, size: u64) -> Result<(), Refused> {
+    pub(super) fn set_size(&mut self, id: NodeId, size: u64) -> Result<(), PosixRefusal> {
         let max = self.budget.bytes_max() as u64;
         let node = self.node_mut(id);
-        let NodeBody::File(content) = &mut node.body else { return Err(Refused::IsDirectory) };
+        let NodeBody::File(content) = &mut node.body else { return Err(PosixRefusal::IsDirectory) };
         let freed = content.set_size(size, max)?;
         node.touch();
         self.budget.give_back(freed);
@@ -288,25 +305,29 @@ impl Tree {
         &self,
         id: NodeId,
         from: u64,
-    ) -> Result<impl Iterator<Item = (u64, &str, NodeId, bool)>, Refused> {
+    ) -> Result<impl Iterator<Item = (u64, &str, NodeId, bool)>, PosixRefusal> {
         let entries = self.directory(id)?.from(from);
         Ok(entries.map(|(place, name, id)| (place, name, id, self.is_directory(id))))
     }
 
     /// An entry that exists: its directory, its name and what it is.
-    fn entry<'a>(&self, base: NodeId, path: &'a str) -> Result<(NodeId, &'a str, NodeId), Refused> {
+    fn entry<'a>(
+        &self,
+        base: NodeId,
+        path: &'a str,
+    ) -> Result<(NodeId, &'a str, NodeId), PosixRefusal> {
         let Target::Entry { parent, name, must_be_directory } = self.walk(base, path)? else {
-            return Err(Refused::Invalid);
+            return Err(PosixRefusal::Invalid);
         };
-        let id = self.directory(parent)?.get(name).ok_or(Refused::NoEntry)?;
+        let id = self.directory(parent)?.get(name).ok_or(PosixRefusal::NoEntry)?;
         if must_be_directory && !self.is_directory(id) {
-            return Err(Refused::NotDirectory);
+            return Err(PosixRefusal::NotDirectory);
         }
         Ok((parent, name, id))
     }
 
     /// Follows a path up to its last name. It cannot leave `base`.
-    fn walk<'a>(&self, base: NodeId, path: &'a str) -> Result<Target<'a>, Refused> {
+    fn walk<'a>(&self, base: NodeId, path: &'a str) -> Result<Target<'a>, PosixRefusal> {
         path::check(path)?;
         let (mut at, mut depth) = (base, 0_usize);
         self.directory(at)?;
@@ -315,15 +336,15 @@ impl Tree {
             match name {
                 "." => {}
                 ".." => {
-                    depth = depth.checked_sub(1).ok_or(Refused::NotPermitted)?;
-                    at = self.node(at).parent.ok_or(Refused::NoEntry)?;
+                    depth = depth.checked_sub(1).ok_or(PosixRefusal::NotPermitted)?;
+                    at = self.node(at).parent.ok_or(PosixRefusal::NoEntry)?;
                 }
                 name if names.peek().is_none() => {
                     let must_be_directory = path.ends_with('/');
                     return Ok(Target::Entry { parent: at, name, must_be_directory });
                 }
                 name => {
-                    at = self.directory(at)?.get(name).ok_or(Refused::NoEntry)?;
+                    at = self.directory(at)?.get(name).ok_or(PosixRefusal::NoEntry)?;
                     self.directory(at)?;
                     depth += 1;
                 }
@@ -333,11 +354,16 @@ impl Tree {
     }
 
     /// Makes an entry that does not exist.
-    fn insert(&mut self, parent: NodeId, name: &str, body: NodeBody) -> Result<NodeId, Refused> {
+    fn insert(
+        &mut self,
+        parent: NodeId,
+        name: &str,
+        body: NodeBody,
+    ) -> Result<NodeId, PosixRefusal> {
         self.check_listed(parent)?;
         if let Err(limit) = self.budget.take(ENTRY_BYTES) {
             self.state.refuse(limit);
-            return Err(Refused::NoSpace);
+            return Err(PosixRefusal::NoSpace);
         }
         let node = Some(Node::new(body, Some(parent)));
         let id = match self.free.pop() {
@@ -355,9 +381,9 @@ impl Tree {
     }
 
     /// Nothing can be made in a directory that was removed.
-    fn check_listed(&self, directory: NodeId) -> Result<(), Refused> {
+    fn check_listed(&self, directory: NodeId) -> Result<(), PosixRefusal> {
         let listed = directory == ROOT || self.node(directory).parent.is_some();
-        if listed { Ok(()) } else { Err(Refused::NoEntry) }
+        if listed { Ok(()) } else { Err(PosixRefusal::NoEntry) }
     }
 
     fn list(&mut self, parent: NodeId, name: &str, id: NodeId) {
@@ -411,10 +437,10 @@ impl Tree {
         matches!(self.node(id).body, NodeBody::Directory(_))
     }
 
-    fn directory(&self, id: NodeId) -> Result<&DirectoryContent, Refused> {
+    fn directory(&self, id: NodeId) -> Result<&DirectoryContent, PosixRefusal> {
         match &self.node(id).body {
             NodeBody::Directory(directory) => Ok(directory),
-            NodeBody::File(_) => Err(Refused::NotDirectory),
+            NodeBody::File(_) => Err(PosixRefusal::NotDirectory),
         }
     }
 

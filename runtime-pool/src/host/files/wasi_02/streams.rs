@@ -6,15 +6,15 @@ use wasmtime_wasi::{
     runtime::{AbortOnDropJoinHandle, spawn},
 };
 
-use crate::host::files::{READ_BYTES, handle::Handle, refused::Refused};
+use crate::host::files::{READ_BYTES, handle::Handle, refused::PosixRefusal};
 
 /// Reads a file from a place on.
 pub(super) struct FileReader {
     handle: Handle,
     offset: u64,
     /// A read that waits for the disk, and what it has brought.
-    fetching: Option<AbortOnDropJoinHandle<Result<Vec<u8>, Refused>>>,
-    fetched: Option<Result<Bytes, Refused>>,
+    fetching: Option<AbortOnDropJoinHandle<Result<Vec<u8>, PosixRefusal>>>,
+    fetched: Option<Result<Bytes, PosixRefusal>>,
 }
 
 /// Writes a file from a place on, or at its end.
@@ -38,7 +38,7 @@ impl FileReader {
 
 impl FileReader {
     /// What comes next, or nothing if the guest has to wait for it.
-    fn next(&mut self, size: usize) -> Result<Bytes, Refused> {
+    fn next(&mut self, size: usize) -> Result<Bytes, PosixRefusal> {
         if self.fetching.is_some() {
             return Ok(Bytes::new());
         }
@@ -63,7 +63,7 @@ impl FileWriter {
         Self { handle, offset, failed: false }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), PosixRefusal> {
         while !bytes.is_empty() {
             let (written, end) = self.handle.write(self.offset, bytes)?;
             self.offset = self.offset.map(|_| end);
@@ -149,6 +149,6 @@ impl OutputStream for FileWriter {
     }
 }
 
-fn failed(refused: Refused) -> StreamError {
+fn failed(refused: PosixRefusal) -> StreamError {
     StreamError::LastOperationFailed(refused.into())
 }

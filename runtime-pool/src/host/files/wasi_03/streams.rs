@@ -17,7 +17,7 @@ use crate::{
     engine::cpu_meter::{host_must_yield, note_host_work},
     host::{
         Host,
-        files::{READ_BYTES, handle::Handle, node::Fetch, refused::Refused},
+        files::{READ_BYTES, handle::Handle, node::Fetch, refused::PosixRefusal},
     },
 };
 
@@ -75,7 +75,11 @@ impl FileProducer {
     }
 
     /// What comes next, at most `most` bytes.
-    fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Vec<u8>, Refused>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Result<Vec<u8>, PosixRefusal>> {
         if self.fetching.is_none() {
             let mut bytes = vec![0; most.min(READ_BYTES)];
             match self.handle.read_now(self.offset, &mut bytes) {
@@ -103,7 +107,7 @@ impl FileConsumer {
         Self { handle, offset, end: End(Some(end)) }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, PosixRefusal> {
         let (written, end) = self.handle.write(self.offset, bytes)?;
         self.offset = self.offset.map(|_| end);
         Ok(written)

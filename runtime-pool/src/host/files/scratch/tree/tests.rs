@@ -134,8 +134,8 @@ impl Model {
 fn with_file<R>(
     tree: &mut Tree,
     path: &str,
-    act: impl FnOnce(&mut Tree, NodeId) -> Result<R, Refused>,
-) -> Result<R, Refused> {
+    act: impl FnOnce(&mut Tree, NodeId) -> Result<R, PosixRefusal>,
+) -> Result<R, PosixRefusal> {
     let how = Open { create: true, write: true, ..Open::default() };
     let id = tree.open(ROOT, path, how)?;
     let done = act(tree, id);
@@ -143,7 +143,7 @@ fn with_file<R>(
     done
 }
 
-fn apply(tree: &mut Tree, operation: &Operation) -> Result<(), Refused> {
+fn apply(tree: &mut Tree, operation: &Operation) -> Result<(), PosixRefusal> {
     match operation {
         Operation::Write { path, offset, data } => with_file(tree, path, |tree, id| {
             tree.write(id, Some(u64::from(*offset)), data).map(drop)
@@ -225,11 +225,11 @@ fn a_refusal_is_told_to_the_invocation() {
     with_file(&mut tree, "a", |tree, id| {
         assert_eq!(tree.write(id, Some(0), &[1; 5_000]), Ok((PAGE_BYTES, PAGE_BYTES as u64)));
         assert!(tree.state.was_refused(Limit::ScratchBytes));
-        assert_eq!(tree.write(id, Some(4_096), &[1]), Err(Refused::NoSpace));
+        assert_eq!(tree.write(id, Some(4_096), &[1]), Err(PosixRefusal::NoSpace));
         Ok(())
     })
     .unwrap();
-    assert_eq!(tree.create_directory(ROOT, "b"), Err(Refused::NoSpace));
+    assert_eq!(tree.create_directory(ROOT, "b"), Err(PosixRefusal::NoSpace));
 }
 
 #[test]
@@ -252,8 +252,8 @@ fn what_is_removed_while_it_is_open_counts_until_it_is_closed() {
     tree.create_directory(ROOT, "d").unwrap();
     let directory = tree.open(ROOT, "d", Open::default()).unwrap();
     tree.remove_directory(ROOT, "d").unwrap();
-    assert_eq!(tree.open(directory, "x", how), Err(Refused::NoEntry));
-    assert_eq!(tree.rename((ROOT, "a"), (directory, "a")), Err(Refused::NoEntry));
+    assert_eq!(tree.open(directory, "x", how), Err(PosixRefusal::NoEntry));
+    assert_eq!(tree.rename((ROOT, "a"), (directory, "a")), Err(PosixRefusal::NoEntry));
     tree.let_go(directory);
     tree.let_go(other);
     assert!(!tree.is_open());
@@ -270,18 +270,18 @@ fn no_path_leaves_the_directory_that_it_is_relative_to() {
         ("b/..", Ok(a)),
         (".", Ok(a)),
         ("b/../b/./..", Ok(a)),
-        ("..", Err(Refused::NotPermitted)),
-        ("../c", Err(Refused::NotPermitted)),
-        ("b/../../c", Err(Refused::NotPermitted)),
-        ("b/../b/../..", Err(Refused::NotPermitted)),
-        ("/c", Err(Refused::NotPermitted)),
-        ("none/../b", Err(Refused::NoEntry)),
+        ("..", Err(PosixRefusal::NotPermitted)),
+        ("../c", Err(PosixRefusal::NotPermitted)),
+        ("b/../../c", Err(PosixRefusal::NotPermitted)),
+        ("b/../b/../..", Err(PosixRefusal::NotPermitted)),
+        ("/c", Err(PosixRefusal::NotPermitted)),
+        ("none/../b", Err(PosixRefusal::NoEntry)),
     ] {
         assert_eq!(tree.find(a, path), expected, "{path}");
     }
-    assert_eq!(tree.rename((a, "b"), (a, "../b")), Err(Refused::NotPermitted));
-    assert_eq!(tree.remove_directory(a, "."), Err(Refused::Invalid));
-    assert_eq!(tree.remove_directory(a, "b/.."), Err(Refused::Invalid));
+    assert_eq!(tree.rename((a, "b"), (a, "../b")), Err(PosixRefusal::NotPermitted));
+    assert_eq!(tree.remove_directory(a, "."), Err(PosixRefusal::Invalid));
+    assert_eq!(tree.remove_directory(a, "b/.."), Err(PosixRefusal::Invalid));
 }
 
 #[test]
