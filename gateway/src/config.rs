@@ -15,6 +15,7 @@ mod flags;
 mod layers;
 mod load;
 pub(crate) mod nearest;
+pub(crate) mod place;
 mod root;
 mod sections;
 mod show;

@@ -10,7 +10,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError, Flags, SettingOrigin, nearest::nearest, sizes};
+use super::{
+    Config, ConfigError, Flags, SettingOrigin, nearest::nearest, place::line_and_column, sizes,
+};
 
 /// The value of one setting, and the layer that it comes from.
 #[derive(Clone, Debug)]
@@ -60,13 +62,8 @@ impl LayeredSettings {
 
     pub(super) fn overlay_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let place = |offset: usize| {
-            let before = text.get(..offset).unwrap_or(text);
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            SettingOrigin::File {
-                path: path.to_owned(),
-                line: before.matches('\n').count() + 1,
-                column: before[line_start..].chars().count() + 1,
-            }
+            let (line, column) = line_and_column(text, offset);
+            SettingOrigin::File { path: path.to_owned(), line, column }
         };
         let document = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             origin: place(error.span().map_or(0, |span| span.start)),

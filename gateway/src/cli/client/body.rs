@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use sha2::{Digest as _, Sha256};
+use store::Digest;
 use tokio::{
     fs::File,
     io::{AsyncRead as _, ReadBuf},
@@ -148,14 +149,14 @@ impl Consent {
     }
 }
 
-/// The length of the content of `reader`, and its SHA-256 in the form of `Repr-Digest` (RFC 9530).
-pub(crate) fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
+/// The length of the content of `reader`, and its SHA-256.
+pub(crate) fn digest(mut reader: impl Read) -> io::Result<(u64, Digest)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut length = 0;
     loop {
         match reader.read(&mut buffer) {
-            Ok(0) => return Ok((length, format!("sha-256=:{}:", base64(&hash.finalize())))),
+            Ok(0) => return Ok((length, Digest::from_bytes(hash.finalize().into()))),
             Ok(count) => {
                 hash.update(&buffer[..count]);
                 length += count as u64;
@@ -164,6 +165,11 @@ pub(crate) fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// A digest in the form of `Repr-Digest` (RFC 9530).
+pub(crate) fn repr_digest(digest: &Digest) -> String {
+    format!("sha-256=:{}:", base64(digest.as_bytes()))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -212,7 +218,7 @@ mod tests {
     fn the_digest_is_that_of_rfc_9530() {
         let (length, digest) = digest(&b"{\"hello\": \"world\"}\n"[..]).unwrap();
         assert_eq!(length, 19);
-        assert_eq!(digest, "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:");
+        assert_eq!(repr_digest(&digest), "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:");
     }
 
     #[tokio::test]

@@ -1,12 +1,16 @@
 //! `mayfly deploy`.
 
 use std::{
-    collections::BTreeMap, fs::File, io::Seek as _, path::PathBuf, process::ExitCode,
+    collections::BTreeMap,
+    fs::File,
+    io::Seek as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
 use gateway_api::{ChangeFunction, FunctionView};
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode, header, request};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
 
@@ -29,7 +33,7 @@ use crate::{
 
 /// The time for the upload on a slow line, the wait for a compiler and the compilation together. The
 /// gateway has deadlines of its own for the last two.
-const DEPLOY: Duration = Duration::from_secs(30 * 60);
+pub(crate) const DEPLOY: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Deploy {
@@ -176,7 +180,7 @@ impl Deploy {
         let mut request = client
             .request(Method::PUT, path)?
             .header(header::CONTENT_TYPE, "application/wasm")
-            .header("repr-digest", digest);
+            .header("repr-digest", body::repr_digest(&digest));
         if !settings.is_empty() {
             let json = patch::to_ascii(&Value::Object(settings.clone()));
             request = request.header("mayfly-settings", json);
@@ -188,8 +192,29 @@ impl Deploy {
             let labels: BTreeMap<_, _> = self.label.iter().cloned().collect();
             request = request.header("mayfly-labels", patch::to_ascii(&json!(labels)));
         }
-        let message = format!("sending {}", printable(&self.file.to_string_lossy()));
-        let progress = Progress::upload(length, message, self.remote.output);
+        let artifact = ArtifactFile { path: &self.file, file, length };
+        artifact.send(client, request, self.remote.output).await
+    }
+}
+
+/// A file with an artifact, open at its beginning.
+pub(crate) struct ArtifactFile<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) file: File,
+    pub(crate) length: u64,
+}
+
+impl ArtifactFile<'_> {
+    /// Sends it as the body of `request`, once the gateway agrees to take it.
+    pub(crate) async fn send(
+        self,
+        client: &Client,
+        request: request::Builder,
+        output: Output,
+    ) -> Result<Answer, Failure> {
+        let Self { path, file, length } = self;
+        let message = format!("sending {}", printable(&path.to_string_lossy()));
+        let progress = Progress::upload(length, message, output);
         let consent = Consent::default();
         let body = FileBody::sized(file, length, progress.clone()).after(&consent);
         let mut request = build(request, body.boxed_unsync())?;
