@@ -217,7 +217,7 @@ const CONFIG_NAME: &str = "^[A-Za-z_][A-Za-z0-9._-]{0,127}$";
 /// An object with members of these names, each of which may be null.
 fn patch_of_map(names: &str, member: RefOr<Schema>) -> ObjectBuilder {
     ObjectBuilder::new()
-        .property_names(Some(ObjectBuilder::new().pattern(Some(names))))
+        .property_names(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(names))))
         .additional_properties(Some(nullable(member)))
 }
 
