@@ -4,13 +4,15 @@
 //!
 //! The client commands use the public API alone, in the types of `gateway_api`. `mayfly bench`
 //! and `mayfly check` need no server.
-//! Exit codes: 0 success, 1 failure, 2 a wrong command or wrong settings.
+//! Exit codes: 0 success, 1 failure, 2 a wrong command or wrong settings; that of `mayfly diff` is 2
+//! if anything differs.
 
 mod bench;
 mod check;
 mod client;
 pub(crate) mod commands;
 mod failure;
+mod manifest;
 mod output;
 mod printable;
 mod terminal;
@@ -35,6 +37,12 @@ enum Command {
     Serve(Box<crate::cli::commands::node::serve::Serve>),
     /// Deploy a WebAssembly file as a function, or as a new revision of one
     Deploy(Box<crate::cli::commands::deploy::Deploy>),
+    /// Make a gateway have what a manifest says: functions, channels, routes, schedules, queues, flows
+    Apply(Box<crate::cli::commands::apply::ApplyManifest>),
+    /// Print what `apply` would change: exit code 0 if nothing, 2 if anything
+    Diff(crate::cli::commands::apply::DiffManifest),
+    /// Print the JSON schema of `mayfly.toml`, for editors and other programs
+    Schema(crate::cli::commands::apply::PrintSchema),
     /// Check whether a WebAssembly file can be deployed, and what it needs
     Check(check::Check),
     /// List the functions
@@ -121,7 +129,10 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Config(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Schema(command) => command.run(),
         Command::Deploy(command) => client(command.run()),
+        Command::Apply(command) => client(command.run()),
+        Command::Diff(command) => client(command.run()),
         Command::List(command) => client(command.run()),
         Command::Show(command) => client(command.run()),
         Command::Delete(command) => client(command.run()),

@@ -290,7 +290,7 @@ impl Walk {
         symlink(env!("CARGO_BIN_EXE_mayfly"), clone.join("target/release/mayfly")).unwrap();
         // A busy machine is no reason to refuse a call, and no load balancer has to notice the end.
         let settings = "[server]\nmax_lag_ms = 0\nunready_ms = 0\n";
-        fs::write(walk.path("mayfly.toml"), settings).unwrap();
+        fs::write(walk.path("gateway.toml"), settings).unwrap();
         fs::write(walk.path("directory"), clone.to_str().unwrap()).unwrap();
         fs::write(walk.path("variables"), "").unwrap();
         walk
@@ -364,7 +364,7 @@ impl Walk {
         let mut shell = shell(Command::new("bash"), &block.text);
         shell
             .current_dir(self.repository())
-            .env("MAYFLY_CONFIG", self.path("mayfly.toml"))
+            .env("MAYFLY_CONFIG", self.path("gateway.toml"))
             .env("MAYFLY_LISTEN", "127.0.0.1:0")
             .env("MAYFLY_ADMIN_LISTEN", "127.0.0.1:0");
         let gateway = Gateway::start(shell, self.path("stdout"), self.path("log"));

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway_api::{NextCursor, ProblemView};
+use gateway_api::{MistakeView, NextCursor, ProblemView};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Serialize, de::DeserializeOwned};
@@ -174,7 +174,7 @@ impl Access {
     }
 }
 
-/// A successful answer of the control plane.
+/// An answer of the control plane.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -245,7 +245,7 @@ impl Client {
     /// Whether there is something at this path.
     pub(crate) async fn has(&self, path: &str) -> Result<bool, Failure> {
         let request = build(self.request(Method::GET, path)?, transport::empty())?;
-        let (status, body) = self.exchange(request, QUICK).await?;
+        let Answer { status, body } = self.answer(request, QUICK).await?;
         match status {
             StatusCode::NOT_FOUND => Ok(false),
             status if status.is_success() => Ok(true),
@@ -263,9 +263,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Answer, Failure> {
-        let request = self.request(Method::POST, path)?;
-        let request = request.header(header::CONTENT_TYPE, "application/json");
-        self.send(build(request, json(body)?)?, QUICK).await
+        self.send(self.json_request(Method::POST, path, body)?, QUICK).await
     }
 
     pub(crate) async fn put_json(
@@ -273,9 +271,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Answer, Failure> {
-        let request = self.request(Method::PUT, path)?;
-        let request = request.header(header::CONTENT_TYPE, "application/json");
-        self.send(build(request, json(body)?)?, QUICK).await
+        self.send(self.json_request(Method::PUT, path, body)?, QUICK).await
     }
 
     pub(crate) async fn patch(
@@ -331,21 +327,34 @@ impl Client {
         })
     }
 
+    /// A request with a value of the API as its body.
+    pub(crate) fn json_request(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Request<Body>, Failure> {
+        let request = self.request(method, path)?;
+        build(request.header(header::CONTENT_TYPE, "application/json"), json(body)?)
+    }
+
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(
         &self,
         request: Request<Body>,
         head_deadline: Duration,
     ) -> Result<Answer, Failure> {
-        let (status, body) = self.exchange(request, head_deadline).await?;
-        if status.is_success() { Ok(Answer { status, body }) } else { Err(problem(status, &body)) }
+        let answer = self.answer(request, head_deadline).await?;
+        let Answer { status, body } = &answer;
+        if status.is_success() { Ok(answer) } else { Err(problem(*status, body)) }
     }
 
-    async fn exchange(
+    /// The same, whatever the status of the answer is.
+    pub(crate) async fn answer(
         &self,
         request: Request<Body>,
         head_deadline: Duration,
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    ) -> Result<Answer, Failure> {
         let plane = self.access.plane();
         let response = transport::send(request, plane, &self.trust, head_deadline).await?;
         let (head, body) = response.into_parts();
@@ -355,7 +364,7 @@ impl Client {
             .map_err(|_| Failure::failed("the answer stopped before its end"))?
             .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?
             .to_bytes();
-        Ok((head.status, body))
+        Ok(Answer { status: head.status, body })
     }
 }
 
@@ -373,12 +382,26 @@ pub(crate) fn build(request: request::Builder, body: Body) -> Result<Request<Bod
 
 /// The failure that an error answer describes.
 pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
+    problem_about(status, body, |path, detail| format!("{path}: {detail}"))
+}
+
+/// The same about a document, with a line for the path and the detail of each mistake in it.
+pub(crate) fn problem_about(
+    status: StatusCode,
+    body: &[u8],
+    line: impl Fn(&str, &str) -> String,
+) -> Failure {
     let problem: ProblemView = serde_json::from_slice(body).unwrap_or_default();
     let title = if problem.title.is_empty() { status.to_string() } else { problem.title };
-    let mut failure = Failure::failed(match problem.detail {
+    // The mistakes say more than the detail, which is made of them.
+    let detail = problem.detail.filter(|_| problem.mistakes.is_empty());
+    let mut failure = Failure::failed(match detail {
         Some(detail) => format!("{title}: {detail}"),
         None => title,
     });
+    for MistakeView { path, detail } in &problem.mistakes {
+        failure = failure.note(line(path, detail));
+    }
     if let Some(hint) = problem.hint {
         failure = failure.note(format!("hint: {hint}"));
     }

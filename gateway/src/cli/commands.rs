@@ -1,6 +1,7 @@
 //! The subcommands of `mayfly`, one file each.
 
 pub(crate) mod access;
+pub(crate) mod apply;
 pub(crate) mod deploy;
 pub(crate) mod files;
 pub(crate) mod functions;

@@ -12,6 +12,9 @@ pub(crate) const TIB: u64 = 1 << 40;
 /// The values that [`parse`] accepts, for error messages.
 pub(crate) const EXPECTED: &str = "expected a number of bytes such as 67108864 or 64MiB";
 
+/// The texts that [`parse`] accepts, as a regular expression, for schemas.
+pub(crate) const PATTERN: &str = "^[0-9]+ ?([kKmMgGtT]([iI]?[bB])?|[bB])?$";
+
 /// A whole number with an optional unit. A single letter means the binary unit, because most sizes
 /// are sizes of memory.
 pub(crate) fn parse(text: &str) -> Option<u64> {
@@ -63,6 +66,14 @@ mod tests {
         assert_eq!(parse("64m"), Some(64 * MIB));
         assert_eq!(parse("64MB"), Some(64_000_000));
         assert_eq!(parse("0"), Some(0));
+    }
+
+    proptest::proptest! {
+        /// Without the anchors, and with few enough digits to fit.
+        #[test]
+        fn what_the_pattern_matches_is_a_size(text in PATTERN.trim_matches(['^', '$']).replace('+', "{1,6}").as_str()) {
+            assert!(parse(&text).is_some(), "{text}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod kinds;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manifest;
 mod model;
 mod openapi;
 mod outbound;

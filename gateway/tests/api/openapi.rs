@@ -292,7 +292,7 @@ async fn no_request_made_from_the_document_gets_an_answer_against_it() {
 }
 
 /// The program that `functions/build test` has installed.
-fn schemathesis() -> PathBuf {
+pub(crate) fn schemathesis() -> PathBuf {
     let _ = guests::path("c-hello");
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions/.cache/schemathesis");
     let program = tools.join("bin/schemathesis");

@@ -153,6 +153,18 @@ fn an_error_that_is_no_problem_document_shows_its_status() {
     assert_eq!(failure.text(), "error: 502 Bad Gateway\n");
 }
 
+#[test]
+fn a_problem_about_a_document_has_a_line_for_each_mistake() {
+    let problem = br#"{"title": "Invalid manifest", "detail": "routes.a.path: x", "hint": "Look.",
+        "mistakes": [{"path": "routes.a.path", "detail": "x"}, {"path": "project", "detail": "y"}]}"#;
+    let place = |path: &str, detail: &str| format!("file:{}: {path}: {detail}", path.len());
+    let failure = problem_about(StatusCode::UNPROCESSABLE_ENTITY, problem, place);
+    assert_eq!(
+        failure.text(),
+        "error: Invalid manifest\n  file:13: routes.a.path: x\n  file:7: project: y\n  hint: Look.\n"
+    );
+}
+
 #[tokio::test]
 async fn pages_are_followed_to_the_end_and_not_in_circles() {
     let (url, serving) = server(&[
