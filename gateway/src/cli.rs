@@ -128,7 +128,7 @@ pub fn main() -> ExitCode {
         Command::CompileWorker { job } => return runtime_pool::compile_worker(&job),
         Command::Serve(serve) => serve.run(),
         Command::Config(command) => command.run(),
-        Command::Check(command) => command.run(),
+        Command::Check(command) => client(command.run()),
         Command::Schema(command) => command.run(),
         Command::Deploy(command) => client(command.run()),
         Command::Apply(command) => client(command.run()),

@@ -10,6 +10,7 @@ mod subject;
 
 use std::process::ExitCode;
 
+pub(super) use self::{cold_start::estimate, report::time};
 use super::failure::Failure;
 
 #[derive(Debug, clap::Subcommand)]

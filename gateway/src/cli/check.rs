@@ -1,15 +1,17 @@
 //! `mayfly check`: whether a file can be deployed, and what it needs. No server takes part.
 
+mod manifest;
 mod words;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use runtime_pool::{ArtifactLimits, Description, describe};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::words::Meaning;
 use crate::{
     cli::{
+        bench::{estimate, time},
         client::unreadable,
         failure::Failure,
         output::{Output, print, print_line, table},
@@ -25,13 +27,17 @@ const FILE_BYTES_MAX: u64 = sizes::GIB;
 pub(crate) struct Check {
     /// The WebAssembly file: a component or a module
     file: PathBuf,
+    /// Compile it here, and measure how fast it starts: a few starts with GET /, which must be
+    /// answered by 200. `mayfly bench cold-start` measures other requests, and more of them
+    #[arg(long)]
+    measure: bool,
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 impl Check {
-    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         let failed = |error: &std::io::Error| unreadable(&self.file, error);
         let length = fs::metadata(&self.file).map_err(|error| failed(&error))?.len();
         if length > FILE_BYTES_MAX {
@@ -39,11 +45,14 @@ impl Check {
             return Err(Failure::failed(format!("{name} has {size}, which no gateway takes")));
         }
         let bytes = fs::read(&self.file).map_err(|error| failed(&error))?;
-        let checked = Checked {
-            file: self.file.to_string_lossy().into_owned(),
-            size_bytes: bytes.len() as u64,
-            described: describe(&bytes, &ArtifactLimits::default()),
+        let described = describe(&bytes, &ArtifactLimits::default());
+        let file = self.file.to_string_lossy().into_owned();
+        let starts = match self.measure && described.refusal.is_none() {
+            true => Box::pin(estimate(&self.file, self.output)).await?,
+            false => Vec::new(),
         };
+        let manifest = described.refusal.is_none().then(|| manifest::manifest(&file, &described));
+        let checked = Checked { file, size_bytes: bytes.len() as u64, described, manifest, starts };
         match self.output {
             Output::Json => print_line(&checked.json().to_string())?,
             Output::Text => print(checked.text().as_bytes())?,
@@ -58,6 +67,10 @@ struct Checked {
     file: String,
     size_bytes: u64,
     described: Description,
+    /// The `mayfly.toml` that deploys it.
+    manifest: Option<String>,
+    /// How long it takes to start, in microseconds, after the tier; none if that was not measured.
+    starts: Vec<(String, f64)>,
 }
 
 impl Checked {
@@ -67,7 +80,7 @@ impl Checked {
         let imports: Vec<_> = imports
             .iter()
             .map(|import| {
-                let Meaning { words, setting } = words::meaning(&import.name);
+                let Meaning { words, setting, .. } = words::meaning(&import.name);
                 json!({
                     "name": import.name, "provided": import.provided, "means": words,
                     "setting": setting,
@@ -79,7 +92,15 @@ impl Checked {
             "refusal": refusal.as_ref().map(ToString::to_string),
             "kind": kind.map(|kind| kind.as_str()), "memory_bytes": memory_bytes,
             "toolchain": toolchain, "exports": exports, "imports": imports,
+            "manifest": self.manifest, "starts_us": self.starts(),
         })
+    }
+
+    /// The times of starts by their tiers; null if they were not measured.
+    fn starts(&self) -> Value {
+        let starts: Map<String, Value> =
+            self.starts.iter().map(|(tier, us)| (tier.clone(), json!(us))).collect();
+        if starts.is_empty() { Value::Null } else { starts.into() }
     }
 
     fn text(&self) -> String {
@@ -100,10 +121,21 @@ impl Checked {
         if !exports.is_empty() {
             line("exports", &shortened(exports));
         }
+        let starts = self.starts.iter().map(|(tier, us)| format!("{} {tier}", time(*us)));
+        let starts: Vec<String> = starts.collect();
+        if !starts.is_empty() {
+            line("starts in", &format!("{} (measured here, with GET /)", starts.join(", ")));
+        }
         text.push_str(&self.imports());
         text.push('\n');
         match refusal {
-            None => text.push_str(&self.deploy_command()),
+            None => {
+                text.push_str(&self.deploy_command());
+                text.push_str("\nor `mayfly apply` with this mayfly.toml:\n\n");
+                for of_manifest in self.manifest.iter().flat_map(|manifest| manifest.lines()) {
+                    text.push_str(&format!("{}\n", printable(of_manifest)));
+                }
+            }
             Some(refusal) => {
                 text.push_str(&format!(
                     "cannot be deployed: {}\n",
@@ -118,7 +150,7 @@ impl Checked {
     fn imports(&self) -> String {
         let mut rows: Vec<Vec<String>> = Vec::new();
         for import in &self.described.imports {
-            let Meaning { words, setting } = words::meaning(&import.name);
+            let Meaning { words, setting, .. } = words::meaning(&import.name);
             let provided = match (import.provided, setting) {
                 (false, _) => "no",
                 (true, None) => "yes",

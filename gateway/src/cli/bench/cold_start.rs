@@ -1,6 +1,10 @@
 //! `mayfly bench cold-start`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
@@ -12,7 +16,7 @@ use crate::cli::{
         report::{Report, Row, time},
         rounds::Plan,
         statistics::OBSERVATIONS_MIN,
-        subject,
+        subject::{self, Subject},
     },
     client::Remote,
     commands::{invoke::parse_header, progress::Progress},
@@ -124,32 +128,10 @@ impl ColdStart {
         let mut report = Report::new(format!("{} {}", question.method, question.path));
         let subjects = subject::find(&self.files, &self.function, &self.remote, dir.path()).await?;
         let bench = Bench::new(&code_dir, question)?;
-        let progress = Progress::spinner("compiling", self.remote.output);
-
-        let mut series = Vec::new();
-        for subject in &subjects {
-            let kind = bench.prepare(subject).await?;
-            // Each once, in the order of the tiers.
-            for tier in Tier::ALL.into_iter().rev() {
-                if self.tiers.iter().any(|wanted| wanted.tier() == tier) {
-                    series.push(Series::new(subject, kind, tier));
-                }
-            }
-        }
         let plan = Plan::new(self.iterations as usize, Duration::from_secs(self.seconds));
-        for round in 1..=plan.rounds() {
-            progress.say(format!("round {round} of {}", plan.rounds()));
-            let mut measured = false;
-            for one in &mut series {
-                measured |= one.round(&bench, &plan).await?;
-            }
-            if !measured {
-                break;
-            }
-        }
-        progress.clear();
-
-        report.rows = series.into_iter().map(Series::into_row).collect();
+        let tiers: Vec<Tier> = self.tiers.iter().map(|wanted| wanted.tier()).collect();
+        let progress = Progress::spinner("compiling", self.remote.output);
+        report.rows = measure(&bench, &subjects, &tiers, plan, &progress).await?;
         if let Some(path) = &self.json {
             report.write(path)?;
         }
@@ -159,6 +141,53 @@ impl ColdStart {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A row for each subject and tier.
+async fn measure(
+    bench: &Bench,
+    subjects: &[Subject],
+    tiers: &[Tier],
+    plan: Plan,
+    progress: &Progress,
+) -> Result<Vec<Row>, Failure> {
+    let mut series = Vec::new();
+    for subject in subjects {
+        let kind = bench.prepare(subject).await?;
+        // Each once, in the order of the tiers.
+        for tier in Tier::ALL.into_iter().rev().filter(|tier| tiers.contains(tier)) {
+            series.push(Series::new(subject, kind, tier));
+        }
+    }
+    for round in 1..=plan.rounds() {
+        progress.say(format!("round {round} of {}", plan.rounds()));
+        let mut measured = false;
+        for one in &mut series {
+            measured |= one.round(bench, &plan).await?;
+        }
+        if !measured {
+            break;
+        }
+    }
+    progress.clear();
+    Ok(series.into_iter().map(Series::into_row).collect())
+}
+
+/// The medians of a few starts of one file for `GET /`, in microseconds, each after its tier.
+pub(in crate::cli) async fn estimate(
+    file: &Path,
+    output: Output,
+) -> Result<Vec<(String, f64)>, Failure> {
+    let dir = tempfile::tempdir()
+        .map_err(|error| Failure::failed(format!("making a directory: {error}")))?;
+    let question =
+        Question { method: Method::GET, path: "/".to_owned(), headers: Vec::new(), body: None };
+    let bench = Bench::new(dir.path(), question)?;
+    let plan = Plan::new(OBSERVATIONS_MIN, Duration::from_secs(1));
+    let tiers = [Tier::Frozen, Tier::Cold, Tier::Loaded];
+    let progress = Progress::spinner("compiling", output);
+    let rows = measure(&bench, &[Subject::of_file(file)?], &tiers, plan, &progress).await?;
+    Ok(rows.into_iter().map(|row| (row.tier.clone(), row.median())).collect())
 }
 
 fn to_text(report: &Report) -> String {

@@ -38,7 +38,7 @@ pub(crate) async fn find(
 ) -> Result<Vec<Subject>, Failure> {
     let mut subjects = Vec::new();
     for file in files {
-        subjects.push(Subject::new(name_of(file), file.clone())?);
+        subjects.push(Subject::of_file(file)?);
     }
     if !functions.is_empty() {
         let client = Client::new(remote)?;
@@ -60,6 +60,11 @@ pub(crate) async fn find(
 }
 
 impl Subject {
+    /// A file, with the default limits.
+    pub(crate) fn of_file(file: &Path) -> Result<Self, Failure> {
+        Self::new(name_of(file), file.to_owned())
+    }
+
     /// An artifact with the default limits.
     fn new(name: String, artifact: PathBuf) -> Result<Self, Failure> {
         let wasm = fs::read(&artifact).map_err(|error| unreadable(&artifact, &error))?;

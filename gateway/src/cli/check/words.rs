@@ -8,18 +8,32 @@ pub(super) struct Meaning {
     pub words: &'static str,
     /// `None` where a function has it without being asked for.
     pub setting: Option<&'static str>,
+    /// Lines for the function in a manifest, with what only a person can choose left empty or in comments.
+    pub manifest: &'static str,
 }
 
 const fn given(words: &'static str) -> Meaning {
-    Meaning { words, setting: None }
+    Meaning { words, setting: None, manifest: "" }
 }
 
 const fn by(words: &'static str, setting: &'static str) -> Meaning {
-    Meaning { words, setting: Some(setting) }
+    Meaning { words, setting: Some(setting), manifest: "" }
 }
 
-const SERVERS: Meaning = by("requests to other servers", "with the setting `outbound`");
-const FILES: Meaning = by("files", "with `files` or `scratch_bytes`; else there is no directory");
+impl Meaning {
+    const fn in_manifest(self, manifest: &'static str) -> Self {
+        Self { manifest, ..self }
+    }
+}
+
+const SERVERS: Meaning = by("requests to other servers", "with the setting `outbound`").in_manifest(
+    "# It sends requests to other servers: name them, such as \"api.example.com\".\noutbound = []\n",
+);
+const FILES: Meaning =
+    by("files", "with `files` or `scratch_bytes`; else there is no directory").in_manifest(
+        "# It may use files: a directory that it can read, or one in memory.\n# files = \"public\"\n\
+         # scratch_bytes = \"16MiB\"\n",
+    );
 const VARIABLES: Meaning = given("environment variables, arguments");
 const SOCKETS: Meaning = by("sockets", "every use is refused");
 const STREAMS: Meaning = given("standard input, output and error");
