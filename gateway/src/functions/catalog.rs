@@ -2,6 +2,8 @@
 //!
 //! Reads take no lock. An entry is replaced as a whole: a call sees one revision or the other.
 
+pub(crate) mod target;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{

@@ -14,6 +14,7 @@ mod path;
 pub(crate) mod rate;
 pub(crate) mod route;
 pub(crate) mod table;
+pub(crate) mod turn;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,11 +26,8 @@ use gateway_api::RouteSpec;
 use store::{RouteRecord, Store, Tenant};
 use tokio::sync::Mutex;
 
-use self::{
-    route::{Route, RouteAction},
-    table::RouteTable,
-};
-use crate::{functions::catalog::Catalog, telemetry::clock::now_ms};
+use self::{route::Route, table::RouteTable};
+use crate::functions::catalog::Catalog;
 
 /// Why a route was not set.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +60,7 @@ struct RoutesState {
     store: Store,
     catalog: Arc<Catalog>,
     /// Held from the check of a change until calls see it.
-    owned: Mutex<OwnedRoutes>,
+    owned: Arc<Mutex<OwnedRoutes>>,
     tables: ArcSwap<Tables>,
 }
 
@@ -85,7 +83,8 @@ impl Routes {
         }
         let tables = owned.iter().map(|(tenant, routes)| (tenant.clone(), table(routes)));
         let tables = ArcSwap::from_pointee(tables.collect());
-        let (store, catalog, owned) = (store.clone(), Arc::clone(catalog), Mutex::new(owned));
+        let (store, catalog, owned) =
+            (store.clone(), Arc::clone(catalog), Arc::new(Mutex::new(owned)));
         Ok(Self { state: Arc::new(RoutesState { store, catalog, owned, tables }) })
     }
 
@@ -128,82 +127,9 @@ impl Routes {
         let owned = self.state.owned.lock().await;
         owned.get(tenant)?.get(name).map(|(_, route)| Arc::clone(route))
     }
-
-    /// Sets a route, or replaces all of it. Refuses a new one if there are `max`. Returns whether it is
-    /// new.
-    pub(crate) async fn put(
-        &self,
-        tenant: Tenant,
-        name: &str,
-        spec: RouteSpec,
-        max: u64,
-    ) -> Result<(StoredRoute, bool), RouteError> {
-        let route = Arc::new(Route::new(name, &spec).map_err(RouteError::Refused)?);
-        let (state, name) = (Arc::clone(&self.state), name.to_owned());
-        // In a task of its own: calls must see it even if the client disconnects.
-        let put = tokio::spawn(async move {
-            let mut owned = state.owned.lock().await;
-            state.check_target(&tenant, &route)?;
-            state.check_secrets(&tenant, &route).await?;
-            let others = owned.get(&tenant).into_iter().flatten();
-            let mut others = others.filter(|(other, _)| **other != name);
-            if let Some((other, _)) = others.find(|(_, (_, other))| route.conflicts_with(other)) {
-                return Err(RouteError::Conflict(other.clone()));
-            }
-            let document = serde_json::to_string(&spec).expect("a route has a JSON form");
-            let (record, is_new) =
-                state.store.put_route(&tenant, &name, &document, max, now_ms()).await?;
-            let stored = StoredRoute {
-                name: name.clone(),
-                spec,
-                created_ms: record.created_ms,
-                updated_ms: record.updated_ms,
-            };
-            owned.entry(tenant.clone()).or_default().insert(name, (stored.clone(), route));
-            state.show(&owned, &tenant);
-            Ok((stored, is_new))
-        });
-        put.await.expect("the task does not panic and is not aborted")
-    }
-
-    /// Deletes a route. Returns whether there was one.
-    pub(crate) async fn delete(&self, tenant: Tenant, name: &str) -> store::Result<bool> {
-        let (state, name) = (Arc::clone(&self.state), name.to_owned());
-        let delete = tokio::spawn(async move {
-            let mut owned = state.owned.lock().await;
-            let deleted = state.store.delete_route(&tenant, &name).await?;
-            if let Some(routes) = owned.get_mut(&tenant) {
-                routes.remove(&name);
-                state.show(&owned, &tenant);
-            }
-            Ok(deleted)
-        });
-        delete.await.expect("the task does not panic and is not aborted")
-    }
 }
 
 impl RoutesState {
-    /// Whether the function and the channel that a route names are there. They may go later; the route
-    /// then answers with what calls of them answer.
-    fn check_target(&self, tenant: &Tenant, route: &Route) -> Result<(), RouteError> {
-        let RouteAction::Call { function, channel, .. } = &route.action else { return Ok(()) };
-        if self.catalog.get(tenant, function).is_none() {
-            return Err(RouteError::Refused(format!(
-                "function: there is no function {function:?}"
-            )));
-        }
-        match channel.as_deref() {
-            Some(channel)
-                if channel != store::DEFAULT_CHANNEL
-                    && self.catalog.channel(tenant, function, channel).is_none() =>
-            {
-                let why = format!("channel: the function {function:?} has no channel {channel:?}");
-                Err(RouteError::Refused(why))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Whether the secrets that a route names are there. They may go later; no request can be signed with them
     /// then.
     async fn check_secrets(&self, tenant: &Tenant, route: &Route) -> Result<(), RouteError> {

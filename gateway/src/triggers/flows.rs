@@ -13,8 +13,13 @@ mod run;
 mod spec;
 mod state;
 pub(crate) mod table;
+pub(crate) mod turn;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -28,7 +33,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     config::Config,
-    functions::catalog::Catalog,
+    functions::catalog::{Catalog, target::NamedTargets},
     problem::{Problem, table as problems},
     telemetry::clock::now_ms,
     triggers::{
@@ -100,7 +105,7 @@ struct NamedFlows {
     /// The most asynchronous runs of a flow that wait or go on.
     runs_max: u64,
     /// Held while a flow changes.
-    changes: Mutex<()>,
+    changes: Arc<Mutex<()>>,
     table: ArcSwap<FlowTable>,
 }
 
@@ -139,7 +144,7 @@ impl Flows {
             state_bytes: config.flows.state_bytes,
         };
         let runs_max = config.flows.runs;
-        let (changes, table) = (Mutex::default(), ArcSwap::from_pointee(table));
+        let (changes, table) = (Arc::default(), ArcSwap::from_pointee(table));
         let (store, calls) = (store.clone(), calls.clone());
         Ok(Self { state: Arc::new(NamedFlows { store, calls, parts, runs_max, changes, table }) })
     }
@@ -197,66 +202,25 @@ impl Flows {
         spec: FlowSpec,
         max: u64,
     ) -> Result<(FlowWithTotals, bool), FlowError> {
-        spec::check(name, &spec).map_err(FlowError::Refused)?;
-        self.check_functions(&tenant, &spec).map_err(FlowError::Refused)?;
         let (this, name) = (self.clone(), name.to_owned());
         // In a task of its own: calls must see it even if the client disconnects.
         let put = tokio::spawn(async move {
-            let state = &this.state;
-            let _turn = state.changes.lock().await;
-            this.check_nesting(&tenant, &name, &spec).map_err(FlowError::Refused)?;
+            let turn = this.take_turn().await;
+            let puts = BTreeMap::from([(name, spec)]);
+            let targets = NamedTargets::now(&this.state.parts.catalog, &tenant);
+            let wrong = turn.check(&targets, &puts, &BTreeSet::new());
+            if let Some((_, why)) = wrong.into_iter().next() {
+                return Err(FlowError::Refused(why));
+            }
+            let (name, spec) = puts.into_iter().next().expect("it has one");
             let document = serde_json::to_string(&spec).expect("a flow has a JSON form");
             let put = PutDocument { tenant, name, document, now_ms: now_ms() };
-            let (record, is_new) = state.store.put_flow(put, max).await?;
-            let label = state.parts.metrics.label(&record.tenant, &record.name);
-            let flow = Arc::new(NamedFlow::new(record, label).map_err(FlowError::Refused)?);
-            this.swap(|table| table.set(Arc::clone(&flow)));
+            let (record, is_new) = this.state.store.put_flow(put, max).await?;
+            let flow = this.install(record).map_err(FlowError::Refused)?;
             Ok::<_, FlowError>((flow, is_new))
         });
         let (flow, is_new) = put.await.expect("the task does not panic and is not aborted")?;
         Ok((self.with_totals(flow).await?, is_new))
-    }
-
-    /// Whether the functions of a flow are there. They may go later; the steps then fail.
-    fn check_functions(&self, tenant: &Tenant, spec: &FlowSpec) -> Result<(), String> {
-        let catalog = &self.state.parts.catalog;
-        for step in plan::calls(spec) {
-            let Some(function) = &step.function else { continue };
-            if catalog.get(tenant, function).is_none() {
-                return Err(format!(
-                    "function: there is no function {function:?}; deploy it first"
-                ));
-            }
-            if let Some(channel) = step.channel.as_deref().filter(|c| *c != store::DEFAULT_CHANNEL)
-                && catalog.channel(tenant, function, channel).is_none()
-            {
-                return Err(format!(
-                    "channel: the function {function:?} has no channel {channel:?}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a flow, and each flow that it would be a part of, ends somewhere and is not too large.
-    fn check_nesting(&self, tenant: &Tenant, name: &str, spec: &FlowSpec) -> Result<(), String> {
-        let table = self.state.table.load();
-        let find = |other: &str| match other == name {
-            true => Some(spec.clone()),
-            false => table.by_name(tenant, other).map(|flow| flow.spec.clone()),
-        };
-        FlowPlan::new(name, spec, &find)?;
-        for other in table.after(tenant, "").filter(|other| other.name != name) {
-            let plan = FlowPlan::new(&other.name, &other.spec, &find);
-            let grows = plan.as_ref().map_or(true, |plan| plan.flows.contains_key(name));
-            if let (Err(why), true) = (&plan, grows) {
-                return Err(format!(
-                    "steps: the flow {:?} has this one within it: {why}",
-                    other.name
-                ));
-            }
-        }
-        Ok(())
     }
 
     fn swap(&self, change: impl FnOnce(&mut FlowTable)) {
@@ -277,26 +241,18 @@ impl Flows {
     ) -> Result<(), FlowError> {
         let (this, name) = (self.clone(), name.to_owned());
         let delete = tokio::spawn(async move {
-            let state = &this.state;
-            let _turn = state.changes.lock().await;
+            let turn = this.take_turn().await;
             let flow = this.by_name(&tenant, &name)?;
-            let names = |other: &&Arc<NamedFlow>| {
-                plan::calls(&other.spec).any(|step| step.flow.as_ref() == Some(&name))
-            };
-            if let Some(other) = state.table.load().after(&tenant, "").find(names) {
+            if let Some(other) = turn.using(&tenant, &name).next() {
                 let why = format!("the flow {:?} has it within it", other.name);
                 return Err(FlowError::InUse(why));
             }
-            let totals = state.store.lane(Lane::Flow(flow.id)).await?;
-            let runs = totals.map_or(0, |lane| lane.due + lane.running + lane.dead);
+            let runs = this.not_done(&flow).await?;
             if runs > 0 && !must {
                 return Err(FlowError::InUse(format!("it has {runs} runs that are not done")));
             }
-            state.store.delete_flow(flow.id).await?;
-            this.swap(|table| table.remove(&flow));
-            state.parts.metrics.forget(&flow.label);
-            // If this is interrupted, the next start does it.
-            state.store.forget_lane(Lane::Flow(flow.id)).await?;
+            this.state.store.delete_flow(flow.id).await?;
+            this.forget(&flow).await?;
             Ok(())
         });
         delete.await.expect("the task does not panic and is not aborted")

@@ -11,8 +11,13 @@ pub(crate) mod message;
 mod metrics;
 mod spec;
 pub(crate) mod table;
+pub(crate) mod turn;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use gateway_api::{ChangeQueue, QueueSpec};
@@ -25,7 +30,7 @@ use tokio::{sync::Mutex, time};
 
 use crate::{
     config::QueueSection,
-    functions::catalog::{Catalog, CatalogEntry},
+    functions::catalog::{Catalog, CatalogEntry, target::NamedTargets},
     telemetry::clock::now_ms,
     triggers::{
         call_queue::{CallQueue, report},
@@ -84,7 +89,7 @@ struct NamedQueues {
     calls: CallQueue,
     metrics: MessageMetrics,
     /// Held while a queue changes.
-    changes: Mutex<()>,
+    changes: Arc<Mutex<()>>,
     table: ArcSwap<QueueTable>,
 }
 
@@ -116,7 +121,7 @@ impl Queues {
             }
         }
         metrics.count.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
-        let (changes, table) = (Mutex::default(), ArcSwap::from_pointee(table));
+        let (changes, table) = (Arc::default(), ArcSwap::from_pointee(table));
         let (store, catalog, calls) = (store.clone(), Arc::clone(catalog), calls.clone());
         let state = NamedQueues { store, catalog, calls, metrics, changes, table };
         Ok(Self { state: Arc::new(state) })
@@ -138,17 +143,7 @@ impl Queues {
         spec: &QueueSpec,
     ) -> Result<Arc<CatalogEntry>, String> {
         let function = spec.function.as_deref().ok_or("the queue has no function")?;
-        let catalog = &self.state.catalog;
-        let entry = catalog.get(tenant, function);
-        let entry = entry.ok_or_else(|| {
-            format!("function: there is no function {function:?}; deploy it first")
-        })?;
-        match spec.channel.as_deref() {
-            None | Some(store::DEFAULT_CHANNEL) => Ok(entry),
-            Some(channel) => catalog.channel(tenant, function, channel).ok_or_else(|| {
-                format!("channel: the function {function:?} has no channel {channel:?}")
-            }),
-        }
+        self.state.catalog.target(tenant, function, spec.channel.as_deref())
     }
 
     /// The queues of a tenant after a name, at most `limit`, with what is in them.
@@ -191,20 +186,16 @@ impl Queues {
         spec: QueueSpec,
         max: u64,
     ) -> Result<(QueueWithTotals, bool), QueueError> {
-        spec::check(name, &spec).map_err(QueueError::Refused)?;
-        if spec.function.is_some() {
-            // It may go later: the messages then wait.
-            self.target(&tenant, &spec).map_err(QueueError::Refused)?;
-        }
-        if let Some(other) = &spec.dead_letter_queue {
-            self.by_name(&tenant, other).map_err(|_| {
-                QueueError::Refused(format!("dead_letter_queue: there is no queue {other:?}"))
-            })?;
-        }
         let (this, name) = (self.clone(), name.to_owned());
         // In a task of its own: deliveries must see it even if the client disconnects.
         let put = tokio::spawn(async move {
-            let _turn = this.state.changes.lock().await;
+            let turn = this.take_turn().await;
+            let puts = BTreeMap::from([(name, spec)]);
+            let targets = NamedTargets::now(&this.state.catalog, &tenant);
+            if let Some((_, why)) = turn.check(&targets, &puts, &BTreeSet::new()).pop() {
+                return Err(QueueError::Refused(why));
+            }
+            let (name, spec) = puts.into_iter().next().expect("it has one");
             this.set(tenant, name, &spec, max).await
         });
         let (queue, is_new) = put.await.expect("the task does not panic and is not aborted")?;
@@ -220,7 +211,7 @@ impl Queues {
     ) -> Result<QueueWithTotals, QueueError> {
         let (this, name) = (self.clone(), name.to_owned());
         let put = tokio::spawn(async move {
-            let _turn = this.state.changes.lock().await;
+            let _turn = this.take_turn().await;
             let queue = this.by_name(&tenant, &name)?;
             let spec = QueueSpec { paused: change.paused, ..queue.spec.clone() };
             this.set(tenant, name, &spec, u64::MAX).await
@@ -240,12 +231,7 @@ impl Queues {
         let document = serde_json::to_string(spec).expect("a queue has a JSON form");
         let put = PutDocument { tenant, name, document, now_ms: now_ms() };
         let (record, is_new) = state.store.put_queue(put, max).await?;
-        let label = state.metrics.label(&record.tenant, &record.name);
-        let queue = NamedQueue::new(record, label).map_err(QueueError::Refused)?;
-        let queue = Arc::new(queue);
-        self.swap(|table| table.set(Arc::clone(&queue)));
-        // What has waited may be delivered.
-        state.calls.wake();
+        let queue = self.install(record).map_err(QueueError::Refused)?;
         Ok((queue, is_new))
     }
 
@@ -266,18 +252,14 @@ impl Queues {
         let (this, name) = (self.clone(), name.to_owned());
         let delete = tokio::spawn(async move {
             let state = &this.state;
-            let _turn = state.changes.lock().await;
+            let _turn = this.take_turn().await;
             let queue = this.by_name(&tenant, &name)?;
-            let totals = state.store.lane(Lane::Queue(queue.id)).await?;
-            let messages = totals.map_or(0, |lane| lane.due + lane.running + lane.dead);
+            let messages = this.not_done(&queue).await?;
             if messages > 0 && !must {
                 return Err(QueueError::NotEmpty { messages });
             }
             state.store.delete_queue(queue.id).await?;
-            this.swap(|table| table.remove(&queue));
-            state.metrics.forget(&queue);
-            // If this is interrupted, the next start does it.
-            state.store.forget_lane(Lane::Queue(queue.id)).await?;
+            this.forget(&queue).await?;
             Ok(())
         });
         delete.await.expect("the task does not panic and is not aborted")

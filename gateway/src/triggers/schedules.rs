@@ -11,20 +11,21 @@ mod plan;
 mod spec;
 mod ticker;
 mod timing;
+pub(crate) mod turn;
 
 use std::{collections::HashSet, sync::Arc};
 
-use gateway_api::{ChangeSchedule, ScheduleSpec};
+use gateway_api::ScheduleSpec;
 use jiff::Timestamp;
 use prometheus::Registry;
-use store::{PutSchedule, ScheduleRecord, ScheduleRun, Store, Tenant};
+use store::{ScheduleRecord, ScheduleRun, Store, Tenant};
 use tokio::sync::{Mutex, Notify};
 
 use crate::{
     functions::catalog::Catalog,
     telemetry::clock::now_ms,
     triggers::{
-        call_queue::{CallQueue, random_id},
+        call_queue::CallQueue,
         schedules::{
             board::{Board, BoardEntry},
             calls::ScheduledCalls,
@@ -67,10 +68,11 @@ pub(crate) struct Schedules {
 
 struct SchedulesState {
     store: Store,
+    catalog: Arc<Catalog>,
     calls: ScheduledCalls,
     metrics: ScheduleMetrics,
     /// Held while a schedule changes, and while the ticker has its turn.
-    board: Mutex<Board>,
+    board: Arc<Mutex<Board>>,
     changed: Notify,
 }
 
@@ -103,9 +105,10 @@ impl Schedules {
         let metrics = ScheduleMetrics::register(registry)?;
         metrics.count.set(records.len().try_into().unwrap_or(i64::MAX));
         let calls = ScheduledCalls::new(catalog, queue);
-        let (store, board) = (store.clone(), Mutex::new(board));
+        let (store, board) = (store.clone(), Arc::new(Mutex::new(board)));
         let changed = Notify::new();
-        let state = SchedulesState { store, calls, metrics, board, changed };
+        let catalog = Arc::clone(catalog);
+        let state = SchedulesState { store, catalog, calls, metrics, board, changed };
         Ok(Self { state: Arc::new(state) })
     }
 
@@ -145,104 +148,6 @@ impl Schedules {
         let done = self.state.board.lock().await.done_until(record.id);
         let next = next(&spec, record.since_ms.max(done.unwrap_or(i64::MIN)).max(now_ms()));
         Some(StoredSchedule { record, spec, next, runs })
-    }
-
-    /// Sets a schedule, or replaces all of it. Refuses a new one if there are `max`. Returns whether it is
-    /// new.
-    pub(crate) async fn put(
-        &self,
-        tenant: Tenant,
-        name: &str,
-        spec: ScheduleSpec,
-        max: u64,
-    ) -> Result<(StoredSchedule, bool), ScheduleError> {
-        let (checked, owned) = (spec.clone(), name.to_owned());
-        // An expression that is never due is searched for thousands of years.
-        let check = move || spec::check(&owned, &checked, Timestamp::now());
-        let checked = tokio::task::spawn_blocking(check).await.expect("it does not panic");
-        checked.map_err(ScheduleError::Refused)?;
-        // They may go later; the runs are then refused.
-        self.state.calls.target(&tenant, &spec).map_err(ScheduleError::Refused)?;
-        let (this, name) = (self.clone(), name.to_owned());
-        // In a task of its own: the ticker must see it even if the client disconnects.
-        let put = tokio::spawn(async move {
-            let mut board = this.state.board.lock().await;
-            let before = this.state.store.schedule(&tenant, &name).await?;
-            this.set(&mut board, before, (tenant, name), spec, max).await
-        });
-        let (record, is_new) = put.await.expect("the task does not panic and is not aborted")?;
-        let runs = self.state.store.schedule_runs(record.id).await?;
-        let stored = self.stored(record, runs).await.ok_or(ScheduleError::NotFound)?;
-        Ok((stored, is_new))
-    }
-
-    /// Pauses or resumes a schedule.
-    pub(crate) async fn change(
-        &self,
-        tenant: Tenant,
-        name: &str,
-        change: ChangeSchedule,
-    ) -> Result<StoredSchedule, ScheduleError> {
-        let (this, name) = (self.clone(), name.to_owned());
-        let put = tokio::spawn(async move {
-            let mut board = this.state.board.lock().await;
-            let before = this.state.store.schedule(&tenant, &name).await?;
-            let before = before.ok_or(ScheduleError::NotFound)?;
-            let mut spec = of_record(&before).map_err(ScheduleError::Refused)?;
-            spec.paused = change.paused;
-            this.set(&mut board, Some(before), (tenant, name), spec, u64::MAX).await
-        });
-        let (record, _) = put.await.expect("the task does not panic and is not aborted")?;
-        let runs = self.state.store.schedule_runs(record.id).await?;
-        self.stored(record, runs).await.ok_or(ScheduleError::NotFound)
-    }
-
-    async fn set(
-        &self,
-        board: &mut Board,
-        before: Option<ScheduleRecord>,
-        (tenant, name): (Tenant, String),
-        spec: ScheduleSpec,
-        max: u64,
-    ) -> Result<(ScheduleRecord, bool), ScheduleError> {
-        let now = now_ms();
-        let known = before.as_ref().and_then(|record| Some((of_record(record).ok()?, record)));
-        let since = match known {
-            // Due times of another calendar, or of a pause, are not caught up with.
-            Some((old, record)) if has_same_times(&old, &spec) => record.since_ms,
-            _ => now,
-        };
-        let document = serde_json::to_string(&spec).expect("a schedule has a JSON form");
-        let seed = random_id().map_err(|error| {
-            ScheduleError::Refused(format!("the system has no random bytes: {error}"))
-        })?;
-        let put = PutSchedule { tenant, name, document, seed, since_ms: since, now_ms: now };
-        let (record, is_new) = self.state.store.put_schedule(put, max).await?;
-        let done = board.done_until(record.id);
-        board.set(record.id, BoardEntry::new(&spec, record.since_ms, done));
-        if is_new {
-            self.state.metrics.count.inc();
-        }
-        self.state.changed.notify_one();
-        Ok((record, is_new))
-    }
-
-    /// Deletes a schedule. Returns whether there was one. Calls that it has enqueued still run.
-    pub(crate) async fn delete(&self, tenant: Tenant, name: &str) -> store::Result<bool> {
-        let (this, name) = (self.clone(), name.to_owned());
-        let delete = tokio::spawn(async move {
-            let mut board = this.state.board.lock().await;
-            let Some(record) = this.state.store.schedule(&tenant, &name).await? else {
-                return Ok(false);
-            };
-            let deleted = this.state.store.delete_schedule(&tenant, &name).await?;
-            board.remove(record.id);
-            this.state.metrics.count.dec();
-            // If this is interrupted, the next start does it.
-            this.state.store.forget_schedule(record.id).await?;
-            Ok(deleted)
-        });
-        delete.await.expect("the task does not panic and is not aborted")
     }
 
     /// Runs a schedule now, whatever it says about overlaps. Returns the id of the call and its time.

@@ -14,7 +14,6 @@ use crate::{
         state::ControlState,
         views,
     },
-    functions::routes::RouteError,
     problem::Problem,
 };
 
@@ -43,14 +42,12 @@ pub(crate) async fn put(
 ) -> Result<(StatusCode, Json<RouteView>), Problem> {
     let spec: RouteSpec =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_json(&error))?;
-    // It may go later; the route then answers that there is none.
-    if let Some(flow) =
-        spec.flow.as_deref().filter(|flow| !state.triggers.flows.exists(&state.tenant, flow))
-    {
-        return Err(RouteError::Refused(format!("flow: there is no flow {flow:?}")).into());
-    }
     let max = state.deployer.routes_max();
-    let (route, is_new) = state.routes.put(state.tenant.clone(), &name, spec, max).await?;
+    let (flows, tenant) = (state.triggers.flows.clone(), state.tenant.clone());
+    // It may go later; the route then answers that there is none.
+    let exists = move |flow: &str| flows.exists(&tenant, flow);
+    let put = state.routes.put(state.tenant.clone(), &name, spec, max, exists);
+    let (route, is_new) = put.await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(views::route(route))))
 }

@@ -97,20 +97,7 @@ impl ScheduledCalls {
         tenant: &Tenant,
         spec: &ScheduleSpec,
     ) -> Result<Arc<CatalogEntry>, String> {
-        let function = &spec.function;
-        let entry = self.catalog.get(tenant, function);
-        let entry = entry.ok_or_else(|| {
-            format!("function: there is no function {function:?}; deploy it first")
-        })?;
-        match spec.channel.as_deref() {
-            Some(channel)
-                if channel != store::DEFAULT_CHANNEL
-                    && self.catalog.channel(tenant, function, channel).is_none() =>
-            {
-                Err(format!("channel: the function {function:?} has no channel {channel:?}"))
-            }
-            _ => Ok(entry),
-        }
+        self.catalog.target(tenant, &spec.function, spec.channel.as_deref())
     }
 
     /// How much may wait, with the calls of this schedule's function.
