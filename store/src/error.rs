@@ -28,6 +28,10 @@ pub enum Error {
     #[error("there is no tree of files with the digest that the settings name")]
     NoSuchTree,
 
+    /// The tenant has no artifact with the digest that is named. Nothing was changed.
+    #[error("there is no artifact with the digest that is named")]
+    NoSuchArtifact,
+
     /// The function has no revision with this number. Nothing was changed.
     #[error("the function has no revision {number}")]
     NoSuchRevision {

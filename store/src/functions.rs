@@ -1,4 +1,4 @@
-//! Functions, their revisions and settings, how they are published, their history, and quotas.
+//! Functions, their revisions and settings, how they are published, their history, and quotas; projects.
 
 pub(crate) mod activate;
 pub(crate) mod channel;
@@ -6,6 +6,7 @@ pub(crate) mod function;
 pub(crate) mod grants;
 pub(crate) mod history;
 pub(crate) mod idempotency;
+pub(crate) mod project;
 pub(crate) mod publish;
 pub(crate) mod published;
 pub(crate) mod quota;

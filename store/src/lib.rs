@@ -88,6 +88,10 @@ pub use crate::{
         },
         history::{Action, Actor, Change, DEFAULT_CHANNEL},
         idempotency::{IdempotentRequest, RecordedReply},
+        project::{
+            AppliedProject, FunctionChanges, ProjectChanges, ProjectError, ProjectItem,
+            ProjectQuotas, ProjectRevision, state::ProjectState,
+        },
         publish::{NewRevision, NewSettings, Precondition},
         published::Published,
         quota::{Quotas, Share},

@@ -242,6 +242,9 @@ impl Problem {
             store::Error::NoSuchTree => Self::new(&table::FILES_NOT_FOUND_AT_DEPLOY)
                 .detail("the settings name a tree of files that is not stored")
                 .hint("Upload the files first: `POST /v1/files`, or `mayfly deploy --files`."),
+            store::Error::NoSuchArtifact => Self::new(&table::ARTIFACT_NOT_FOUND_AT_APPLY)
+                .detail("there is no artifact with this digest")
+                .hint("Upload it first: `PUT /v1/artifacts/{digest}`."),
             store::Error::NoSuchRevision { number } => Self::new(&table::BAD_CHANNEL)
                 .detail(format!("the function has no revision {number}"))
                 .hint("`mayfly revisions` lists them."),

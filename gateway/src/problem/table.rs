@@ -166,6 +166,7 @@ problem_types! {
     IDEMPOTENCY_KEY_REUSED: "idempotency-key-reused", 422, Upload, Caller, "Idempotency key belongs to another request";
     BAD_SETTINGS: "bad-settings", 422, Request, Caller, "Invalid function settings";
     FILES_NOT_FOUND_AT_DEPLOY: "files-not-found", 422, Store, Caller, "Tree of files not found";
+    ARTIFACT_NOT_FOUND_AT_APPLY: "artifact-not-found", 422, Store, Caller, "Artifact not found";
     INVALID_WASM: "invalid-wasm", 422, Compile, Caller, "Invalid or unsupported wasm binary";
     NO_ENTRY_POINT: "no-entry-point", 422, Compile, Caller, "Artifact has no supported entry point";
     UNKNOWN_IMPORTS: "unknown-imports", 422, Compile, Caller, "Artifact has unknown imports";
@@ -198,6 +199,7 @@ problem_types! {
     FORBIDDEN: "forbidden", 403, Authenticate, Caller, "Token scope is not sufficient";
     RESOURCE_NOT_FOUND: "resource-not-found", 404, Route, Caller, "API resource not found";
     REVISION_NOT_FOUND: "revision-not-found", 404, Route, Caller, "Revision not found";
+    ARTIFACT_NOT_FOUND: "artifact-not-found", 404, Route, Caller, "Artifact not found";
     FILES_NOT_FOUND: "files-not-found", 404, Route, Caller, "Tree of files not found";
     CERTIFICATE_NOT_FOUND: "certificate-not-found", 404, Route, Caller, "Certificate not found";
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
@@ -209,8 +211,10 @@ problem_types! {
     TOKEN_NOT_FOUND: "token-not-found", 404, Route, Caller, "Token not found";
     METHOD_NOT_ALLOWED: "method-not-allowed", 405, Route, Caller, "Method not allowed for this resource";
     NO_PREVIOUS_REVISION: "no-previous-revision", 409, Store, Caller, "No previous revision";
+    PLAN_CHANGED: "plan-changed", 409, Store, Caller, "Plan has changed";
     CONFLICT: "conflict", 409, Store, Caller, "Conflict with another change";
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
+    BAD_MANIFEST: "bad-manifest", 422, Request, Caller, "Invalid manifest";
     BAD_ROUTE: "bad-route", 422, Request, Caller, "Invalid route";
     BAD_SCHEDULE: "bad-schedule", 422, Request, Caller, "Invalid schedule";
     BAD_FLOW: "bad-flow", 422, Request, Caller, "Invalid flow";

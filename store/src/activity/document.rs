@@ -3,7 +3,9 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Error, Quota, Result, Store, Tenant, access::tenant::read_tenant};
+use crate::{
+    Error, Quota, Result, Store, Tenant, access::tenant::read_tenant, sql::WriteTransaction,
+};
 
 /// A stored document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub struct PutDocument {
 }
 
 /// A kind of documents: the statements for its table, and the quota of all owners.
-pub(super) struct Documents {
+pub(crate) struct Documents {
     all: &'static str,
     id: &'static str,
     count: &'static str,
@@ -65,8 +67,8 @@ macro_rules! documents {
     };
 }
 
-pub(super) const QUEUES: Documents = documents!("queues", Quota::Queues);
-pub(super) const FLOWS: Documents = documents!("flows", Quota::Flows);
+pub(crate) const QUEUES: Documents = documents!("queues", Quota::Queues);
+pub(crate) const FLOWS: Documents = documents!("flows", Quota::Flows);
 
 impl Documents {
     /// Those of all tenants, ordered by name.
@@ -82,16 +84,34 @@ impl Documents {
         put: PutDocument,
         max: u64,
     ) -> Result<(DocumentRecord, bool)> {
-        let PutDocument { tenant, name, document, now_ms } = put;
         let mut tx = store.main_db().begin().await?;
+        match self.put_in(&mut tx, put, max).await {
+            Ok(stored) => {
+                tx.commit().await?;
+                Ok(stored)
+            }
+            Err(refused) => {
+                tx.rollback().await?;
+                Err(refused)
+            }
+        }
+    }
+
+    /// The same within a transaction.
+    pub(crate) async fn put_in(
+        &self,
+        tx: &mut WriteTransaction,
+        put: PutDocument,
+        max: u64,
+    ) -> Result<(DocumentRecord, bool)> {
+        let PutDocument { tenant, name, document, now_ms } = put;
         let before: Option<i64> = sqlx::query_scalar(self.id)
             .bind(tenant.as_str())
             .bind(&name)
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut **tx)
             .await?;
-        let count: i64 = sqlx::query_scalar(self.count).fetch_one(&mut *tx).await?;
+        let count: i64 = sqlx::query_scalar(self.count).fetch_one(&mut **tx).await?;
         if before.is_none() && count.cast_unsigned() >= max {
-            tx.rollback().await?;
             return Err(Error::Quota { quota: self.quota, max });
         }
         let row = sqlx::query(self.put)
@@ -99,11 +119,9 @@ impl Documents {
             .bind(&name)
             .bind(document)
             .bind(now_ms)
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut **tx)
             .await?;
-        let stored = read(&row)?;
-        tx.commit().await?;
-        Ok((stored, before.is_none()))
+        Ok((read(&row)?, before.is_none()))
     }
 
     /// Deletes one, and returns whether it existed.

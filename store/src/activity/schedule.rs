@@ -3,7 +3,9 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Error, Quota, Result, Store, Tenant, access::tenant::read_tenant};
+use crate::{
+    Error, Quota, Result, Store, Tenant, access::tenant::read_tenant, sql::WriteTransaction,
+};
 
 /// A stored schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,37 +109,17 @@ impl Store {
     /// [`Error::Quota`] if it is new and there are `max` already; [`Error::Busy`],
     /// [`Error::NoSpace`], [`Error::Database`].
     pub async fn put_schedule(&self, put: PutSchedule, max: u64) -> Result<(ScheduleRecord, bool)> {
-        let PutSchedule { tenant, name, document, seed, since_ms, now_ms } = put;
         let mut tx = self.main_db().begin().await?;
-        let before: Option<i64> =
-            sqlx::query_scalar("SELECT id FROM schedules WHERE tenant = $1 AND name = $2")
-                .bind(tenant.as_str())
-                .bind(&name)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM schedules").fetch_one(&mut *tx).await?;
-        if before.is_none() && count.cast_unsigned() >= max {
-            tx.rollback().await?;
-            return Err(Error::Quota { quota: Quota::Schedules, max });
+        match self::put(&mut tx, put, max).await {
+            Ok(stored) => {
+                tx.commit().await?;
+                Ok(stored)
+            }
+            Err(refused) => {
+                tx.rollback().await?;
+                Err(refused)
+            }
         }
-        let row = sqlx::query(
-            "INSERT INTO schedules (tenant, name, document, since_ms, created_ms, updated_ms, seed)
-             VALUES ($1, $2, $3, $4, $5, $5, $6)
-             ON CONFLICT (tenant, name) DO UPDATE SET document = $3, since_ms = $4, updated_ms = $5
-             RETURNING *",
-        )
-        .bind(tenant.as_str())
-        .bind(&name)
-        .bind(document)
-        .bind(since_ms)
-        .bind(now_ms)
-        .bind(seed)
-        .fetch_one(&mut *tx)
-        .await?;
-        let schedule = read_schedule(&row)?;
-        tx.commit().await?;
-        Ok((schedule, before.is_none()))
     }
 
     /// Deletes a schedule, and returns whether it existed.
@@ -149,6 +131,41 @@ impl Store {
         let delete = sqlx::query("DELETE FROM schedules WHERE tenant = $1 AND name = $2");
         Ok(self.main_db().change(delete.bind(tenant.as_str()).bind(name)).await? > 0)
     }
+}
+
+/// Sets a schedule, and returns whether it is new.
+pub(crate) async fn put(
+    tx: &mut WriteTransaction,
+    put: PutSchedule,
+    max: u64,
+) -> Result<(ScheduleRecord, bool)> {
+    let PutSchedule { tenant, name, document, seed, since_ms, now_ms } = put;
+    let before: Option<i64> =
+        sqlx::query_scalar("SELECT id FROM schedules WHERE tenant = $1 AND name = $2")
+            .bind(tenant.as_str())
+            .bind(&name)
+            .fetch_optional(&mut **tx)
+            .await?;
+    let count: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM schedules").fetch_one(&mut **tx).await?;
+    if before.is_none() && count.cast_unsigned() >= max {
+        return Err(Error::Quota { quota: Quota::Schedules, max });
+    }
+    let row = sqlx::query(
+        "INSERT INTO schedules (tenant, name, document, since_ms, created_ms, updated_ms, seed)
+         VALUES ($1, $2, $3, $4, $5, $5, $6)
+         ON CONFLICT (tenant, name) DO UPDATE SET document = $3, since_ms = $4, updated_ms = $5
+         RETURNING *",
+    )
+    .bind(tenant.as_str())
+    .bind(&name)
+    .bind(document)
+    .bind(since_ms)
+    .bind(now_ms)
+    .bind(seed)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok((read_schedule(&row)?, before.is_none()))
 }
 
 fn read_schedule(row: &SqliteRow) -> Result<ScheduleRecord> {

@@ -1,4 +1,4 @@
-//! Garbage collection: removal of artifacts that no revision refers to.
+//! Garbage collection: removal of artifacts that no revision refers to and no tenant claims.
 //!
 //! There are two kinds: rows without a revision, and files without a row. A crash or a failed
 //! publish leaves a file without a row after the file is renamed and before the row commits.
@@ -32,8 +32,8 @@ impl Store {
     /// milliseconds), and returns their digests, so that the caller can remove files that it
     /// derived from them.
     ///
-    /// The age of an artifact counts from its first publish; the age of a file without a row from
-    /// its last modification, by the clock of the file system.
+    /// The age of an artifact counts from its first publish, or from when a tenant last claimed it; the age
+    /// of a file without a row from its last modification, by the clock of the file system.
     ///
     /// # Errors
     ///
@@ -41,6 +41,8 @@ impl Store {
     /// [`Io`](crate::Error::Io) and [`Database`](crate::Error::Database).
     /// Artifacts that were removed before the error stay removed.
     pub async fn collect_garbage(&self, older_than_ms: i64) -> Result<Vec<Digest>> {
+        let forget = sqlx::query("DELETE FROM artifact_claims WHERE claimed_ms < $1");
+        self.main_db().change(forget.bind(older_than_ms)).await?;
         let mut removed = Vec::new();
         loop {
             let batch = self.collect_unreferenced(older_than_ms).await?;
@@ -69,6 +71,7 @@ impl Store {
                  SELECT a.digest FROM artifacts a
                  WHERE a.created_ms < $1
                    AND NOT EXISTS (SELECT 1 FROM revisions r WHERE r.digest = a.digest)
+                   AND NOT EXISTS (SELECT 1 FROM artifact_claims c WHERE c.digest = a.digest)
                  LIMIT $2)
              RETURNING digest",
         )

@@ -114,7 +114,11 @@ impl Store {
         let was = before.as_ref().map(|before| before.revision.number);
         let (function_id, inherited) = match before {
             Some(before) => (before.function.id, before.revision.settings),
-            None => (insert_function(&mut tx, &new).await?, Settings::default()),
+            None => {
+                let made = (new.actor.token, new.now_ms);
+                let name = (&new.tenant, new.function);
+                (insert_function(&mut tx, name, made, &new.quotas).await?, Settings::default())
+            }
         };
         if is_taken(&mut tx, function_id, &new.release, &upload.digest()).await? {
             tx.rollback().await?;
@@ -186,18 +190,19 @@ impl Store {
 }
 
 /// A row of `revisions` without its number.
-struct RevisionRow<'a> {
-    function_id: i64,
-    digest: Digest,
-    kind: &'a str,
+pub(super) struct RevisionRow<'a> {
+    pub(super) function_id: i64,
+    pub(super) digest: Digest,
+    pub(super) kind: &'a str,
     /// The tree that the settings name.
-    tree: Option<i64>,
-    settings: &'a Settings,
-    release: &'a Release,
-    made: Made<'a>,
+    pub(super) tree: Option<i64>,
+    pub(super) settings: &'a Settings,
+    pub(super) release: &'a Release,
+    pub(super) made: Made<'a>,
 }
 
-async fn insert_artifact(
+/// Adds an artifact's row, if it has none. The transaction holds the artifact lock shared.
+pub(super) async fn insert_artifact(
     tx: &mut WriteTransaction,
     upload: &StoredUpload,
     now_ms: i64,
@@ -215,23 +220,28 @@ async fn insert_artifact(
 }
 
 /// Inserts a function that points to its first revision, which the same transaction must add.
-async fn insert_function(tx: &mut WriteTransaction, new: &NewRevision<'_>) -> Result<i64> {
-    quota::admit_function(tx, &new.quotas).await?;
+pub(super) async fn insert_function(
+    tx: &mut WriteTransaction,
+    (tenant, name): (&Tenant, &str),
+    (token, now_ms): (&str, i64),
+    quotas: &Quotas,
+) -> Result<i64> {
+    quota::admit_function(tx, quotas).await?;
     let id = sqlx::query_scalar(
         "INSERT INTO functions (tenant, name, token, active_revision, created_ms, updated_ms)
          VALUES ($1, $2, $3, 1, $4, $4) RETURNING id",
     )
-    .bind(new.tenant.as_str())
-    .bind(new.function)
-    .bind(new.actor.token)
-    .bind(new.now_ms)
+    .bind(tenant.as_str())
+    .bind(name)
+    .bind(token)
+    .bind(now_ms)
     .fetch_one(&mut **tx)
     .await?;
     Ok(id)
 }
 
 /// The tree that settings name. Garbage collection takes no tree between this and the commit.
-async fn tree_of(
+pub(super) async fn tree_of(
     tx: &mut WriteTransaction,
     tenant: &Tenant,
     settings: &Settings,
@@ -244,7 +254,7 @@ async fn tree_of(
 }
 
 /// Whether a revision with the same version runs another artifact.
-async fn is_taken(
+pub(super) async fn is_taken(
     tx: &mut WriteTransaction,
     function_id: i64,
     release: &Release,
@@ -264,7 +274,7 @@ async fn is_taken(
 /// Adds a revision with the next number, and moves the channels that follow it: the default one, in
 /// which `was` is active, if its owner has not tied it to something else. Returns the revision's
 /// number, and the version of the function.
-async fn insert_revision(
+pub(super) async fn insert_revision(
     tx: &mut WriteTransaction,
     was: Option<u32>,
     row: RevisionRow<'_>,

@@ -2,7 +2,9 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use crate::{Error, Quota, Result, Store, Tenant, access::tenant::read_tenant};
+use crate::{
+    Error, Quota, Result, Store, Tenant, access::tenant::read_tenant, sql::WriteTransaction,
+};
 
 /// A stored route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,36 +48,16 @@ impl Store {
         now_ms: i64,
     ) -> Result<(RouteRecord, bool)> {
         let mut tx = self.main_db().begin().await?;
-        let others: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM routes WHERE NOT (tenant = $1 AND name = $2)")
-                .bind(tenant.as_str())
-                .bind(name)
-                .fetch_one(&mut *tx)
-                .await?;
-        if u64::try_from(others).is_ok_and(|others| others >= max) {
-            tx.rollback().await?;
-            return Err(Error::Quota { quota: Quota::Routes, max });
+        match put(&mut tx, tenant, (name, document), max, now_ms).await {
+            Ok(stored) => {
+                tx.commit().await?;
+                Ok(stored)
+            }
+            Err(refused) => {
+                tx.rollback().await?;
+                Err(refused)
+            }
         }
-        let before = sqlx::query("SELECT 1 FROM routes WHERE tenant = $1 AND name = $2")
-            .bind(tenant.as_str())
-            .bind(name)
-            .fetch_optional(&mut *tx)
-            .await?;
-        let row = sqlx::query(
-            "INSERT INTO routes (tenant, name, document, created_ms, updated_ms)
-             VALUES ($1, $2, $3, $4, $4)
-             ON CONFLICT (tenant, name) DO UPDATE SET document = $3, updated_ms = $4
-             RETURNING *",
-        )
-        .bind(tenant.as_str())
-        .bind(name)
-        .bind(document)
-        .bind(now_ms)
-        .fetch_one(&mut *tx)
-        .await?;
-        let route = read_route(&row)?;
-        tx.commit().await?;
-        Ok((route, before.is_none()))
     }
 
     /// Deletes a route, and returns whether it existed.
@@ -87,6 +69,43 @@ impl Store {
         let delete = sqlx::query("DELETE FROM routes WHERE tenant = $1 AND name = $2");
         Ok(self.main_db().change(delete.bind(tenant.as_str()).bind(name)).await? > 0)
     }
+}
+
+/// Sets a route, and returns whether it is new.
+pub(crate) async fn put(
+    tx: &mut WriteTransaction,
+    tenant: &Tenant,
+    (name, document): (&str, &str),
+    max: u64,
+    now_ms: i64,
+) -> Result<(RouteRecord, bool)> {
+    let others: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM routes WHERE NOT (tenant = $1 AND name = $2)")
+            .bind(tenant.as_str())
+            .bind(name)
+            .fetch_one(&mut **tx)
+            .await?;
+    if u64::try_from(others).is_ok_and(|others| others >= max) {
+        return Err(Error::Quota { quota: Quota::Routes, max });
+    }
+    let before = sqlx::query("SELECT 1 FROM routes WHERE tenant = $1 AND name = $2")
+        .bind(tenant.as_str())
+        .bind(name)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let row = sqlx::query(
+        "INSERT INTO routes (tenant, name, document, created_ms, updated_ms)
+         VALUES ($1, $2, $3, $4, $4)
+         ON CONFLICT (tenant, name) DO UPDATE SET document = $3, updated_ms = $4
+         RETURNING *",
+    )
+    .bind(tenant.as_str())
+    .bind(name)
+    .bind(document)
+    .bind(now_ms)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok((read_route(&row)?, before.is_none()))
 }
 
 fn read_route(row: &SqliteRow) -> Result<RouteRecord> {

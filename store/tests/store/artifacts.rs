@@ -10,10 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use store::{Digest, Error, Store};
+use store::{Digest, Error, Quota, Quotas, Store};
 use tokio::{io::AsyncReadExt as _, task::JoinHandle};
 
-use crate::support::{MAX_BYTES, TestStore, new, ours, publish, receive};
+use crate::support::{MAX_BYTES, TestStore, new, ours, publish, receive, tenant};
 
 /// Later than every file and every row.
 const END_OF_TIME: i64 = i64::MAX;
@@ -210,4 +210,56 @@ async fn garbage_collection_never_takes_an_artifact_that_is_being_published() {
     for publisher in publishers {
         publisher.await.unwrap();
     }
+}
+
+/// Case E02.
+#[tokio::test]
+async fn an_artifact_without_a_function_is_its_tenants_alone_and_is_kept_for_a_while() {
+    let test = TestStore::new().await;
+    let (store, digest) = (&test.store, Digest::of(b"alone"));
+    let put = async |now_ms| {
+        let upload = test.receive(b"alone").await;
+        store.put_artifact(&ours(), &upload, &Quotas::default(), now_ms).await.unwrap()
+    };
+    assert!(put(1_000).await);
+    assert!(!put(1_500).await, "it is there already");
+    assert_eq!(store.own_artifact(&ours(), &digest).await.unwrap(), Some(5));
+    assert_eq!(store.own_artifact(&tenant("other"), &digest).await.unwrap(), None);
+    let unknown = Digest::of(b"unknown");
+    let claimed = store.claim_artifacts(&ours(), [digest, unknown], 2_000).await.unwrap();
+    assert_eq!(claimed, [unknown]);
+    assert_eq!(store.claim_artifacts(&tenant("other"), [digest], 9).await.unwrap(), [digest]);
+
+    assert_eq!(store.collect_garbage(2_000).await.unwrap(), [] as [Digest; 0]);
+    let test = test.reopen().await;
+    let store = &test.store;
+    assert_eq!(read(store, &digest).await.unwrap(), b"alone");
+    assert_eq!(store.collect_garbage(2_001).await.unwrap(), [digest]);
+    assert_eq!(store.own_artifact(&ours(), &digest).await.unwrap(), None);
+    assert!(test.files("artifacts").is_empty());
+
+    // One that a function of the tenant runs needs no claim.
+    test.publish("f", b"alone").await;
+    assert_eq!(store.own_artifact(&ours(), &digest).await.unwrap(), Some(5));
+    assert_eq!(store.own_artifact(&tenant("other"), &digest).await.unwrap(), None);
+}
+
+/// Case E02.
+#[tokio::test]
+async fn the_quota_of_bytes_counts_artifacts_without_a_function_once() {
+    let test = TestStore::new().await;
+    let quotas = |artifact_bytes| Quotas { artifact_bytes, ..Quotas::default() };
+    let put = async |bytes: &[u8], most| {
+        let upload = test.receive(bytes).await;
+        test.store.put_artifact(&ours(), &upload, &quotas(most), 1).await
+    };
+    assert!(put(b"four", 4).await.unwrap());
+    assert!(!put(b"four", 0).await.unwrap(), "it takes no more space");
+    let refused = put(b"x", 4).await;
+    assert!(
+        matches!(refused, Err(Error::Quota { quota: Quota::ArtifactBytes, max: 4 })),
+        "{refused:?}"
+    );
+    test.until_no_upload_is_left().await;
+    assert_eq!(test.files("artifacts").len(), 1, "what is refused takes no space");
 }

@@ -14,6 +14,7 @@ mod idempotency;
 mod invocations;
 mod logs;
 mod opening;
+mod projects;
 mod queues;
 mod schedules;
 mod support;

@@ -1,7 +1,6 @@
 //! Setting and deleting channels.
 
 use serde_json::Value;
-use sqlx::Row as _;
 
 use crate::{
     Error, Follow, NewChannel, Published, Quota, Result, Store, Tenant,
@@ -74,25 +73,15 @@ impl Store {
         now_ms: i64,
     ) -> Result<Option<Published>> {
         let mut tx = self.main_db().begin().await?;
-        let row = sqlx::query(
-            "DELETE FROM channels WHERE name = $3 AND function_id =
-                 (SELECT id FROM functions WHERE tenant = $1 AND name = $2)
-             RETURNING function_id, revision",
-        )
-        .bind(tenant.as_str())
-        .bind(function)
-        .bind(channel)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = row else {
+        let found = find(&mut *tx, tenant, function).await?;
+        let removed = match found {
+            Some(found) => remove(&mut tx, found.function.id, channel, (actor, now_ms)).await?,
+            None => false,
+        };
+        if !removed {
             tx.rollback().await?;
             return Ok(None);
-        };
-        let (id, revision): (i64, u32) = (row.try_get("function_id")?, row.try_get("revision")?);
-        let made = Made { action: Action::ChannelDeleted, actor, now_ms };
-        let moved = Moved { channel, before: Some(revision), after: revision, detail: None };
-        record(&mut tx, id, moved, made).await?;
-        touch(&mut tx, id, None, now_ms).await?;
+        }
         let active = active(&mut tx, tenant, function).await?;
         Ok(Some(commit(tx, active, None).await?))
     }
@@ -111,8 +100,30 @@ async fn set(
     read(tx, active, None).await.map(Some)
 }
 
+/// Removes a channel's row, and returns whether there was one.
+pub(crate) async fn remove(
+    tx: &mut WriteTransaction,
+    function_id: i64,
+    channel: &str,
+    (actor, now_ms): (Actor<'_>, i64),
+) -> Result<bool> {
+    let revision: Option<u32> = sqlx::query_scalar(
+        "DELETE FROM channels WHERE name = $2 AND function_id = $1 RETURNING revision",
+    )
+    .bind(function_id)
+    .bind(channel)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(revision) = revision else { return Ok(false) };
+    let made = Made { action: Action::ChannelDeleted, actor, now_ms };
+    let moved = Moved { channel, before: Some(revision), after: revision, detail: None };
+    record(tx, function_id, moved, made).await?;
+    touch(tx, function_id, None, now_ms).await?;
+    Ok(true)
+}
+
 /// Writes a channel's row, and moves the function if the channel is the default one.
-async fn put(
+pub(crate) async fn put(
     tx: &mut WriteTransaction,
     function_id: i64,
     active: u32,
