@@ -217,9 +217,9 @@ impl Edge {
                 (target, route.mount, None)
             }
             Found::Owned(matched) => {
-                *applied = Some(Box::new(AppliedRoute::of(&matched.route, head)));
+                let owned = self.owned_target(matched, &client, head, applied);
                 // Boxed: the future is large, and most requests do not need it.
-                match Box::pin(self.owned_target(matched, client.addr.ip(), head)).await? {
+                match Box::pin(owned).await? {
                     OwnedTarget::Call(target, owned) => (target, 0, Some(owned)),
                     OwnedTarget::Flow(owned) => {
                         (call.context.peer, call.context.https) = (client.addr, client.https);
@@ -352,10 +352,22 @@ impl Edge {
     /// What the route of an owner leads to.
     async fn owned_target(
         &self,
-        matched: Box<Matched>,
-        client: IpAddr,
+        mut matched: Box<Matched>,
+        client: &RequestClient,
         head: &mut Parts,
+        applied: &mut Option<Box<AppliedRoute>>,
     ) -> Result<OwnedTarget, Problem> {
+        let mut called = self.called(&matched).await;
+        // What it calls is gone: the routes may have changed since this one was found.
+        if let Some(Err(_)) = called {
+            let host = validate::host(&head.uri, &head.headers)?;
+            if let Found::Owned(again) = self.route(&host.name, head, client) {
+                matched = again;
+                called = self.called(&matched).await;
+            }
+        }
+        *applied = Some(Box::new(AppliedRoute::of(&matched.route, head)));
+        let client = client.addr.ip();
         if let Some(response) = owned_routes::preflight(&matched.route, head) {
             return Ok(OwnedTarget::Response(response));
         }
@@ -363,21 +375,24 @@ impl Edge {
         if let Some(response) = owned_routes::own_response(&matched, head) {
             return Ok(OwnedTarget::Response(response));
         }
-        let (function, channel) = match &matched.route.action {
-            RouteAction::Call { function, channel, .. } => (function, channel),
-            RouteAction::Flow { .. } => {
-                return Ok(OwnedTarget::Flow(Box::new(OwnedCall { matched, signed })));
+        match called {
+            Some(Ok(target)) => {
+                Ok(OwnedTarget::Call(target, Box::new(OwnedCall { matched, signed })))
             }
-            RouteAction::Redirect { .. } | RouteAction::Answer { .. } => {
-                return Err(Problem::no_route());
-            }
+            Some(Err(problem)) => Err(Problem::route_without_target(&matched.route.name, problem)),
+            // All others have answered.
+            None => Ok(OwnedTarget::Flow(Box::new(OwnedCall { matched, signed }))),
+        }
+    }
+
+    /// The function that a route calls, if it calls one.
+    async fn called(&self, matched: &Matched) -> Option<Result<Arc<CatalogEntry>, Problem>> {
+        let RouteAction::Call { function, channel, .. } = &matched.route.action else {
+            return None;
         };
         let at = channel.as_deref().map_or(At::Default, At::Channel);
         let route = Route { function, at, mount: 0 };
-        let target = self.calls.targets.find(&self.tenant, &route, Way::Within).await;
-        let target = target
-            .map_err(|problem| Problem::route_without_target(&matched.route.name, problem))?;
-        Ok(OwnedTarget::Call(target, Box::new(OwnedCall { matched, signed })))
+        Some(self.calls.targets.find(&self.tenant, &route, Way::Within).await)
     }
 
     /// Gives the call its body, within the limits of its route.
