@@ -3,6 +3,7 @@
 //! Start at `router`: it lists every route. The handlers are in `resources`, one file each; the
 //! shapes that they answer with are the types of `gateway_api`, made in `views`.
 
+pub(crate) mod apply;
 pub(crate) mod auth;
 pub(crate) mod extract;
 pub(crate) mod layers;

@@ -14,7 +14,7 @@ use std::error::Error as StdError;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use gateway_api::FaultWord;
+use gateway_api::{FaultWord, MistakeView};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use runtime_pool::Fault;
 use serde::{Serialize, Serializer};
@@ -59,8 +59,9 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
     /// A way to solve it, often the setting to change.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    hint: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    #[schema(value_type = String)]
+    hint: Box<str>,
     /// The id of the request, which logs name, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -74,6 +75,10 @@ pub(crate) struct Problem {
     /// Seconds after which the same request may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_s: Option<u32>,
+    /// What is wrong with a manifest, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<MistakeView>>)]
+    mistakes: Option<Box<Mistakes>>,
     /// Whether the connection ends with this response.
     #[serde(skip)]
     closes: bool,
@@ -81,6 +86,11 @@ pub(crate) struct Problem {
     #[serde(skip)]
     fields: Option<Box<HeaderMap>>,
 }
+
+/// What is wrong with a manifest. Boxed, so that the other problems stay small.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+struct Mistakes(Vec<MistakeView>);
 
 fn fault_name(fault: Fault) -> &'static str {
     match fault {
@@ -106,11 +116,12 @@ impl Problem {
             title: problem_type.title,
             status: problem_type.status,
             detail: String::new(),
-            hint: String::new(),
+            hint: "".into(),
             request_id: None,
             phase: problem_type.phase,
             fault: problem_type.fault,
             retry_after_s: None,
+            mistakes: None,
             closes: false,
             fields: None,
         }
@@ -124,6 +135,7 @@ impl Problem {
 
     /// Says what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        let hint: String = hint.into();
         self.hint = hint.into();
         self
     }
@@ -132,6 +144,19 @@ impl Problem {
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// Says what is wrong with a manifest, and where.
+    pub(crate) fn mistakes(mut self, mistakes: Vec<MistakeView>) -> Self {
+        self.mistakes = Some(Box::new(Mistakes(mistakes)));
+        self
+    }
+
+    /// Says what happened this time, for a place in a manifest.
+    pub(crate) fn at(self, path: String) -> Self {
+        let detail = if self.detail.is_empty() { self.title } else { &self.detail };
+        let mistake = MistakeView { path, detail: detail.to_owned() };
+        self.mistakes(vec![mistake])
     }
 
     /// Makes this the last response on its connection.

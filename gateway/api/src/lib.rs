@@ -32,6 +32,7 @@ pub use crate::{
     answer::{NextCursor, ProblemView},
     data::files::{FilesDiff, MountView, TreeEntryView, TreePageView, TreeView},
     functions::{
+        artifact::ArtifactView,
         channel::{
             CanaryView, ChannelView, ChannelsView, PutCanary, PutChannel, ShadowView, WeightView,
         },

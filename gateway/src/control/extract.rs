@@ -7,8 +7,10 @@ use axum::{
         rejection::{BytesRejection, FailedToBufferBody},
     },
 };
+use gateway_api::Manifest;
 use http::{StatusCode, request::Parts};
 use serde::de::{DeserializeOwned, Error as _};
+use store::Digest;
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
@@ -37,6 +39,23 @@ pub(crate) struct ChannelPath {
     /// Its name: 1 to 32 of a-z, 0-9 and -, beginning with a letter and not ending with a hyphen.
     #[param(pattern = "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", min_length = 1, max_length = 32)]
     channel: String,
+}
+
+/// The digest in a path, for the API's description.
+#[expect(dead_code, reason = "the handlers read it themselves, to answer with problems")]
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct DigestPath {
+    /// The SHA-256 of what is named.
+    #[param(pattern = "^(sha256:)?[0-9a-f]{64}$")]
+    digest: String,
+}
+
+/// The digest that a path names.
+pub(crate) fn digest(named: &str) -> Result<Digest, Problem> {
+    named.parse().map_err(|_| {
+        Problem::bad_query("a digest is sha256: and 64 hexadecimal digits in lower case".to_owned())
+    })
 }
 
 /// The header `if-match`, for the API's description.
@@ -91,6 +110,33 @@ pub(crate) fn object<T: DeserializeOwned>(document: &[u8]) -> Result<T, Problem>
         _ => Err(serde_json::Error::custom("expected an object")),
     };
     read.map_err(|error| Problem::bad_json(&error))
+}
+
+/// Bytes of a manifest. Arbitrary: thousands of functions with their settings.
+pub(crate) const MANIFEST_BYTES: usize = 4 << 20;
+
+/// A manifest. It may be larger than other documents: the route has a limit of its own.
+pub(crate) struct ManifestDocument(pub(crate) Manifest);
+
+impl FromRequest<ControlState> for ManifestDocument {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ControlState) -> Result<Self, Problem> {
+        let document = read(request, state, MANIFEST_BYTES).await?;
+        if document.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::bad_json(&serde_json::Error::custom("expected an object")));
+        }
+        let mut json = serde_json::Deserializer::from_slice(&document);
+        let read = serde_path_to_error::deserialize(&mut json);
+        let manifest = read.map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
+            let path = error.path().to_string();
+            let problem = Problem::bad_json(error.inner());
+            // The whole document has no path.
+            if path == "." { problem } else { problem.at(path) }
+        })?;
+        json.end().map_err(|error| Problem::bad_json(&error))?;
+        Ok(Self(manifest))
+    }
 }
 
 /// Messages that are published. They may be larger than other documents: the route has a limit of its own.

@@ -99,6 +99,12 @@ impl Problem {
             .hint("A tree that no function names is removed after about a day.")
     }
 
+    pub(crate) fn artifact_not_found(digest: &store::Digest) -> Self {
+        Self::new(&table::ARTIFACT_NOT_FOUND)
+            .detail(format!("there is no artifact sha256:{digest}"))
+            .hint("Upload it: `PUT /v1/artifacts/{digest}`. One that no function runs is removed after about a day.")
+    }
+
     pub(crate) fn not_an_archive() -> Self {
         Self::new(&table::UNSUPPORTED_MEDIA_TYPE)
             .hint("Send a tar archive, with `content-type: application/x-tar`.")
@@ -273,7 +279,7 @@ impl From<DeployError> for Problem {
             DeployError::DigestMismatch { announced, received } => {
                 Self::new(&table::DIGEST_MISMATCH)
                     .detail(format!(
-                        "`repr-digest` says {announced}, the digest of the bytes is {received}"
+                        "the sender announced {announced}, the digest of the bytes is {received}"
                     ))
                     .hint("Send the upload again.")
             }

@@ -11,8 +11,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     control::{
+        apply,
         auth::{self, Tokens, tokens::Scope},
-        extract::JSON_BYTES,
+        extract::{JSON_BYTES, MANIFEST_BYTES},
         layers,
         resources::{
             access::{certificates, secrets, tokens as api_tokens},
@@ -38,6 +39,7 @@ use crate::{
     ),
     tags(
         (name = "functions", description = "The deployed functions"),
+        (name = "apply", description = "All that a project has, at once"),
         (name = "files", description = "Files that functions are given"),
         (name = "routes", description = "Which requests go to which function"),
         (name = "certificates", description = "Certificates of hosts"),
@@ -90,6 +92,7 @@ pub(crate) fn control_plane(
     let deploy = OpenApiRouter::new()
         .routes(routes!(functions::deploy, functions::change, functions::delete))
         .routes(routes!(functions::artifact))
+        .routes(routes!(functions::artifacts::put, functions::artifacts::show))
         .routes(routes!(files::store))
         .routes(routes!(revisions::activate))
         .routes(routes!(revisions::roll_back))
@@ -99,6 +102,7 @@ pub(crate) fn control_plane(
         .routes(routes!(invocations::delete))
         .routes(routes!(invocations::redrive))
         .routes(routes!(invocations::redrive_all))
+        .merge(applying())
         .merge(changing_triggers(&state))
         .with_state(state.clone());
     let admin = administering().with_state(state);
@@ -137,6 +141,11 @@ pub(crate) fn control_plane(
         .fallback(async || Problem::resource_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     Ok(layers::control_plane(router, problems))
+}
+
+/// What changes everything at once. Manifests may be larger than other documents.
+fn applying() -> OpenApiRouter<ControlState> {
+    OpenApiRouter::new().routes(routes!(apply::apply)).layer(DefaultBodyLimit::max(MANIFEST_BYTES))
 }
 
 /// What reads schedules and queues.

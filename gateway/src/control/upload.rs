@@ -120,7 +120,8 @@ impl UploadHead {
     }
 }
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), UploadHeadError> {
+/// Refuses a body that is not sent as wasm.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), UploadHeadError> {
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().map_err(|_| UploadHeadError::ContentType)?;
         let essence = kind.split(';').next().unwrap_or_default().trim();

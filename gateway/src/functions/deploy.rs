@@ -3,12 +3,14 @@
 //! Nothing is visible before it is stored, and nothing is stored that does not start. The entry
 //! point is [`Deployer::deploy`]; it knows nothing of HTTP.
 
+pub(crate) mod artifacts;
 pub(crate) mod change_condition;
 pub(crate) mod change_rate;
 pub(crate) mod changes;
 pub(crate) mod channel_changes;
 pub(crate) mod error;
 mod granted;
+pub(crate) mod projects;
 pub(crate) mod releases;
 pub(crate) mod set_limits;
 pub(crate) mod settings;
@@ -19,7 +21,7 @@ use std::{error::Error as StdError, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use runtime_pool::Pool;
 use store::{
@@ -179,10 +181,7 @@ impl DeployState {
     /// Refuses what can be refused before the first byte is read.
     async fn check_before_receiving(&self, upload: &Upload) -> Result<(), DeployError> {
         let QualifiedName { tenant, name } = &upload.function;
-        let max_bytes = self.artifact_bytes;
-        if upload.length.is_some_and(|bytes| bytes > max_bytes) {
-            return Err(store::Error::TooLarge { max_bytes }.into());
-        }
+        self.check_length(upload.length)?;
         let before = self.store.function(tenant, name.as_str()).await?;
         self.patched(before.as_ref(), upload.settings.clone())?;
         // A repeated upload is answered like the first one, although that one has changed the
@@ -212,16 +211,8 @@ impl DeployState {
             digest,
             length: _,
         } = upload;
-        let mut file = self.store.begin_upload(self.artifact_bytes).await?;
-        let mut bytes = std::pin::pin!(bytes);
-        while let Some(chunk) = bytes.next().await {
-            file.write(&chunk.map_err(|error| DeployError::Receive(error.into()))?).await?;
-        }
-        let artifact = file.finish().await?;
+        let artifact = self.receive_bytes(digest, bytes).await?;
         let received = artifact.digest();
-        if let Some(announced) = digest.filter(|announced| *announced != received) {
-            return Err(DeployError::DigestMismatch { announced, received });
-        }
         let idempotency = idempotency.map(|key| {
             let fingerprint = key.fingerprint(&function.name, &received);
             (key.text, fingerprint)

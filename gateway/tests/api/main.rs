@@ -10,6 +10,7 @@ mod guests;
 mod terminal;
 mod test_gateway;
 
+mod apply;
 mod asynchronous;
 mod auth;
 mod bench;

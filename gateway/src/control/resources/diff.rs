@@ -146,34 +146,56 @@ fn names_diff(from: Vec<String>, to: Vec<String>) -> NamesDiff {
 /// The settings that differ, by name; members of an object such as the environment each by
 /// themselves.
 fn settings_diff(from: &Settings, to: &Settings) -> Vec<SettingDiff> {
+    // Settings are an object, whose members were read from JSON.
+    let json = |settings| serde_json::to_value(settings).unwrap_or_default();
+    let differing = differing(json(from), json(to), is_secret);
+    let shown = differing.into_iter().map(|(setting, from, to)| SettingDiff { setting, from, to });
+    shown.collect()
+}
+
+/// Whether a setting is shown without its value: what guests are told may be passwords.
+pub(crate) fn is_secret(setting: &str) -> bool {
+    let (name, _) = setting.split_once('.').unwrap_or((setting, ""));
+    ["environment", "config"].contains(&name)
+}
+
+/// The members in which two documents differ, by their names with dots between them, with both values. Those
+/// that are `secret` are shown without their values.
+pub(crate) fn differing(
+    from: Value,
+    to: Value,
+    secret: impl Fn(&str) -> bool,
+) -> Vec<(String, Option<Value>, Option<Value>)> {
     let (mut from, mut to) = (flat(from), flat(to));
     let names: BTreeSet<String> = from.keys().chain(to.keys()).cloned().collect();
-    let differing = names.into_iter().filter_map(|setting| {
-        let (from, to) = (from.remove(&setting), to.remove(&setting));
+    let differing = names.into_iter().filter_map(|name| {
+        let (from, to) = (from.remove(&name), to.remove(&name));
         if from == to {
             return None;
         }
-        let secret = ["environment.", "config."].iter().any(|key| setting.starts_with(key));
-        let shown = |value: Option<Value>| match secret {
+        let hidden = secret(&name);
+        let shown = |value: Option<Value>| match hidden {
             true => value.map(|_| HIDDEN.into()),
             false => value,
         };
-        Some(SettingDiff { setting, from: shown(from), to: shown(to) })
+        let (from, to) = (shown(from), shown(to));
+        Some((name, from, to))
     });
     differing.collect()
 }
 
-fn flat(settings: &Settings) -> BTreeMap<String, Value> {
+/// The members of a document, and of the objects in it. An object without members is one.
+fn flat(document: Value) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
-    // Settings are an object, whose members were read from JSON.
-    let Ok(Value::Object(members)) = serde_json::to_value(settings) else { return flat };
-    for (name, value) in members {
+    let mut open = vec![(String::new(), document)];
+    while let Some((path, value)) = open.pop() {
         match value {
-            Value::Object(inner) => {
-                let inner = inner.into_iter().map(|(key, value)| (format!("{name}.{key}"), value));
-                flat.extend(inner);
+            Value::Object(members) if path.is_empty() || !members.is_empty() => {
+                let dot = if path.is_empty() { "" } else { "." };
+                let inner = members.into_iter();
+                open.extend(inner.map(|(name, value)| (format!("{path}{dot}{name}"), value)));
             }
-            value => drop(flat.insert(name, value)),
+            value => drop(flat.insert(path, value)),
         }
     }
     flat

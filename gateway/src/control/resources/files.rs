@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use crate::{
     control::{
-        extract::{Binary, PathParams},
+        extract::{Binary, DigestPath, PathParams, digest},
         page::{Page, next_cursor},
         state::ControlState,
     },
@@ -32,16 +32,6 @@ const ARCHIVE_TYPES: [&str; 4] = [
     "application/octet-stream",
     "application/x-www-form-urlencoded",
 ];
-
-/// The digest in a path, for the API's description.
-#[expect(dead_code, reason = "the handlers read it themselves, to answer with problems")]
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-struct DigestPath {
-    /// The digest of the tree.
-    #[param(pattern = "^(sha256:)?[0-9a-f]{64}$")]
-    digest: String,
-}
 
 /// The coding of an archive, for the API's description.
 #[expect(dead_code, reason = "the handler reads it itself, to answer with problems")]
@@ -122,13 +112,11 @@ pub(crate) async fn store(
 )]
 pub(crate) async fn show(
     State(state): State<ControlState>,
-    PathParams(digest): PathParams<String>,
+    PathParams(named): PathParams<String>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<TreePageView>, Problem> {
     let Query(page) = page.map_err(|error| Problem::bad_query(error.body_text()))?;
-    let digest: Digest = digest.parse().map_err(|_| {
-        Problem::bad_query("a digest is sha256: and 64 hexadecimal digits in lower case".to_owned())
-    })?;
+    let digest = digest(&named)?;
     let Some((tree, list)) = state.files.get(&state.tenant, &digest).await? else {
         return Err(Problem::files_not_found(&digest));
     };

@@ -1,5 +1,7 @@
 //! `/v1/functions`: the deployed functions.
 
+pub(crate) mod artifacts;
+
 use axum::{
     Extension, Json,
     body::Body,
@@ -102,7 +104,7 @@ pub(crate) async fn deploy(
 
 /// Refuses bytes of those who cannot administer the node, unless the whole sandbox stands between
 /// their bytes and the gateway.
-async fn check_sandbox(state: &ControlState, scope: Scope) -> Result<(), Problem> {
+pub(crate) async fn check_sandbox(state: &ControlState, scope: Scope) -> Result<(), Problem> {
     if scope == Scope::Admin || !state.require_sandbox {
         return Ok(());
     }

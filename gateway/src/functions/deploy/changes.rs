@@ -137,9 +137,7 @@ impl Deployer {
         self.change_if(function, precondition, async move |state, function| {
             let deleted =
                 state.store.delete_function(&function.tenant, function.name.as_str()).await?;
-            if let Some(entry) = state.catalog.remove(&function) {
-                state.pool.evict(&entry.key).await;
-            }
+            state.forget(&function).await;
             Ok(deleted)
         })
         .await

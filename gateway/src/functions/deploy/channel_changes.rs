@@ -116,7 +116,7 @@ impl Deployer {
 }
 
 impl DeployState {
-    fn new_channel<'a>(
+    pub(super) fn new_channel<'a>(
         &self,
         actor: &'a Actor,
         name: &'a str,
@@ -158,7 +158,7 @@ impl DeployState {
     }
 
     /// The artifacts of a channel with settings of its own, and the settings that they run with there.
-    fn settings_in(
+    pub(super) fn settings_in(
         &self,
         channel: &str,
         published: &Published,

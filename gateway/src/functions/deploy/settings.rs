@@ -50,11 +50,18 @@ impl DeployState {
         merge(&mut value, patch);
         // A patch that is null resets all settings.
         let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
-        check_names(&value)?;
-        let settings: Settings = serde_json::from_value(value).map_err(invalid)?;
+        let settings = self.read_settings(value)?;
+        self.check_all_bytes(before_bytes, settings_bytes(&settings))?;
+        Ok(settings)
+    }
+
+    /// Reads settings, and checks them by themselves.
+    pub(super) fn read_settings(&self, settings: Value) -> Result<Settings, DeployError> {
+        check_names(&settings)?;
+        let settings: Settings = serde_json::from_value(settings)
+            .map_err(|error| DeployError::Settings(error.to_string()))?;
         self.check(&settings)?;
         self.check_own_bytes(&settings)?;
-        self.check_all_bytes(before_bytes, settings_bytes(&settings))?;
         Ok(settings)
     }
 

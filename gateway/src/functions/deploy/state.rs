@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::QuotasSection,
     functions::{
-        catalog::Catalog,
+        catalog::{Catalog, Entries},
         deploy::{change_rate::ChangeRate, error::DeployError},
         qualified_name::QualifiedName,
         quarantine::Quarantine,
@@ -86,13 +86,19 @@ impl DeployState {
         let entries = self.catalog.entries(&name, &active, channels);
         // Resident before it is visible, so that the first call finds it in memory.
         self.pool.preload(entries.default.key, entries.default.spec()).await;
+        self.show(name, entries).await;
+        Activated { active, inactive_revision, removed_revisions }
+    }
+
+    /// Has calls see the entries of a function. The revision that they reached before is evicted, unless they
+    /// still do.
+    pub(super) async fn show(&self, name: QualifiedName, entries: Entries) {
         let reached = entries.keys();
         if let Some(before) = self.catalog.replace(name, entries)
             && !reached.contains(&before.key)
         {
             self.pool.evict(&before.key).await;
         }
-        Activated { active, inactive_revision, removed_revisions }
     }
 
     /// The quotas that the store enforces.
