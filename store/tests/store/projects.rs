@@ -165,6 +165,9 @@ async fn a_project_is_stored_as_a_whole_and_belongs_to_itself() {
     assert_eq!(test.belongs("shop").await, everything().owned[3..]);
 }
 
+/// Changes, what of them cannot be stored, and why.
+type RefusedCase = (ProjectChanges<'static>, &'static str, fn(&Error) -> bool);
+
 /// Case E04.
 #[tokio::test]
 async fn what_cannot_be_stored_names_its_place_and_nothing_is() {
@@ -176,7 +179,7 @@ async fn what_cannot_be_stored_names_its_place_and_nothing_is() {
         change(&mut changes);
         changes
     };
-    let cases: [(ProjectChanges<'_>, &str, fn(&Error) -> bool); 8] = [
+    let cases: [RefusedCase; 8] = [
         (
             with(|it| it.functions.push(function("g", b"unknown", "1.0.0"))),
             "function \"g\"",

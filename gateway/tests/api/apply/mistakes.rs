@@ -14,14 +14,10 @@ fn with(manifest: &Value, pointer: &str, value: Value) -> Value {
     manifest
 }
 
-/// Case E11.
-#[tokio::test]
-async fn each_mistake_is_named_by_its_place_and_nothing_is_applied() {
-    let gateway = TestGateway::start().await;
-    let sound = everything(&gateway.artifact("c-hello").await);
+/// Changes of the manifest of everything, each with the place of the mistake that it makes.
+fn cases() -> Vec<(String, Value, &'static str)> {
     let hello = "/functions/hello";
-    let circle = json!({"steps": [{"flow": "checkout"}]});
-    for (pointer, value, place) in [
+    vec![
         ("/project".to_owned(), json!("No"), "project"),
         ("/functions/No".into(), json!({"artifact": digest(b"x")}), "functions.No"),
         (format!("{hello}/artifact"), json!("x"), "functions.hello.artifact"),
@@ -75,7 +71,16 @@ async fn each_mistake_is_named_by_its_place_and_nothing_is_applied() {
         ("/flows/inner/steps".into(), json!([]), "flows.inner.steps"),
         ("/flows/inner/steps".into(), json!([{"function": "missing"}]), "flows.inner.function"),
         ("/flows/checkout/steps".into(), json!([{"flow": "missing"}]), "flows.checkout.flow"),
-    ] {
+    ]
+}
+
+/// Case E11.
+#[tokio::test]
+async fn each_mistake_is_named_by_its_place_and_nothing_is_applied() {
+    let gateway = TestGateway::start().await;
+    let sound = everything(&gateway.artifact("c-hello").await);
+    let circle = json!({"steps": [{"flow": "checkout"}]});
+    for (pointer, value, place) in cases() {
         let wrong = with(&sound, &pointer, value);
         let dry = with(&wrong, "/dry_run", json!(true));
         for manifest in [dry, wrong] {
