@@ -16,7 +16,7 @@ pub(crate) mod systemd;
 pub(crate) mod triggers;
 pub(crate) mod upkeep;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -46,6 +46,7 @@ use crate::{
     config::Config,
     control::{
         auth::Tokens,
+        backup_metrics::BackupMetrics,
         layers::ControlPlane,
         resources::node::probes::Probes,
         router,
@@ -151,6 +152,7 @@ pub(crate) async fn run(
         sandbox,
         require_sandbox: config.compile.require_sandbox,
         files: Files::new(&store, &config.uploads),
+        backups: BackupMetrics::register(&registry)?,
         certificates: owned,
         secrets: Secrets::load(&store, &pool).await?,
         routes,
@@ -159,9 +161,8 @@ pub(crate) async fn run(
     };
     let metrics = ReloadMetrics::register(&registry)?;
     let log_lines = LineStore::new(&store, &config.logs, &registry)?.run(lines_to_store);
-    let probes = Probes::new(registry, readiness, config.server.control.open_metrics);
-    let router = router::control_plane(state, tokens, &probes)?;
-    let control_plane = ControlPlane::new(router, &config.server, control_server.addr());
+    let seen = (registry, readiness);
+    let control_plane = control_plane(&config, state, tokens, seen, control_server.addr())?;
 
     // Serve.
     let data_task = data.spawn(data_server.run(move |peer| plane.connection(peer), data_commands));
@@ -225,6 +226,18 @@ async fn close(log_task: JoinHandle<()>, store: &Store) -> anyhow::Result<()> {
 /// The gateway's own listeners, which guests cannot call.
 fn own_listeners(data: &Server, control: &Server) -> Listeners {
     Listeners { data: vec![data.addr()], control: vec![control.addr()] }
+}
+
+fn control_plane(
+    config: &Config,
+    state: ControlState,
+    tokens: Tokens,
+    (registry, readiness): (Registry, watch::Receiver<bool>),
+    listener: SocketAddr,
+) -> anyhow::Result<ControlPlane> {
+    let probes = Probes::new(registry, readiness, config.server.control.open_metrics);
+    let router = router::control_plane(state, tokens, &probes)?;
+    Ok(ControlPlane::new(router, &config.server, listener))
 }
 
 fn data_plane(

@@ -2,8 +2,8 @@
 //!
 //! `mayfly serve`, and the client commands for the control plane.
 //!
-//! The client commands use the public API alone, in the types of `gateway_api`. `mayfly bench`
-//! and `mayfly check` need no server.
+//! The client commands use the public API alone, in the types of `gateway_api`. `mayfly bench`,
+//! `mayfly check` and `mayfly restore` need no server.
 //! Exit codes: 0 success, 1 failure, 2 a wrong command or wrong settings; that of `mayfly diff` is 2
 //! if anything differs.
 
@@ -97,6 +97,10 @@ enum Command {
     /// Create, list and revoke tokens for the control plane
     #[command(subcommand)]
     Token(crate::cli::commands::access::token::TokenCommand),
+    /// Write everything that a gateway has stored to one file, while it runs
+    Backup(crate::cli::commands::node::backup::BackUp),
+    /// Make a data directory of a backup; no gateway runs on it yet
+    Restore(crate::cli::commands::node::backup::Restore),
     /// Measure how fast functions start, and compare measurements
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Check(command) => client(command.run()),
         Command::Schema(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Deploy(command) => client(command.run()),
         Command::Apply(command) => client(command.run()),
         Command::Diff(command) => client(command.run()),
@@ -154,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Secret(command) => client(command.run()),
         Command::Certificate(command) => client(command.run()),
         Command::Token(command) => client(command.run()),
+        Command::Backup(command) => client(command.run()),
         Command::Bench(command) => client(command.run()),
     };
     outcome.unwrap_or_else(|failure| failure.report())

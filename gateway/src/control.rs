@@ -5,6 +5,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod auth;
+pub(crate) mod backup_metrics;
 pub(crate) mod extract;
 pub(crate) mod layers;
 pub(crate) mod page;

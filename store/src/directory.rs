@@ -73,6 +73,11 @@ impl Directory {
         for left in fs::read_dir(self.uploads())? {
             fs::remove_file(left?.path())?;
         }
+        match fs::remove_dir_all(self.backup()) {
+            // What a crash has left of a backup.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         // SQLite would create them readable by everybody. It gives its other files the mode of the
         // database, and treats an empty file as an empty database.
         private_file(&self.main_database())?;
@@ -108,6 +113,23 @@ impl Directory {
         self.root.join("tmp")
     }
 
+    /// What a backup holds while it is made.
+    pub(crate) fn backup(&self) -> PathBuf {
+        self.root.join("backup")
+    }
+
+    /// The keys of the node that its data cannot be used without: that of its secrets, and the token of
+    /// its administrator. The gateway makes the second.
+    pub(crate) fn keys(&self) -> [PathBuf; 2] {
+        [self.secrets_key(), self.root.join("admin.token")]
+    }
+
+    /// The name in the directory of a file below it.
+    pub(crate) fn name_of(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.root).expect("it is below the directory");
+        below.to_str().expect("our names are ASCII").to_owned()
+    }
+
     /// Damaged artifacts.
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
@@ -116,6 +138,19 @@ impl Directory {
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
     }
+}
+
+/// Whether a data directory that is restored may have a file of this name.
+pub(crate) fn is_data_file(name: &str) -> bool {
+    if ["mayfly.db", "queue.db", "logs.db", "secrets.key", "admin.token"].contains(&name) {
+        return true;
+    }
+    let is_plain = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
+    };
+    // Below `state/` is what guests have stored; the store does not know its files.
+    matches!(name.split_once('/'), Some(("artifacts" | "state", below)) if below.split('/').all(is_plain))
 }
 
 fn refuse(exposed: Option<Exposed>) -> Result<()> {

@@ -59,6 +59,10 @@ pub enum Error {
         max: u64,
     },
 
+    /// Another backup is being made. Nothing was changed.
+    #[error("another backup is being made")]
+    BackupRunning,
+
     /// Another store, most likely of another gateway, has the directory open.
     #[error("{} is held by another process", path.display())]
     Locked {

@@ -17,6 +17,7 @@
 //! artifacts/ab/abcd….file    files of trees, and the lists of trees, named alike
 //! quarantine/    damaged artifacts, kept for inspection
 //! tmp/           uploads in progress; none of them was acknowledged
+//! backup/        what a backup that is just being made holds
 //! lock           held by the one gateway that uses the directory
 //! ```
 //!
@@ -30,8 +31,8 @@
 //! clamped. [`FunctionRecord`], [`SecretRecord`], [`TokenRecord`] and [`StoredLogLine`] are rows;
 //! the pool's `Function`, `Secret` and `LogLine` are values in memory.
 //!
-//! Rooms, each using only those to its right: `functions`, `activity`, `artifacts`, `access`,
-//! `store` (the handle), `sql`, `directory`, `error`. Start reading at [`Store::publish`] in
+//! Rooms, each using only those to its right: `backup`, `functions`, `activity`, `artifacts`,
+//! `access`, `store` (the handle), `sql`, `directory`, `error`. Start reading at [`Store::publish`] in
 //! `functions/publish.rs`.
 
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@
 mod access;
 mod activity;
 mod artifacts;
+mod backup;
 mod directory;
 mod error;
 mod functions;
@@ -74,6 +76,7 @@ pub use crate::{
         digest::{Digest, ParseDigestError},
         upload::{StoredUpload, UploadWriter},
     },
+    backup::{Backup, BackupParts, BackupSize, RestoreError, Restored, check_backup, restore},
     error::{Error, Quota, Result},
     functions::{
         channel::{

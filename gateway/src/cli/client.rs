@@ -17,6 +17,7 @@ use bytes::Bytes;
 use gateway_api::{MistakeView, NextCursor, ProblemView};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -349,6 +350,22 @@ impl Client {
         if status.is_success() { Ok(answer) } else { Err(problem(*status, body)) }
     }
 
+    /// Sends a request for something large, whose body the caller reads.
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        head_deadline: Duration,
+    ) -> Result<Incoming, Failure> {
+        let request = build(self.request(Method::GET, path)?, transport::empty())?;
+        let plane = self.access.plane();
+        let response = transport::send(request, plane, &self.trust, head_deadline).await?;
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        Err(problem(head.status, &whole(body).await?))
+    }
+
     /// The same, whatever the status of the answer is.
     pub(crate) async fn answer(
         &self,
@@ -358,14 +375,18 @@ impl Client {
         let plane = self.access.plane();
         let response = transport::send(request, plane, &self.trust, head_deadline).await?;
         let (head, body) = response.into_parts();
-        let reading = Limited::new(body, ANSWER_BYTES_MAX).collect();
-        let body = tokio::time::timeout(QUICK, reading)
-            .await
-            .map_err(|_| Failure::failed("the answer stopped before its end"))?
-            .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?
-            .to_bytes();
-        Ok(Answer { status: head.status, body })
+        Ok(Answer { status: head.status, body: whole(body).await? })
     }
+}
+
+/// Reads all of an answer.
+async fn whole(body: Incoming) -> Result<Bytes, Failure> {
+    let reading = Limited::new(body, ANSWER_BYTES_MAX).collect();
+    let body = tokio::time::timeout(QUICK, reading)
+        .await
+        .map_err(|_| Failure::failed("the answer stopped before its end"))?
+        .map_err(|error| Failure::failed(format!("reading the answer: {error}")))?;
+    Ok(body.to_bytes())
 }
 
 /// A value of the API as a body.

@@ -19,7 +19,7 @@ use crate::{
             access::{certificates, secrets, tokens as api_tokens},
             channels, diff, files, functions, logs,
             node::{
-                limits,
+                backup, limits,
                 probes::{self, Probes},
             },
             revisions, routes as owned_routes,
@@ -49,6 +49,7 @@ use crate::{
         (name = "flows", description = "Functions that are called one after the other"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
+        (name = "node", description = "The gateway itself"),
         (name = "probes", description = "The state of the gateway"),
     ),
 )]
@@ -62,6 +63,7 @@ fn administering() -> OpenApiRouter<ControlState> {
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::put, secrets::delete))
         .routes(routes!(certificates::put, certificates::delete))
+        .routes(routes!(backup::make))
 }
 
 /// The router of the control plane. Routes are grouped by the scope that they need.

@@ -8,6 +8,7 @@ use store::{Store, Tenant};
 
 use crate::{
     config::Numbers,
+    control::backup_metrics::BackupMetrics,
     functions::{
         catalog::Catalog,
         deploy::Deployer,
@@ -38,6 +39,7 @@ pub(crate) struct ControlState {
     /// Whether uploads by tokens that may deploy but not administer need all of them.
     pub(crate) require_sandbox: bool,
     pub(crate) files: Files,
+    pub(crate) backups: BackupMetrics,
     pub(crate) certificates: Certificates,
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,

@@ -251,6 +251,8 @@ impl Problem {
             store::Error::RangeNotMet => Self::new(&table::BAD_CHANNEL)
                 .detail("range: no revision of the function has a version in it")
                 .hint("`mayfly revisions` lists them. Deploy one with such a version first."),
+            store::Error::BackupRunning => Self::new(&table::BACKUP_RUNNING)
+                .hint("Wait for its end, or end it by closing its connection."),
             store::Error::NoSpace => no_space(),
             store::Error::Quota { quota, max } => quota_reached(*quota, *max),
             store::Error::Busy => {

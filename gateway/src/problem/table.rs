@@ -225,6 +225,7 @@ problem_types! {
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";
     TOO_MANY_ATTEMPTS: "too-many-attempts", 429, Authenticate, Caller, "Too many invalid tokens from this address";
     CONTROL_OVERLOADED: "control-overloaded", 503, Admit, Platform, "Control plane request limit reached";
+    BACKUP_RUNNING: "backup-running", 409, Store, Caller, "Another backup is being made";
     STORE_BUSY: "store-busy", 503, Store, Platform, "Database is busy";
     NO_SPACE: "no-space", 507, Store, Platform, "No disk space left";
 }

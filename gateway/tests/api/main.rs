@@ -13,6 +13,7 @@ mod test_gateway;
 mod apply;
 mod asynchronous;
 mod auth;
+mod backup;
 mod bench;
 mod canaries;
 mod certificates;

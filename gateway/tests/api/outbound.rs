@@ -20,7 +20,7 @@ use crate::{client::FullResponse, test_gateway::TestGateway};
 const GUESTS: [&str; 2] = ["t-outbound", "t-outbound-p3"];
 
 /// The outcomes of the requests that `query` asks for.
-async fn ask(gateway: &TestGateway, guest: &str, query: &str) -> String {
+pub(crate) async fn ask(gateway: &TestGateway, guest: &str, query: &str) -> String {
     let answer = gateway.get(&format!("/f/{guest}/?{query}")).await;
     assert_eq!(answer.status(), 200, "{guest}: {query}: {answer:?}");
     answer.text().trim_end().to_owned()

@@ -140,7 +140,7 @@ impl BlobWriter<'_> {
 }
 
 /// `artifacts/ab/abcd….file`, beside the artifacts.
-pub(super) fn path_in(directory: &Directory, digest: &Digest) -> PathBuf {
+pub(crate) fn path_in(directory: &Directory, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
     directory.artifacts().join(&name[..2]).join(name + SUFFIX)
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Connection as _, Sqlite, SqlitePool, Transaction,
+    Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     query::Query,
     sqlite::{
@@ -115,6 +115,21 @@ impl Database {
     /// Connections that can only read.
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    /// Copies the database to a file that does not exist yet, as it is at the beginning. Writers do not
+    /// wait for it.
+    pub(crate) async fn copy_to(&self, path: &Path) -> Result<()> {
+        let path = path.to_str().ok_or_else(|| Error::Inconsistent {
+            reason: "the path of the data directory is not UTF-8".to_owned(),
+        })?;
+        // A connection of its own: it takes long, and readers refuse every write, also that of a copy.
+        let options = SqliteConnectOptions::clone(&self.readers.connect_options());
+        let options = options.pragma("query_only", "OFF").read_only(true);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
     }
 
     /// Closes all connections, the writer last: SQLite moves the write-ahead log into the file when

@@ -1,4 +1,5 @@
 //! The gateway itself.
 
+pub(crate) mod backup;
 pub(crate) mod serve;
 pub(crate) mod settings;
