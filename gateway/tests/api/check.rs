@@ -56,6 +56,26 @@ fn the_text_says_what_a_guest_uses_and_how_to_deploy_it() {
 }
 
 #[test]
+fn starts_are_measured_when_asked_for() {
+    assert_eq!(checked("c-hello-cgi")["starts_us"], Value::Null);
+    let hello = path("c-hello-cgi");
+    let output = check(&[hello.to_str().unwrap(), "--measure", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [frozen, cold, loaded] = ["frozen", "cold", "loaded"]
+        .map(|tier| checked["starts_us"][tier].as_f64().unwrap_or_else(|| panic!("{checked}")));
+    assert!(frozen > cold && cold > loaded && loaded > 0.0, "{checked}");
+
+    // What does not start is not measured, and that is said.
+    let trap = path("t-start-trap");
+    let output = check(&[trap.to_str().unwrap(), "--measure"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("error: t-start-trap: "), "{told}");
+    assert!(told.contains("hint: `mayfly bench cold-start` measures other requests"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_deployed_fails_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wasm");

@@ -186,7 +186,9 @@ pub(in crate::cli) async fn estimate(
     let plan = Plan::new(OBSERVATIONS_MIN, Duration::from_secs(1));
     let tiers = [Tier::Frozen, Tier::Cold, Tier::Loaded];
     let progress = Progress::spinner("compiling", output);
-    let rows = measure(&bench, &[Subject::of_file(file)?], &tiers, plan, &progress).await?;
+    let rows = measure(&bench, &[Subject::of_file(file)?], &tiers, plan, &progress).await.map_err(
+        |failure| failure.note("hint: `mayfly bench cold-start` measures other requests"),
+    )?;
     Ok(rows.into_iter().map(|row| (row.tier.clone(), row.median())).collect())
 }
 
