@@ -1,5 +1,5 @@
-//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md` and `docs/flows.md`, chapter by chapter,
-//! against a gateway of their own, and compares what they print with what the page shows.
+//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md`, `docs/flows.md` and `docs/manifest.md`,
+//! chapter by chapter, against a gateway of their own, and compares what they print with what the page shows.
 //!
 //! The words at the top of a block say what happens to it:
 //!
@@ -43,6 +43,7 @@ const RELEASES: Page = ("docs/releases.md", include_str!("../../docs/releases.md
 
 const QUEUES: Page = ("docs/queues.md", include_str!("../../docs/queues.md"));
 const FLOWS: Page = ("docs/flows.md", include_str!("../../docs/flows.md"));
+const MANIFEST: Page = ("docs/manifest.md", include_str!("../../docs/manifest.md"));
 
 /// A page's path and its text.
 type Page = (&'static str, &'static str);
@@ -69,6 +70,8 @@ const RELEASE: &[&str] = &[
 const QUEUE: &[&str] = &["Messages one by one", "Dead messages", "Batches"];
 /// And the one about flows.
 const FLOW: &[&str] = &["Steps over one state", "Asynchronous runs"];
+/// And the one about manifests.
+const PROJECT: &[&str] = &["A project in one file", "Change it", "Delete"];
 
 /// How long a block may take that compiles with a cold cache.
 const BLOCK: &str = "600";
@@ -120,11 +123,20 @@ fn steps_run_while_a_client_waits_and_while_none_does() {
 }
 
 #[test]
+fn a_project_is_applied_changed_and_deleted() {
+    walk(&[(TUTORIAL, &[START]), (MANIFEST, PROJECT)]);
+}
+
+#[test]
 fn every_chapter_with_commands_is_walked() {
     let of_tutorial = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
-    for (page, walked) in
-        [(TUTORIAL, &of_tutorial[..]), (RELEASES, RELEASE), (QUEUES, QUEUE), (FLOWS, FLOW)]
-    {
+    for (page, walked) in [
+        (TUTORIAL, &of_tutorial[..]),
+        (RELEASES, RELEASE),
+        (QUEUES, QUEUE),
+        (FLOWS, FLOW),
+        (MANIFEST, PROJECT),
+    ] {
         for chapter in chapters(page) {
             assert!(
                 chapter.blocks.is_empty() || walked.contains(&chapter.title),

@@ -1,5 +1,7 @@
 //! `mayfly apply`, `mayfly diff` and `mayfly schema`, where no gateway is needed.
 
+mod projects;
+
 use std::{
     fs,
     path::Path,
