@@ -1,6 +1,7 @@
 //! Request bodies that are read while they are sent, so that no file is in memory as a whole.
 
 use std::{
+    fs,
     future::Future,
     io::{self, Read},
     os::fd::AsFd as _,
@@ -23,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::cli::commands::progress::Progress;
+use crate::cli::{client::unreadable, commands::progress::Progress, failure::Failure};
 
 /// The size of a read: large enough that system calls cost little, small enough that the progress
 /// bar moves.
@@ -32,6 +33,9 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The time to wait for "100 Continue", which a server may not send (RFC 9110, 10.1.1). Common
 /// clients wait as long.
 const CONSENT: Duration = Duration::from_secs(1);
+
+/// Bytes of an argument that are read from a file or from standard input. Far above what a gateway takes.
+const ARGUMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// A file or a stream as a body.
 pub(crate) struct FileBody {
@@ -147,6 +151,23 @@ impl Consent {
             }
         });
     }
+}
+
+/// The bytes that an argument stands for: the text itself, `@FILE`, or `-` for standard input.
+pub(crate) fn read_argument(data: &str) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    if data == "-" {
+        let input = io::stdin().lock();
+        let read = input.take(ARGUMENT_BYTES_MAX).read_to_end(&mut body);
+        read.map_err(|error| Failure::failed(format!("reading standard input: {error}")))?;
+    } else if let Some(file) = data.strip_prefix('@').map(Path::new) {
+        let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
+        let read = opened.take(ARGUMENT_BYTES_MAX).read_to_end(&mut body);
+        read.map_err(|error| unreadable(file, &error))?;
+    } else {
+        body.extend_from_slice(data.as_bytes());
+    }
+    Ok(body)
 }
 
 /// The length of the content of `reader`, and its SHA-256.

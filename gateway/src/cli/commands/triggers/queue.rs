@@ -1,12 +1,6 @@
 //! `mayfly queue`: messages that wait until a function has taken them.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gateway_api::{
@@ -15,15 +9,12 @@ use gateway_api::{
 };
 
 use crate::cli::{
-    client::{Answer, Client, Remote, transport::escape, unreadable},
+    client::{Answer, Client, Remote, body::read_argument, transport::escape},
     commands::{functions::PAGE, triggers::read_document},
     failure::Failure,
     output::{Output, print_line},
     printable::printable,
 };
-
-/// Bytes that are read from a file or from standard input. Far above what a gateway takes.
-const BODY_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum QueueCommand {
@@ -263,7 +254,7 @@ impl SendMessages {
         let attributes: BTreeMap<_, _> = self.attributes.into_iter().collect();
         let mut messages = Vec::with_capacity(self.bodies.len());
         for data in &self.bodies {
-            let (body, body_base64) = match String::from_utf8(read(data)?) {
+            let (body, body_base64) = match String::from_utf8(read_argument(data)?) {
                 Ok(text) => (Some(text), None),
                 Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
             };
@@ -365,23 +356,6 @@ fn message_row(message: MessageView) -> Vec<String> {
         shown,
         message.error.unwrap_or_default(),
     ]
-}
-
-/// The body that an argument stands for.
-fn read(data: &str) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    if data == "-" {
-        let input = io::stdin().lock();
-        let read = input.take(BODY_BYTES_MAX).read_to_end(&mut body);
-        read.map_err(|error| Failure::failed(format!("reading standard input: {error}")))?;
-    } else if let Some(file) = data.strip_prefix('@').map(Path::new) {
-        let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
-        let read = opened.take(BODY_BYTES_MAX).read_to_end(&mut body);
-        read.map_err(|error| unreadable(file, &error))?;
-    } else {
-        body.extend_from_slice(data.as_bytes());
-    }
-    Ok(body)
 }
 
 fn path(name: &str) -> String {
