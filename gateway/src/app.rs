@@ -69,6 +69,7 @@ use crate::{
         quarantine::Quarantine,
         routes::{Routes, auth::RouteAuth, certificates::Certificates},
         secrets::Secrets,
+        stores::{Stores, backends::Backends},
     },
     invoker::Invoker,
     server::{ConnectionMetrics, ExposedKey, HostCertificates, ListenerControl, Server},
@@ -111,7 +112,7 @@ pub(crate) async fn run(
     let tenant = Tenant::default();
 
     // The store, and the pool that runs its functions.
-    let Core { store, lines_to_store, pool, catalog, quarantine, invoker, deployer, owned } =
+    let Core { store, stores, lines_to_store, pool, catalog, quarantine, invoker, deployer, owned } =
         Core::start(&config, &registry, runtimes).await?;
 
     // The listeners. Connections wait in their queues until the planes run.
@@ -125,7 +126,7 @@ pub(crate) async fn run(
     // Background work.
     let sandbox = Arc::default();
     let mut upkeep = upkeep::start(control, (&catalog, &pool, &store), &sandbox, invoker.metrics());
-    let parts = (&catalog, &pool, &quarantine, &deployer, &owned);
+    let parts = (&catalog, &pool, &quarantine, &deployer, (&owned, &stores));
     let told = (&data_listener, &registry);
     let shedder = start_background(&config, runtimes, parts, told, &mut upkeep)?;
 
@@ -156,6 +157,7 @@ pub(crate) async fn run(
         certificates: owned,
         secrets: Secrets::load(&store, &pool).await?,
         routes,
+        stores: stores.clone(),
         triggers,
         public_base: config.public_base(data_server.addr()).into(),
     };
@@ -179,14 +181,13 @@ pub(crate) async fn run(
     let (data, control) = ((data_listener, data_task), (control_listener, control_task));
     let planes = Planes::new(draining, data, control, worker);
     run_until_signal(signals, &ready, planes, unready).await?;
-    // With the last users of the pool, the channel of lines closes.
-    drop((upkeep, pool));
-    close(log_task, &store).await
+    close((upkeep, pool), log_task, &stores, &store).await
 }
 
 /// The store, the pool that runs its functions, and what everything else uses of both.
 struct Core {
     store: Store,
+    stores: Stores,
     lines_to_store: mpsc::Receiver<LogLine>,
     pool: Arc<Pool>,
     catalog: Arc<Catalog>,
@@ -206,18 +207,40 @@ impl Core {
         let store = open_store(config).await?;
         let (lines, lines_to_store) = mpsc::channel(guest_logs::CHANNEL_LINES);
         let (pool, pool_metrics) = start_pool(config, lines, registry, runtimes)?;
+        let backends = Backends::open(config)?;
+        let stores = Stores::load((&store, &pool), backends, (config, registry)).await?;
         let catalog = Arc::new(Catalog::load(&store, config).await?);
         let quarantine = Quarantine::start(registry, store.clone(), runtimes.control())?;
         let invoker = Invoker::new(&pool, &quarantine, registry, pool_metrics)?;
-        let deployer = Deployer::new(&store, &pool, &catalog, &quarantine, config, registry)?;
+        let deployer =
+            Deployer::new(&store, &pool, (&catalog, &stores), &quarantine, config, registry)?;
         let owned = Certificates::load(&store, registry).await?;
-        Ok(Self { store, lines_to_store, pool, catalog, quarantine, invoker, deployer, owned })
+        Ok(Self {
+            store,
+            stores,
+            lines_to_store,
+            pool,
+            catalog,
+            quarantine,
+            invoker,
+            deployer,
+            owned,
+        })
     }
 }
 
-/// Waits until the task has stored the lines in its channel, and closes the store.
-async fn close(log_task: JoinHandle<()>, store: &Store) -> anyhow::Result<()> {
+/// Waits until the task has stored the lines in its channel, and closes the stores of guests, of whom none runs any
+/// longer, and the store.
+async fn close(
+    users: (JoinSet<()>, Arc<Pool>),
+    log_task: JoinHandle<()>,
+    stores: &Stores,
+    store: &Store,
+) -> anyhow::Result<()> {
+    // With the last users of the pool, the channel of lines closes.
+    drop(users);
     let _ = time::timeout(LAST_LINES, log_task).await;
+    stores.close().await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -269,14 +292,19 @@ fn data_plane(
 }
 
 /// What works in the background without a call.
-type BackgroundParts<'a> =
-    (&'a Arc<Catalog>, &'a Arc<Pool>, &'a Arc<Quarantine>, &'a Deployer, &'a Certificates);
+type BackgroundParts<'a> = (
+    &'a Arc<Catalog>,
+    &'a Arc<Pool>,
+    &'a Arc<Quarantine>,
+    &'a Deployer,
+    (&'a Certificates, &'a Stores),
+);
 
 /// Starts to recompile functions, to judge canaries, and to watch how busy the node is.
 fn start_background(
     config: &Config,
     runtimes: &Runtimes,
-    (catalog, pool, quarantine, deployer, owned): BackgroundParts<'_>,
+    (catalog, pool, quarantine, deployer, (owned, stores)): BackgroundParts<'_>,
     (data_listener, registry): (&watch::Sender<ListenerControl>, &Registry),
     upkeep: &mut JoinSet<()>,
 ) -> anyhow::Result<Arc<LoadShedder>> {
@@ -284,6 +312,7 @@ fn start_background(
     let recompiler = Recompiler::new(&config.compile, catalog, pool, quarantine, registry)?;
     upkeep.spawn_on(recompiler.run(), control);
     upkeep.spawn_on(owned.clone().watch_expiry(), control);
+    upkeep.spawn_on(stores.clone().upkeep(), control);
     upkeep.spawn_on(CanaryJudge::new(catalog, deployer, registry)?.run(), control);
     load_shedding::start(config, runtimes, pool, data_listener, registry, upkeep)
 }

@@ -86,6 +86,9 @@ enum Command {
     /// Set, list, show, run and delete flows: functions that are called one after the other
     #[command(subcommand)]
     Flow(crate::cli::commands::triggers::flow::FlowCommand),
+    /// Make, list, show and delete stores, and read, write, export and import what is in them
+    #[command(subcommand)]
+    Store(crate::cli::commands::store::StoreCommand),
     /// Change settings of a function, e.g. `set greet cpu_ms=500 environment.LANG=de`
     Set(crate::cli::commands::functions::SetSettings),
     /// Store, list and delete secrets that the gateway adds to requests of functions
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Schedule(command) => client(command.run()),
         Command::Queue(command) => client(command.run()),
         Command::Flow(command) => client(command.run()),
+        Command::Store(command) => client(command.run()),
         Command::Set(command) => client(command.run()),
         Command::Secret(command) => client(command.run()),
         Command::Certificate(command) => client(command.run()),

@@ -30,7 +30,7 @@ pub use self::{
         AdmissionSettings, CompileSection, ControlSettings, EdgeSettings, FieldNames, FlowsSection,
         HostRoutes, HttpLimits, IssuerSettings, LingerLimits, ListenerSettings, LogFormat,
         LogsSection, MetricsSection, MinRate, PoolSection, ProxySettings, QueueSection,
-        QuotasSection, ServerSection, ShadowSettings, Timeouts, TlsFiles, TlsSettings,
-        TrustedProxies, UploadsSection,
+        QuotasSection, ServerSection, ShadowSettings, StoresSection, Timeouts, TlsFiles,
+        TlsSettings, TrustedProxies, UploadsSection,
     },
 };

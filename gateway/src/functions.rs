@@ -13,3 +13,4 @@ pub(crate) mod quarantine;
 pub(crate) mod routes;
 pub(crate) mod schedule;
 pub(crate) mod secrets;
+pub(crate) mod stores;

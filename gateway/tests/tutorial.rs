@@ -1,5 +1,6 @@
-//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md`, `docs/flows.md` and `docs/manifest.md`,
-//! chapter by chapter, against a gateway of their own, and compares what they print with what the page shows.
+//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md`, `docs/flows.md`, `docs/manifest.md`
+//! and `docs/stores.md`, chapter by chapter, against a gateway of their own, and compares what they print with what
+//! the page shows.
 //!
 //! The words at the top of a block say what happens to it:
 //!
@@ -44,6 +45,7 @@ const RELEASES: Page = ("docs/releases.md", include_str!("../../docs/releases.md
 const QUEUES: Page = ("docs/queues.md", include_str!("../../docs/queues.md"));
 const FLOWS: Page = ("docs/flows.md", include_str!("../../docs/flows.md"));
 const MANIFEST: Page = ("docs/manifest.md", include_str!("../../docs/manifest.md"));
+const STORES: Page = ("docs/stores.md", include_str!("../../docs/stores.md"));
 
 /// A page's path and its text.
 type Page = (&'static str, &'static str);
@@ -72,6 +74,8 @@ const QUEUE: &[&str] = &["Messages one by one", "Dead messages", "Batches"];
 const FLOW: &[&str] = &["Steps over one state", "Asynchronous runs"];
 /// And the one about manifests.
 const PROJECT: &[&str] = &["A project in one file", "Change it", "Delete"];
+/// And the one about stores.
+const STORE: &[&str] = &["Make, fill and copy a store"];
 
 /// How long a block may take that compiles with a cold cache.
 const BLOCK: &str = "600";
@@ -128,6 +132,11 @@ fn a_project_is_applied_changed_and_deleted() {
 }
 
 #[test]
+fn a_store_is_made_filled_and_copied() {
+    walk(&[(TUTORIAL, &[START]), (STORES, STORE)]);
+}
+
+#[test]
 fn every_chapter_with_commands_is_walked() {
     let of_tutorial = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
     for (page, walked) in [
@@ -136,6 +145,7 @@ fn every_chapter_with_commands_is_walked() {
         (QUEUES, QUEUE),
         (FLOWS, FLOW),
         (MANIFEST, PROJECT),
+        (STORES, STORE),
     ] {
         for chapter in chapters(page) {
             assert!(

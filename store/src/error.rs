@@ -148,6 +148,8 @@ pub enum Quota {
     Queues,
     /// Flows.
     Flows,
+    /// Stores of guests' data.
+    Stores,
     /// Recorded replies.
     IdempotencyKeys,
     /// Calls that wait in one lane of the queue.
@@ -172,6 +174,7 @@ impl fmt::Display for Quota {
             Self::Schedules => "schedules",
             Self::Queues => "queues",
             Self::Flows => "flows",
+            Self::Stores => "stores",
             Self::IdempotencyKeys => "idempotency keys",
             Self::QueuedCalls => "queued calls",
             Self::Messages => "messages in a queue",

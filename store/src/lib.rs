@@ -8,7 +8,7 @@
 //! One directory holds everything:
 //!
 //! ```text
-//! mayfly.db      functions, revisions, routes, schedules, queues, flows, tokens, secrets,
+//! mayfly.db      functions, revisions, routes, schedules, queues, flows, stores, tokens, secrets,
 //!                idempotency keys                                         (synchronous FULL)
 //! logs.db        log lines                                                (synchronous NORMAL)
 //! queue.db       calls and messages that wait, and their answers          (synchronous FULL)
@@ -57,6 +57,7 @@ pub use crate::{
     activity::{
         document::{DocumentRecord, PutDocument},
         flow::{StepAnswer, StepOutcome, StepRecord},
+        guest_store::{PutStore, StoreQuota, StoreRecord},
         invocation::{
             CallState, Cause, Dedup, Invocation, NewInvocation, StoredAnswer, StoredFields,
             StoredRequest,

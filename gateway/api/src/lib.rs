@@ -30,7 +30,13 @@ pub use crate::{
         token::{CreateToken, FreshTokenView, TokenView, TokensView},
     },
     answer::{NextCursor, ProblemView},
-    data::files::{FilesDiff, MountView, TreeEntryView, TreePageView, TreeView},
+    data::{
+        files::{FilesDiff, MountView, TreeEntryView, TreePageView, TreeView},
+        store::{
+            EntriesView, EntryKeyView, EntryLine, ImportedView, StoreBackend, StoreQuotaView,
+            StoreSpec, StoreUsageView, StoreView, StoresView,
+        },
+    },
     functions::{
         artifact::ArtifactView,
         channel::{
@@ -79,6 +85,7 @@ pub use crate::{
     words::{
         AccessWord, ActionWord, CauseWord, DayWord, FaultWord, FlowOutcomeWord, FollowWord,
         InvocationWord, IsolationWord, KindWord, PlanActionWord, PlanKindWord, RespondAsyncWord,
-        RunOutcomeWord, ScopeWord, StateWord, StepOutcomeWord, StreamWord, UngrantedWord,
+        RunOutcomeWord, ScopeWord, StateWord, StepOutcomeWord, StoreKindWord, StreamWord,
+        UngrantedWord,
     },
 };

@@ -74,6 +74,8 @@ words! {
     PlanActionWord = "create", "change", "delete", "keep";
     /// What a step of a plan is about.
     PlanKindWord = "function", "channel", "route", "schedule", "queue", "flow";
+    /// What a store keeps.
+    StoreKindWord = "keyvalue";
     /// Who must act on a problem.
     FaultWord = "caller", "function", "platform";
 }

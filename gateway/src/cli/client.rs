@@ -243,6 +243,25 @@ impl Client {
         self.send(build(request, transport::empty())?, QUICK).await
     }
 
+    /// Reads an answer of any length while it arrives, and hands on each piece.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut body = self.open(path, QUICK).await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let causes = transport::causes(&error);
+                Failure::failed(format!("the answer stopped before its end: {causes}"))
+            })?;
+            if let Ok(piece) = frame.into_data() {
+                each(&piece)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there is something at this path.
     pub(crate) async fn has(&self, path: &str) -> Result<bool, Failure> {
         let request = build(self.request(Method::GET, path)?, transport::empty())?;

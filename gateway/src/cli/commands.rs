@@ -11,4 +11,5 @@ pub(crate) mod node;
 pub(crate) mod patch;
 pub(crate) mod progress;
 pub(crate) mod releases;
+pub(crate) mod store;
 pub(crate) mod triggers;

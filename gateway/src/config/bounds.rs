@@ -86,6 +86,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("quotas.schedules", 0, 1_000_000),
     ("quotas.queues", 0, 100_000),
     ("quotas.flows", 0, 100_000),
+    ("quotas.stores", 0, 100_000),
     ("quotas.settings_bytes", KIB, 16 * MIB),
     ("quotas.all_settings_bytes", KIB, TIB),
     ("quotas.code_bytes", 0, 1_024 * TIB),
@@ -103,6 +104,11 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("queue.retry_max_ms", 1, DAY_MS),
     ("flows.state_bytes", 4 * KIB, 256 * MIB),
     ("flows.runs", 0, 10_000_000),
+    ("stores.bytes", 0, 16 * TIB),
+    ("stores.max_bytes", 0, 16 * TIB),
+    ("stores.keys", 0, 1_000_000_000_000),
+    ("stores.max_keys", 0, 1_000_000_000_000),
+    ("stores.memory_bytes", 0, 16 * TIB),
     ("server.connections", 1, 1_000_000),
     ("server.connections_per_address", 0, 1_000_000),
     ("server.in_flight", 1, 1_000_000),
@@ -162,6 +168,7 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("metrics.channels", 0, 100_000),
     ("metrics.queues", 0, 100_000),
     ("metrics.flows", 0, 100_000),
+    ("metrics.stores", 0, 100_000),
 ];
 
 /// Returns the first error in `settings`.

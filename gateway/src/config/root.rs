@@ -13,7 +13,8 @@ use toml::{Table, Value};
 
 use super::sections::{
     AdmissionSettings, CompileSection, FlowsSection, LogsSection, MetricsSection, PoolSection,
-    QueueSection, QuotasSection, ServerSection, UploadsSection, address::deserialize_address,
+    QueueSection, QuotasSection, ServerSection, StoresSection, UploadsSection,
+    address::deserialize_address,
 };
 
 /// The control plane's Unix socket, in the data directory.
@@ -61,6 +62,8 @@ pub struct Config {
     pub queue: QueueSection,
     /// Functions that are called one after the other.
     pub flows: FlowsSection,
+    /// What guests keep.
+    pub stores: StoresSection,
     /// Both listeners, and the admission of requests.
     pub server: ServerSection,
     /// Requests that guests make.
@@ -89,6 +92,7 @@ impl Default for Config {
             quotas: QuotasSection::default(),
             queue: QueueSection::default(),
             flows: FlowsSection::default(),
+            stores: StoresSection::default(),
             server: ServerSection::default(),
             outbound: OutboundConfig::default(),
             logs: LogsSection::default(),

@@ -10,6 +10,7 @@ mod machine;
 mod pool;
 mod queue;
 mod server;
+mod stores;
 mod telemetry;
 
 pub use self::{
@@ -22,5 +23,6 @@ pub use self::{
         IssuerSettings, LingerLimits, ListenerSettings, MinRate, ProxySettings, ServerSection,
         ShadowSettings, Timeouts, TlsFiles, TlsSettings, TrustedProxies,
     },
+    stores::StoresSection,
     telemetry::{LogFormat, LogsSection, MetricsSection},
 };

@@ -4,6 +4,9 @@
 
 use std::{error::Error as StdError, time::Duration};
 
+use http::HeaderValue;
+use runtime_pool::Refused;
+
 use crate::{
     control::{preconditions::entity_tag, upload::UploadHeadError},
     functions::{
@@ -14,6 +17,7 @@ use crate::{
         name::InvalidFunctionName,
         routes::{RouteError, certificates::CertificateError},
         secrets::SecretError,
+        stores::StoreError,
     },
     problem::{Problem, chain, operator_setting, table},
     request::idempotency_key::IDEMPOTENCY_KEY_BYTES,
@@ -183,6 +187,77 @@ impl Problem {
         }
     }
 
+    pub(crate) fn unknown_store_kind(kind: &str) -> Self {
+        Self::new(&table::BAD_STORE)
+            .detail(format!("there are no stores of the kind {kind:?}; the kinds are: keyvalue"))
+    }
+
+    /// The problem of a change of the store with this name, or of its entries.
+    pub(crate) fn of_guest_store(error: StoreError, name: &str) -> Self {
+        match error {
+            StoreError::Refused(detail) => Self::new(&table::BAD_STORE).detail(detail),
+            StoreError::NotFound => {
+                Self::new(&table::STORE_NOT_FOUND).detail(format!("there is no store {name:?}"))
+            }
+            StoreError::Entry(detail) => Self::new(&table::BAD_ENTRY).detail(detail),
+            StoreError::InUse { .. } => Self::new(&table::STORE_IN_USE)
+                .detail(format!("the store {name:?}: {error}"))
+                .hint("Take the grants away first, or delete it with `force=true`."),
+            StoreError::OtherBackend => Self::new(&table::OTHER_BACKEND)
+                .detail(format!("the store {name:?} keeps its backend"))
+                .hint("Make another store, and take the entries there: export and import them."),
+            StoreError::Line { line, error } => {
+                let detail = format!("line {line}: {error}");
+                Self::of_guest_store(*error, name).detail(detail)
+            }
+            StoreError::Receive(error) => Self::bad_body(&*error),
+            StoreError::TooMany => Self::control_plane_overloaded(),
+            StoreError::Data(refused) => Self::of_data(&refused, name),
+            StoreError::Store(error) => error.into(),
+        }
+    }
+
+    /// The problem of an operation on the data of the store with this name.
+    fn of_data(refused: &Refused, name: &str) -> Self {
+        match refused {
+            Refused::NoStore => Self::of_guest_store(StoreError::NotFound, name),
+            Refused::Invalid(_) | Refused::Denied => {
+                Self::new(&table::BAD_ENTRY).detail(refused.to_string())
+            }
+            Refused::TooLarge { .. } => {
+                Self::new(&table::ENTRY_TOO_LARGE).detail(refused.to_string())
+            }
+            Refused::Quota { .. } => Self::new(&table::STORE_FULL)
+                .detail(refused.to_string())
+                .hint("Remove entries, or give the store a larger quota."),
+            Refused::Rate | Refused::TooMany { .. } | Refused::Busy | Refused::Timeout => {
+                Self::new(&table::BACKEND_BUSY)
+                    .detail(refused.to_string())
+                    .hint("Try again later.")
+                    .retry_after(1)
+            }
+            Refused::Unavailable => Self::new(&table::BACKEND_UNAVAILABLE)
+                .detail(refused.to_string())
+                .hint("The gateway's log has the reason, such as a full disk. Try again later.")
+                .retry_after(1),
+        }
+    }
+
+    pub(crate) fn entry_not_found(key: &str) -> Self {
+        Self::new(&table::ENTRY_NOT_FOUND).detail(format!("there is no entry {key:?}"))
+    }
+
+    /// What is there has this etag, if it is known.
+    pub(crate) fn entry_conflict(etag: Option<&HeaderValue>) -> Self {
+        let etag = etag.and_then(|etag| etag.to_str().ok());
+        Self::new(&table::ENTRY_CONFLICT)
+            .detail(match etag {
+                Some(etag) => format!("its etag is {etag}"),
+                None => "something else is there, or nothing".to_owned(),
+            })
+            .hint("Read the entry again, and send its current etag in `if-match`.")
+    }
+
     pub(crate) fn secret_not_found(name: &str) -> Self {
         Self::new(&table::SECRET_NOT_FOUND).detail(format!("there is no secret {name:?}"))
     }
@@ -312,6 +387,13 @@ impl From<DeployError> for Problem {
                     .retry_after(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1))
             }
             DeployError::Channel(detail) => Self::new(&table::BAD_CHANNEL).detail(detail),
+            DeployError::UnknownStore { .. } => Self::new(&table::UNKNOWN_STORE)
+                .detail(error.to_string())
+                .hint(
+                    "Make it first: `mayfly store set NAME`. The operator can let deploys make stores by \
+                     the setting `stores.create_on_deploy`.",
+                ),
+            DeployError::Stores(error) => Self::of_guest_store(error, ""),
             DeployError::Settings(detail) => Self::new(&table::BAD_SETTINGS).detail(detail),
         }
     }

@@ -9,4 +9,5 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod revisions;
 pub(crate) mod routes;
+pub(crate) mod stores;
 pub(crate) mod triggers;

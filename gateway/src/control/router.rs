@@ -23,10 +23,12 @@ use crate::{
                 probes::{self, Probes},
             },
             revisions, routes as owned_routes,
+            stores::{self, entries, transfer},
             triggers::{flows, invocations, queues, schedules},
         },
         state::ControlState,
     },
+    functions::stores::entries::VALUE_BYTES,
     problem::Problem,
 };
 
@@ -47,6 +49,7 @@ use crate::{
         (name = "schedules", description = "When functions are called, by the calendar"),
         (name = "queues", description = "Messages that wait until a function has taken them"),
         (name = "flows", description = "Functions that are called one after the other"),
+        (name = "stores", description = "What functions keep"),
         (name = "secrets", description = "Values that the gateway adds to requests of functions"),
         (name = "tokens", description = "Access to this API"),
         (name = "node", description = "The gateway itself"),
@@ -88,6 +91,7 @@ pub(crate) fn control_plane(
         .routes(routes!(invocations::list))
         .routes(routes!(invocations::show))
         .merge(reading_triggers())
+        .merge(reading_stores())
         .routes(routes!(logs::list))
         .routes(routes!(limits::show))
         .with_state(state.clone());
@@ -106,6 +110,7 @@ pub(crate) fn control_plane(
         .routes(routes!(invocations::redrive_all))
         .merge(applying())
         .merge(changing_triggers(&state))
+        .merge(changing_stores())
         .with_state(state.clone());
     let admin = administering().with_state(state);
     let tokens = Arc::new(tokens);
@@ -148,6 +153,26 @@ pub(crate) fn control_plane(
 /// What changes everything at once. Manifests may be larger than other documents.
 fn applying() -> OpenApiRouter<ControlState> {
     OpenApiRouter::new().routes(routes!(apply::apply)).layer(DefaultBodyLimit::max(MANIFEST_BYTES))
+}
+
+/// What says which stores there are.
+fn reading_stores() -> OpenApiRouter<ControlState> {
+    OpenApiRouter::new().routes(routes!(stores::list)).routes(routes!(stores::show))
+}
+
+/// What changes stores, and reads and writes what is in them.
+fn changing_stores() -> OpenApiRouter<ControlState> {
+    let value = DefaultBodyLimit::max(VALUE_BYTES);
+    OpenApiRouter::new()
+        .routes(routes!(stores::put, stores::delete))
+        .routes(routes!(entries::list))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(entries::show, entries::put, entries::delete))
+                .layer(value),
+        )
 }
 
 /// What reads schedules and queues.

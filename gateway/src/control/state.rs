@@ -18,6 +18,7 @@ use crate::{
         quarantine::Quarantine,
         routes::{Routes, certificates::Certificates},
         secrets::Secrets,
+        stores::Stores,
     },
     triggers::{call_queue::CallQueue, flows::Flows, queues::Queues, schedules::Schedules},
 };
@@ -43,6 +44,7 @@ pub(crate) struct ControlState {
     pub(crate) certificates: Certificates,
     pub(crate) secrets: Secrets,
     pub(crate) routes: Routes,
+    pub(crate) stores: Stores,
     pub(crate) triggers: ControlTriggers,
     /// The beginning of functions' addresses, without a slash at its end.
     pub(crate) public_base: Arc<str>,

@@ -150,6 +150,11 @@ impl CatalogEntry {
         self.grants.add_to(self.ungranted.clone())
     }
 
+    /// The names of the stores that its guests may open.
+    pub(crate) fn granted_stores(&self) -> Vec<String> {
+        self.grants.stores()
+    }
+
     /// The bytes of its settings, and of those of the revisions that take a share.
     fn kept_bytes(&self) -> u64 {
         let weighted = self.channel.iter().flat_map(|channel| channel.entries());
@@ -373,6 +378,21 @@ impl Catalog {
     /// The canaries that run.
     pub(crate) fn canaries(&self) -> Vec<Arc<CanaryMeter>> {
         self.canaries.live()
+    }
+
+    /// Shows each function, and each of its channels but `default` with its name.
+    pub(crate) fn for_each(
+        &self,
+        mut each: impl FnMut(&QualifiedName, Option<&str>, &CatalogEntry),
+    ) {
+        for (name, entry) in &self.functions.pin() {
+            each(name, None, entry);
+        }
+        for (name, channels) in &self.channels.pin() {
+            for (channel, entry) in &**channels {
+                each(name, Some(channel), entry);
+            }
+        }
     }
 
     /// All functions for which `wanted` returns true.

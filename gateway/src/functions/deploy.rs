@@ -43,6 +43,7 @@ use crate::{
         labels::OTHER,
         qualified_name::QualifiedName,
         quarantine::Quarantine,
+        stores::Stores,
     },
     telemetry::clock::now_ms,
 };
@@ -79,7 +80,7 @@ impl Deployer {
     pub(crate) fn new(
         store: &Store,
         pool: &Arc<Pool>,
-        catalog: &Arc<Catalog>,
+        (catalog, stores): (&Arc<Catalog>, &Stores),
         quarantine: &Arc<Quarantine>,
         config: &Config,
         registry: &Registry,
@@ -98,6 +99,7 @@ impl Deployer {
             store: store.clone(),
             pool: Arc::clone(pool),
             catalog: Arc::clone(catalog),
+            stores: stores.clone(),
             quarantine: Arc::clone(quarantine),
             artifact_bytes: config.uploads.artifact_bytes,
             quotas: ArcSwap::from_pointee(config.quotas.clone()),
@@ -142,6 +144,11 @@ impl Deployer {
     /// How many flows there may be.
     pub(crate) fn flows_max(&self) -> u64 {
         self.state.quotas.load().flows as u64
+    }
+
+    /// How many stores there may be.
+    pub(crate) fn stores_max(&self) -> u64 {
+        self.state.quotas.load().stores as u64
     }
 
     /// Counts an upload that was refused, or that failed.
@@ -302,7 +309,22 @@ impl DeployState {
         self.check_tree(function.tenant, settings).await?;
         let mut spec = self.catalog.spec(function, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
-        Ok(self.pool.validate(spec, upload.actor.token.uploader()).await?.kind.as_str())
+        let kind = self.pool.validate(spec, upload.actor.token.uploader()).await?.kind.as_str();
+        self.provide_stores(function.tenant, settings).await?;
+        Ok(kind)
+    }
+
+    /// Makes the stores that settings grant and that are not there, or refuses the settings.
+    pub(super) async fn provide_stores(
+        &self,
+        tenant: &Tenant,
+        settings: &Settings,
+    ) -> Result<(), DeployError> {
+        let max = self.quotas.load().stores as u64;
+        match self.stores.provide(tenant, settings.granted_stores(), max).await? {
+            None => Ok(()),
+            Some(name) => Err(DeployError::UnknownStore { name }),
+        }
     }
 
     /// Refuses settings that name a tree of files which the tenant does not have. The store does so, too,

@@ -36,11 +36,22 @@ impl CompactGrants {
 
     /// The same specification with the grants.
     pub(crate) fn add_to(&self, spec: FunctionSpec) -> FunctionSpec {
-        if self.0.is_empty() {
-            return spec;
+        match self.settings() {
+            Some(granted) => add_grants(&granted, spec),
+            None => spec,
         }
-        let granted = serde_json::from_str(&self.0).expect("the text was made from settings");
-        add_grants(&granted, spec)
+    }
+
+    /// The names of the stores that guests may open.
+    pub(crate) fn stores(&self) -> Vec<String> {
+        let granted = self.settings().unwrap_or_default();
+        granted.granted_stores().map(str::to_owned).collect()
+    }
+
+    /// The part of the settings that has the grants, if there are any.
+    fn settings(&self) -> Option<Settings> {
+        let granted = || serde_json::from_str(&self.0).expect("the text was made from settings");
+        (!self.0.is_empty()).then(granted)
     }
 }
 

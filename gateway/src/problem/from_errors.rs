@@ -306,6 +306,9 @@ fn quota_reached(quota: Quota, max: u64) -> Problem {
         Quota::Flows => Problem::new(&table::FLOW_QUOTA)
             .detail(format!("the limit is {max} flows"))
             .hint("Delete a flow. The operator can raise the setting `quotas.flows`."),
+        Quota::Stores => Problem::new(&table::STORE_QUOTA)
+            .detail(format!("the limit is {max} stores"))
+            .hint("Delete a store. The operator can raise the setting `quotas.stores`."),
         Quota::IdempotencyKeys => Problem::new(&table::IDEMPOTENCY_QUOTA)
             .detail(format!("the limit is {max} keys within a day"))
             .hint(

@@ -151,6 +151,10 @@ problem_types! {
     SCHEDULE_QUOTA: "schedule-quota", 409, Store, Caller, "Schedule quota reached";
     QUEUE_QUOTA: "queue-quota", 409, Store, Caller, "Queue quota reached";
     FLOW_QUOTA: "flow-quota", 409, Store, Caller, "Flow quota reached";
+    STORE_QUOTA: "store-quota", 409, Store, Caller, "Store quota reached";
+    STORE_FULL: "store-full", 409, Store, Caller, "Store is full";
+    STORE_IN_USE: "store-in-use", 409, Store, Caller, "Store is in use";
+    OTHER_BACKEND: "other-backend", 409, Store, Caller, "Store has its data in another backend";
     FLOW_IN_USE: "flow-in-use", 409, Store, Caller, "Flow is in use";
     QUEUE_NOT_EMPTY: "queue-not-empty", 409, Store, Caller, "Queue has messages";
     ROUTE_CONFLICT: "route-conflict", 409, Request, Caller, "Route takes the requests of another one";
@@ -205,6 +209,8 @@ problem_types! {
     ROUTE_NOT_FOUND: "route-not-found", 404, Route, Caller, "Route not found";
     SCHEDULE_NOT_FOUND: "schedule-not-found", 404, Route, Caller, "Schedule not found";
     QUEUE_NOT_FOUND: "queue-not-found", 404, Route, Caller, "Queue not found";
+    STORE_NOT_FOUND: "store-not-found", 404, Route, Caller, "Store not found";
+    ENTRY_NOT_FOUND: "entry-not-found", 404, Route, Caller, "Entry not found";
     CHANNEL_NOT_FOUND: "channel-not-found", 404, Route, Caller, "Channel not found";
     REVISION_NOT_IN_CHANNEL: "revision-not-in-channel", 404, Route, Caller, "Revision not in the channel";
     SECRET_NOT_FOUND: "secret-not-found", 404, Route, Caller, "Secret not found";
@@ -213,6 +219,8 @@ problem_types! {
     NO_PREVIOUS_REVISION: "no-previous-revision", 409, Store, Caller, "No previous revision";
     PLAN_CHANGED: "plan-changed", 409, Store, Caller, "Plan has changed";
     CONFLICT: "conflict", 409, Store, Caller, "Conflict with another change";
+    ENTRY_CONFLICT: "entry-conflict", 412, Store, Caller, "Entry does not match the precondition";
+    ENTRY_TOO_LARGE: "entry-too-large", 413, Request, Caller, "Entry too large";
     DOCUMENT_TOO_LARGE: "document-too-large", 413, Request, Caller, "JSON document too large";
     BAD_MANIFEST: "bad-manifest", 422, Request, Caller, "Invalid manifest";
     BAD_ROUTE: "bad-route", 422, Request, Caller, "Invalid route";
@@ -220,12 +228,17 @@ problem_types! {
     BAD_FLOW: "bad-flow", 422, Request, Caller, "Invalid flow";
     BAD_QUEUE: "bad-queue", 422, Request, Caller, "Invalid queue";
     BAD_MESSAGE: "bad-message", 422, Request, Caller, "Invalid message";
+    BAD_STORE: "bad-store", 422, Request, Caller, "Invalid store";
+    UNKNOWN_STORE: "unknown-store", 422, Request, Caller, "Settings grant a store that does not exist";
+    BAD_ENTRY: "bad-entry", 422, Request, Caller, "Invalid entry";
     BAD_CHANNEL: "bad-channel", 422, Request, Caller, "Invalid channel";
     BAD_CERTIFICATE: "bad-certificate", 422, Request, Caller, "Invalid certificate";
     BAD_SECRET: "bad-secret", 422, Request, Caller, "Invalid secret";
     TOO_MANY_ATTEMPTS: "too-many-attempts", 429, Authenticate, Caller, "Too many invalid tokens from this address";
     CONTROL_OVERLOADED: "control-overloaded", 503, Admit, Platform, "Control plane request limit reached";
     BACKUP_RUNNING: "backup-running", 409, Store, Caller, "Another backup is being made";
+    BACKEND_BUSY: "backend-busy", 503, Store, Platform, "Store is busy";
+    BACKEND_UNAVAILABLE: "backend-unavailable", 503, Store, Platform, "Store is not available";
     STORE_BUSY: "store-busy", 503, Store, Platform, "Database is busy";
     NO_SPACE: "no-space", 507, Store, Platform, "No disk space left";
 }

@@ -64,6 +64,7 @@ mod shadows;
 mod shutdown;
 mod snapshot;
 mod soak;
+mod stores;
 mod timing;
 mod tls;
 mod warm;

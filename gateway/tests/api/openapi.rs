@@ -93,7 +93,11 @@ async fn every_operation_in_the_document_exists() {
 
 /// The path with a name, a revision and an id that do not exist.
 fn target(path: &str) -> String {
-    path.replace("{name}", "missing").replace("{revision}", "1").replace("{id}", "x")
+    path.replace("{name}", "missing")
+        .replace("{revision}", "1")
+        .replace("{id}", "x")
+        .replace("{kind}", "keyvalue")
+        .replace("{key}", "x")
 }
 
 /// The scope that the document asks for; none for an operation that is open to everyone.

@@ -21,8 +21,8 @@ use crate::sqlite::{
     pace::Pace,
 };
 
-/// Threads that read what may take long. Few: they wait for one disk.
-const THREADS: usize = 4;
+/// Threads that read what may take long: as many as processors, within these bounds. They wait for one disk.
+const THREADS: (usize, usize) = (2, 8);
 /// Reads that wait for a thread. Arbitrary, large enough.
 const WAITING_MAX: usize = 1_024;
 
@@ -58,8 +58,10 @@ impl Readers {
     pub(super) fn start(path: PathBuf) -> Result<Self, OpenError> {
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
-        let mut threads = Vec::with_capacity(THREADS);
-        for _ in 0..THREADS {
+        let (least, most) = THREADS;
+        let count = thread::available_parallelism().map_or(least, |count| count.get());
+        let mut threads = Vec::new();
+        for _ in 0..count.clamp(least, most) {
             let (waiting, file) = (Arc::clone(&waiting), file::open_reader(&path, true)?);
             let thread = thread::Builder::new()
                 .name("mayfly-kv-read".to_owned())

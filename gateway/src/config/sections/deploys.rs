@@ -66,6 +66,8 @@ pub struct QuotasSection {
     pub queues: usize,
     /// Flows.
     pub flows: usize,
+    /// Stores of guests' data.
+    pub stores: usize,
     /// The settings of one function as JSON, without its environment.
     pub settings_bytes: usize,
     /// The settings and environments of all functions: they are kept in memory.
@@ -102,6 +104,8 @@ impl Default for QuotasSection {
             queues: 1_000,
             // They are kept in memory, at most 64 KiB each, mostly a hundredth of that.
             flows: 1_000,
+            // Some hundred bytes of memory each.
+            stores: 1_000,
             // Several times what 64 hosts and 64 credentials take.
             settings_bytes: 64 << 10,
             all_settings_bytes: 256 * MIB,

@@ -60,10 +60,12 @@ pub struct MetricsSection {
     pub queues: usize,
     /// Flows with a label value of their own; all others share the value `other`.
     pub flows: usize,
+    /// Stores with a label value of their own; all others share the value `other`.
+    pub stores: usize,
 }
 
 impl Default for MetricsSection {
     fn default() -> Self {
-        Self { functions: 1_000, channels: 1_000, queues: 100, flows: 100 }
+        Self { functions: 1_000, channels: 1_000, queues: 100, flows: 100, stores: 100 }
     }
 }

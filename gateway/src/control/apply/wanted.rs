@@ -184,7 +184,10 @@ fn wrong_setting(settings: &Map<String, Value>, why: &str) -> Option<String> {
 /// The mistake of a trial: its place is the artifact's, or the settings'.
 pub(super) fn place_of_trial(function: &str, error: &DeployError) -> String {
     match error {
-        DeployError::Settings(_) | DeployError::Store(store::Error::NoSuchTree) => {
+        DeployError::Settings(_)
+        | DeployError::UnknownStore { .. }
+        | DeployError::Stores(_)
+        | DeployError::Store(store::Error::NoSuchTree) => {
             format!("functions.{function}.settings")
         }
         _ => format!("functions.{function}.artifact"),

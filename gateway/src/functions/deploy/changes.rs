@@ -55,6 +55,7 @@ impl Deployer {
             state.quarantine.suspect(&error, digest);
             return Err(error.into());
         }
+        state.provide_stores(&function.tenant, &settings).await?;
         let actor = actor.clone();
         self.change_if(function, precondition, async move |state, function| {
             let new = NewSettings {

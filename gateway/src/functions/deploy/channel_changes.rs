@@ -70,6 +70,7 @@ impl Deployer {
                 state.quarantine.suspect(&error, digest);
                 return Err(error.into());
             }
+            state.provide_stores(tenant, &settings).await?;
         }
         Ok(())
     }

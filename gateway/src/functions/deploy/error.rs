@@ -6,7 +6,10 @@ use runtime_pool::LoadError;
 use store::Digest;
 use tokio::task::JoinError;
 
-use crate::functions::deploy::{change_condition::ConditionFailed, change_rate::TooManyChanges};
+use crate::functions::{
+    deploy::{change_condition::ConditionFailed, change_rate::TooManyChanges},
+    stores::StoreError,
+};
 
 /// Why nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,11 @@ pub(crate) enum DeployError {
     DigestMismatch { announced: Digest, received: Digest },
     #[error("{0}")]
     Settings(String),
+    /// The settings grant a store that is not there.
+    #[error("there is no store {name:?}")]
+    UnknownStore { name: String },
+    #[error(transparent)]
+    Stores(#[from] StoreError),
     #[error("{0}")]
     Channel(String),
     #[error(transparent)]

@@ -74,7 +74,10 @@ impl Deployer {
         state.check_tree(&function.tenant, settings).await?;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, settings);
         match state.pool.validate(spec, actor.token.uploader()).await {
-            Ok(tried) => Ok(tried.kind.as_str().to_owned()),
+            Ok(tried) => {
+                state.provide_stores(&function.tenant, settings).await?;
+                Ok(tried.kind.as_str().to_owned())
+            }
             Err(error) => {
                 state.quarantine.suspect(&error, digest);
                 Err(error.into())

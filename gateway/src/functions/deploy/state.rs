@@ -16,6 +16,7 @@ use crate::{
         deploy::{change_rate::ChangeRate, error::DeployError},
         qualified_name::QualifiedName,
         quarantine::Quarantine,
+        stores::Stores,
     },
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct DeployState {
     pub(super) store: Store,
     pub(super) pool: Arc<Pool>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) stores: Stores,
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) artifact_bytes: u64,
     pub(super) quotas: ArcSwap<QuotasSection>,
