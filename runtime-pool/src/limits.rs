@@ -5,6 +5,7 @@ mod growth;
 pub(crate) mod holders;
 pub mod milliseconds;
 mod node_memory;
+mod per_second;
 mod scratch;
 
 use std::time::Duration;
@@ -12,7 +13,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::artifact::ArtifactLimits;
-pub(crate) use self::{growth::GrowthLimiter, node_memory::NodeMemory, scratch::ScratchBudget};
+pub(crate) use self::{
+    growth::GrowthLimiter, node_memory::NodeMemory, per_second::PerSecond, scratch::ScratchBudget,
+};
 
 /// Limits for the guests of all functions alike. Each of them guards the host itself, so the
 /// operator decides, not the owner of a function.

@@ -6,18 +6,14 @@
 
 use std::{
     borrow::Cow,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     error::Limit,
-    limits::GuestLimits,
+    limits::{GuestLimits, PerSecond},
     metrics::{PoolMetrics, printable::printable},
 };
 
@@ -63,11 +59,9 @@ pub struct LogLine {
 pub(crate) struct FunctionLog {
     function: FunctionKey,
     lines: mpsc::Sender<LogLine>,
-    started: Instant,
-    /// The current second in the upper half, the bytes of its lines in the lower.
-    rate: AtomicU64,
+    /// Bytes of lines.
+    rate: PerSecond,
     line_bytes: usize,
-    bytes_per_second: u64,
     body_chunk_bytes: usize,
     metrics: PoolMetrics,
 }
@@ -82,10 +76,8 @@ impl FunctionLog {
         Self {
             function,
             lines,
-            started: Instant::now(),
-            rate: AtomicU64::new(0),
+            rate: PerSecond::new(limits.log_bytes_per_second),
             line_bytes: limits.log_line_bytes,
-            bytes_per_second: limits.log_bytes_per_second,
             body_chunk_bytes: limits.body_chunk_bytes,
             metrics,
         }
@@ -100,7 +92,7 @@ impl FunctionLog {
 
     fn send(&self, invocation: u128, stream: LogStream, line: String) -> bool {
         // The end of a line counts as a byte, so that empty lines are limited, too.
-        if !self.within_rate(line.len() + 1) {
+        if !self.rate.take(line.len() as u64 + 1) {
             self.metrics.limit_hit(Limit::LogRate);
             self.metrics.log_lines_dropped.inc();
             return false;
@@ -113,18 +105,6 @@ impl FunctionLog {
                 false
             }
         }
-    }
-
-    /// Counts a line if it fits into the current second. One that does not fit leaves its room to
-    /// shorter ones.
-    fn within_rate(&self, bytes: usize) -> bool {
-        let second = self.started.elapsed().as_secs() & u64::from(u32::MAX);
-        let taken = self.rate.fetch_update(Relaxed, Relaxed, |seen| {
-            let before = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
-            let after = before + bytes as u64;
-            (after <= self.bytes_per_second).then_some(second << 32 | after)
-        });
-        taken.is_ok()
     }
 }
 
