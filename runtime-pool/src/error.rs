@@ -77,11 +77,19 @@ pub enum Limit {
     EmptyWrites,
     /// `guests.after_response_ms`.
     AfterResponse,
+    /// `guests.store_key_bytes`, `guests.store_value_bytes`, `guests.store_answer_bytes`.
+    StoreSizes,
+    /// `guests.store_operations`.
+    StoreOperations,
+    /// `guests.store_operations_per_second`.
+    StoreRate,
+    /// `guests.store_handles`.
+    StoreHandles,
 }
 
 impl Limit {
     /// Every limit, for registering metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::Memory,
         Self::NodeMemory,
         Self::ScratchBytes,
@@ -111,6 +119,10 @@ impl Limit {
         Self::NodeBufferBytes,
         Self::EmptyWrites,
         Self::AfterResponse,
+        Self::StoreSizes,
+        Self::StoreOperations,
+        Self::StoreRate,
+        Self::StoreHandles,
     ];
 
     /// The name used as a metric's label.
@@ -145,6 +157,10 @@ impl Limit {
             Self::NodeBufferBytes => "node_buffer_bytes",
             Self::EmptyWrites => "empty_writes",
             Self::AfterResponse => "after_response",
+            Self::StoreSizes => "store_sizes",
+            Self::StoreOperations => "store_operations",
+            Self::StoreRate => "store_operations_per_second",
+            Self::StoreHandles => "store_handles",
         }
     }
 
@@ -177,7 +193,11 @@ impl Limit {
             | Self::OutboundLookups
             | Self::OutboundTime
             | Self::OutboundResponseHead
-            | Self::OutboundResponseBytes => "function-failed",
+            | Self::OutboundResponseBytes
+            | Self::StoreSizes
+            | Self::StoreOperations
+            | Self::StoreRate
+            | Self::StoreHandles => "function-failed",
         }
     }
 

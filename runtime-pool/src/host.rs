@@ -26,6 +26,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     host::{
+        capabilities::invocation::{Capabilities, CapabilitiesView},
         files::{
             component::{FilesView, OpenNode},
             mounted::MountedFiles,
@@ -35,6 +36,7 @@ use crate::{
         kept_memory::KeptMemory,
         wasi::{LazyWasi, WasiSource, variables::GuestVariables},
     },
+    metrics::guest_log::InvocationLog,
     outbound::Outbound,
 };
 
@@ -50,6 +52,8 @@ pub(crate) struct Host {
     kept: KeptMemory,
     /// The files that the function was given.
     mounted: Option<Arc<MountedFiles>>,
+    /// What the function was granted. Most were granted nothing, and pay nothing for it.
+    capabilities: Option<Box<Capabilities>>,
     limits: StoreLimits,
 }
 
@@ -85,6 +89,7 @@ impl Host {
         variables: GuestVariables,
         outbound: Outbound,
         mounted: Option<Arc<MountedFiles>>,
+        capabilities: Option<Box<Capabilities>>,
         limits: StoreLimits,
     ) -> Self {
         let mut http = WasiHttpCtx::new();
@@ -93,7 +98,7 @@ impl Host {
         table.set_max_capacity(limits.guest.host_resources);
         let kept = KeptMemory::new(&limits.guest);
         let wasi = LazyWasi::Later(wasi);
-        Self { wasi, variables, http, outbound, table, kept, mounted, limits }
+        Self { wasi, variables, http, outbound, table, kept, mounted, capabilities, limits }
     }
 
     /// Replaces the streams and the variables by those of one invocation.
@@ -102,10 +107,13 @@ impl Host {
         self.wasi = LazyWasi::Made(Box::new(wasi));
     }
 
-    /// Replaces the outbound side, whose counts are those of one invocation, and empties the scratch
-    /// directory.
+    /// Replaces the outbound side, whose counts are those of one invocation, as those of operations on
+    /// stores are, and empties the scratch directory.
     pub(crate) fn end_invocation(&mut self, outbound: Outbound) {
         self.outbound = outbound;
+        if let Some(capabilities) = &mut self.capabilities {
+            capabilities.end_invocation();
+        }
         if let Some(scratch) = self.limits.scratch() {
             scratch.clear();
         }
@@ -114,6 +122,31 @@ impl Host {
     /// The outbound side of the invocation.
     pub(crate) fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
+    }
+
+    /// The log of the invocation.
+    pub(crate) fn log(&self) -> &InvocationLog {
+        self.outbound.log()
+    }
+
+    /// What the function was granted, as the interfaces see it.
+    pub(crate) fn capabilities(&mut self) -> CapabilitiesView<'_> {
+        CapabilitiesView {
+            table: &mut self.table,
+            capabilities: self.capabilities.as_deref_mut(),
+            limits: &mut self.limits,
+        }
+    }
+
+    /// The bytes that a guest may pass to one host call. A value of a store has to fit, with its key.
+    fn hostcall_bytes(&self) -> usize {
+        let limits = &self.limits.guest;
+        match &self.capabilities {
+            Some(capabilities) if capabilities.has_stores() => {
+                limits.hostcall_bytes.max(limits.store_value_bytes + BESIDES_VALUE)
+            }
+            Some(_) | None => limits.hostcall_bytes,
+        }
     }
 
     /// The resources of the host that the guest holds.
@@ -185,11 +218,15 @@ impl WasiHttpView for Host {
     }
 }
 
+/// What a guest may pass to a host call besides the value of an entry: its key, and a value that is a
+/// little too large, so that the guest gets the error of its interface.
+const BESIDES_VALUE: usize = 64 << 10;
+
 /// A store for one invocation of a component.
 pub(crate) fn component_store(engine: &Engine, host: Host) -> Store<Host> {
-    let limits = host.limits.guest;
+    let (limits, hostcall_bytes) = (host.limits.guest, host.hostcall_bytes());
     let mut store = new_store(engine, host);
-    store.set_hostcall_fuel(limits.hostcall_bytes);
+    store.set_hostcall_fuel(hostcall_bytes);
     store.set_max_component_handles(limits.component_handles);
     store
 }
@@ -263,7 +300,7 @@ mod tests {
         let store_limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
         let log = log(&limits);
         let outbound = Outbound::denied(Arc::clone(&log));
-        let host = Host::new(source(&log), variables(), outbound, None, store_limits);
+        let host = Host::new(source(&log), variables(), outbound, None, None, store_limits);
         let mut store = component_store(&engine(), host);
         assert_eq!(store.hostcall_fuel(), 13);
         assert_eq!(store.max_component_handles(), 12);

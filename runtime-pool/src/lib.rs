@@ -43,8 +43,10 @@ pub use crate::{
     },
     host::{
         capabilities::{
+            bucket::METADATA_BYTES,
             grants::{AllowedAccess, ConfigValue, Grants, StoreGrant},
             guest_store::{GuestStore, StoreId},
+            interfaces::names::{NeededGrant, needed_grant},
             key_value::{
                 Entry, Expect, KeyPage, KeyValue, Keys, ListedKey, Put, Removed, StoreAnswer,
                 StoreUsage, Written,

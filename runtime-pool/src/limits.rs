@@ -58,6 +58,18 @@ pub struct GuestLimits {
     pub log_line_bytes: usize,
     /// Bytes of lines that one function may log in a second, over all its invocations.
     pub log_bytes_per_second: u64,
+    /// Bytes of a key in a store, with the prefix of its grant.
+    pub store_key_bytes: usize,
+    /// Bytes of a value in a store.
+    pub store_value_bytes: usize,
+    /// Bytes of an answer with many keys or values of a store.
+    pub store_answer_bytes: usize,
+    /// Operations on stores that one invocation may ask for.
+    pub store_operations: u64,
+    /// Those that one function may ask for in a second, over all its invocations.
+    pub store_operations_per_second: u64,
+    /// Stores, and values to compare with, that one invocation may have open.
+    pub store_handles: usize,
     /// The granularity of CPU limits, and the longest time that one guest keeps a thread to itself.
     #[serde(rename = "tick_ms", with = "milliseconds")]
     pub tick: Duration,
@@ -88,6 +100,14 @@ impl Default for GuestLimits {
             after_response: Duration::from_secs(1),
             log_line_bytes: 4 << 10,
             log_bytes_per_second: 1 << 20,
+            store_key_bytes: 1 << 10,
+            // Above it, a store of files is the better place.
+            store_value_bytes: 1 << 20,
+            // With it, 64 guests that list without end keep 64 MiB.
+            store_answer_bytes: 1 << 20,
+            store_operations: 1_000,
+            store_operations_per_second: 5_000,
+            store_handles: 64,
             tick: Duration::from_millis(5),
         }
     }

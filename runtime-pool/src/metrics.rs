@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the code, the engine or the pool: it is given numbers and words.
 
+mod capabilities;
 pub(crate) mod guest_log;
 pub(crate) mod idle;
 mod outbound;
@@ -17,7 +18,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use self::{idle::IdleMemoryMetrics, outbound::OutboundMetrics, phases::PhaseHistograms};
+use self::{
+    capabilities::CapabilityMetrics, idle::IdleMemoryMetrics, outbound::OutboundMetrics,
+    phases::PhaseHistograms,
+};
 use crate::{
     error::{Fault, Limit},
     metrics::start::{Phase, Start},
@@ -71,6 +75,7 @@ pub struct Families {
     pub(crate) cpu_seconds: CounterVec,
     poll_seconds: Histogram,
     pub(crate) outbound: OutboundMetrics,
+    pub(crate) capabilities: CapabilityMetrics,
     pub(crate) idle_memory: IdleMemoryMetrics,
     /// Which barriers stand around the compile worker.
     pub(crate) sandbox: IntGaugeVec,
@@ -136,6 +141,7 @@ impl PoolMetrics {
             cpu_seconds: cpu_seconds()?,
             poll_seconds: poll_seconds()?,
             outbound: OutboundMetrics::register(registry)?,
+            capabilities: CapabilityMetrics::register(registry)?,
             idle_memory: IdleMemoryMetrics::register(registry)?,
             sandbox: sandbox()?,
             phases: PhaseHistograms::new()?,
@@ -241,6 +247,7 @@ impl Families {
         // There is none if the function was never resident.
         let _ = self.cpu_seconds.remove_label_values(&[label]);
         self.outbound.forget(label);
+        self.capabilities.forget(label);
     }
 
     /// Calls so far, counted when they were answered or have failed.

@@ -82,6 +82,11 @@ impl Outbound {
         Self::new(Arc::new(policy), log)
     }
 
+    /// The log of the invocation.
+    pub(crate) fn log(&self) -> &InvocationLog {
+        &self.log
+    }
+
     /// Sets where the invocation's own request comes from.
     pub(crate) fn set_origin(&mut self, origin: RequestOrigin) {
         self.origin = origin;

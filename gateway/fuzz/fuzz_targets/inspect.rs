@@ -16,12 +16,22 @@ mod error;
 #[path = "../../../runtime-pool/src/code/inspect.rs"]
 #[allow(dead_code, reason = "only the check itself is used here")]
 mod inspect;
+#[path = "../../../runtime-pool/src/host/capabilities/interfaces/names.rs"]
+#[allow(dead_code, reason = "only the check whether a name is served is used here")]
+mod names;
 #[path = "../../../runtime-pool/src/code/snapshot/outcome.rs"]
 #[allow(dead_code, reason = "the check never takes a snapshot")]
 mod snapshot;
 /// Where the files of the product find each other.
 mod code {
     pub(crate) use crate::{artifact, snapshot};
+}
+mod host {
+    pub(crate) mod capabilities {
+        pub(crate) mod interfaces {
+            pub(crate) use crate::names;
+        }
+    }
 }
 mod limits {
     pub(crate) use crate::artifact_limits::ArtifactLimits;

@@ -36,6 +36,12 @@ const OTHERS: &[(&str, u64, u64)] = &[
     ("guests.after_response_ms", 0, HOUR_MS),
     ("guests.log_line_bytes", 64, MIB),
     ("guests.log_bytes_per_second", 0, GIB),
+    ("guests.store_key_bytes", 64, 8 * KIB),
+    ("guests.store_value_bytes", KIB, 25 * MIB),
+    ("guests.store_answer_bytes", 64 * KIB, 64 * MIB),
+    ("guests.store_operations", 0, 1_000_000_000),
+    ("guests.store_operations_per_second", 0, 1_000_000_000),
+    ("guests.store_handles", 1, 10_000),
     // With a longer tick, a guest that loops would visibly delay others.
     ("guests.tick_ms", 1, 100),
     ("pool.instances", 1, 100_000),

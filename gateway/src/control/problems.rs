@@ -230,12 +230,15 @@ impl Problem {
             Refused::Quota { .. } => Self::new(&table::STORE_FULL)
                 .detail(refused.to_string())
                 .hint("Remove entries, or give the store a larger quota."),
-            Refused::Rate | Refused::TooMany { .. } | Refused::Busy | Refused::Timeout => {
-                Self::new(&table::BACKEND_BUSY)
-                    .detail(refused.to_string())
-                    .hint("Try again later.")
-                    .retry_after(1)
-            }
+            Refused::Rate
+            | Refused::TooMany { .. }
+            | Refused::Handles { .. }
+            | Refused::HostBytes { .. }
+            | Refused::Busy
+            | Refused::Timeout => Self::new(&table::BACKEND_BUSY)
+                .detail(refused.to_string())
+                .hint("Try again later.")
+                .retry_after(1),
             Refused::Unavailable => Self::new(&table::BACKEND_UNAVAILABLE)
                 .detail(refused.to_string())
                 .hint("The gateway's log has the reason, such as a full disk. Try again later.")

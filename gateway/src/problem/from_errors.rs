@@ -201,6 +201,10 @@ fn limit_reached(limit: Limit) -> Problem {
         | Limit::Timeout
         | Limit::LogBytes
         | Limit::LogRate
+        | Limit::StoreSizes
+        | Limit::StoreOperations
+        | Limit::StoreRate
+        | Limit::StoreHandles
         | Limit::BufferBytes
         | Limit::NodeBufferBytes
         | Limit::Concurrency

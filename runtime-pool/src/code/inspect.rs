@@ -11,6 +11,7 @@ use wasmparser::{
 use crate::{
     code::{artifact::Kind, snapshot::SnapshotOutcome},
     error::Refusal,
+    host::capabilities::interfaces::names::served,
     limits::ArtifactLimits,
 };
 
@@ -370,14 +371,16 @@ const WASI_03: &[&str] = &[
     "wasi:sockets/ip-name-lookup@0.3",
 ];
 
-/// Whether the platform provides an import. The linker decides when the deploy makes an instance;
+/// Whether the platform provides an import, granted or not. The linker decides when the deploy makes an instance;
 /// this list exists to name every missing import at once.
 pub(crate) fn is_provided(kind: Kind, name: &str) -> bool {
     let listed = |list: &[&str]| list.iter().any(|known| interface_matches(name, known));
     match kind {
         Kind::WasiPreview1 => name.starts_with("wasi_snapshot_preview1."),
-        Kind::WasiHttp02 | Kind::WasiCommand => listed(WASI_02),
-        Kind::WasiHttp03 | Kind::WasiCommand03 => listed(WASI_02) || listed(WASI_03),
+        Kind::WasiHttp02 | Kind::WasiCommand => listed(WASI_02) || served(false, name).is_some(),
+        Kind::WasiHttp03 | Kind::WasiCommand03 => {
+            listed(WASI_02) || listed(WASI_03) || served(true, name).is_some()
+        }
     }
 }
 

@@ -35,7 +35,8 @@ use crate::{
     engine::{cpu_meter::thread_cpu_ns, initialising_engine},
     error::ExitedWithError,
     host::{
-        HasStoreLimits, Host, ModuleHost, StoreLimits, component_store, interfaces, module_store,
+        HasStoreLimits, Host, ModuleHost, StoreLimits, capabilities, component_store, interfaces,
+        module_store,
         wasi::{WasiSource, variables::GuestVariables},
     },
     limits::{GuestLimits, Limits, NodeMemory},
@@ -115,11 +116,12 @@ async fn component(
 
     let (output, log) = output();
     let limits = store_limits(start_up);
-    let host = Host::new(wasi(&log), variables(), Outbound::denied(log), None, limits);
+    let host = Host::new(wasi(&log), variables(), Outbound::denied(log), None, None, limits);
     let mut store = component_store(&engine, host);
     let before = thread_cpu_ns();
     let run = async {
-        let instance = linker.instantiate_async(&mut store, &component).await?;
+        let pre = capabilities::interfaces::resolve(&linker, &component)?;
+        let instance = pre.instantiate_async(&mut store).await?;
         let function = instance.get_typed_func::<(), ()>(&mut store, export)?;
         function.call_async(&mut store, ()).await?;
         Ok(instance)

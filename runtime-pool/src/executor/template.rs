@@ -21,6 +21,7 @@ use crate::{
     },
     host::{
         Host, ModuleHost, StoreLimits,
+        capabilities::{function::FunctionCapabilities, invocation::Capabilities},
         files::mounted::MountedFiles,
         instance::{AnyGuest, Instance, PreInstance},
         invocation_state::{InvocationState, MeteredGuest},
@@ -46,6 +47,8 @@ pub(crate) struct InstanceTemplate {
     /// The files that its guests can read.
     files: Option<Arc<MountedFiles>>,
     policy: Arc<Policy>,
+    /// What its settings grant besides WASI.
+    capabilities: Option<Arc<FunctionCapabilities>>,
     log: Arc<FunctionLog>,
     node: NodeParts,
     /// The moment from which the guests' monotonic clocks count.
@@ -66,7 +69,7 @@ impl InstanceTemplate {
     pub(crate) fn new(
         spec: FunctionSpec,
         (code, files): (PreInstance, Option<Arc<MountedFiles>>),
-        policy: Policy,
+        (policy, capabilities): (Policy, Option<Arc<FunctionCapabilities>>),
         log: FunctionLog,
         node: NodeParts,
     ) -> Self {
@@ -76,6 +79,7 @@ impl InstanceTemplate {
             code: Some(code),
             files,
             policy: Arc::new(policy),
+            capabilities,
             log: Arc::new(log),
             node,
             clock_start: Instant::now(),
@@ -109,10 +113,12 @@ impl InstanceTemplate {
         let store_limits = StoreLimits::new(limits, self.node.memory.clone(), Arc::clone(state));
         let log = InvocationLog::new(Arc::clone(&self.log), invocation, limits.log_bytes);
         let wasi = WasiSource { log: Arc::clone(&log), clock_start: self.clock_start };
-        let variables = GuestVariables::Settings(Arc::clone(&self.environment));
+        let variables = GuestVariables::Settings(self.environment());
         let host = |wasi, variables, store_limits| {
             let outbound = Outbound::new(Arc::clone(&self.policy), Arc::clone(&log));
-            Host::new(wasi, variables, outbound, self.files.clone(), store_limits)
+            let capabilities = self.capabilities.as_ref();
+            let capabilities = capabilities.map(|function| Box::new(Capabilities::new(function)));
+            Host::new(wasi, variables, outbound, self.files.clone(), capabilities, store_limits)
         };
         let guest = match self.code() {
             PreInstance::Http(pre) => {
@@ -176,14 +182,22 @@ impl InstanceTemplate {
         let body = std::mem::take(&mut call.body);
         let template = Arc::clone(self);
         let variables = GuestVariables::Later(Box::new(move || {
-            let FunctionSpec { environment, arguments, .. } = &template.spec;
+            let arguments = &template.spec.arguments;
             let FunctionCall { head, context, .. } = &*call;
             ProgramVariables {
-                environment: environment::environment(head, context, environment),
+                environment: environment::environment(head, context, &template.environment()),
                 arguments: environment::arguments(arguments, head, &context.mount),
             }
         }));
         CgiInput { wasi: source.builder(&self.spec.limits.guest), variables, body, head }
+    }
+
+    /// The variables of an instance that is made now.
+    fn environment(&self) -> Arc<[(String, String)]> {
+        match &self.capabilities {
+            Some(capabilities) => capabilities.environment(&self.environment),
+            None => Arc::clone(&self.environment),
+        }
     }
 
     fn code(&self) -> &PreInstance {

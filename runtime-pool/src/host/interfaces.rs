@@ -10,7 +10,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use crate::{
     error::ExitedWithError,
     host::{
-        Host, ModuleHost,
+        Host, ModuleHost, capabilities,
         denied_sockets::deny_sockets,
         files,
         http::{
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// A linker with all of WASI 0.2. Guests are denied access by an empty context (no files, no sockets),
+/// A linker with all of WASI 0.2, and with the interfaces for what is granted. Guests are denied access by an empty context (no files, no sockets),
 /// not by missing imports: ordinary toolchains import interfaces that they never call.
 pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = component::Linker::new(engine);
@@ -36,6 +36,7 @@ pub(crate) fn wasi_02(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     shorten_02(&mut linker)?;
     watch_requests(&mut linker)?;
     write_responses(&mut linker)?;
+    capabilities::interfaces::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -65,7 +66,7 @@ impl HasData for Streams {
     type Data<'a> = &'a mut component::ResourceTable;
 }
 
-/// A linker with all of WASI 0.2 and 0.3.
+/// A linker with all of WASI 0.2 and 0.3, and with the interfaces for what is granted.
 pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
     let mut linker = wasi_02(engine)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
@@ -75,6 +76,7 @@ pub(crate) fn wasi_03(engine: &Engine) -> wasmtime::Result<component::Linker<Hos
     p3::bindings::cli::environment::add_to_linker::<Host, Variables>(&mut linker, Host::variables)?;
     linker.allow_shadowing(false);
     shorten_03(&mut linker)?;
+    capabilities::interfaces::add_async_to_linker(&mut linker)?;
     Ok(linker)
 }
 

@@ -1,6 +1,12 @@
 //! The limits of a guest, in a store of either kind.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
@@ -10,11 +16,27 @@ use crate::{
     limits::{GrowthLimiter, GuestLimits, Limits, NodeMemory},
 };
 
+/// A part of what the host keeps for a guest, counted while this lives.
+pub(super) struct Held {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
 /// The limits of a store, and the invocation that it serves.
 pub(crate) struct StoreLimits {
     limiter: GrowthLimiter,
     state: Arc<InvocationState>,
     cpu: Duration,
+    /// What resources in the table keep.
+    kept: usize,
+    /// What operations on stores keep, and values that the guest compares with, if there were any.
+    operations: Option<Arc<AtomicUsize>>,
     /// The limit by which the host keeps nothing more for the guest, once it was exceeded.
     kept_too_much: Option<Limit>,
     /// The scratch directory, if the function's settings ask for one.
@@ -27,7 +49,16 @@ impl StoreLimits {
         let limiter = GrowthLimiter::new(limits, node);
         let scratch = limiter.scratch().map(|budget| Scratch::new(Arc::clone(budget), &state));
         let (cpu, guest) = (limits.cpu, limits.guest);
-        let limits = Self { limiter, state, cpu, kept_too_much: None, scratch, guest };
+        let limits = Self {
+            limiter,
+            state,
+            cpu,
+            kept: 0,
+            operations: None,
+            kept_too_much: None,
+            scratch,
+            guest,
+        };
         limits.note_holder();
         limits
     }
@@ -51,14 +82,29 @@ impl StoreLimits {
         if let Some(limit) = self.kept_too_much {
             return Err(limit);
         }
-        let kept = self.limiter.keep_in_host(bytes);
-        self.note_holder();
+        self.kept = bytes;
+        let kept = self.count_kept();
         if let Err(limit) = kept {
             self.kept_too_much = Some(limit);
             if limit.is_refused_growth() {
                 self.state.refuse(limit);
             }
         }
+        kept
+    }
+
+    /// Lets an operation on a store keep `bytes` for the guest. One that is refused can be tried again.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<Held, Limit> {
+        let all = Arc::clone(self.operations.get_or_insert_default());
+        all.fetch_add(bytes, Relaxed);
+        let held = Held { all, bytes };
+        self.count_kept().map(|()| held)
+    }
+
+    fn count_kept(&mut self) -> Result<(), Limit> {
+        let operations = self.operations.as_ref().map_or(0, |held| held.load(Relaxed));
+        let kept = self.limiter.keep_in_host(self.kept.saturating_add(operations));
+        self.note_holder();
         kept
     }
 
@@ -139,5 +185,26 @@ impl ResourceLimiter for StoreLimits {
     ) -> wasmtime::Result<bool> {
         let grown = self.limiter.grow_table(desired);
         Ok(grown.map_err(|limit| self.state.refuse(limit)).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_keep_as_much_as_the_host_may_and_leave_nothing_behind() {
+        let guest = GuestLimits { host_bytes: 4 << 20, ..GuestLimits::default() };
+        let limits = Limits { guest, ..Limits::default() };
+        let mut limits = StoreLimits::new(&limits, NodeMemory::unlimited(), Arc::default());
+        limits.keep_in_host(1 << 20).unwrap();
+        let first = limits.hold(2 << 20).unwrap();
+        assert_eq!(limits.hold(2 << 20).err(), Some(Limit::HostBytes));
+        let second = limits.hold(1 << 20).unwrap();
+        drop((first, second));
+        let _third = limits.hold(3 << 20).unwrap();
+        // What was refused to an operation is not refused to the rest of the guest.
+        assert_eq!(limits.kept_too_much(), None);
+        assert_eq!(limits.keep_in_host(2 << 20), Err(Limit::HostBytes));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     error::{LoadError, Refusal, StartError},
     host::{
         Host, ModuleHost,
+        capabilities::interfaces::resolve,
         core_module::{self, CoreHost, InstanceCount, core_linker, served_functions},
         instance::PreInstance,
         interfaces::{
@@ -131,7 +132,7 @@ impl Linkers {
         let component = code.component(linker.engine()).map_err(|error| unloadable(&error))?;
         let mapped = Instant::now();
         phases.add(Phase::Load, mapped - since);
-        let pre = linker.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
+        let pre = resolve(linker, &component).map_err(|error| unlinkable(&error))?;
         let linked = match kind {
             Kind::WasiHttp02 => ProxyPre::new(pre).map(PreInstance::Http),
             Kind::WasiHttp03 => ServicePre::new(pre).map(PreInstance::HttpAsync),

@@ -21,7 +21,14 @@ use crate::{
         spec::FunctionSpec,
         template::{InstanceTemplate, NodeParts},
     },
-    host::{capabilities::stores::NodeStores, files::mounted::MountedFiles, instance::PreInstance},
+    host::{
+        capabilities::{
+            function::{FunctionCapabilities, GrantedFunction, NodeCapabilities},
+            stores::NodeStores,
+        },
+        files::mounted::MountedFiles,
+        instance::PreInstance,
+    },
     limits::{GuestLimits, NodeMemory},
     metrics::{
         guest_log::{FunctionKey, FunctionLog},
@@ -124,13 +131,24 @@ impl NodeShared {
             credentials: spec.credentials.clone(),
         };
         let policy = Policy::new(Arc::clone(&self.client), settings);
+        let capabilities = spec.capabilities.clone().map(|grants| {
+            let (tenant, name) = (Arc::clone(&spec.tenant), Arc::clone(&spec.name));
+            let function = GrantedFunction { tenant, name, label: Arc::clone(&spec.label) };
+            let node = NodeCapabilities {
+                stores: Arc::clone(&self.stores),
+                client: Arc::clone(&self.client),
+                metrics: self.metrics.clone(),
+            };
+            Arc::new(FunctionCapabilities::new(grants, function, node, &self.guest))
+        });
         let log = FunctionLog::new(key, self.logs.clone(), &self.guest, self.metrics.clone());
         let node = NodeParts {
             memory: self.memory.clone(),
             buffers: Arc::clone(&self.buffers),
             reaper: self.reaper.clone(),
         };
-        let template = Arc::new(InstanceTemplate::new(spec, (code, files), policy, log, node));
+        let (code, may_reach) = ((code, files), (policy, capabilities));
+        let template = Arc::new(InstanceTemplate::new(spec, code, may_reach, log, node));
         let (budget, cpu_seconds) = (Arc::clone(&self.warm), statistics.cpu_seconds.clone());
         let warm = Arc::new(WarmSet::new(Arc::clone(&template), budget, cpu_seconds));
         Function { template, warm, admission, statistics }

@@ -21,6 +21,11 @@ const REFUSED: &[&str] = &[
     "wasi:http/client@",
     "wasi:http/outgoing-handler@",
     "wasi:random/",
+    "wasi:keyvalue/",
+    "wasi:config/",
+    "fermyon:spin/",
+    "spin:",
+    "mayfly:",
     "wasi:sockets/",
 ];
 /// Answered with an empty list, so that a guest that panics can still print its message: the panic

@@ -38,6 +38,18 @@ pub enum Refused {
         /// How many it may have.
         most: u64,
     },
+    /// More handles at once than one invocation may have.
+    #[error("too many handles are open: {most} are allowed")]
+    Handles {
+        /// How many it may have.
+        most: u64,
+    },
+    /// More bytes of operations at once than the host keeps for one invocation.
+    #[error("the operations at once have more bytes than the host keeps for an invocation: {most}")]
+    HostBytes {
+        /// The bytes that it keeps.
+        most: u64,
+    },
     /// More operations wait for the store than it takes.
     #[error("the store is busy")]
     Busy,
@@ -47,4 +59,22 @@ pub enum Refused {
     /// The store does not work. The reason is in the gateway's log.
     #[error("the store is not available")]
     Unavailable,
+}
+
+impl Refused {
+    /// Whether the store has failed, and not what was asked for.
+    pub(super) fn is_failure(&self) -> bool {
+        match self {
+            Self::Busy | Self::Timeout | Self::Unavailable => true,
+            Self::NoStore
+            | Self::Denied
+            | Self::Invalid(_)
+            | Self::TooLarge { .. }
+            | Self::Quota { .. }
+            | Self::Rate
+            | Self::TooMany { .. }
+            | Self::Handles { .. }
+            | Self::HostBytes { .. } => false,
+        }
+    }
 }

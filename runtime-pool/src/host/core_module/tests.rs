@@ -70,7 +70,7 @@ fn host(limits: &Limits) -> Host {
     let source = WasiSource { log: Arc::clone(&log), clock_start: Instant::now() };
     let environment = [("NAME".to_owned(), "value".to_owned())];
     let variables = GuestVariables::Settings(environment.into());
-    Host::new(source, variables, Outbound::denied(log), None, limits)
+    Host::new(source, variables, Outbound::denied(log), None, None, limits)
 }
 
 impl Callers {

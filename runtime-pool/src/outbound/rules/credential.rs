@@ -109,6 +109,14 @@ pub struct Secret {
     pub functions: Option<Vec<String>>,
 }
 
+impl Secret {
+    /// Whether a function of its tenant may use it.
+    fn is_for(&self, function: &str) -> bool {
+        let named = |functions: &Vec<String>| functions.iter().any(|one| one == function);
+        self.functions.as_ref().is_none_or(named)
+    }
+}
+
 /// The function that makes a request.
 pub(in crate::outbound) struct Requester<'a> {
     pub(in crate::outbound) tenant: &'a str,
@@ -155,9 +163,21 @@ impl NodeSecrets {
     ) -> Option<SecretString> {
         let secret = self.get(tenant, name)?;
         let target = Target::of(uri)?;
-        let may_use = |functions: &Vec<String>| functions.iter().any(|one| one == function);
-        let allowed = secret.functions.as_ref().is_none_or(may_use)
-            && secret.hosts.iter().any(|host| host.allows(method, &target));
+        let allowed =
+            secret.is_for(function) && secret.hosts.iter().any(|host| host.allows(method, &target));
+        allowed.then(|| secret.value.clone())
+    }
+
+    /// The value of a secret for a guest that reads it. It must be allowed for every host: whoever reads
+    /// it can send it anywhere.
+    pub(crate) fn for_guest(
+        &self,
+        tenant: &str,
+        function: &str,
+        name: &str,
+    ) -> Option<SecretString> {
+        let secret = self.get(tenant, name)?;
+        let allowed = secret.is_for(function) && secret.hosts.contains(&SecretHost::Any);
         allowed.then(|| secret.value.clone())
     }
 
@@ -181,10 +201,7 @@ impl NodeSecrets {
             let secret = self
                 .get(requester.tenant, name)
                 .ok_or_else(|| OutboundFailure::NoSecret(name.to_string()))?;
-            let may_use = |functions: &Vec<String>| {
-                functions.iter().any(|function| function == requester.function)
-            };
-            if !secret.functions.as_ref().is_none_or(may_use) {
+            if !secret.is_for(requester.function) {
                 return Err(OutboundFailure::SecretFunction(name.to_string()));
             }
             if !secret.hosts.iter().any(|host| host.allows(method, target)) {
