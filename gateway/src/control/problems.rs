@@ -397,6 +397,12 @@ impl From<DeployError> for Problem {
                      the setting `stores.create_on_deploy`.",
                 ),
             DeployError::Stores(error) => Self::of_guest_store(error, ""),
+            DeployError::MissingGrant(missing) => Self::new(&table::MISSING_GRANT)
+                .detail(format!("no setting grants what it imports: {missing}"))
+                .hint(
+                    "Add these lines to the function's settings, with the name of a store; or set \
+                     `ungranted` to \"deny\", if it never opens one.",
+                ),
             DeployError::Settings(detail) => Self::new(&table::BAD_SETTINGS).detail(detail),
         }
     }

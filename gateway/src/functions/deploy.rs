@@ -37,6 +37,7 @@ use crate::{
         deploy::{
             change_rate::ChangeRate,
             error::DeployError,
+            granted::check_imports,
             state::{Activated, DeployState},
             upload::{ReceivedUpload, TokenId, Upload},
         },
@@ -309,9 +310,10 @@ impl DeployState {
         self.check_tree(function.tenant, settings).await?;
         let mut spec = self.catalog.spec(function, OTHER.into(), digest, settings);
         spec.artifact = upload.artifact.path().to_owned();
-        let kind = self.pool.validate(spec, upload.actor.token.uploader()).await?.kind.as_str();
+        let inspection = self.pool.validate(spec, upload.actor.token.uploader()).await?;
+        check_imports(&inspection.imports, settings)?;
         self.provide_stores(function.tenant, settings).await?;
-        Ok(kind)
+        Ok(inspection.kind.as_str())
     }
 
     /// Makes the stores that settings grant and that are not there, or refuses the settings.

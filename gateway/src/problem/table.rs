@@ -174,6 +174,7 @@ problem_types! {
     INVALID_WASM: "invalid-wasm", 422, Compile, Caller, "Invalid or unsupported wasm binary";
     NO_ENTRY_POINT: "no-entry-point", 422, Compile, Caller, "Artifact has no supported entry point";
     UNKNOWN_IMPORTS: "unknown-imports", 422, Compile, Caller, "Artifact has unknown imports";
+    MISSING_GRANT: "missing-grant", 422, Compile, Caller, "Artifact imports what no setting grants";
     ARTIFACT_LIMIT: "artifact-limit", 422, Compile, Caller, "Artifact exceeds a limit";
     COMPILE_LIMIT: "compile-limit", 422, Compile, Caller, "Compilation exceeds a limit";
     ISOLATION_NOT_SUPPORTED: "isolation-not-supported", 422, Compile, Caller, "Artifact does not support the isolation setting";

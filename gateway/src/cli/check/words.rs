@@ -35,6 +35,10 @@ const FILES: Meaning =
          # scratch_bytes = \"16MiB\"\n",
     );
 const VARIABLES: Meaning = given("environment variables, arguments");
+const KEYS_AND_VALUES: Meaning =
+    by("a store of keys and values", "with the setting `grants.keyvalue`")
+        .in_manifest("# It keeps data in a store: name it.\ngrants.keyvalue.default = \"store\"\n");
+const CONFIGURATION: Meaning = by("configuration", "with the setting `config`; else it is empty");
 const SOCKETS: Meaning = by("sockets", "every use is refused");
 const STREAMS: Meaning = given("standard input, output and error");
 const CLOCKS: Meaning = given("clocks, waiting");
@@ -67,13 +71,18 @@ const MEANINGS: &[(&str, Meaning)] = &[
     ("wasi_snapshot_preview1.proc_", END),
     ("wasi_snapshot_preview1.sched_", CLOCKS),
     ("wasi_unstable.", given("WASI as it was before preview1: build it with newer tools")),
-    ("wasi:keyvalue/", given("a key-value store")),
+    ("wasi:keyvalue/", KEYS_AND_VALUES),
     ("wasi:blobstore/", given("a store of files")),
-    ("wasi:config/", given("configuration")),
+    ("wasi:config/", CONFIGURATION),
     ("wasi:logging/", given("a log with levels")),
     ("wasi:messaging/", given("messages")),
     ("wasi:tls/", given("TLS over sockets")),
     ("wasi:nn/", given("neural networks")),
+    ("fermyon:spin/key-value@", KEYS_AND_VALUES),
+    ("fermyon:spin/variables@", CONFIGURATION),
+    ("spin:key-value/", KEYS_AND_VALUES),
+    ("spin:variables/", CONFIGURATION),
+    ("mayfly:keyvalue/", KEYS_AND_VALUES),
     ("fermyon:spin/", given("an interface of Spin")),
     ("spin:", given("an interface of Spin")),
     ("wasmcloud:", given("an interface of wasmCloud")),

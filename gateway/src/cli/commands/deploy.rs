@@ -82,6 +82,10 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "EXPORT", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     snapshot: Option<String>,
+    /// A setting of the function, as `mayfly set` takes it, e.g. grants.keyvalue.default=carts; may be
+    /// repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Semantic version of the revision, e.g. 1.2.3
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
@@ -135,7 +139,7 @@ impl Deploy {
 
     /// The settings that the flags choose.
     fn settings(&self) -> Result<Map<String, Value>, Failure> {
-        let mut settings = Map::new();
+        let mut settings = patch::settings_patch(&self.set)?;
         let integers = [
             ("memory_bytes", self.memory),
             ("cpu_ms", self.cpu_ms),
@@ -280,6 +284,14 @@ mod tests {
                 "environment": {"A": "1", "B": ""},
                 "outbound": ["x.example"],
             })
+        );
+    }
+
+    #[test]
+    fn a_setting_without_a_flag_of_its_own_is_given_by_its_name() {
+        assert_eq!(
+            settings(&["--set", "grants.keyvalue.default=carts", "--set", "ungranted=deny"]),
+            json!({"grants": {"keyvalue": {"default": "carts"}}, "ungranted": "deny"})
         );
     }
 

@@ -39,6 +39,16 @@ pub(crate) fn function_patch(pairs: &[String]) -> Result<ChangeFunction, Failure
     Ok(change)
 }
 
+/// The settings that `KEY=VALUE` arguments choose.
+pub(crate) fn settings_patch(pairs: &[String]) -> Result<Map<String, Value>, Failure> {
+    let mut settings = Map::new();
+    for pair in pairs {
+        let (key, text) = split(pair)?;
+        setting(&mut settings, key, text)?;
+    }
+    Ok(settings)
+}
+
 fn setting(settings: &mut Map<String, Value>, key: &str, text: &str) -> Result<(), Failure> {
     let member =
         |object: &'static str| Some((object, key.strip_prefix(object)?.strip_prefix('.')?));

@@ -185,6 +185,7 @@ fn wrong_setting(settings: &Map<String, Value>, why: &str) -> Option<String> {
 pub(super) fn place_of_trial(function: &str, error: &DeployError) -> String {
     match error {
         DeployError::Settings(_)
+        | DeployError::MissingGrant(_)
         | DeployError::UnknownStore { .. }
         | DeployError::Stores(_)
         | DeployError::Store(store::Error::NoSuchTree) => {

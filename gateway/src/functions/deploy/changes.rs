@@ -11,6 +11,7 @@ use crate::{
             Deployer,
             change_condition::ChangeCondition,
             error::DeployError,
+            granted::check_imports,
             state::{Activated, DeployState},
             upload::Actor,
         },
@@ -51,9 +52,12 @@ impl Deployer {
         let digest = before.revision.digest;
         state.check_tree(&function.tenant, &settings).await?;
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
-        if let Err(error) = state.pool.validate(spec, actor.token.uploader()).await {
-            state.quarantine.suspect(&error, digest);
-            return Err(error.into());
+        match state.pool.validate(spec, actor.token.uploader()).await {
+            Ok(inspection) => check_imports(&inspection.imports, &settings)?,
+            Err(error) => {
+                state.quarantine.suspect(&error, digest);
+                return Err(error.into());
+            }
         }
         state.provide_stores(&function.tenant, &settings).await?;
         let actor = actor.clone();

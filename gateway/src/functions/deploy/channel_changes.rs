@@ -12,8 +12,8 @@ use crate::{
             overlay,
         },
         deploy::{
-            Deployer, change_condition::ChangeCondition, error::DeployError, state::DeployState,
-            upload::Actor,
+            Deployer, change_condition::ChangeCondition, error::DeployError,
+            granted::check_imports, state::DeployState, upload::Actor,
         },
         labels::OTHER,
         qualified_name::QualifiedName,
@@ -66,9 +66,12 @@ impl Deployer {
         state.admit_channel(function, channel, &planned)?;
         for (digest, settings) in state.settings_in(channel, &planned)? {
             let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, &settings);
-            if let Err(error) = state.pool.validate(spec, actor.token.uploader()).await {
-                state.quarantine.suspect(&error, digest);
-                return Err(error.into());
+            match state.pool.validate(spec, actor.token.uploader()).await {
+                Ok(inspection) => check_imports(&inspection.imports, &settings)?,
+                Err(error) => {
+                    state.quarantine.suspect(&error, digest);
+                    return Err(error.into());
+                }
             }
             state.provide_stores(tenant, &settings).await?;
         }

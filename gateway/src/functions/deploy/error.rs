@@ -31,6 +31,9 @@ pub(crate) enum DeployError {
     UnknownStore { name: String },
     #[error(transparent)]
     Stores(#[from] StoreError),
+    /// Each import without a grant, with the line that grants it.
+    #[error("{0}")]
+    MissingGrant(String),
     #[error("{0}")]
     Channel(String),
     #[error(transparent)]

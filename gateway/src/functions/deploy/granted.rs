@@ -1,6 +1,7 @@
 //! Checks of what settings give to guests besides WASI.
 
-use store::{ConfigSetting, Settings, StoreGrantSetting};
+use runtime_pool::{NeededGrant, needed_grant};
+use store::{ConfigSetting, Settings, StoreGrantSetting, Ungranted};
 
 use crate::functions::{deploy::error::DeployError, name::is_name};
 
@@ -18,6 +19,21 @@ const CONFIG_NAME_BYTES: usize = 128;
 pub(super) fn check_granted(settings: &Settings) -> Result<(), DeployError> {
     let wrong = check_stores(settings).err().or_else(|| check_config(settings).err());
     wrong.map_or(Ok(()), |wrong| Err(DeployError::Settings(wrong)))
+}
+
+/// Refuses an artifact that imports what its settings do not grant: every call would be denied. All such
+/// imports are named at once, each with the line that grants it.
+pub(super) fn check_imports(imports: &[String], settings: &Settings) -> Result<(), DeployError> {
+    if settings.ungranted == Some(Ungranted::Deny) || !settings.grants.is_empty() {
+        return Ok(());
+    }
+    let needs_store = |name: &&String| needed_grant(name) == Some(NeededGrant::KeyValue);
+    let missing: Vec<String> = imports
+        .iter()
+        .filter(needs_store)
+        .map(|name| format!("{name}: grants.keyvalue.default = \"STORE\""))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(DeployError::MissingGrant(missing.join("; "))) }
 }
 
 fn check_stores(settings: &Settings) -> Result<(), String> {

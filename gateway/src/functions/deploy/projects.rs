@@ -12,7 +12,9 @@ use store::{
 
 use crate::functions::{
     channels::AskedChannel,
-    deploy::{Deployer, error::DeployError, state::DeployState, upload::Actor},
+    deploy::{
+        Deployer, error::DeployError, granted::check_imports, state::DeployState, upload::Actor,
+    },
     labels::OTHER,
     qualified_name::QualifiedName,
 };
@@ -75,6 +77,7 @@ impl Deployer {
         let spec = state.catalog.spec(function.borrowed(), OTHER.into(), digest, settings);
         match state.pool.validate(spec, actor.token.uploader()).await {
             Ok(tried) => {
+                check_imports(&tried.imports, settings)?;
                 state.provide_stores(&function.tenant, settings).await?;
                 Ok(tried.kind.as_str().to_owned())
             }

@@ -119,6 +119,10 @@ async fn what_does_not_compile_or_start_is_named_and_nothing_is_applied() {
     let refused = gateway.apply(&manifest).await;
     assert_eq!(refused.problem(), (422, "unknown-imports"), "{refused:?}");
     assert_eq!(mistakes(&refused), ["functions.bad.artifact"]);
+    manifest["functions"]["bad"]["artifact"] = json!(gateway.artifact("t-every").await);
+    let refused = gateway.apply(&manifest).await;
+    assert_eq!(refused.problem(), (422, "missing-grant"), "{refused:?}");
+    assert_eq!(mistakes(&refused), ["functions.bad.settings"]);
     assert_eq!(gateway.show("hello").await.status(), 404);
     assert_eq!(gateway.api("/v1/routes").await.json()["routes"], json!([]));
 }
