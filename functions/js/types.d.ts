@@ -5,3 +5,12 @@ interface FetchEvent extends Event {
   respondWith(response: Response | Promise<Response>): void;
 }
 declare function addEventListener(type: "fetch", listener: (event: FetchEvent) => void): void;
+
+// Of capabilities/wit/deps/mayfly-keyvalue.wit, what the samples use. A function that fails throws the
+// error of the interface.
+declare module "mayfly:keyvalue/store@0.1.0" {
+  class Bucket {
+    static open(label: string): Bucket;
+    increment(key: string, delta: bigint): bigint;
+  }
+}

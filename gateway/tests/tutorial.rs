@@ -1,6 +1,6 @@
-//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md`, `docs/flows.md`, `docs/manifest.md`
-//! and `docs/stores.md`, chapter by chapter, against a gateway of their own, and compares what they print with what
-//! the page shows.
+//! Runs the blocks of `docs/tutorial.md`, `docs/releases.md`, `docs/queues.md`, `docs/flows.md`, `docs/manifest.md`,
+//! `docs/stores.md` and `docs/capabilities.md`, chapter by chapter, against a gateway of their own, and compares what
+//! they print with what the page shows.
 //!
 //! The words at the top of a block say what happens to it:
 //!
@@ -45,6 +45,7 @@ const RELEASES: Page = ("docs/releases.md", include_str!("../../docs/releases.md
 const QUEUES: Page = ("docs/queues.md", include_str!("../../docs/queues.md"));
 const FLOWS: Page = ("docs/flows.md", include_str!("../../docs/flows.md"));
 const MANIFEST: Page = ("docs/manifest.md", include_str!("../../docs/manifest.md"));
+const CAPABILITIES: Page = ("docs/capabilities.md", include_str!("../../docs/capabilities.md"));
 const STORES: Page = ("docs/stores.md", include_str!("../../docs/stores.md"));
 
 /// A page's path and its text.
@@ -76,6 +77,8 @@ const FLOW: &[&str] = &["Steps over one state", "Asynchronous runs"];
 const PROJECT: &[&str] = &["A project in one file", "Change it", "Delete"];
 /// And the one about stores.
 const STORE: &[&str] = &["Make, fill and copy a store"];
+/// And the one about capabilities.
+const CAPABILITY: &[&str] = &["Count visits"];
 
 /// How long a block may take that compiles with a cold cache.
 const BLOCK: &str = "600";
@@ -137,6 +140,11 @@ fn a_store_is_made_filled_and_copied() {
 }
 
 #[test]
+fn visits_are_counted_in_a_store_that_is_granted() {
+    walk(&[(TUTORIAL, &[START]), (CAPABILITIES, CAPABILITY)]);
+}
+
+#[test]
 fn every_chapter_with_commands_is_walked() {
     let of_tutorial = [RUST, JAVASCRIPT, PYTHON, GO, C].concat();
     for (page, walked) in [
@@ -146,6 +154,7 @@ fn every_chapter_with_commands_is_walked() {
         (FLOWS, FLOW),
         (MANIFEST, PROJECT),
         (STORES, STORE),
+        (CAPABILITIES, CAPABILITY),
     ] {
         for chapter in chapters(page) {
             assert!(

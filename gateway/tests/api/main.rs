@@ -16,6 +16,7 @@ mod auth;
 mod backup;
 mod bench;
 mod canaries;
+mod capabilities;
 mod certificates;
 mod cgi;
 mod channels;
