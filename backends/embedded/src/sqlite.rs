@@ -13,7 +13,7 @@ mod reading;
 mod turn;
 mod writing;
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use bytes::Bytes;
 use runtime_pool::{
@@ -74,6 +74,16 @@ impl Sqlite {
     pub fn close(&self) {
         self.readers.close();
         self.writer.close();
+    }
+
+    /// Copies the file to one that does not exist yet, as it is when this begins. Nothing waits for it.
+    /// Blocks its thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of SQLite, as one of `io`.
+    pub fn copy_to(&self, copy: &Path) -> io::Result<()> {
+        file::copy(self.readers.path(), copy).map_err(io::Error::other)
     }
 
     /// How the file does.

@@ -102,6 +102,15 @@ pub(super) fn open_reader(path: &Path, wait: bool) -> rusqlite::Result<Connectio
     Ok(file)
 }
 
+/// Copies the file to one that does not exist yet.
+pub(super) fn copy(path: &Path, copy: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let file = Connection::open_with_flags(path, flags)?;
+    file.busy_timeout(BUSY_TIMEOUT)?;
+    file.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
+    Ok(())
+}
+
 fn migrate(file: &mut Connection) -> Result<(), OpenError> {
     let known = MIGRATIONS.len() as u32;
     let found: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -141,6 +150,28 @@ mod tests {
         let file = Connection::open(&path).unwrap();
         let found: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(found, 99);
+    }
+
+    #[test]
+    fn a_copy_has_what_was_committed_and_the_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = create(&dir.path().join("state")).unwrap();
+        let mut file = open_writer(&path).unwrap();
+        let put = "INSERT INTO entries (store, key, value, version) VALUES (1, CAST(?1 AS BLOB), x'00', 1)";
+        file.execute(put, ["before"]).unwrap();
+        let open = file.transaction().unwrap();
+        open.execute(put, ["not committed"]).unwrap();
+
+        let copied = dir.path().join("copy.db");
+        copy(&path, &copied).unwrap();
+
+        drop(open);
+        let copied = open_writer(&copied).unwrap();
+        let mut keys = copied.prepare("SELECT CAST(key AS TEXT) FROM entries").unwrap();
+        let keys: Vec<String> =
+            keys.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(keys, ["before"]);
+        assert!(copy(&path, &dir.path().join("copy.db")).is_err(), "it is there already");
     }
 
     #[test]

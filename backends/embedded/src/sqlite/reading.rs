@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -72,6 +72,10 @@ impl Readers {
         let health = Health::new("reading stores");
         let shared = Arc::new(ReadState { pace: Pace::default(), health });
         Ok(Self { path, idle: Mutex::default(), jobs, threads: Mutex::new(threads), shared })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn is_slow(&self) -> bool {
