@@ -13,5 +13,5 @@ mod sqlite;
 pub use crate::{
     memory::Memory,
     rules::Clock,
-    sqlite::{OpenError, Sqlite, SqliteState},
+    sqlite::{FILE_NAME, OpenError, Sqlite, SqliteState},
 };

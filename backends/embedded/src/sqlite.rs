@@ -21,7 +21,7 @@ use runtime_pool::{
     StoreId, StoreUsage, Written,
 };
 
-pub use self::file::OpenError;
+pub use self::file::{FILE_NAME, OpenError};
 use self::{reading::Readers, turn::NewEntry, writing::StoreWriter};
 use crate::rules::{self, Clock, Room};
 
@@ -83,7 +83,11 @@ impl Sqlite {
     ///
     /// Those of SQLite, as one of `io`.
     pub fn copy_to(&self, copy: &Path) -> io::Result<()> {
-        file::copy(self.readers.path(), copy).map_err(io::Error::other)
+        file::copy(self.readers.path(), copy).map_err(|error| {
+            let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+            let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            io::Error::new(kind, error)
+        })
     }
 
     /// How the file does.

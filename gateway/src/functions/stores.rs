@@ -10,7 +10,7 @@ pub(crate) mod granted;
 mod metrics;
 pub(crate) mod table;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use gateway_api::{StoreBackend, StoreQuotaView, StoreSpec};
@@ -320,6 +320,12 @@ impl Stores {
     async fn clear_later(&self, deleted: KeyValueStore) {
         self.state.deleted.lock().await.push(deleted);
         self.state.to_clear.notify_one();
+    }
+
+    /// Copies the data of stores into a directory that stands for the data directory. Returns the names of the
+    /// files there.
+    pub(crate) async fn copy_into(&self, directory: PathBuf) -> io::Result<Vec<String>> {
+        self.state.backends.copy_into(directory).await
     }
 
     /// Ends the threads of the backends after what waits. No guest runs any longer.

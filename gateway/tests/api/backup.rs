@@ -61,6 +61,9 @@ async fn a_gateway_on_a_restored_directory_answers_as_the_first_did() {
     gateway.makes(Method::PUT, "/v1/queues/q", &json!({})).await;
     let message = json!({"messages": [{"body": "still here"}]});
     gateway.makes(Method::POST, "/v1/queues/q/messages", &message).await;
+    gateway.makes(Method::PUT, "/v1/stores/keyvalue/s", &json!({})).await;
+    let entry = gateway.control(Method::PUT, "/v1/stores/keyvalue/s/entries/k").body("a value");
+    assert!(matches!(entry.send().await.status(), 200..=204));
     gateway.deploy("t-logs").await;
     assert_eq!(gateway.get("/f/t-logs/").await.status(), 200);
     gateway.log_lines("t-logs", 1).await;
@@ -103,6 +106,8 @@ async fn a_gateway_on_a_restored_directory_answers_as_the_first_did() {
 
     assert_eq!(gateway.token(), token);
     assert_eq!(shown(&gateway).await, before);
+    let entry = gateway.api("/v1/stores/keyvalue/s/entries/k").await;
+    assert_eq!(entry.plain(), (200, "a value"));
     assert_eq!(gateway.get("/f/t-env/").await.plain(), (200, "A=2\n"));
     assert_eq!(gateway.get("/f/t-env@old/").await.plain(), (200, "A=1\n"));
     assert_eq!(gateway.get("/here").await.plain(), (200, "A=2\n"));

@@ -13,6 +13,8 @@ use rusqlite::{Connection, OpenFlags};
 /// The schema, one script after the other. The file's `user_version` says how many it has.
 const MIGRATIONS: [&str; 1] =
     [include_str!("../../../../migrations/sqlite-keyvalue/20261130050500_entries.sql")];
+/// The name of the file in its directory.
+pub const FILE_NAME: &str = "kv.db";
 /// How long an operation waits for a lock that another process holds, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite truncates the write-ahead log to this size when a checkpoint has emptied it. Arbitrary: many
@@ -74,7 +76,7 @@ pub(super) fn create(dir: &Path) -> Result<PathBuf, OpenError> {
             .and_then(|parent| parent.sync_all())
             .map_err(OpenError::io("flushing the directory above that of the stores"))?;
     }
-    Ok(dir.join("kv.db"))
+    Ok(dir.join(FILE_NAME))
 }
 
 /// The connection that writes. Brings the schema up to date.

@@ -1,9 +1,9 @@
 //! The backends of this node: where the data of stores is.
 
-use std::sync::Arc;
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
-use backend_embedded::{Memory, Sqlite, SqliteState};
+use backend_embedded::{FILE_NAME, Memory, Sqlite, SqliteState};
 use gateway_api::StoreBackend;
 use runtime_pool::{KeyValue, Refused, StoreId};
 use tokio::task;
@@ -44,6 +44,19 @@ impl Backends {
 
     pub(super) fn state(&self) -> SqliteState {
         self.embedded.state()
+    }
+
+    /// Copies what a backend has over a restart into a directory that stands for the data directory. Returns the
+    /// names of the files there.
+    pub(super) async fn copy_into(&self, directory: PathBuf) -> io::Result<Vec<String>> {
+        let embedded = Arc::clone(&self.embedded);
+        let copied = task::spawn_blocking(move || {
+            let state = directory.join(STATE_DIR);
+            DirBuilder::new().mode(0o700).create(&state)?;
+            embedded.copy_to(&state.join(FILE_NAME))?;
+            Ok(vec![format!("{STATE_DIR}/{FILE_NAME}")])
+        });
+        copied.await.map_err(io::Error::other)?
     }
 
     /// Ends the threads after what waits.

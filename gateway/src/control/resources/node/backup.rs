@@ -48,7 +48,7 @@ fn yes() -> bool {
 /// Makes a backup.
 ///
 /// The archive holds everything: functions with their artifacts and files, settings, secrets and the key
-/// that they are encrypted with, tokens, calls and messages that wait, and log lines. `mayfly restore`
+/// that they are encrypted with, tokens, calls and messages that wait, what functions keep in stores, and log lines. `mayfly restore`
 /// makes a data directory of it. Requests, deploys and messages go on meanwhile; what was acknowledged
 /// before this was asked for is in it.
 #[utoipa::path(
@@ -68,8 +68,8 @@ pub(crate) async fn make(
 ) -> Result<Response, Problem> {
     let Query(WhichFiles { logs, keys }) =
         which.map_err(|error| Problem::bad_query(error.body_text()))?;
-    let created_ms = now_ms();
-    let made = state.store.backup(BackupParts { logs, keys }, async |_| Ok(Vec::new())).await;
+    let (created_ms, parts) = (now_ms(), BackupParts { logs, keys });
+    let made = state.store.backup(parts, async |copy| state.stores.copy_into(copy).await).await;
     let backup = made.inspect_err(|error| {
         let outcome =
             if matches!(error, store::Error::BackupRunning) { "refused" } else { "failed" };
