@@ -79,7 +79,7 @@ fn starts_are_measured_when_asked_for() {
 fn what_cannot_be_deployed_fails_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wasm");
-    let keyvalue = r#"(component (import "wasi:keyvalue/store@0.2.0-draft" (instance))
+    let blobs = r#"(component (import "wasi:blobstore/container@0.2.0-draft" (instance))
         (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#;
     for (bytes, expected) in [
         (b"#!/bin/sh".to_vec(), "cannot be deployed: the upload is a script, not a wasm binary"),
@@ -88,8 +88,8 @@ fn what_cannot_be_deployed_fails_with_the_reason() {
             "cannot be deployed: it is a core module that exports nothing",
         ),
         (
-            wat::parse_str(keyvalue).unwrap(),
-            "a key-value store  no        wasi:keyvalue/store@0.2.0-draft",
+            wat::parse_str(blobs).unwrap(),
+            "a store of files  no        wasi:blobstore/container@0.2.0-draft",
         ),
     ] {
         std::fs::write(&file, &bytes).unwrap();
