@@ -70,7 +70,7 @@ fn header(bytes: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
     header.set_size(bytes);
-    // As in the data directory: its keys are nobody else's.
+    // For its owner alone, as in the data directory: it holds keys.
     header.set_mode(0o600);
     header.set_mtime(0);
     header

@@ -144,7 +144,7 @@ fn of_draft2(asked: &Asked) -> Answer {
         }
         "set-many" => done(batch::set_many(&bucket, &pairs(asked))),
         "delete-many" => done(batch::delete_many(&bucket, &asked.keys())),
-        // Somebody else writes `text` in between, if there is one.
+        // Another writes `text` in between, if there is one.
         "cas" => {
             let cas = atomics::Cas::new(&bucket, &asked.key).map_err(error)?;
             let before = cas.current().map_err(error)?;

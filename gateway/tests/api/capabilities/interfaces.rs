@@ -130,7 +130,7 @@ async fn a_value_is_swapped_only_if_it_is_as_it_was() {
             told(&gateway, guest, "draft2/cas?key=c&text=between", "three").await,
             r#"failed Some("two") Some("between")"#
         );
-        // The same bytes, written anew, are not as they were.
+        // The same bytes, written again, are another version.
         assert_eq!(
             told(&gateway, guest, "draft2/cas?key=c&text=between", "three").await,
             r#"failed Some("between") Some("between")"#

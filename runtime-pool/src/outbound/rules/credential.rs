@@ -168,8 +168,8 @@ impl NodeSecrets {
         allowed.then(|| secret.value.clone())
     }
 
-    /// The value of a secret for a guest that reads it. It must be allowed for every host: whoever reads
-    /// it can send it anywhere.
+    /// The value of a secret for a guest that reads it. It must be allowed for every host: a guest
+    /// can send what it reads anywhere.
     pub(crate) fn for_guest(
         &self,
         tenant: &str,
